@@ -1,0 +1,4 @@
+//! Model files.
+#![forbid(unsafe_code)]
+
+pub mod metadata;

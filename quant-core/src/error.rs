@@ -1,0 +1,46 @@
+use crate::GgmlType;
+
+/// What can go wrong in this crate: always the caller's arguments, never the environment.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A row is not a whole number of blocks.
+    #[error("a row of {elements} elements is not a multiple of {ty}'s block of {}", ty.block_len())]
+    RowLength {
+        /// The type the row was to have.
+        ty: GgmlType,
+        /// Elements in the row.
+        elements: u64,
+    },
+    /// A size does not fit the address space.
+    #[error("the tensor's size does not fit 64 bits")]
+    TooLarge,
+    /// A buffer does not have the length the other arguments call for.
+    #[error("{what} has {found} elements, expected {expected}")]
+    Length {
+        /// Which buffer.
+        what: &'static str,
+        /// Its length.
+        found: usize,
+        /// The length it should have.
+        expected: usize,
+    },
+    /// A weight or importance value is NaN or infinite.
+    #[error("{what} holds {value} at index {index}; only finite values can be quantized")]
+    NonFinite {
+        /// Which buffer.
+        what: &'static str,
+        /// Index of the first such value.
+        index: usize,
+        /// The value.
+        value: f32,
+    },
+    /// The type is known but this crate does not implement the operation for it.
+    #[error("{ty} cannot be {operation} yet")]
+    Unsupported {
+        /// The type.
+        ty: GgmlType,
+        /// `"quantized"` or `"dequantized"`.
+        operation: &'static str,
+    },
+}

@@ -1,0 +1,8 @@
+//! Block formats of ggml.
+#![forbid(unsafe_code)]
+
+mod error;
+mod types;
+
+pub use error::Error;
+pub use types::GgmlType;
