@@ -1,1 +1,127 @@
-//! SIMD instances of the quantizers (placeholder head while the crate is laid out).
+//! SIMD instances of the quantizers and dequantizers of `quant-core`, chosen at run time.
+//!
+//! The bytes are the same on every instruction set: in a quantizer a lane is a block, and every
+//! lane does what the scalar code does.
+//!
+//! ```
+//! use quant_core::{GgmlType, formats::Rows};
+//! use quant_kernels::Kernels;
+//!
+//! let values: Vec<f32> = (0..4096).map(|i| (i as f32 * 0.7).sin()).collect();
+//! let rows = Rows { values: &values, row_len: 1024, importance: None };
+//! let mut fast = vec![0; 16 * 144];
+//! Kernels::best().quantize(GgmlType::Q4_K, rows, &mut fast)?;
+//! assert_eq!(fast, quant_core::quantize(GgmlType::Q4_K, &values, 1024, None)?);
+//! # Ok::<(), quant_core::Error>(())
+//! ```
+//!
+//! | what | where |
+//! |---|---|
+//! | instruction sets: detection, override | [`Isa`], [`Kernels::best`], [`Kernels::supported`] |
+//! | quantize, dequantize every block format of `quant-core` | [`Kernels::quantize`], [`Kernels::dequantize`] |
+//! | F32, F16, BF16 to single precision and back, with a check for finite values | [`Kernels::widen`], [`Kernels::narrow`] |
+//!
+//! All `unsafe` code of the workspace is here, in `isa/`.
+
+mod isa;
+
+use quant_core::{Error, GgmlType, formats::Rows};
+
+pub use isa::Isa;
+use isa::Stored;
+
+/// The kernels of one instruction set that this CPU has.
+#[derive(Clone, Copy, Debug)]
+pub struct Kernels(&'static isa::Table);
+
+impl Kernels {
+    /// The fastest kernels for this CPU.
+    pub fn best() -> Self {
+        Self::supported().next_back().unwrap_or(Self(&isa::SCALAR))
+    }
+
+    /// The kernels of every instruction set this CPU has, slowest first.
+    pub fn supported() -> impl DoubleEndedIterator<Item = Self> {
+        isa::tables().map(Self)
+    }
+
+    /// The kernels of one instruction set, `None` if this CPU does not have it.
+    pub fn for_isa(isa: Isa) -> Option<Self> {
+        Self::supported().find(|kernels| kernels.isa() == isa)
+    }
+
+    /// The instruction set.
+    pub fn isa(self) -> Isa {
+        self.0.isa
+    }
+
+    /// Quantizes whole rows to the bytes of their blocks, or converts them to a float type.
+    ///
+    /// Values and importance must be finite: others give unspecified codes, never a panic.
+    ///
+    /// # Errors
+    /// As [`quant_core::quantize`], and [`Error::Length`] if `out` does not have the size of the
+    /// blocks.
+    pub fn quantize(self, ty: GgmlType, rows: Rows<'_>, out: &mut [u8]) -> Result<(), Error> {
+        rows.check(ty)?;
+        ty.check_bytes(rows.values.len(), out.len())?;
+        if is_float(ty) {
+            (self.0.narrow)(ty, rows.values, out);
+        } else if !(self.0.quantize)(ty, rows, out) {
+            return Err(Error::Unsupported { ty, operation: "quantized" });
+        }
+        Ok(())
+    }
+
+    /// Restores the values of whole blocks: `out` has as many elements as `bytes` holds.
+    ///
+    /// # Errors
+    /// As [`quant_core::dequantize`].
+    pub fn dequantize(self, ty: GgmlType, bytes: &[u8], out: &mut [f32]) -> Result<(), Error> {
+        if is_float(ty) {
+            return self.widen(ty, bytes, out).map(|_| ());
+        }
+        ty.check_bytes(out.len(), bytes.len())?;
+        if (self.0.dequantize)(ty, bytes, out) {
+            Ok(())
+        } else {
+            Err(Error::Unsupported { ty, operation: "dequantized" })
+        }
+    }
+
+    /// Converts stored values of any type to single precision; returns whether all are finite.
+    ///
+    /// # Errors
+    /// As [`quant_core::dequantize`].
+    pub fn widen(self, ty: GgmlType, bytes: &[u8], out: &mut [f32]) -> Result<bool, Error> {
+        ty.check_bytes(out.len(), bytes.len())?;
+        let stored = match ty {
+            GgmlType::F32 => Stored::F32(bytes),
+            GgmlType::F16 => Stored::F16(bytes),
+            GgmlType::BF16 => Stored::Bf16(bytes),
+            _ => {
+                self.dequantize(ty, bytes, out)?;
+                return Ok(out.iter().all(|v| v.is_finite()));
+            }
+        };
+        Ok((self.0.widen)(stored, out))
+    }
+
+    /// Converts values to `F32`, `F16` or `BF16`, rounding to nearest even; a value too large for
+    /// `F16` becomes infinity.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] for another type, [`Error::Length`] if `out` does not fit.
+    pub fn narrow(self, ty: GgmlType, values: &[f32], out: &mut [u8]) -> Result<(), Error> {
+        if !is_float(ty) {
+            return Err(Error::Unsupported { ty, operation: "converted" });
+        }
+        ty.check_bytes(values.len(), out.len())?;
+        (self.0.narrow)(ty, values, out);
+        Ok(())
+    }
+}
+
+fn is_float(ty: GgmlType) -> bool {
+    matches!(ty, GgmlType::F32 | GgmlType::F16 | GgmlType::BF16)
+}

@@ -1,8 +1,45 @@
-//! Block formats of ggml.
+//! Block formats of ggml: layouts, quantizers, dequantizers and error metrics.
+//!
+//! The quantized bytes equal those of llama.cpp's `llama-quantize` on x86-64, with and without an
+//! importance matrix. There is no I/O here, no threads, no unsafe code. Quantizers are written once
+//! over the [`lanes::Lanes`] trait; this crate runs its one-lane instance, `quant-kernels` the SIMD
+//! ones.
+//!
+//! ```
+//! use quant_core::{GgmlType, Metrics, dequantize, quantize};
+//!
+//! // Two rows of 256 weights.
+//! let weights: Vec<f32> = (0..512).map(|i| ((i * 37 % 101) as f32 - 50.0) / 500.0).collect();
+//! let bytes = quantize(GgmlType::Q4_K, &weights, 256, None)?;
+//! assert_eq!(bytes.len(), 2 * GgmlType::Q4_K.block_bytes());
+//!
+//! let mut restored = vec![0.0; weights.len()];
+//! dequantize(GgmlType::Q4_K, &bytes, &mut restored)?;
+//! let mut metrics = Metrics::default();
+//! metrics.add(&weights, &restored);
+//! assert!(metrics.relative_rmse() < 0.08);
+//! # Ok::<(), quant_core::Error>(())
+//! ```
+//!
+//! | what | where |
+//! |---|---|
+//! | type table: ids, names, block sizes | [`GgmlType`] |
+//! | F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K … Q6_K | [`quantize`], [`dequantize`] |
+//! | block layouts, one module per format | [`formats`] |
+//! | RMSE, maximum error, cosine, SNR, mergeable | [`Metrics`] |
 #![forbid(unsafe_code)]
 
+mod convert;
 mod error;
+pub mod formats;
+pub mod lanes;
+mod metrics;
+mod search;
 mod types;
 
+pub use convert::{
+    can_dequantize, can_quantize, dequantize, f32_to_bf16, f32_to_f16, quantize, quantize_with,
+};
 pub use error::Error;
+pub use metrics::Metrics;
 pub use types::GgmlType;

@@ -105,10 +105,7 @@ impl GgmlType {
 
     /// The type with this name, in any case; `None` if there is none.
     pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL
-            .iter()
-            .copied()
-            .find(|ty| ty.name().eq_ignore_ascii_case(name))
+        Self::ALL.iter().copied().find(|ty| ty.name().eq_ignore_ascii_case(name))
     }
 
     /// Whether elements share a scale in blocks, as opposed to plain floats and integers.
@@ -136,9 +133,21 @@ impl GgmlType {
         if !elements.is_multiple_of(block) {
             return Err(Error::RowLength { ty: self, elements });
         }
-        (elements / block)
-            .checked_mul(self.block_bytes() as u64)
-            .ok_or(Error::TooLarge)
+        (elements / block).checked_mul(self.block_bytes() as u64).ok_or(Error::TooLarge)
+    }
+
+    /// Whether a buffer has the bytes of this many elements.
+    ///
+    /// # Errors
+    /// [`Error::Length`] if not, and as [`row_bytes`](Self::row_bytes).
+    pub fn check_bytes(self, elements: usize, found: usize) -> Result<(), Error> {
+        let expected =
+            usize::try_from(self.row_bytes(elements as u64)?).map_err(|_| Error::TooLarge)?;
+        if found == expected {
+            Ok(())
+        } else {
+            Err(Error::Length { what: "the byte buffer", found, expected })
+        }
     }
 
     /// Bytes of a tensor of this shape, innermost dimension first. An empty shape is one element.
@@ -146,16 +155,9 @@ impl GgmlType {
     /// # Errors
     /// As [`row_bytes`](Self::row_bytes).
     pub fn tensor_bytes(self, shape: &[u64]) -> Result<u64, Error> {
-        let (row, rest) = shape
-            .split_first()
-            .map_or((1, &[][..]), |(row, rest)| (*row, rest));
-        let rows = rest
-            .iter()
-            .try_fold(1u64, |n, &d| n.checked_mul(d))
-            .ok_or(Error::TooLarge)?;
-        self.row_bytes(row)?
-            .checked_mul(rows)
-            .ok_or(Error::TooLarge)
+        let (row, rest) = shape.split_first().map_or((1, &[][..]), |(row, rest)| (*row, rest));
+        let rows = rest.iter().try_fold(1u64, |n, &d| n.checked_mul(d)).ok_or(Error::TooLarge)?;
+        self.row_bytes(row)?.checked_mul(rows).ok_or(Error::TooLarge)
     }
 }
 
@@ -184,14 +186,8 @@ mod tests {
     fn sizes_are_checked() {
         assert_eq!(GgmlType::Q4_K.tensor_bytes(&[512, 3]).unwrap(), 2 * 144 * 3);
         assert_eq!(GgmlType::F32.tensor_bytes(&[]).unwrap(), 4);
-        assert!(matches!(
-            GgmlType::Q4_K.row_bytes(255),
-            Err(Error::RowLength { .. })
-        ));
-        assert!(matches!(
-            GgmlType::I64.tensor_bytes(&[1 << 60, 1 << 60]),
-            Err(Error::TooLarge)
-        ));
+        assert!(matches!(GgmlType::Q4_K.row_bytes(255), Err(Error::RowLength { .. })));
+        assert!(matches!(GgmlType::I64.tensor_bytes(&[1 << 60, 1 << 60]), Err(Error::TooLarge)));
         assert_eq!(GgmlType::F32.tensor_bytes(&[0, 5]).unwrap(), 0);
     }
 }

@@ -1,0 +1,66 @@
+//! Throughput of the quantizers and dequantizers, per type and instruction set, on one core.
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use quant_core::{GgmlType, formats::Rows};
+use quant_kernels::Kernels;
+
+const TYPES: [GgmlType; 10] = [
+    GgmlType::Q4_0,
+    GgmlType::Q4_1,
+    GgmlType::Q5_0,
+    GgmlType::Q5_1,
+    GgmlType::Q8_0,
+    GgmlType::Q2_K,
+    GgmlType::Q3_K,
+    GgmlType::Q4_K,
+    GgmlType::Q5_K,
+    GgmlType::Q6_K,
+];
+const ROW: usize = 4096;
+const ROWS: usize = 8;
+
+fn quantize(c: &mut Criterion) {
+    let values = benches::weights(ROW * ROWS);
+    let importance: Vec<f32> = benches::weights(ROW).iter().map(|w| w.abs() + 1e-3).collect();
+    for (group, importance) in
+        [("quantize", None), ("quantize-importance", Some(&importance[..]))]
+    {
+        let mut group = c.benchmark_group(group);
+        group.throughput(Throughput::Elements(values.len() as u64));
+        group.sample_size(10).measurement_time(Duration::from_millis(500));
+        group.warm_up_time(Duration::from_millis(100));
+        for ty in TYPES {
+            let mut out = vec![0; values.len() / ty.block_len() * ty.block_bytes()];
+            let rows = Rows { values: &values, row_len: ROW, importance };
+            for kernels in Kernels::supported() {
+                let id = BenchmarkId::new(ty.name(), kernels.isa().name());
+                group.bench_function(id, |b| {
+                    b.iter(|| kernels.quantize(ty, black_box(rows), black_box(&mut out)))
+                });
+            }
+        }
+    }
+}
+
+fn dequantize(c: &mut Criterion) {
+    let values = benches::weights(ROW * ROWS);
+    let mut group = c.benchmark_group("dequantize");
+    group.throughput(Throughput::Elements(values.len() as u64));
+    group.sample_size(10).measurement_time(Duration::from_millis(300));
+    group.warm_up_time(Duration::from_millis(100));
+    for ty in TYPES {
+        let Ok(bytes) = quant_core::quantize(ty, &values, ROW, None) else { continue };
+        let mut out = vec![0.0; values.len()];
+        for kernels in Kernels::supported() {
+            group.bench_function(BenchmarkId::new(ty.name(), kernels.isa().name()), |b| {
+                b.iter(|| kernels.dequantize(ty, black_box(&bytes), black_box(&mut out)))
+            });
+        }
+    }
+}
+
+criterion_group!(benches, quantize, dequantize);
+criterion_main!(benches);

@@ -1,0 +1,199 @@
+//! AVX2 with F16C: eight lanes.
+
+use std::arch::x86_64::*;
+
+use quant_core::{
+    GgmlType,
+    formats::{BlockFormat, Rows},
+    lanes::{Lanes, PerLane},
+};
+
+use super::{IsaKernels, Stored, lane_ops};
+
+/// Eight lanes. Holding one proves that the CPU has AVX2 and F16C.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Avx2 {
+    _private: (),
+}
+
+impl Avx2 {
+    /// The token, if the CPU has what it stands for.
+    pub(crate) fn new() -> Option<Self> {
+        let detected = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("f16c");
+        detected.then_some(Self { _private: () })
+    }
+}
+
+impl Lanes for Avx2 {
+    const N: usize = 8;
+    type F32 = __m256;
+    type I32 = __m256i;
+    type Mask = __m256;
+
+    lane_ops! {
+        splat(v: f32) -> __m256 { _mm256_set1_ps(v) }
+        splat_i(v: i32) -> __m256i { _mm256_set1_epi32(v) }
+        load(values: &PerLane<f32>) -> __m256 { _mm256_loadu_ps(values.as_ptr()) }
+        store(v: __m256, out: &mut PerLane<f32>) -> () { _mm256_storeu_ps(out.as_mut_ptr(), v) }
+        store_i(v: __m256i, out: &mut PerLane<i32>) -> () {
+            _mm256_storeu_si256(out.as_mut_ptr().cast(), v)
+        }
+        add(a: __m256, b: __m256) -> __m256 { _mm256_add_ps(a, b) }
+        sub(a: __m256, b: __m256) -> __m256 { _mm256_sub_ps(a, b) }
+        mul(a: __m256, b: __m256) -> __m256 { _mm256_mul_ps(a, b) }
+        div(a: __m256, b: __m256) -> __m256 { _mm256_div_ps(a, b) }
+        sqrt(a: __m256) -> __m256 { _mm256_sqrt_ps(a) }
+        abs(a: __m256) -> __m256 { _mm256_andnot_ps(_mm256_set1_ps(-0.0), a) }
+        min(a: __m256, b: __m256) -> __m256 { _mm256_min_ps(a, b) }
+        max(a: __m256, b: __m256) -> __m256 { _mm256_max_ps(a, b) }
+        lt(a: __m256, b: __m256) -> __m256 { _mm256_cmp_ps::<_CMP_LT_OQ>(a, b) }
+        le(a: __m256, b: __m256) -> __m256 { _mm256_cmp_ps::<_CMP_LE_OQ>(a, b) }
+        eq(a: __m256, b: __m256) -> __m256 { _mm256_cmp_ps::<_CMP_EQ_OQ>(a, b) }
+        eq_i(a: __m256i, b: __m256i) -> __m256 { _mm256_castsi256_ps(_mm256_cmpeq_epi32(a, b)) }
+        and(a: __m256, b: __m256) -> __m256 { _mm256_and_ps(a, b) }
+        not(a: __m256) -> __m256 {
+            _mm256_xor_ps(a, _mm256_castsi256_ps(_mm256_set1_epi32(-1)))
+        }
+        any(a: __m256) -> bool { _mm256_movemask_ps(a) != 0 }
+        select(mask: __m256, a: __m256, b: __m256) -> __m256 { _mm256_blendv_ps(b, a, mask) }
+        select_i(mask: __m256, a: __m256i, b: __m256i) -> __m256i {
+            _mm256_castps_si256(_mm256_blendv_ps(
+                _mm256_castsi256_ps(b),
+                _mm256_castsi256_ps(a),
+                mask,
+            ))
+        }
+        add_i(a: __m256i, b: __m256i) -> __m256i { _mm256_add_epi32(a, b) }
+        sub_i(a: __m256i, b: __m256i) -> __m256i { _mm256_sub_epi32(a, b) }
+        and_i(a: __m256i, b: __m256i) -> __m256i { _mm256_and_si256(a, b) }
+        or_i(a: __m256i, b: __m256i) -> __m256i { _mm256_or_si256(a, b) }
+        min_i(a: __m256i, b: __m256i) -> __m256i { _mm256_min_epi32(a, b) }
+        max_i(a: __m256i, b: __m256i) -> __m256i { _mm256_max_epi32(a, b) }
+        bits(a: __m256) -> __m256i { _mm256_castps_si256(a) }
+        to_f32(a: __m256i) -> __m256 { _mm256_cvtepi32_ps(a) }
+        trunc(a: __m256) -> __m256i { _mm256_cvttps_epi32(a) }
+        to_f16_bits(a: __m256) -> __m256i {
+            _mm256_cvtepu16_epi32(_mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(a))
+        }
+        f16_bits_to_f32(a: __m256i) -> __m256 {
+            // The pack saturates within 128-bit halves: the bits are below 2¹⁶, and the two
+            // halves of the result are joined by the permutation.
+            let packed = _mm256_packus_epi32(a, a);
+            let joined = _mm256_permute4x64_epi64::<0x08>(packed);
+            _mm256_cvtph_ps(_mm256_castsi256_si128(joined))
+        }
+    }
+
+    #[inline(always)]
+    fn shl<const BITS: u32>(self, a: __m256i) -> __m256i {
+        // SAFETY: the token proves AVX2.
+        unsafe { _mm256_sll_epi32(a, _mm_cvtsi32_si128(BITS as i32)) }
+    }
+    #[inline(always)]
+    fn shr<const BITS: u32>(self, a: __m256i) -> __m256i {
+        // SAFETY: the token proves AVX2.
+        unsafe { _mm256_srl_epi32(a, _mm_cvtsi32_si128(BITS as i32)) }
+    }
+
+    #[inline(always)]
+    fn load_columns(self, values: &[f32], starts: &PerLane<usize>, out: &mut [__m256]) {
+        let (tiles, rest) = out.as_chunks_mut::<8>();
+        debug_assert!(rest.is_empty(), "formats load whole tiles");
+        for (t, tile) in tiles.iter_mut().enumerate() {
+            let mut rows = [self.splat(0.0); 8];
+            for (row, start) in rows.iter_mut().zip(starts) {
+                let source = &values[start + 8 * t..][..8];
+                // SAFETY: the slice has eight floats; the token proves AVX2.
+                *row = unsafe { _mm256_loadu_ps(source.as_ptr()) };
+            }
+            // SAFETY: the token proves AVX2.
+            *tile = unsafe { transpose(rows) };
+        }
+    }
+}
+
+/// Transposes an 8 × 8 tile: pairs, quads, then 128-bit halves.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn transpose(r: [__m256; 8]) -> [__m256; 8] {
+    let mut quads = [_mm256_setzero_ps(); 8];
+    for i in 0..2 {
+        let (a, b, c, d) = (r[4 * i], r[4 * i + 1], r[4 * i + 2], r[4 * i + 3]);
+        let (ab_lo, ab_hi) = (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+        let (cd_lo, cd_hi) = (_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
+        quads[4 * i] = _mm256_shuffle_ps::<0x44>(ab_lo, cd_lo);
+        quads[4 * i + 1] = _mm256_shuffle_ps::<0xee>(ab_lo, cd_lo);
+        quads[4 * i + 2] = _mm256_shuffle_ps::<0x44>(ab_hi, cd_hi);
+        quads[4 * i + 3] = _mm256_shuffle_ps::<0xee>(ab_hi, cd_hi);
+    }
+    let mut out = quads;
+    for i in 0..4 {
+        out[i] = _mm256_permute2f128_ps::<0x20>(quads[i], quads[i + 4]);
+        out[i + 4] = _mm256_permute2f128_ps::<0x31>(quads[i], quads[i + 4]);
+    }
+    out
+}
+
+#[derive(Debug)]
+pub(crate) struct Kernels;
+
+impl IsaKernels for Kernels {
+    type Token = Avx2;
+
+    #[inline]
+    fn quantize<F: BlockFormat>(s: Avx2, rows: Rows<'_>, blocks: &mut [F::Block]) {
+        #[target_feature(enable = "avx2,f16c")]
+        fn with_features<F: BlockFormat>(s: Avx2, rows: Rows<'_>, blocks: &mut [F::Block]) {
+            F::quantize(s, rows, blocks);
+        }
+        // SAFETY: the token proves every feature named.
+        unsafe { with_features::<F>(s, rows, blocks) }
+    }
+
+    #[inline]
+    fn dequantize<F: BlockFormat>(_: Avx2, blocks: &[F::Block], out: &mut [f32]) {
+        #[target_feature(enable = "avx2,f16c")]
+        fn with_features<F: BlockFormat>(blocks: &[F::Block], out: &mut [f32]) {
+            super::dequantize_blocks::<F>(blocks, out);
+        }
+        // SAFETY: the token, though unused, proves every feature named.
+        unsafe { with_features::<F>(blocks, out) }
+    }
+
+    #[inline]
+    fn widen(_: Avx2, stored: Stored<'_>, out: &mut [f32]) -> bool {
+        #[target_feature(enable = "avx2,f16c")]
+        fn with_features(stored: Stored<'_>, out: &mut [f32]) -> bool {
+            super::widen(stored, out, |halves, out| {
+                for (halves, out) in halves.chunks_exact(16).zip(out.chunks_exact_mut(8)) {
+                    // SAFETY: the chunks hold eight elements; the function has the features.
+                    unsafe {
+                        let bits = _mm_loadu_si128(halves.as_ptr().cast());
+                        _mm256_storeu_ps(out.as_mut_ptr(), _mm256_cvtph_ps(bits));
+                    }
+                }
+            })
+        }
+        // SAFETY: the token, though unused, proves every feature named.
+        unsafe { with_features(stored, out) }
+    }
+
+    #[inline]
+    fn narrow(_: Avx2, ty: GgmlType, values: &[f32], out: &mut [u8]) {
+        #[target_feature(enable = "avx2,f16c")]
+        fn with_features(ty: GgmlType, values: &[f32], out: &mut [u8]) {
+            super::narrow(ty, values, out, |values, out| {
+                for (values, out) in values.chunks_exact(8).zip(out.chunks_exact_mut(16)) {
+                    // SAFETY: the chunks hold eight elements; the function has the features.
+                    unsafe {
+                        let values = _mm256_loadu_ps(values.as_ptr());
+                        let bits = _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(values);
+                        _mm_storeu_si128(out.as_mut_ptr().cast(), bits);
+                    }
+                }
+            });
+        }
+        // SAFETY: the token, though unused, proves every feature named.
+        unsafe { with_features(ty, values, out) }
+    }
+}

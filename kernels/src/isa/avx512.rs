@@ -1,0 +1,209 @@
+//! AVX-512: sixteen lanes.
+
+use std::arch::x86_64::*;
+
+use quant_core::{
+    GgmlType,
+    formats::{BlockFormat, Rows},
+    lanes::{Lanes, PerLane},
+};
+
+use super::{IsaKernels, Stored, lane_ops};
+
+/// Sixteen lanes. Holding one proves that the CPU has AVX-512 F, BW, DQ and VL.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Avx512 {
+    _private: (),
+}
+
+impl Avx512 {
+    /// The token, if the CPU has what it stands for.
+    pub(crate) fn new() -> Option<Self> {
+        let detected = is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512dq")
+            && is_x86_feature_detected!("avx512vl")
+            && is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("f16c");
+        detected.then_some(Self { _private: () })
+    }
+}
+
+impl Lanes for Avx512 {
+    const N: usize = 16;
+    type F32 = __m512;
+    type I32 = __m512i;
+    type Mask = __mmask16;
+
+    lane_ops! {
+        splat(v: f32) -> __m512 { _mm512_set1_ps(v) }
+        splat_i(v: i32) -> __m512i { _mm512_set1_epi32(v) }
+        load(values: &PerLane<f32>) -> __m512 { _mm512_loadu_ps(values.as_ptr()) }
+        store(v: __m512, out: &mut PerLane<f32>) -> () { _mm512_storeu_ps(out.as_mut_ptr(), v) }
+        store_i(v: __m512i, out: &mut PerLane<i32>) -> () {
+            _mm512_storeu_si512(out.as_mut_ptr().cast(), v)
+        }
+        add(a: __m512, b: __m512) -> __m512 { _mm512_add_ps(a, b) }
+        sub(a: __m512, b: __m512) -> __m512 { _mm512_sub_ps(a, b) }
+        mul(a: __m512, b: __m512) -> __m512 { _mm512_mul_ps(a, b) }
+        div(a: __m512, b: __m512) -> __m512 { _mm512_div_ps(a, b) }
+        sqrt(a: __m512) -> __m512 { _mm512_sqrt_ps(a) }
+        abs(a: __m512) -> __m512 { _mm512_abs_ps(a) }
+        min(a: __m512, b: __m512) -> __m512 { _mm512_min_ps(a, b) }
+        max(a: __m512, b: __m512) -> __m512 { _mm512_max_ps(a, b) }
+        lt(a: __m512, b: __m512) -> __mmask16 { _mm512_cmp_ps_mask::<_CMP_LT_OQ>(a, b) }
+        le(a: __m512, b: __m512) -> __mmask16 { _mm512_cmp_ps_mask::<_CMP_LE_OQ>(a, b) }
+        eq(a: __m512, b: __m512) -> __mmask16 { _mm512_cmp_ps_mask::<_CMP_EQ_OQ>(a, b) }
+        eq_i(a: __m512i, b: __m512i) -> __mmask16 { _mm512_cmpeq_epi32_mask(a, b) }
+        select(mask: __mmask16, a: __m512, b: __m512) -> __m512 {
+            _mm512_mask_blend_ps(mask, b, a)
+        }
+        select_i(mask: __mmask16, a: __m512i, b: __m512i) -> __m512i {
+            _mm512_mask_blend_epi32(mask, b, a)
+        }
+        add_i(a: __m512i, b: __m512i) -> __m512i { _mm512_add_epi32(a, b) }
+        sub_i(a: __m512i, b: __m512i) -> __m512i { _mm512_sub_epi32(a, b) }
+        and_i(a: __m512i, b: __m512i) -> __m512i { _mm512_and_si512(a, b) }
+        or_i(a: __m512i, b: __m512i) -> __m512i { _mm512_or_si512(a, b) }
+        min_i(a: __m512i, b: __m512i) -> __m512i { _mm512_min_epi32(a, b) }
+        max_i(a: __m512i, b: __m512i) -> __m512i { _mm512_max_epi32(a, b) }
+        bits(a: __m512) -> __m512i { _mm512_castps_si512(a) }
+        to_f32(a: __m512i) -> __m512 { _mm512_cvtepi32_ps(a) }
+        trunc(a: __m512) -> __m512i { _mm512_cvttps_epi32(a) }
+        to_f16_bits(a: __m512) -> __m512i {
+            _mm512_cvtepu16_epi32(_mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(a))
+        }
+        f16_bits_to_f32(a: __m512i) -> __m512 { _mm512_cvtph_ps(_mm512_cvtepi32_epi16(a)) }
+    }
+
+    #[inline(always)]
+    fn shl<const BITS: u32>(self, a: __m512i) -> __m512i {
+        // SAFETY: the token proves AVX-512.
+        unsafe { _mm512_slli_epi32::<BITS>(a) }
+    }
+    #[inline(always)]
+    fn shr<const BITS: u32>(self, a: __m512i) -> __m512i {
+        // SAFETY: the token proves AVX-512.
+        unsafe { _mm512_srli_epi32::<BITS>(a) }
+    }
+    #[inline(always)]
+    fn and(self, a: __mmask16, b: __mmask16) -> __mmask16 {
+        a & b
+    }
+    #[inline(always)]
+    fn not(self, a: __mmask16) -> __mmask16 {
+        !a
+    }
+    #[inline(always)]
+    fn any(self, a: __mmask16) -> bool {
+        a != 0
+    }
+
+    #[inline(always)]
+    fn load_columns(self, values: &[f32], starts: &PerLane<usize>, out: &mut [__m512]) {
+        let (tiles, rest) = out.as_chunks_mut::<16>();
+        debug_assert!(rest.is_empty(), "formats load whole tiles");
+        for (t, tile) in tiles.iter_mut().enumerate() {
+            let mut rows = [self.splat(0.0); 16];
+            for (row, start) in rows.iter_mut().zip(starts) {
+                let source = &values[start + 16 * t..][..16];
+                // SAFETY: the slice has sixteen floats; the token proves AVX-512.
+                *row = unsafe { _mm512_loadu_ps(source.as_ptr()) };
+            }
+            // SAFETY: the token proves AVX-512.
+            *tile = unsafe { transpose(rows) };
+        }
+    }
+}
+
+/// Transposes a 16 × 16 tile: pairs, quads, then 128-bit quarters twice.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn transpose(r: [__m512; 16]) -> [__m512; 16] {
+    let zero = _mm512_setzero_ps();
+    let mut quads = [zero; 16];
+    for i in 0..4 {
+        let (a, b, c, d) = (r[4 * i], r[4 * i + 1], r[4 * i + 2], r[4 * i + 3]);
+        let (ab_lo, ab_hi) = (_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+        let (cd_lo, cd_hi) = (_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
+        let pd = |v| _mm512_castps_pd(v);
+        let ps = |v| _mm512_castpd_ps(v);
+        quads[4 * i] = ps(_mm512_unpacklo_pd(pd(ab_lo), pd(cd_lo)));
+        quads[4 * i + 1] = ps(_mm512_unpackhi_pd(pd(ab_lo), pd(cd_lo)));
+        quads[4 * i + 2] = ps(_mm512_unpacklo_pd(pd(ab_hi), pd(cd_hi)));
+        quads[4 * i + 3] = ps(_mm512_unpackhi_pd(pd(ab_hi), pd(cd_hi)));
+    }
+    let mut out = [zero; 16];
+    for i in 0..4 {
+        let (a, b, c, d) = (quads[i], quads[i + 4], quads[i + 8], quads[i + 12]);
+        let (ab_even, ab_odd) =
+            (_mm512_shuffle_f32x4::<0x88>(a, b), _mm512_shuffle_f32x4::<0xdd>(a, b));
+        let (cd_even, cd_odd) =
+            (_mm512_shuffle_f32x4::<0x88>(c, d), _mm512_shuffle_f32x4::<0xdd>(c, d));
+        out[i] = _mm512_shuffle_f32x4::<0x88>(ab_even, cd_even);
+        out[i + 4] = _mm512_shuffle_f32x4::<0x88>(ab_odd, cd_odd);
+        out[i + 8] = _mm512_shuffle_f32x4::<0xdd>(ab_even, cd_even);
+        out[i + 12] = _mm512_shuffle_f32x4::<0xdd>(ab_odd, cd_odd);
+    }
+    out
+}
+
+#[derive(Debug)]
+pub(crate) struct Kernels;
+
+impl IsaKernels for Kernels {
+    type Token = Avx512;
+
+    #[inline]
+    fn quantize<F: BlockFormat>(s: Avx512, rows: Rows<'_>, blocks: &mut [F::Block]) {
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,f16c")]
+        fn with_features<F: BlockFormat>(s: Avx512, rows: Rows<'_>, blocks: &mut [F::Block]) {
+            F::quantize(s, rows, blocks);
+        }
+        // SAFETY: the token proves every feature named.
+        unsafe { with_features::<F>(s, rows, blocks) }
+    }
+
+    #[inline]
+    fn dequantize<F: BlockFormat>(_: Avx512, blocks: &[F::Block], out: &mut [f32]) {
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,f16c")]
+        fn with_features<F: BlockFormat>(blocks: &[F::Block], out: &mut [f32]) {
+            super::dequantize_blocks::<F>(blocks, out);
+        }
+        // SAFETY: the token, though unused, proves every feature named.
+        unsafe { with_features::<F>(blocks, out) }
+    }
+
+    #[inline]
+    fn widen(_: Avx512, stored: Stored<'_>, out: &mut [f32]) -> bool {
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,f16c")]
+        fn with_features(stored: Stored<'_>, out: &mut [f32]) -> bool {
+            super::widen(stored, out, |halves, out| {
+                // SAFETY: both arrays hold sixteen elements; the function has the features.
+                unsafe {
+                    let bits = _mm256_loadu_si256(halves.as_ptr().cast());
+                    _mm512_storeu_ps(out.as_mut_ptr(), _mm512_cvtph_ps(bits));
+                }
+            })
+        }
+        // SAFETY: the token, though unused, proves every feature named.
+        unsafe { with_features(stored, out) }
+    }
+
+    #[inline]
+    fn narrow(_: Avx512, ty: GgmlType, values: &[f32], out: &mut [u8]) {
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,f16c")]
+        fn with_features(ty: GgmlType, values: &[f32], out: &mut [u8]) {
+            super::narrow(ty, values, out, |values, out| {
+                // SAFETY: both arrays hold sixteen elements; the function has the features.
+                unsafe {
+                    let values = _mm512_loadu_ps(values.as_ptr());
+                    let bits = _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(values);
+                    _mm256_storeu_si256(out.as_mut_ptr().cast(), bits);
+                }
+            });
+        }
+        // SAFETY: the token, though unused, proves every feature named.
+        unsafe { with_features(ty, values, out) }
+    }
+}

@@ -1,0 +1,245 @@
+//! Instruction sets: detection, and a static table of kernels for each.
+//!
+//! To add one: a file beside this with a token that only its `new` can make, its
+//! [`Lanes`](quant_core::lanes::Lanes) and its [`IsaKernels`]; a variant of [`Isa`] and a row in
+//! [`TABLES`]. Tests and benchmarks visit every table the machine supports.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod scalar;
+
+use quant_core::{
+    GgmlType,
+    formats::{BlockFormat, Rows},
+    lanes::{Lanes, Scalar},
+    with_format,
+};
+
+/// The methods of a [`Lanes`] that are one expression of intrinsics each.
+#[cfg(target_arch = "x86_64")]
+macro_rules! lane_ops {
+    ($($name:ident($($arg:ident: $ty:ty),*) -> $out:ty $body:block)*) => {$(
+        #[inline(always)]
+        fn $name(self, $($arg: $ty),*) -> $out {
+            // SAFETY: the token proves that the CPU has the instructions; the pointers, where
+            // there are any, come from references to arrays of at least as many lanes.
+            unsafe { $body }
+        }
+    )*};
+}
+#[cfg(target_arch = "x86_64")]
+use lane_ops;
+
+/// An instruction set this crate has kernels for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Isa {
+    /// No SIMD: the reference.
+    Scalar,
+    /// x86-64 AVX2 and F16C.
+    Avx2,
+    /// x86-64 AVX-512 F, BW, DQ and VL.
+    Avx512,
+}
+
+impl Isa {
+    /// The name in lower case, as benchmarks print it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Scalar => "scalar",
+            Self::Avx2 => "avx2",
+            Self::Avx512 => "avx512",
+        }
+    }
+}
+
+/// The kernels of one instruction set. Only tables whose instruction set the CPU has can be had.
+#[derive(Debug)]
+pub(crate) struct Table {
+    pub(crate) isa: Isa,
+    supported: fn() -> bool,
+    pub(crate) quantize: fn(GgmlType, Rows<'_>, &mut [u8]) -> bool,
+    pub(crate) dequantize: fn(GgmlType, &[u8], &mut [f32]) -> bool,
+    pub(crate) widen: fn(Stored<'_>, &mut [f32]) -> bool,
+    pub(crate) narrow: fn(GgmlType, &[f32], &mut [u8]),
+}
+
+/// The table that every CPU supports.
+pub(crate) static SCALAR: Table = table::<scalar::Kernels>(Isa::Scalar);
+
+/// The other tables, slowest first.
+static TABLES: &[Table] = &[
+    #[cfg(target_arch = "x86_64")]
+    table::<avx2::Kernels>(Isa::Avx2),
+    #[cfg(target_arch = "x86_64")]
+    table::<avx512::Kernels>(Isa::Avx512),
+];
+
+/// The tables of all instruction sets this CPU has, slowest first. Never empty.
+pub(crate) fn tables() -> impl DoubleEndedIterator<Item = &'static Table> {
+    std::iter::once(&SCALAR).chain(TABLES.iter().filter(|table| (table.supported)()))
+}
+
+/// Floats as a tensor stores them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Stored<'a> {
+    F32(&'a [u8]),
+    F16(&'a [u8]),
+    Bf16(&'a [u8]),
+}
+
+/// A token that can be had where the CPU supports it.
+pub(crate) trait Token: Lanes {
+    fn detect() -> Option<Self>;
+}
+
+impl Token for Scalar {
+    fn detect() -> Option<Self> {
+        Some(Self)
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Token for avx2::Avx2 {
+    fn detect() -> Option<Self> {
+        Self::new()
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Token for avx512::Avx512 {
+    fn detect() -> Option<Self> {
+        Self::new()
+    }
+}
+
+/// One instruction set's instances of the generic kernels, compiled with its features.
+pub(crate) trait IsaKernels {
+    type Token: Token;
+
+    fn quantize<F: BlockFormat>(s: Self::Token, rows: Rows<'_>, blocks: &mut [F::Block]);
+    fn dequantize<F: BlockFormat>(s: Self::Token, blocks: &[F::Block], out: &mut [f32]);
+    /// To single precision; whether all values are finite.
+    fn widen(s: Self::Token, stored: Stored<'_>, out: &mut [f32]) -> bool;
+    /// To `F32`, `F16` or `BF16`.
+    fn narrow(s: Self::Token, ty: GgmlType, values: &[f32], out: &mut [u8]);
+}
+
+/// The token of a table that was handed out: its instruction set was detected then.
+fn token<K: IsaKernels>() -> K::Token {
+    match K::Token::detect() {
+        Some(token) => token,
+        None => unreachable!("tables() hands out supported tables only"),
+    }
+}
+
+const fn table<K: IsaKernels>(isa: Isa) -> Table {
+    Table {
+        isa,
+        supported: || K::Token::detect().is_some(),
+        quantize: |ty, rows, out| {
+            let s = token::<K>();
+            with_format!(
+                ty,
+                F => {
+                    let blocks = bytemuck::cast_slice_mut::<u8, <F as BlockFormat>::Block>(out);
+                    K::quantize::<F>(s, rows, blocks);
+                    true
+                },
+                false
+            )
+        },
+        dequantize: |ty, bytes, out| {
+            let s = token::<K>();
+            with_format!(
+                ty,
+                F => {
+                    let blocks = bytemuck::cast_slice::<u8, <F as BlockFormat>::Block>(bytes);
+                    K::dequantize::<F>(s, blocks, out);
+                    true
+                },
+                false
+            )
+        },
+        widen: |stored, out| K::widen(token::<K>(), stored, out),
+        narrow: |ty, values, out| K::narrow(token::<K>(), ty, values, out),
+    }
+}
+
+#[inline(always)]
+fn dequantize_blocks<F: BlockFormat>(blocks: &[F::Block], out: &mut [f32]) {
+    for (block, out) in blocks.iter().zip(out.chunks_exact_mut(F::TYPE.block_len())) {
+        F::dequantize(block, out);
+    }
+}
+
+/// Values converted at a time: the size of the pieces that ISA code converts.
+const STEP: usize = 16;
+
+/// The loop of [`IsaKernels::widen`]; `f16` converts [`STEP`] halves, or fewer for the last piece
+/// of the scalar instance.
+#[inline(always)]
+fn widen(stored: Stored<'_>, out: &mut [f32], f16: impl Fn(&[u8], &mut [f32])) -> bool {
+    match stored {
+        Stored::F32(bytes) => {
+            for (out, b) in out.iter_mut().zip(bytes.as_chunks().0) {
+                *out = f32::from_le_bytes(*b);
+            }
+        }
+        Stored::Bf16(bytes) => {
+            for (out, b) in out.iter_mut().zip(bytes.as_chunks().0) {
+                *out = f32::from_bits(u32::from(u16::from_le_bytes(*b)) << 16);
+            }
+        }
+        Stored::F16(bytes) => {
+            let (pieces, rest) = out.as_chunks_mut::<STEP>();
+            let (halves, halves_rest) = bytes.as_chunks::<{ 2 * STEP }>();
+            for (out, halves) in pieces.iter_mut().zip(halves) {
+                f16(halves, out);
+            }
+            for (out, b) in rest.iter_mut().zip(halves_rest.as_chunks().0) {
+                *out = half::f16::from_le_bytes(*b).to_f32();
+            }
+        }
+    }
+    all_finite(out)
+}
+
+/// Whether all values are finite: the exponent of none is all ones.
+#[inline(always)]
+fn all_finite(values: &[f32]) -> bool {
+    let mut largest = 0u32;
+    for v in values {
+        largest = largest.max(v.to_bits() & 0x7fff_ffff);
+    }
+    largest < 0x7f80_0000
+}
+
+/// The loop of [`IsaKernels::narrow`]; `f16` converts [`STEP`] values.
+#[inline(always)]
+fn narrow(ty: GgmlType, values: &[f32], out: &mut [u8], f16: impl Fn(&[f32], &mut [u8])) {
+    match ty {
+        GgmlType::F16 => {
+            let (pieces, rest) = values.as_chunks::<STEP>();
+            let (halves, halves_rest) = out.as_chunks_mut::<{ 2 * STEP }>();
+            for (values, out) in pieces.iter().zip(halves) {
+                f16(values, out);
+            }
+            for (v, out) in rest.iter().zip(halves_rest.as_chunks_mut().0) {
+                *out = half::f16::from_f32(*v).to_le_bytes();
+            }
+        }
+        GgmlType::BF16 => {
+            for (v, out) in values.iter().zip(out.as_chunks_mut().0) {
+                *out = quant_core::f32_to_bf16(*v).to_le_bytes();
+            }
+        }
+        _ => {
+            for (v, out) in values.iter().zip(out.as_chunks_mut().0) {
+                *out = v.to_le_bytes();
+            }
+        }
+    }
+}

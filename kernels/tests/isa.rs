@@ -1,0 +1,153 @@
+//! Every instruction set this CPU has gives the bytes and values of the scalar code.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot read its data has failed")]
+
+use proptest::prelude::*;
+use quant_core::{GgmlType, formats::Rows};
+use quant_kernels::Kernels;
+use safetensors::SafeTensors;
+
+const TYPES: [GgmlType; 13] = [
+    GgmlType::F32,
+    GgmlType::F16,
+    GgmlType::BF16,
+    GgmlType::Q4_0,
+    GgmlType::Q4_1,
+    GgmlType::Q5_0,
+    GgmlType::Q5_1,
+    GgmlType::Q8_0,
+    GgmlType::Q2_K,
+    GgmlType::Q3_K,
+    GgmlType::Q4_K,
+    GgmlType::Q5_K,
+    GgmlType::Q6_K,
+];
+
+fn quantize(kernels: Kernels, ty: GgmlType, rows: Rows<'_>) -> Vec<u8> {
+    let bytes = ty.row_bytes(rows.values.len() as u64).unwrap();
+    let mut out = vec![0xa5; bytes as usize];
+    kernels.quantize(ty, rows, &mut out).unwrap();
+    out
+}
+
+/// The place of the first difference, for messages that fit a terminal.
+fn first_difference(a: &[u8], b: &[u8]) -> Option<usize> {
+    a.iter().zip(b).position(|(a, b)| a != b)
+}
+
+#[test]
+fn golden_rows_are_equal_on_every_isa() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures/golden/quantize-rows.safetensors");
+    let file = std::fs::read(path).unwrap();
+    let golden = SafeTensors::deserialize(&file).unwrap();
+    let floats = |name: &str| -> Vec<f32> {
+        let tensor = golden.tensor(name).unwrap();
+        tensor.data().as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)).collect()
+    };
+    let (x, importance) = (floats("x"), floats("importance"));
+    let mut problems = Vec::new();
+    for kernels in Kernels::supported() {
+        for ty in TYPES.into_iter().filter(|ty| ty.is_quantized()) {
+            for (kind, importance) in [("plain", None), ("imatrix", Some(&importance[..]))] {
+                // Q8_0 has no search: its bytes are the plain ones with importance too.
+                let kind = if ty == GgmlType::Q8_0 { "plain" } else { kind };
+                let rows = Rows { values: &x, row_len: 1024, importance };
+                let found = quantize(kernels, ty, rows);
+                let expected = golden.tensor(&format!("{ty}.{kind}")).unwrap();
+                if let Some(at) = first_difference(&found, expected.data()) {
+                    problems.push(format!("{} {ty}.{kind}: byte {at}", kernels.isa().name()));
+                }
+            }
+        }
+    }
+    assert!(problems.is_empty(), "{}", problems.join("\n"));
+}
+
+/// Values of many kinds: ties, zeros, subnormals, huge and tiny magnitudes, outliers.
+fn values(len: usize) -> impl Strategy<Value = Vec<f32>> {
+    let normal = || prop::collection::vec(-1.0f32..1.0, len);
+    prop_oneof![
+        4 => normal(),
+        1 => prop::collection::vec(prop::num::f32::NORMAL, len),
+        1 => prop::collection::vec(prop::num::f32::SUBNORMAL | prop::num::f32::ZERO, len),
+        1 => prop::collection::vec((-4i8..=4).prop_map(|v| f32::from(v) / 4.0), len),
+        1 => prop::collection::vec(prop::bool::weighted(0.9), len)
+            .prop_map(|v| v.into_iter().map(|zero| if zero { 0.0 } else { 1.5 }).collect()),
+        1 => (normal(), -38i32..38).prop_map(|(v, exponent)| {
+            v.into_iter().map(|v| v * 10f32.powi(exponent)).collect()
+        }),
+        1 => (normal(), 0..len).prop_map(|(mut v, at)| {
+            v[at] = 1e4;
+            v
+        }),
+        1 => (-1.0f32..1.0).prop_map(move |v| vec![v; len]),
+        1 => normal().prop_map(|v| v.into_iter().map(|v| v.abs() + 0.5).collect()),
+        1 => normal().prop_map(|v| v.into_iter().map(|v| -v.abs()).collect()),
+    ]
+}
+
+fn rows() -> impl Strategy<Value = (Vec<f32>, usize)> {
+    (1usize..=4, 1usize..=9).prop_flat_map(|(superblocks, rows)| {
+        let row_len = superblocks * 256;
+        let row = values(row_len);
+        prop::collection::vec(row, rows).prop_map(move |rows| (rows.concat(), row_len))
+    })
+}
+
+fn importance(len: usize) -> impl Strategy<Value = Option<Vec<f32>>> {
+    prop_oneof![
+        1 => Just(None),
+        2 => prop::collection::vec(0.0f32..10.0, len).prop_map(Some),
+        1 => prop::collection::vec(prop_oneof![Just(0.0f32), 0.0f32..1e-3], len).prop_map(Some),
+        1 => prop::collection::vec(0.0f32..1e8, len).prop_map(Some),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn every_isa_gives_the_scalar_bytes(
+        ((values, row_len), importance) in rows().prop_flat_map(|(values, row_len)| {
+            (Just((values, row_len)), importance(row_len))
+        })
+    ) {
+        let scalar = Kernels::supported().next().unwrap();
+        let rows = Rows { values: &values, row_len, importance: importance.as_deref() };
+        for ty in TYPES {
+            let expected = quantize(scalar, ty, rows);
+            let mut restored = vec![0.0; values.len()];
+            scalar.dequantize(ty, &expected, &mut restored).unwrap();
+            for kernels in Kernels::supported().skip(1) {
+                let found = quantize(kernels, ty, rows);
+                let difference = first_difference(&found, &expected);
+                prop_assert_eq!(difference, None, "{} {}", kernels.isa().name(), ty);
+                let mut found = vec![0.0; values.len()];
+                kernels.dequantize(ty, &expected, &mut found).unwrap();
+                for (i, (a, b)) in found.iter().zip(&restored).enumerate() {
+                    // A scale that overflows half precision restores NaNs, whose bits may differ.
+                    let same = a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan();
+                    prop_assert!(same, "{} {ty} value {i}: {a} {b}", kernels.isa().name());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn widening_finds_what_is_not_finite(
+        bits in prop::collection::vec(any::<u16>(), 1..100),
+        ty in prop_oneof![Just(GgmlType::F16), Just(GgmlType::BF16)],
+    ) {
+        let bytes: Vec<u8> = bits.iter().flat_map(|b| b.to_le_bytes()).collect();
+        let mut expected = vec![0.0; bits.len()];
+        quant_core::dequantize(ty, &bytes, &mut expected).unwrap();
+        for kernels in Kernels::supported() {
+            let mut found = vec![0.0; bits.len()];
+            let finite = kernels.widen(ty, &bytes, &mut found).unwrap();
+            prop_assert_eq!(finite, expected.iter().all(|v| v.is_finite()));
+            for (a, b) in found.iter().zip(&expected) {
+                prop_assert!(a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan());
+            }
+        }
+    }
+}

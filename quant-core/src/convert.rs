@@ -1,0 +1,148 @@
+//! Whole slices of any type: the entry points over the formats.
+
+use bytemuck::cast_slice_mut;
+
+use crate::{
+    Error, GgmlType,
+    formats::{BlockFormat, Rows},
+    lanes::{Lanes, Scalar},
+    with_format,
+};
+
+/// Whether [`quantize`] has this type.
+pub fn can_quantize(ty: GgmlType) -> bool {
+    can_dequantize(ty)
+}
+
+/// Whether [`dequantize`] has this type.
+pub fn can_dequantize(ty: GgmlType) -> bool {
+    matches!(ty, GgmlType::F32 | GgmlType::F16 | GgmlType::BF16)
+        || with_format!(ty, F => F::TYPE == ty, false)
+}
+
+/// Quantizes rows of `row_len` finite values, row-major, to the bytes of a tensor.
+///
+/// `importance` holds one weight per column, finite and not negative, the same for every row: how
+/// much an error in that column matters. Types without a search ignore it.
+///
+/// # Errors
+/// [`Error::RowLength`] if a row is not a whole number of blocks, [`Error::Length`] if the values
+/// are not whole rows or the importance is not one row, [`Error::NonFinite`] for a NaN or an
+/// infinity, [`Error::Unsupported`] for a type [`can_quantize`] does not have.
+pub fn quantize(
+    ty: GgmlType,
+    values: &[f32],
+    row_len: usize,
+    importance: Option<&[f32]>,
+) -> Result<Vec<u8>, Error> {
+    let rows = Rows { values, row_len, importance };
+    rows.check(ty)?;
+    finite("the row data", values)?;
+    if let Some(importance) = importance {
+        finite("the importance", importance)?;
+    }
+    let bytes = ty.row_bytes(values.len() as u64)?;
+    let mut out = vec![0; usize::try_from(bytes).map_err(|_| Error::TooLarge)?];
+    quantize_with(Scalar, ty, rows, &mut out)?;
+    Ok(out)
+}
+
+fn finite(what: &'static str, values: &[f32]) -> Result<(), Error> {
+    match values.iter().position(|v| !v.is_finite()) {
+        None => Ok(()),
+        Some(index) => Err(Error::NonFinite { what, index, value: values[index] }),
+    }
+}
+
+/// [`quantize`] with the lanes of the caller's choice, into a buffer, without looking for values
+/// that are not finite: those give unspecified codes.
+///
+/// `out` has exactly the bytes of the blocks of `rows`.
+///
+/// # Errors
+/// As [`quantize`], and [`Error::Length`] if `out` has another length.
+#[inline(always)]
+pub fn quantize_with<S: Lanes>(
+    s: S,
+    ty: GgmlType,
+    rows: Rows<'_>,
+    out: &mut [u8],
+) -> Result<(), Error> {
+    let values = rows.values;
+    rows.check(ty)?;
+    ty.check_bytes(values.len(), out.len())?;
+    match ty {
+        GgmlType::F32 => {
+            for (out, v) in out.chunks_exact_mut(4).zip(values) {
+                out.copy_from_slice(&v.to_le_bytes());
+            }
+        }
+        GgmlType::F16 => {
+            for (out, &v) in out.chunks_exact_mut(2).zip(values) {
+                out.copy_from_slice(&f32_to_f16(v).to_le_bytes());
+            }
+        }
+        GgmlType::BF16 => {
+            for (out, &v) in out.chunks_exact_mut(2).zip(values) {
+                out.copy_from_slice(&f32_to_bf16(v).to_le_bytes());
+            }
+        }
+        _ => with_format!(
+            ty,
+            F => F::quantize(s, rows, cast_slice_mut::<u8, <F as BlockFormat>::Block>(out)),
+            return Err(Error::Unsupported { ty, operation: "quantized" })
+        ),
+    }
+    Ok(())
+}
+
+/// Restores the values of whole blocks: `out` has as many elements as `bytes` holds.
+///
+/// # Errors
+/// [`Error::Length`] if `bytes` is not the size of `out.len()` elements, [`Error::RowLength`] if
+/// that is not a whole number of blocks, [`Error::Unsupported`] for a type [`can_dequantize`] does
+/// not have.
+pub fn dequantize(ty: GgmlType, bytes: &[u8], out: &mut [f32]) -> Result<(), Error> {
+    ty.check_bytes(out.len(), bytes.len())?;
+    match ty {
+        GgmlType::F32 => {
+            for (out, b) in out.iter_mut().zip(bytes.as_chunks().0) {
+                *out = f32::from_le_bytes(*b);
+            }
+        }
+        GgmlType::F16 => {
+            for (out, b) in out.iter_mut().zip(bytes.as_chunks().0) {
+                *out = half::f16::from_le_bytes(*b).to_f32();
+            }
+        }
+        GgmlType::BF16 => {
+            for (out, b) in out.iter_mut().zip(bytes.as_chunks().0) {
+                *out = half::bf16::from_le_bytes(*b).to_f32();
+            }
+        }
+        _ => with_format!(ty, F => dequantize_blocks::<F>(bytes, out), {
+            return Err(Error::Unsupported { ty, operation: "dequantized" });
+        }),
+    }
+    Ok(())
+}
+
+#[inline(always)]
+fn dequantize_blocks<F: BlockFormat>(bytes: &[u8], out: &mut [f32]) {
+    let blocks: &[F::Block] = bytemuck::cast_slice(bytes);
+    for (block, out) in blocks.iter().zip(out.chunks_exact_mut(F::TYPE.block_len())) {
+        F::dequantize(block, out);
+    }
+}
+
+/// The nearest half-precision bits, ties to even; too large becomes infinity.
+#[inline(always)]
+pub fn f32_to_f16(v: f32) -> u16 {
+    half::f16::from_f32(v).to_bits()
+}
+
+/// The nearest bfloat16 bits, ties to even; a NaN stays one.
+#[inline(always)]
+pub fn f32_to_bf16(v: f32) -> u16 {
+    half::bf16::from_f32(v).to_bits()
+}

@@ -1,0 +1,55 @@
+//! Q5_1: 32 values, a half-precision scale and minimum, 5-bit codes.
+
+use bytemuck::{Pod, Zeroable};
+
+use super::{
+    BlockFormat, F16Le, Rows,
+    batch::{scatter, scatter_f16},
+    q4_0::nibbles,
+    q4_1::quantize_affine,
+    q5_0::{codes, fifth_bits},
+};
+use crate::{GgmlType, lanes::Lanes};
+
+/// A block of Q5_1: value `i` is `d · code + m`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct BlockQ5_1 {
+    /// Scale, half-precision bits.
+    pub d: F16Le,
+    /// Minimum, half-precision bits.
+    pub m: F16Le,
+    /// Fifth bits, little-endian: bit `i` belongs to value `i`.
+    pub qh: [u8; 4],
+    /// Low four bits: the low nibbles hold values 0..16, the high nibbles 16..32.
+    pub qs: [u8; 16],
+}
+
+const _: () = assert!(size_of::<BlockQ5_1>() == GgmlType::Q5_1.block_bytes());
+
+/// The format of [`GgmlType::Q5_1`].
+#[derive(Debug)]
+pub struct Q5_1;
+
+impl BlockFormat for Q5_1 {
+    type Block = BlockQ5_1;
+    const TYPE: GgmlType = GgmlType::Q5_1;
+
+    #[inline(always)]
+    fn quantize<S: Lanes>(s: S, rows: Rows<'_>, blocks: &mut [BlockQ5_1]) {
+        quantize_affine::<S, BlockQ5_1, 31>(s, rows, blocks, |s, codes, d, m, blocks| {
+            scatter_f16(s, d, blocks, |b| &mut b.d);
+            scatter_f16(s, m, blocks, |b| &mut b.m);
+            scatter(s, &[fifth_bits(s, codes)], blocks, |b| &mut b.qh);
+            scatter(s, &nibbles(s, codes), blocks, |b| &mut b.qs);
+        });
+    }
+
+    #[inline(always)]
+    fn dequantize(block: &BlockQ5_1, out: &mut [f32]) {
+        let (d, m) = (block.d.to_f32(), block.m.to_f32());
+        for (i, code) in codes(block.qh, &block.qs).into_iter().enumerate() {
+            out[i] = code as f32 * d + m;
+        }
+    }
+}

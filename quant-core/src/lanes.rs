@@ -1,0 +1,303 @@
+//! The vector trait in which every quantizer is written, and its one-lane instance.
+//!
+//! A lane is one (sub-)block. Each lane performs the same float operations in the same order as
+//! the scalar code would, so the bytes do not depend on how many lanes there are. [`Scalar`] is
+//! the instance with one lane: the reference and the fast path are the same text.
+//!
+//! The contract of an instance is exact IEEE 754 single precision, round to nearest even, no fused
+//! multiply-add, no flushing of subnormals, no approximate reciprocals.
+
+/// The most lanes an instance may have: the size of the buffers that carry one value per lane.
+pub const MAX_LANES: usize = 32;
+
+/// One value per lane in memory.
+pub type PerLane<T> = [T; MAX_LANES];
+
+/// A set of lanes of 32-bit floats and integers with masks over them.
+///
+/// The methods take `self` because an instance is a *token*: in the SIMD instances of
+/// `quant-kernels` holding one proves that the CPU has the instructions.
+///
+/// Integer operations wrap.
+pub trait Lanes: Copy {
+    /// The number of lanes, at most [`MAX_LANES`].
+    const N: usize;
+    /// A float in each lane.
+    type F32: Copy;
+    /// A 32-bit integer in each lane.
+    type I32: Copy;
+    /// A truth value in each lane.
+    type Mask: Copy;
+
+    /// The same float in every lane.
+    fn splat(self, v: f32) -> Self::F32;
+    /// The same integer in every lane.
+    fn splat_i(self, v: i32) -> Self::I32;
+    /// Lane `b` is `values[b]`.
+    fn load(self, values: &PerLane<f32>) -> Self::F32;
+    /// Writes lane `b` to `out[b]`.
+    fn store(self, v: Self::F32, out: &mut PerLane<f32>);
+    /// Writes lane `b` to `out[b]`.
+    fn store_i(self, v: Self::I32, out: &mut PerLane<i32>);
+
+    /// `a + b`.
+    fn add(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// `a - b`.
+    fn sub(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// `a * b`.
+    fn mul(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// `a / b`.
+    fn div(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// Square root, correctly rounded.
+    fn sqrt(self, a: Self::F32) -> Self::F32;
+    /// Clears the sign bit.
+    fn abs(self, a: Self::F32) -> Self::F32;
+    /// `if a < b { a } else { b }`: the second operand if they are equal or one is NaN.
+    fn min(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// `if a > b { a } else { b }`: the second operand if they are equal or one is NaN.
+    fn max(self, a: Self::F32, b: Self::F32) -> Self::F32;
+
+    /// `a < b`, false for NaN.
+    fn lt(self, a: Self::F32, b: Self::F32) -> Self::Mask;
+    /// `a <= b`, false for NaN.
+    fn le(self, a: Self::F32, b: Self::F32) -> Self::Mask;
+    /// `a == b`, false for NaN.
+    fn eq(self, a: Self::F32, b: Self::F32) -> Self::Mask;
+    /// `a == b`.
+    fn eq_i(self, a: Self::I32, b: Self::I32) -> Self::Mask;
+    /// Both.
+    fn and(self, a: Self::Mask, b: Self::Mask) -> Self::Mask;
+    /// Not.
+    fn not(self, a: Self::Mask) -> Self::Mask;
+    /// Whether the mask is set in any lane.
+    fn any(self, a: Self::Mask) -> bool;
+    /// `if mask { a } else { b }`.
+    fn select(self, mask: Self::Mask, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// `if mask { a } else { b }`.
+    fn select_i(self, mask: Self::Mask, a: Self::I32, b: Self::I32) -> Self::I32;
+
+    /// `a + b`.
+    fn add_i(self, a: Self::I32, b: Self::I32) -> Self::I32;
+    /// `a - b`.
+    fn sub_i(self, a: Self::I32, b: Self::I32) -> Self::I32;
+    /// Bitwise and.
+    fn and_i(self, a: Self::I32, b: Self::I32) -> Self::I32;
+    /// Bitwise or.
+    fn or_i(self, a: Self::I32, b: Self::I32) -> Self::I32;
+    /// Shift left by a constant below 32.
+    fn shl<const BITS: u32>(self, a: Self::I32) -> Self::I32;
+    /// Logical shift right by a constant below 32.
+    fn shr<const BITS: u32>(self, a: Self::I32) -> Self::I32;
+    /// The smaller, signed.
+    fn min_i(self, a: Self::I32, b: Self::I32) -> Self::I32;
+    /// The larger, signed.
+    fn max_i(self, a: Self::I32, b: Self::I32) -> Self::I32;
+
+    /// The bits of the floats.
+    fn bits(self, a: Self::F32) -> Self::I32;
+    /// Integer to float, exact below 2²⁴.
+    fn to_f32(self, a: Self::I32) -> Self::F32;
+    /// Float to integer, towards zero; `i32::MIN` where the value does not fit, as x86 has it.
+    fn trunc(self, a: Self::F32) -> Self::I32;
+    /// The IEEE half-precision bits nearest to the value, in the low 16 bits.
+    fn to_f16_bits(self, a: Self::F32) -> Self::I32;
+    /// The value of the half-precision bits in the low 16 bits.
+    fn f16_bits_to_f32(self, a: Self::I32) -> Self::F32;
+
+    /// Transposes: lane `b` of `out[i]` becomes `values[starts[b] + i]`.
+    ///
+    /// # Panics
+    /// If a lane's range ends past the slice.
+    #[inline(always)]
+    fn load_columns(self, values: &[f32], starts: &PerLane<usize>, out: &mut [Self::F32]) {
+        let mut column = [0.0; MAX_LANES];
+        for (i, out) in out.iter_mut().enumerate() {
+            for (value, start) in column.iter_mut().zip(starts).take(Self::N) {
+                *value = values[start + i];
+            }
+            *out = self.load(&column);
+        }
+    }
+}
+
+/// The one-lane instance: plain scalar code, the reference for every other instance.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Scalar;
+
+impl Lanes for Scalar {
+    const N: usize = 1;
+    type F32 = f32;
+    type I32 = i32;
+    type Mask = bool;
+
+    #[inline(always)]
+    fn splat(self, v: f32) -> f32 {
+        v
+    }
+    #[inline(always)]
+    fn splat_i(self, v: i32) -> i32 {
+        v
+    }
+    #[inline(always)]
+    fn load(self, values: &PerLane<f32>) -> f32 {
+        values[0]
+    }
+    #[inline(always)]
+    fn store(self, v: f32, out: &mut PerLane<f32>) {
+        out[0] = v;
+    }
+    #[inline(always)]
+    fn store_i(self, v: i32, out: &mut PerLane<i32>) {
+        out[0] = v;
+    }
+    #[inline(always)]
+    fn add(self, a: f32, b: f32) -> f32 {
+        a + b
+    }
+    #[inline(always)]
+    fn sub(self, a: f32, b: f32) -> f32 {
+        a - b
+    }
+    #[inline(always)]
+    fn mul(self, a: f32, b: f32) -> f32 {
+        a * b
+    }
+    #[inline(always)]
+    fn div(self, a: f32, b: f32) -> f32 {
+        a / b
+    }
+    #[inline(always)]
+    fn sqrt(self, a: f32) -> f32 {
+        a.sqrt()
+    }
+    #[inline(always)]
+    fn abs(self, a: f32) -> f32 {
+        a.abs()
+    }
+    #[inline(always)]
+    fn min(self, a: f32, b: f32) -> f32 {
+        if a < b { a } else { b }
+    }
+    #[inline(always)]
+    fn max(self, a: f32, b: f32) -> f32 {
+        if a > b { a } else { b }
+    }
+    #[inline(always)]
+    fn lt(self, a: f32, b: f32) -> bool {
+        a < b
+    }
+    #[inline(always)]
+    fn le(self, a: f32, b: f32) -> bool {
+        a <= b
+    }
+    #[inline(always)]
+    fn eq(self, a: f32, b: f32) -> bool {
+        a == b
+    }
+    #[inline(always)]
+    fn eq_i(self, a: i32, b: i32) -> bool {
+        a == b
+    }
+    #[inline(always)]
+    fn and(self, a: bool, b: bool) -> bool {
+        a & b
+    }
+    #[inline(always)]
+    fn not(self, a: bool) -> bool {
+        !a
+    }
+    #[inline(always)]
+    fn any(self, a: bool) -> bool {
+        a
+    }
+    #[inline(always)]
+    fn select(self, mask: bool, a: f32, b: f32) -> f32 {
+        if mask { a } else { b }
+    }
+    #[inline(always)]
+    fn select_i(self, mask: bool, a: i32, b: i32) -> i32 {
+        if mask { a } else { b }
+    }
+    #[inline(always)]
+    fn add_i(self, a: i32, b: i32) -> i32 {
+        a.wrapping_add(b)
+    }
+    #[inline(always)]
+    fn sub_i(self, a: i32, b: i32) -> i32 {
+        a.wrapping_sub(b)
+    }
+    #[inline(always)]
+    fn and_i(self, a: i32, b: i32) -> i32 {
+        a & b
+    }
+    #[inline(always)]
+    fn or_i(self, a: i32, b: i32) -> i32 {
+        a | b
+    }
+    #[inline(always)]
+    fn shl<const BITS: u32>(self, a: i32) -> i32 {
+        ((a as u32) << BITS) as i32
+    }
+    #[inline(always)]
+    fn shr<const BITS: u32>(self, a: i32) -> i32 {
+        ((a as u32) >> BITS) as i32
+    }
+    #[inline(always)]
+    fn min_i(self, a: i32, b: i32) -> i32 {
+        a.min(b)
+    }
+    #[inline(always)]
+    fn max_i(self, a: i32, b: i32) -> i32 {
+        a.max(b)
+    }
+    #[inline(always)]
+    fn bits(self, a: f32) -> i32 {
+        a.to_bits() as i32
+    }
+    #[inline(always)]
+    fn to_f32(self, a: i32) -> f32 {
+        a as f32
+    }
+    #[inline(always)]
+    fn trunc(self, a: f32) -> i32 {
+        if a.abs() < 2_147_483_648.0 { a as i32 } else { i32::MIN }
+    }
+    #[inline(always)]
+    fn to_f16_bits(self, a: f32) -> i32 {
+        i32::from(half::f16::from_f32(a).to_bits())
+    }
+    #[inline(always)]
+    fn f16_bits_to_f32(self, a: i32) -> f32 {
+        half::f16::from_bits(a as u16).to_f32()
+    }
+}
+
+/// Rounds to the nearest integer, ties to even, as ggml's quantizers do: by adding 1.5·2²³ and
+/// reading the low mantissa bits. Beyond ±2²² the result wraps, and an infinity gives −2²², which
+/// differs from a conversion instruction; the wrap decides bytes in degenerate blocks.
+#[inline(always)]
+pub(crate) fn nearest_int<S: Lanes>(s: S, v: S::F32) -> S::I32 {
+    let shifted = s.bits(s.add(v, s.splat(ROUND_MAGIC)));
+    s.sub_i(s.and_i(shifted, s.splat_i(0x007f_ffff)), s.splat_i(0x0040_0000))
+}
+
+/// 1.5·2²³: adding it to a float of magnitude up to 2²² leaves the rounded integer in the mantissa.
+pub(crate) const ROUND_MAGIC: f32 = 12_582_912.0;
+
+/// The magnitude up to which [`nearest_int`] is ordinary rounding.
+pub(crate) const ROUND_LIMIT: f32 = 4_194_303.0;
+
+/// [`nearest_int`] limited to `lo..=hi`.
+#[inline(always)]
+pub(crate) fn nearest_clamped<S: Lanes>(s: S, v: S::F32, lo: i32, hi: i32) -> S::I32 {
+    s.max_i(s.splat_i(lo), s.min_i(s.splat_i(hi), nearest_int(s, v)))
+}
+
+/// [`nearest_clamped`] as a float, for values known to be within ±[`ROUND_LIMIT`]: limiting first
+/// is the same because the limits are integers, and four float operations do it.
+#[inline(always)]
+pub(crate) fn nearest_clamped_float<S: Lanes>(s: S, v: S::F32, lo: f32, hi: f32) -> S::F32 {
+    let magic = s.splat(ROUND_MAGIC);
+    let limited = s.max(s.splat(lo), s.min(s.splat(hi), v));
+    s.sub(s.add(limited, magic), magic)
+}

@@ -1,0 +1,95 @@
+//! The one-parameter search: a signed scale (ggml's `make_qx_quants`).
+
+use super::GROUP_MAX_EPS;
+use crate::lanes::{Lanes, nearest_clamped, nearest_clamped_float};
+
+/// A scale per lane, and what the codes follow from.
+pub(crate) struct Scale<S: Lanes> {
+    /// The scale; zero for an all-zero block.
+    pub(crate) scale: S::F32,
+    inverse: S::F32,
+    zero: S::Mask,
+}
+
+impl<S: Lanes> Scale<S> {
+    /// The code of a value, offset to `0..2 * half`; zero throughout an all-zero block.
+    #[inline(always)]
+    pub(crate) fn code(&self, s: S, x: S::F32, half: i32) -> S::I32 {
+        let code = nearest_clamped(s, s.mul(self.inverse, x), -half, half - 1);
+        s.select_i(self.zero, s.splat_i(0), s.add_i(code, s.splat_i(half)))
+    }
+}
+
+/// The value of largest magnitude, the first of equals, and that magnitude.
+#[inline(always)]
+pub(crate) fn signed_extreme<S: Lanes>(s: S, x: &[S::F32]) -> (S::F32, S::F32) {
+    let (mut extreme, mut magnitude) = (s.splat(0.0), s.splat(0.0));
+    for &v in x {
+        let a = s.abs(v);
+        let larger = s.lt(magnitude, a);
+        magnitude = s.select(larger, a, magnitude);
+        extreme = s.select(larger, v, extreme);
+    }
+    (extreme, magnitude)
+}
+
+/// Finds the scale of `LEN` values, coded as `-half..half`, that minimises the weighted squared
+/// error over 19 candidates. They are independent of each other.
+#[inline(always)]
+pub(crate) fn fit_scale<S: Lanes, const LEN: usize>(
+    s: S,
+    x: &[S::F32; LEN],
+    weights: &[S::F32; LEN],
+    half: i32,
+) -> Scale<S> {
+    let zero = s.splat(0.0);
+    let half_f = half as f32;
+    let (extreme, magnitude) = signed_extreme(s, x);
+    let all_zero = s.lt(magnitude, s.splat(GROUP_MAX_EPS));
+    let extreme = s.select(all_zero, s.splat(1.0), extreme);
+
+    let mut wx = [zero; LEN];
+    for i in 0..LEN {
+        wx[i] = s.mul(weights[i], x[i]);
+    }
+
+    let mut inverse = s.div(s.splat(-half_f), extreme);
+    let (sum_lx, sum_l2) = sums(s, x, weights, &wx, inverse, half_f);
+    let usable = s.not(s.eq(sum_l2, zero));
+    let mut scale = s.select(usable, s.div(sum_lx, sum_l2), zero);
+    let mut best = s.mul(scale, sum_lx);
+    for i in -9..=9 {
+        if i == 0 {
+            continue;
+        }
+        let candidate = s.div(s.splat(-(half_f + 0.1f32 * i as f32)), extreme);
+        let (sum_lx, sum_l2) = sums(s, x, weights, &wx, candidate, half_f);
+        let better = s.and(s.lt(zero, sum_l2), s.lt(s.mul(best, sum_l2), s.mul(sum_lx, sum_lx)));
+        let new_scale = s.div(sum_lx, sum_l2);
+        scale = s.select(better, new_scale, scale);
+        best = s.select(better, s.mul(new_scale, sum_lx), best);
+        inverse = s.select(better, candidate, inverse);
+    }
+    Scale { scale: s.select(all_zero, zero, scale), inverse, zero: all_zero }
+}
+
+/// Σ w·x·l and Σ w·l² for the codes of one candidate.
+///
+/// |inverse·x| is at most `half` and one: the cheap rounding is exact.
+#[inline(always)]
+fn sums<S: Lanes, const LEN: usize>(
+    s: S,
+    x: &[S::F32; LEN],
+    weights: &[S::F32; LEN],
+    wx: &[S::F32; LEN],
+    inverse: S::F32,
+    half: f32,
+) -> (S::F32, S::F32) {
+    let (mut sum_lx, mut sum_l2) = (s.splat(0.0), s.splat(0.0));
+    for i in 0..LEN {
+        let code = nearest_clamped_float(s, s.mul(inverse, x[i]), -half, half - 1.0);
+        sum_lx = s.add(sum_lx, s.mul(wx[i], code));
+        sum_l2 = s.add(sum_l2, s.mul(s.mul(weights[i], code), code));
+    }
+    (sum_lx, sum_l2)
+}
