@@ -1,2 +1,51 @@
-//! The command line.
-fn main() {}
+//! quantwright: turns a Hugging Face checkpoint into a quantized GGUF file.
+//!
+//! This crate parses arguments, shows progress and prints; the work is in `quant-convert`.
+#![forbid(unsafe_code)]
+
+mod args;
+mod commands;
+mod report;
+mod signals;
+mod warnings;
+
+use std::{io, process::ExitCode};
+
+use clap::Parser;
+
+use args::{Cli, Command};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let warnings = warnings::collect();
+    let result = match cli.command {
+        Command::Convert(args) => commands::convert::run(&args, &warnings),
+        Command::Inspect(args) => commands::inspect::run(&args),
+        Command::Completions { shell } => commands::manual::completions(shell),
+        Command::Man => commands::manual::page(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {}", one_line(&error));
+            signals::exit_code().unwrap_or(ExitCode::FAILURE)
+        }
+    }
+}
+
+/// Whoever read our output has read enough: not an error.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let mut causes = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
+    causes.any(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
+}
+
+/// Errors are one line, also where the operating system or a file's text has its say.
+fn one_line(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    // The library's messages hold their causes already.
+    if error.downcast_ref::<quant_convert::Error>().is_none() {
+        text = format!("{error:#}");
+    }
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}

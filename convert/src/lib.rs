@@ -1,1 +1,63 @@
-//! Conversion.
+//! From a Hugging Face checkpoint, or a GGUF file, to a quantized GGUF file in one pass.
+//!
+//! ```no_run
+//! use quant_convert::{Control, Options, Plan, open, recipe::{FileType, Request}};
+//!
+//! let options = Options { request: Request::new(FileType::Q4_K_M), ..Options::default() };
+//! let model = open("checkpoint".as_ref(), &options)?;
+//! let plan = Plan::new(model, &options)?;
+//! println!("{} bytes, {:.2} bits per weight", plan.total_bytes(), plan.bits_per_weight());
+//! plan.run("model.gguf".as_ref(), &options, Control::default())?;
+//! # Ok::<(), quant_convert::Error>(())
+//! ```
+//!
+//! The way of a tensor: [`open`] finds names, shapes and byte ranges and refuses what is damaged;
+//! [`Plan::new`] gives each tensor its type and its place in the output; [`Plan::run`] streams the
+//! weights through in a fixed memory window and lets the output appear under its name when it is
+//! complete.
+//!
+//! | to add | where |
+//! |---|---|
+//! | an architecture | one file in `architectures/` |
+//! | a tokenizer's pre-tokenizer | a row in `tokenizer/` |
+//! | a mix of types | rows in `recipe/mixes.rs` |
+#![forbid(unsafe_code)]
+
+pub mod architectures;
+pub mod checkpoint;
+mod chunks;
+mod config;
+mod error;
+mod general;
+pub mod gguf_input;
+mod importance;
+mod json;
+pub mod model;
+mod options;
+mod plan;
+pub mod recipe;
+mod rows;
+mod stream;
+pub mod tokenizer;
+
+use std::path::Path;
+
+pub use checkpoint::CheckpointOptions;
+pub use config::Config;
+pub use error::{Error, Result};
+pub use model::Model;
+pub use options::Options;
+pub use plan::{Plan, PlannedTensor};
+pub use stream::Control;
+
+/// Opens a model: a checkpoint's folder, or a GGUF file (the first shard, if it is split).
+///
+/// # Errors
+/// Whatever is wrong with the files, as [`checkpoint::open`] and [`gguf_input::open`] find it.
+pub fn open(path: &Path, options: &Options) -> Result<Model> {
+    if path.is_dir() {
+        checkpoint::open(path, &options.into())
+    } else {
+        gguf_input::open(path, &options.limits)
+    }
+}

@@ -13,6 +13,24 @@ pub struct Model {
     pub tensors: Vec<Tensor>,
     /// The files that hold the weights.
     pub files: Vec<SourceFile>,
+    /// What the model was read from.
+    pub origin: Origin,
+}
+
+/// What a model was read from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A Hugging Face checkpoint: tensors that no recipe applies to become F32.
+    Checkpoint,
+    /// A GGUF file: tensors that no recipe applies to keep their type.
+    Gguf,
+}
+
+impl Origin {
+    /// Whether the model was read from a Hugging Face checkpoint.
+    pub fn is_checkpoint(self) -> bool {
+        self == Self::Checkpoint
+    }
 }
 
 /// One tensor of the output.

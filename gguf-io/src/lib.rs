@@ -1,4 +1,87 @@
-//! Model files.
+//! Model files, for bytes that nobody vouches for.
+//!
+//! - [`GgufFile`] reads the header of a GGUF file or of all shards of a split one: metadata and a
+//!   list of tensors with their places. [`Layout`] is the reverse: the header of a file to be
+//!   written, and the offset of each tensor in it.
+//! - [`Checkpoint`] does the same for a folder of safetensors files, with or without an index.
+//! - [`Imatrix`] reads importance matrices, in GGUF files and in the older `.dat` format.
+//! - [`AtomicFile`] writes an output that is complete or absent, from many threads.
+//!
+//! None of these touches the values of a weight, and none loads tensor data (an importance matrix
+//! excepted, which is small): data is read with [`SourceFile::read_exact_at`], by position, so that
+//! any number of threads can share a file and memory use does not depend on its size.
+//!
+//! # What is promised
+//!
+//! Whatever the bytes, readers return a value or an [`Error`]: there is no `unsafe` code here, no
+//! index or sum is unchecked, and nothing recurses on what a file says. Before anything is
+//! allocated its size is compared with the bytes left in the file and charged to a [`Budget`]: at
+//! most eight times the size of the file plus 1 MiB, and no more than [`Limits::heap`]. Files are
+//! never mapped into memory, unless the caller does and passes the map in, so a file that shrinks
+//! under a run is an error ([`SourceFile::check_unchanged`]) and not a signal.
+//!
+//! Not promised: that the time taken is small, or that a model that is well-formed is any good.
+//!
+//! # Example
+//!
+//! A file with one tensor, written to memory and read back:
+//!
+//! ```
+//! use gguf_io::{GgufFile, Layout, Limits, Metadata, SourceFile, TensorSpec};
+//! use quant_core::GgmlType;
+//!
+//! let mut metadata = Metadata::new();
+//! metadata.insert("general.architecture", "llama");
+//! let tensors = [TensorSpec {
+//!     name: "output_norm.weight".to_owned(),
+//!     ty: GgmlType::F32,
+//!     shape: vec![4],
+//! }];
+//! let layout = Layout::new(&metadata, &tensors)?;
+//! let mut bytes = layout.header.clone();
+//! for value in [1.0f32, 2.0, 3.0, 4.0] {
+//!     bytes.extend(value.to_le_bytes());
+//! }
+//! bytes.resize(layout.total as usize, 0);
+//!
+//! let model = GgufFile::read(SourceFile::from_bytes("model.gguf", bytes), &Limits::default())?;
+//! model.check_data()?;
+//! assert_eq!(model.metadata.get_str("general.architecture"), Some("llama"));
+//! let tensor = &model.tensors[0];
+//! assert_eq!((tensor.name.as_str(), tensor.bytes), ("output_norm.weight", 16));
+//! let mut value = [0; 4];
+//! model.files[tensor.file].read_exact_at(&mut value, tensor.offset + 8)?;
+//! assert_eq!(f32::from_le_bytes(value), 3.0);
+//!
+//! // Cut short, it is refused before anyone reads a weight.
+//! let cut = SourceFile::from_bytes("cut.gguf", layout.header);
+//! let error = GgufFile::read(cut, &Limits::default())?.check_data().unwrap_err();
+//! assert!(error.to_string().contains("needs 16 bytes, found 0"));
+//! # Ok::<(), gguf_io::Error>(())
+//! ```
+//!
+//! # Features
+//!
+//! None. The crate builds no C or C++.
+
 #![forbid(unsafe_code)]
 
+mod cursor;
+mod error;
+pub mod gguf;
+pub mod imatrix;
+pub mod io;
+mod limits;
 pub mod metadata;
+pub mod output;
+pub mod safetensors;
+mod sniff;
+
+pub use error::{Error, Place, Result};
+pub use gguf::{GgufFile, Layout, PlacedTensor, TensorInfo, TensorSpec};
+pub use imatrix::{Imatrix, ImatrixEntry};
+pub use io::{ReadAt, SourceFile};
+pub use limits::{Budget, Limits};
+pub use metadata::{Array, GgufString, Metadata, Value, ValueType};
+pub use output::{AtomicFile, OutputOptions, WriteAt};
+pub use safetensors::{Checkpoint, CheckpointTensor, Dtype};

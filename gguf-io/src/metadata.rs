@@ -173,6 +173,10 @@ impl Value {
     }
 }
 
+/// What one key costs in memory besides its text and the heap of its value: the entry, its hash,
+/// and its part of an index table that is up to half empty.
+pub(crate) const ENTRY_BYTES: usize = size_of::<(String, Value)>() + 8 + 20;
+
 /// The key-value section of a GGUF file, in file order.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Metadata(IndexMap<String, Value>);
@@ -181,6 +185,16 @@ impl Metadata {
     /// No keys.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// No keys, with room for `count`.
+    pub(crate) fn with_capacity(count: usize) -> Self {
+        Self(IndexMap::with_capacity(count))
+    }
+
+    /// The position of a key in file order.
+    pub(crate) fn position(&self, key: &str) -> Option<usize> {
+        self.0.get_index_of(key)
     }
 
     /// The value of a key.

@@ -89,11 +89,12 @@ impl Kernels {
         }
     }
 
-    /// Converts stored values of any type to single precision; returns whether all are finite.
+    /// Converts stored values of any type to single precision; returns the largest magnitude,
+    /// which is infinite or NaN if any value is not finite.
     ///
     /// # Errors
     /// As [`quant_core::dequantize`].
-    pub fn widen(self, ty: GgmlType, bytes: &[u8], out: &mut [f32]) -> Result<bool, Error> {
+    pub fn widen(self, ty: GgmlType, bytes: &[u8], out: &mut [f32]) -> Result<f32, Error> {
         ty.check_bytes(out.len(), bytes.len())?;
         let stored = match ty {
             GgmlType::F32 => Stored::F32(bytes),
@@ -101,10 +102,15 @@ impl Kernels {
             GgmlType::BF16 => Stored::Bf16(bytes),
             _ => {
                 self.dequantize(ty, bytes, out)?;
-                return Ok(out.iter().all(|v| v.is_finite()));
+                return Ok((self.0.magnitude)(out));
             }
         };
         Ok((self.0.widen)(stored, out))
+    }
+
+    /// The largest magnitude of some values, which is infinite or NaN if any is not finite.
+    pub fn magnitude(self, values: &[f32]) -> f32 {
+        (self.0.magnitude)(values)
     }
 
     /// Converts values to `F32`, `F16` or `BF16`, rounding to nearest even; a value too large for

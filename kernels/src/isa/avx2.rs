@@ -161,9 +161,9 @@ impl IsaKernels for Kernels {
     }
 
     #[inline]
-    fn widen(_: Avx2, stored: Stored<'_>, out: &mut [f32]) -> bool {
+    fn widen(_: Avx2, stored: Stored<'_>, out: &mut [f32]) -> f32 {
         #[target_feature(enable = "avx2,f16c")]
-        fn with_features(stored: Stored<'_>, out: &mut [f32]) -> bool {
+        fn with_features(stored: Stored<'_>, out: &mut [f32]) -> f32 {
             super::widen(stored, out, |halves, out| {
                 for (halves, out) in halves.chunks_exact(16).zip(out.chunks_exact_mut(8)) {
                     // SAFETY: the chunks hold eight elements; the function has the features.

@@ -175,9 +175,9 @@ impl IsaKernels for Kernels {
     }
 
     #[inline]
-    fn widen(_: Avx512, stored: Stored<'_>, out: &mut [f32]) -> bool {
+    fn widen(_: Avx512, stored: Stored<'_>, out: &mut [f32]) -> f32 {
         #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,f16c")]
-        fn with_features(stored: Stored<'_>, out: &mut [f32]) -> bool {
+        fn with_features(stored: Stored<'_>, out: &mut [f32]) -> f32 {
             super::widen(stored, out, |halves, out| {
                 // SAFETY: both arrays hold sixteen elements; the function has the features.
                 unsafe {

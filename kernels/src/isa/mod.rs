@@ -62,7 +62,8 @@ pub(crate) struct Table {
     supported: fn() -> bool,
     pub(crate) quantize: fn(GgmlType, Rows<'_>, &mut [u8]) -> bool,
     pub(crate) dequantize: fn(GgmlType, &[u8], &mut [f32]) -> bool,
-    pub(crate) widen: fn(Stored<'_>, &mut [f32]) -> bool,
+    pub(crate) widen: fn(Stored<'_>, &mut [f32]) -> f32,
+    pub(crate) magnitude: fn(&[f32]) -> f32,
     pub(crate) narrow: fn(GgmlType, &[f32], &mut [u8]),
 }
 
@@ -121,8 +122,8 @@ pub(crate) trait IsaKernels {
 
     fn quantize<F: BlockFormat>(s: Self::Token, rows: Rows<'_>, blocks: &mut [F::Block]);
     fn dequantize<F: BlockFormat>(s: Self::Token, blocks: &[F::Block], out: &mut [f32]);
-    /// To single precision; whether all values are finite.
-    fn widen(s: Self::Token, stored: Stored<'_>, out: &mut [f32]) -> bool;
+    /// To single precision; returns the largest magnitude as [`magnitude`] does.
+    fn widen(s: Self::Token, stored: Stored<'_>, out: &mut [f32]) -> f32;
     /// To `F32`, `F16` or `BF16`.
     fn narrow(s: Self::Token, ty: GgmlType, values: &[f32], out: &mut [u8]);
 }
@@ -164,6 +165,8 @@ const fn table<K: IsaKernels>(isa: Isa) -> Table {
             )
         },
         widen: |stored, out| K::widen(token::<K>(), stored, out),
+        // Simple enough that every target's baseline vectorises it.
+        magnitude,
         narrow: |ty, values, out| K::narrow(token::<K>(), ty, values, out),
     }
 }
@@ -181,7 +184,7 @@ const STEP: usize = 16;
 /// The loop of [`IsaKernels::widen`]; `f16` converts [`STEP`] halves, or fewer for the last piece
 /// of the scalar instance.
 #[inline(always)]
-fn widen(stored: Stored<'_>, out: &mut [f32], f16: impl Fn(&[u8], &mut [f32])) -> bool {
+fn widen(stored: Stored<'_>, out: &mut [f32], f16: impl Fn(&[u8], &mut [f32])) -> f32 {
     match stored {
         Stored::F32(bytes) => {
             for (out, b) in out.iter_mut().zip(bytes.as_chunks().0) {
@@ -204,17 +207,18 @@ fn widen(stored: Stored<'_>, out: &mut [f32], f16: impl Fn(&[u8], &mut [f32])) -
             }
         }
     }
-    all_finite(out)
+    magnitude(out)
 }
 
-/// Whether all values are finite: the exponent of none is all ones.
+/// The largest magnitude. The bits of magnitudes order as the magnitudes do, infinity above all
+/// numbers and NaNs above infinity, so that any value that is not finite shows.
 #[inline(always)]
-fn all_finite(values: &[f32]) -> bool {
+fn magnitude(values: &[f32]) -> f32 {
     let mut largest = 0u32;
     for v in values {
         largest = largest.max(v.to_bits() & 0x7fff_ffff);
     }
-    largest < 0x7f80_0000
+    f32::from_bits(largest)
 }
 
 /// The loop of [`IsaKernels::narrow`]; `f16` converts [`STEP`] values.

@@ -22,7 +22,7 @@ impl IsaKernels for Kernels {
         super::dequantize_blocks::<F>(blocks, out);
     }
 
-    fn widen(_: Scalar, stored: Stored<'_>, out: &mut [f32]) -> bool {
+    fn widen(_: Scalar, stored: Stored<'_>, out: &mut [f32]) -> f32 {
         super::widen(stored, out, |halves, out| {
             for (half, out) in halves.as_chunks().0.iter().zip(out) {
                 *out = half::f16::from_le_bytes(*half).to_f32();

@@ -1,0 +1,243 @@
+//! The command line: every option documents itself.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+use gguf_io::{Limits, metadata::Value};
+use quant_convert::{
+    Options,
+    recipe::{self, FileType, Request, TensorOverride},
+};
+use quant_core::GgmlType;
+
+/// Turns a Hugging Face checkpoint into a quantized GGUF file, byte for byte what llama.cpp makes.
+#[derive(Debug, Parser)]
+#[command(name = "quantwright", version, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Convert a checkpoint or a GGUF file to a GGUF file
+    Convert(Box<ConvertArgs>),
+    /// Show what is in a GGUF file or a checkpoint, without reading its weights
+    Inspect(InspectArgs),
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Print the manual page
+    Man,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InspectArgs {
+    /// A GGUF file (the first shard, if it is split) or the folder of a checkpoint
+    pub(crate) input: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ConvertArgs {
+    /// The folder of a Hugging Face checkpoint, or a GGUF file (the first shard, if it is split)
+    pub(crate) input: PathBuf,
+
+    /// The GGUF file to write
+    #[arg(short, long, required_unless_present = "dry_run")]
+    pub(crate) output: Option<PathBuf>,
+
+    /// What to make: f32 f16 bf16 q4_0 … q8_0, q2_k … q6_k with _s, _m, _l, or auto to keep the
+    /// precision there is
+    #[arg(
+        short = 't',
+        long = "type",
+        default_value = "q4_k_m",
+        value_parser = file_type,
+        hide_possible_values = true
+    )]
+    pub(crate) file_type: TypeArg,
+
+    /// Importance matrix, GGUF or legacy .dat
+    #[arg(long, value_name = "FILE")]
+    pub(crate) imatrix: Option<PathBuf>,
+
+    /// Use the importance matrix only for tensors whose name contains NAME (repeatable)
+    #[arg(long, value_name = "NAME", requires = "imatrix")]
+    pub(crate) include_weights: Vec<String>,
+
+    /// Do not use the importance matrix for tensors whose name contains NAME (repeatable)
+    #[arg(long, value_name = "NAME", requires = "imatrix")]
+    pub(crate) exclude_weights: Vec<String>,
+
+    /// One type for every quantized tensor, no mixture
+    #[arg(long)]
+    pub(crate) pure: bool,
+
+    /// Do not quantize output.weight
+    #[arg(long)]
+    pub(crate) leave_output_tensor: bool,
+
+    /// Type of output.weight, and of a tied embedding
+    #[arg(long, value_name = "T", value_parser = output_tensor_type)]
+    pub(crate) output_tensor_type: Option<GgmlType>,
+
+    /// Type of token_embd.weight
+    #[arg(long, value_name = "T", value_parser = token_embedding_type)]
+    pub(crate) token_embedding_type: Option<GgmlType>,
+
+    /// Type of the tensors whose name matches a regular expression (repeatable, first match counts)
+    #[arg(long, value_name = "REGEX=T", value_parser = tensor_type)]
+    pub(crate) tensor_type: Vec<TensorOverride>,
+
+    /// File with one REGEX=T a line, tried after those of --tensor-type
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tensor_type_file: Option<PathBuf>,
+
+    /// Leave out these layers and number the others anew
+    #[arg(long, value_name = "L0,L1,…")]
+    pub(crate) prune_layers: Option<String>,
+
+    /// Set a metadata key; TYPE is int, float, bool or str (repeatable)
+    #[arg(long, value_name = "KEY=TYPE:VALUE", value_parser = override_kv)]
+    pub(crate) override_kv: Vec<(String, Value)>,
+
+    /// Quantize again what is quantized already, though that adds errors
+    #[arg(long)]
+    pub(crate) allow_requantize: bool,
+
+    /// llama.cpp's name for the BPE pre-tokenizer, instead of detecting it
+    #[arg(long, value_name = "NAME")]
+    pub(crate) pre_tokenizer: Option<String>,
+
+    /// Print the plan only; write nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+
+    /// Print the result as JSON on standard output
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// Fail instead of falling back to another type where rows do not fit the blocks
+    #[arg(long)]
+    pub(crate) strict: bool,
+
+    /// Replace an existing output
+    #[arg(long)]
+    pub(crate) force: bool,
+
+    /// Worker threads; as many as there are cores if not given
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) threads: Option<u16>,
+
+    /// Print nothing but errors
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+
+    /// Do not wait until the output is on the disk before it gets its name
+    #[arg(long)]
+    pub(crate) no_sync: bool,
+}
+
+/// The recipe; `None` is `auto`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TypeArg(Option<FileType>);
+
+fn file_type(text: &str) -> Result<TypeArg, recipe::Error> {
+    FileType::parse_or_auto(text).map(TypeArg)
+}
+
+fn output_tensor_type(text: &str) -> Result<GgmlType, recipe::Error> {
+    recipe::parse_type_name(text, "--output-tensor-type")
+}
+
+fn token_embedding_type(text: &str) -> Result<GgmlType, recipe::Error> {
+    recipe::parse_type_name(text, "--token-embedding-type")
+}
+
+fn tensor_type(text: &str) -> Result<TensorOverride, recipe::Error> {
+    recipe::parse_tensor_type(text)
+}
+
+/// `KEY=TYPE:VALUE`; an `int` is stored as UINT32, as llama-quantize does.
+fn override_kv(text: &str) -> Result<(String, Value), String> {
+    let shape = "expected KEY=TYPE:VALUE, with TYPE one of int, float, bool, str";
+    let (key, rest) = text.split_once('=').ok_or(shape)?;
+    let (ty, value) = rest.split_once(':').ok_or(shape)?;
+    if key.is_empty() {
+        return Err(shape.into());
+    }
+    let bad = |expected: &str| format!("{value:?} is not {expected}");
+    let value = match ty {
+        "int" => Value::from(value.parse::<u32>().map_err(|_| bad("an integer of 32 bits"))?),
+        "float" => {
+            let number = value.parse::<f32>().ok().filter(|v| v.is_finite());
+            Value::from(number.ok_or_else(|| bad("a finite number"))?)
+        }
+        "bool" => Value::from(value.parse::<bool>().map_err(|_| bad("true or false"))?),
+        "str" => Value::from(value),
+        _ => return Err(shape.into()),
+    };
+    Ok((key.into(), value))
+}
+
+impl ConvertArgs {
+    /// What the library is asked to do.
+    pub(crate) fn options(&self) -> anyhow::Result<Options> {
+        let mut overrides = self.tensor_type.clone();
+        if let Some(path) = &self.tensor_type_file {
+            overrides.extend(recipe::read_tensor_type_file(path)?);
+        }
+        Ok(Options {
+            request: Request {
+                file_type: self.file_type.0,
+                pure: self.pure,
+                leave_output_tensor: self.leave_output_tensor,
+                output_tensor_type: self.output_tensor_type,
+                token_embedding_type: self.token_embedding_type,
+                overrides,
+                has_imatrix: self.imatrix.is_some(),
+                strict: self.strict,
+            },
+            imatrix: self.imatrix.clone(),
+            include_weights: self.include_weights.clone(),
+            exclude_weights: self.exclude_weights.clone(),
+            allow_requantize: self.allow_requantize,
+            prune_layers: self.prune_layers.clone(),
+            override_kv: self.override_kv.clone(),
+            pre_tokenizer: self.pre_tokenizer.clone(),
+            overwrite: self.force,
+            no_sync: self.no_sync,
+            threads: self.threads.map_or(0, usize::from),
+            limits: Limits::default(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn overrides_are_typed() {
+        assert_eq!(override_kv("a.b=int:7").unwrap(), ("a.b".into(), Value::Uint32(7)));
+        assert_eq!(override_kv("k=float:0.5").unwrap().1, Value::Float32(0.5));
+        assert_eq!(override_kv("k=bool:true").unwrap().1, Value::Bool(true));
+        assert_eq!(override_kv("k=str:a=b:c").unwrap().1, Value::from("a=b:c"));
+        for bad in ["k", "k=int", "k=int:-1", "k=int:x", "k=float:nan", "k=list:1", "=int:1"] {
+            assert!(override_kv(bad).is_err(), "{bad}");
+        }
+    }
+}

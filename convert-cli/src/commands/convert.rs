@@ -1,0 +1,81 @@
+//! `convert`: plan, show the plan or run it, report.
+
+use std::{
+    io::{self, IsTerminal, Write},
+    time::{Duration, Instant},
+};
+
+use anyhow::Context;
+use indicatif::{ProgressBar, ProgressStyle};
+use quant_convert::{Control, Plan};
+
+use crate::{
+    args::ConvertArgs,
+    report::{self, Report, escape},
+    signals,
+    warnings::Warnings,
+};
+
+pub(crate) fn run(args: &ConvertArgs, warnings: &Warnings) -> anyhow::Result<()> {
+    let start = Instant::now();
+    let cancel = signals::listen().context("cannot listen for signals")?;
+    let options = args.options()?;
+    let model = quant_convert::open(&args.input, &options)?;
+    let plan = Plan::new(model, &options)?;
+    let mut report = Report::new(&plan);
+    let silent = args.quiet || args.json;
+
+    let Some(output) = args.output.as_ref().filter(|_| !args.dry_run) else {
+        let obstacle = plan.obstacle().map(|e| format!("a real run would fail: {e}"));
+        return finish(args, &report, warnings, obstacle);
+    };
+
+    let bar = if !silent && io::stderr().is_terminal() {
+        progress_bar(plan.source_bytes())?
+    } else {
+        ProgressBar::hidden()
+    };
+    let progress = |done| bar.set_position(done);
+    let control =
+        Control { progress: Some(&progress), cancel: Some(cancel), ..Control::default() };
+    let result = plan.run(output, &options, control);
+    bar.finish_and_clear();
+    result?;
+
+    report.output = Some(report::path(output));
+    report.seconds = Some(start.elapsed().as_secs_f64());
+    finish(args, &report, warnings, None)
+}
+
+fn finish(
+    args: &ConvertArgs,
+    report: &Report,
+    warnings: &Warnings,
+    obstacle: Option<String>,
+) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    if args.json {
+        serde_json::to_writer(&mut out, report).map_err(io::Error::from)?;
+        writeln!(out)?;
+    } else if !args.quiet || args.dry_run {
+        if args.dry_run {
+            writeln!(out, "{}\n", report.by_tensor())?;
+        }
+        writeln!(out, "{}\n{}", report.headline(), report.by_type())?;
+    }
+    if !args.quiet {
+        warnings.print();
+        for remark in report.remarks().into_iter().chain(obstacle) {
+            eprintln!("warning: {}", escape(&remark));
+        }
+    }
+    Ok(())
+}
+
+fn progress_bar(bytes: u64) -> anyhow::Result<ProgressBar> {
+    let bar = ProgressBar::new(bytes);
+    let template = "{bar:40} {percent:>3}%  {bytes} of {total_bytes}  {bytes_per_sec}  {eta} left";
+    bar.set_style(ProgressStyle::with_template(template)?);
+    bar.enable_steady_tick(Duration::from_millis(100));
+    Ok(bar)
+}

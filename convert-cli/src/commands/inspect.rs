@@ -1,0 +1,198 @@
+//! `inspect`: what is in a model, from its headers alone.
+
+use std::{
+    fs,
+    io::{self, Write},
+    path::Path,
+};
+
+use gguf_io::{
+    Checkpoint, GgufFile, Limits,
+    metadata::{Array, GgufString, Value},
+};
+use serde::Serialize;
+use serde_json::{Map, json};
+
+use crate::{
+    args::InspectArgs,
+    report::{escape, finish, shape, size, table},
+};
+
+/// Arrays longer than this are given by their length.
+const MOST_ELEMENTS: usize = 64;
+
+#[derive(Serialize)]
+struct Inspection {
+    version: Option<u32>,
+    alignment: Option<u64>,
+    metadata: Map<String, serde_json::Value>,
+    tensors: Vec<Tensor>,
+}
+
+#[derive(Serialize)]
+struct Tensor {
+    name: String,
+    #[serde(rename = "type")]
+    ty: String,
+    shape: Vec<u64>,
+    offset: u64,
+    bytes: u64,
+    /// The file the offset is in, of a model of several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file: Option<String>,
+}
+
+pub(crate) fn run(args: &InspectArgs) -> anyhow::Result<()> {
+    let inspection =
+        if args.input.is_dir() { checkpoint(&args.input)? } else { gguf(&args.input)? };
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    if args.json {
+        serde_json::to_writer(&mut out, &inspection).map_err(io::Error::from)?;
+        writeln!(out)?;
+    } else {
+        out.write_all(text(&inspection).as_bytes())?;
+    }
+    Ok(out.flush()?)
+}
+
+fn gguf(path: &Path) -> anyhow::Result<Inspection> {
+    let model = GgufFile::open(path, &Limits::default())?;
+    let several = model.files.len() > 1;
+    let name = |i: usize| model.files.get(i).and_then(|f| f.path().file_name());
+    let tensors = model.tensors.iter().map(|t| Tensor {
+        name: t.name.clone(),
+        ty: t.ty.name().into(),
+        shape: t.shape.clone(),
+        offset: t.offset,
+        bytes: t.bytes,
+        file: name(t.file).filter(|_| several).map(|n| n.to_string_lossy().into_owned()),
+    });
+    Ok(Inspection {
+        version: Some(model.version),
+        alignment: Some(model.alignment),
+        metadata: model.metadata.iter().map(|(k, v)| (k.into(), value_json(v))).collect(),
+        tensors: tensors.collect(),
+    })
+}
+
+/// Tensors under their Hugging Face names, shapes innermost first as everywhere; the metadata is
+/// what config.json says.
+fn checkpoint(path: &Path) -> anyhow::Result<Inspection> {
+    let model = Checkpoint::open(path, &Limits::default())?;
+    let several = model.files.len() > 1;
+    let name = |i: usize| model.files.get(i).and_then(|f| f.path().file_name());
+    let tensors = model.tensors.iter().map(|(tensor, t)| Tensor {
+        name: tensor.clone(),
+        ty: t.dtype.to_string(),
+        shape: t.shape.iter().rev().copied().collect(),
+        offset: t.offset,
+        bytes: t.bytes,
+        file: name(t.file).filter(|_| several).map(|n| n.to_string_lossy().into_owned()),
+    });
+    // A checkpoint can be looked at also if its configuration is missing or damaged.
+    let config = fs::read(path.join("config.json")).unwrap_or_default();
+    let config: Map<String, serde_json::Value> =
+        serde_json::from_slice(&config).unwrap_or_default();
+    let metadata = config.into_iter().map(|(key, value)| {
+        let ty = match &value {
+            serde_json::Value::Null => "NULL",
+            serde_json::Value::Bool(_) => "BOOL",
+            serde_json::Value::Number(_) => "NUMBER",
+            serde_json::Value::String(_) => "STRING",
+            serde_json::Value::Array(_) => "ARRAY",
+            serde_json::Value::Object(_) => "OBJECT",
+        };
+        (key, json!({ "type": ty, "value": value }))
+    });
+    Ok(Inspection {
+        version: None,
+        alignment: None,
+        metadata: metadata.collect(),
+        tensors: tensors.collect(),
+    })
+}
+
+fn value_json(value: &Value) -> serde_json::Value {
+    let ty = value.value_type().name();
+    let value = match value {
+        Value::Uint8(v) => json!(v),
+        Value::Int8(v) => json!(v),
+        Value::Uint16(v) => json!(v),
+        Value::Int16(v) => json!(v),
+        Value::Uint32(v) => json!(v),
+        Value::Int32(v) => json!(v),
+        Value::Float32(v) => json!(v),
+        Value::Bool(v) => json!(v),
+        Value::String(v) => json!(text_of(v)),
+        Value::Uint64(v) => json!(v),
+        Value::Int64(v) => json!(v),
+        Value::Float64(v) => json!(v),
+        Value::Array(array) => {
+            let element_type = array.element_type().name();
+            return if array.len() > MOST_ELEMENTS {
+                json!({ "type": ty, "element_type": element_type, "length": array.len() })
+            } else {
+                let value = array_json(array);
+                json!({ "type": ty, "element_type": element_type, "value": value })
+            };
+        }
+    };
+    json!({ "type": ty, "value": value })
+}
+
+fn array_json(array: &Array) -> serde_json::Value {
+    match array {
+        Array::Uint8(v) => json!(v),
+        Array::Int8(v) => json!(v),
+        Array::Uint16(v) => json!(v),
+        Array::Int16(v) => json!(v),
+        Array::Uint32(v) => json!(v),
+        Array::Int32(v) => json!(v),
+        Array::Float32(v) => json!(v),
+        Array::Bool(v) => json!(v),
+        Array::String(v) => json!(v.iter().map(text_of).collect::<Vec<_>>()),
+        Array::Uint64(v) => json!(v),
+        Array::Int64(v) => json!(v),
+        Array::Float64(v) => json!(v),
+    }
+}
+
+fn text_of(text: &GgufString) -> String {
+    String::from_utf8_lossy(text.as_bytes()).into_owned()
+}
+
+fn text(inspection: &Inspection) -> String {
+    let mut lines = String::new();
+    if let (Some(version), Some(alignment)) = (inspection.version, inspection.alignment) {
+        lines += &format!("GGUF version {version}, alignment {alignment}\n\n");
+    }
+    let mut keys = table(&["key", "type", "value"]);
+    for (key, entry) in &inspection.metadata {
+        let ty = entry.get("type").and_then(|v| v.as_str()).unwrap_or_default();
+        keys.add_row([escape(key), ty.into(), short(entry)]);
+    }
+    lines += &format!("{}\n\n", finish(keys, &[]));
+    let mut tensors = table(&["tensor", "shape", "type", "size"]);
+    for t in &inspection.tensors {
+        tensors.add_row([escape(&t.name), shape(&t.shape), t.ty.clone(), size(t.bytes)]);
+    }
+    let bytes = inspection.tensors.iter().fold(0u64, |sum, t| sum.saturating_add(t.bytes));
+    lines += &finish(tensors, &[3]);
+    lines + &format!("\n\n{} tensors, {}\n", inspection.tensors.len(), size(bytes))
+}
+
+/// A value on one line, shortened; control characters are escaped.
+fn short(entry: &serde_json::Value) -> String {
+    const MOST_CHARS: usize = 60;
+    let text = match (entry.get("value"), entry.get("length")) {
+        (Some(serde_json::Value::String(text)), _) => text.clone(),
+        (Some(value), _) => value.to_string(),
+        (None, Some(length)) => format!("{length} elements"),
+        (None, None) => String::new(),
+    };
+    let text = escape(&text);
+    match text.char_indices().nth(MOST_CHARS) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
+}

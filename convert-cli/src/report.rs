@@ -1,0 +1,200 @@
+//! What the commands print: JSON for machines, text for people.
+
+use std::{fmt::Write, path::Path};
+
+use comfy_table::{CellAlignment, Table, presets};
+use quant_convert::{Plan, recipe::FileType};
+use quant_core::GgmlType;
+use serde::Serialize;
+
+/// The result of `convert`, as cli.md has it.
+#[derive(Debug, Serialize)]
+pub(crate) struct Report {
+    file_type: String,
+    tensors: Vec<TensorReport>,
+    total_bytes: u64,
+    bits_per_weight: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) output: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) seconds: Option<f64>,
+}
+
+#[derive(Debug, Serialize)]
+struct TensorReport {
+    name: String,
+    #[serde(rename = "type")]
+    ty: &'static str,
+    shape: Vec<u64>,
+    bytes: u64,
+    /// The type the recipe asked for, where the shape did not allow it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    wanted: Option<&'static str>,
+    #[serde(skip)]
+    without_importance: bool,
+}
+
+impl Report {
+    pub(crate) fn new(plan: &Plan) -> Self {
+        let tensors = plan.tensors().map(|t| TensorReport {
+            name: t.name.into(),
+            ty: t.ty.name(),
+            shape: t.shape.to_vec(),
+            bytes: t.bytes,
+            wanted: t.wanted.map(GgmlType::name),
+            without_importance: t.without_importance,
+        });
+        Self {
+            file_type: file_type(plan),
+            tensors: tensors.collect(),
+            total_bytes: plan.total_bytes(),
+            bits_per_weight: plan.bits_per_weight(),
+            output: None,
+            seconds: None,
+        }
+    }
+
+    /// One line: what was or would be written.
+    pub(crate) fn headline(&self) -> String {
+        let mut line = match &self.output {
+            Some(output) => format!("wrote {}: ", escape(output)),
+            None => "would write ".into(),
+        };
+        let _ = write!(
+            line,
+            "{}, {} tensors, {}, {:.2} bits per weight",
+            self.file_type,
+            self.tensors.len(),
+            size(self.total_bytes),
+            self.bits_per_weight
+        );
+        if let Some(seconds) = self.seconds {
+            let _ = write!(line, ", {seconds:.2} s");
+        }
+        line
+    }
+
+    /// How many tensors and bytes there are of each type.
+    pub(crate) fn by_type(&self) -> String {
+        let mut table = table(&["type", "tensors", "size"]);
+        for ty in GgmlType::ALL {
+            let of_type = || self.tensors.iter().filter(|t| t.ty == ty.name());
+            if of_type().next().is_some() {
+                let bytes = of_type().map(|t| t.bytes).sum();
+                table.add_row([ty.name().into(), of_type().count().to_string(), size(bytes)]);
+            }
+        }
+        finish(table, &[1, 2])
+    }
+
+    /// Every tensor with its type.
+    pub(crate) fn by_tensor(&self) -> String {
+        let mut table = table(&["tensor", "shape", "type", "size"]);
+        for t in &self.tensors {
+            let row = [escape(&t.name), shape(&t.shape), t.ty.into(), size(t.bytes)];
+            table.add_row(row);
+        }
+        finish(table, &[3])
+    }
+
+    /// What the user should know besides: fallbacks, tensors without importance.
+    pub(crate) fn remarks(&self) -> Vec<String> {
+        let mut remarks = Vec::new();
+        let fallbacks: Vec<_> =
+            self.tensors.iter().filter_map(|t| Some((t, t.wanted?))).collect();
+        if !fallbacks.is_empty() {
+            let listed = fallbacks.iter().map(|(t, wanted)| {
+                let row = t.shape.first().copied().unwrap_or(1);
+                format!("{} ({wanted} → {}, rows of {row})", escape(&t.name), t.ty)
+            });
+            remarks.push(format!(
+                "{} of {} tensors have rows that do not fit the blocks of the type asked for: {}",
+                fallbacks.len(),
+                self.tensors.len(),
+                some(listed)
+            ));
+        }
+        let without: Vec<_> = self.tensors.iter().filter(|t| t.without_importance).collect();
+        if !without.is_empty() {
+            remarks.push(format!(
+                "the importance matrix has no entry for {} tensors: {}",
+                without.len(),
+                some(without.iter().map(|t| escape(&t.name)))
+            ));
+        }
+        remarks
+    }
+}
+
+/// The recipe's name; for a file that keeps its types, the recipe it says it was made with.
+fn file_type(plan: &Plan) -> String {
+    let kept = || {
+        let id = plan.metadata().get_u64("general.file_type")?;
+        FileType::from_id(u32::try_from(id).ok()?)
+    };
+    plan.file_type().or_else(kept).map_or_else(|| "unknown".into(), |ty| ty.to_string())
+}
+
+/// The first few of a list.
+fn some(items: impl ExactSizeIterator<Item = String>) -> String {
+    const MOST: usize = 8;
+    let more = items.len().saturating_sub(MOST);
+    let mut text = items.take(MOST).collect::<Vec<_>>().join(", ");
+    if more > 0 {
+        let _ = write!(text, " and {more} more");
+    }
+    text
+}
+
+pub(crate) fn table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(header);
+    table
+}
+
+/// The table's lines, with the named columns aligned to the right.
+pub(crate) fn finish(mut table: Table, right: &[usize]) -> String {
+    for &i in right {
+        if let Some(column) = table.column_mut(i) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table.trim_fmt()
+}
+
+/// Dimensions as `4096 × 32000`, innermost first.
+pub(crate) fn shape(shape: &[u64]) -> String {
+    shape.iter().map(u64::to_string).collect::<Vec<_>>().join(" × ")
+}
+
+/// A size for people.
+pub(crate) fn size(bytes: u64) -> String {
+    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    let mut value = bytes as f64 / 1024.0;
+    let mut unit = 0;
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    format!("{value:.2} {}", UNITS[unit])
+}
+
+/// Text from a file with its control characters escaped, so that it cannot steer a terminal.
+pub(crate) fn escape(text: &str) -> String {
+    text.chars().fold(String::new(), |mut out, c| {
+        if c.is_control() {
+            out.extend(c.escape_default());
+        } else {
+            out.push(c);
+        }
+        out
+    })
+}
+
+/// A path for JSON and messages.
+pub(crate) fn path(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}

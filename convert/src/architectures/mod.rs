@@ -1,0 +1,187 @@
+//! Model families: how the tensors and hyper-parameters of each become GGUF's.
+//!
+//! A family is one file that declares an [`Architecture`]; the engine beside it
+//! ([`parameters`], [`tensors`]) does the work. To add one: declare it, list it in [`ALL`].
+
+pub mod parameters;
+mod rope;
+pub mod tensors;
+
+mod llama;
+
+use serde_json::Value;
+
+use crate::{Config, Error, Result, model::Tensor, tokenizer};
+
+use parameters::Parameter;
+use tensors::Rule;
+
+/// All families.
+pub const ALL: &[&Architecture] = &[&llama::LLAMA];
+
+/// A model family.
+#[derive(Debug)]
+pub struct Architecture {
+    /// GGUF's name for it: the value of `general.architecture` and the prefix of its keys.
+    pub name: &'static str,
+    /// The Hugging Face classes it covers.
+    pub classes: &'static [&'static str],
+    /// What the configuration classes of transformers assume where config.json is silent.
+    pub defaults: &'static [ModelDefaults],
+    /// Hyper-parameters, in the order they are written.
+    pub parameters: &'static [&'static [Parameter]],
+    /// Tensors of the checkpoint.
+    pub tensors: &'static [Rule],
+    /// Relations between hyper-parameters that must hold.
+    pub check: fn(&Config) -> Result<()>,
+    /// Tensors that no checkpoint holds, written before the others.
+    pub computed: fn(&Config) -> Result<Vec<Tensor>>,
+    /// Tokenizers, in the order they are looked for.
+    pub tokenizers: &'static [tokenizer::Kind],
+    /// What else the tokenizer's keys depend on.
+    pub special: &'static [tokenizer::Adjustment],
+}
+
+/// What a configuration class of transformers assumes.
+#[derive(Debug)]
+pub struct ModelDefaults {
+    /// `model_type` in config.json.
+    pub model_type: &'static str,
+    /// Applied in order, so that a later one can use an earlier.
+    pub values: &'static [Default],
+}
+
+/// A value for a key that config.json leaves out.
+#[derive(Debug)]
+pub struct Default {
+    /// The key.
+    pub key: &'static str,
+    /// Its value.
+    pub value: Fill,
+    /// Whether an explicit `null` is replaced as well.
+    pub null: bool,
+}
+
+/// Where a default comes from.
+#[derive(Debug)]
+pub enum Fill {
+    /// A whole number.
+    Whole(u64),
+    /// Any other number.
+    Number(f64),
+    /// The value of another key.
+    Same(&'static str),
+    /// One key divided by another.
+    Quotient(&'static str, &'static str),
+}
+
+/// The family of a Hugging Face class.
+///
+/// # Errors
+/// [`Error::Architecture`] if no family covers the class.
+pub fn find(config: &Config) -> Result<&'static Architecture> {
+    let class = config.class()?;
+    let all = || ALL.iter().flat_map(|family| family.classes.iter().copied());
+    if let Some(family) = ALL.iter().find(|family| family.classes.contains(&class)) {
+        return Ok(family);
+    }
+    let mut supported: Vec<_> = all().collect();
+    supported.sort_unstable();
+    Err(Error::Architecture {
+        path: config.path().to_path_buf(),
+        class: class.to_owned(),
+        closest: all()
+            .min_by_key(|known| distance(class, known))
+            .unwrap_or_default(),
+        supported: supported.join(", "),
+    })
+}
+
+impl Architecture {
+    /// Completes a configuration with what its class assumes, and checks it.
+    ///
+    /// # Errors
+    /// If a default cannot be derived or the configuration contradicts itself.
+    pub fn complete(&self, config: &mut Config) -> Result<()> {
+        let model_type = config.get("model_type").and_then(Value::as_str);
+        let defaults = self
+            .defaults
+            .iter()
+            .find(|defaults| Some(defaults.model_type) == model_type)
+            // A file without the key, or with a name of its own, is read as the family's first.
+            .or(self.defaults.first());
+        for default in defaults.iter().flat_map(|defaults| defaults.values) {
+            let absent = !config.has(default.key);
+            if !(absent || default.null && config.get(default.key).is_none()) {
+                continue;
+            }
+            let value = match default.value {
+                Fill::Whole(number) => number.into(),
+                Fill::Number(number) => number.into(),
+                Fill::Same(key) => config.require(key)?.into(),
+                Fill::Quotient(a, b) => config.quotient(a, b)?.into(),
+            };
+            config.fill(default.key, value);
+        }
+        (self.check)(config)
+    }
+}
+
+/// The number of letters to change, add or remove to make one name the other.
+fn distance(a: &str, b: &str) -> usize {
+    // A class name from a file may be of any length; what is beyond this is not a near miss.
+    const LONGEST: usize = 128;
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().take(LONGEST).enumerate() {
+        let mut diagonal = i;
+        let mut left = i + 1;
+        if let Some(first) = row.first_mut() {
+            *first = left;
+        }
+        for (cell, y) in row.iter_mut().skip(1).zip(&b) {
+            let above = *cell;
+            left = (above + 1)
+                .min(left + 1)
+                .min(diagonal + usize::from(x != *y));
+            *cell = left;
+            diagonal = above;
+        }
+    }
+    row.last().copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn distance_counts_edits() {
+        assert_eq!(distance("kitten", "sitting"), 3);
+        assert_eq!(distance("", "abc"), 3);
+        assert_eq!(distance("abc", ""), 3);
+        assert_eq!(distance("same", "same"), 0);
+    }
+
+    #[test]
+    fn unknown_classes_get_the_closest_and_the_list() {
+        let text = br#"{"architectures": ["MistralForCausalM"]}"#;
+        let config = Config::parse("config.json", text).unwrap();
+        let message = find(&config).unwrap_err().to_string();
+        assert!(
+            message.contains("\"MistralForCausalM\"")
+                && message.contains("closest supported one is MistralForCausalLM")
+                && message.contains("LlamaForCausalLM"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn no_class_is_claimed_twice() {
+        let mut classes: Vec<_> = ALL.iter().flat_map(|family| family.classes).collect();
+        let all = classes.len();
+        classes.sort_unstable();
+        classes.dedup();
+        assert_eq!(classes.len(), all);
+    }
+}

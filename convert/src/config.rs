@@ -1,0 +1,228 @@
+//! config.json: typed access to values that are checked when they are asked for.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::{
+    Error, Result,
+    json::{self, Object, describe},
+};
+
+/// A model's config.json.
+///
+/// `null` counts as absent throughout, as it does for the programs that write these files.
+#[derive(Clone, Debug)]
+pub struct Config {
+    path: PathBuf,
+    values: Object,
+}
+
+const HELP: &str = "check that the file is the one that belongs to these weights";
+
+impl Config {
+    /// Reads `config.json` of a checkpoint.
+    ///
+    /// # Errors
+    /// If it is not there or not a JSON object.
+    pub fn read(dir: &Path) -> Result<Self> {
+        let path = dir.join("config.json");
+        let values = json::read_object(&path)?;
+        Ok(Self { path, values })
+    }
+
+    /// A configuration from the text of a config.json; `path` stands for it in messages.
+    ///
+    /// # Errors
+    /// If the text is not a JSON object.
+    pub fn parse(path: impl Into<PathBuf>, text: &[u8]) -> Result<Self> {
+        let path = path.into();
+        let values = json::parse(&path, text)?;
+        Ok(Self { path, values })
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The value of a key, if it has one that is not `null`.
+    pub fn get(&self, key: &str) -> Option<&Value> {
+        self.values.get(key).filter(|value| !value.is_null())
+    }
+
+    /// Whether the key is there, be it `null`.
+    pub(crate) fn has(&self, key: &str) -> bool {
+        self.values.contains_key(key)
+    }
+
+    /// Sets a key that the file leaves out.
+    pub(crate) fn fill(&mut self, key: &str, value: Value) {
+        self.values.insert(key.to_owned(), value);
+    }
+
+    /// The name of the model class, `architectures[0]`.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn class(&self) -> Result<&str> {
+        const KEY: &str = "architectures";
+        match self.get(KEY) {
+            Some(Value::Array(classes)) => match classes.first() {
+                Some(Value::String(class)) => Ok(class),
+                Some(other) => Err(self.wrong(KEY, &describe(other), "the name of a model class")),
+                None => Err(self.wrong(KEY, "an empty list", "the name of a model class")),
+            },
+            Some(other) => Err(self.wrong(KEY, &describe(other), "a list with a model class")),
+            None => Err(self.missing(KEY, "a list with a model class")),
+        }
+    }
+
+    /// A whole number from 1 to `u32::MAX`, the range of GGUF's counts; `None` if absent.
+    ///
+    /// # Errors
+    /// If the value is anything else.
+    pub fn positive(&self, key: &str) -> Result<Option<u64>> {
+        let Some(value) = self.get(key) else {
+            return Ok(None);
+        };
+        match value.as_u64() {
+            Some(number @ 1..=0xffff_ffff) => Ok(Some(number)),
+            _ => Err(self.wrong(key, &describe(value), "a positive whole number of 32 bits")),
+        }
+    }
+
+    /// As [`positive`](Self::positive), where the model cannot do without it.
+    ///
+    /// # Errors
+    /// If it is absent or anything else.
+    pub fn require(&self, key: &str) -> Result<u64> {
+        self.positive(key)?
+            .ok_or_else(|| self.missing(key, "a positive whole number"))
+    }
+
+    /// `true` or `false`; `false` if absent.
+    ///
+    /// # Errors
+    /// If the value is anything else.
+    pub fn flag(&self, key: &str) -> Result<bool> {
+        match self.get(key) {
+            None => Ok(false),
+            Some(Value::Bool(flag)) => Ok(*flag),
+            Some(other) => Err(self.wrong(key, &describe(other), "true or false")),
+        }
+    }
+
+    /// A positive number that a 32-bit float can hold; `None` if absent.
+    ///
+    /// # Errors
+    /// If the value is anything else.
+    pub fn number(&self, key: &str) -> Result<Option<f64>> {
+        self.number_in(&self.values, key, key)
+    }
+
+    /// As [`number`](Self::number) from a nested object; `shown` names the key in messages.
+    pub(crate) fn number_in(&self, object: &Object, key: &str, shown: &str) -> Result<Option<f64>> {
+        let Some(value) = object.get(key).filter(|value| !value.is_null()) else {
+            return Ok(None);
+        };
+        match value.as_f64() {
+            Some(number) if number > 0.0 && number <= f64::from(f32::MAX) => Ok(Some(number)),
+            _ => Err(self.wrong(shown, &describe(value), "a positive number of 32 bits")),
+        }
+    }
+
+    /// The names of the file's own keys with `positive` numbers under the first of several aliases.
+    ///
+    /// The first alias that is in the file counts, as in the reference converter.
+    pub(crate) fn alias<'k>(&self, keys: &'k [&'k str]) -> Option<&'k str> {
+        keys.iter().copied().find(|key| self.has(key))
+    }
+
+    /// `a / b`, which must leave nothing over.
+    ///
+    /// # Errors
+    /// If either is absent or `a` is not a multiple of `b`.
+    pub fn quotient(&self, a: &str, b: &str) -> Result<u64> {
+        let (dividend, divisor) = (self.require(a)?, self.require(b)?);
+        match dividend.checked_rem(divisor) {
+            Some(0) => Ok(dividend / divisor),
+            _ => Err(self.wrong(
+                a,
+                &dividend.to_string(),
+                &format!("a multiple of {b}, which is {divisor}"),
+            )),
+        }
+    }
+
+    /// The error for a key that is not there.
+    pub(crate) fn missing(&self, key: &str, expected: &str) -> Error {
+        self.wrong(key, "missing", expected)
+    }
+
+    /// The error for a value that cannot be.
+    pub(crate) fn wrong(&self, key: &str, found: &str, expected: &str) -> Error {
+        Error::Config {
+            path: self.path.clone(),
+            key: key.to_owned(),
+            found: found.to_owned(),
+            expected: expected.to_owned(),
+            help: HELP,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(text: &str) -> Config {
+        Config::parse("config.json", text.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn counts_are_positive_whole_numbers() {
+        let ok = config(r#"{"n": 4294967295, "none": null}"#);
+        assert_eq!(ok.positive("n").unwrap(), Some(4_294_967_295));
+        assert_eq!(ok.positive("none").unwrap(), None);
+        assert_eq!(ok.positive("absent").unwrap(), None);
+        for bad in ["0", "-2", "\"two\"", "1.5", "4294967296", "true", "[2]", "1e30", "{}"] {
+            let text = config(&format!("{{\"n\": {bad}}}"));
+            let message = text.positive("n").unwrap_err().to_string();
+            assert!(
+                message.starts_with("config.json: key \"n\" is ")
+                    && message.contains("expected a positive whole number"),
+                "{message}"
+            );
+        }
+        let message = ok.require("absent").unwrap_err().to_string();
+        assert!(message.contains("key \"absent\" is missing"), "{message}");
+    }
+
+    #[test]
+    fn numbers_are_positive_and_fit() {
+        let ok = config(r#"{"a": 1e-5, "b": 500000}"#);
+        assert_eq!(ok.number("a").unwrap(), Some(1e-5));
+        assert_eq!(ok.number("b").unwrap(), Some(500_000.0));
+        for bad in ["0", "-1e-5", "\"1\"", "1e300", "false"] {
+            let text = config(&format!("{{\"n\": {bad}}}"));
+            assert!(text.number("n").is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn quotients_leave_nothing_over() {
+        let ok = config(r#"{"hidden": 12, "heads": 4, "odd": 5}"#);
+        assert_eq!(ok.quotient("hidden", "heads").unwrap(), 3);
+        let message = ok.quotient("hidden", "odd").unwrap_err().to_string();
+        assert!(message.contains("key \"hidden\" is 12, expected a multiple of odd"), "{message}");
+    }
+
+    #[test]
+    fn the_class_is_named() {
+        assert_eq!(config(r#"{"architectures": ["A", "B"]}"#).class().unwrap(), "A");
+        for bad in ["{}", r#"{"architectures": []}"#, r#"{"architectures": "A"}"#, r#"{"architectures": [1]}"#] {
+            assert!(config(bad).class().is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! What can go wrong, in one line each.
+
+use std::{fmt, path::Path, path::PathBuf};
+
+use quant_core::GgmlType;
+
+/// The result of this crate's operations.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a model could not be converted.
+///
+/// Every message is one line that names the file and the key or tensor, says what was found and
+/// what was expected, and what to do. Text that came from a file is escaped and shortened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A model file could not be read or written.
+    #[error(transparent)]
+    Files(#[from] gguf_io::Error),
+    /// Values could not be quantized or dequantized.
+    #[error(transparent)]
+    Core(#[from] quant_core::Error),
+    /// A recipe does not apply to the model.
+    #[error(transparent)]
+    Recipe(#[from] crate::recipe::Error),
+    /// An importance matrix has an entry for a tensor of another shape.
+    #[error(
+        "{}: entry {} has {found} values, the tensor has {columns} columns in {matrices} matrices; \
+         the matrix was made for another model",
+        Shown(path), Quoted(tensor)
+    )]
+    ImportanceLength {
+        /// The importance matrix.
+        path: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// Values of the entry.
+        found: usize,
+        /// Columns of the tensor.
+        columns: u64,
+        /// Matrices of the tensor.
+        matrices: u64,
+    },
+    /// A type gives garbage without importance weights, and there are none.
+    #[error(
+        "tensor {} would become {ty}, which needs importance weights; \
+         give a matrix that has them with --imatrix, or choose a larger type",
+        Quoted(tensor)
+    )]
+    ImportanceNeeded {
+        /// The tensor.
+        tensor: String,
+        /// The type.
+        ty: GgmlType,
+    },
+    /// A tensor is quantized already.
+    #[error(
+        "tensor {} is {source_type} already; quantizing it again to {ty} adds errors: \
+         start from the original checkpoint, or insist with --allow-requantize",
+        Quoted(tensor)
+    )]
+    Requantize {
+        /// The tensor.
+        tensor: String,
+        /// The type it has.
+        source_type: GgmlType,
+        /// The type it would get.
+        ty: GgmlType,
+    },
+    /// This version does not write a type.
+    #[error(
+        "tensor {} would become {ty}, which this version does not write; it writes {supported}",
+        Quoted(tensor)
+    )]
+    CannotWrite {
+        /// The tensor.
+        tensor: String,
+        /// The type.
+        ty: GgmlType,
+        /// The types there are.
+        supported: String,
+    },
+    /// This version does not read a type's values.
+    #[error(
+        "{}: tensor {} is {ty}, which this version copies but does not convert; \
+         start from the original checkpoint",
+        Shown(path), Quoted(tensor)
+    )]
+    CannotRead {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// The type.
+        ty: GgmlType,
+    },
+    /// A tensor holds values that are not finite.
+    #[error(
+        "tensor {} holds {count} values that are not finite, the first ({value}) at index {index}; \
+         the checkpoint is damaged or was trained to divergence",
+        Quoted(tensor)
+    )]
+    NonFinite {
+        /// The tensor, under its GGUF name.
+        tensor: String,
+        /// Index of the first, in the order of the output.
+        index: u64,
+        /// The first.
+        value: f32,
+        /// How many there are.
+        count: u64,
+    },
+    /// A value or a scale does not fit half precision.
+    #[error(
+        "tensor {} holds values up to {magnitude:e}, too large for {ty}; \
+         keep it in BF16 or F32 (--type bf16, or --tensor-type NAME=bf16)",
+        Quoted(tensor)
+    )]
+    Overflow {
+        /// The tensor, under its GGUF name.
+        tensor: String,
+        /// The type.
+        ty: GgmlType,
+        /// The largest magnitude.
+        magnitude: f32,
+    },
+    /// The output is one of the inputs.
+    #[error("{}: is one of the inputs; choose another name for the output", Shown(path))]
+    SameFile {
+        /// The output.
+        path: PathBuf,
+    },
+    /// Worker threads could not be started.
+    #[error("cannot start worker threads: {message}; try fewer with --threads")]
+    Threads {
+        /// The reason.
+        message: String,
+    },
+    /// The caller asked to stop.
+    #[error("interrupted; nothing was written")]
+    Cancelled,
+    /// A JSON file cannot be read as JSON.
+    #[error("{}: line {line}, column {column}{}: {problem}; {help}", Shown(path), Near(key.as_deref()))]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// Line of the problem, from 1.
+        line: usize,
+        /// Column of the problem, from 1.
+        column: usize,
+        /// The last key before the problem.
+        key: Option<String>,
+        /// What is wrong.
+        problem: String,
+        /// What to do.
+        help: &'static str,
+    },
+    /// config.json lacks a key or holds a value that no model can have.
+    #[error("{}: key {} is {found}, expected {expected}; {help}", Shown(path), Quoted(key))]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// The key.
+        key: String,
+        /// What is there.
+        found: String,
+        /// What should be.
+        expected: String,
+        /// What to do.
+        help: &'static str,
+    },
+    /// The model class is not one this version converts.
+    #[error(
+        "{}: architecture {} is not supported; the closest supported one is {closest}; supported: {supported}",
+        Shown(path), Quoted(class)
+    )]
+    Architecture {
+        /// The file that names the class.
+        path: PathBuf,
+        /// The class.
+        class: String,
+        /// The supported class whose name is most like it.
+        closest: &'static str,
+        /// All supported classes.
+        supported: String,
+    },
+    /// The weights are not those that config.json describes.
+    #[error("{}: tensor {}: found {found}, expected {expected}; {help}", Shown(path), Quoted(name))]
+    Weights {
+        /// The checkpoint or the file of it.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// What is there.
+        found: String,
+        /// What should be.
+        expected: String,
+        /// What to do.
+        help: &'static str,
+    },
+    /// A tokenizer file is damaged, or no tokenizer file is there that this version reads.
+    #[error("{}: {place}: found {found}, expected {expected}; {help}", Shown(path))]
+    Tokenizer {
+        /// The file, or the folder that should hold it.
+        path: PathBuf,
+        /// Which part of it.
+        place: String,
+        /// What is there.
+        found: String,
+        /// What should be.
+        expected: String,
+        /// What to do.
+        help: &'static str,
+    },
+    /// Text is split before merging by rules that llama.cpp may know, but under no name known here.
+    #[error(
+        "{}: the pre-tokenizer ({found}) matches no known one; \
+         if you know llama.cpp's name for it, give it with --pre-tokenizer NAME; names: {names}",
+        Shown(path)
+    )]
+    PreTokenizer {
+        /// The file.
+        path: PathBuf,
+        /// The structure found, in short.
+        found: String,
+        /// The names there are.
+        names: String,
+    },
+    /// The name given for the pre-tokenizer is not one llama.cpp knows.
+    #[error("pre-tokenizer {} is unknown; names: {names}", Quoted(name))]
+    PreTokenizerName {
+        /// The name given.
+        name: String,
+        /// The names there are.
+        names: String,
+    },
+}
+
+/// What to do about a file that cannot be as its program wrote it.
+pub(crate) const DOWNLOAD: &str = "the file is damaged or was edited, download it again";
+
+/// Text from a file, quoted, escaped and shortened for a message.
+pub(crate) struct Quoted<'a>(pub(crate) &'a str);
+
+impl fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const LONGEST: usize = 100;
+        match self.0.char_indices().nth(LONGEST) {
+            Some((end, _)) => write!(f, "{:?}…", self.0.get(..end).unwrap_or_default()),
+            None => write!(f, "{:?}", self.0),
+        }
+    }
+}
+
+/// A path without quotes; control characters escaped, since file names may hold them.
+pub(crate) struct Shown<'a>(pub(crate) &'a Path);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for c in self.0.to_string_lossy().chars() {
+            if c.is_control() {
+                write!(f, "{}", c.escape_default())?;
+            } else {
+                fmt::Write::write_char(f, c)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `, near key "x"`, or nothing.
+struct Near<'a>(Option<&'a str>);
+
+impl fmt::Display for Near<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(key) => write!(f, ", key {}", Quoted(key)),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! A GGUF file as the source of a conversion.
+
+use std::path::Path;
+
+use gguf_io::{GgufFile, Limits};
+
+use crate::{
+    Result,
+    model::{Model, Origin, Piece, RowOrder, Tensor, TensorData},
+};
+
+/// Opens a GGUF model, split or not. Its metadata is carried over but for the keys of the split.
+///
+/// # Errors
+/// [`crate::Error::Files`] if a file is damaged, cut short, or not a GGUF file.
+pub fn open(path: &Path, limits: &Limits) -> Result<Model> {
+    let file = GgufFile::open(path, limits)?;
+    file.check_data()?;
+    let GgufFile { mut metadata, tensors, files, .. } = file;
+    for key in ["split.no", "split.count", "split.tensors.count"] {
+        metadata.remove(key);
+    }
+    // Offsets are laid out anew with the default alignment, as the reference does.
+    metadata.remove("general.alignment");
+    let tensors = tensors
+        .into_iter()
+        .map(|t| Tensor {
+            name: t.name,
+            shape: t.shape,
+            data: TensorData::Stored {
+                pieces: vec![Piece { file: t.file, offset: t.offset, bytes: t.bytes, ty: t.ty }],
+                rows: RowOrder::Stored,
+            },
+        })
+        .collect();
+    Ok(Model { metadata, tensors, files, origin: Origin::Gguf })
+}

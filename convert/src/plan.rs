@@ -1,0 +1,258 @@
+//! The plan: every tensor's type, every output offset and the exact size, before a weight is read.
+
+use std::collections::HashMap;
+
+use gguf_io::{Layout, TensorSpec};
+use quant_core::{GgmlType, can_dequantize, can_quantize};
+
+use crate::{
+    Error, Options, Result,
+    importance::Importance,
+    model::{Model, Origin, Tensor, TensorData},
+    recipe::{self, FileType, ModelFacts, Pruning, TensorFacts},
+};
+
+/// A conversion that is ready to run.
+#[derive(Debug)]
+pub struct Plan {
+    pub(crate) model: Model,
+    pub(crate) jobs: Vec<Job>,
+    pub(crate) layout: Layout,
+    file_type: Option<FileType>,
+    obstacles: Vec<Error>,
+}
+
+/// What is done to one tensor.
+#[derive(Debug)]
+pub(crate) struct Job {
+    /// Index into the model's tensors.
+    pub(crate) tensor: usize,
+    pub(crate) ty: GgmlType,
+    /// Weights of the columns of each matrix of the tensor.
+    pub(crate) importance: Option<Vec<f32>>,
+    wanted: Option<GgmlType>,
+    without_importance: bool,
+}
+
+/// A tensor of the output, as the plan has it.
+#[derive(Clone, Copy, Debug)]
+pub struct PlannedTensor<'a> {
+    /// GGUF name.
+    pub name: &'a str,
+    /// Dimensions, innermost first.
+    pub shape: &'a [u64],
+    /// The type it gets.
+    pub ty: GgmlType,
+    /// The type the recipe asked for, if the tensor's rows do not fit its blocks.
+    pub wanted: Option<GgmlType>,
+    /// Whether an importance matrix was given that has no entry for this tensor.
+    pub without_importance: bool,
+    /// Bytes of its data.
+    pub bytes: u64,
+}
+
+impl Plan {
+    /// Plans a conversion. Reads the importance matrix, no weights.
+    ///
+    /// # Errors
+    /// Whatever the options ask that the model does not allow. What only stands in the way of
+    /// running the plan, not of looking at it, is kept for [`check`](Self::check).
+    pub fn new(mut model: Model, options: &Options) -> Result<Self> {
+        let importance = Importance::open(options)?.filter(|importance| !importance.is_empty());
+
+        // The order of llama-quantize: overrides are seen by the recipe, pruning is not.
+        let mut metadata = model.metadata.clone();
+        for (key, value) in &options.override_kv {
+            metadata.insert(key.clone(), value.clone());
+        }
+        let facts = ModelFacts::from_metadata(&metadata)?;
+        let pruning = match &options.prune_layers {
+            Some(layers) => Some(Pruning::parse(layers, facts.layers)?),
+            None => None,
+        };
+
+        // Sorted by the names before pruning, which keeps layers in order.
+        let mut order: Vec<usize> = (0..model.tensors.len()).collect();
+        order.sort_by(|&a, &b| {
+            recipe::output_order(&model.tensors[a].name, &model.tensors[b].name)
+        });
+        let mut names = HashMap::new();
+        order.retain(|&i| {
+            let name = &model.tensors[i].name;
+            let renamed = pruning.as_ref().map_or(Some(name.clone()), |p| p.rename(name));
+            renamed.is_some_and(|renamed| names.insert(i, renamed).is_none())
+        });
+
+        let mut request = options.request.clone();
+        request.has_imatrix = importance.is_some();
+        if request.file_type.is_none() && model.origin == Origin::Checkpoint {
+            let types = model.tensors.iter().map(|t| (&t.shape[..], t.source_type()));
+            request.file_type = Some(FileType::detect(types));
+        }
+        let tensor_facts: Vec<_> = order
+            .iter()
+            .map(|i| (&model.tensors[*i], &names[i]))
+            .map(|(t, name)| TensorFacts { name, shape: &t.shape, ty: kept_type(&model, t) })
+            .collect();
+        let assignments = recipe::assign(&facts, &tensor_facts, &request)?;
+
+        let mut obstacles = Vec::new();
+        let mut jobs = Vec::with_capacity(order.len());
+        for (&i, assignment) in order.iter().zip(&assignments) {
+            let tensor = &model.tensors[i];
+            let weights = match &importance {
+                Some(importance) if assignment.quantizable => {
+                    importance.of(&tensor.name, &tensor.shape)?
+                }
+                _ => None,
+            };
+            let changes = assignment.ty != tensor.source_type();
+            jobs.push(Job {
+                tensor: i,
+                ty: assignment.ty,
+                importance: weights.filter(|_| changes).map(<[f32]>::to_vec),
+                wanted: assignment.wanted,
+                without_importance: importance.is_some()
+                    && assignment.quantizable
+                    && assignment.ty.is_quantized()
+                    && weights.is_none(),
+            });
+            if assignment.requires_imatrix && weights.is_none() {
+                obstacles.push(Error::ImportanceNeeded {
+                    tensor: tensor.name.clone(),
+                    ty: assignment.ty,
+                });
+            }
+            obstacles.extend(obstacle(&model, tensor, assignment.ty, options));
+        }
+
+        metadata = model.metadata.clone();
+        metadata.replace_at_end("general.quantization_version", 2u32);
+        let file_type = request.file_type;
+        match file_type {
+            Some(file_type) => {
+                metadata.replace_at_end("general.file_type", file_type.id());
+            }
+            None => {
+                let kept = metadata.get_u64("general.file_type").and_then(|v| v.try_into().ok());
+                metadata.replace_at_end("general.file_type", kept.unwrap_or(0u32));
+            }
+        }
+        for (key, value) in &options.override_kv {
+            metadata.replace_at_end(key.clone(), value.clone());
+        }
+        if let Some(importance) = &importance {
+            importance.describe(&mut metadata);
+        }
+        if let Some(pruning) = &pruning {
+            let key = format!("{}.block_count", facts.arch);
+            metadata.replace_at_end(key, pruning.kept());
+        }
+
+        let specs: Vec<_> = jobs
+            .iter()
+            .map(|job| TensorSpec {
+                name: names.remove(&job.tensor).unwrap_or_default(),
+                ty: job.ty,
+                shape: model.tensors[job.tensor].shape.clone(),
+            })
+            .collect();
+        let layout = Layout::new(&metadata, &specs)?;
+        model.metadata = metadata;
+        Ok(Self { model, jobs, layout, file_type, obstacles })
+    }
+
+    /// Whether the plan can run, as opposed to being looked at.
+    ///
+    /// # Errors
+    /// The first of: weights of an importance matrix that a type needs and that are missing, a
+    /// type this version cannot write, tensors quantized already without leave to do it again.
+    pub fn check(&mut self) -> Result<()> {
+        if self.obstacles.is_empty() { Ok(()) } else { Err(self.obstacles.remove(0)) }
+    }
+
+    /// What [`check`](Self::check) would report.
+    pub fn obstacle(&self) -> Option<&Error> {
+        self.obstacles.first()
+    }
+
+    /// The recipe; `None` if every tensor keeps its type.
+    pub fn file_type(&self) -> Option<FileType> {
+        self.file_type
+    }
+
+    /// The tensors in the order they are written.
+    pub fn tensors(&self) -> impl ExactSizeIterator<Item = PlannedTensor<'_>> {
+        self.jobs.iter().zip(&self.layout.tensors).map(|(job, placed)| PlannedTensor {
+            name: &placed.name,
+            shape: &placed.shape,
+            ty: placed.ty,
+            wanted: job.wanted,
+            without_importance: job.without_importance,
+            bytes: placed.bytes,
+        })
+    }
+
+    /// Metadata as it is written.
+    pub fn metadata(&self) -> &gguf_io::Metadata {
+        &self.model.metadata
+    }
+
+    /// Size of the output file in bytes, header and padding included.
+    pub fn total_bytes(&self) -> u64 {
+        self.layout.total
+    }
+
+    /// Bytes that are read from the source.
+    pub fn source_bytes(&self) -> u64 {
+        self.jobs.iter().map(|job| source_bytes(&self.model.tensors[job.tensor])).sum()
+    }
+
+    /// Bits per weight over all tensors, the header left out.
+    pub fn bits_per_weight(&self) -> f64 {
+        let weights: u64 = self.jobs.iter().map(|j| self.model.tensors[j.tensor].elements()).sum();
+        let bytes: u64 = self.layout.tensors.iter().map(|t| t.bytes).sum();
+        if weights == 0 { 0.0 } else { bytes as f64 * 8.0 / weights as f64 }
+    }
+}
+
+/// Bytes a tensor takes at its source.
+pub(crate) fn source_bytes(tensor: &Tensor) -> u64 {
+    match &tensor.data {
+        TensorData::Stored { pieces, .. } => pieces.iter().map(|p| p.bytes).sum(),
+        TensorData::Computed(values) => 4 * values.len() as u64,
+    }
+}
+
+/// The type a tensor has where no recipe applies: in a checkpoint that is what the reference's
+/// lossless conversion would hold.
+fn kept_type(model: &Model, tensor: &Tensor) -> GgmlType {
+    match model.origin {
+        Origin::Checkpoint => GgmlType::F32,
+        Origin::Gguf => tensor.source_type(),
+    }
+}
+
+/// Why a tensor cannot be brought to its type, if so.
+fn obstacle(model: &Model, tensor: &Tensor, ty: GgmlType, options: &Options) -> Option<Error> {
+    let source = tensor.source_type();
+    if source == ty {
+        return None;
+    }
+    let name = tensor.name.clone();
+    if source.is_quantized() && !options.allow_requantize {
+        return Some(Error::Requantize { tensor: name, source_type: source, ty });
+    }
+    let supported = || {
+        let names = GgmlType::ALL.iter().filter(|ty| can_quantize(**ty)).map(|ty| ty.name());
+        names.collect::<Vec<_>>().join(", ")
+    };
+    if !can_quantize(ty) {
+        return Some(Error::CannotWrite { tensor: name, ty, supported: supported() });
+    }
+    if !can_dequantize(source) {
+        let file = model.files.first().map_or_else(Default::default, |f| f.path().into());
+        return Some(Error::CannotRead { path: file, tensor: name, ty: source });
+    }
+    None
+}

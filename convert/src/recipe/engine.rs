@@ -1,0 +1,307 @@
+//! The engine that evaluates the mixes, tensor by tensor.
+
+use quant_core::GgmlType;
+
+use super::{
+    Assignment, AwkwardReason, AwkwardShape, Error, FileType, ModelFacts, Request, TensorFacts,
+    mixes::{CORRECTIONS, Cond, FALLBACKS, Files, LOW, MIXES, NEED_IMATRIX, Roles, Rule, Then},
+    order::scan_layer,
+    role::{Counter, PER_LAYER_EMBEDDING, Role, is_quantizable},
+};
+
+/// Chooses the type of every tensor.
+///
+/// `tensors` are all tensors of the output, sorted by [`output_order`](super::output_order), with
+/// the types they are kept in if they are not quantized: the stored ones of a GGUF file, F32 for
+/// a checkpoint. The answer is in the same order.
+///
+/// # Errors
+/// [`Error::AwkwardShapes`] lists every tensor for which no type remains,
+/// [`Error::NoLayer`] a feed-forward tensor whose layer is unknown, and
+/// [`Error::NotApplicable`] an option that the recipe would ignore.
+pub fn assign(
+    facts: &ModelFacts,
+    tensors: &[TensorFacts<'_>],
+    request: &Request,
+) -> Result<Vec<Assignment>, Error> {
+    check_applicable(request)?;
+    let Some(file_type) = request.file_type else {
+        return Ok(tensors.iter().map(|t| Assignment::kept(t.ty)).collect());
+    };
+
+    let mut engine = Engine {
+        facts,
+        request,
+        file_type,
+        tied: !tensors.iter().any(|t| Role::of(t.name) == Role::Output),
+        attn_v_total: tensors
+            .iter()
+            .filter(|t| Role::of(t.name).counter() == Some(Counter::AttnV))
+            .fold(0u64, |n, _| n.saturating_add(1)),
+        seen: [0; 4],
+    };
+    let mut awkward = Vec::new();
+    let mut assignments = Vec::with_capacity(tensors.len());
+    for tensor in tensors {
+        if !engine.may_quantize(tensor) {
+            assignments.push(Assignment::kept(tensor.ty));
+            continue;
+        }
+        let fitted = match engine.choose(tensor)? {
+            Choice::Named(ty, option) => named(tensor, ty, option),
+            Choice::Fitting(ty) => fit(tensor, ty, request.strict),
+        };
+        match fitted {
+            Ok((ty, wanted)) => assignments.push(Assignment {
+                ty,
+                wanted,
+                requires_imatrix: requires_imatrix(tensor.name, ty, file_type),
+                quantizable: true,
+            }),
+            Err(shape) => awkward.push(shape),
+        }
+    }
+    if !awkward.is_empty() {
+        return Err(Error::AwkwardShapes { tensors: awkward });
+    }
+    warn_of_unused_overrides(tensors, request);
+    Ok(assignments)
+}
+
+/// Refuses options that would be ignored: the reference accepts them without a word.
+fn check_applicable(request: &Request) -> Result<(), Error> {
+    let quantized = request.file_type.is_some_and(FileType::is_quantized);
+    let copied = request.file_type.is_none();
+    let ignored = [
+        ("--tensor-type", !quantized && !request.overrides.is_empty()),
+        ("--output-tensor-type", copied && request.output_tensor_type.is_some()),
+        ("--token-embedding-type", copied && request.token_embedding_type.is_some()),
+    ];
+    match ignored.iter().find(|(_, ignored)| *ignored) {
+        Some(&(option, _)) => Err(Error::NotApplicable { option, file_type: request.file_type }),
+        None => Ok(()),
+    }
+}
+
+fn warn_of_unused_overrides(tensors: &[TensorFacts<'_>], request: &Request) {
+    for unused in &request.overrides {
+        if !tensors.iter().any(|t| unused.pattern.is_match(t.name)) {
+            tracing::warn!(
+                pattern = unused.pattern.as_str(),
+                "no tensor matches this pattern of --tensor-type"
+            );
+        }
+    }
+}
+
+/// How a type came about decides what happens if the shape does not suit it.
+enum Choice {
+    /// An option named it outright: there is no fallback.
+    Named(GgmlType, &'static str),
+    /// It may fall back.
+    Fitting(GgmlType),
+}
+
+/// The state of one pass over the tensors.
+struct Engine<'a> {
+    facts: &'a ModelFacts,
+    request: &'a Request,
+    file_type: FileType,
+    /// No output of its own: the embedding doubles as one.
+    tied: bool,
+    attn_v_total: u64,
+    /// Tensors met so far, by [`Counter`].
+    seen: [u64; 4],
+}
+
+/// What a rule is evaluated against.
+struct Subject<'a> {
+    tensor: &'a TensorFacts<'a>,
+    role: Role,
+    place: u64,
+    places: u64,
+}
+
+impl Engine<'_> {
+    fn may_quantize(&self, tensor: &TensorFacts<'_>) -> bool {
+        let left = self.request.leave_output_tensor && Role::of(tensor.name) == Role::Output;
+        !left && is_quantizable(tensor.name, tensor.shape, &self.facts.arch)
+    }
+
+    fn choose(&mut self, tensor: &TensorFacts<'_>) -> Result<Choice, Error> {
+        let role = Role::of(tensor.name);
+        let by_pattern =
+            self.request.overrides.iter().find(|o| o.pattern.is_match(tensor.name)).map(|o| o.ty);
+
+        match role {
+            Role::TokenEmbedding => {
+                // A pattern may single out the per-layer table, which is large.
+                let singled_out = by_pattern.is_some() && tensor.name == PER_LAYER_EMBEDDING;
+                if let Some(ty) = self.request.token_embedding_type
+                    && !singled_out
+                {
+                    return Ok(Choice::Named(ty, "--token-embedding-type"));
+                }
+            }
+            Role::Output => {
+                if let Some(ty) = self.request.output_tensor_type {
+                    return Ok(Choice::Named(ty, "--output-tensor-type"));
+                }
+            }
+            _ => {}
+        }
+
+        let base = self.file_type.base();
+        if let Some(ty) = by_pattern {
+            return Ok(Choice::Fitting(ty));
+        }
+        if self.request.pure || !base.is_quantized() {
+            return Ok(Choice::Fitting(base));
+        }
+        self.mix(tensor, role).map(Choice::Fitting)
+    }
+
+    /// Consults the tables. Only tensors that come here are counted: a tensor that an option
+    /// takes out of the mix moves the places of those after it, as in the reference.
+    fn mix(&mut self, tensor: &TensorFacts<'_>, role: Role) -> Result<GgmlType, Error> {
+        let role = match role {
+            Role::TokenEmbedding if self.tied => {
+                if let Some(ty) = self.request.output_tensor_type {
+                    return Ok(ty);
+                }
+                Role::Output
+            }
+            other => other,
+        };
+        let (place, places) = self.place(tensor.name, role)?;
+        let subject = Subject { tensor, role, place, places };
+        let base = self.file_type.base();
+        let resolve = |then: &Then| match then {
+            Then::Base => base,
+            Then::Type(ty) => *ty,
+        };
+        let mut ty = MIXES
+            .iter()
+            .find(|rule| self.applies(rule, &subject, base))
+            .map_or(base, |rule| resolve(&rule.then));
+        for rule in CORRECTIONS {
+            if self.applies(rule, &subject, ty) {
+                ty = resolve(&rule.then);
+            }
+        }
+        Ok(ty)
+    }
+
+    /// The tensor's number among its like, and how many there are; advances the count.
+    fn place(&mut self, name: &str, role: Role) -> Result<(u64, u64), Error> {
+        let Some(counter) = role.counter() else {
+            return Ok((0, 0));
+        };
+        let counted = self.seen.get_mut(counter as usize).map_or(0, |seen| {
+            let counted = *seen;
+            *seen = seen.saturating_add(1);
+            counted
+        });
+        if counter == Counter::AttnV {
+            return Ok((counted, self.attn_v_total));
+        }
+        let layers = self.facts.layers;
+        // Where a layer has several tensors of a role (separate or shared experts), counting
+        // does not find the layer; the name does. The low recipes and MXFP4 never look at it.
+        let by_name = self.facts.experts > 1
+            && self.file_type != FileType::MXFP4_MOE
+            && !LOW.contains(&self.file_type);
+        let place = if by_name {
+            scan_layer(name)
+                .and_then(|layer| u32::try_from(layer).ok())
+                .filter(|layer| *layer < layers)
+                .map(u64::from)
+                .ok_or_else(|| Error::NoLayer { tensor: name.into(), layers })?
+        } else {
+            counted
+        };
+        Ok((place, layers.into()))
+    }
+
+    fn applies(&self, rule: &Rule, subject: &Subject<'_>, chosen: GgmlType) -> bool {
+        let role = match rule.roles {
+            Roles::Any => true,
+            Roles::Of(roles) => roles.contains(&subject.role),
+        };
+        let file = match rule.files {
+            Files::Any => true,
+            Files::Of(files) => files.contains(&self.file_type),
+            Files::Not(files) => !files.contains(&self.file_type),
+        };
+        role && file && rule.when.iter().all(|&cond| self.holds(cond, subject, chosen))
+    }
+
+    fn holds(&self, cond: Cond, subject: &Subject<'_>, chosen: GgmlType) -> bool {
+        let (i, n) = (subject.place, subject.places);
+        let eighth = n / 8;
+        // n is at most the number of tensors, so this is exact.
+        let last_eighth = n.saturating_mul(7) / 8;
+        match cond {
+            Cond::FirstEighth => i < eighth,
+            Cond::FirstSixteenth => i < n / 16,
+            Cond::MiddleThreeQuarters => (eighth..last_eighth).contains(&i),
+            Cond::MoreBits => i < eighth || i >= last_eighth || i.saturating_sub(eighth) % 3 == 2,
+            Cond::Below(limit) => i < limit,
+            Cond::Gqa4 => self.facts.heads_per_kv() >= 4,
+            Cond::Class70B => self.facts.is_70b(),
+            Cond::Experts8 => self.facts.experts == 8,
+            Cond::Experts4OrMore => self.facts.experts >= 4,
+            Cond::Stacked => subject.tensor.shape.get(2).is_some_and(|&n| n > 1),
+            Cond::Imatrix => self.request.has_imatrix,
+            Cond::NoImatrix => !self.request.has_imatrix,
+            Cond::Arch(arch) => self.facts.arch == arch,
+            Cond::NotArch(arch) => self.facts.arch != arch,
+            Cond::Named(parts) => parts.iter().any(|part| subject.tensor.name.contains(part)),
+            Cond::RowNotWhole => !divides(self.file_type.base(), subject.tensor.row_len()),
+            Cond::Chosen(types) => types.contains(&chosen),
+        }
+    }
+}
+
+fn divides(ty: GgmlType, row_len: u64) -> bool {
+    row_len.is_multiple_of(ty.block_len() as u64)
+}
+
+type Fitted = Result<(GgmlType, Option<GgmlType>), AwkwardShape>;
+
+/// The type an option named, if the shape suits it.
+///
+/// The reference applies no fallback here and cuts such rows short or aborts: nothing to equal.
+fn named(tensor: &TensorFacts<'_>, ty: GgmlType, option: &'static str) -> Fitted {
+    if divides(ty, tensor.row_len()) {
+        return Ok((ty, None));
+    }
+    Err(tensor.awkward(ty, AwkwardReason::Named(option)))
+}
+
+/// The type, or what it falls back to if the row is not a whole number of its blocks.
+fn fit(tensor: &TensorFacts<'_>, ty: GgmlType, strict: bool) -> Fitted {
+    let row_len = tensor.row_len();
+    if divides(ty, row_len) {
+        return Ok((ty, None));
+    }
+    let smaller = FALLBACKS.iter().find(|(from, _)| *from == ty).map(|&(_, to)| to);
+    let other = match smaller {
+        Some(smaller) if divides(smaller, row_len) => smaller,
+        Some(_) => GgmlType::F16,
+        // Blocks are as small as they get.
+        None if ty.block_len() <= 32 => GgmlType::F16,
+        None => return Err(tensor.awkward(ty, AwkwardReason::NoFallback)),
+    };
+    if strict {
+        return Err(tensor.awkward(ty, AwkwardReason::Strict(other)));
+    }
+    Ok((other, Some(ty)))
+}
+
+fn requires_imatrix(name: &str, ty: GgmlType, file_type: FileType) -> bool {
+    !matches!(Role::of(name), Role::TokenEmbedding | Role::Output)
+        && NEED_IMATRIX
+            .iter()
+            .any(|&(needy, only)| needy == ty && only.is_none_or(|only| only == file_type))
+}

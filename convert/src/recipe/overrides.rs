@@ -1,0 +1,147 @@
+//! `--tensor-type REGEX=TYPE` and the file with many of them.
+
+use std::{fs::File, io::Read, path::Path};
+
+use quant_core::GgmlType;
+use regex::{Regex, RegexBuilder};
+
+use super::Error;
+
+/// The largest `--tensor-type-file` that is read: some ten thousand lines.
+const MAX_FILE_BYTES: u64 = 1 << 20;
+
+/// The type of all tensors whose name matches a pattern.
+#[derive(Clone, Debug)]
+pub struct TensorOverride {
+    /// Searched for anywhere in the name, whatever its case.
+    pub pattern: Regex,
+    /// The type they get.
+    pub ty: GgmlType,
+}
+
+/// Parses the argument of `--tensor-type`: `REGEX=TYPE`.
+///
+/// Upper and lower case are alike in both parts. The reference lower-cases the pattern instead,
+/// which comes to the same for names as they are, but turns `\D` into `\d`.
+///
+/// # Errors
+/// [`Error::MalformedOverride`], [`Error::BadPattern`], [`Error::UnknownTensorType`].
+pub fn parse_tensor_type(text: &str) -> Result<TensorOverride, Error> {
+    parse_at(text, "--tensor-type")
+}
+
+/// Reads a `--tensor-type-file`: `REGEX=TYPE`, separated by blanks or line ends.
+///
+/// # Errors
+/// As [`parse_tensor_type`], with the line; [`Error::Read`].
+pub fn read_tensor_type_file(path: &Path) -> Result<Vec<TensorOverride>, Error> {
+    let failed = |source| Error::Read { path: path.into(), source };
+    let mut text = String::new();
+    File::open(path)
+        .and_then(|file| file.take(MAX_FILE_BYTES.saturating_add(1)).read_to_string(&mut text))
+        .map_err(failed)?;
+    if text.len() as u64 > MAX_FILE_BYTES {
+        let message = format!("it is larger than {MAX_FILE_BYTES} bytes");
+        return Err(failed(std::io::Error::other(message)));
+    }
+    parse_list(&text, path)
+}
+
+/// Parses the name of a tensor type in any case, e.g. for `--output-tensor-type`; `option` is
+/// named in the error.
+///
+/// # Errors
+/// [`Error::UnknownTensorType`], which explains recipe names such as `q4_k_m` too. Integer types
+/// hold indices, not weights, and are refused.
+pub fn parse_type_name(text: &str, option: &str) -> Result<GgmlType, Error> {
+    GgmlType::from_name(text)
+        .filter(|ty| !ty.is_integer())
+        .ok_or_else(|| Error::UnknownTensorType { given: text.into(), place: option.into() })
+}
+
+fn parse_list(text: &str, path: &Path) -> Result<Vec<TensorOverride>, Error> {
+    text.lines()
+        .zip(1u64..)
+        .flat_map(|(line, number)| line.split_whitespace().map(move |item| (item, number)))
+        .map(|(item, number)| parse_at(item, &format!("{path:?} line {number}")))
+        .collect()
+}
+
+fn parse_at(text: &str, place: &str) -> Result<TensorOverride, Error> {
+    // No type has an `=` in its name, a pattern may.
+    let (pattern, name) = text
+        .rsplit_once('=')
+        .filter(|(pattern, name)| !pattern.is_empty() && !name.is_empty())
+        .ok_or_else(|| Error::MalformedOverride { given: text.into(), place: place.into() })?;
+    let ty = parse_type_name(name, place)?;
+    let pattern = RegexBuilder::new(pattern).case_insensitive(true).build().map_err(|error| {
+        Error::BadPattern {
+            pattern: pattern.into(),
+            place: place.into(),
+            reason: last_line(&error),
+        }
+    })?;
+    Ok(TensorOverride { pattern, ty })
+}
+
+/// The regex crate draws its errors over several lines, the last of which says what is wrong.
+fn last_line(error: &regex::Error) -> String {
+    let text = error.to_string();
+    let line = text.lines().last().unwrap_or_default().trim();
+    line.strip_prefix("error: ").unwrap_or(line).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn patterns_are_searched_for_in_any_case() {
+        let parsed = parse_tensor_type(r"BLK\.\D*[02]\.attn_V=q8_0").unwrap();
+        assert_eq!(parsed.ty, GgmlType::Q8_0);
+        assert!(parsed.pattern.is_match("blk.2.attn_v.weight"));
+        assert!(!parsed.pattern.is_match("blk.12.attn_v.weight"));
+    }
+
+    #[test]
+    fn mistakes_are_told_in_one_line() {
+        for (text, expected) in [
+            ("attn_v", r#""attn_v" in --tensor-type: expected REGEX=TYPE, such as attn_v=q8_0"#),
+            ("=q8_0", "expected REGEX=TYPE"),
+            ("attn_v=", "expected REGEX=TYPE"),
+            ("a=q4_k_m", "Q4_K_M is a recipe for whole files, its main type is q4_k"),
+            ("a=i32", "unknown tensor type"),
+            ("a(=q8_0", r#""a(" in --tensor-type is not a regular expression: unclosed group"#),
+            ("a{999999999}=q8_0", "is not a regular expression: "),
+        ] {
+            let error = parse_tensor_type(text).unwrap_err().to_string();
+            assert!(error.contains(expected), "{text}: {error}");
+            assert_eq!(error.lines().count(), 1, "{error}");
+        }
+    }
+
+    #[test]
+    fn files_hold_many_and_errors_name_the_line() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        write!(file, "attn_v=q8_0 attn_k=q6_k\n\n\tffn_down=IQ4_NL\n").unwrap();
+        let types: Vec<_> = read_tensor_type_file(file.path())
+            .unwrap()
+            .iter()
+            .map(|o| (o.pattern.to_string(), o.ty.name()))
+            .collect();
+        let expected = [("attn_v", "Q8_0"), ("attn_k", "Q6_K"), ("ffn_down", "IQ4_NL")];
+        assert_eq!(types, expected.map(|(p, t)| (p.to_string(), t)));
+
+        writeln!(file, "# q8_0").unwrap();
+        let error = read_tensor_type_file(file.path()).unwrap_err().to_string();
+        assert!(error.contains("line 4: expected REGEX=TYPE"), "{error}");
+
+        file.write_all(&[0xff]).unwrap();
+        assert!(matches!(read_tensor_type_file(file.path()), Err(Error::Read { .. })));
+        file.as_file().set_len(MAX_FILE_BYTES + 5).unwrap();
+        assert!(read_tensor_type_file(file.path()).is_err());
+        assert!(read_tensor_type_file(Path::new("/nonexistent/types")).is_err());
+    }
+}

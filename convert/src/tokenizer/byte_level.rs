@@ -1,0 +1,241 @@
+//! Byte-level BPE, GPT-2's kind: `tokenizer.json`.
+
+use std::collections::HashMap;
+
+use gguf_io::{GgufString, metadata::Metadata};
+use serde_json::Value;
+
+use crate::{Error, Result, error::{DOWNLOAD, Quoted}, json};
+
+use super::{
+    Sources, Special, TokenType, byte_fallback::text, looks_special, pre,
+    sentencepiece::decoder_tokens, tokenizer_json::TokenizerJson, write_tokens,
+};
+
+pub(super) fn write(sources: &Sources<'_>, name: Option<&str>, metadata: &mut Metadata) -> Result<()> {
+    let Some(tokenizer) = &sources.tokenizer else {
+        return Err(sources.none());
+    };
+    let slots = slots(sources, tokenizer)?;
+    let merges = merges(sources, tokenizer)?;
+    let pre = match name {
+        Some(name) => name,
+        None => {
+            let clean = sources.setting("clean_up_tokenization_spaces").and_then(Value::as_bool);
+            pre::recognise(tokenizer, clean)?
+        }
+    };
+    let byte_level = is_byte_level(tokenizer.decoder.as_ref());
+    let mut tokens = Vec::with_capacity(slots.len());
+    let mut types = Vec::with_capacity(slots.len());
+    for (id, slot) in slots.into_iter().enumerate() {
+        let (token, ty) = match slot {
+            None => (format!("[PAD{id}]"), TokenType::Unused),
+            Some(Slot { token, added: None }) => (token.to_owned(), TokenType::Normal),
+            Some(Slot { token, added: Some(added) }) => {
+                // llama.cpp looks for these as they are in text, not as they come out of the
+                // normalizer.
+                let token = match byte_level && !added.normalized {
+                    true => decoded(token),
+                    false => token.to_owned(),
+                };
+                if added.special || looks_special(&token) {
+                    (token, TokenType::Control)
+                } else {
+                    (token.replace('▁', " "), TokenType::UserDefined)
+                }
+            }
+        };
+        tokens.push(token);
+        types.push(ty);
+    }
+    write_tokens(metadata, "gpt2", pre, tokens, None, &types);
+    metadata.insert("tokenizer.ggml.merges", merges);
+    Special::read(sources, None)?.write(metadata);
+    Ok(())
+}
+
+/// What an id stands for.
+#[derive(Clone, Copy)]
+struct Slot<'a> {
+    token: &'a str,
+    added: Option<Added>,
+}
+
+#[derive(Clone, Copy)]
+struct Added {
+    special: bool,
+    normalized: bool,
+}
+
+/// All ids below vocab_size.
+fn slots<'a>(sources: &'a Sources<'_>, tokenizer: &'a TokenizerJson) -> Result<Vec<Option<Slot<'a>>>> {
+    let size = sources.vocab_size;
+    let vocabulary = tokenizer.ids()?;
+    let mut slots: Vec<Option<Slot<'a>>> = vec![None; size];
+    let mut ids: HashMap<&str, u32> = HashMap::with_capacity(vocabulary.len());
+    let beyond = |token: &str, id: u32| {
+        let found = format!("id {id} for {}", Quoted(token));
+        let expected = format!("ids below vocab_size, which config.json says is {size}");
+        tokenizer.wrong("vocabulary", found, expected)
+    };
+    for (token, id) in vocabulary {
+        match slots.get_mut(*id as usize) {
+            Some(slot @ None) => *slot = Some(Slot { token, added: None }),
+            Some(Some(other)) => {
+                let found = format!("id {id} for {} and {}", Quoted(other.token), Quoted(token));
+                return Err(tokenizer.wrong("model.vocab", found, "an id for each token"));
+            }
+            None => return Err(beyond(token, *id)),
+        }
+        if ids.insert(token, *id).is_some() {
+            let found = format!("{} twice", Quoted(token));
+            return Err(tokenizer.wrong("model.vocab", found, "each token once"));
+        }
+    }
+    for token in &tokenizer.added_tokens {
+        // A token of the vocabulary keeps the id it has there.
+        let id = ids.get(token.content.as_str()).copied().unwrap_or(token.id);
+        let added = Some(Added {
+            special: token.special,
+            normalized: token.normalized,
+        });
+        match slots.get_mut(id as usize) {
+            Some(slot) => {
+                let other = slot.filter(|other| other.added.is_some() && other.token != token.content);
+                if let Some(other) = other {
+                    let found = format!("id {id} for {} and {}", Quoted(other.token), Quoted(&token.content));
+                    return Err(tokenizer.wrong("added_tokens", found, "an id for each token"));
+                }
+                if slot.is_none_or(|slot| slot.added.is_none()) {
+                    *slot = Some(Slot { token: &token.content, added });
+                }
+            }
+            None => return Err(beyond(&token.content, id)),
+        }
+        ids.insert(&token.content, id);
+    }
+    add_named(sources, &mut slots, &mut ids)?;
+    Ok(slots)
+}
+
+/// Tokens that only tokenizer_config.json and special_tokens_map.json name: transformers adds them
+/// to the tokenizer when it loads it.
+fn add_named<'a>(
+    sources: &'a Sources<'_>,
+    slots: &mut [Option<Slot<'a>>],
+    ids: &mut HashMap<&'a str, u32>,
+) -> Result<()> {
+    let mut named: Vec<(&str, Option<u64>, bool)> = Vec::new();
+    let decoder = sources.setting("added_tokens_decoder").and_then(Value::as_object);
+    for (id, content, special) in decoder_tokens(sources)? {
+        let token = decoder.and_then(|tokens| tokens.get(&id.to_string())).and_then(text);
+        named.extend(token.filter(|token| *token == content).map(|token| (token, Some(id), special)));
+    }
+    for key in ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"] {
+        named.extend(sources.special(key).and_then(text).map(|token| (token, None, true)));
+    }
+    let more = sources.special("additional_special_tokens").and_then(Value::as_array);
+    named.extend(more.into_iter().flatten().filter_map(text).map(|token| (token, None, true)));
+    for (token, id, special) in named {
+        let next = || slots.iter().rposition(Option::is_some).map_or(0, |last| last as u64 + 1);
+        let id = match ids.get(token) {
+            Some(id) => u64::from(*id),
+            None => id.unwrap_or_else(next),
+        };
+        let added = Some(Added { special, normalized: false });
+        match usize::try_from(id).ok().and_then(|id| slots.get_mut(id)) {
+            Some(slot) if slot.is_none_or(|slot| slot.token == token && slot.added.is_none()) => {
+                *slot = Some(Slot { token, added });
+                ids.insert(token, u32::try_from(id).unwrap_or(u32::MAX));
+            }
+            Some(_) => {}
+            None => tracing::warn!(token, "a special token has no place in the vocabulary and is left out"),
+        }
+    }
+    Ok(())
+}
+
+/// Whether tokens are turned back into text byte by byte.
+fn is_byte_level(decoder: Option<&Value>) -> bool {
+    let kind = |decoder: &Value| decoder.get("type").and_then(Value::as_str) == Some("ByteLevel");
+    decoder.is_some_and(|decoder| {
+        let parts = decoder.get("decoders").and_then(Value::as_array);
+        kind(decoder) || parts.is_some_and(|parts| parts.iter().any(kind))
+    })
+}
+
+/// A token as its text: byte-level BPE stands every byte for a printable character, and turns a
+/// token back into bytes if all of its characters are such.
+fn decoded(token: &str) -> String {
+    let bytes: Option<Vec<u8>> = token.chars().map(byte).collect();
+    bytes.map_or_else(|| token.to_owned(), |bytes| String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// The byte that a character stands for: itself where Latin-1 has something to print there, the
+/// others in order from U+0100 on.
+fn byte(c: char) -> Option<u8> {
+    let code = u32::from(c);
+    match code {
+        0x21..=0x7e | 0xa1..=0xac | 0xae..=0xff => u8::try_from(code).ok(),
+        0x100..=0x120 => u8::try_from(code - 0x100).ok(),
+        0x121..=0x142 => u8::try_from(code - 0x121 + 0x7f).ok(),
+        0x143 => Some(0xad),
+        _ => None,
+    }
+}
+
+/// The merges of tokenizer.json, else of merges.txt.
+fn merges(sources: &Sources<'_>, tokenizer: &TokenizerJson) -> Result<Vec<GgufString>> {
+    let merges = tokenizer.model.merges.as_deref().unwrap_or_default();
+    if !merges.is_empty() {
+        return Ok(merges.iter().map(|merge| merge.0.as_str().into()).collect());
+    }
+    let path = sources.file("merges.txt");
+    if !path.is_file() {
+        return Err(tokenizer.wrong("model.merges", "no merges".into(), "a list of merges, here or in merges.txt"));
+    }
+    let mut merges = Vec::new();
+    let text = json::read_text(&path)?;
+    for (i, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+        if i == 0 && line.starts_with('#') {
+            continue;
+        }
+        match line.split_whitespace().collect::<Vec<_>>().as_slice() {
+            [a, b] => merges.push(format!("{a} {b}").into()),
+            _ => {
+                return Err(Error::Tokenizer {
+                    path,
+                    place: format!("line {}", i + 1),
+                    found: Quoted(line).to_string(),
+                    expected: "two tokens".into(),
+                    help: DOWNLOAD,
+                });
+            }
+        }
+    }
+    Ok(merges)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_byte_has_one_character() {
+        let mut bytes: Vec<u8> = (0..=0x143).filter_map(char::from_u32).filter_map(byte).collect();
+        bytes.sort_unstable();
+        assert_eq!(bytes, (0..=255).collect::<Vec<u8>>());
+        assert_eq!(byte('Ġ'), Some(b' '));
+        assert_eq!(byte('Ċ'), Some(b'\n'));
+        assert_eq!(byte(' '), None);
+    }
+
+    #[test]
+    fn added_tokens_are_decoded() {
+        assert_eq!(decoded("<|im_end|>"), "<|im_end|>");
+        assert_eq!(decoded("Ġfoo"), " foo");
+        assert_eq!(decoded("a b"), "a b");
+        assert_eq!(decoded("<｜User｜>"), "<｜User｜>");
+    }
+}

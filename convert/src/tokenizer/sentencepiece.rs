@@ -1,0 +1,199 @@
+//! SentencePiece: `tokenizer.model`.
+
+use std::{collections::HashMap, path::Path};
+
+use gguf_io::metadata::Metadata;
+use prost::Message;
+use serde_json::Value;
+
+use crate::{Error, Result, error::{DOWNLOAD, Quoted}, json};
+
+use super::{Sources, Special, TokenType, looks_special, write_tokens};
+
+/// Bytes a tokenizer.model may be long; the largest known (Gemma's) have 5 MB.
+const LONGEST: u64 = 16 << 20;
+
+/// The score of tokens that are not in the model.
+const ADDED: f32 = -1000.0;
+
+/// The part of SentencePiece's `ModelProto` that a conversion needs.
+#[derive(Clone, PartialEq, Message)]
+struct ModelProto {
+    #[prost(message, repeated, tag = "1")]
+    pieces: Vec<Piece>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Piece {
+    #[prost(string, optional, tag = "1")]
+    piece: Option<String>,
+    #[prost(float, optional, tag = "2")]
+    score: Option<f32>,
+    #[prost(enumeration = "PieceType", optional, tag = "3")]
+    kind: Option<i32>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, prost::Enumeration)]
+#[repr(i32)]
+enum PieceType {
+    Normal = 1,
+    Unknown = 2,
+    Control = 3,
+    UserDefined = 4,
+    Unused = 5,
+    Byte = 6,
+}
+
+impl From<PieceType> for TokenType {
+    fn from(kind: PieceType) -> Self {
+        match kind {
+            // The reference converter makes user-defined pieces normal ones; added_tokens_decoder
+            // names those that are to be matched first.
+            PieceType::Normal | PieceType::UserDefined => Self::Normal,
+            PieceType::Unknown => Self::Unknown,
+            PieceType::Control => Self::Control,
+            PieceType::Unused => Self::Unused,
+            PieceType::Byte => Self::Byte,
+        }
+    }
+}
+
+/// Reads the pieces and checks them as the SentencePiece library does.
+fn read(path: &Path) -> Result<Vec<(String, f32, TokenType)>> {
+    let wrong = |place: String, found: String, expected: &str| Error::Tokenizer {
+        path: path.to_path_buf(),
+        place,
+        found,
+        expected: expected.into(),
+        help: DOWNLOAD,
+    };
+    let bytes = json::read_bytes(path, LONGEST)?;
+    let what = match bytes.as_slice() {
+        [] => Some("an empty file"),
+        text if text.starts_with(b"version https://git-lfs") => Some("a Git-LFS pointer"),
+        text if text.trim_ascii_start().starts_with(b"<") => Some("a web page"),
+        text if text.trim_ascii_start().starts_with(b"{") => Some("JSON"),
+        _ => None,
+    };
+    let model = "a SentencePiece model";
+    if let Some(what) = what {
+        return Err(wrong("file".into(), what.into(), model));
+    }
+    let proto = ModelProto::decode(bytes.as_slice())
+        .map_err(|error| wrong("file".into(), format!("bytes that cannot be decoded ({error})"), model))?;
+    drop(bytes);
+    let mut seen = HashMap::with_capacity(proto.pieces.len());
+    let mut unknown = None;
+    let mut pieces = Vec::with_capacity(proto.pieces.len());
+    for (id, piece) in proto.pieces.into_iter().enumerate() {
+        let place = || format!("piece {id}");
+        let kind = TokenType::from(piece.kind());
+        let score = piece.score.unwrap_or_default();
+        let text = piece.piece.unwrap_or_default();
+        if text.is_empty() {
+            return Err(wrong(place(), "no text".into(), "a piece of text"));
+        }
+        if score.is_nan() {
+            return Err(wrong(place(), "the score NaN".into(), "a number"));
+        }
+        if let Some(first) = seen.insert(text.clone(), id) {
+            let found = format!("{}, which is piece {first} as well", Quoted(&text));
+            return Err(wrong(place(), found, "each piece once"));
+        }
+        if kind == TokenType::Unknown && unknown.replace(id).is_some() {
+            return Err(wrong(place(), "a second unknown piece".into(), "one"));
+        }
+        pieces.push((text, score, kind));
+    }
+    if unknown.is_none() {
+        return Err(wrong("pieces".into(), format!("no unknown piece among {}", pieces.len()), "one"));
+    }
+    Ok(pieces)
+}
+
+pub(super) fn write(sources: &Sources<'_>, metadata: &mut Metadata) -> Result<()> {
+    let size = sources.vocab_size;
+    let mut pieces = read(&sources.file("tokenizer.model"))?;
+    if pieces.len() > size {
+        tracing::warn!(pieces = pieces.len(), vocab_size = size, "tokens beyond vocab_size are left out");
+        pieces.truncate(size);
+    }
+    pieces.extend((pieces.len()..size).map(|id| (format!("[PAD{id}]"), -10_000.0, TokenType::Unused)));
+    for (id, token) in added_tokens(sources)? {
+        place(&mut pieces, id, token, TokenType::UserDefined);
+    }
+    for (id, token, special) in decoder_tokens(sources)? {
+        if special || looks_special(&token) {
+            place(&mut pieces, id, token, TokenType::Control);
+        } else {
+            // llama.cpp looks for these in text whose spaces have not been replaced.
+            place(&mut pieces, id, token.replace('▁', " "), TokenType::UserDefined);
+        }
+    }
+    let mut tokens = Vec::with_capacity(size);
+    let (mut scores, mut types) = (Vec::with_capacity(size), Vec::with_capacity(size));
+    for (token, score, ty) in pieces {
+        tokens.push(token);
+        scores.push(score);
+        types.push(ty);
+    }
+    write_tokens(metadata, "llama", "default", tokens, Some(scores), &types);
+    Special::read(sources, Some(size))?.write(metadata);
+    Ok(())
+}
+
+fn place(pieces: &mut [(String, f32, TokenType)], id: u64, token: String, ty: TokenType) {
+    let index = usize::try_from(id).unwrap_or(usize::MAX);
+    match pieces.get_mut(index) {
+        Some(piece) => {
+            if piece.2 != TokenType::Unused && piece.0 != token {
+                tracing::debug!(id, old = piece.0, new = token, "token replaced");
+            }
+            *piece = (token, ADDED, ty);
+        }
+        None => tracing::warn!(id, token, "a token beyond vocab_size is left out"),
+    }
+}
+
+/// added_tokens.json: tokens and ids.
+fn added_tokens(sources: &Sources<'_>) -> Result<Vec<(u64, String)>> {
+    let path = sources.file("added_tokens.json");
+    let tokens = json::read_optional(&path)?.unwrap_or_default();
+    tokens
+        .into_iter()
+        .map(|(token, id)| match id.as_u64() {
+            Some(id) => Ok((id, token)),
+            None => Err(Error::Tokenizer {
+                path: path.clone(),
+                place: format!("token {}", Quoted(&token)),
+                found: json::describe(&id),
+                expected: "the number of the token".into(),
+                help: DOWNLOAD,
+            }),
+        })
+        .collect()
+}
+
+/// `added_tokens_decoder` of tokenizer_config.json: ids, tokens and whether they are special.
+pub(super) fn decoder_tokens(sources: &Sources<'_>) -> Result<Vec<(u64, String, bool)>> {
+    let Some(tokens) = sources.setting("added_tokens_decoder").and_then(Value::as_object) else {
+        return Ok(Vec::new());
+    };
+    tokens
+        .iter()
+        .map(|(id, token)| {
+            let content = token.get("content").and_then(Value::as_str);
+            let special = token.get("special").and_then(Value::as_bool).unwrap_or(false);
+            match (id.parse(), content) {
+                (Ok(id), Some(content)) => Ok((id, content.to_owned(), special)),
+                _ => Err(Error::Tokenizer {
+                    path: sources.file("tokenizer_config.json"),
+                    place: format!("added_tokens_decoder {}", Quoted(id)),
+                    found: json::describe(token),
+                    expected: "a token's number with its content".into(),
+                    help: DOWNLOAD,
+                }),
+            }
+        })
+        .collect()
+}

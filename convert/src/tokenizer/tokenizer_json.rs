@@ -1,0 +1,188 @@
+//! tokenizer.json, the file of Hugging Face's `tokenizers` library.
+
+use std::{fmt, path::{Path, PathBuf}};
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor},
+};
+use serde_json::Value;
+
+use crate::{Error, Result, error::DOWNLOAD, json};
+
+/// The parts of tokenizer.json that a conversion needs.
+#[derive(Debug, Deserialize)]
+pub(crate) struct TokenizerJson {
+    #[serde(skip)]
+    path: PathBuf,
+    #[serde(default, deserialize_with = "or_empty")]
+    pub(crate) added_tokens: Vec<AddedToken>,
+    #[serde(default)]
+    pub(crate) normalizer: Option<Value>,
+    #[serde(default)]
+    pub(crate) pre_tokenizer: Option<Value>,
+    #[serde(default)]
+    pub(crate) post_processor: Option<Value>,
+    #[serde(default)]
+    pub(crate) decoder: Option<Value>,
+    pub(crate) model: Model,
+}
+
+/// A token that is found in the text before anything else is done to it.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct AddedToken {
+    pub(crate) id: u32,
+    pub(crate) content: String,
+    #[serde(default)]
+    pub(crate) special: bool,
+    #[serde(default)]
+    pub(crate) normalized: bool,
+}
+
+/// The vocabulary and how its tokens are found.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Model {
+    #[serde(default, rename = "type")]
+    pub(crate) kind: Option<String>,
+    pub(crate) vocab: Vocabulary,
+    #[serde(default)]
+    pub(crate) merges: Option<Vec<Merge>>,
+    #[serde(default)]
+    pub(crate) byte_fallback: Option<bool>,
+}
+
+/// Tokens and their ids.
+#[derive(Debug)]
+pub(crate) enum Vocabulary {
+    Ids(Vec<(String, u32)>),
+    /// Unigram models list tokens with scores.
+    Scored,
+}
+
+/// Two tokens that become one, as they are written to GGUF.
+#[derive(Debug)]
+pub(crate) struct Merge(pub(crate) String);
+
+impl TokenizerJson {
+    pub(crate) fn read(path: &Path) -> Result<Self> {
+        let bytes = json::read_bytes(path, json::TOKENIZER)?;
+        let mut tokenizer: Self = json::parse(path, &bytes)?;
+        tokenizer.path = path.to_path_buf();
+        Ok(tokenizer)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether the model is BPE; files older than the key have no other.
+    pub(crate) fn is_bpe(&self) -> bool {
+        match self.model.kind.as_deref() {
+            Some(kind) => kind == "BPE",
+            None => self.model.merges.is_some(),
+        }
+    }
+
+    /// Whether this is SentencePiece's BPE: unknown bytes are tokens, text is not mapped to bytes.
+    pub(crate) fn is_byte_fallback(&self) -> bool {
+        let decoder = self.decoder.as_ref().and_then(|decoder| decoder.get("type"));
+        self.is_bpe()
+            && self.model.byte_fallback == Some(true)
+            && decoder.and_then(Value::as_str) == Some("Sequence")
+    }
+
+    pub(crate) fn wrong(&self, place: &str, found: String, expected: impl Into<String>) -> Error {
+        Error::Tokenizer {
+            path: self.path.clone(),
+            place: place.into(),
+            found,
+            expected: expected.into(),
+            help: DOWNLOAD,
+        }
+    }
+
+    /// Tokens and ids of a BPE model.
+    pub(crate) fn ids(&self) -> Result<&[(String, u32)]> {
+        match &self.model.vocab {
+            Vocabulary::Ids(ids) if self.is_bpe() => Ok(ids),
+            _ => Err(Error::Tokenizer {
+                path: self.path.clone(),
+                place: "model.type".into(),
+                found: self.model.kind.clone().map_or("none".into(), |kind| format!("{kind:?}")),
+                expected: "BPE".into(),
+                help: "this kind of tokenizer is not supported for this architecture; \
+                       if the model has a tokenizer.model, put it beside tokenizer.json",
+            }),
+        }
+    }
+}
+
+/// `null` as an empty list.
+fn or_empty<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<AddedToken>, D::Error> {
+    Ok(Option::deserialize(from)?.unwrap_or_default())
+}
+
+impl<'de> Deserialize<'de> for Vocabulary {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Tokens;
+        impl<'de> Visitor<'de> for Tokens {
+            type Value = Vocabulary;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of tokens and ids")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Vocabulary, A::Error> {
+                let mut ids = Vec::new();
+                while let Some(entry) = map.next_entry()? {
+                    ids.push(entry);
+                }
+                Ok(Vocabulary::Ids(ids))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vocabulary, A::Error> {
+                while list.next_element::<IgnoredAny>()?.is_some() {}
+                Ok(Vocabulary::Scored)
+            }
+        }
+        from.deserialize_any(Tokens)
+    }
+}
+
+impl<'de> Deserialize<'de> for Merge {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Pair;
+        impl<'de> Visitor<'de> for Pair {
+            type Value = Merge;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("two tokens, in one text or in a list")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Merge, E> {
+                Ok(Merge(text.to_owned()))
+            }
+
+            fn visit_string<E: serde::de::Error>(self, text: String) -> Result<Merge, E> {
+                Ok(Merge(text))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Merge, A::Error> {
+                let (a, b, end) = (
+                    list.next_element::<String>()?,
+                    list.next_element::<String>()?,
+                    list.next_element::<IgnoredAny>()?,
+                );
+                match (a, b, end) {
+                    // GGUF separates the two by a space, so one inside is written the way
+                    // byte-level BPE writes it.
+                    (Some(a), Some(b), None) => {
+                        Ok(Merge(format!("{} {}", a.replace(' ', "Ġ"), b.replace(' ', "Ġ"))))
+                    }
+                    _ => Err(A::Error::invalid_length(0, &self)),
+                }
+            }
+        }
+        from.deserialize_any(Pair)
+    }
+}

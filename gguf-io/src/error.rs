@@ -1,0 +1,285 @@
+//! What can go wrong, in one line each.
+
+use std::{fmt, io, path::Path};
+
+/// The result of this crate's operations.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a model file could not be read or written.
+///
+/// Every message is one line that names the file and the place, says what was found and what was
+/// expected, and what to do. Bytes that came from a file are escaped and shortened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The operating system refused an operation on a file.
+    #[error("{}: {action}: {error}", Shown(path))]
+    Io {
+        /// The file or folder.
+        path: Box<Path>,
+        /// What was attempted, e.g. `cannot open`.
+        action: &'static str,
+        /// The operating system's reason.
+        error: io::Error,
+    },
+    /// Reading a byte range failed.
+    #[error("{}: cannot read {len} bytes at byte {offset}: {error}", Shown(path))]
+    Read {
+        /// The file.
+        path: Box<Path>,
+        /// Where the range begins.
+        offset: u64,
+        /// How long it is.
+        len: u64,
+        /// The operating system's reason.
+        error: io::Error,
+    },
+    /// Writing a byte range failed.
+    #[error("{}: cannot write {len} bytes at byte {offset}: {error}", Shown(path))]
+    Write {
+        /// The output (not the temporary).
+        path: Box<Path>,
+        /// Where the range begins.
+        offset: u64,
+        /// How long it is.
+        len: u64,
+        /// The operating system's reason.
+        error: io::Error,
+    },
+    /// The path is not what is needed there: a folder, pipe or device for a file, or the reverse.
+    #[error("{}: is {found}, expected {expected}", Shown(path))]
+    WrongKind {
+        /// The path.
+        path: Box<Path>,
+        /// What it is.
+        found: &'static str,
+        /// What is needed.
+        expected: &'static str,
+    },
+    /// The file changed while it was being read.
+    #[error(
+        "{}: changed while it was read: {what}; run again when nothing writes to it",
+        Shown(path)
+    )]
+    Changed {
+        /// The file.
+        path: Box<Path>,
+        /// The difference.
+        what: String,
+    },
+    /// The file is something else altogether: empty, a web page, a pointer to the real file.
+    #[error("{}: is {found}, expected {expected}; {help}", Shown(path))]
+    NotAModel {
+        /// The file.
+        path: Box<Path>,
+        /// What it is.
+        found: String,
+        /// The format expected.
+        expected: &'static str,
+        /// What to do.
+        help: &'static str,
+    },
+    /// The file ends before what it announces.
+    #[error(
+        "{}: {place}: needs {needed} bytes, found {left} before the end of the file; \
+         the file is cut short or damaged, download it again",
+        Shown(path)
+    )]
+    Truncated {
+        /// The file.
+        path: Box<Path>,
+        /// What is cut short.
+        place: Place,
+        /// Bytes it takes.
+        needed: u64,
+        /// Bytes there are.
+        left: u64,
+    },
+    /// The file breaks the rules of its format.
+    #[error("{}: {place}: found {found}, expected {expected}; {help}", Shown(path))]
+    Malformed {
+        /// The file.
+        path: Box<Path>,
+        /// Where.
+        place: Place,
+        /// What is there.
+        found: String,
+        /// What should be.
+        expected: String,
+        /// What to do.
+        help: &'static str,
+    },
+    /// The file may be sound but needs something this version does not know.
+    #[error("{}: {place}: found {found}, supported: {supported}; {help}", Shown(path))]
+    Unsupported {
+        /// The file.
+        path: Box<Path>,
+        /// Where.
+        place: Place,
+        /// What is there.
+        found: String,
+        /// What is supported.
+        supported: String,
+        /// What to do.
+        help: &'static str,
+    },
+    /// A name occurs twice.
+    #[error(
+        "{}: duplicate {what} {}: {first} and again {second}; {DAMAGED}",
+        Shown(path),
+        Quoted(name)
+    )]
+    Duplicate {
+        /// The file.
+        path: Box<Path>,
+        /// What has the name: key, tensor, entry.
+        what: &'static str,
+        /// The name.
+        name: String,
+        /// Where it is first, e.g. `at byte 24`.
+        first: String,
+        /// Where it is again.
+        second: String,
+    },
+    /// Reading on would take more memory than allowed.
+    #[error(
+        "{}: {place}: needs {needed} bytes of memory, {left} of {limit} are left; \
+         the file is damaged or the limit too low for it",
+        Shown(path)
+    )]
+    LimitsExceeded {
+        /// The file.
+        path: Box<Path>,
+        /// What needs the memory.
+        place: Place,
+        /// Bytes it takes.
+        needed: u64,
+        /// Bytes left.
+        left: u64,
+        /// Bytes allowed.
+        limit: u64,
+    },
+    /// The files of a model do not fit together. All that is wrong is listed.
+    #[error("{}: {}; {help}", Shown(path), Listed(problems))]
+    Set {
+        /// The folder, index or first shard.
+        path: Box<Path>,
+        /// Each problem.
+        problems: Vec<String>,
+        /// What to do.
+        help: &'static str,
+    },
+    /// What the caller asked to write does not fit the format.
+    #[error("output: {place}: found {found}, expected {expected}")]
+    Layout {
+        /// Which key or tensor.
+        place: Place,
+        /// What it is.
+        found: String,
+        /// What the format allows.
+        expected: String,
+    },
+    /// The output is there already.
+    #[error(
+        "{}: exists already; choose another name or allow it to be replaced (--force)",
+        Shown(path)
+    )]
+    Exists {
+        /// The output.
+        path: Box<Path>,
+    },
+    /// The output does not fit on its file system.
+    #[error(
+        "{}: needs {needed} bytes, its file system has {available}; free some space or choose another folder",
+        Shown(path)
+    )]
+    NoSpace {
+        /// The output.
+        path: Box<Path>,
+        /// Bytes it takes.
+        needed: u64,
+        /// Bytes there are.
+        available: u64,
+    },
+}
+
+pub(crate) const DAMAGED: &str = "the file is damaged or was written by a faulty program";
+
+/// Where in a file something is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Place {
+    /// A part of the header that has a name, at this offset.
+    Field(&'static str, u64),
+    /// A metadata key whose entry, or part of it, is at this offset.
+    Key(String, u64),
+    /// A tensor whose description or data is at this offset.
+    Tensor(String, u64),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Field(name, at) => write!(f, "{name} at byte {at}"),
+            Self::Key(key, at) => write!(f, "key {} at byte {at}", Quoted(key)),
+            Self::Tensor(name, at) => write!(f, "tensor {} at byte {at}", Quoted(name)),
+        }
+    }
+}
+
+/// A name from a file, quoted, escaped and shortened for a message.
+pub(crate) struct Quoted<'a>(pub(crate) &'a str);
+
+impl fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const LONGEST: usize = 80;
+        match self.0.char_indices().nth(LONGEST) {
+            Some((end, _)) => write!(f, "{:?}…", self.0.get(..end).unwrap_or_default()),
+            None => write!(f, "{:?}", self.0),
+        }
+    }
+}
+
+/// Text that quotes a file, such as a parser's message: on one line and shortened.
+pub(crate) fn one_line(text: &str) -> String {
+    const LONGEST: usize = 200;
+    let mut line: String =
+        text.chars().take(LONGEST).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if text.chars().nth(LONGEST).is_some() {
+        line.push('…');
+    }
+    line
+}
+
+/// A path without quotes; control characters escaped, since file names may hold them.
+pub(crate) struct Shown<'a>(pub(crate) &'a Path);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for c in self.0.to_string_lossy().chars() {
+            if c.is_control() {
+                write!(f, "{}", c.escape_default())?;
+            } else {
+                fmt::Write::write_char(f, c)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Problems, all of them up to a screenful.
+struct Listed<'a>(&'a [String]);
+
+impl fmt::Display for Listed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const MOST: usize = 24;
+        for (i, problem) in self.0.iter().take(MOST).enumerate() {
+            let separator = if i == 0 { "" } else { "; " };
+            write!(f, "{separator}{problem}")?;
+        }
+        match self.0.len().checked_sub(MOST) {
+            Some(more) if more > 0 => write!(f, "; and {more} more"),
+            _ => Ok(()),
+        }
+    }
+}

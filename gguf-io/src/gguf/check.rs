@@ -1,0 +1,60 @@
+//! Whether the tensor data of a GGUF file is all there and where llama.cpp looks for it.
+
+use super::{TensorInfo, read::DataSection};
+use crate::{Error, Place, Result, SourceFile, error::DAMAGED};
+
+/// Checks one file: its tensors one after the other, each padded to the alignment, nothing between
+/// or after them.
+pub(crate) fn file<'a>(
+    file: &SourceFile,
+    data: &DataSection,
+    tensors: impl Iterator<Item = &'a TensorInfo>,
+) -> Result<()> {
+    let malformed = |place, found, expected| Error::Malformed {
+        path: file.path().into(),
+        place,
+        found,
+        expected,
+        help: DAMAGED,
+    };
+    let mut expected = data.start;
+    // The end of the last byte that has to be there: padding at the end of a file may be missing.
+    let mut end = data.header_end;
+    for tensor in tensors {
+        let place = || Place::Tensor(tensor.name.clone(), tensor.offset);
+        if tensor.offset != expected {
+            let relative = tensor.offset.saturating_sub(data.start);
+            let problem = if !relative.is_multiple_of(data.alignment) {
+                format!("data not aligned to {} bytes", data.alignment)
+            } else if tensor.offset < expected {
+                "data that overlaps the tensor before it or is out of order".to_owned()
+            } else {
+                "a gap before the data".to_owned()
+            };
+            return Err(malformed(
+                place(),
+                problem,
+                format!("its data at byte {expected}, where the tensor before it ends"),
+            ));
+        }
+        // Neither sum wraps: the reader has checked that the data ends before 2^63.
+        end = tensor.offset.saturating_add(tensor.bytes);
+        if end > file.len() {
+            return Err(Error::Truncated {
+                path: file.path().into(),
+                place: place(),
+                needed: tensor.bytes,
+                left: file.len().saturating_sub(tensor.offset),
+            });
+        }
+        expected = end.checked_next_multiple_of(data.alignment).unwrap_or(u64::MAX);
+    }
+    if file.len() > expected.max(end) {
+        return Err(malformed(
+            Place::Field("end of the tensor data", expected),
+            format!("{} more bytes", file.len().saturating_sub(expected)),
+            "the end of the file".to_owned(),
+        ));
+    }
+    Ok(())
+}

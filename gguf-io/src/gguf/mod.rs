@@ -1,0 +1,109 @@
+//! GGUF files: reading their headers, checking their data, laying out new ones.
+
+pub(crate) mod check;
+mod layout;
+pub(crate) mod read;
+mod split;
+
+use std::path::Path;
+
+use quant_core::GgmlType;
+
+use crate::{Budget, Limits, Metadata, Result, SourceFile};
+
+pub use layout::{Layout, PlacedTensor, TensorSpec};
+
+/// A GGUF model: its metadata and the list of its tensors. No tensor data is loaded.
+#[derive(Debug)]
+pub struct GgufFile {
+    /// Keys and values, in file order; those of the first shard if the model is split.
+    pub metadata: Metadata,
+    /// Tensors in file order, shard by shard.
+    pub tensors: Vec<TensorInfo>,
+    /// Version of the format, 2 or 3.
+    pub version: u32,
+    /// Alignment of tensor data in bytes, in the first shard if the model is split.
+    pub alignment: u64,
+    /// The files: one, or every shard in order.
+    pub files: Vec<SourceFile>,
+    /// Where the data of each file begins.
+    data: Vec<read::DataSection>,
+}
+
+/// A tensor of a GGUF file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TensorInfo {
+    /// Name, e.g. `blk.0.attn_q.weight`.
+    pub name: String,
+    /// How the values are stored.
+    pub ty: GgmlType,
+    /// Dimensions in GGUF order, innermost first. Never empty: a scalar has `[1]`.
+    pub shape: Vec<u64>,
+    /// Index into [`GgufFile::files`].
+    pub file: usize,
+    /// Absolute offset of the data in its file. The file may be shorter: see
+    /// [`GgufFile::check_data`].
+    pub offset: u64,
+    /// Bytes of the data.
+    pub bytes: u64,
+}
+
+impl GgufFile {
+    /// Opens a model by its path; if that is the first shard of several, opens them all.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read) and [`SourceFile::open`]; [`crate::Error::Set`] if shards are missing
+    /// or do not belong together, or if the path is another shard than the first.
+    pub fn open(path: &Path, limits: &Limits) -> Result<Self> {
+        let mut budget = Budget::new(limits);
+        let model = Self::read_with(SourceFile::open(path)?, &mut budget)?;
+        match model.metadata.get_u64(split::COUNT) {
+            Some(count) if count > 1 => split::open_rest(model, path, count, &mut budget),
+            _ => Ok(model),
+        }
+    }
+
+    /// Reads the header of one file, whether or not it is a shard.
+    ///
+    /// # Errors
+    /// [`crate::Error::NotAModel`] if it is something else, [`crate::Error::Unsupported`] for other
+    /// versions, byte orders and tensor types, [`crate::Error::Truncated`],
+    /// [`crate::Error::Malformed`], [`crate::Error::Duplicate`] or [`crate::Error::LimitsExceeded`]
+    /// if the header is damaged.
+    pub fn read(file: SourceFile, limits: &Limits) -> Result<Self> {
+        Self::read_with(file, &mut Budget::new(limits))
+    }
+
+    /// As [`read`](Self::read), charging what it allocates to a budget, which is granted what the
+    /// file may cost.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn read_with(file: SourceFile, budget: &mut Budget) -> Result<Self> {
+        budget.admit(file.len());
+        let header = read::header(&file, 0, budget)?;
+        Ok(Self {
+            metadata: header.metadata,
+            tensors: header.tensors,
+            version: header.version,
+            alignment: header.data.alignment,
+            files: vec![file],
+            data: vec![header.data],
+        })
+    }
+
+    /// Checks that the tensor data is all there and in its place: in the order of the tensors,
+    /// aligned, with nothing but padding between, and nothing after it.
+    ///
+    /// Opening does not do this, so that a damaged file can be looked at.
+    ///
+    /// # Errors
+    /// [`crate::Error::Truncated`] if data is missing, [`crate::Error::Malformed`] if it is
+    /// misplaced or other bytes follow it.
+    pub fn check_data(&self) -> Result<()> {
+        for (index, (file, data)) in self.files.iter().zip(&self.data).enumerate() {
+            check::file(file, data, self.tensors.iter().filter(|tensor| tensor.file == index))?;
+        }
+        Ok(())
+    }
+}

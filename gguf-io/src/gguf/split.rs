@@ -1,0 +1,191 @@
+//! Models split over several GGUF files, as llama-gguf-split makes them.
+
+use std::path::{Path, PathBuf};
+
+use super::{GgufFile, TensorInfo, read};
+use crate::{
+    Budget, Error, Metadata, Result, SourceFile,
+    error::{Quoted, Shown},
+};
+
+pub(super) const COUNT: &str = "split.count";
+const NUMBER: &str = "split.no";
+const TENSORS: &str = "split.tensors.count";
+
+/// The numbers in a shard's file name: `PREFIX-00002-of-00003.gguf` is shard 2 of 3.
+#[derive(Debug, PartialEq, Eq)]
+struct ShardName {
+    prefix: String,
+    /// Counted from 1.
+    number: u64,
+    count: u64,
+}
+
+impl ShardName {
+    fn parse(path: &Path) -> Option<Self> {
+        let stem = path.file_name()?.to_str()?.strip_suffix(".gguf")?;
+        let (rest, count) = stem.rsplit_once("-of-")?;
+        let (prefix, number) = rest.rsplit_once('-')?;
+        Some(Self { prefix: prefix.to_owned(), number: digits(number)?, count: digits(count)? })
+    }
+
+    /// The path of a shard of the same model, in the same folder.
+    fn sibling(&self, path: &Path, number: u64) -> PathBuf {
+        let Self { prefix, count, .. } = self;
+        path.with_file_name(format!("{prefix}-{number:05}-of-{count:05}.gguf"))
+    }
+}
+
+fn digits(text: &str) -> Option<u64> {
+    (text.len() == 5 && text.bytes().all(|b| b.is_ascii_digit()))
+        .then(|| text.parse().ok())
+        .flatten()
+}
+
+fn help() -> &'static str {
+    "give the first shard and keep all of them, with their names, in one folder"
+}
+
+/// Opens the other shards of a model whose first file has been read.
+pub(super) fn open_rest(
+    mut model: GgufFile,
+    path: &Path,
+    count: u64,
+    budget: &mut Budget,
+) -> Result<GgufFile> {
+    let set = |problems| Error::Set { path: path.into(), problems, help: help() };
+    let Some(name) = ShardName::parse(path) else {
+        return Err(set(vec![format!(
+            "key {COUNT} says {count} shards, but the file is not named like one \
+             (NAME-00001-of-{count:05}.gguf)"
+        )]));
+    };
+    if name.count != count {
+        return Err(set(vec![format!(
+            "key {COUNT} says {count} shards, the file name {}",
+            name.count
+        )]));
+    }
+    let number = model.metadata.get_u64(NUMBER);
+    if number != Some(0) || name.number != 1 {
+        let first = name.sibling(path, 1);
+        return Err(set(vec![match number {
+            Some(n) if n.checked_add(1) == Some(name.number) => format!(
+                "is shard {} of {count}, not the first, which is {}",
+                name.number,
+                Shown(&first)
+            ),
+            _ => format!(
+                "is shard {} of {count} by its name but key {NUMBER} says {}, counted from 0; \
+                 the first shard is {}",
+                name.number,
+                shown_number(&model.metadata, NUMBER),
+                Shown(&first)
+            ),
+        }]));
+    }
+    let mut problems = Vec::new();
+    for number in 2..=count {
+        if let Err(problem) = add(&mut model, &name.sibling(path, number), number, count, budget) {
+            problems.push(problem);
+        }
+    }
+    if problems.is_empty() {
+        problems = across(&model);
+    }
+    if problems.is_empty() { Ok(model) } else { Err(set(problems)) }
+}
+
+fn shown_number(metadata: &Metadata, key: &str) -> String {
+    match (metadata.get_u64(key), metadata.get(key)) {
+        (Some(n), _) => n.to_string(),
+        (None, Some(value)) => format!("a {}", value.value_type().name()),
+        (None, None) => "nothing".to_owned(),
+    }
+}
+
+/// Reads one more shard, or says what is wrong with it.
+fn add(
+    model: &mut GgufFile,
+    path: &Path,
+    number: u64,
+    count: u64,
+    budget: &mut Budget,
+) -> Result<(), String> {
+    if !path.exists() {
+        return Err(format!("shard {number} is missing: {}", Shown(path)));
+    }
+    let file = SourceFile::open(path).map_err(|e| e.to_string())?;
+    budget.admit(file.len());
+    let header = read::header(&file, model.files.len(), budget).map_err(|e| e.to_string())?;
+    let expected = number.checked_sub(1);
+    for (key, expected) in [(NUMBER, expected), (COUNT, Some(count))] {
+        let found = header.metadata.get_u64(key);
+        if found != expected {
+            return Err(format!(
+                "{}: key {key} is {}, expected {}",
+                Shown(path),
+                shown_number(&header.metadata, key),
+                expected.unwrap_or_default(),
+            ));
+        }
+    }
+    model.files.push(file);
+    model.tensors.extend(header.tensors);
+    model.data.push(header.data);
+    Ok(())
+}
+
+/// What only shows with all shards at hand.
+fn across(model: &GgufFile) -> Vec<String> {
+    let mut problems = Vec::new();
+    let mut sorted: Vec<&TensorInfo> = model.tensors.iter().collect();
+    sorted.sort_by(|a, b| a.name.cmp(&b.name).then(a.file.cmp(&b.file)));
+    for pair in sorted.windows(2) {
+        if let [a, b] = pair
+            && a.name == b.name
+        {
+            problems.push(format!(
+                "tensor {} is in shard {} and in shard {}",
+                Quoted(&a.name),
+                a.file + 1,
+                b.file + 1
+            ));
+        }
+    }
+    let found = model.tensors.len() as u64;
+    let announced = model.metadata.get_u64(TENSORS);
+    if announced != Some(found) {
+        problems.push(format!(
+            "key {TENSORS} says {}, the shards hold {found} tensors",
+            shown_number(&model.metadata, TENSORS)
+        ));
+    }
+    problems
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shard_names() {
+        let name = |text: &str| ShardName::parse(Path::new(text));
+        let shard = name("dir/a-of-b-00002-of-00003.gguf").unwrap();
+        assert_eq!((shard.number, shard.count), (2, 3));
+        assert_eq!(
+            shard.sibling(Path::new("dir/x"), 1),
+            Path::new("dir/a-of-b-00001-of-00003.gguf")
+        );
+        for bad in [
+            "model.gguf",
+            "m-1-of-3.gguf",
+            "m-00001-of-0000x.gguf",
+            "m-00001-of-00003.bin",
+            "00001-of-00003.gguf",
+            "m-+0001-of-00003.gguf",
+        ] {
+            assert_eq!(name(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,306 @@
+//! Where model bytes come from: positioned reads, never a seek, so threads can share a file.
+
+use std::{
+    fs::File,
+    io,
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
+
+use crate::{Budget, Error, Place, Result};
+
+/// Positioned reads from something whose length is known.
+pub trait ReadAt: Send + Sync + std::fmt::Debug {
+    /// The length in bytes.
+    ///
+    /// # Errors
+    /// When the operating system does not tell.
+    fn len(&self) -> io::Result<u64>;
+
+    /// Reads some bytes at `offset` into the front of `buf`; 0 at the end.
+    ///
+    /// # Errors
+    /// When the operating system fails to read.
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize>;
+
+    /// Whether there are no bytes.
+    ///
+    /// # Errors
+    /// As [`len`](Self::len).
+    fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.len()? == 0)
+    }
+
+    /// Fills `buf` from `offset` on. Interrupted reads are repeated.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::UnexpectedEof`] if the end comes first; else the operating system's error.
+    fn read_exact_at(&self, mut buf: &mut [u8], mut offset: u64) -> io::Result<()> {
+        while !buf.is_empty() {
+            match self.read_at(buf, offset) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(n) => {
+                    // A reader that claims more than the buffer holds is broken.
+                    buf = buf.get_mut(n..).ok_or(io::ErrorKind::InvalidData)?;
+                    offset = offset.checked_add(n as u64).ok_or(io::ErrorKind::InvalidInput)?;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl ReadAt for File {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.metadata()?.len())
+    }
+
+    #[cfg(unix)]
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        std::os::unix::fs::FileExt::read_at(self, buf, offset)
+    }
+
+    #[cfg(windows)]
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        // Moves the file's cursor, which nothing here uses.
+        std::os::windows::fs::FileExt::seek_read(self, buf, offset)
+    }
+}
+
+fn copy_at(bytes: &[u8], buf: &mut [u8], offset: u64) -> usize {
+    let rest =
+        usize::try_from(offset).ok().and_then(|start| bytes.get(start..)).unwrap_or_default();
+    let n = rest.len().min(buf.len());
+    if let (Some(to), Some(from)) = (buf.get_mut(..n), rest.get(..n)) {
+        to.copy_from_slice(from);
+    }
+    n
+}
+
+impl ReadAt for Vec<u8> {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.as_slice().len() as u64)
+    }
+
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        Ok(copy_at(self, buf, offset))
+    }
+}
+
+impl ReadAt for memmap2::Mmap {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.as_ref().len() as u64)
+    }
+
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        Ok(copy_at(self, buf, offset))
+    }
+}
+
+/// A file that a model is read from.
+///
+/// Its length is recorded when it is opened, so that every later read is checked against it and a
+/// file that changes under a run is noticed.
+#[derive(Debug)]
+pub struct SourceFile {
+    path: PathBuf,
+    len: u64,
+    backing: Backing,
+}
+
+#[derive(Debug)]
+enum Backing {
+    File { file: File, modified: Option<SystemTime> },
+    Other(Box<dyn ReadAt>),
+}
+
+impl SourceFile {
+    /// Opens a regular file. Symlinks are followed; folders, pipes and devices are refused, and
+    /// opening one never blocks.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if it cannot be opened, [`Error::WrongKind`] if it is not a regular file.
+    pub fn open(path: &Path) -> Result<Self> {
+        let io = |error| Error::Io { path: path.into(), action: "cannot open", error };
+        // Opening a device can have effects and opening a pipe can block: look first.
+        regular(path, &std::fs::metadata(path).map_err(io)?)?;
+        let mut options = File::options();
+        options.read(true);
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::OpenOptionsExt;
+            // In case a pipe has taken the file's place since.
+            options.custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed());
+        }
+        let file = options.open(path).map_err(io)?;
+        let stat = file.metadata().map_err(io)?;
+        regular(path, &stat)?;
+        Ok(Self {
+            path: path.to_path_buf(),
+            len: stat.len(),
+            backing: Backing::File { file, modified: stat.modified().ok() },
+        })
+    }
+
+    /// A file in memory; `name` stands for it in messages.
+    pub fn from_bytes(name: impl Into<PathBuf>, bytes: Vec<u8>) -> Self {
+        Self {
+            path: name.into(),
+            len: bytes.len() as u64,
+            backing: Backing::Other(Box::new(bytes)),
+        }
+    }
+
+    /// A file that the caller mapped into memory.
+    ///
+    /// Whoever makes the map promises (in `unsafe` code of theirs) that the file does not change
+    /// while it is mapped. If it is truncated all the same, reading the missing pages ends the
+    /// process with SIGBUS: only [`open`](Self::open) turns that into an error.
+    pub fn from_mmap(name: impl Into<PathBuf>, map: memmap2::Mmap) -> Self {
+        Self {
+            path: name.into(),
+            len: map.as_ref().len() as u64,
+            backing: Backing::Other(Box::new(map)),
+        }
+    }
+
+    /// A file behind any other positioned reader.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the reader does not know its length.
+    pub fn from_reader(name: impl Into<PathBuf>, reader: Box<dyn ReadAt>) -> Result<Self> {
+        let path = name.into();
+        match reader.len() {
+            Ok(len) => Ok(Self { path, len, backing: Backing::Other(reader) }),
+            Err(error) => {
+                Err(Error::Io { path: path.into(), action: "cannot tell the length", error })
+            }
+        }
+    }
+
+    /// The path as it was given.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The length in bytes when it was opened.
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Whether the file had no bytes when it was opened.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Fills `buf` from `offset` on, or fails: bytes are never made up.
+    ///
+    /// # Errors
+    /// [`Error::Read`] with the path and offset.
+    pub fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
+        let reader: &dyn ReadAt = match &self.backing {
+            Backing::File { file, .. } => file,
+            Backing::Other(reader) => reader.as_ref(),
+        };
+        let len = buf.len() as u64;
+        reader.read_exact_at(buf, offset).map_err(|error| Error::Read {
+            path: self.path.as_path().into(),
+            offset,
+            len,
+            error: match error.kind() {
+                io::ErrorKind::UnexpectedEof => io::Error::new(
+                    io::ErrorKind::UnexpectedEof,
+                    "the file ends before that; it is cut short or was changed",
+                ),
+                _ => error,
+            },
+        })
+    }
+
+    /// Reads `len` bytes from `offset` on.
+    ///
+    /// # Errors
+    /// [`Error::Truncated`] if the file does not have them, [`Error::LimitsExceeded`] if the budget
+    /// does not, [`Error::Read`] if reading fails. Memory is taken only after the first two.
+    pub fn read_vec(&self, offset: u64, len: usize, budget: &mut Budget) -> Result<Vec<u8>> {
+        let place = Place::Field("data", offset);
+        let left = self.len.saturating_sub(offset);
+        if len as u64 > left {
+            return Err(Error::Truncated {
+                path: self.path.as_path().into(),
+                place,
+                needed: len as u64,
+                left,
+            });
+        }
+        budget.debit(len as u64, &self.path, &place)?;
+        let mut bytes = vec![0; len];
+        self.read_exact_at(&mut bytes, offset)?;
+        Ok(bytes)
+    }
+
+    /// Checks that the length and the time of the last change are still those found at opening.
+    ///
+    /// # Errors
+    /// [`Error::Changed`] if they are not, [`Error::Io`] if the file can no longer be asked.
+    pub fn check_unchanged(&self) -> Result<()> {
+        let io = |error| Error::Io {
+            path: self.path.as_path().into(),
+            action: "cannot check for changes",
+            error,
+        };
+        let (len, same_time) = match &self.backing {
+            Backing::File { file, modified } => {
+                let stat = file.metadata().map_err(io)?;
+                (stat.len(), stat.modified().ok() == *modified)
+            }
+            Backing::Other(reader) => (reader.len().map_err(io)?, true),
+        };
+        let what = if len != self.len {
+            format!("its length was {} bytes and is {len}", self.len)
+        } else if !same_time {
+            "its modification time is another".to_owned()
+        } else {
+            return Ok(());
+        };
+        Err(Error::Changed { path: self.path.as_path().into(), what })
+    }
+
+    /// Whether `path` leads to this very file, by whatever name or link. A file in memory is no
+    /// file on disk; a path that leads nowhere is not this file.
+    pub fn is_same_file(&self, path: &Path) -> bool {
+        let Backing::File { file, .. } = &self.backing else {
+            return false;
+        };
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::MetadataExt;
+            match (file.metadata(), std::fs::metadata(path)) {
+                (Ok(a), Ok(b)) => (a.dev(), a.ino()) == (b.dev(), b.ino()),
+                _ => false,
+            }
+        }
+        #[cfg(not(unix))]
+        {
+            // No safe way to the file id there: resolves symlinks, but not hard links.
+            let _ = file;
+            match (self.path.canonicalize(), path.canonicalize()) {
+                (Ok(a), Ok(b)) => a == b,
+                _ => false,
+            }
+        }
+    }
+}
+
+fn regular(path: &Path, stat: &std::fs::Metadata) -> Result<()> {
+    if stat.is_file() {
+        return Ok(());
+    }
+    Err(Error::WrongKind {
+        path: path.into(),
+        found: if stat.is_dir() { "a folder" } else { "a pipe, socket or device" },
+        expected: "a regular file",
+    })
+}

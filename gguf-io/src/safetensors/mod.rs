@@ -1,0 +1,134 @@
+//! Hugging Face checkpoints in the safetensors format.
+
+mod dtype;
+mod files;
+mod header;
+mod json;
+
+use std::path::Path;
+
+use indexmap::{IndexMap, map};
+
+use crate::{
+    Budget, Error, Limits, Place, Result, SourceFile,
+    error::{Quoted, Shown},
+};
+
+pub use dtype::Dtype;
+
+/// The weights of a checkpoint: a list of tensors. No tensor data is loaded.
+#[derive(Debug)]
+pub struct Checkpoint {
+    /// The files. [`open`](Self::open) sorts them by name, [`read`](Self::read) keeps its order.
+    pub files: Vec<SourceFile>,
+    /// Tensors file by file, in each file in the order of their data.
+    ///
+    /// llama.cpp's converter goes through each file by *name* instead: sort by `(file, name)` to
+    /// follow it.
+    pub tensors: IndexMap<String, CheckpointTensor>,
+}
+
+/// A tensor of a checkpoint.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CheckpointTensor {
+    /// How the values are stored.
+    pub dtype: Dtype,
+    /// Dimensions in Hugging Face order, outermost first. A scalar has none.
+    pub shape: Vec<u64>,
+    /// Index into [`Checkpoint::files`].
+    pub file: usize,
+    /// Absolute offset of the data in its file.
+    pub offset: u64,
+    /// Bytes of the data: what the shape asks for, and there in the file.
+    pub bytes: u64,
+}
+
+impl Checkpoint {
+    /// Opens the weights in a folder: the files that `model.safetensors.index.json` names, else
+    /// `model.safetensors`, else `model-*-of-*.safetensors` as a complete set. Other files are
+    /// left alone, whatever they are called.
+    ///
+    /// # Errors
+    /// [`Error::Set`] lists all shards that are missing, too many or named outside the folder, and
+    /// all tensors on which index and shards disagree; [`Error::NotAModel`] for pickles and for
+    /// folders without weights; otherwise as [`read`](Self::read).
+    pub fn open(dir: &Path, limits: &Limits) -> Result<Self> {
+        let mut budget = Budget::new(limits);
+        let (files, index) = files::find(dir, &mut budget)?;
+        let checkpoint = Self::read_with(files, &mut budget)?;
+        match index {
+            Some(index) => index.check(&checkpoint).map(|()| checkpoint),
+            None => Ok(checkpoint),
+        }
+    }
+
+    /// Reads the headers of safetensors files and checks them to the last byte: the data of each
+    /// covers its file without hole or overlap, and has the sizes the shapes ask for.
+    ///
+    /// # Errors
+    /// [`Error::NotAModel`] if a file is something else, [`Error::Unsupported`] for an unknown
+    /// dtype, [`Error::Truncated`], [`Error::Malformed`], [`Error::Duplicate`] or
+    /// [`Error::LimitsExceeded`] if a header is damaged, [`Error::Set`] for tensors in two files.
+    pub fn read(files: Vec<SourceFile>, limits: &Limits) -> Result<Self> {
+        Self::read_with(files, &mut Budget::new(limits))
+    }
+
+    /// As [`read`](Self::read), charging what it allocates to a budget, which is granted what the
+    /// files may cost.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn read_with(files: Vec<SourceFile>, budget: &mut Budget) -> Result<Self> {
+        let mut tensors = IndexMap::new();
+        let mut problems = Vec::new();
+        for (number, file) in files.iter().enumerate() {
+            budget.admit(file.len());
+            let (entries, data) = header::read(file, budget)?;
+            reserve(&mut tensors, entries.len(), file, budget)?;
+            for entry in entries {
+                let tensor = CheckpointTensor {
+                    dtype: entry.dtype,
+                    shape: entry.shape,
+                    file: number,
+                    // Checked to lie within the file, so neither wraps.
+                    offset: data.saturating_add(entry.start),
+                    bytes: entry.end.saturating_sub(entry.start),
+                };
+                match tensors.entry(entry.name) {
+                    map::Entry::Vacant(vacant) => drop(vacant.insert(tensor)),
+                    map::Entry::Occupied(first) => {
+                        let other = files.get(first.get().file).unwrap_or(file);
+                        problems.push(format!(
+                            "tensor {} is in {} and in {}",
+                            Quoted(first.key()),
+                            Shown(other.path()),
+                            Shown(file.path())
+                        ));
+                    }
+                }
+            }
+        }
+        match files.first() {
+            Some(file) if !problems.is_empty() => Err(Error::Set {
+                path: file.path().into(),
+                problems,
+                help: "the files do not belong together, download the checkpoint again",
+            }),
+            _ => Ok(Self { files, tensors }),
+        }
+    }
+}
+
+/// Makes room for more tensors, charged to the budget.
+fn reserve(
+    tensors: &mut IndexMap<String, CheckpointTensor>,
+    count: usize,
+    file: &SourceFile,
+    budget: &mut Budget,
+) -> Result<()> {
+    // The entry, its hash, and its part of an index table that is up to half empty.
+    const ENTRY: usize = size_of::<(String, CheckpointTensor)>() + 8 + 20;
+    budget.debit_array(count as u64, ENTRY, file.path(), &Place::Field("header", 8))?;
+    tensors.reserve_exact(count);
+    Ok(())
+}

@@ -1,0 +1,232 @@
+//! Output is complete or absent.
+
+mod common;
+
+use std::{
+    io,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+};
+
+use common::assert_error;
+use gguf_io::{AtomicFile, OutputOptions, WriteAt};
+
+const NEW: OutputOptions = OutputOptions { overwrite: false, sync: true };
+const REPLACE: OutputOptions = OutputOptions { overwrite: true, sync: false };
+
+fn names(dir: &Path) -> Vec<String> {
+    let mut names: Vec<_> = std::fs::read_dir(dir)
+        .unwrap()
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn complete_when_committed() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("out.gguf");
+    let file = AtomicFile::create(&path, 8, NEW).unwrap();
+    assert!(!path.exists());
+    let [temporary] = &names(dir.path())[..] else { panic!("one temporary") };
+    assert!(
+        temporary.starts_with(".out.gguf.quantwright-") && temporary.ends_with(".tmp"),
+        "{temporary}"
+    );
+    assert_eq!(file.temporary_path(), dir.path().join(temporary));
+    std::thread::scope(|scope| {
+        for i in [3u8, 0, 2] {
+            let file = &file;
+            scope.spawn(move || file.write_all_at(&[i; 2], u64::from(i) * 2).unwrap());
+        }
+    });
+    file.start_writeback(0, 8);
+    file.start_writeback(0, 0);
+    file.commit().unwrap();
+    assert_eq!(names(dir.path()), ["out.gguf"]);
+    // What was not written is zero.
+    assert_eq!(std::fs::read(&path).unwrap(), [0, 0, 0, 0, 2, 2, 3, 3]);
+}
+
+#[test]
+fn absent_when_dropped() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("out");
+    let file = AtomicFile::create(&path, 1000, NEW).unwrap();
+    file.write_all_at(b"half", 0).unwrap();
+    drop(file);
+    assert_eq!(names(dir.path()), [""; 0]);
+}
+
+#[test]
+fn an_old_file_stays_until_the_new_one_is_complete() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("out");
+    std::fs::write(&path, "old").unwrap();
+    assert_error(
+        AtomicFile::create(&path, 3, NEW),
+        "Exists",
+        &["out", "exists already", "--force"],
+    );
+    let file = AtomicFile::create(&path, 3, REPLACE).unwrap();
+    file.write_all_at(b"new", 0).unwrap();
+    assert_eq!(std::fs::read(&path).unwrap(), b"old");
+    drop(file);
+    assert_eq!(std::fs::read(&path).unwrap(), b"old");
+    let file = AtomicFile::create(&path, 3, REPLACE).unwrap();
+    file.write_all_at(b"new", 0).unwrap();
+    file.commit().unwrap();
+    assert_eq!(std::fs::read(&path).unwrap(), b"new");
+    assert_eq!(names(dir.path()), ["out"]);
+}
+
+#[test]
+fn a_file_that_appears_meanwhile_is_not_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("out");
+    let file = AtomicFile::create(&path, 3, NEW).unwrap();
+    std::fs::write(&path, "theirs").unwrap();
+    assert_error(file.commit(), "Exists", &["out"]);
+    assert_eq!(std::fs::read(&path).unwrap(), b"theirs");
+    assert_eq!(names(dir.path()), ["out"]);
+}
+
+#[test]
+fn targets_that_cannot_be() {
+    let dir = tempfile::tempdir().unwrap();
+    for options in [NEW, REPLACE] {
+        assert_error(AtomicFile::create(dir.path(), 1, options), "WrongKind", &["a folder"]);
+        assert_error(
+            AtomicFile::create(&dir.path().join("none/out"), 1, options),
+            "Io",
+            &["none/out", "cannot create"],
+        );
+        assert_error(
+            AtomicFile::create(Path::new(".."), 1, options),
+            "WrongKind",
+            &["no file name"],
+        );
+        assert_error(
+            AtomicFile::create(&dir.path().join("out"), 1 << 62, options),
+            "NoSpace",
+            &["needs 4611686018427387904 bytes", "has"],
+        );
+        #[cfg(unix)]
+        assert_error(
+            AtomicFile::create(Path::new("/dev/null"), 1, options),
+            "WrongKind",
+            &["device"],
+        );
+    }
+    #[cfg(unix)]
+    {
+        // A link that leads nowhere is somebody's.
+        std::os::unix::fs::symlink("nowhere", dir.path().join("link")).unwrap();
+        assert_error(AtomicFile::create(&dir.path().join("link"), 1, NEW), "Exists", &["link"]);
+        std::fs::remove_file(dir.path().join("link")).unwrap();
+    }
+    assert_eq!(names(dir.path()), [""; 0]);
+}
+
+#[test]
+fn long_names() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["n".repeat(255), "é".repeat(127)] {
+        AtomicFile::create(&dir.path().join(&name), 1, NEW).unwrap().commit().unwrap();
+        assert_eq!(names(dir.path()), [name.clone()]);
+        std::fs::remove_file(dir.path().join(name)).unwrap();
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn the_mode_is_that_of_any_new_file() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("plain"), "").unwrap();
+    AtomicFile::create(&dir.path().join("out"), 1, NEW).unwrap().commit().unwrap();
+    let mode = |name| std::fs::metadata(dir.path().join(name)).unwrap().permissions().mode();
+    assert_eq!(mode("out"), mode("plain"));
+}
+
+#[test]
+fn stale_temporaries_are_removed_and_no_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("out");
+    let others = [
+        ".out.quantwright-abc.tmp",
+        ".out.quantwright-abcde/.tmp",
+        ".out.quantwright-abcdef.tmp.keep",
+        ".out2.quantwright-abcdef.tmp",
+        "out.quantwright-abcdef.tmp",
+    ];
+    for other in others.iter().filter(|name| !name.contains('/')) {
+        std::fs::write(dir.path().join(other), "").unwrap();
+    }
+    let before = names(dir.path());
+    std::fs::write(dir.path().join(".out.quantwright-abcdef.tmp"), "stale").unwrap();
+    // One in use by another run for the same output.
+    let other = AtomicFile::create(&path, 1, NEW).unwrap();
+    let file = AtomicFile::create(&path, 1, NEW).unwrap();
+    assert!(other.temporary_path().exists());
+    drop((other, file));
+    assert_eq!(names(dir.path()), before);
+}
+
+/// Fails the nth operation, and all after it.
+#[derive(Debug)]
+struct Failing {
+    inner: Box<dyn WriteAt>,
+    left: Arc<AtomicUsize>,
+    error: fn() -> io::Error,
+}
+
+impl Failing {
+    fn step(&self) -> io::Result<()> {
+        match self.left.fetch_update(SeqCst, SeqCst, |n| n.checked_sub(1)) {
+            Ok(_) => Ok(()),
+            Err(_) => Err((self.error)()),
+        }
+    }
+}
+
+impl WriteAt for Failing {
+    fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
+        self.step()?;
+        // One byte at a time: short writes are continued.
+        self.inner.write_at(&buf[..1], offset)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.step()?;
+        self.inner.sync()
+    }
+}
+
+#[test]
+fn faults_leave_nothing_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("out");
+    let run = |steps: usize, error: fn() -> io::Error| {
+        let left = Arc::new(AtomicUsize::new(steps));
+        let file = AtomicFile::create(&path, 4, NEW)?
+            .wrap_writer(|inner| Box::new(Failing { inner, left, error }));
+        file.write_all_at(b"ab", 0)?;
+        file.write_all_at(b"cd", 2)?;
+        file.commit()
+    };
+    for steps in 0..5 {
+        let result = run(steps, || io::ErrorKind::StorageFull.into());
+        // Four bytes, four writes, then the flush.
+        let kind = if steps < 4 { "NoSpace" } else { "Io" };
+        assert_error(result, kind, &["out"]);
+        assert_eq!(names(dir.path()), [""; 0]);
+    }
+    assert_error(run(3, || io::Error::other("broken")), "Write", &["2 bytes at byte 2", "broken"]);
+    run(5, || io::ErrorKind::StorageFull.into()).unwrap();
+    assert_eq!(std::fs::read(&path).unwrap(), b"abcd");
+}

@@ -1,0 +1,516 @@
+//! Checkpoints: headers that are refused, each beside one that is not, and folders of files.
+
+mod common;
+
+use std::path::Path;
+
+use common::{assert_error, check_table, row, safetensors, small_safetensors};
+use gguf_io::{Checkpoint, Dtype, Error, Limits, SourceFile};
+
+fn read(bytes: Vec<u8>) -> Result<Checkpoint, Error> {
+    Checkpoint::read(vec![SourceFile::from_bytes("m.safetensors", bytes)], &Limits::default())
+}
+
+fn tensor(name: &str, dtype: &str, shape: &str, range: &str) -> String {
+    format!(r#""{name}":{{"dtype":"{dtype}","shape":{shape},"data_offsets":{range}}}"#)
+}
+
+fn one(dtype: &str, shape: &str, range: &str) -> Vec<u8> {
+    safetensors(&format!("{{{}}}", tensor("t", dtype, shape, range)), 4)
+}
+
+/// Two U8 tensors in 8 bytes of data.
+fn two(names: [&str; 2], shapes: [&str; 2], ranges: [&str; 2]) -> Vec<u8> {
+    let [a, b] = [0, 1].map(|i| tensor(names[i], "U8", shapes[i], ranges[i]));
+    safetensors(&format!("{{{a},{b}}}"), 8)
+}
+
+#[test]
+fn headers_that_are_refused() {
+    let good = small_safetensors();
+    let ab = |ranges| two(["a", "b"], ["[4]", "[4]"], ranges);
+    let length = |n: u64| [&n.to_le_bytes()[..], &good[8..]].concat();
+    let deep = |depth: usize| {
+        safetensors(
+            &format!(
+                r#"{{"t":{{"dtype":"U8","shape":[],"data_offsets":[0,1],"x":{}{}}}}}"#,
+                "[".repeat(depth),
+                "]".repeat(depth)
+            ),
+            1,
+        )
+    };
+    let empty = safetensors("{}", 0);
+    check_table(
+        vec![
+            row("empty file", [], "NotAModel", &["m.safetensors", "empty"], good.clone()),
+            row(
+                "lfs",
+                *b"version https://git-lfs.github.com/spec/v1\n",
+                "NotAModel",
+                &["git lfs pull"],
+                good.clone(),
+            ),
+            row("html", *b"<html><body>", "NotAModel", &["web page"], good.clone()),
+            row(
+                "gguf",
+                common::small_gguf(),
+                "NotAModel",
+                &["a GGUF file", "a safetensors file"],
+                good.clone(),
+            ),
+            row(
+                "pickle",
+                *b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j",
+                "NotAModel",
+                &["runs code"],
+                good.clone(),
+            ),
+            row(
+                "header past the end",
+                length(good.len() as u64),
+                "Truncated",
+                &["header at byte 8"],
+                good.clone(),
+            ),
+            row(
+                "header over 100 MB",
+                length(100_000_001),
+                "Malformed",
+                &["100000001", "100000000"],
+                good.clone(),
+            ),
+            row(
+                "header wraps",
+                length(u64::MAX),
+                "Malformed",
+                &["18446744073709551615"],
+                good.clone(),
+            ),
+            row(
+                "not JSON",
+                safetensors("{\"a\"", 0),
+                "Malformed",
+                &["header at byte 8", "column 4"],
+                empty.clone(),
+            ),
+            row(
+                "not a map",
+                safetensors("[]", 0),
+                "Malformed",
+                &["a map of tensors"],
+                empty.clone(),
+            ),
+            row(
+                "text after",
+                safetensors("{}{}", 0),
+                "Malformed",
+                &["trailing"],
+                safetensors(" \n\t{} \n", 0),
+            ),
+            row(
+                "not UTF-8",
+                [&[2; 1][..], &[0; 7], b"\xff}"].concat(),
+                "Malformed",
+                &["UTF-8"],
+                empty,
+            ),
+            row("deep", deep(100_000), "Malformed", &["recursion limit"], deep(100)),
+            row(
+                "deep metadata",
+                safetensors(&format!(r#"{{"__metadata__":{}"#, "[".repeat(1000)), 0),
+                "Malformed",
+                &["a map of strings"],
+                safetensors(r#"{"__metadata__":null}"#, 0),
+            ),
+            row(
+                "duplicate",
+                two(["a", "a"], ["[4]", "[4]"], ["[0,4]", "[4,8]"]),
+                "Duplicate",
+                &["tensor \"a\"", "[0, 4]", "[4, 8]"],
+                ab(["[0,4]", "[4,8]"]),
+            ),
+            row(
+                "duplicate, equal offsets",
+                safetensors(&format!("{{{0},{0}}}", tensor("a", "U8", "[8]", "[0,8]")), 8),
+                "Duplicate",
+                &["tensor \"a\""],
+                safetensors(&format!("{{{}}}", tensor("a", "U8", "[8]", "[0,8]")), 8),
+            ),
+            row(
+                "duplicate, empty",
+                safetensors(&format!("{{{0},{0}}}", tensor("a", "U8", "[0]", "[0,0]")), 0),
+                "Duplicate",
+                &["tensor \"a\""],
+                safetensors(
+                    &format!(
+                        "{{{},{}}}",
+                        tensor("a", "U8", "[0]", "[0,0]"),
+                        tensor("b", "U8", "[0]", "[0,0]")
+                    ),
+                    0,
+                ),
+            ),
+            row(
+                "hole",
+                two(["a", "b"], ["[3]", "[4]"], ["[0,3]", "[4,8]"]),
+                "Malformed",
+                &["\"b\"", "a hole", "3"],
+                ab(["[4,8]", "[0,4]"]),
+            ),
+            row(
+                "hole in front",
+                ab(["[1,5]", "[5,9]"]),
+                "Malformed",
+                &["\"a\"", "a hole"],
+                ab(["[0,4]", "[4,8]"]),
+            ),
+            row(
+                "overlap",
+                two(["a", "b"], ["[4]", "[5]"], ["[0,4]", "[3,8]"]),
+                "Malformed",
+                &["\"b\"", "an overlap"],
+                ab(["[0,4]", "[4,8]"]),
+            ),
+            row(
+                "reversed",
+                ab(["[4,0]", "[4,8]"]),
+                "Malformed",
+                &["\"a\"", "[4, 0]"],
+                ab(["[0,4]", "[4,8]"]),
+            ),
+            row(
+                "data missing",
+                ab(["[0,4]", "[4,8]"])[..].split_last().unwrap().1,
+                "Truncated",
+                &["\"b\"", "4", "3"],
+                ab(["[0,4]", "[4,8]"]),
+            ),
+            row(
+                "data left over",
+                [ab(["[0,4]", "[4,8]"]), vec![0]].concat(),
+                "Malformed",
+                &["1 more bytes"],
+                ab(["[0,4]", "[4,8]"]),
+            ),
+            row(
+                "size",
+                one("F32", "[2]", "[0,4]"),
+                "Malformed",
+                &["\"t\"", "[2] of F32", "8 bytes"],
+                one("F32", "[1]", "[0,4]"),
+            ),
+            row(
+                "shape wraps",
+                one("U8", "[4294967296,4294967296,4]", "[0,4]"),
+                "Malformed",
+                &["\"t\""],
+                one("U8", "[1,4]", "[0,4]"),
+            ),
+            row(
+                "shape wraps to size",
+                one("U8", "[9223372036854775810,2]", "[0,4]"),
+                "Malformed",
+                &["\"t\""],
+                one("U8", "[2,2]", "[0,4]"),
+            ),
+            row(
+                "half bytes",
+                one("F4", "[7]", "[0,4]"),
+                "Malformed",
+                &["whole number of bytes"],
+                one("F4", "[8]", "[0,4]"),
+            ),
+            row(
+                "unknown dtype",
+                one("F7", "[4]", "[0,4]"),
+                "Unsupported",
+                &["\"t\"", "\"F7\"", "BF16"],
+                one("U8", "[4]", "[0,4]"),
+            ),
+            row(
+                "negative",
+                one("U8", "[-4]", "[0,4]"),
+                "Malformed",
+                &["-4"],
+                one("I8", "[4]", "[0,4]"),
+            ),
+            row(
+                "fraction",
+                one("U8", "[4.5]", "[0,4]"),
+                "Malformed",
+                &["4.5"],
+                one("U8", "[4]", "[0,4]"),
+            ),
+            row(
+                "huge number",
+                one("U8", "[1e999]", "[0,4]"),
+                "Malformed",
+                &["number out of range"],
+                one("U8", "[4]", "[0,4]"),
+            ),
+            row(
+                "nine dimensions",
+                one("U8", "[1,1,1,1,1,1,1,1,4]", "[0,4]"),
+                "Malformed",
+                &["at most 8"],
+                one("U8", "[1,1,1,1,1,1,1,4]", "[0,4]"),
+            ),
+            row(
+                "three offsets",
+                one("U8", "[4]", "[0,4,4]"),
+                "Malformed",
+                &["at most 2"],
+                one("U8", "[4]", "[0,4]"),
+            ),
+            row(
+                "one offset",
+                one("U8", "[4]", "[4]"),
+                "Malformed",
+                &["1 data_offsets"],
+                one("U8", "[4]", "[0,4]"),
+            ),
+            row(
+                "no dtype",
+                safetensors(r#"{"t":{"shape":[],"data_offsets":[0,0]}}"#, 0),
+                "Malformed",
+                &["\"t\"", "without dtype"],
+                one("U8", "[4]", "[0,4]"),
+            ),
+            row(
+                "field twice",
+                safetensors(
+                    r#"{"t":{"dtype":"U8","dtype":"I8","shape":[1],"data_offsets":[0,1]}}"#,
+                    1,
+                ),
+                "Malformed",
+                &["`dtype` twice", "\"t\""],
+                safetensors(
+                    r#"{"t":{"dtype":"U8","other":"I8","shape":[1],"data_offsets":[0,1]}}"#,
+                    1,
+                ),
+            ),
+            row(
+                "control characters",
+                safetensors(
+                    r#"{"a\u000a\u001b":{"dtype":"F7","shape":[],"data_offsets":[0,1]}}"#,
+                    1,
+                ),
+                "Unsupported",
+                &["\\n\\u{1b}"],
+                safetensors(r#"{"a\u000a":{"dtype":"U8","shape":[],"data_offsets":[0,1]}}"#, 1),
+            ),
+        ],
+        read,
+    );
+}
+
+#[test]
+fn what_is_read() {
+    let checkpoint = read(small_safetensors()).unwrap();
+    let (names, tensors): (Vec<_>, Vec<_>) = checkpoint.tensors.iter().unzip();
+    let data = small_safetensors().len() as u64 - 16;
+    assert_eq!(names, ["a", "b"]);
+    assert_eq!(
+        (tensors[0].dtype, &*tensors[0].shape, tensors[0].offset, tensors[0].bytes),
+        (Dtype::F16, &[2, 3][..], data, 12)
+    );
+    assert_eq!(
+        (tensors[1].dtype, &*tensors[1].shape, tensors[1].offset, tensors[1].bytes),
+        (Dtype::F32, &[][..], data + 12, 4)
+    );
+    // By place in the file, whatever the order in the header.
+    let swapped = read(two(["a", "b"], ["[4]", "[4]"], ["[4,8]", "[0,4]"])).unwrap();
+    assert_eq!(swapped.tensors.keys().collect::<Vec<_>>(), ["b", "a"]);
+}
+
+#[test]
+fn every_dtype_has_the_name_and_size_of_the_reference() {
+    for &dtype in Dtype::ALL {
+        // 8 elements take whole bytes whatever the type.
+        let bytes = dtype.bits();
+        let json = format!("{{{}}}", tensor("t", dtype.name(), "[8]", &format!("[0,{bytes}]")));
+        let file = safetensors(&json, bytes as usize);
+        safetensors_crate(&file).unwrap();
+        assert_eq!(read(file).unwrap().tensors["t"].dtype, dtype);
+    }
+}
+
+fn safetensors_crate(bytes: &[u8]) -> Result<(), safetensors::SafeTensorError> {
+    safetensors::SafeTensors::deserialize(bytes).map(drop)
+}
+
+#[test]
+fn every_truncation_is_noticed() {
+    let whole = small_safetensors();
+    for len in 0..whole.len() {
+        assert!(read(whole[..len].to_vec()).is_err(), "{len} of {}", whole.len());
+    }
+    read(whole).unwrap();
+}
+
+fn open(dir: &Path) -> Result<Checkpoint, Error> {
+    Checkpoint::open(dir, &Limits::default())
+}
+
+/// A file with one byte for each tensor.
+fn write(dir: &Path, file: &str, names: &[&str]) {
+    let tensors: Vec<_> = names
+        .iter()
+        .enumerate()
+        .map(|(i, name)| tensor(name, "U8", "[1]", &format!("[{i},{}]", i + 1)))
+        .collect();
+    std::fs::write(dir.join(file), safetensors(&format!("{{{}}}", tensors.join(",")), names.len()))
+        .unwrap();
+}
+
+fn index(dir: &Path, map: &[(&str, &str)]) {
+    let map: Vec<_> = map.iter().map(|(name, file)| format!("{name:?}:{file:?}")).collect();
+    let json = format!(r#"{{"metadata":{{"total_size":1.5}},"weight_map":{{{}}}}}"#, map.join(","));
+    std::fs::write(dir.join("model.safetensors.index.json"), json).unwrap();
+}
+
+const ONE: &str = "model-00001-of-00002.safetensors";
+const TWO: &str = "model-00002-of-00002.safetensors";
+
+#[test]
+fn which_files_are_weights() {
+    let tmp = tempfile::tempdir().unwrap();
+    let dir = tmp.path();
+    assert_error(open(dir), "NotAModel", &["a folder without weights", "model.safetensors"]);
+    assert_error(open(&dir.join("none")), "Io", &["none"]);
+    std::fs::write(dir.join("pytorch_model.bin"), b"PK").unwrap();
+    assert_error(open(dir), "NotAModel", &["pytorch_model.bin", "runs code", "save_pretrained"]);
+    assert_error(open(&dir.join("pytorch_model.bin")), "WrongKind", &["a checkpoint folder"]);
+
+    // Shards without an index, as a complete set; other files are no weights.
+    write(dir, "reference_logits.safetensors", &["x"]);
+    write(dir, TWO, &["a"]);
+    assert_error(open(dir), "Set", &["model-00001-of-00002.safetensors is missing"]);
+    write(dir, ONE, &["b"]);
+    let names = |c: Checkpoint| c.tensors.into_keys().collect::<Vec<_>>();
+    assert_eq!(names(open(dir).unwrap()), ["b", "a"]);
+    write(dir, "model-00002-of-00003.safetensors", &["c"]);
+    assert_error(
+        open(dir),
+        "Set",
+        &["different sets", "model-00001-of-00003", "model-00003-of-00003"],
+    );
+    std::fs::remove_file(dir.join("model-00002-of-00003.safetensors")).unwrap();
+    write(dir, "model-00003-of-00002.safetensors", &["c"]);
+    assert_error(open(dir), "Set", &["model-00003-of-00002.safetensors is too many"]);
+    std::fs::remove_file(dir.join("model-00003-of-00002.safetensors")).unwrap();
+
+    // A single file goes before them, an index before that.
+    write(dir, "model.safetensors", &["s"]);
+    assert_eq!(names(open(dir).unwrap()), ["s"]);
+    index(dir, &[("a", TWO), ("b", ONE)]);
+    assert_eq!(names(open(dir).unwrap()), ["b", "a"]);
+}
+
+#[test]
+fn indexes_that_do_not_fit() {
+    let tmp = tempfile::tempdir().unwrap();
+    let dir = tmp.path();
+    write(dir, ONE, &["a"]);
+    write(dir, TWO, &["b"]);
+    index(dir, &[("a", ONE), ("b", TWO)]);
+    open(dir).unwrap();
+
+    index(
+        dir,
+        &[
+            ("a", "/etc/passwd"),
+            ("b", "../x.safetensors"),
+            ("c", "sub/x.safetensors"),
+            ("d", "x.safetensors"),
+            ("e", "a\\b"),
+            ("f", ".."),
+            ("g", "m.bin"),
+        ],
+    );
+    assert_error(
+        open(dir),
+        "Set",
+        &[
+            "index.json",
+            "\"/etc/passwd\" is not a plain file name",
+            "\"../x.safetensors\" is not",
+            "\"sub/x.safetensors\" is not",
+            "\"x.safetensors\" is missing",
+            "\"..\" is not",
+            "\"m.bin\" is not a safetensors file",
+            "\"model-00001-of-00002.safetensors\" is not in the index",
+        ],
+    );
+    index(dir, &[("a", ONE), ("b", TWO), ("c", TWO), ("d", ONE)]);
+    assert_error(
+        open(dir),
+        "Set",
+        &["tensor \"c\" is not in model-00002", "tensor \"d\" is not in model-00001"],
+    );
+    index(dir, &[("a", TWO), ("b", ONE)]);
+    assert_error(
+        open(dir),
+        "Set",
+        &["tensor \"a\" is in model-00001-of-00002.safetensors, the index has it in model-00002"],
+    );
+    write(dir, TWO, &["b", "c"]);
+    index(dir, &[("a", ONE), ("b", TWO)]);
+    assert_error(
+        open(dir),
+        "Set",
+        &["tensor \"c\" is in model-00002-of-00002.safetensors but not in the index"],
+    );
+    write(dir, TWO, &["b", "a"]);
+    assert_error(open(dir), "Set", &["tensor \"a\" is in", "and in"]);
+    write(dir, TWO, &["b"]);
+    index(dir, &[("a", ONE), ("b", TWO), ("a", TWO)]);
+    assert_error(open(dir), "Duplicate", &["tensor \"a\"", "in \"model-00001"]);
+    index(dir, &[]);
+    assert_error(open(dir), "Set", &["weight_map is empty"]);
+    for (json, says) in [
+        ("{}", "no `weight_map`"),
+        ("{\"weight_map\":[]}", "a map of tensor names"),
+        ("{\"weight_map\":{\"a\":1}}", "expected a string"),
+        ("{\"weight_map\":{},\"weight_map\":{}}", "`weight_map` twice"),
+        ("{", "EOF"),
+    ] {
+        std::fs::write(dir.join("model.safetensors.index.json"), json).unwrap();
+        assert_error(open(dir), "Malformed", &["index.json", says]);
+    }
+    std::fs::write(
+        dir.join("model.safetensors.index.json"),
+        format!("{{\"x\":{}", "[".repeat(100_000)),
+    )
+    .unwrap();
+    assert_error(open(dir), "Malformed", &["recursion limit"]);
+    std::fs::write(
+        dir.join("model.safetensors.index.json"),
+        "version https://git-lfs.github.com/spec/v1\n",
+    )
+    .unwrap();
+    assert_error(open(dir), "NotAModel", &["git lfs pull"]);
+    index(dir, &[("a", ONE), ("b", TWO)]);
+    std::fs::write(dir.join(TWO), "version https://git-lfs.github.com/spec/v1\n").unwrap();
+    assert_error(open(dir), "NotAModel", &[TWO, "git lfs pull"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn shards_may_be_links() {
+    use std::os::unix::fs::symlink;
+    let blobs = tempfile::tempdir().unwrap();
+    let tmp = tempfile::tempdir().unwrap();
+    let dir = tmp.path();
+    write(blobs.path(), "one", &["a"]);
+    symlink(blobs.path().join("one"), dir.join(ONE)).unwrap();
+    write(dir, TWO, &["b"]);
+    index(dir, &[("a", ONE), ("b", TWO)]);
+    open(dir).unwrap();
+    std::fs::remove_file(blobs.path().join("one")).unwrap();
+    assert_error(open(dir), "Set", &["leads nowhere"]);
+    std::fs::remove_file(dir.join(ONE)).unwrap();
+    symlink("/dev/zero", dir.join(ONE)).unwrap();
+    assert_error(open(dir), "WrongKind", &["device"]);
+}
