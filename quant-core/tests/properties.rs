@@ -1,0 +1,282 @@
+//! Properties of the quantizers on arbitrary finite rows.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot quantize its data has failed")]
+
+use proptest::prelude::*;
+use quant_core::{Error, GgmlType, Metrics, dequantize, quantize};
+
+const LEGACY: [GgmlType; 5] =
+    [GgmlType::Q4_0, GgmlType::Q4_1, GgmlType::Q5_0, GgmlType::Q5_1, GgmlType::Q8_0];
+const K_QUANTS: [GgmlType; 5] =
+    [GgmlType::Q2_K, GgmlType::Q3_K, GgmlType::Q4_K, GgmlType::Q5_K, GgmlType::Q6_K];
+const FLOATS: [GgmlType; 3] = [GgmlType::F32, GgmlType::F16, GgmlType::BF16];
+
+fn quantized() -> impl Iterator<Item = GgmlType> {
+    LEGACY.into_iter().chain(K_QUANTS)
+}
+
+fn round_trip(ty: GgmlType, x: &[f32], importance: Option<&[f32]>) -> Vec<f32> {
+    let bytes = quantize(ty, x, x.len(), importance).unwrap();
+    let mut out = vec![0.0; x.len()];
+    dequantize(ty, &bytes, &mut out).unwrap();
+    out
+}
+
+/// The largest error of a block, as a multiple of its largest magnitude.
+///
+/// The legacy bounds follow from the format: half a step, or a whole one at the end of the range
+/// that a signed scale cannot reach. Those of the K-quants, whose sub-blocks share a scale of
+/// scales, were found by search and rounded up.
+fn tolerance(ty: GgmlType) -> f32 {
+    match ty {
+        GgmlType::Q4_0 => 1.0 / 8.0,
+        GgmlType::Q4_1 => 2.0 / 15.0 / 2.0,
+        GgmlType::Q5_0 => 1.0 / 16.0,
+        GgmlType::Q5_1 => 2.0 / 31.0 / 2.0,
+        GgmlType::Q8_0 => 1.0 / 127.0 / 2.0,
+        GgmlType::Q2_K => 1.0,
+        GgmlType::Q3_K => 0.5,
+        GgmlType::Q4_K => 0.25,
+        GgmlType::Q5_K => 0.13,
+        GgmlType::Q6_K => 0.06,
+        _ => 0.0,
+    }
+}
+
+/// What rounding scales and minimums to half precision adds: 2⁻¹¹ of the value, or half a step of
+/// the subnormals times the largest product of codes.
+fn half_precision(ty: GgmlType, magnitude: f32) -> f32 {
+    let codes = match ty {
+        GgmlType::Q2_K => 15.0 * 4.0,
+        GgmlType::Q3_K => 32.0 * 4.0,
+        GgmlType::Q4_K => 63.0 * 16.0,
+        GgmlType::Q5_K => 63.0 * 32.0,
+        GgmlType::Q6_K => 128.0 * 32.0,
+        _ => 128.0,
+    };
+    magnitude * (2.0 / 2048.0) + codes * 2f32.powi(-25)
+}
+
+/// Rows of one super-block, of magnitudes whose scales fit half precision.
+fn row() -> impl Strategy<Value = Vec<f32>> {
+    let spread = prop::collection::vec(-1.0f32..1.0, 256);
+    let sparse = prop::collection::vec(prop_oneof![5 => Just(0.0f32), 1 => -1.0f32..1.0], 256);
+    let stepped = prop::collection::vec((-8i8..8).prop_map(f32::from), 256);
+    let spiked = (prop::collection::vec(-0.01f32..0.01, 256), 0usize..256, -1.0f32..1.0).prop_map(
+        |(mut row, at, spike)| {
+            row[at] = spike;
+            row
+        },
+    );
+    let positive = prop::collection::vec(0.2f32..1.0, 256);
+    (prop_oneof![3 => spread, 1 => sparse, 1 => stepped, 1 => spiked, 1 => positive], -12i32..12)
+        .prop_map(|(row, exponent)| row.into_iter().map(|v| v * 2f32.powi(exponent)).collect())
+}
+
+fn magnitude(x: &[f32]) -> f32 {
+    x.iter().fold(0.0, |m, v| m.max(v.abs()))
+}
+
+/// Σ w·(x − x̂)².
+fn weighted_error(x: &[f32], restored: &[f32], weights: &[f32]) -> f64 {
+    let squares = x.iter().zip(restored).map(|(a, b)| f64::from(a - b).powi(2));
+    squares.zip(weights).map(|(square, w)| square * f64::from(*w)).sum()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn errors_are_bounded(x in row()) {
+        for ty in quantized() {
+            let restored = round_trip(ty, &x, None);
+            let blocks = x.chunks(ty.block_len()).zip(restored.chunks(ty.block_len()));
+            for (x, restored) in blocks {
+                let largest = magnitude(x);
+                let bound = tolerance(ty) * largest * 1.0001 + half_precision(ty, largest);
+                for (a, b) in x.iter().zip(restored) {
+                    prop_assert!((a - b).abs() <= bound, "{ty}: {a} became {b}, bound {bound}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn float_types_round_to_nearest(x in row()) {
+        for (ty, bits) in FLOATS.into_iter().zip([f32::INFINITY, 2048.0, 256.0]) {
+            for (a, b) in x.iter().zip(round_trip(ty, &x, None)) {
+                prop_assert!((a - b).abs() <= a.abs() / bits + 2f32.powi(-25), "{ty}: {a} {b}");
+            }
+        }
+    }
+
+    /// The searches weigh by more than the importance alone, so a row can lose by it. Over rows of
+    /// bell-shaped weights the loss stays within a twentieth.
+    #[test]
+    fn importance_helps_where_it_is_large(
+        seed in any::<u64>(),
+        importance in prop::collection::vec(prop_oneof![Just(0.01f32), Just(1.0), Just(20.0)], 512),
+    ) {
+        let mut state = seed | 1;
+        let mut uniform = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (state >> 40) as f32 / (1u64 << 24) as f32 - 0.5
+        };
+        let x: Vec<f32> = (0..512).map(|_| uniform() + uniform() + uniform()).collect();
+        for ty in quantized() {
+            let plain = weighted_error(&x, &round_trip(ty, &x, None), &importance);
+            let weighted = round_trip(ty, &x, Some(&importance));
+            let weighted = weighted_error(&x, &weighted, &importance);
+            prop_assert!(weighted <= plain * 1.05, "{ty}: {weighted} with, {plain} without");
+        }
+    }
+
+    /// Where a block holds the value that its scale was taken from, quantizing again changes
+    /// nothing, unless the scale is a subnormal half. The searches of the K-quants give no such
+    /// promise.
+    #[test]
+    fn quantizing_again_changes_nothing(x in row()) {
+        for ty in [GgmlType::Q4_0, GgmlType::Q5_0, GgmlType::Q8_0].into_iter().chain(FLOATS) {
+            for x in x.chunks(32).filter(|x| magnitude(x) > 128.0 * 2f32.powi(-14)) {
+                let once = quantize(ty, x, 32, None).unwrap();
+                let restored = round_trip(ty, x, None);
+                prop_assert_eq!(&once, &quantize(ty, &restored, 32, None).unwrap(), "{}", ty);
+            }
+        }
+    }
+
+    #[test]
+    fn blocks_do_not_depend_on_their_neighbours(
+        rows in prop::collection::vec(row(), 3),
+        importance in prop::collection::vec(0.0f32..4.0, 256),
+    ) {
+        let (a, b, c) = (&rows[0], &rows[1], &rows[2]);
+        let joined = [&a[..], b, c].concat();
+        let turned = [&c[..], a, b].concat();
+        for ty in quantized() {
+            let joined = quantize(ty, &joined, 768, None).unwrap();
+            let turned = quantize(ty, &turned, 768, None).unwrap();
+            let (front, back) = joined.split_at(joined.len() / 3 * 2);
+            prop_assert_eq!([back, front].concat(), turned, "{}", ty);
+        }
+        // With importance the legacy types weigh by the whole row, the K-quants by the block.
+        for ty in K_QUANTS {
+            let weights = importance.repeat(3);
+            let joined = quantize(ty, &joined, 768, Some(&weights)).unwrap();
+            let turned = quantize(ty, &turned, 768, Some(&weights)).unwrap();
+            let (front, back) = joined.split_at(joined.len() / 3 * 2);
+            prop_assert_eq!([back, front].concat(), turned, "{} with importance", ty);
+        }
+    }
+
+    #[test]
+    fn what_is_not_finite_is_refused(
+        x in row(),
+        at in 0usize..256,
+        bad in prop_oneof![Just(f32::NAN), Just(f32::INFINITY), Just(f32::NEG_INFINITY)],
+    ) {
+        let mut broken = x.clone();
+        broken[at] = bad;
+        for ty in quantized().chain(FLOATS) {
+            let error = quantize(ty, &broken, 256, None).unwrap_err();
+            prop_assert!(is_non_finite_at(&error, at), "{}", error);
+            let error = quantize(ty, &x, 256, Some(&broken)).unwrap_err();
+            prop_assert!(is_non_finite_at(&error, at), "{}", error);
+        }
+    }
+
+    /// Any bits are finite or not, but never a panic: importance and values of any magnitude.
+    #[test]
+    fn no_finite_input_panics(
+        x in prop::collection::vec(prop::num::f32::ANY, 512),
+        importance in prop::collection::vec(prop::num::f32::ANY, 256),
+    ) {
+        let clean = |v: Vec<f32>| -> Vec<f32> {
+            v.into_iter().map(|v| if v.is_finite() { v } else { 0.0 }).collect()
+        };
+        let (x, importance) = (clean(x), clean(importance));
+        for ty in quantized().chain(FLOATS) {
+            let bytes = quantize(ty, &x, 256, Some(&importance)).unwrap();
+            dequantize(ty, &bytes, &mut [0.0; 512]).unwrap();
+        }
+    }
+
+    #[test]
+    fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 292)) {
+        for ty in quantized() {
+            let mut out = vec![0.0; ty.block_len()];
+            dequantize(ty, &bytes[..ty.block_bytes()], &mut out).unwrap();
+        }
+    }
+}
+
+#[test]
+fn zero_and_subnormal_rows_stay_small() {
+    for ty in quantized() {
+        assert_eq!(round_trip(ty, &[0.0; 256], None), [0.0; 256], "{ty}");
+        assert_eq!(round_trip(ty, &[0.0; 256], Some(&[0.0; 256])), [0.0; 256], "{ty}");
+        for tiny in [f32::from_bits(1), f32::MIN_POSITIVE, -1e-30] {
+            let restored = round_trip(ty, &[tiny; 256], None);
+            assert!(restored.iter().all(|v| v.abs() < 1e-6), "{ty} {tiny}: {}", restored[0]);
+        }
+    }
+}
+
+#[test]
+fn lengths_that_do_not_fit_are_refused() {
+    let row = [0.5; 512];
+    assert!(matches!(
+        quantize(GgmlType::Q4_K, &row, 128, None),
+        Err(Error::RowLength { elements: 128, .. })
+    ));
+    assert!(matches!(quantize(GgmlType::Q4_K, &row[..500], 256, None), Err(Error::Length { .. })));
+    assert!(matches!(quantize(GgmlType::Q8_0, &row, 0, None), Err(Error::Length { .. })));
+    assert!(matches!(
+        quantize(GgmlType::Q4_0, &row, 256, Some(&row)),
+        Err(Error::Length { found: 512, expected: 256, .. })
+    ));
+    assert!(quantize(GgmlType::Q4_0, &row, 256, Some(&row[..256])).is_ok());
+    assert!(matches!(
+        dequantize(GgmlType::Q6_K, &[0; 209], &mut [0.0; 256]),
+        Err(Error::Length { found: 209, expected: 210, .. })
+    ));
+    assert!(matches!(
+        quantize(GgmlType::IQ2_XS, &row, 256, None),
+        Err(Error::Unsupported { ty: GgmlType::IQ2_XS, .. })
+    ));
+}
+
+/// More bits, less error, on every weight matrix of a trained model.
+#[test]
+fn error_falls_with_bits_per_weight_on_trained_weights() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures/tiny-phi2/model.safetensors");
+    let file = std::fs::read(path).unwrap();
+    let model = safetensors::SafeTensors::deserialize(&file).unwrap();
+    let matrices: Vec<_> = model.iter().filter(|(_, t)| t.shape().len() == 2).collect();
+    assert!(matrices.len() >= 10);
+    let mut table = String::from("type  bits per weight  relative RMSE  SNR dB\n");
+    for family in [&LEGACY[..], &K_QUANTS[..]] {
+        let mut last = f64::INFINITY;
+        for &ty in family {
+            let mut metrics = Metrics::default();
+            for (_, tensor) in &matrices {
+                let mut x = vec![0.0; tensor.data().len() / 2];
+                dequantize(GgmlType::F16, tensor.data(), &mut x).unwrap();
+                metrics.add(&x, &round_trip(ty, &x, None));
+            }
+            let relative = metrics.relative_rmse();
+            table += &format!(
+                "{ty:5} {:15.4} {relative:14.5} {:7.2}\n",
+                ty.bits_per_weight(),
+                metrics.snr_db()
+            );
+            assert!(relative < last, "{ty} is no better than the type before it\n{table}");
+            last = relative;
+        }
+    }
+    println!("{table}");
+}
+
+fn is_non_finite_at(error: &Error, at: usize) -> bool {
+    matches!(error, Error::NonFinite { index, .. } if *index == at)
+}
