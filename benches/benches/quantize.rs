@@ -25,8 +25,7 @@ const ROWS: usize = 8;
 fn quantize(c: &mut Criterion) {
     let values = benches::weights(ROW * ROWS);
     let importance: Vec<f32> = benches::weights(ROW).iter().map(|w| w.abs() + 1e-3).collect();
-    for (group, importance) in
-        [("quantize", None), ("quantize-importance", Some(&importance[..]))]
+    for (group, importance) in [("quantize", None), ("quantize-importance", Some(&importance[..]))]
     {
         let mut group = c.benchmark_group(group);
         group.throughput(Throughput::Elements(values.len() as u64));

@@ -100,8 +100,7 @@ impl Report {
     /// What the user should know besides: fallbacks, tensors without importance.
     pub(crate) fn remarks(&self) -> Vec<String> {
         let mut remarks = Vec::new();
-        let fallbacks: Vec<_> =
-            self.tensors.iter().filter_map(|t| Some((t, t.wanted?))).collect();
+        let fallbacks: Vec<_> = self.tensors.iter().filter_map(|t| Some((t, t.wanted?))).collect();
         if !fallbacks.is_empty() {
             let listed = fallbacks.iter().map(|(t, wanted)| {
                 let row = t.shape.first().copied().unwrap_or(1);

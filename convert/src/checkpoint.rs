@@ -19,7 +19,7 @@ pub struct CheckpointOptions {
 
 impl From<&Options> for CheckpointOptions {
     fn from(options: &Options) -> Self {
-        Self { pre_tokenizer: options.pre_tokenizer.clone(), limits: options.limits.clone() }
+        Self { pre_tokenizer: options.pre_tokenizer.clone(), limits: options.limits }
     }
 }
 
@@ -57,12 +57,7 @@ pub fn open(dir: &Path, options: &CheckpointOptions) -> Result<Model> {
         pre_tokenizer: options.pre_tokenizer.as_deref(),
     };
     tokenizer::write(dir, &config, &reading, &mut metadata)?;
-    Ok(Model {
-        metadata,
-        tensors,
-        files: checkpoint.files,
-        origin: Origin::Checkpoint,
-    })
+    Ok(Model { metadata, tensors, files: checkpoint.files, origin: Origin::Checkpoint })
 }
 
 /// Refuses checkpoints whose weights are codes of another quantization.

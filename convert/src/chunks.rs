@@ -47,10 +47,8 @@ pub(crate) fn chunks(model: &Model, jobs: &[Job]) -> Vec<Chunk> {
     let mut chunks = Vec::new();
     for (index, job) in jobs.iter().enumerate() {
         let tensor = &model.tensors[job.tensor];
-        let reordered = matches!(
-            tensor.data,
-            TensorData::Stored { rows: RowOrder::Rotary { .. }, .. }
-        );
+        let reordered =
+            matches!(tensor.data, TensorData::Stored { rows: RowOrder::Rotary { .. }, .. });
         let by_rows = job.importance.is_some() || reordered;
         let unit = if by_rows { tensor.row_len() } else { BLOCKS };
         // Each matrix of a stack has importance of its own: no chunk spans two.

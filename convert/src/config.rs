@@ -97,8 +97,7 @@ impl Config {
     /// # Errors
     /// If it is absent or anything else.
     pub fn require(&self, key: &str) -> Result<u64> {
-        self.positive(key)?
-            .ok_or_else(|| self.missing(key, "a positive whole number"))
+        self.positive(key)?.ok_or_else(|| self.missing(key, "a positive whole number"))
     }
 
     /// `true` or `false`; `false` if absent.
@@ -221,7 +220,12 @@ mod tests {
     #[test]
     fn the_class_is_named() {
         assert_eq!(config(r#"{"architectures": ["A", "B"]}"#).class().unwrap(), "A");
-        for bad in ["{}", r#"{"architectures": []}"#, r#"{"architectures": "A"}"#, r#"{"architectures": [1]}"#] {
+        for bad in [
+            "{}",
+            r#"{"architectures": []}"#,
+            r#"{"architectures": "A"}"#,
+            r#"{"architectures": [1]}"#,
+        ] {
             assert!(config(bad).class().is_err(), "{bad}");
         }
     }

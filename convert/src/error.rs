@@ -27,7 +27,8 @@ pub enum Error {
     #[error(
         "{}: entry {} has {found} values, the tensor has {columns} columns in {matrices} matrices; \
          the matrix was made for another model",
-        Shown(path), Quoted(tensor)
+        Shown(path),
+        Quoted(tensor)
     )]
     ImportanceLength {
         /// The importance matrix.
@@ -84,7 +85,8 @@ pub enum Error {
     #[error(
         "{}: tensor {} is {ty}, which this version copies but does not convert; \
          start from the original checkpoint",
-        Shown(path), Quoted(tensor)
+        Shown(path),
+        Quoted(tensor)
     )]
     CannotRead {
         /// The file.
@@ -172,7 +174,8 @@ pub enum Error {
     /// The model class is not one this version converts.
     #[error(
         "{}: architecture {} is not supported; the closest supported one is {closest}; supported: {supported}",
-        Shown(path), Quoted(class)
+        Shown(path),
+        Quoted(class)
     )]
     Architecture {
         /// The file that names the class.

@@ -93,11 +93,8 @@ fn reason(error: &serde_json::Error) -> String {
 
 /// The byte offset of a line and column, both from 1.
 fn position(bytes: &[u8], line: usize, column: usize) -> usize {
-    let start: usize = bytes
-        .split_inclusive(|&b| b == b'\n')
-        .take(line.saturating_sub(1))
-        .map(<[u8]>::len)
-        .sum();
+    let start: usize =
+        bytes.split_inclusive(|&b| b == b'\n').take(line.saturating_sub(1)).map(<[u8]>::len).sum();
     start.saturating_add(column).min(bytes.len())
 }
 
@@ -157,9 +154,7 @@ mod tests {
     use super::*;
 
     fn message(text: &str) -> String {
-        parse::<Value>(Path::new("config.json"), text.as_bytes())
-            .unwrap_err()
-            .to_string()
+        parse::<Value>(Path::new("config.json"), text.as_bytes()).unwrap_err().to_string()
     }
 
     #[test]

@@ -33,6 +33,7 @@ pub mod gguf_input;
 mod importance;
 mod json;
 pub mod model;
+mod model_name;
 mod options;
 mod plan;
 pub mod recipe;

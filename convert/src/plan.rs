@@ -73,9 +73,8 @@ impl Plan {
 
         // Sorted by the names before pruning, which keeps layers in order.
         let mut order: Vec<usize> = (0..model.tensors.len()).collect();
-        order.sort_by(|&a, &b| {
-            recipe::output_order(&model.tensors[a].name, &model.tensors[b].name)
-        });
+        order
+            .sort_by(|&a, &b| recipe::output_order(&model.tensors[a].name, &model.tensors[b].name));
         let mut names = HashMap::new();
         order.retain(|&i| {
             let name = &model.tensors[i].name;

@@ -19,7 +19,9 @@ impl<'a> RowReader<'a> {
             TensorData::Stored { pieces, rows } => (&pieces[..], *rows),
             TensorData::Computed(_) => (&[][..], RowOrder::Stored),
         };
-        Self { model, pieces, rows, row_len: tensor.row_len() }
+        // A vector that is reordered, such as a bias, has a row for each element.
+        let row_len = if tensor.shape.len() == 1 { 1 } else { tensor.row_len() };
+        Self { model, pieces, rows, row_len }
     }
 
     /// Reads `len` elements from `start` on, as stored, in the tensor's row order. In any order

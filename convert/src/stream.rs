@@ -106,8 +106,13 @@ impl Plan {
         let kernels = control.kernels.unwrap_or_else(Kernels::best);
 
         let work = || {
-            let mut worker =
-                Worker { model: &self.model, kernels, stored: vec![], values: vec![], bytes: vec![] };
+            let mut worker = Worker {
+                model: &self.model,
+                kernels,
+                stored: vec![],
+                values: vec![],
+                bytes: vec![],
+            };
             while !failed.load(Ordering::Relaxed) {
                 let index = next.fetch_add(1, Ordering::Relaxed);
                 let Some(chunk) = chunks.get(index) else { break };
@@ -191,12 +196,15 @@ impl Worker<'_> {
             return Err(self.not_finite(tensor));
         }
         let row_len = match &job.importance {
-            Some(_) => usize::try_from(tensor.row_len()).map_err(|_| quant_core::Error::TooLarge)?,
+            Some(_) => {
+                usize::try_from(tensor.row_len()).map_err(|_| quant_core::Error::TooLarge)?
+            }
             None => len.max(1),
         };
-        let importance = job.importance.as_deref().and_then(|weights| {
-            weights.chunks(row_len.max(1)).nth(chunk.matrix(tensor))
-        });
+        let importance = job
+            .importance
+            .as_deref()
+            .and_then(|weights| weights.chunks(row_len.max(1)).nth(chunk.matrix(tensor)));
         let bytes = job.ty.row_bytes(chunk.len)?;
         self.bytes.resize(usize::try_from(bytes).map_err(|_| quant_core::Error::TooLarge)?, 0);
         let rows = Rows { values: &self.values, row_len, importance };

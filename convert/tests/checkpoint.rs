@@ -1,5 +1,6 @@
 //! Whole checkpoints: metadata, names, shapes, order and values of the fixtures, and checkpoints
 //! that are not as they should be.
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
 
 mod common;
 
@@ -9,7 +10,12 @@ use common::{assert_same, described, fixture, golden, hex};
 use half::{bf16, f16};
 use proptest::prelude::*;
 use quant_convert::{
-    CheckpointOptions, Error, Model, checkpoint,
+    CheckpointOptions, Config, Error, Model,
+    architectures::{
+        self, Architecture, parameters,
+        tensors::{Dim, Rule},
+    },
+    checkpoint,
     model::{RowOrder, Tensor, TensorData},
 };
 use quant_core::GgmlType;
@@ -22,7 +28,9 @@ fn open(dir: &Path) -> Result<Model, Error> {
 /// The values of a tensor in output order, as 32-bit floats in bytes.
 fn values(model: &Model, tensor: &Tensor) -> Vec<u8> {
     let (pieces, rows) = match &tensor.data {
-        TensorData::Computed(values) => return values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+        TensorData::Computed(values) => {
+            return values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        }
         TensorData::Stored { pieces, rows } => (pieces, rows),
     };
     let mut values: Vec<f32> = Vec::new();
@@ -33,7 +41,8 @@ fn values(model: &Model, tensor: &Tensor) -> Vec<u8> {
         match piece.ty {
             GgmlType::F16 => values.extend(pairs().map(|b| f16::from_bits(b).to_f32())),
             GgmlType::BF16 => values.extend(pairs().map(|b| bf16::from_bits(b).to_f32())),
-            GgmlType::F32 => values.extend(bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap()))),
+            GgmlType::F32 => values
+                .extend(bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap()))),
             other => panic!("{other}"),
         }
     }
@@ -66,6 +75,82 @@ fn fixtures_equal_the_reference() {
         assert_same(&described(&model.metadata), &golden(name, "metadata_f32"));
         assert_same(&tensors(&model), &golden(name, "tensors_f32"));
     }
+}
+
+/// A family of its own, declared as those in the crate are.
+const WITH_EXPERTS: Architecture = Architecture {
+    name: "llama",
+    classes: &["MixtralForCausalLM"],
+    defaults: &[],
+    parameters: &[parameters::COMMON],
+    tensors: {
+        const VOCAB: Dim = Dim(&["vocab_size"]);
+        const HIDDEN: Dim = Dim(&["hidden_size"]);
+        const INNER: Dim = Dim(&["intermediate_size"]);
+        const KEY_VALUE: Dim = Dim(&["num_key_value_heads", "head_dim"]);
+        const EXPERTS: Dim = Dim(&["num_local_experts"]);
+        &[
+            Rule::new("model.embed_tokens", "token_embd", &[VOCAB, HIDDEN]),
+            Rule::new("model.norm", "output_norm", &[HIDDEN]),
+            Rule::new("lm_head", "output", &[VOCAB, HIDDEN]),
+            Rule::new("model.layers.{}.input_layernorm", "blk.{}.attn_norm", &[HIDDEN]),
+            Rule::new("model.layers.{}.self_attn.q_proj", "blk.{}.attn_q", &[HIDDEN, HIDDEN])
+                .rotary("num_attention_heads"),
+            Rule::new("model.layers.{}.self_attn.k_proj", "blk.{}.attn_k", &[KEY_VALUE, HIDDEN])
+                .rotary("num_key_value_heads"),
+            Rule::new("model.layers.{}.self_attn.v_proj", "blk.{}.attn_v", &[KEY_VALUE, HIDDEN]),
+            Rule::new("model.layers.{}.self_attn.o_proj", "blk.{}.attn_output", &[HIDDEN, HIDDEN]),
+            Rule::new("model.layers.{}.post_attention_layernorm", "blk.{}.ffn_norm", &[HIDDEN]),
+            Rule::new(
+                "model.layers.{}.block_sparse_moe.gate",
+                "blk.{}.ffn_gate_inp",
+                &[EXPERTS, HIDDEN],
+            ),
+            Rule::new(
+                "model.layers.{}.block_sparse_moe.experts.{}.w1",
+                "blk.{}.ffn_gate_exps",
+                &[INNER, HIDDEN],
+            )
+            .stacked("num_local_experts"),
+            Rule::new(
+                "model.layers.{}.block_sparse_moe.experts.{}.w2",
+                "blk.{}.ffn_down_exps",
+                &[HIDDEN, INNER],
+            )
+            .stacked("num_local_experts"),
+            Rule::new(
+                "model.layers.{}.block_sparse_moe.experts.{}.w3",
+                "blk.{}.ffn_up_exps",
+                &[INNER, HIDDEN],
+            )
+            .stacked("num_local_experts"),
+        ]
+    },
+    check: |_| Ok(()),
+    computed: |_| Ok(Vec::new()),
+    tokenizers: &[],
+    special: &[],
+};
+
+#[test]
+fn experts_are_stacked() {
+    let dir = copy("tiny-mixtral");
+    edit(dir.path(), |config| config["head_dim"] = 64.into());
+    let config = Config::read(dir.path()).unwrap();
+    let checkpoint = gguf_io::Checkpoint::open(dir.path(), &gguf_io::Limits::default()).unwrap();
+    let tensors_of = |config: &Config| {
+        architectures::tensors::map(&WITH_EXPERTS, config, &checkpoint, dir.path())
+    };
+    let mapped = tensors_of(&config).unwrap();
+    edit(dir.path(), |config| config["num_local_experts"] = 5.into());
+    let message = tensors_of(&Config::read(dir.path()).unwrap()).unwrap_err().to_string();
+    assert!(
+        message.contains("block_sparse_moe.gate.weight\": found shape [4, 256], expected [5, 256]"),
+        "{message}"
+    );
+    let other = open(&fixture("tiny-llama2")).unwrap();
+    let model = Model { tensors: mapped, files: checkpoint.files, ..other };
+    assert_same(&tensors(&model), &golden("tiny-mixtral", "tensors_f32"));
 }
 
 /// A copy of a fixture that can be changed.
@@ -107,7 +192,10 @@ fn safetensors(tensors: &[(String, &str, Vec<u64>)]) -> Vec<u8> {
         };
         let start = end;
         end += shape.iter().product::<u64>() * size;
-        header.insert(name.clone(), json!({"dtype": dtype, "shape": shape, "data_offsets": [start, end]}));
+        header.insert(
+            name.clone(),
+            json!({"dtype": dtype, "shape": shape, "data_offsets": [start, end]}),
+        );
     }
     let header = Json::Object(header).to_string();
     let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
@@ -118,7 +206,8 @@ fn safetensors(tensors: &[(String, &str, Vec<u64>)]) -> Vec<u8> {
 
 /// Names, types and shapes of the tensors of tiny-llama3.
 fn layout() -> Vec<(String, &'static str, Vec<u64>)> {
-    let checkpoint = gguf_io::Checkpoint::open(&fixture("tiny-llama3"), &gguf_io::Limits::default()).unwrap();
+    let checkpoint =
+        gguf_io::Checkpoint::open(&fixture("tiny-llama3"), &gguf_io::Limits::default()).unwrap();
     let tensors = checkpoint.tensors.into_iter();
     tensors.map(|(name, tensor)| (name, "BF16", tensor.shape)).collect()
 }
@@ -149,7 +238,9 @@ fn both_forms_of_config_json_give_the_same() {
 #[test]
 fn scaling_has_its_keys() {
     let dir = copy("tiny-llama2");
-    edit(dir.path(), |config| config["rope_parameters"] = json!({"rope_type": "linear", "factor": 4, "rope_theta": 5e5}));
+    edit(dir.path(), |config| {
+        config["rope_parameters"] = json!({"rope_type": "linear", "factor": 4, "rope_theta": 5e5})
+    });
     let metadata = open(dir.path()).unwrap().metadata;
     assert_eq!(metadata.get_str("llama.rope.scaling.type"), Some("linear"));
     assert_eq!(metadata.get("llama.rope.scaling.factor"), Some(&4f32.into()));
@@ -187,7 +278,12 @@ fn mistral_is_llama() {
     let mut expected = described(&expected.metadata);
     // The folder has another name.
     for metadata in [&mut found, &mut expected] {
-        metadata.retain(|key, _| !matches!(&**key, "general.name" | "general.finetune" | "general.basename" | "general.version"));
+        metadata.retain(|key, _| {
+            !matches!(
+                &**key,
+                "general.name" | "general.finetune" | "general.basename" | "general.version"
+            )
+        });
     }
     assert_same(&found, &expected);
 }
@@ -202,7 +298,8 @@ fn sampling_and_names_are_metadata() {
     .unwrap();
     edit(dir.path(), |config| config["_name_or_path"] = "meta-llama/Llama-2-7b-chat-hf".into());
     let metadata = open(dir.path()).unwrap().metadata;
-    let general: Vec<_> = metadata.iter().map(|(key, _)| key).take_while(|key| key.starts_with("general.")).collect();
+    let general: Vec<_> =
+        metadata.iter().map(|(key, _)| key).take_while(|key| key.starts_with("general.")).collect();
     let expected = [
         "general.architecture",
         "general.type",
@@ -231,7 +328,9 @@ fn tied_embeddings_have_no_output() {
     edit(dir.path(), |config| config["tie_word_embeddings"] = false.into());
     let message = refusal(dir.path());
     assert!(
-        message.contains("tensor \"lm_head.weight\": found no such tensor, expected one of shape [1024, 256]"),
+        message.contains(
+            "tensor \"lm_head.weight\": found no such tensor, expected one of shape [1024, 256]"
+        ),
         "{message}"
     );
     // Stored all the same, it is written, as the reference converter does.
@@ -251,10 +350,16 @@ fn old_buffers_are_left_out_and_biases_taken_along() {
     assert_eq!(model.tensors.len(), layout().len() + 2);
     let bias = model.tensors.iter().find(|tensor| tensor.name == "blk.1.attn_k.bias").unwrap();
     assert_eq!(bias.shape, [128]);
-    assert!(matches!(bias.data, TensorData::Stored { rows: RowOrder::Rotary { head_rows: 64 }, .. }));
+    assert!(matches!(
+        bias.data,
+        TensorData::Stored { rows: RowOrder::Rotary { head_rows: 64 }, .. }
+    ));
     edit(dir.path(), |config| config["attention_bias"] = true.into());
     let message = refusal(dir.path());
-    assert!(message.contains("q_proj.bias\": found no such tensor (and 6 more are missing)"), "{message}");
+    assert!(
+        message.contains("q_proj.bias\": found no such tensor (and 6 more are missing)"),
+        "{message}"
+    );
 }
 
 #[test]
@@ -266,17 +371,29 @@ fn config_values_are_checked() {
         ("num_hidden_layers", (-2).into(), "key \"num_hidden_layers\" is -2"),
         ("num_hidden_layers", "two".into(), "is the text \"two\""),
         ("num_hidden_layers", 1_000_000.into(), "expected at most 10000"),
-        ("num_hidden_layers", 3.into(), "tensor \"model.layers.2.input_layernorm.weight\": found no such tensor (and 8 more are missing)"),
+        (
+            "num_hidden_layers",
+            3.into(),
+            "tensor \"model.layers.2.input_layernorm.weight\": found no such tensor (and 8 more are missing)",
+        ),
         ("num_hidden_layers", 1.into(), "found layer 1, expected layers 0 to 0"),
         ("num_hidden_layers", Json::Null, "key \"num_hidden_layers\" is missing"),
         ("hidden_size", 0.into(), "key \"hidden_size\" is 0"),
-        ("hidden_size", 512.into(), "expected [1024, 512] by config.json (vocab_size 1024, hidden_size 512)"),
+        (
+            "hidden_size",
+            512.into(),
+            "expected [1024, 512] by config.json (vocab_size 1024, hidden_size 512)",
+        ),
         ("hidden_size", Json::Null, "key \"hidden_size\" is missing"),
         ("intermediate_size", 4.5.into(), "key \"intermediate_size\" is 4.5"),
         ("intermediate_size", Json::Null, "key \"intermediate_size\" is missing"),
         ("num_attention_heads", 0.into(), "key \"num_attention_heads\" is 0"),
         ("num_attention_heads", 3.into(), "a multiple of num_key_value_heads, which is 2"),
-        ("num_attention_heads", 8.into(), "expected [512, 256] by config.json (num_attention_heads 8, head_dim 64, hidden_size 256)"),
+        (
+            "num_attention_heads",
+            8.into(),
+            "expected [256, 512] by config.json (hidden_size 256, num_attention_heads 8, head_dim 64)",
+        ),
         ("num_key_value_heads", 4.into(), "k_proj"),
         ("head_dim", 32.into(), "head_dim 32"),
         ("vocab_size", 1025.into(), "shape [1024, 256], expected [1025, 256]"),
@@ -284,8 +401,16 @@ fn config_values_are_checked() {
         ("rms_norm_eps", (-1.0).into(), "key \"rms_norm_eps\" is -1"),
         ("max_position_embeddings", "many".into(), "key \"max_position_embeddings\" is the text"),
         ("rope_parameters", "llama3".into(), "key \"rope_parameters\" is the text"),
-        ("quantization_config", json!({"quant_method": "gptq"}), "\"gptq\", expected an unquantized checkpoint"),
-        ("architectures", json!(["LlamaForCausalML"]), "closest supported one is LlamaForCausalLM; supported: LlamaForCausalLM, Mistral"),
+        (
+            "quantization_config",
+            json!({"quant_method": "gptq"}),
+            "\"gptq\", expected an unquantized checkpoint",
+        ),
+        (
+            "architectures",
+            json!(["LlamaForCausalML"]),
+            "closest supported one is LlamaForCausalLM; supported: LlamaForCausalLM, Mistral",
+        ),
     ];
     for (key, value, expected) in cases {
         edit(dir.path(), |config| config[key] = value.clone());
@@ -304,7 +429,10 @@ fn python_constants_in_config_are_named() {
     for constant in ["NaN", "Infinity", "-Infinity", "1e999"] {
         fs::write(&path, sound.replace("1e-05", constant)).unwrap();
         let message = refusal(dir.path());
-        assert!(message.contains("config.json: line") && message.contains("key \"rms_norm_eps\""), "{message}");
+        assert!(
+            message.contains("config.json: line") && message.contains("key \"rms_norm_eps\""),
+            "{message}"
+        );
     }
     fs::write(&path, "[".repeat(1_000_000)).unwrap();
     assert!(refusal(dir.path()).contains("recursion limit"));
@@ -319,7 +447,9 @@ fn weights_are_checked_against_the_architecture() {
     let dir = copy("tiny-llama3");
     with_weights(dir.path(), |_| {});
     open(dir.path()).unwrap();
-    with_weights(dir.path(), |tensors| tensors.push(("visual.patch\n.weight".into(), "F16", vec![3, 4])));
+    with_weights(dir.path(), |tensors| {
+        tensors.push(("visual.patch\n.weight".into(), "F16", vec![3, 4]))
+    });
     let message = refusal(dir.path());
     assert!(
         message.contains("tensor \"visual.patch\\n.weight\": found shape [3, 4], expected only tensors that architecture llama"),
@@ -331,11 +461,17 @@ fn weights_are_checked_against_the_architecture() {
     assert!(refusal(dir.path()).contains("found no such tensor, expected one of shape"));
     with_weights(dir.path(), |tensors| tensors[3].2.push(1));
     assert!(refusal(dir.path()).contains("by config.json"));
-    for (dtype, help) in [("I64", "quantized"), ("U8", "quantized"), ("F64", "not read yet"), ("F8_E4M3", "not read yet")] {
+    for (dtype, help) in [
+        ("I64", "quantized"),
+        ("U8", "quantized"),
+        ("F64", "not read yet"),
+        ("F8_E4M3", "not read yet"),
+    ] {
         with_weights(dir.path(), |tensors| tensors[2].1 = dtype);
         let message = refusal(dir.path());
         assert!(
-            message.contains(&format!("found type {dtype}, expected F32, F16 or BF16")) && message.contains(help),
+            message.contains(&format!("found type {dtype}, expected F32, F16 or BF16"))
+                && message.contains(help),
             "{message}"
         );
     }

@@ -24,7 +24,12 @@ fn golden(checkpoint: &str) -> serde_json::Value {
 }
 
 /// Converts as `kind` has it and lists what differs from the reference.
-fn differences(checkpoint: &str, kind: &str, file_type: &str, expected: &serde_json::Value) -> Vec<String> {
+fn differences(
+    checkpoint: &str,
+    kind: &str,
+    file_type: &str,
+    expected: &serde_json::Value,
+) -> Vec<String> {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("out.gguf");
     let dir = fixture(checkpoint);
@@ -45,7 +50,8 @@ fn differences(checkpoint: &str, kind: &str, file_type: &str, expected: &serde_j
     let mut problems = Vec::new();
     let mut check = |what: &str, found: String, expected: String| {
         if found != expected {
-            problems.push(format!("{checkpoint} {kind} {file_type} {what}: {found}, not {expected}"));
+            problems
+                .push(format!("{checkpoint} {kind} {file_type} {what}: {found}, not {expected}"));
         }
     };
     check("planned size", total.to_string(), bytes.len().to_string());
@@ -73,9 +79,9 @@ fn differences(checkpoint: &str, kind: &str, file_type: &str, expected: &serde_j
 
 fn implemented(file: &serde_json::Value) -> bool {
     let entries = file["tensors"].as_object().unwrap().values();
-    entries.map(|entry| entry[0].as_str().unwrap()).all(|name| {
-        can_quantize(GgmlType::from_name(name).unwrap())
-    })
+    entries
+        .map(|entry| entry[0].as_str().unwrap())
+        .all(|name| can_quantize(GgmlType::from_name(name).unwrap()))
 }
 
 fn check_all(checkpoint: &str, least: usize) {

@@ -123,8 +123,8 @@ impl<'a> Cursor<'a> {
     pub(crate) fn malformed(
         &self,
         place: Place,
-        found: impl Into<String>,
-        expected: impl Into<String>,
+        found: impl Into<Box<str>>,
+        expected: impl Into<Box<str>>,
         help: &'static str,
     ) -> Error {
         Error::Malformed {

@@ -103,9 +103,9 @@ pub enum Error {
         /// Where.
         place: Place,
         /// What is there.
-        found: String,
+        found: Box<str>,
         /// What should be.
-        expected: String,
+        expected: Box<str>,
         /// What to do.
         help: &'static str,
     },
@@ -117,9 +117,9 @@ pub enum Error {
         /// Where.
         place: Place,
         /// What is there.
-        found: String,
+        found: Box<str>,
         /// What is supported.
-        supported: String,
+        supported: Box<str>,
         /// What to do.
         help: &'static str,
     },
@@ -160,12 +160,12 @@ pub enum Error {
         limit: u64,
     },
     /// The files of a model do not fit together. All that is wrong is listed.
-    #[error("{}: {}; {help}", Shown(path), Listed(problems))]
+    #[error("{}: {}; {help}", Shown(path), problems)]
     Set {
         /// The folder, index or first shard.
         path: Box<Path>,
-        /// Each problem.
-        problems: Vec<String>,
+        /// What is wrong.
+        problems: Problems,
         /// What to do.
         help: &'static str,
     },
@@ -267,19 +267,50 @@ impl fmt::Display for Shown<'_> {
     }
 }
 
-/// Problems, all of them up to a screenful.
-struct Listed<'a>(&'a [String]);
+/// All that is wrong with a set of files. The first ones are kept and shown, the rest counted, so
+/// that a hostile set cannot fill the memory or the screen.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Problems {
+    first: Vec<String>,
+    more: usize,
+}
 
-impl fmt::Display for Listed<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const MOST: usize = 24;
-        for (i, problem) in self.0.iter().take(MOST).enumerate() {
-            let separator = if i == 0 { "" } else { "; " };
-            write!(f, "{separator}{problem}")?;
+impl Problems {
+    const KEPT: usize = 24;
+
+    pub(crate) fn add(&mut self, problem: impl FnOnce() -> String) {
+        if self.first.len() < Self::KEPT {
+            self.first.push(problem());
+        } else {
+            self.more = self.more.saturating_add(1);
         }
-        match self.0.len().checked_sub(MOST) {
-            Some(more) if more > 0 => write!(f, "; and {more} more"),
-            _ => Ok(()),
+    }
+
+    /// The first problems, one sentence each.
+    pub fn first(&self) -> &[String] {
+        &self.first
+    }
+
+    /// How many there are in all.
+    pub fn count(&self) -> usize {
+        self.first.len().saturating_add(self.more)
+    }
+
+    /// `Ok` if there are none, else the error that lists them.
+    pub(crate) fn into_result(self, path: &Path, help: &'static str) -> Result<()> {
+        if self.first.is_empty() {
+            return Ok(());
+        }
+        Err(Error::Set { path: path.into(), problems: self, help })
+    }
+}
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.first.join("; "))?;
+        match self.more {
+            0 => Ok(()),
+            more => write!(f, "; and {more} more"),
         }
     }
 }

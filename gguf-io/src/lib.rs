@@ -77,7 +77,7 @@ pub mod output;
 pub mod safetensors;
 mod sniff;
 
-pub use error::{Error, Place, Result};
+pub use error::{Error, Place, Problems, Result};
 pub use gguf::{GgufFile, Layout, PlacedTensor, TensorInfo, TensorSpec};
 pub use imatrix::{Imatrix, ImatrixEntry};
 pub use io::{ReadAt, SourceFile};

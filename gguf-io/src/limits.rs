@@ -43,8 +43,14 @@ pub struct Budget {
     peak: u64,
 }
 
-/// Bytes an allocator needs for its own bookkeeping in each allocation.
-const ALLOCATION_OVERHEAD: u64 = 16;
+/// What an allocation of `bytes` takes from a common allocator: a header of 8 bytes, in steps of 16,
+/// at least 32. Counted because a hostile file is made of the smallest strings there are.
+fn allocation(bytes: u64) -> u64 {
+    match bytes {
+        0 => 0,
+        _ => bytes.saturating_add(8).checked_next_multiple_of(16).unwrap_or(u64::MAX).max(32),
+    }
+}
 
 impl Budget {
     /// A budget that grants nothing until a file is [admitted](Self::admit).
@@ -111,10 +117,7 @@ impl Budget {
         path: &Path,
         place: &Place,
     ) -> Result<()> {
-        let bytes = match count {
-            0 => 0,
-            _ => count.saturating_mul(size as u64).saturating_add(ALLOCATION_OVERHEAD),
-        };
+        let bytes = allocation(count.saturating_mul(size as u64));
         self.debit(bytes, path, place)
     }
 

@@ -50,7 +50,7 @@ impl Kind {
             // torch.save writes a zip of pickles; before 1.6 it wrote a bare pickle, whose first
             // bytes could also be the length of a safetensors header.
             Self::Pickle
-        } else if text.starts_with(b"{") {
+        } else if text.starts_with(b"{") && !short_length {
             Self::Json
         } else {
             Self::Other
@@ -121,6 +121,8 @@ mod tests {
             (b"\x80\x02\0\0\0\0\0\0{}", Kind::Safetensors),
             (b"\x10\0\0\0\0\0\0\0 {\"a\":", Kind::Safetensors),
             (b"{\"weight_map\":", Kind::Json),
+            (b"{}", Kind::Json),
+            (b"{\0\0\0\0\0\0\0    ", Kind::Other),
             (b"\x01\0\0\0", Kind::Other),
         ];
         for (bytes, kind) in rows {

@@ -1,4 +1,5 @@
 //! The checkpoints and importance matrices in the repository.
+#![allow(clippy::unwrap_used, reason = "helpers of tests too")]
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,5 @@
 //! GGUF files written and read back, and models in several files.
+#![allow(clippy::unwrap_used, reason = "helpers of tests too")]
 
 mod common;
 

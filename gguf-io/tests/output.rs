@@ -18,10 +18,9 @@ const NEW: OutputOptions = OutputOptions { overwrite: false, sync: true };
 const REPLACE: OutputOptions = OutputOptions { overwrite: true, sync: false };
 
 fn names(dir: &Path) -> Vec<String> {
-    let mut names: Vec<_> = std::fs::read_dir(dir)
-        .unwrap()
-        .map(|e| e.unwrap().file_name().into_string().unwrap())
-        .collect();
+    let entries = std::fs::read_dir(dir).expect("a folder");
+    let mut names: Vec<_> =
+        entries.map(|e| e.expect("an entry").file_name().into_string().expect("UTF-8")).collect();
     names.sort();
     names
 }
@@ -137,7 +136,7 @@ fn long_names() {
     let dir = tempfile::tempdir().unwrap();
     for name in ["n".repeat(255), "é".repeat(127)] {
         AtomicFile::create(&dir.path().join(&name), 1, NEW).unwrap().commit().unwrap();
-        assert_eq!(names(dir.path()), [name.clone()]);
+        assert_eq!(names(dir.path()).join("/"), name);
         std::fs::remove_file(dir.path().join(name)).unwrap();
     }
 }
@@ -159,12 +158,12 @@ fn stale_temporaries_are_removed_and_no_others() {
     let path = dir.path().join("out");
     let others = [
         ".out.quantwright-abc.tmp",
-        ".out.quantwright-abcde/.tmp",
+        ".out.quantwright-abc.ef.tmp",
         ".out.quantwright-abcdef.tmp.keep",
         ".out2.quantwright-abcdef.tmp",
         "out.quantwright-abcdef.tmp",
     ];
-    for other in others.iter().filter(|name| !name.contains('/')) {
+    for other in others {
         std::fs::write(dir.path().join(other), "").unwrap();
     }
     let before = names(dir.path());

@@ -1,4 +1,5 @@
 //! Checkpoints: headers that are refused, each beside one that is not, and folders of files.
+#![allow(clippy::unwrap_used, reason = "helpers of tests too")]
 
 mod common;
 
@@ -347,6 +348,18 @@ fn every_truncation_is_noticed() {
         assert!(read(whole[..len].to_vec()).is_err(), "{len} of {}", whole.len());
     }
     read(whole).unwrap();
+}
+
+#[test]
+fn problems_beyond_a_screenful_are_counted() {
+    let names: Vec<_> = (0..100).map(|i| format!("t{i}")).collect();
+    let tensors: Vec<_> = names.iter().map(|name| tensor(name, "U8", "[0]", "[0,0]")).collect();
+    let bytes = safetensors(&format!("{{{}}}", tensors.join(",")), 0);
+    let files = ["a", "b"].map(|name| SourceFile::from_bytes(name, bytes.clone()));
+    let result = Checkpoint::read(files.into(), &Limits::default());
+    let Err(Error::Set { problems, .. }) = &result else { panic!("{result:?}") };
+    assert_eq!((problems.first().len(), problems.count()), (24, 100));
+    assert_error(result, "Set", &["tensor \"t0\" is in a and in b", "; and 76 more"]);
 }
 
 fn open(dir: &Path) -> Result<Checkpoint, Error> {

@@ -36,8 +36,7 @@ pub(crate) fn run(args: &ConvertArgs, warnings: &Warnings) -> anyhow::Result<()>
         ProgressBar::hidden()
     };
     let progress = |done| bar.set_position(done);
-    let control =
-        Control { progress: Some(&progress), cancel: Some(cancel), ..Control::default() };
+    let control = Control { progress: Some(&progress), cancel: Some(cancel), ..Control::default() };
     let result = plan.run(output, &options, control);
     bar.finish_and_clear();
     result?;

@@ -1,11 +1,13 @@
 //! Llama 1, 2, 3.x, TinyLlama, Mistral and what else shares their graph.
 
-use crate::{Config, Result, model::{Tensor, TensorData}, tokenizer::{Adjustment, Kind}};
+use crate::{
+    Config, Result,
+    model::{Tensor, TensorData},
+    tokenizer::{Adjustment, Kind},
+};
 
 use super::{
-    Architecture, Default, Fill, ModelDefaults,
-    parameters,
-    rope,
+    Architecture, Default, Fill, ModelDefaults, parameters, rope,
     tensors::{Dim, Rule},
 };
 

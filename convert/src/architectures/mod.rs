@@ -90,9 +90,7 @@ pub fn find(config: &Config) -> Result<&'static Architecture> {
     Err(Error::Architecture {
         path: config.path().to_path_buf(),
         class: class.to_owned(),
-        closest: all()
-            .min_by_key(|known| distance(class, known))
-            .unwrap_or_default(),
+        closest: all().min_by_key(|known| distance(class, known)).unwrap_or_default(),
         supported: supported.join(", "),
     })
 }
@@ -141,9 +139,7 @@ fn distance(a: &str, b: &str) -> usize {
         }
         for (cell, y) in row.iter_mut().skip(1).zip(&b) {
             let above = *cell;
-            left = (above + 1)
-                .min(left + 1)
-                .min(diagonal + usize::from(x != *y));
+            left = (above + 1).min(left + 1).min(diagonal + usize::from(x != *y));
             *cell = left;
             diagonal = above;
         }

@@ -69,10 +69,7 @@ pub fn write(architecture: &Architecture, config: &Config, metadata: &mut Metada
             metadata.insert("general.file_type", 0u32);
             continue;
         }
-        let mut keys = Keys {
-            architecture: architecture.name,
-            metadata,
-        };
+        let mut keys = Keys { architecture: architecture.name, metadata };
         parameter.write(config, &mut keys)?;
     }
     Ok(())
@@ -160,10 +157,7 @@ pub const COMMON: &[Parameter] = &[
         &["layer_norm_eps", "layer_norm_epsilon", "norm_epsilon"],
     ),
     count("expert_count", &["num_local_experts", "num_experts", "n_routed_experts"]),
-    count(
-        "expert_used_count",
-        &["num_experts_per_tok", "num_experts_per_token", "top_k_experts"],
-    ),
+    count("expert_used_count", &["num_experts_per_tok", "num_experts_per_token", "top_k_experts"]),
     count("expert_group_count", &["n_group"]),
     count("expert_group_used_count", &["topk_group"]),
     count("attention.key_length", &["head_dim"]),

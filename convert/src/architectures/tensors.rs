@@ -22,11 +22,7 @@ const MOST_LAYERS: u64 = 10_000;
 const LAYERS: &[&str] = &["n_layers", "num_hidden_layers", "n_layer", "num_layers"];
 
 /// Buffers that old versions of transformers saved with the weights; nothing reads them.
-const BUFFERS: [&str; 3] = [
-    ".attention.masked_bias",
-    ".attention.bias",
-    ".rotary_emb.inv_freq",
-];
+const BUFFERS: [&str; 3] = [".attention.masked_bias", ".attention.bias", ".rotary_emb.inv_freq"];
 
 /// A tensor, or one in each layer (and for each expert) of the checkpoint.
 ///
@@ -144,14 +140,14 @@ pub fn layers(config: &Config) -> Result<u64> {
 /// # Errors
 /// If a tensor is missing, has no place in the architecture, or another shape than config.json
 /// calls for, or a type that is not read.
-pub fn map(architecture: &Architecture, config: &Config, checkpoint: &Checkpoint, dir: &Path) -> Result<Vec<Tensor>> {
-    let mapping = Mapping {
-        rules: architecture.tensors,
-        layers: layers(config)?,
-        config,
-        dir,
-        checkpoint,
-    };
+pub fn map(
+    architecture: &Architecture,
+    config: &Config,
+    checkpoint: &Checkpoint,
+    dir: &Path,
+) -> Result<Vec<Tensor>> {
+    let mapping =
+        Mapping { rules: architecture.tensors, layers: layers(config)?, config, dir, checkpoint };
     let names = mapping.names();
     let mut seen = HashSet::new();
     let mut stacks = HashMap::new();
@@ -212,12 +208,10 @@ struct Stack {
 
 /// Tensors by the name of their file, then by their own.
 fn in_order(checkpoint: &Checkpoint) -> Vec<(&str, &CheckpointTensor)> {
-    let mut tensors: Vec<_> = checkpoint
-        .tensors
-        .iter()
-        .map(|(name, tensor)| (name.as_str(), tensor))
-        .collect();
-    let file = |tensor: &CheckpointTensor| checkpoint.files.get(tensor.file).map(|file| file.path());
+    let mut tensors: Vec<_> =
+        checkpoint.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
+    let file =
+        |tensor: &CheckpointTensor| checkpoint.files.get(tensor.file).map(|file| file.path());
     tensors.sort_by(|(a, x), (b, y)| file(x).cmp(&file(y)).then(a.cmp(b)));
     tensors
 }
@@ -297,7 +291,12 @@ impl Mapping<'_> {
     }
 
     /// Checks a tensor's numbers and shape.
-    fn check(&self, slot: Slot, name: &str, source: &CheckpointTensor) -> Result<(&'static Rule, Vec<u64>)> {
+    fn check(
+        &self,
+        slot: Slot,
+        name: &str,
+        source: &CheckpointTensor,
+    ) -> Result<(&'static Rule, Vec<u64>)> {
         const HELP: &str = "config.json and the weights are not of the same model";
         let rule = self.rule(slot)?;
         let bounds = [
@@ -313,7 +312,12 @@ impl Mapping<'_> {
         let shape = self.shape(slot)?;
         if source.shape != shape {
             let expected = format!("{shape:?} by config.json ({})", self.reason(rule, slot.part));
-            return Err(self.wrong(name, &format!("shape {}", Shape(&source.shape)), &expected, HELP));
+            return Err(self.wrong(
+                name,
+                &format!("shape {}", Shape(&source.shape)),
+                &expected,
+                HELP,
+            ));
         }
         Ok((rule, shape))
     }
@@ -368,12 +372,18 @@ impl Mapping<'_> {
         let rows = match rule.rotary {
             None => RowOrder::Stored,
             Some(key) => {
-                let (rows, heads) = (shape.first().copied().unwrap_or(0), self.config.require(key)?);
+                let (rows, heads) =
+                    (shape.first().copied().unwrap_or(0), self.config.require(key)?);
                 let head_rows = rows / heads;
                 if rows % heads != 0 || head_rows % 2 != 0 {
                     let found = format!("{heads} heads of {head_rows} rows");
                     let name = self.source(slot)?;
-                    return Err(self.wrong(&name, &found, "heads of an even number of rows", "check head_dim in config.json"));
+                    return Err(self.wrong(
+                        &name,
+                        &found,
+                        "heads of an even number of rows",
+                        "check head_dim in config.json",
+                    ));
                 }
                 RowOrder::Rotary { head_rows }
             }
@@ -386,7 +396,11 @@ impl Mapping<'_> {
         })
     }
 
-    fn refuse_unknown(&self, architecture: &Architecture, unknown: &[(&str, &CheckpointTensor)]) -> Result<()> {
+    fn refuse_unknown(
+        &self,
+        architecture: &Architecture,
+        unknown: &[(&str, &CheckpointTensor)],
+    ) -> Result<()> {
         let [(name, tensor), more @ ..] = unknown else {
             return Ok(());
         };
@@ -395,7 +409,8 @@ impl Mapping<'_> {
             n => format!(" (and {n} more such tensors)"),
         };
         let found = format!("shape {}{more}", Shape(&tensor.shape));
-        let expected = format!("only tensors that architecture {} has a place for", architecture.name);
+        let expected =
+            format!("only tensors that architecture {} has a place for", architecture.name);
         Err(self.wrong(
             name,
             &found,
@@ -450,7 +465,11 @@ impl Mapping<'_> {
     }
 
     fn wrong(&self, name: &str, found: &str, expected: &str, help: &'static str) -> Error {
-        let file = self.checkpoint.tensors.get(name).and_then(|tensor| self.checkpoint.files.get(tensor.file));
+        let file = self
+            .checkpoint
+            .tensors
+            .get(name)
+            .and_then(|tensor| self.checkpoint.files.get(tensor.file));
         Error::Weights {
             path: file.map_or(self.dir, |file| file.path()).to_path_buf(),
             name: name.to_owned(),
@@ -463,9 +482,7 @@ impl Mapping<'_> {
 
 /// A pattern with its `{}` replaced, the layer first.
 fn numbered(pattern: &str, layer: u64, expert: u64) -> String {
-    pattern
-        .replacen("{}", &layer.to_string(), 1)
-        .replacen("{}", &expert.to_string(), 1)
+    pattern.replacen("{}", &layer.to_string(), 1).replacen("{}", &expert.to_string(), 1)
 }
 
 /// A shape from a file, of any length.

@@ -53,7 +53,11 @@ pub(super) fn write(sources: &Sources<'_>, metadata: &mut Metadata) -> Result<()
     }
     if tokens.len() > sources.vocab_size {
         let found = format!("{} tokens", tokens.len());
-        return Err(tokenizer.wrong("tokens", found, format!("at most vocab_size, {}", sources.vocab_size)));
+        return Err(tokenizer.wrong(
+            "tokens",
+            found,
+            format!("at most vocab_size, {}", sources.vocab_size),
+        ));
     }
     let count = tokens.len();
     write_tokens(metadata, "llama", "default", tokens, Some(vec![SCORE; count]), &types);
@@ -64,7 +68,9 @@ pub(super) fn write(sources: &Sources<'_>, metadata: &mut Metadata) -> Result<()
 fn kind(token: &str, specials: &HashSet<&str>) -> TokenType {
     let byte = token.strip_prefix("<0x").and_then(|rest| rest.strip_suffix('>'));
     match byte {
-        Some(hex) if hex.len() == 2 && hex.bytes().all(|b| b.is_ascii_hexdigit()) => TokenType::Byte,
+        Some(hex) if hex.len() == 2 && hex.bytes().all(|b| b.is_ascii_hexdigit()) => {
+            TokenType::Byte
+        }
         _ if specials.contains(token) => TokenType::Control,
         _ => TokenType::Normal,
     }

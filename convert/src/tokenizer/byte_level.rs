@@ -5,14 +5,22 @@ use std::collections::HashMap;
 use gguf_io::{GgufString, metadata::Metadata};
 use serde_json::Value;
 
-use crate::{Error, Result, error::{DOWNLOAD, Quoted}, json};
+use crate::{
+    Error, Result,
+    error::{DOWNLOAD, Quoted},
+    json,
+};
 
 use super::{
     Sources, Special, TokenType, byte_fallback::text, looks_special, pre,
     sentencepiece::decoder_tokens, tokenizer_json::TokenizerJson, write_tokens,
 };
 
-pub(super) fn write(sources: &Sources<'_>, name: Option<&str>, metadata: &mut Metadata) -> Result<()> {
+pub(super) fn write(
+    sources: &Sources<'_>,
+    name: Option<&str>,
+    metadata: &mut Metadata,
+) -> Result<()> {
     let Some(tokenizer) = &sources.tokenizer else {
         return Err(sources.none());
     };
@@ -69,7 +77,10 @@ struct Added {
 }
 
 /// All ids below vocab_size.
-fn slots<'a>(sources: &'a Sources<'_>, tokenizer: &'a TokenizerJson) -> Result<Vec<Option<Slot<'a>>>> {
+fn slots<'a>(
+    sources: &'a Sources<'_>,
+    tokenizer: &'a TokenizerJson,
+) -> Result<Vec<Option<Slot<'a>>>> {
     let size = sources.vocab_size;
     let vocabulary = tokenizer.ids()?;
     let mut slots: Vec<Option<Slot<'a>>> = vec![None; size];
@@ -96,15 +107,17 @@ fn slots<'a>(sources: &'a Sources<'_>, tokenizer: &'a TokenizerJson) -> Result<V
     for token in &tokenizer.added_tokens {
         // A token of the vocabulary keeps the id it has there.
         let id = ids.get(token.content.as_str()).copied().unwrap_or(token.id);
-        let added = Some(Added {
-            special: token.special,
-            normalized: token.normalized,
-        });
+        let added = Some(Added { special: token.special, normalized: token.normalized });
         match slots.get_mut(id as usize) {
             Some(slot) => {
-                let other = slot.filter(|other| other.added.is_some() && other.token != token.content);
+                let other =
+                    slot.filter(|other| other.added.is_some() && other.token != token.content);
                 if let Some(other) = other {
-                    let found = format!("id {id} for {} and {}", Quoted(other.token), Quoted(&token.content));
+                    let found = format!(
+                        "id {id} for {} and {}",
+                        Quoted(other.token),
+                        Quoted(&token.content)
+                    );
                     return Err(tokenizer.wrong("added_tokens", found, "an id for each token"));
                 }
                 if slot.is_none_or(|slot| slot.added.is_none()) {
@@ -130,9 +143,13 @@ fn add_named<'a>(
     let decoder = sources.setting("added_tokens_decoder").and_then(Value::as_object);
     for (id, content, special) in decoder_tokens(sources)? {
         let token = decoder.and_then(|tokens| tokens.get(&id.to_string())).and_then(text);
-        named.extend(token.filter(|token| *token == content).map(|token| (token, Some(id), special)));
+        named.extend(
+            token.filter(|token| *token == content).map(|token| (token, Some(id), special)),
+        );
     }
-    for key in ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"] {
+    for key in
+        ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"]
+    {
         named.extend(sources.special(key).and_then(text).map(|token| (token, None, true)));
     }
     let more = sources.special("additional_special_tokens").and_then(Value::as_array);
@@ -150,7 +167,10 @@ fn add_named<'a>(
                 ids.insert(token, u32::try_from(id).unwrap_or(u32::MAX));
             }
             Some(_) => {}
-            None => tracing::warn!(token, "a special token has no place in the vocabulary and is left out"),
+            None => tracing::warn!(
+                token,
+                "a special token has no place in the vocabulary and is left out"
+            ),
         }
     }
     Ok(())
@@ -193,7 +213,11 @@ fn merges(sources: &Sources<'_>, tokenizer: &TokenizerJson) -> Result<Vec<GgufSt
     }
     let path = sources.file("merges.txt");
     if !path.is_file() {
-        return Err(tokenizer.wrong("model.merges", "no merges".into(), "a list of merges, here or in merges.txt"));
+        return Err(tokenizer.wrong(
+            "model.merges",
+            "no merges".into(),
+            "a list of merges, here or in merges.txt",
+        ));
     }
     let mut merges = Vec::new();
     let text = json::read_text(&path)?;

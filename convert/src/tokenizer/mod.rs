@@ -101,10 +101,7 @@ impl<'a> Sources<'a> {
         Ok(Self {
             dir,
             config,
-            tokenizer: tokenizer
-                .is_file()
-                .then(|| TokenizerJson::read(&tokenizer))
-                .transpose()?,
+            tokenizer: tokenizer.is_file().then(|| TokenizerJson::read(&tokenizer)).transpose()?,
             tokenizer_config: json::read_optional(&dir.join("tokenizer_config.json"))?,
             special_tokens_map: json::read_optional(&dir.join("special_tokens_map.json"))?,
             vocab_size,
@@ -117,10 +114,7 @@ impl<'a> Sources<'a> {
 
     /// A key of tokenizer_config.json that is not `null`.
     fn setting(&self, key: &str) -> Option<&Value> {
-        self.tokenizer_config
-            .as_ref()?
-            .get(key)
-            .filter(|value| !value.is_null())
+        self.tokenizer_config.as_ref()?.get(key).filter(|value| !value.is_null())
     }
 
     /// A key of tokenizer_config.json, else of special_tokens_map.json.
@@ -135,7 +129,12 @@ impl<'a> Sources<'a> {
 /// # Errors
 /// If no tokenizer of the kinds asked for is there, one of its files is damaged, or its
 /// pre-tokenizer has no known name.
-pub fn write(dir: &Path, config: &Config, options: &Options<'_>, metadata: &mut Metadata) -> Result<()> {
+pub fn write(
+    dir: &Path,
+    config: &Config,
+    options: &Options<'_>,
+    metadata: &mut Metadata,
+) -> Result<()> {
     if let Some(name) = options.pre_tokenizer {
         pre::check_name(name)?;
     }
@@ -173,22 +172,27 @@ impl Sources<'_> {
     fn offers(&self, kind: Kind) -> bool {
         match kind {
             Kind::SentencePiece => self.file("tokenizer.model").is_file(),
-            Kind::ByteFallback => self.tokenizer.as_ref().is_some_and(TokenizerJson::is_byte_fallback),
+            Kind::ByteFallback => {
+                self.tokenizer.as_ref().is_some_and(TokenizerJson::is_byte_fallback)
+            }
             Kind::ByteLevel => self.tokenizer.is_some(),
         }
     }
 
     fn none(&self) -> Error {
-        let other = ["tekken.json", "vocab.json", "tokenizer.tiktoken", "qwen.tiktoken", "vocab.txt"]
-            .into_iter()
-            .find(|name| self.file(name).is_file());
+        let other =
+            ["tekken.json", "vocab.json", "tokenizer.tiktoken", "qwen.tiktoken", "vocab.txt"]
+                .into_iter()
+                .find(|name| self.file(name).is_file());
         Error::Tokenizer {
             path: self.dir.to_path_buf(),
             place: "tokenizer".into(),
             found: other.map_or("no tokenizer file".into(), |name| format!("only {name}")),
             expected: "tokenizer.model or tokenizer.json".into(),
             help: match other {
-                Some(_) => "load and save the tokenizer with transformers (use_fast=True) to get tokenizer.json",
+                Some(_) => {
+                    "load and save the tokenizer with transformers (use_fast=True) to get tokenizer.json"
+                }
                 None => "download the tokenizer files that belong to the weights",
             },
         }

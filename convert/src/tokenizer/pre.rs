@@ -139,10 +139,7 @@ const KNOWN: &[(&str, &[Step<'static>])] = &[
         )],
     ),
     ("starcoder", &[DIGITS, Gpt2]),
-    (
-        "falcon",
-        &[Punctuation, Gpt2, Digits { individual: false }, Split("[0-9][0-9][0-9]")],
-    ),
+    ("falcon", &[Punctuation, Gpt2, Digits { individual: false }, Split("[0-9][0-9][0-9]")]),
     (
         "tekken",
         &[Split(
@@ -183,7 +180,9 @@ const KNOWN: &[(&str, &[Step<'static>])] = &[
         &[
             Split(r"\p{N}{1,3}"),
             Split(r"[一-龥぀-ゟ゠-ヿ]+"),
-            Split("[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\r\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| ?[\\p{P}\\p{S}]+[\r\n]*|\\s*[\r\n]+|\\s+(?!\\S)|\\s+"),
+            Split(
+                "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\r\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| ?[\\p{P}\\p{S}]+[\r\n]*|\\s*[\r\n]+|\\s+(?!\\S)|\\s+",
+            ),
         ],
     ),
     ("bloom", &[Split(r" ?[^(\s|.,!?…。，、।۔،)]+")]),
@@ -215,10 +214,7 @@ pub fn check_name(name: &str) -> Result<()> {
     if NAMES.contains(&name) {
         return Ok(());
     }
-    Err(Error::PreTokenizerName {
-        name: name.to_owned(),
-        names: NAMES.join(", "),
-    })
+    Err(Error::PreTokenizerName { name: name.to_owned(), names: NAMES.join(", ") })
 }
 
 /// The name for a tokenizer. `clean_up` is `clean_up_tokenization_spaces` of its settings.
@@ -229,7 +225,10 @@ pub(super) fn recognise(tokenizer: &TokenizerJson, clean_up: Option<bool>) -> Re
         Some(pre) => flatten(pre, &mut steps, DEEPEST),
     }
     let mut nfc = false;
-    let normalizer = tokenizer.normalizer.as_ref().and_then(|normalizer| other_normalizer(normalizer, &mut nfc, DEEPEST));
+    let normalizer = tokenizer
+        .normalizer
+        .as_ref()
+        .and_then(|normalizer| other_normalizer(normalizer, &mut nfc, DEEPEST));
     let known = KNOWN.iter().find(|(_, known)| {
         known.len() == steps.len() && known.iter().zip(&steps).all(|(known, step)| known.is(step))
     });
@@ -240,7 +239,10 @@ pub(super) fn recognise(tokenizer: &TokenizerJson, clean_up: Option<bool>) -> Re
         }
         (Some((name, _)), None) => Ok(name),
         (_, normalizer) => {
-            let mut found: Vec<String> = normalizer.into_iter().map(|kind| format!("normalizer {}", Quoted(&kind))).collect();
+            let mut found: Vec<String> = normalizer
+                .into_iter()
+                .map(|kind| format!("normalizer {}", Quoted(&kind)))
+                .collect();
             found.extend(steps.iter().take(8).map(Step::shown));
             Err(Error::PreTokenizer {
                 path: tokenizer.path().to_path_buf(),
@@ -264,9 +266,7 @@ fn flatten<'a>(pre: &'a Value, steps: &mut Vec<Step<'a>>, depth: usize) {
             parts.into_iter().flatten().for_each(|part| flatten(part, steps, depth - 1));
         }
         "Split" => steps.push(split(pre, flag("invert", false))),
-        "Digits" => steps.push(Digits {
-            individual: flag("individual_digits", false),
-        }),
+        "Digits" => steps.push(Digits { individual: flag("individual_digits", false) }),
         "Punctuation" if pre.get("behavior").and_then(Value::as_str) == Some("Contiguous") => {
             steps.push(Punctuation);
         }
@@ -356,7 +356,9 @@ mod tests {
                 Step::Other(_) => Value::Null,
             })
             .collect();
-        parts.push(serde_json::json!({"type": "ByteLevel", "add_prefix_space": false, "use_regex": false}));
+        parts.push(
+            serde_json::json!({"type": "ByteLevel", "add_prefix_space": false, "use_regex": false}),
+        );
         serde_json::json!({"type": "Sequence", "pretokenizers": parts}).to_string()
     }
 
@@ -378,7 +380,8 @@ mod tests {
     #[test]
     fn one_structure_three_names() {
         let pre = json(&[DIGITS, Gpt2]);
-        let found = |clean, normalizer: &str| recognise(&tokenizer(&pre, normalizer), clean).unwrap();
+        let found =
+            |clean, normalizer: &str| recognise(&tokenizer(&pre, normalizer), clean).unwrap();
         assert_eq!(found(None, "null"), "starcoder");
         assert_eq!(found(Some(true), "null"), "starcoder");
         assert_eq!(found(Some(false), "null"), "smollm");
@@ -389,11 +392,15 @@ mod tests {
     fn near_misses_are_refused_with_the_way_out() {
         let two_digits = json(&[Split(&LLAMA3.replace("{1,3}", "{1,2}"))]);
         let removed = json(&[Split(LLAMA3)]).replace("Isolated", "Removed");
-        let prefix = json(&[Gpt2]).replace("\"add_prefix_space\":false", "\"add_prefix_space\":true");
-        for pre in [&two_digits, &removed, &prefix, "null", "{}", "[]", r#"{"type": "Whitespace"}"#] {
+        let prefix =
+            json(&[Gpt2]).replace("\"add_prefix_space\":false", "\"add_prefix_space\":true");
+        for pre in [&two_digits, &removed, &prefix, "null", "{}", "[]", r#"{"type": "Whitespace"}"#]
+        {
             let message = name(pre).unwrap_err().to_string();
             assert!(
-                message.contains("--pre-tokenizer NAME") && message.contains("llama-bpe") && !message.contains('\n'),
+                message.contains("--pre-tokenizer NAME")
+                    && message.contains("llama-bpe")
+                    && !message.contains('\n'),
                 "{message}"
             );
         }

@@ -6,7 +6,11 @@ use gguf_io::metadata::Metadata;
 use prost::Message;
 use serde_json::Value;
 
-use crate::{Error, Result, error::{DOWNLOAD, Quoted}, json};
+use crate::{
+    Error, Result,
+    error::{DOWNLOAD, Quoted},
+    json,
+};
 
 use super::{Sources, Special, TokenType, looks_special, write_tokens};
 
@@ -21,7 +25,14 @@ const ADDED: f32 = -1000.0;
 struct ModelProto {
     #[prost(message, repeated, tag = "1")]
     pieces: Vec<Piece>,
+    /// Written after the pieces: where it is missing, pieces may be.
+    #[prost(message, optional, tag = "2")]
+    trainer: Option<TrainerSpec>,
 }
+
+/// How the model was trained, of which nothing is needed.
+#[derive(Clone, PartialEq, Message)]
+struct TrainerSpec {}
 
 #[derive(Clone, PartialEq, Message)]
 struct Piece {
@@ -58,8 +69,9 @@ impl From<PieceType> for TokenType {
     }
 }
 
-/// Reads the pieces and checks them as the SentencePiece library does.
-fn read(path: &Path) -> Result<Vec<(String, f32, TokenType)>> {
+/// Reads the pieces and checks them as the SentencePiece library does. A file with less than
+/// `expected` pieces may have been cut off between two of them, which is no error to the format.
+fn read(path: &Path, expected: usize) -> Result<Vec<(String, f32, TokenType)>> {
     let wrong = |place: String, found: String, expected: &str| Error::Tokenizer {
         path: path.to_path_buf(),
         place,
@@ -79,9 +91,18 @@ fn read(path: &Path) -> Result<Vec<(String, f32, TokenType)>> {
     if let Some(what) = what {
         return Err(wrong("file".into(), what.into(), model));
     }
-    let proto = ModelProto::decode(bytes.as_slice())
-        .map_err(|error| wrong("file".into(), format!("bytes that cannot be decoded ({error})"), model))?;
+    let proto = ModelProto::decode(bytes.as_slice()).map_err(|error| {
+        wrong("file".into(), format!("bytes that cannot be decoded ({error})"), model)
+    })?;
     drop(bytes);
+    if proto.trainer.is_none() && proto.pieces.len() < expected {
+        let found = format!("{} pieces and nothing after them", proto.pieces.len());
+        return Err(wrong(
+            "end of file".into(),
+            found,
+            &format!("{expected} pieces and how they were trained"),
+        ));
+    }
     let mut seen = HashMap::with_capacity(proto.pieces.len());
     let mut unknown = None;
     let mut pieces = Vec::with_capacity(proto.pieces.len());
@@ -106,19 +127,29 @@ fn read(path: &Path) -> Result<Vec<(String, f32, TokenType)>> {
         pieces.push((text, score, kind));
     }
     if unknown.is_none() {
-        return Err(wrong("pieces".into(), format!("no unknown piece among {}", pieces.len()), "one"));
+        return Err(wrong(
+            "pieces".into(),
+            format!("no unknown piece among {}", pieces.len()),
+            "one",
+        ));
     }
     Ok(pieces)
 }
 
 pub(super) fn write(sources: &Sources<'_>, metadata: &mut Metadata) -> Result<()> {
     let size = sources.vocab_size;
-    let mut pieces = read(&sources.file("tokenizer.model"))?;
+    let mut pieces = read(&sources.file("tokenizer.model"), size)?;
     if pieces.len() > size {
-        tracing::warn!(pieces = pieces.len(), vocab_size = size, "tokens beyond vocab_size are left out");
+        tracing::warn!(
+            pieces = pieces.len(),
+            vocab_size = size,
+            "tokens beyond vocab_size are left out"
+        );
         pieces.truncate(size);
     }
-    pieces.extend((pieces.len()..size).map(|id| (format!("[PAD{id}]"), -10_000.0, TokenType::Unused)));
+    pieces.extend(
+        (pieces.len()..size).map(|id| (format!("[PAD{id}]"), -10_000.0, TokenType::Unused)),
+    );
     for (id, token) in added_tokens(sources)? {
         place(&mut pieces, id, token, TokenType::UserDefined);
     }

@@ -7,7 +7,11 @@ use gguf_io::{GgufString, metadata::Metadata};
 use indexmap::IndexMap;
 use serde_json::Value;
 
-use crate::{Error, Result, error::DOWNLOAD, json::{self, Object}};
+use crate::{
+    Error, Result,
+    error::DOWNLOAD,
+    json::{self, Object},
+};
 
 use super::Sources;
 
@@ -56,11 +60,7 @@ enum Template {
 impl Special {
     /// Reads all files; `tokens` bounds the ids, if it is given.
     pub(super) fn read(sources: &Sources<'_>, tokens: Option<usize>) -> Result<Self> {
-        let mut special = Self {
-            roles: ROLES.to_vec(),
-            tokens,
-            ..Self::default()
-        };
+        let mut special = Self { roles: ROLES.to_vec(), tokens, ..Self::default() };
         let mut settings = sources.tokenizer_config.clone().unwrap_or_default();
         if let Some(tokenizer) = &sources.tokenizer {
             if let Some(normalizer) = &tokenizer.normalizer {
@@ -154,7 +154,9 @@ impl Special {
                 }
                 Some("RobertaProcessing") => {
                     self.add.extend([("bos", true), ("eos", true), ("sep", true)]);
-                    for (key, name, other) in [("cls_token", "cls", "bos_token"), ("sep_token", "sep", "eos_token")] {
+                    for (key, name, other) in
+                        [("cls_token", "cls", "bos_token"), ("sep_token", "sep", "eos_token")]
+                    {
                         if has_settings && known.get(key).is_none() {
                             let token = processor.get(name).and_then(|pair| pair.get(0)).cloned();
                             if let Some(token) = token.or_else(|| known.get(other).cloned()) {
@@ -163,15 +165,24 @@ impl Special {
                         }
                     }
                 }
-                Some("TemplateProcessing") => self.template_processing(processor, &mut known, settings, has_settings),
+                Some("TemplateProcessing") => {
+                    self.template_processing(processor, &mut known, settings, has_settings)
+                }
                 _ => {}
             }
         }
     }
 
     /// Tells from simple templates what is added to a text (`single`) and between two (`pair`).
-    fn template_processing(&mut self, processor: &Value, known: &mut Known, settings: &mut Object, has_settings: bool) {
-        let list = |key: &str| processor.get(key).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    fn template_processing(
+        &mut self,
+        processor: &Value,
+        known: &mut Known,
+        settings: &mut Object,
+        has_settings: bool,
+    ) {
+        let list =
+            |key: &str| processor.get(key).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
         let single = list("single");
         let (mut first, mut last) = (None, None);
         if single.len() > 1 {
@@ -237,12 +248,16 @@ impl Special {
         let [a, middle @ .., b] = pair else {
             return;
         };
-        let sequence = |entry: &Value| entry.pointer("/Sequence/id").and_then(Value::as_str).map(str::to_owned);
+        let sequence = |entry: &Value| {
+            entry.pointer("/Sequence/id").and_then(Value::as_str).map(str::to_owned)
+        };
         if sequence(a).as_deref() != Some("A") || sequence(b).as_deref() != Some("B") {
             tracing::warn!("the post-processor's template for pairs is not understood");
             return;
         }
-        let separates = |entry: &Value| special_token(entry).is_some_and(|token| known.is(token, &["sep_token", "eos_token"]));
+        let separates = |entry: &Value| {
+            special_token(entry).is_some_and(|token| known.is(token, &["sep_token", "eos_token"]))
+        };
         let add = match middle {
             [] => return,
             [one] => separates(one) && last.is_none(),
@@ -264,7 +279,10 @@ impl Special {
             if let Some(&Value::Bool(add)) = settings.get(&format!("add_{role}_token")) {
                 let found = *self.add.entry(role).or_insert(add);
                 if found != add {
-                    tracing::warn!(role, "tokenizer_config.json and the post-processor disagree on adding this token; the latter counts");
+                    tracing::warn!(
+                        role,
+                        "tokenizer_config.json and the post-processor disagree on adding this token; the latter counts"
+                    );
                 }
             }
             let content = match settings.get(&format!("{role}_token")) {
@@ -297,7 +315,12 @@ struct Known(IndexMap<&'static str, Value>);
 impl Known {
     fn new(settings: &Object) -> Self {
         let token = |key| Some((key, settings.get(key).filter(|value| truthy(value))?.clone()));
-        Self(["bos_token", "cls_token", "eos_token", "sep_token"].into_iter().filter_map(token).collect())
+        Self(
+            ["bos_token", "cls_token", "eos_token", "sep_token"]
+                .into_iter()
+                .filter_map(token)
+                .collect(),
+        )
     }
 
     fn get(&self, key: &str) -> Option<&Value> {
@@ -360,11 +383,16 @@ fn template(sources: &Sources<'_>, settings: &Object) -> Result<Option<Template>
         Some(Value::String(text)) => Ok(Some(Template::One(text))),
         Some(Value::Array(list)) => {
             let text = |entry: &Value, key| Some(entry.get(key)?.as_str()?.to_owned());
-            let named = list.iter().filter_map(|entry| Some((text(entry, "name")?, text(entry, "template")?)));
+            let named = list
+                .iter()
+                .filter_map(|entry| Some((text(entry, "name")?, text(entry, "template")?)));
             Ok(Some(Template::Named(named.collect())))
         }
         Some(other) => {
-            tracing::warn!(found = json::describe(&other), "chat_template is neither text nor a list and is left out");
+            tracing::warn!(
+                found = json::describe(&other),
+                "chat_template is neither text nor a list and is left out"
+            );
             Ok(None)
         }
     }
@@ -404,10 +432,8 @@ fn write_named(metadata: &mut Metadata, named: Vec<(String, String)>) {
     let mut default = None;
     let mut names = BTreeSet::new();
     for (name, text) in named {
-        let name: String = name
-            .chars()
-            .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' })
-            .collect();
+        let name: String =
+            name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
         match &*name {
             "" => {}
             "default" => default = Some(text),

@@ -1,6 +1,9 @@
 //! tokenizer.json, the file of Hugging Face's `tokenizers` library.
 
-use std::{fmt, path::{Path, PathBuf}};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
 
 use serde::{
     Deserialize, Deserializer,

@@ -1,4 +1,5 @@
 //! The fixtures and what the reference converter makes of them.
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
 #![allow(dead_code, reason = "each test file uses a part")]
 
 use std::path::PathBuf;
@@ -7,32 +8,24 @@ use gguf_io::metadata::{Array, Metadata, Value};
 use serde_json::{Value as Json, json};
 use sha2::{Digest, Sha256};
 
-pub fn fixture(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join("../fixtures")
-        .join(name)
+pub(crate) fn fixture(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../fixtures").join(name)
 }
 
 /// A section of the reference results of a checkpoint.
-pub fn golden(checkpoint: &str, section: &str) -> serde_json::Map<String, Json> {
+pub(crate) fn golden(checkpoint: &str, section: &str) -> serde_json::Map<String, Json> {
     let path = fixture("golden").join(format!("{checkpoint}.json"));
     let golden: Json = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
     golden[section].as_object().unwrap().clone()
 }
 
-pub fn hex(bytes: &[u8]) -> String {
-    Sha256::digest(bytes)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Metadata as the reference results have it.
-pub fn described(metadata: &Metadata) -> serde_json::Map<String, Json> {
-    metadata
-        .iter()
-        .map(|(key, value)| (key.to_owned(), describe(value)))
-        .collect()
+pub(crate) fn described(metadata: &Metadata) -> serde_json::Map<String, Json> {
+    metadata.iter().map(|(key, value)| (key.to_owned(), describe(value))).collect()
 }
 
 fn describe(value: &Value) -> Json {
@@ -63,12 +56,17 @@ fn describe(value: &Value) -> Json {
 }
 
 /// Fails with all differences, order included.
-pub fn assert_same(found: &serde_json::Map<String, Json>, expected: &serde_json::Map<String, Json>) {
+pub(crate) fn assert_same(
+    found: &serde_json::Map<String, Json>,
+    expected: &serde_json::Map<String, Json>,
+) {
     let mut differences = Vec::new();
     for (key, value) in expected {
         match found.get(key) {
             None => differences.push(format!("missing {key}: {value}")),
-            Some(other) if other != value => differences.push(format!("{key}: {other}, expected {value}")),
+            Some(other) if other != value => {
+                differences.push(format!("{key}: {other}, expected {value}"))
+            }
             Some(_) => {}
         }
     }
@@ -76,7 +74,8 @@ pub fn assert_same(found: &serde_json::Map<String, Json>, expected: &serde_json:
         differences.push(format!("extra {key}: {value}"));
     }
     if differences.is_empty() && !found.keys().eq(expected.keys()) {
-        let order = |map: &serde_json::Map<String, Json>| map.keys().cloned().collect::<Vec<_>>().join(" ");
+        let order =
+            |map: &serde_json::Map<String, Json>| map.keys().cloned().collect::<Vec<_>>().join(" ");
         differences.push(format!("order: {}\nexpected: {}", order(found), order(expected)));
     }
     assert!(differences.is_empty(), "{}", differences.join("\n"));

@@ -10,11 +10,11 @@ pub(crate) fn file<'a>(
     data: &DataSection,
     tensors: impl Iterator<Item = &'a TensorInfo>,
 ) -> Result<()> {
-    let malformed = |place, found, expected| Error::Malformed {
+    let malformed = |place, found: String, expected: String| Error::Malformed {
         path: file.path().into(),
         place,
-        found,
-        expected,
+        found: found.into(),
+        expected: expected.into(),
         help: DAMAGED,
     };
     let mut expected = data.start;

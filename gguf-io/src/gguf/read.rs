@@ -91,8 +91,8 @@ pub(crate) fn header(file: &SourceFile, index: usize, budget: &mut Budget) -> Re
 fn unsupported(
     file: &SourceFile,
     place: Place,
-    found: impl Into<String>,
-    supported: impl Into<String>,
+    found: impl Into<Box<str>>,
+    supported: impl Into<Box<str>>,
     help: &'static str,
 ) -> Error {
     Error::Unsupported {

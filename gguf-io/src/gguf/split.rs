@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use super::{GgufFile, TensorInfo, read};
 use crate::{
-    Budget, Error, Metadata, Result, SourceFile,
-    error::{Quoted, Shown},
+    Budget, Metadata, Result, SourceFile,
+    error::{Problems, Quoted, Shown},
 };
 
 pub(super) const COUNT: &str = "split.count";
@@ -42,9 +42,7 @@ fn digits(text: &str) -> Option<u64> {
         .flatten()
 }
 
-fn help() -> &'static str {
-    "give the first shard and keep all of them, with their names, in one folder"
-}
+const HELP: &str = "give the first shard and keep all of them, with their names, in one folder";
 
 /// Opens the other shards of a model whose first file has been read.
 pub(super) fn open_rest(
@@ -53,47 +51,54 @@ pub(super) fn open_rest(
     count: u64,
     budget: &mut Budget,
 ) -> Result<GgufFile> {
-    let set = |problems| Error::Set { path: path.into(), problems, help: help() };
-    let Some(name) = ShardName::parse(path) else {
-        return Err(set(vec![format!(
-            "key {COUNT} says {count} shards, but the file is not named like one \
-             (NAME-00001-of-{count:05}.gguf)"
-        )]));
-    };
-    if name.count != count {
-        return Err(set(vec![format!(
-            "key {COUNT} says {count} shards, the file name {}",
-            name.count
-        )]));
-    }
-    let number = model.metadata.get_u64(NUMBER);
-    if number != Some(0) || name.number != 1 {
-        let first = name.sibling(path, 1);
-        return Err(set(vec![match number {
-            Some(n) if n.checked_add(1) == Some(name.number) => format!(
-                "is shard {} of {count}, not the first, which is {}",
-                name.number,
-                Shown(&first)
-            ),
-            _ => format!(
-                "is shard {} of {count} by its name but key {NUMBER} says {}, counted from 0; \
-                 the first shard is {}",
-                name.number,
-                shown_number(&model.metadata, NUMBER),
-                Shown(&first)
-            ),
-        }]));
-    }
-    let mut problems = Vec::new();
-    for number in 2..=count {
-        if let Err(problem) = add(&mut model, &name.sibling(path, number), number, count, budget) {
-            problems.push(problem);
+    let mut problems = Problems::default();
+    match first_shard(&model.metadata, path, count) {
+        Err(problem) => problems.add(|| problem),
+        Ok(name) => {
+            for number in 2..=count {
+                let path = name.sibling(path, number);
+                if let Err(problem) = add(&mut model, &path, number, count, budget) {
+                    problems.add(|| problem);
+                }
+            }
+            if problems.count() == 0 {
+                across(&model, &mut problems);
+            }
         }
     }
-    if problems.is_empty() {
-        problems = across(&model);
+    problems.into_result(path, HELP).map(|()| model)
+}
+
+/// The name of a file, if it and the metadata agree that it is the first of `count` shards.
+fn first_shard(metadata: &Metadata, path: &Path, count: u64) -> Result<ShardName, String> {
+    let Some(name) = ShardName::parse(path) else {
+        return Err(format!(
+            "key {COUNT} says {count} shards, but the file is not named like one \
+             (NAME-00001-of-{count:05}.gguf)"
+        ));
+    };
+    if name.count != count {
+        return Err(format!("key {COUNT} says {count} shards, the file name {}", name.count));
     }
-    if problems.is_empty() { Ok(model) } else { Err(set(problems)) }
+    let number = metadata.get_u64(NUMBER);
+    if number == Some(0) && name.number == 1 {
+        return Ok(name);
+    }
+    let first = name.sibling(path, 1);
+    Err(match number {
+        Some(n) if n.checked_add(1) == Some(name.number) => format!(
+            "is shard {} of {count}, not the first, which is {}",
+            name.number,
+            Shown(&first)
+        ),
+        _ => format!(
+            "is shard {} of {count} by its name but key {NUMBER} says {}, counted from 0; \
+             the first shard is {}",
+            name.number,
+            shown_number(metadata, NUMBER),
+            Shown(&first)
+        ),
+    })
 }
 
 fn shown_number(metadata: &Metadata, key: &str) -> String {
@@ -137,31 +142,32 @@ fn add(
 }
 
 /// What only shows with all shards at hand.
-fn across(model: &GgufFile) -> Vec<String> {
-    let mut problems = Vec::new();
+fn across(model: &GgufFile, problems: &mut Problems) {
     let mut sorted: Vec<&TensorInfo> = model.tensors.iter().collect();
     sorted.sort_by(|a, b| a.name.cmp(&b.name).then(a.file.cmp(&b.file)));
     for pair in sorted.windows(2) {
         if let [a, b] = pair
             && a.name == b.name
         {
-            problems.push(format!(
-                "tensor {} is in shard {} and in shard {}",
-                Quoted(&a.name),
-                a.file + 1,
-                b.file + 1
-            ));
+            problems.add(|| {
+                format!(
+                    "tensor {} is in shard {} and in shard {}",
+                    Quoted(&a.name),
+                    a.file.saturating_add(1),
+                    b.file.saturating_add(1)
+                )
+            });
         }
     }
     let found = model.tensors.len() as u64;
-    let announced = model.metadata.get_u64(TENSORS);
-    if announced != Some(found) {
-        problems.push(format!(
-            "key {TENSORS} says {}, the shards hold {found} tensors",
-            shown_number(&model.metadata, TENSORS)
-        ));
+    if model.metadata.get_u64(TENSORS) != Some(found) {
+        problems.add(|| {
+            format!(
+                "key {TENSORS} says {}, the shards hold {found} tensors",
+                shown_number(&model.metadata, TENSORS)
+            )
+        });
     }
-    problems
 }
 
 #[cfg(test)]

@@ -27,8 +27,8 @@ pub(super) fn read(file: &SourceFile, budget: &mut Budget) -> Result<Imatrix> {
     let malformed = |place, found: String, expected: &str, help| Error::Malformed {
         path: file.path().into(),
         place,
-        found,
-        expected: expected.to_owned(),
+        found: found.into(),
+        expected: expected.into(),
         help,
     };
     let key = |key: &str| {
@@ -134,8 +134,8 @@ fn floats(file: &SourceFile, tensor: &TensorInfo, budget: &mut Budget) -> Result
         return Err(Error::Malformed {
             path: file.path().into(),
             place,
-            found: format!("type {}", tensor.ty),
-            expected: "F32".to_owned(),
+            found: format!("type {}", tensor.ty).into(),
+            expected: "F32".into(),
             help: DAMAGED,
         });
     }
@@ -172,8 +172,8 @@ fn entry(
         return Err(Error::Malformed {
             path: file.path().into(),
             place: place.clone(),
-            found: format!("{} sums for {} counts", values.len(), counts.len()),
-            expected: "the same number of sums for each count".to_owned(),
+            found: format!("{} sums for {} counts", values.len(), counts.len()).into(),
+            expected: "the same number of sums for each count".into(),
             help: DAMAGED,
         });
     }

@@ -107,8 +107,8 @@ fn check_values(file: &SourceFile, place: &Place, values: &[f32]) -> Result<()> 
         Some(i) => Err(Error::Malformed {
             path: file.path().into(),
             place: place.clone(),
-            found: format!("{} as value {i}", values.get(i).copied().unwrap_or_default()),
-            expected: "finite values that are not negative".to_owned(),
+            found: format!("{} as value {i}", values.get(i).copied().unwrap_or_default()).into(),
+            expected: "finite values that are not negative".into(),
             help: DAMAGED,
         }),
     }

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     Budget, Error, Place, Result, SourceFile,
-    error::{Quoted, Shown},
+    error::{Problems, Quoted, Shown},
     sniff::{self, Kind, PICKLE_HELP},
 };
 
@@ -74,24 +74,21 @@ fn shard_numbers(name: &str) -> Option<(u32, u32)> {
 fn complete(dir: &Path, shards: &BTreeSet<&str>) -> Result<()> {
     let numbers: Vec<_> = shards.iter().filter_map(|name| shard_numbers(name)).collect();
     let counts: BTreeSet<u32> = numbers.iter().map(|(_, of)| *of).collect();
-    let mut problems = Vec::new();
+    let mut problems = Problems::default();
     if counts.len() > 1 {
-        problems.push(format!("shards of different sets: of {counts:?}"));
+        problems.add(|| format!("shards of different sets: of {counts:?}"));
     }
     for &of in &counts {
         for n in 1..=of {
             if !numbers.contains(&(n, of)) {
-                problems.push(format!("model-{n:05}-of-{of:05}.safetensors is missing"));
+                problems.add(|| format!("model-{n:05}-of-{of:05}.safetensors is missing"));
             }
         }
         for (n, _) in numbers.iter().filter(|&&(n, o)| o == of && !(1..=of).contains(&n)) {
-            problems.push(format!("model-{n:05}-of-{of:05}.safetensors is too many"));
+            problems.add(|| format!("model-{n:05}-of-{of:05}.safetensors is too many"));
         }
     }
-    if problems.is_empty() {
-        return Ok(());
-    }
-    Err(Error::Set { path: dir.into(), problems, help: INCOMPLETE })
+    problems.into_result(dir, INCOMPLETE)
 }
 
 fn no_weights(dir: &Path, names: &BTreeSet<String>) -> Error {
@@ -109,7 +106,7 @@ fn no_weights(dir: &Path, names: &BTreeSet<String>) -> Error {
         },
         None => Error::NotAModel {
             path: dir.into(),
-            found: "a folder without weights".to_owned(),
+            found: "a folder without weights".into(),
             expected: "model.safetensors, or model.safetensors.index.json and its shards",
             help: "give the folder that holds them, or a GGUF file",
         },
@@ -138,8 +135,8 @@ impl Index {
             || Error::Malformed {
                 path: file.path().into(),
                 place: Place::Field("index", 0),
-                found: format!("an index of {} bytes", file.len()),
-                expected: format!("at most {longest}"),
+                found: format!("an index of {} bytes", file.len()).into(),
+                expected: format!("at most {longest}").into(),
                 help: INCOMPLETE,
             },
         )?;
@@ -174,14 +171,10 @@ impl Index {
         Ok(Self { file, shards, tensors })
     }
 
-    fn error(&self, problems: Vec<String>) -> Error {
-        Error::Set { path: self.file.path().into(), problems, help: INCOMPLETE }
-    }
-
     /// The paths of the shards, sorted, if the index names files in `dir` that are all there, and
     /// leaves out none of `present`.
     fn shard_paths(&self, dir: &Path, present: &BTreeSet<&str>) -> Result<Vec<PathBuf>> {
-        let mut problems = Vec::new();
+        let mut problems = Problems::default();
         let mut paths = BTreeSet::new();
         for name in &self.shards {
             let path = dir.join(name);
@@ -190,30 +183,27 @@ impl Index {
                 || name == ".."
                 || name.contains(['/', '\\', '\0', ':'])
             {
-                problems.push(format!("shard {} is not a plain file name", Quoted(name)));
+                problems.add(|| format!("shard {} is not a plain file name", Quoted(name)));
             } else if !name.ends_with(".safetensors") {
-                problems.push(format!("shard {} is not a safetensors file", Quoted(name)));
+                problems.add(|| format!("shard {} is not a safetensors file", Quoted(name)));
             } else if std::fs::symlink_metadata(&path).is_err() {
-                problems.push(format!("shard {} is missing", Quoted(name)));
+                problems.add(|| format!("shard {} is missing", Quoted(name)));
             } else if std::fs::metadata(&path).is_err() {
-                problems.push(format!("shard {} is a link that leads nowhere", Quoted(name)));
+                problems.add(|| format!("shard {} is a link that leads nowhere", Quoted(name)));
             } else {
                 paths.insert(path);
             }
         }
         for name in present {
             if !self.shards.contains(*name) {
-                problems.push(format!("shard {} is not in the index", Quoted(name)));
+                problems.add(|| format!("shard {} is not in the index", Quoted(name)));
             }
         }
         if self.shards.is_empty() {
-            problems.push("the weight_map is empty".to_owned());
+            problems.add(|| "the weight_map is empty".to_owned());
         }
-        if problems.is_empty() {
-            Ok(paths.into_iter().collect())
-        } else {
-            Err(self.error(problems))
-        }
+        problems.into_result(self.file.path(), INCOMPLETE)?;
+        Ok(paths.into_iter().collect())
     }
 
     /// Checks that every tensor is in the shard the index says, and the index has every tensor.
@@ -222,36 +212,42 @@ impl Index {
             Some(name) => Shown(Path::new(name)).to_string(),
             None => "no file".to_owned(),
         };
-        let mut problems = Vec::new();
+        let mut problems = Problems::default();
         for (name, shard) in &self.tensors {
             let shard = self.shards.get_index(*shard).map_or("", String::as_str);
             match checkpoint.tensors.get(name) {
-                None => problems.push(format!(
-                    "tensor {} is not in {}, where the index has it",
-                    Quoted(name),
-                    Shown(Path::new(shard))
-                )),
-                Some(found) if shown(found.file) != Shown(Path::new(shard)).to_string() => {
-                    problems.push(format!(
-                        "tensor {} is in {}, the index has it in {}",
+                None => problems.add(|| {
+                    format!(
+                        "tensor {} is not in {}, where the index has it",
                         Quoted(name),
-                        shown(found.file),
                         Shown(Path::new(shard))
-                    ));
+                    )
+                }),
+                Some(found) if shown(found.file) != Shown(Path::new(shard)).to_string() => {
+                    problems.add(|| {
+                        format!(
+                            "tensor {} is in {}, the index has it in {}",
+                            Quoted(name),
+                            shown(found.file),
+                            Shown(Path::new(shard))
+                        )
+                    });
                 }
                 Some(_) => {}
             }
         }
         for (name, tensor) in &checkpoint.tensors {
             if self.tensors.binary_search_by(|(n, _)| n.cmp(name)).is_err() {
-                problems.push(format!(
-                    "tensor {} is in {} but not in the index",
-                    Quoted(name),
-                    shown(tensor.file)
-                ));
+                problems.add(|| {
+                    format!(
+                        "tensor {} is in {} but not in the index",
+                        Quoted(name),
+                        shown(tensor.file)
+                    )
+                });
             }
         }
-        if problems.is_empty() { Ok(()) } else { Err(self.error(problems)) }
+        problems.into_result(self.file.path(), INCOMPLETE)
     }
 }
 

@@ -33,7 +33,7 @@ const MAX_DIMS: usize = 8;
 /// Reads a header. Returns the entries in the order of their data, and where the data begins.
 pub(super) fn read(file: &SourceFile, budget: &mut Budget) -> Result<(Vec<Entry>, u64)> {
     match Kind::of(&sniff::head(file)?) {
-        Kind::Safetensors | Kind::Json | Kind::Other => {}
+        Kind::Safetensors | Kind::Other => {}
         other => return Err(other.error(file, "a safetensors file")),
     }
     let longest = budget.limits().json;
@@ -176,8 +176,8 @@ impl<'de> Visitor<'de> for Tensor<'_, '_> {
             let error = Error::Unsupported {
                 path: self.charge.file.path().into(),
                 place: Place::Tensor(self.name, 8),
-                found: format!("dtype {}", Quoted(&dtype)),
-                supported: names.join(" "),
+                found: format!("dtype {}", Quoted(&dtype)).into(),
+                supported: names.join(" ").into(),
                 help: "convert the checkpoint to one of these",
             };
             return Err(self.charge.fail(error));
@@ -263,8 +263,8 @@ fn check_ranges(file: &SourceFile, entries: &[Entry], data: u64) -> Result<()> {
         let malformed = |found: String, expected: String| Error::Malformed {
             path: file.path().into(),
             place: place(),
-            found,
-            expected,
+            found: found.into(),
+            expected: expected.into(),
             help: DAMAGED,
         };
         let size = end.checked_sub(start).ok_or_else(|| {
@@ -303,8 +303,8 @@ fn check_ranges(file: &SourceFile, entries: &[Entry], data: u64) -> Result<()> {
         return Err(Error::Malformed {
             path: file.path().into(),
             place: Place::Field("end of the tensor data", data.saturating_add(expected)),
-            found: format!("{} more bytes", stored.saturating_sub(expected)),
-            expected: "the end of the file".to_owned(),
+            found: format!("{} more bytes", stored.saturating_sub(expected)).into(),
+            expected: "the end of the file".into(),
             help: DAMAGED,
         });
     }
@@ -345,8 +345,8 @@ fn ask_reference(
     result.map(drop).map_err(|error| Error::Malformed {
         path: file.path().into(),
         place,
-        found: error.to_string(),
-        expected: "what the safetensors library accepts".to_owned(),
+        found: error.to_string().into(),
+        expected: "what the safetensors library accepts".into(),
         help: DAMAGED,
     })
 }

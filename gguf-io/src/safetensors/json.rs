@@ -59,8 +59,8 @@ impl<'a> Charge<'a> {
             self.failure.unwrap_or_else(|| Error::Malformed {
                 path: self.file.path().into(),
                 place: self.place,
-                found: one_line(&error.to_string()),
-                expected: expected.to_owned(),
+                found: one_line(&error.to_string()).into(),
+                expected: expected.into(),
                 help: crate::error::DAMAGED,
             })
         })

@@ -10,8 +10,8 @@ use std::path::Path;
 use indexmap::{IndexMap, map};
 
 use crate::{
-    Budget, Error, Limits, Place, Result, SourceFile,
-    error::{Quoted, Shown},
+    Budget, Limits, Place, Result, SourceFile,
+    error::{Problems, Quoted, Shown},
 };
 
 pub use dtype::Dtype;
@@ -49,8 +49,8 @@ impl Checkpoint {
     /// left alone, whatever they are called.
     ///
     /// # Errors
-    /// [`Error::Set`] lists all shards that are missing, too many or named outside the folder, and
-    /// all tensors on which index and shards disagree; [`Error::NotAModel`] for pickles and for
+    /// [`crate::Error::Set`] lists all shards that are missing, too many or named outside the folder, and
+    /// all tensors on which index and shards disagree; [`crate::Error::NotAModel`] for pickles and for
     /// folders without weights; otherwise as [`read`](Self::read).
     pub fn open(dir: &Path, limits: &Limits) -> Result<Self> {
         let mut budget = Budget::new(limits);
@@ -66,9 +66,9 @@ impl Checkpoint {
     /// covers its file without hole or overlap, and has the sizes the shapes ask for.
     ///
     /// # Errors
-    /// [`Error::NotAModel`] if a file is something else, [`Error::Unsupported`] for an unknown
-    /// dtype, [`Error::Truncated`], [`Error::Malformed`], [`Error::Duplicate`] or
-    /// [`Error::LimitsExceeded`] if a header is damaged, [`Error::Set`] for tensors in two files.
+    /// [`crate::Error::NotAModel`] if a file is something else, [`crate::Error::Unsupported`] for an unknown
+    /// dtype, [`crate::Error::Truncated`], [`crate::Error::Malformed`], [`crate::Error::Duplicate`] or
+    /// [`crate::Error::LimitsExceeded`] if a header is damaged, [`crate::Error::Set`] for tensors in two files.
     pub fn read(files: Vec<SourceFile>, limits: &Limits) -> Result<Self> {
         Self::read_with(files, &mut Budget::new(limits))
     }
@@ -80,7 +80,7 @@ impl Checkpoint {
     /// As [`read`](Self::read).
     pub fn read_with(files: Vec<SourceFile>, budget: &mut Budget) -> Result<Self> {
         let mut tensors = IndexMap::new();
-        let mut problems = Vec::new();
+        let mut problems = Problems::default();
         for (number, file) in files.iter().enumerate() {
             budget.admit(file.len());
             let (entries, data) = header::read(file, budget)?;
@@ -98,24 +98,24 @@ impl Checkpoint {
                     map::Entry::Vacant(vacant) => drop(vacant.insert(tensor)),
                     map::Entry::Occupied(first) => {
                         let other = files.get(first.get().file).unwrap_or(file);
-                        problems.push(format!(
-                            "tensor {} is in {} and in {}",
-                            Quoted(first.key()),
-                            Shown(other.path()),
-                            Shown(file.path())
-                        ));
+                        problems.add(|| {
+                            format!(
+                                "tensor {} is in {} and in {}",
+                                Quoted(first.key()),
+                                Shown(other.path()),
+                                Shown(file.path())
+                            )
+                        });
                     }
                 }
             }
         }
-        match files.first() {
-            Some(file) if !problems.is_empty() => Err(Error::Set {
-                path: file.path().into(),
-                problems,
-                help: "the files do not belong together, download the checkpoint again",
-            }),
-            _ => Ok(Self { files, tensors }),
-        }
+        let first = files.first().map_or(Path::new(""), |file| file.path());
+        problems.into_result(
+            first,
+            "the files do not belong together, download the checkpoint again",
+        )?;
+        Ok(Self { files, tensors })
     }
 }
 
