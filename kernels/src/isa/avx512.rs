@@ -5,7 +5,7 @@ use std::arch::x86_64::*;
 use quant_core::{
     GgmlType,
     formats::{BlockFormat, Rows},
-    lanes::{Lanes, PerLane},
+    lanes::{Lanes, Pair, PerLane},
 };
 
 use super::{IsaKernels, Stored, lane_ops};
@@ -158,7 +158,13 @@ impl IsaKernels for Kernels {
     fn quantize<F: BlockFormat>(s: Avx512, rows: Rows<'_>, blocks: &mut [F::Block]) {
         #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,f16c")]
         fn with_features<F: BlockFormat>(s: Avx512, rows: Rows<'_>, blocks: &mut [F::Block]) {
-            F::quantize(s, rows, blocks);
+            // The searches are chains of dependent operations: two vectors hide their latency.
+            // Without a search the bytes come faster than memory has them; one vector is enough.
+            if F::SEARCHES || rows.importance.is_some() {
+                F::quantize(Pair(s), rows, blocks);
+            } else {
+                F::quantize(s, rows, blocks);
+            }
         }
         // SAFETY: the token proves every feature named.
         unsafe { with_features::<F>(s, rows, blocks) }

@@ -11,23 +11,25 @@ use crate::search::{Grid, fit_positive, fit_scale_min};
 const SUB: usize = 32;
 const SUBS: usize = QK_K / SUB;
 
-/// The header fields of a Q4_K or Q5_K block.
-pub(super) trait KMinBlock {
+/// What tells Q4_K and Q5_K apart.
+///
+/// Packing is a method, not a closure handed over: closures do not take on the instruction set of
+/// the function they are written in, and their vector code would not be inlined.
+pub(super) trait KMinBlock: Sized {
+    /// The largest code.
+    const LARGEST: i32;
+    /// The search without importance.
+    const GRID: Grid;
     fn d(&mut self) -> &mut F16Le;
     fn dmin(&mut self) -> &mut F16Le;
     fn scales(&mut self) -> &mut [u8; 12];
+    /// Writes the codes of a batch into its blocks.
+    fn pack<S: Lanes>(s: S, codes: &[S::I32; QK_K], blocks: &mut [Self]);
 }
 
-/// Quantizes super-blocks to codes `0..=LARGEST`. `grid` is the search without importance;
-/// `emit` packs the codes of a batch into its blocks.
+/// Quantizes super-blocks.
 #[inline(always)]
-pub(super) fn quantize<S: Lanes, B: KMinBlock, const LARGEST: i32>(
-    s: S,
-    rows: Rows<'_>,
-    blocks: &mut [B],
-    grid: Grid,
-    emit: impl Fn(S, &[S::I32; QK_K], &mut [B]),
-) {
+pub(super) fn quantize<S: Lanes, B: KMinBlock>(s: S, rows: Rows<'_>, blocks: &mut [B]) {
     let count = blocks.len();
     let zero = s.splat(0.0);
     let mut x = [[zero; SUB]; SUBS];
@@ -55,13 +57,13 @@ pub(super) fn quantize<S: Lanes, B: KMinBlock, const LARGEST: i32>(
                 }
                 (weights, Grid { start: -0.9, step: 0.05, last: 36 })
             } else {
-                (magnitude_weights(s, x), grid)
+                (magnitude_weights(s, x), B::GRID)
             };
-            let fit = fit_scale_min::<S, SUB, false>(s, x, &weights, LARGEST, grid);
+            let fit = fit_scale_min::<S, SUB, false>(s, x, &weights, B::LARGEST, grid);
             scales[j] = fit.scale;
             mins[j] = fit.min;
             for i in 0..SUB {
-                codes[j * SUB + i] = fit.code(s, x[i], LARGEST);
+                codes[j * SUB + i] = fit.code(s, x[i], B::LARGEST);
             }
         }
 
@@ -84,7 +86,7 @@ pub(super) fn quantize<S: Lanes, B: KMinBlock, const LARGEST: i32>(
             let keep = s.eq(scale, zero);
             for i in 0..SUB {
                 let value = s.div(s.add(x[j][i], min), scale);
-                let code = nearest_clamped(s, value, 0, LARGEST);
+                let code = nearest_clamped(s, value, 0, B::LARGEST);
                 codes[j * SUB + i] = s.select_i(keep, codes[j * SUB + i], code);
             }
         }
@@ -93,7 +95,7 @@ pub(super) fn quantize<S: Lanes, B: KMinBlock, const LARGEST: i32>(
         scatter_f16(s, d_bits, blocks, |b| b.d());
         scatter_f16(s, dmin_bits, blocks, |b| b.dmin());
         scatter(s, &pack_scales(s, &scale_codes, &min_codes), blocks, |b| b.scales());
-        emit(s, &codes, blocks);
+        B::pack(s, &codes, blocks);
     }
 }
 
@@ -140,7 +142,7 @@ fn pack_scales<S: Lanes>(s: S, scales: &[S::I32; SUBS], mins: &[S::I32; SUBS]) -
         bytes[1][j] = s.or_i(mins[j], s.shl::<6>(s.shr::<4>(mins[j + 4])));
         bytes[2][j] = s.or_i(s.and_i(scales[j + 4], low), s.shl::<4>(s.and_i(mins[j + 4], low)));
     }
-    bytes.map(|bytes| word(s, bytes))
+    [word(s, bytes[0]), word(s, bytes[1]), word(s, bytes[2])]
 }
 
 /// The scale and minimum codes of sub-block `j`.

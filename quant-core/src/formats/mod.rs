@@ -42,6 +42,8 @@ pub trait BlockFormat {
     type Block: Pod;
     /// The type this is the format of.
     const TYPE: GgmlType;
+    /// Whether candidates for a scale are tried also without importance.
+    const SEARCHES: bool = Self::TYPE.block_len() == QK_K;
 
     /// Quantizes whole rows. `blocks` has one entry per block of `rows`, in order.
     ///

@@ -71,7 +71,11 @@ impl BlockFormat for Q3K {
 
             let (d, scale_codes) = if rows.importance.is_some() {
                 let fit = fit_scale(s, &scales, &totals, 32);
-                (fit.scale, scales.map(|scale| fit.code(s, scale, 32)))
+                let mut codes = [s.splat_i(0); SUBS];
+                for j in 0..SUBS {
+                    codes[j] = fit.code(s, scales[j], 32);
+                }
+                (fit.scale, codes)
             } else {
                 scale_codes(s, &scales)
             };
@@ -116,10 +120,11 @@ fn scale_codes<S: Lanes>(s: S, scales: &[S::F32; SUBS]) -> (S::F32, [S::I32; SUB
     let (extreme, _) = signed_extreme(s, scales);
     let none = s.eq(extreme, zero);
     let inverse = s.div(s.splat(-32.0), extreme);
-    let codes = scales.map(|scale| {
-        let code = nearest_clamped(s, s.mul(inverse, scale), -32, 31);
-        s.select_i(none, s.splat_i(0), s.add_i(code, s.splat_i(32)))
-    });
+    let mut codes = [s.splat_i(0); SUBS];
+    for j in 0..SUBS {
+        let code = nearest_clamped(s, s.mul(inverse, scales[j]), -32, 31);
+        codes[j] = s.select_i(none, s.splat_i(0), s.add_i(code, s.splat_i(32)));
+    }
     (s.select(none, zero, s.div(s.splat(1.0), inverse)), codes)
 }
 

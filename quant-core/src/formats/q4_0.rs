@@ -26,6 +26,16 @@ pub struct BlockQ4_0 {
 
 const _: () = assert!(size_of::<BlockQ4_0>() == GgmlType::Q4_0.block_bytes());
 
+impl SymmetricBlock for BlockQ4_0 {
+    const HALF: i32 = 8;
+
+    #[inline(always)]
+    fn pack<S: Lanes>(s: S, d: S::I32, codes: &[S::I32; LEN], blocks: &mut [Self]) {
+        scatter_f16(s, d, blocks, |b| &mut b.d);
+        scatter(s, &nibbles(s, codes), blocks, |b| &mut b.qs);
+    }
+}
+
 /// The format of [`GgmlType::Q4_0`].
 #[derive(Debug)]
 pub struct Q4_0;
@@ -36,10 +46,7 @@ impl BlockFormat for Q4_0 {
 
     #[inline(always)]
     fn quantize<S: Lanes>(s: S, rows: Rows<'_>, blocks: &mut [BlockQ4_0]) {
-        quantize_symmetric::<S, BlockQ4_0, 8>(s, rows, blocks, |s, codes, d, blocks| {
-            scatter_f16(s, d, blocks, |b| &mut b.d);
-            scatter(s, &nibbles(s, codes), blocks, |b| &mut b.qs);
-        });
+        quantize_symmetric(s, rows, blocks);
     }
 
     #[inline(always)]
@@ -53,17 +60,23 @@ impl BlockFormat for Q4_0 {
     }
 }
 
-/// The quantizer that Q4_0 and Q5_0 share: a signed scale, codes `0..2 * HALF` of which `HALF` is
-/// zero. `emit` packs a batch: codes, scale bits, the blocks of the batch.
+/// What tells Q4_0 and Q5_0 apart.
+pub(super) trait SymmetricBlock: Sized {
+    /// Codes are `0..2 * HALF`, and `HALF` stands for zero.
+    const HALF: i32;
+    /// Writes the scale bits and codes of a batch into its blocks.
+    fn pack<S: Lanes>(s: S, d: S::I32, codes: &[S::I32; LEN], blocks: &mut [Self]);
+}
+
+/// The quantizer that Q4_0 and Q5_0 share: a signed scale.
 #[inline(always)]
-pub(super) fn quantize_symmetric<S: Lanes, B, const HALF: i32>(
+pub(super) fn quantize_symmetric<S: Lanes, B: SymmetricBlock>(
     s: S,
     rows: Rows<'_>,
     blocks: &mut [B],
-    emit: impl Fn(S, &[S::I32; LEN], S::I32, &mut [B]),
 ) {
     let count = blocks.len();
-    let mean_squares = rows.importance.map(|_| rows.mean_squares(s)).unwrap_or_default();
+    let mean_squares = if rows.importance.is_some() { rows.mean_squares(s) } else { Vec::new() };
     let mut x = [s.splat(0.0); LEN];
     let mut codes = [s.splat_i(0); LEN];
     for first in (0..count).step_by(S::N) {
@@ -72,26 +85,27 @@ pub(super) fn quantize_symmetric<S: Lanes, B, const HALF: i32>(
         let d = if let Some(importance) = rows.importance {
             let sigma2 = row_values(s, &mean_squares, &batch, rows.row_len);
             let weights = weigh(s, &x, importance, &batch.columns, sigma2);
-            let fit = fit_scale(s, &x, &weights, HALF);
+            let fit = fit_scale(s, &x, &weights, B::HALF);
             for i in 0..LEN {
-                codes[i] = fit.code(s, x[i], HALF);
+                codes[i] = fit.code(s, x[i], B::HALF);
             }
             fit.scale
         } else {
             let (extreme, _) = signed_extreme(s, &x);
-            let d = s.div(extreme, s.splat(-HALF as f32));
+            let d = s.div(extreme, s.splat(-B::HALF as f32));
             let zero = s.splat(0.0);
             let inverse = s.select(s.eq(d, zero), zero, s.div(s.splat(1.0), d));
             for i in 0..LEN {
                 // Truncation, not rounding: ggml adds the offset and a half first.
                 // Codes pass through a byte: where the inverse is infinite they become zero.
-                let code = s.trunc(s.add(s.mul(x[i], inverse), s.splat(HALF as f32 + 0.5)));
+                let code = s.trunc(s.add(s.mul(x[i], inverse), s.splat(B::HALF as f32 + 0.5)));
                 let code = s.and_i(code, s.splat_i(0xff));
-                codes[i] = s.min_i(s.splat_i(2 * HALF - 1), code);
+                codes[i] = s.min_i(s.splat_i(2 * B::HALF - 1), code);
             }
             d
         };
-        emit(s, &codes, s.to_f16_bits(d), &mut blocks[batch.first..batch.first + batch.live]);
+        let blocks = &mut blocks[batch.first..batch.first + batch.live];
+        B::pack(s, s.to_f16_bits(d), &codes, blocks);
     }
 }
 
@@ -100,10 +114,14 @@ pub(super) fn quantize_symmetric<S: Lanes, B, const HALF: i32>(
 #[inline(always)]
 pub(super) fn nibbles<S: Lanes>(s: S, codes: &[S::I32; LEN]) -> [S::I32; 4] {
     let low = s.splat_i(15);
-    let byte = |i: usize| s.or_i(s.and_i(codes[i], low), s.shl::<4>(s.and_i(codes[i + 16], low)));
     let mut words = [s.splat_i(0); 4];
     for (w, out) in words.iter_mut().enumerate() {
-        *out = word(s, [byte(4 * w), byte(4 * w + 1), byte(4 * w + 2), byte(4 * w + 3)]);
+        let mut bytes = [s.splat_i(0); 4];
+        for (i, byte) in bytes.iter_mut().enumerate() {
+            let (a, b) = (codes[4 * w + i], codes[4 * w + i + 16]);
+            *byte = s.or_i(s.and_i(a, low), s.shl::<4>(s.and_i(b, low)));
+        }
+        *out = word(s, bytes);
     }
     words
 }

@@ -29,6 +29,17 @@ pub struct BlockQ4_1 {
 
 const _: () = assert!(size_of::<BlockQ4_1>() == GgmlType::Q4_1.block_bytes());
 
+impl AffineBlock for BlockQ4_1 {
+    const LARGEST: i32 = 15;
+
+    #[inline(always)]
+    fn pack<S: Lanes>(s: S, d: S::I32, m: S::I32, codes: &[S::I32; LEN], blocks: &mut [Self]) {
+        scatter_f16(s, d, blocks, |b| &mut b.d);
+        scatter_f16(s, m, blocks, |b| &mut b.m);
+        scatter(s, &nibbles(s, codes), blocks, |b| &mut b.qs);
+    }
+}
+
 /// The format of [`GgmlType::Q4_1`].
 #[derive(Debug)]
 pub struct Q4_1;
@@ -39,11 +50,7 @@ impl BlockFormat for Q4_1 {
 
     #[inline(always)]
     fn quantize<S: Lanes>(s: S, rows: Rows<'_>, blocks: &mut [BlockQ4_1]) {
-        quantize_affine::<S, BlockQ4_1, 15>(s, rows, blocks, |s, codes, d, m, blocks| {
-            scatter_f16(s, d, blocks, |b| &mut b.d);
-            scatter_f16(s, m, blocks, |b| &mut b.m);
-            scatter(s, &nibbles(s, codes), blocks, |b| &mut b.qs);
-        });
+        quantize_affine(s, rows, blocks);
     }
 
     #[inline(always)]
@@ -57,17 +64,19 @@ impl BlockFormat for Q4_1 {
     }
 }
 
-/// The quantizer that Q4_1 and Q5_1 share: a scale and a minimum, codes `0..=LARGEST`. `emit`
-/// packs a batch: codes, scale bits, minimum bits, the blocks of the batch.
+/// What tells Q4_1 and Q5_1 apart.
+pub(super) trait AffineBlock: Sized {
+    /// The largest code.
+    const LARGEST: i32;
+    /// Writes the scale bits, minimum bits and codes of a batch into its blocks.
+    fn pack<S: Lanes>(s: S, d: S::I32, m: S::I32, codes: &[S::I32; LEN], blocks: &mut [Self]);
+}
+
+/// The quantizer that Q4_1 and Q5_1 share: a scale and a minimum.
 #[inline(always)]
-pub(super) fn quantize_affine<S: Lanes, B, const LARGEST: i32>(
-    s: S,
-    rows: Rows<'_>,
-    blocks: &mut [B],
-    emit: impl Fn(S, &[S::I32; LEN], S::I32, S::I32, &mut [B]),
-) {
+pub(super) fn quantize_affine<S: Lanes, B: AffineBlock>(s: S, rows: Rows<'_>, blocks: &mut [B]) {
     let count = blocks.len();
-    let mean_squares = rows.importance.map(|_| rows.mean_squares(s)).unwrap_or_default();
+    let mean_squares = if rows.importance.is_some() { rows.mean_squares(s) } else { Vec::new() };
     let mut x = [s.splat(0.0); LEN];
     let mut codes = [s.splat_i(0); LEN];
     for first in (0..count).step_by(S::N) {
@@ -77,9 +86,9 @@ pub(super) fn quantize_affine<S: Lanes, B, const LARGEST: i32>(
             let sigma2 = row_values(s, &mean_squares, &batch, rows.row_len);
             let weights = weigh(s, &x, importance, &batch.columns, sigma2);
             let grid = Grid { start: -0.9, step: 0.05, last: 36 };
-            let fit = fit_scale_min::<S, LEN, false>(s, &x, &weights, LARGEST, grid);
+            let fit = fit_scale_min::<S, LEN, false>(s, &x, &weights, B::LARGEST, grid);
             for i in 0..LEN {
-                codes[i] = fit.code(s, x[i], LARGEST);
+                codes[i] = fit.code(s, x[i], B::LARGEST);
             }
             (fit.scale, s.mul(s.splat(-1.0), fit.min))
         } else {
@@ -88,18 +97,18 @@ pub(super) fn quantize_affine<S: Lanes, B, const LARGEST: i32>(
                 lowest = s.min(v, lowest);
                 highest = s.max(v, highest);
             }
-            let d = s.div(s.sub(highest, lowest), s.splat(LARGEST as f32));
+            let d = s.div(s.sub(highest, lowest), s.splat(B::LARGEST as f32));
             let zero = s.splat(0.0);
             let inverse = s.select(s.eq(d, zero), zero, s.div(s.splat(1.0), d));
             for i in 0..LEN {
                 let scaled = s.mul(s.sub(x[i], lowest), inverse);
                 let code = s.trunc(s.add(scaled, s.splat(0.5)));
                 let code = s.and_i(code, s.splat_i(0xff));
-                codes[i] = s.min_i(s.splat_i(LARGEST), code);
+                codes[i] = s.min_i(s.splat_i(B::LARGEST), code);
             }
             (d, lowest)
         };
         let blocks = &mut blocks[batch.first..batch.first + batch.live];
-        emit(s, &codes, s.to_f16_bits(d), s.to_f16_bits(m), blocks);
+        B::pack(s, s.to_f16_bits(d), s.to_f16_bits(m), &codes, blocks);
     }
 }

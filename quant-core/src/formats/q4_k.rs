@@ -26,6 +26,9 @@ pub struct BlockQ4K {
 const _: () = assert!(size_of::<BlockQ4K>() == GgmlType::Q4_K.block_bytes());
 
 impl KMinBlock for BlockQ4K {
+    const LARGEST: i32 = 15;
+    const GRID: Grid = Grid { start: -1.0, step: 0.1, last: 20 };
+
     #[inline(always)]
     fn d(&mut self) -> &mut F16Le {
         &mut self.d
@@ -37,6 +40,10 @@ impl KMinBlock for BlockQ4K {
     #[inline(always)]
     fn scales(&mut self) -> &mut [u8; 12] {
         &mut self.scales
+    }
+    #[inline(always)]
+    fn pack<S: Lanes>(s: S, codes: &[S::I32; QK_K], blocks: &mut [Self]) {
+        scatter(s, &nibble_words(s, codes), blocks, |b| &mut b.qs);
     }
 }
 
@@ -50,10 +57,7 @@ impl BlockFormat for Q4K {
 
     #[inline(always)]
     fn quantize<S: Lanes>(s: S, rows: Rows<'_>, blocks: &mut [BlockQ4K]) {
-        let grid = Grid { start: -1.0, step: 0.1, last: 20 };
-        k_min::quantize::<S, BlockQ4K, 15>(s, rows, blocks, grid, |s, codes, blocks| {
-            scatter(s, &nibble_words(s, codes), blocks, |b| &mut b.qs);
-        });
+        k_min::quantize(s, rows, blocks);
     }
 
     #[inline(always)]

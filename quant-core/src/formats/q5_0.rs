@@ -5,7 +5,7 @@ use bytemuck::{Pod, Zeroable};
 use super::{
     BlockFormat, F16Le, Rows,
     batch::{scatter, scatter_f16},
-    q4_0::{nibbles, quantize_symmetric},
+    q4_0::{SymmetricBlock, nibbles, quantize_symmetric},
 };
 use crate::{GgmlType, lanes::Lanes};
 
@@ -25,6 +25,17 @@ pub struct BlockQ5_0 {
 
 const _: () = assert!(size_of::<BlockQ5_0>() == GgmlType::Q5_0.block_bytes());
 
+impl SymmetricBlock for BlockQ5_0 {
+    const HALF: i32 = 16;
+
+    #[inline(always)]
+    fn pack<S: Lanes>(s: S, d: S::I32, codes: &[S::I32; LEN], blocks: &mut [Self]) {
+        scatter_f16(s, d, blocks, |b| &mut b.d);
+        scatter(s, &[fifth_bits(s, codes)], blocks, |b| &mut b.qh);
+        scatter(s, &nibbles(s, codes), blocks, |b| &mut b.qs);
+    }
+}
+
 /// The format of [`GgmlType::Q5_0`].
 #[derive(Debug)]
 pub struct Q5_0;
@@ -35,11 +46,7 @@ impl BlockFormat for Q5_0 {
 
     #[inline(always)]
     fn quantize<S: Lanes>(s: S, rows: Rows<'_>, blocks: &mut [BlockQ5_0]) {
-        quantize_symmetric::<S, BlockQ5_0, 16>(s, rows, blocks, |s, codes, d, blocks| {
-            scatter_f16(s, d, blocks, |b| &mut b.d);
-            scatter(s, &[fifth_bits(s, codes)], blocks, |b| &mut b.qh);
-            scatter(s, &nibbles(s, codes), blocks, |b| &mut b.qs);
-        });
+        quantize_symmetric(s, rows, blocks);
     }
 
     #[inline(always)]

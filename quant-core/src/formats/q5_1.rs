@@ -6,10 +6,12 @@ use super::{
     BlockFormat, F16Le, Rows,
     batch::{scatter, scatter_f16},
     q4_0::nibbles,
-    q4_1::quantize_affine,
+    q4_1::{AffineBlock, quantize_affine},
     q5_0::{codes, fifth_bits},
 };
 use crate::{GgmlType, lanes::Lanes};
+
+const LEN: usize = 32;
 
 /// A block of Q5_1: value `i` is `d · code + m`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
@@ -27,6 +29,18 @@ pub struct BlockQ5_1 {
 
 const _: () = assert!(size_of::<BlockQ5_1>() == GgmlType::Q5_1.block_bytes());
 
+impl AffineBlock for BlockQ5_1 {
+    const LARGEST: i32 = 31;
+
+    #[inline(always)]
+    fn pack<S: Lanes>(s: S, d: S::I32, m: S::I32, codes: &[S::I32; LEN], blocks: &mut [Self]) {
+        scatter_f16(s, d, blocks, |b| &mut b.d);
+        scatter_f16(s, m, blocks, |b| &mut b.m);
+        scatter(s, &[fifth_bits(s, codes)], blocks, |b| &mut b.qh);
+        scatter(s, &nibbles(s, codes), blocks, |b| &mut b.qs);
+    }
+}
+
 /// The format of [`GgmlType::Q5_1`].
 #[derive(Debug)]
 pub struct Q5_1;
@@ -37,12 +51,7 @@ impl BlockFormat for Q5_1 {
 
     #[inline(always)]
     fn quantize<S: Lanes>(s: S, rows: Rows<'_>, blocks: &mut [BlockQ5_1]) {
-        quantize_affine::<S, BlockQ5_1, 31>(s, rows, blocks, |s, codes, d, m, blocks| {
-            scatter_f16(s, d, blocks, |b| &mut b.d);
-            scatter_f16(s, m, blocks, |b| &mut b.m);
-            scatter(s, &[fifth_bits(s, codes)], blocks, |b| &mut b.qh);
-            scatter(s, &nibbles(s, codes), blocks, |b| &mut b.qs);
-        });
+        quantize_affine(s, rows, blocks);
     }
 
     #[inline(always)]

@@ -28,6 +28,9 @@ pub struct BlockQ5K {
 const _: () = assert!(size_of::<BlockQ5K>() == GgmlType::Q5_K.block_bytes());
 
 impl KMinBlock for BlockQ5K {
+    const LARGEST: i32 = 31;
+    const GRID: Grid = Grid { start: -0.5, step: 0.1, last: 15 };
+
     #[inline(always)]
     fn d(&mut self) -> &mut F16Le {
         &mut self.d
@@ -39,6 +42,11 @@ impl KMinBlock for BlockQ5K {
     #[inline(always)]
     fn scales(&mut self) -> &mut [u8; 12] {
         &mut self.scales
+    }
+    #[inline(always)]
+    fn pack<S: Lanes>(s: S, codes: &[S::I32; QK_K], blocks: &mut [Self]) {
+        scatter(s, &high_words(s, codes), blocks, |b| &mut b.qh);
+        scatter(s, &nibble_words(s, codes), blocks, |b| &mut b.qs);
     }
 }
 
@@ -52,11 +60,7 @@ impl BlockFormat for Q5K {
 
     #[inline(always)]
     fn quantize<S: Lanes>(s: S, rows: Rows<'_>, blocks: &mut [BlockQ5K]) {
-        let grid = Grid { start: -0.5, step: 0.1, last: 15 };
-        k_min::quantize::<S, BlockQ5K, 31>(s, rows, blocks, grid, |s, codes, blocks| {
-            scatter(s, &high_words(s, codes), blocks, |b| &mut b.qh);
-            scatter(s, &nibble_words(s, codes), blocks, |b| &mut b.qs);
-        });
+        k_min::quantize(s, rows, blocks);
     }
 
     #[inline(always)]

@@ -7,6 +7,10 @@
 //! The contract of an instance is exact IEEE 754 single precision, round to nearest even, no fused
 //! multiply-add, no flushing of subnormals, no approximate reciprocals.
 
+mod pair;
+
+pub use pair::Pair;
+
 /// The most lanes an instance may have: the size of the buffers that carry one value per lane.
 pub const MAX_LANES: usize = 32;
 
