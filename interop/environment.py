@@ -1,0 +1,43 @@
+"""The virtual environment of these scripts: interop/.venv, made on first use."""
+
+import hashlib
+import os
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+VENV = HERE / ".venv"
+REQUIREMENTS = HERE / "requirements.txt"
+
+
+def enter() -> None:
+    """Runs the script again inside the environment, installing what requirements.txt lists.
+
+    llama-cpp-python is compiled there: some minutes, with a C++ compiler; CMake comes with it.
+    """
+    python = VENV / "bin" / "python"
+    if Path(sys.prefix).resolve() == VENV.resolve():
+        return
+    stamp = VENV / "installed"
+    wanted = hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()
+    if not stamp.exists() or stamp.read_text() != wanted:
+        print(f"installing {REQUIREMENTS.name} into {VENV.relative_to(ROOT)}", flush=True)
+        if not python.exists():
+            venv.create(VENV, with_pip=True)
+        install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        subprocess.run([*install, "-r", REQUIREMENTS], check=True)
+        stamp.write_text(wanted)
+    os.execv(python, [str(python), *sys.argv])
+
+
+def quantwright(path: str | None) -> Path:
+    """The binary: the one given, or the release build of this tree."""
+    if path:
+        return Path(path).resolve()
+    build = ["cargo", "build", "--quiet", "--release", "--package", "convert-cli"]
+    subprocess.run(build, cwd=ROOT, check=True)
+    target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+    return target / "release" / "quantwright"

@@ -1,0 +1,113 @@
+#!/usr/bin/env python3
+"""Peak memory and time of a conversion that is too large to be an accident.
+
+Makes an fp16 Llama checkpoint of about 600 MB with random weights, converts it to Q4_K_M and
+prints the wall time and the peak resident memory; exits with 1 above 400 MiB.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import environment
+
+if __name__ == "__main__":
+    environment.enter()
+
+LIMIT_MIB = 400
+LAYERS = 14
+SHAPE = {
+    "hidden_size": 1280,
+    "intermediate_size": 3456,
+    "num_hidden_layers": LAYERS,
+    "num_attention_heads": 20,
+    "num_key_value_heads": 4,
+    "head_dim": 64,
+    "vocab_size": 16384,
+}
+
+
+def tensors() -> dict:
+    import numpy as np
+
+    random = np.random.default_rng(0)
+
+    def weights(*shape: int):
+        values = random.standard_normal(shape, dtype=np.float32)
+        values *= np.float32(0.02)
+        return values.astype(np.float16)
+
+    hidden, inner = SHAPE["hidden_size"], SHAPE["intermediate_size"]
+    queries = SHAPE["num_attention_heads"] * SHAPE["head_dim"]
+    keys = SHAPE["num_key_value_heads"] * SHAPE["head_dim"]
+    made = {
+        "model.embed_tokens.weight": weights(SHAPE["vocab_size"], hidden),
+        "model.norm.weight": weights(hidden),
+        "lm_head.weight": weights(SHAPE["vocab_size"], hidden),
+    }
+    layer = {
+        "self_attn.q_proj": (queries, hidden),
+        "self_attn.k_proj": (keys, hidden),
+        "self_attn.v_proj": (keys, hidden),
+        "self_attn.o_proj": (hidden, queries),
+        "mlp.gate_proj": (inner, hidden),
+        "mlp.up_proj": (inner, hidden),
+        "mlp.down_proj": (hidden, inner),
+        "input_layernorm": (hidden,),
+        "post_attention_layernorm": (hidden,),
+    }
+    for i in range(LAYERS):
+        for name, shape in layer.items():
+            made[f"model.layers.{i}.{name}.weight"] = weights(*shape)
+    return made
+
+
+def make_checkpoint(to: str) -> None:
+    """The tokenizer is that of tiny-llama2; the converter pads its vocabulary."""
+    folder = Path(to)
+    tiny = environment.ROOT / "fixtures" / "tiny-llama2"
+    config = json.loads((tiny / "config.json").read_text()) | SHAPE
+    (folder / "config.json").write_text(json.dumps(config))
+    for name in ("tokenizer.model", "tokenizer_config.json", "special_tokens_map.json"):
+        shutil.copy(tiny / name, folder)
+    from safetensors.numpy import save_file
+
+    save_file(tensors(), folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quantwright", help="the binary; built if not given")
+    parser.add_argument("--type", default="q4_k_m", help="what to convert to")
+    arguments = parser.parse_args()
+    binary = environment.quantwright(arguments.quantwright)
+    with tempfile.TemporaryDirectory() as folder:
+        # In a process of its own: a child's peak includes what its parent held when it started it.
+        maker = multiprocessing.get_context("spawn").Process(target=make_checkpoint, args=(folder,))
+        maker.start()
+        maker.join()
+        if maker.exitcode != 0:
+            return 1
+        size = Path(folder, "model.safetensors").stat().st_size
+        command = [binary, "convert", folder, "-o", Path(folder, "out.gguf")]
+        command += ["--type", arguments.type, "--quiet"]
+        start = time.monotonic()
+        process = subprocess.Popen(command)
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.monotonic() - start
+    if status != 0:
+        sys.exit(f"quantwright: exit status {os.waitstatus_to_exitcode(status)}")
+    peak = usage.ru_maxrss / 1024
+    print(f"{size / 1e6:.0f} MB to {arguments.type}: {seconds:.2f} s, peak {peak:.0f} MiB")
+    return 1 if peak > LIMIT_MIB else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
