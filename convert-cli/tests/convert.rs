@@ -1,0 +1,370 @@
+//! `convert` on real checkpoints: what the options do, and that the bytes depend on nothing else.
+
+mod common;
+
+use std::{collections::BTreeSet, fs, path::Path};
+
+use common::{
+    convert, copy_checkpoint, fixture, planned, quantwright, run, stderr, stdout, text, types,
+    write_gguf,
+};
+use serde_json::{Value, json};
+use tempfile::tempdir;
+
+fn inspected(path: &Path) -> Value {
+    let done = quantwright().arg("inspect").arg(path).arg("--json").output().unwrap();
+    serde_json::from_slice(&done.stdout).unwrap()
+}
+
+#[test]
+fn the_defaults_make_q4_k_m_of_the_size_of_the_reference() {
+    let folder = tempdir().unwrap();
+    let output = folder.path().join("m.gguf");
+    for checkpoint in ["tiny-llama2", "tiny-llama3"] {
+        let done = quantwright()
+            .arg("convert")
+            .arg(fixture(checkpoint))
+            .arg("-o")
+            .arg(&output)
+            .arg("--force")
+            .output()
+            .unwrap();
+        assert!(done.status.success(), "{}", stderr(&done));
+        assert_eq!(stderr(&done), "", "no terminal, no progress");
+        assert!(stdout(&done).starts_with("wrote "), "{}", stdout(&done));
+        assert!(stdout(&done).contains("Q4_K_M, 21 tensors"), "{}", stdout(&done));
+        let golden = fixture("golden").join(format!("{checkpoint}.json"));
+        let golden: Value = serde_json::from_slice(&fs::read(golden).unwrap()).unwrap();
+        assert_eq!(golden["plain"]["Q4_K_M"]["size"], fs::metadata(&output).unwrap().len());
+    }
+}
+
+#[test]
+fn the_json_of_a_run_is_that_of_the_plan_and_more() {
+    let folder = tempdir().unwrap();
+    let output = folder.path().join("m.gguf");
+    let input = fixture("tiny-llama3");
+    let plan = planned(&input, &["-t", "q5_k_s"]);
+    let done = run([
+        "convert".as_ref(),
+        input.as_os_str(),
+        "-o".as_ref(),
+        output.as_os_str(),
+        "-tq5_k_s".as_ref(),
+        "--json".as_ref(),
+    ]);
+    assert_eq!(stderr(&done), "");
+    let mut result: Value = serde_json::from_str(&stdout(&done)).unwrap();
+    let object = result.as_object_mut().unwrap();
+    assert_eq!(object.remove("output"), output.to_str().map(Value::from));
+    assert!(object.remove("seconds").unwrap().as_f64().unwrap() > 0.0);
+    assert_eq!(result, plan);
+
+    let keys: Vec<_> = plan.as_object().unwrap().keys().cloned().collect();
+    let expected = ["file_type", "tensors", "total_bytes", "bits_per_weight"];
+    assert_eq!(BTreeSet::from_iter(keys), expected.map(String::from).into());
+    assert_eq!(plan["file_type"], "Q5_K_S");
+    assert_eq!(plan["total_bytes"], fs::metadata(&output).unwrap().len());
+    for tensor in plan["tensors"].as_array().unwrap() {
+        let keys: Vec<_> = tensor.as_object().unwrap().keys().map(String::as_str).collect();
+        assert_eq!(keys, ["name", "type", "shape", "bytes"]);
+    }
+    // Innermost first: 1024 tokens of 256 elements.
+    let embedding = plan["tensors"].as_array().unwrap().iter();
+    let embedding = embedding.clone().find(|t| t["name"] == "token_embd.weight").unwrap();
+    assert_eq!(embedding["shape"], json!([256, 1024]));
+    // The file is what the plan said it would be.
+    let found = inspected(&output);
+    let of = |tensors: &Value, key: &str| -> Vec<Value> {
+        tensors.as_array().unwrap().iter().map(|t| t[key].clone()).collect()
+    };
+    for key in ["name", "type", "shape", "bytes"] {
+        assert_eq!(of(&found["tensors"], key), of(&plan["tensors"], key), "{key}");
+    }
+}
+
+#[test]
+fn a_dry_run_writes_nothing() {
+    let folder = tempdir().unwrap();
+    let output = folder.path().join("m.gguf");
+    for json in [&["--json"][..], &[]] {
+        let done = quantwright()
+            .arg("convert")
+            .arg(fixture("tiny-llama2"))
+            .arg("-o")
+            .arg(&output)
+            .arg("--dry-run")
+            .args(json)
+            .current_dir(folder.path())
+            .output()
+            .unwrap();
+        assert!(done.status.success(), "{}", stderr(&done));
+        assert_eq!(stderr(&done), "");
+        assert!(stdout(&done).contains("blk.1.ffn_down.weight"));
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+}
+
+#[test]
+fn threads_and_flushing_do_not_change_the_bytes() {
+    let folder = tempdir().unwrap();
+    let input = fixture("tiny-llama2");
+    let imatrix = input.join("imatrix.gguf");
+    for options in
+        [&["-t", "q4_k_m"][..], &["-t", "q3_k_l", "--imatrix", imatrix.to_str().unwrap()]]
+    {
+        let mut files = BTreeSet::new();
+        for threads in ["1", "2", "3", "16"] {
+            let output = folder.path().join("m.gguf");
+            let options = [options, &["--force", "--threads", threads]].concat();
+            files.insert(convert(&input, &output, &options));
+        }
+        // `convert` of these tests leaves out the flush.
+        let output = folder.path().join("flushed.gguf");
+        let done = quantwright()
+            .arg("convert")
+            .arg(&input)
+            .arg("-o")
+            .arg(&output)
+            .args(options)
+            .args(["--quiet", "--force"])
+            .output()
+            .unwrap();
+        assert!(done.status.success() && done.stdout.is_empty() && done.stderr.is_empty());
+        files.insert(fs::read(&output).unwrap());
+        assert_eq!(files.len(), 1, "{options:?}");
+    }
+}
+
+#[test]
+fn types_are_known_in_any_case_and_by_their_aliases() {
+    let folder = tempdir().unwrap();
+    let input = fixture("tiny-llama2");
+    let output = folder.path().join("m.gguf");
+    let file = |ty| convert(&input, &output, &["--force", "--type", ty]);
+    assert_eq!(file("q4_k"), file("Q4_K_M"));
+    assert_eq!(file("Q3_K"), file("q3_k_m"));
+    for (checkpoint, ty) in [("tiny-llama2", "F16"), ("tiny-llama3", "BF16")] {
+        let plan = planned(&fixture(checkpoint), &["--type", "auto"]);
+        assert_eq!(plan["file_type"], ty);
+        assert_eq!(types(&plan)["blk.0.attn_q.weight"], ty);
+        assert_eq!(types(&plan)["blk.0.attn_norm.weight"], "F32");
+    }
+}
+
+#[test]
+fn options_bend_the_recipe() {
+    let input = fixture("tiny-llama2");
+    let folder = tempdir().unwrap();
+    let list = folder.path().join("types.txt");
+    fs::write(&list, "blk\\.1\\.attn_k=q8_0\nffn_up=q5_1 attn_v=f16\n").unwrap();
+    let list = list.to_str().unwrap();
+    let cases: &[(&[&str], &[(&str, &str)])] = &[
+        (&[], &[("output", "Q6_K"), ("token_embd", "Q4_K"), ("blk.1.ffn_down", "Q6_K")]),
+        (&["--pure"], &[("output", "Q4_K"), ("token_embd", "Q4_K"), ("blk.1.ffn_down", "Q4_K")]),
+        (&["--leave-output-tensor"], &[("output", "F32"), ("blk.0.attn_q", "Q4_K")]),
+        (&["--output-tensor-type", "Q8_0"], &[("output", "Q8_0"), ("token_embd", "Q4_K")]),
+        (&["--token-embedding-type", "bf16"], &[("output", "Q6_K"), ("token_embd", "BF16")]),
+        (
+            &["--tensor-type", "attn_v=q5_0", "--tensor-type", "attn_=q8_0"],
+            &[("blk.0.attn_v", "Q5_0"), ("blk.1.attn_q", "Q8_0"), ("blk.1.ffn_up", "Q4_K")],
+        ),
+        (
+            &["--tensor-type", "ffn_up=q4_0", "--tensor-type-file", list],
+            &[
+                ("blk.0.ffn_up", "Q4_0"),
+                ("blk.0.attn_k", "Q4_K"),
+                ("blk.1.attn_k", "Q8_0"),
+                ("blk.0.attn_v", "F16"),
+            ],
+        ),
+    ];
+    let mut problems = Vec::new();
+    for (options, expected) in cases {
+        let types = types(&planned(&input, options));
+        for (name, ty) in *expected {
+            let found = &types[&format!("{name}.weight")];
+            if found != ty {
+                problems.push(format!("{options:?} {name}: {found}, expected {ty}"));
+            }
+        }
+    }
+    assert!(problems.is_empty(), "{}", problems.join("\n"));
+}
+
+#[test]
+fn metadata_is_overridden_with_its_type() {
+    let folder = tempdir().unwrap();
+    let output = folder.path().join("m.gguf");
+    let options = [
+        "--override-kv",
+        "general.name=str:A: name=",
+        "--override-kv",
+        "my.count=int:7",
+        "--override-kv",
+        "my.ratio=float:0.25",
+        "--override-kv",
+        "tokenizer.ggml.add_bos_token=bool:false",
+    ];
+    convert(&fixture("tiny-llama2"), &output, &options);
+    let metadata = &inspected(&output)["metadata"];
+    assert_eq!(metadata["general.name"], json!({"type": "STRING", "value": "A: name="}));
+    assert_eq!(metadata["my.count"], json!({"type": "UINT32", "value": 7}));
+    assert_eq!(metadata["my.ratio"], json!({"type": "FLOAT32", "value": 0.25}));
+    let bos = &metadata["tokenizer.ggml.add_bos_token"];
+    assert_eq!(*bos, json!({"type": "BOOL", "value": false}));
+}
+
+#[test]
+fn layers_are_left_out_and_the_others_numbered_anew() {
+    let folder = tempdir().unwrap();
+    let (whole, pruned) = (folder.path().join("whole.gguf"), folder.path().join("pruned.gguf"));
+    let input = fixture("tiny-llama2");
+    let all = convert(&input, &whole, &["-t", "q8_0"]);
+    let some = convert(&input, &pruned, &["-t", "q8_0", "--prune-layers", "0"]);
+    let found = inspected(&pruned);
+    assert_eq!(found["metadata"]["llama.block_count"]["value"], 1);
+    assert_eq!(found["tensors"].as_array().unwrap().len(), 12);
+    let data = |bytes: &[u8], file: &Value, name: &str| {
+        let tensor = file["tensors"].as_array().unwrap().iter().find(|t| t["name"] == name);
+        let place = |key: &str| tensor.unwrap()[key].as_u64().unwrap() as usize;
+        bytes[place("offset")..][..place("bytes")].to_vec()
+    };
+    assert!(
+        data(&some, &found, "blk.0.ffn_up.weight")
+            == data(&all, &inspected(&whole), "blk.1.ffn_up.weight")
+    );
+}
+
+#[test]
+fn the_importance_matrix_is_used_where_asked() {
+    let folder = tempdir().unwrap();
+    let input = fixture("tiny-llama2");
+    let imatrix = input.join("imatrix.gguf").into_os_string().into_string().unwrap();
+    let data = |name: &str, options: &[&str]| {
+        let output = folder.path().join(name);
+        // Only the tensors: the header says how many entries were used.
+        let bytes =
+            convert(&input, &output, &[&["-t", "q4_k_s", "--threads", "2"], options].concat());
+        let tensors = inspected(&output)["tensors"].as_array().unwrap().clone();
+        let of = |t: &Value| {
+            let at = t["offset"].as_u64().unwrap() as usize;
+            (text(&t["name"]), bytes[at..][..t["bytes"].as_u64().unwrap() as usize].to_vec())
+        };
+        tensors.iter().map(of).collect::<Vec<_>>()
+    };
+    let differing = |a: &[(String, Vec<u8>)], b: &[(String, Vec<u8>)]| -> BTreeSet<String> {
+        let pairs = a.iter().zip(b).filter(|(a, b)| a.1 != b.1);
+        pairs.map(|(a, _)| a.0.split('.').rev().nth(1).unwrap().to_owned()).collect()
+    };
+    let plain = data("plain", &[]);
+    let all = data("all", &["--imatrix", &imatrix]);
+    // Not those that have no search for the weights to bend, or no entry.
+    let changed = differing(&plain, &all);
+    for name in ["attn_q", "attn_v", "ffn_down", "ffn_gate"] {
+        assert!(changed.contains(name), "{name} of {changed:?}");
+    }
+    let done = quantwright()
+        .arg("convert")
+        .arg(&input)
+        .args(["--dry-run", "--imatrix", &imatrix, "--include-weights", "ffn_"])
+        .output()
+        .unwrap();
+    assert!(stderr(&done).starts_with("warning: the importance matrix has no entry for"));
+    let run =
+        |name: &str, options: &[&str]| data(name, &[&["--imatrix", &imatrix], options].concat());
+    let included = run("included", &["--include-weights", "ffn_"]);
+    assert_eq!(
+        differing(&plain, &included),
+        ["ffn_down", "ffn_gate", "ffn_up"].map(Into::into).into()
+    );
+    let excluded = run("excluded", &["--exclude-weights", "ffn_"]);
+    let left: BTreeSet<String> =
+        changed.iter().filter(|name| !name.starts_with("ffn_")).cloned().collect();
+    assert_eq!(differing(&plain, &excluded), left);
+}
+
+#[test]
+fn a_lossless_gguf_file_gives_what_its_checkpoint_gives() {
+    let folder = tempdir().unwrap();
+    for (checkpoint, lossless) in [("tiny-llama2", "f16"), ("tiny-llama3", "f32")] {
+        let path = |name: &str| folder.path().join(format!("{checkpoint}-{name}.gguf"));
+        let input = fixture(checkpoint);
+        convert(&input, &path("lossless"), &["-t", lossless]);
+        let direct = convert(&input, &path("direct"), &[]);
+        assert!(convert(&path("lossless"), &path("twice"), &[]) == direct, "{checkpoint}");
+    }
+}
+
+#[test]
+fn what_is_quantized_is_quantized_again_only_with_leave() {
+    let folder = tempdir().unwrap();
+    let (first, second) = (folder.path().join("q8_0.gguf"), folder.path().join("q4_0.gguf"));
+    let bytes = convert(&fixture("tiny-llama2"), &first, &["-t", "q8_0"]);
+    convert(&first, &second, &["-t", "q4_0", "--allow-requantize"]);
+    assert_eq!(inspected(&second)["metadata"]["general.file_type"]["value"], 2);
+    // Keeping every type is a copy and needs no leave.
+    assert!(convert(&first, &second, &["--force", "-t", "auto"]) == bytes);
+}
+
+#[test]
+fn awkward_rows_fall_back_and_are_reported() {
+    let folder = tempdir().unwrap();
+    let input = folder.path().join("f32.gguf");
+    for (columns, ty) in [(96, "Q5_0"), (40, "F16"), (256, "Q4_K")] {
+        write_gguf(&input, columns, 0.25);
+        let done = quantwright()
+            .arg("convert")
+            .arg(&input)
+            .arg("-o")
+            .arg(folder.path().join("out.gguf"))
+            .args(["-t", "q4_k_s", "--force"])
+            .output()
+            .unwrap();
+        assert!(done.status.success(), "{}", stderr(&done));
+        let plan = planned(&input, &["-t", "q4_k_s"]);
+        assert_eq!(types(&plan)["blk.0.attn_q.weight"], ty);
+        if columns == 256 {
+            assert_eq!(stderr(&done), "");
+            continue;
+        }
+        let warning = stderr(&done);
+        assert!(warning.starts_with("warning: "), "{warning}");
+        assert!(warning.contains(" of 5 tensors have rows that do not fit"), "{warning}");
+        let part = format!("blk.0.attn_q.weight (Q4_K → {ty}, rows of {columns})");
+        assert!(warning.contains(&part), "{warning}");
+        let query = plan["tensors"].as_array().unwrap().iter();
+        let query = query.clone().find(|t| t["name"] == "blk.0.attn_q.weight").unwrap();
+        assert_eq!(query["wanted"], "Q4_K");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn links_are_followed_as_a_download_cache_needs() {
+    let folder = tempdir().unwrap();
+    let checkpoint = copy_checkpoint("tiny-llama2", folder.path());
+    for path in common::listing(&checkpoint).into_keys() {
+        let blob = folder.path().join(path.file_name().unwrap());
+        fs::rename(&path, &blob).unwrap();
+        std::os::unix::fs::symlink(&blob, &path).unwrap();
+    }
+    let (a, b) = (folder.path().join("a.gguf"), folder.path().join("b.gguf"));
+    assert!(
+        convert(&checkpoint, &a, &["-t", "q8_0"])
+            == convert(&fixture("tiny-llama2"), &b, &["-t", "q8_0"])
+    );
+}
+
+#[test]
+fn paths_may_be_relative() {
+    let folder = tempdir().unwrap();
+    copy_checkpoint("tiny-llama2", folder.path());
+    let done = quantwright()
+        .args(["convert", "tiny-llama2", "-o", "m.gguf", "-t", "q8_0"])
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
+    assert!(done.status.success(), "{}", stderr(&done));
+    assert!(folder.path().join("m.gguf").is_file());
+}

@@ -1,0 +1,77 @@
+//! A conversion that is stopped leaves nothing behind.
+#![cfg(unix)]
+
+mod common;
+
+use std::{
+    fs,
+    process::{Command, Stdio},
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use common::{quantwright, sparse_checkpoint, stderr};
+use tempfile::tempdir;
+
+#[test]
+fn the_temporary_is_removed_and_the_status_names_the_signal() {
+    let folder = tempdir().unwrap();
+    let checkpoint = sparse_checkpoint(folder.path());
+    let out = folder.path().join("out");
+    for (signal, status) in [("INT", 130), ("TERM", 143), ("HUP", 129)] {
+        fs::create_dir_all(&out).unwrap();
+        let old = out.join("old.gguf");
+        fs::write(&old, "an old file").unwrap();
+        let child = quantwright()
+            .arg("convert")
+            .arg(&checkpoint)
+            .arg("-o")
+            .arg(&old)
+            .args(["--force", "--no-sync", "--type", "q2_k", "--threads", "1"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // Once the temporary is there, some seconds of work are left.
+        let start = Instant::now();
+        while fs::read_dir(&out).unwrap().count() < 2 {
+            assert!(start.elapsed() < Duration::from_secs(60), "no temporary");
+            sleep(Duration::from_millis(2));
+        }
+        let kill = format!("kill -{signal} {}", child.id());
+        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+        let done = child.wait_with_output().unwrap();
+
+        assert_eq!(done.status.code(), Some(status), "SIG{signal}: {}", stderr(&done));
+        assert_eq!(stderr(&done), "error: interrupted; nothing was written\n");
+        assert!(done.stdout.is_empty());
+        let names: Vec<_> = fs::read_dir(&out).unwrap().map(|e| e.unwrap().file_name()).collect();
+        assert_eq!(names, ["old.gguf"], "SIG{signal}");
+        assert_eq!(fs::read(&old).unwrap(), b"an old file");
+    }
+}
+
+#[test]
+fn after_a_kill_the_name_is_free_and_the_next_run_cleans_up() {
+    let folder = tempdir().unwrap();
+    let checkpoint = sparse_checkpoint(folder.path());
+    let out = folder.path().join("out");
+    fs::create_dir(&out).unwrap();
+    let output = out.join("m.gguf");
+    let start = |input: &std::path::Path| {
+        let mut command = quantwright();
+        command.arg("convert").arg(input).arg("-o").arg(&output).arg("--no-sync");
+        command.args(["--type", "q2_k", "--threads", "1", "--quiet"]).spawn().unwrap()
+    };
+    let mut child = start(&checkpoint);
+    while fs::read_dir(&out).unwrap().count() == 0 {
+        sleep(Duration::from_millis(2));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(!output.exists());
+
+    assert!(start(&common::fixture("tiny-llama2")).wait().unwrap().success());
+    let names: Vec<_> = fs::read_dir(&out).unwrap().map(|e| e.unwrap().file_name()).collect();
+    assert_eq!(names, ["m.gguf"]);
+}
