@@ -13,24 +13,29 @@ VENV = HERE / ".venv"
 REQUIREMENTS = HERE / "requirements.txt"
 
 
-def enter() -> None:
-    """Runs the script again inside the environment, installing what requirements.txt lists.
+def install() -> Path:
+    """Installs what requirements.txt lists, unless that is done; the environment's interpreter.
 
     llama-cpp-python is compiled there: some minutes, with a C++ compiler; CMake comes with it.
     """
     python = VENV / "bin" / "python"
-    if Path(sys.prefix).resolve() == VENV.resolve():
-        return
     stamp = VENV / "installed"
     wanted = hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()
     if not stamp.exists() or stamp.read_text() != wanted:
         print(f"installing {REQUIREMENTS.name} into {VENV.relative_to(ROOT)}", flush=True)
         if not python.exists():
             venv.create(VENV, with_pip=True)
-        install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*install, "-r", REQUIREMENTS], check=True)
+        pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        subprocess.run([*pip, "-r", REQUIREMENTS], check=True)
         stamp.write_text(wanted)
-    os.execv(python, [str(python), *sys.argv])
+    return python
+
+
+def enter() -> None:
+    """Runs the script again inside the environment."""
+    if Path(sys.prefix).resolve() != VENV.resolve():
+        python = str(install())
+        os.execv(python, [python, *sys.argv])
 
 
 def quantwright(path: str | None) -> Path:
@@ -41,3 +46,7 @@ def quantwright(path: str | None) -> Path:
     subprocess.run(build, cwd=ROOT, check=True)
     target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
     return target / "release" / "quantwright"
+
+
+if __name__ == "__main__":
+    install()

@@ -1,4 +1,5 @@
 //! `convert` on real checkpoints: what the options do, and that the bytes depend on nothing else.
+#![allow(clippy::unwrap_used, reason = "a test that cannot prepare its data has failed")]
 
 mod common;
 
@@ -152,6 +153,9 @@ fn types_are_known_in_any_case_and_by_their_aliases() {
     }
 }
 
+/// Options, and some tensors with the types they get.
+type Bent<'a> = (&'a [&'a str], &'a [(&'a str, &'a str)]);
+
 #[test]
 fn options_bend_the_recipe() {
     let input = fixture("tiny-llama2");
@@ -159,7 +163,7 @@ fn options_bend_the_recipe() {
     let list = folder.path().join("types.txt");
     fs::write(&list, "blk\\.1\\.attn_k=q8_0\nffn_up=q5_1 attn_v=f16\n").unwrap();
     let list = list.to_str().unwrap();
-    let cases: &[(&[&str], &[(&str, &str)])] = &[
+    let cases: &[Bent<'_>] = &[
         (&[], &[("output", "Q6_K"), ("token_embd", "Q4_K"), ("blk.1.ffn_down", "Q6_K")]),
         (&["--pure"], &[("output", "Q4_K"), ("token_embd", "Q4_K"), ("blk.1.ffn_down", "Q4_K")]),
         (&["--leave-output-tensor"], &[("output", "F32"), ("blk.0.attn_q", "Q4_K")]),

@@ -1,4 +1,5 @@
 //! `inspect`: text for people, JSON for programs, from headers alone.
+#![allow(clippy::unwrap_used, reason = "a test that cannot prepare its data has failed")]
 
 mod common;
 

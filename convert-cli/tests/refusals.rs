@@ -1,5 +1,6 @@
 //! What is refused: status 1, one `error:` line that says what and where, and no trace in the
 //! output's folder. Every case has a neighbour that differs in one thing and is accepted.
+#![allow(clippy::unwrap_used, reason = "a test that cannot prepare its data has failed")]
 
 mod common;
 

@@ -1,5 +1,6 @@
 //! A conversion that is stopped leaves nothing behind.
 #![cfg(unix)]
+#![allow(clippy::unwrap_used, reason = "a test that cannot prepare its data has failed")]
 
 mod common;
 
