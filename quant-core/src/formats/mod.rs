@@ -1,7 +1,7 @@
 //! One file per block format: its layout, its quantizer over [`Lanes`], its dequantizer.
 //!
 //! To add a format: one file here with the block struct and its [`BlockFormat`], one arm in
-//! [`with_format!`], golden rows in `fixtures/golden`.
+//! [`with_format!`](crate::with_format), golden rows in `fixtures/golden`.
 
 mod batch;
 mod k_min;
