@@ -25,12 +25,12 @@ LIMIT_MIB = 400
 LAYERS = 14
 SHAPE = {
     "hidden_size": 1280,
-    "intermediate_size": 3456,
+    "intermediate_size": 3584,
     "num_hidden_layers": LAYERS,
     "num_attention_heads": 20,
     "num_key_value_heads": 4,
     "head_dim": 64,
-    "vocab_size": 16384,
+    "vocab_size": 20480,
 }
 
 
