@@ -9,7 +9,10 @@ mod report;
 mod signals;
 mod warnings;
 
-use std::{io, process::ExitCode};
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
 
 use clap::Parser;
 
@@ -28,10 +31,15 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {}", one_line(&error));
+            say(&format!("error: {}", one_line(&error)));
             signals::exit_code().unwrap_or(ExitCode::FAILURE)
         }
     }
+}
+
+/// Prints a line on standard error; if nobody reads that any more, there is nobody to tell.
+fn say(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
 }
 
 /// Whoever read our output has read enough: not an error.

@@ -39,7 +39,7 @@ impl Warnings {
     pub(crate) fn print(&self) {
         let bytes = std::mem::take(&mut *self.0.lock().unwrap_or_else(|e| e.into_inner()));
         for line in String::from_utf8_lossy(&bytes).lines() {
-            eprintln!("warning: {}", line.trim());
+            crate::say(&format!("warning: {}", line.trim()));
         }
     }
 }

@@ -103,3 +103,11 @@ fn a_reader_that_has_read_enough_is_no_error() {
         assert_eq!(stderr(&done), "");
     }
 }
+
+#[test]
+fn an_error_that_nobody_reads_is_still_status_1() {
+    let (reader, writer) = io::pipe().unwrap();
+    drop(reader);
+    let status = quantwright().args(["inspect", "nowhere"]).stderr(writer).status().unwrap();
+    assert_eq!(status.code(), Some(1));
+}

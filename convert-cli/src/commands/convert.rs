@@ -65,7 +65,7 @@ fn finish(
     if !args.quiet {
         warnings.print();
         for remark in report.remarks().into_iter().chain(obstacle) {
-            eprintln!("warning: {}", escape(&remark));
+            crate::say(&format!("warning: {}", escape(&remark)));
         }
     }
     Ok(())
