@@ -87,7 +87,7 @@ impl Plan {
         let weights = self.model.files.iter();
         let beside = weights.clone().filter_map(|f| f.path().parent());
         let mut same = weights.clone().any(|f| f.is_same_file(output));
-        // Every file of a checkpoint's folder is an input, whether or not it was read.
+        // Every file of a checkpoint's folder counts as an input, whether or not it was read.
         for folder in beside.collect::<std::collections::BTreeSet<_>>() {
             same |= self.model.origin.is_checkpoint() && holds(folder, output);
         }
@@ -151,14 +151,17 @@ impl Plan {
     }
 }
 
-/// Whether a folder has an entry that is the same file as `output`.
+/// Whether a folder has an entry, other than an output of before, that is the same file as
+/// `output`.
 fn holds(folder: &Path, output: &Path) -> bool {
     if !output.exists() {
         return false;
     }
     std::fs::read_dir(folder).is_ok_and(|entries| {
         entries.flatten().any(|entry| {
-            gguf_io::SourceFile::open(&entry.path()).is_ok_and(|f| f.is_same_file(output))
+            let of_before = entry.path().extension().is_some_and(|e| e == "gguf");
+            !of_before
+                && gguf_io::SourceFile::open(&entry.path()).is_ok_and(|f| f.is_same_file(output))
         })
     })
 }

@@ -61,6 +61,13 @@ pub trait Lanes: Copy {
     /// `if a > b { a } else { b }`: the second operand if they are equal or one is NaN.
     fn max(self, a: Self::F32, b: Self::F32) -> Self::F32;
 
+    /// The nearest integer, ties to even, for magnitudes up to 2²²; zeros may have either sign.
+    #[inline(always)]
+    fn round(self, a: Self::F32) -> Self::F32 {
+        let magic = self.splat(ROUND_MAGIC);
+        self.sub(self.add(a, magic), magic)
+    }
+
     /// `a < b`, false for NaN.
     fn lt(self, a: Self::F32, b: Self::F32) -> Self::Mask;
     /// `a <= b`, false for NaN.
@@ -298,10 +305,8 @@ pub(crate) fn nearest_clamped<S: Lanes>(s: S, v: S::F32, lo: i32, hi: i32) -> S:
 }
 
 /// [`nearest_clamped`] as a float, for values known to be within ±[`ROUND_LIMIT`]: limiting first
-/// is the same because the limits are integers, and four float operations do it.
+/// is the same because the limits are integers, and a few float operations do it.
 #[inline(always)]
 pub(crate) fn nearest_clamped_float<S: Lanes>(s: S, v: S::F32, lo: f32, hi: f32) -> S::F32 {
-    let magic = s.splat(ROUND_MAGIC);
-    let limited = s.max(s.splat(lo), s.min(s.splat(hi), v));
-    s.sub(s.add(limited, magic), magic)
+    s.round(s.max(s.splat(lo), s.min(s.splat(hi), v)))
 }

@@ -65,20 +65,14 @@ pub(crate) fn fit_scale_min<S: Lanes, const LEN: usize, const ABSOLUTE: bool>(
     let mut inverse = s.div(s.splat(largest_f), range);
     let mut shift = min;
     let mut scale = s.div(s.splat(1.0), inverse);
-    assign_codes(s, x, inverse, shift, &ends, largest, &mut codes);
+    assign(s, x, weights, inverse, shift, &ends, largest, &mut codes);
     let mut best = error::<S, LEN, ABSOLUTE>(s, x, weights, &codes, scale, min);
 
     for i in 0..=grid.last {
         let range = s.select(flat, s.splat(1.0), s.sub(highest, min));
         let candidate = s.div(s.splat((grid.start + grid.step * i as f32) + largest_f), range);
-        assign_codes(s, x, candidate, min, &ends, largest, &mut codes);
-        let (mut sum_l, mut sum_l2, mut sum_xl) = (zero, zero, zero);
-        for i in 0..LEN {
-            let wl = s.mul(weights[i], codes[i]);
-            sum_l = s.add(sum_l, wl);
-            sum_l2 = s.add(sum_l2, s.mul(wl, codes[i]));
-            sum_xl = s.add(sum_xl, s.mul(wl, x[i]));
-        }
+        let Sums { l: sum_l, l2: sum_l2, xl: sum_xl } =
+            assign(s, x, weights, candidate, min, &ends, largest, &mut codes);
         let determinant = s.sub(s.mul(sum_w, sum_l2), s.mul(sum_l, sum_l));
         let solvable = s.lt(zero, determinant);
         let mut new_scale = s.div(s.sub(s.mul(sum_w, sum_xl), s.mul(sum_x, sum_l)), determinant);
@@ -106,32 +100,64 @@ pub(crate) fn fit_scale_min<S: Lanes, const LEN: usize, const ABSOLUTE: bool>(
     }
 }
 
+/// What the least-squares solution for a candidate's codes needs: Σ w·l, Σ w·l², Σ w·l·x.
+struct Sums<S: Lanes> {
+    l: S::F32,
+    l2: S::F32,
+    xl: S::F32,
+}
+
+/// Assigns the codes of a candidate and sums over them.
 #[inline(always)]
-fn assign_codes<S: Lanes, const LEN: usize>(
+#[allow(clippy::too_many_arguments, reason = "the state of one step of a search")]
+fn assign<S: Lanes, const LEN: usize>(
     s: S,
     x: &[S::F32; LEN],
+    weights: &[S::F32; LEN],
     inverse: S::F32,
     shift: S::F32,
     ends: &[S::F32; 2],
     largest: i32,
     codes: &mut [S::F32; LEN],
-) {
+) -> Sums<S> {
     // Rounding is monotone, so the two ends tell whether any value leaves the range in which the
     // cheap rounding equals ggml's.
     let limit = s.splat(ROUND_LIMIT);
     let low = s.le(s.abs(s.mul(inverse, s.sub(ends[0], shift))), limit);
     let high = s.le(s.abs(s.mul(inverse, s.sub(ends[1], shift))), limit);
     if s.any(s.not(s.and(low, high))) {
-        for i in 0..LEN {
-            let value = s.mul(inverse, s.sub(x[i], shift));
-            codes[i] = s.to_f32(nearest_clamped(s, value, 0, largest));
-        }
+        assign_codes::<S, LEN, true>(s, x, weights, inverse, shift, largest, codes)
     } else {
-        for i in 0..LEN {
-            let value = s.mul(inverse, s.sub(x[i], shift));
-            codes[i] = nearest_clamped_float(s, value, 0.0, largest as f32);
-        }
+        assign_codes::<S, LEN, false>(s, x, weights, inverse, shift, largest, codes)
     }
+}
+
+#[inline(always)]
+fn assign_codes<S: Lanes, const LEN: usize, const WIDE: bool>(
+    s: S,
+    x: &[S::F32; LEN],
+    weights: &[S::F32; LEN],
+    inverse: S::F32,
+    shift: S::F32,
+    largest: i32,
+    codes: &mut [S::F32; LEN],
+) -> Sums<S> {
+    let zero = s.splat(0.0);
+    let mut sums = Sums::<S> { l: zero, l2: zero, xl: zero };
+    for i in 0..LEN {
+        let value = s.mul(inverse, s.sub(x[i], shift));
+        let code = if WIDE {
+            s.to_f32(nearest_clamped(s, value, 0, largest))
+        } else {
+            nearest_clamped_float(s, value, 0.0, largest as f32)
+        };
+        codes[i] = code;
+        let wl = s.mul(weights[i], code);
+        sums.l = s.add(sums.l, wl);
+        sums.l2 = s.add(sums.l2, s.mul(wl, code));
+        sums.xl = s.add(sums.xl, s.mul(wl, x[i]));
+    }
+    sums
 }
 
 #[inline(always)]
