@@ -121,19 +121,46 @@ fn assign<S: Lanes, const LEN: usize>(
     codes: &mut [S::F32; LEN],
 ) -> Sums<S> {
     // Rounding is monotone, so the two ends tell whether any value leaves the range in which the
-    // cheap rounding equals ggml's.
+    // cheap rounding equals ggml's, and which limits no value can pass: two thirds of the
+    // candidates do without the upper one.
     let limit = s.splat(ROUND_LIMIT);
-    let low = s.le(s.abs(s.mul(inverse, s.sub(ends[0], shift))), limit);
-    let high = s.le(s.abs(s.mul(inverse, s.sub(ends[1], shift))), limit);
-    if s.any(s.not(s.and(low, high))) {
-        assign_codes::<S, LEN, true>(s, x, weights, inverse, shift, largest, codes)
-    } else {
-        assign_codes::<S, LEN, false>(s, x, weights, inverse, shift, largest, codes)
+    let low = s.mul(inverse, s.sub(ends[0], shift));
+    let high = s.mul(inverse, s.sub(ends[1], shift));
+    let in_range = s.and(s.le(s.abs(low), limit), s.le(s.abs(high), limit));
+    if s.any(s.not(in_range)) {
+        return assign_codes::<S, LEN, { Limits::WIDE }>(
+            s, x, weights, inverse, shift, largest, codes,
+        );
+    }
+    let below = s.any(s.lt(low, s.splat(-0.5)));
+    // A half rounds to even, which may be past the largest code.
+    let above = s.any(s.le(s.splat(largest as f32 + 0.5), high));
+    match (below, above) {
+        (false, false) => {
+            assign_codes::<S, LEN, { Limits::NONE }>(s, x, weights, inverse, shift, largest, codes)
+        }
+        (true, false) => {
+            assign_codes::<S, LEN, { Limits::LOW }>(s, x, weights, inverse, shift, largest, codes)
+        }
+        _ => {
+            assign_codes::<S, LEN, { Limits::BOTH }>(s, x, weights, inverse, shift, largest, codes)
+        }
     }
 }
 
+/// Which limits codes are held to; constants because they select code.
+struct Limits;
+
+impl Limits {
+    const NONE: u8 = 0;
+    const LOW: u8 = 1;
+    const BOTH: u8 = 2;
+    /// Both, by the rounding that wraps as ggml's does.
+    const WIDE: u8 = 3;
+}
+
 #[inline(always)]
-fn assign_codes<S: Lanes, const LEN: usize, const WIDE: bool>(
+fn assign_codes<S: Lanes, const LEN: usize, const LIMITS: u8>(
     s: S,
     x: &[S::F32; LEN],
     weights: &[S::F32; LEN],
@@ -146,10 +173,11 @@ fn assign_codes<S: Lanes, const LEN: usize, const WIDE: bool>(
     let mut sums = Sums::<S> { l: zero, l2: zero, xl: zero };
     for i in 0..LEN {
         let value = s.mul(inverse, s.sub(x[i], shift));
-        let code = if WIDE {
-            s.to_f32(nearest_clamped(s, value, 0, largest))
-        } else {
-            nearest_clamped_float(s, value, 0.0, largest as f32)
+        let code = match LIMITS {
+            Limits::NONE => s.round(value),
+            Limits::LOW => s.round(s.max(zero, value)),
+            Limits::BOTH => nearest_clamped_float(s, value, 0.0, largest as f32),
+            _ => s.to_f32(nearest_clamped(s, value, 0, largest)),
         };
         codes[i] = code;
         let wl = s.mul(weights[i], code);
