@@ -34,7 +34,7 @@ SHAPE = {
 }
 
 
-def tensors() -> dict:
+def tensors(layers: int) -> dict:
     import numpy as np
 
     random = np.random.default_rng(0)
@@ -63,23 +63,24 @@ def tensors() -> dict:
         "input_layernorm": (hidden,),
         "post_attention_layernorm": (hidden,),
     }
-    for i in range(LAYERS):
+    for i in range(layers):
         for name, shape in layer.items():
             made[f"model.layers.{i}.{name}.weight"] = weights(*shape)
     return made
 
 
-def make_checkpoint(to: str) -> None:
+def make_checkpoint(to: str, layers: int = LAYERS) -> None:
     """The tokenizer is that of tiny-llama2; the converter pads its vocabulary."""
     folder = Path(to)
     tiny = environment.ROOT / "fixtures" / "tiny-llama2"
     config = json.loads((tiny / "config.json").read_text()) | SHAPE
+    config["num_hidden_layers"] = layers
     (folder / "config.json").write_text(json.dumps(config))
     for name in ("tokenizer.model", "tokenizer_config.json", "special_tokens_map.json"):
         shutil.copy(tiny / name, folder)
     from safetensors.numpy import save_file
 
-    save_file(tensors(), folder / "model.safetensors", metadata={"format": "pt"})
+    save_file(tensors(layers), folder / "model.safetensors", metadata={"format": "pt"})
 
 
 def main() -> int:

@@ -1,5 +1,9 @@
 //! Input shared by the benchmarks.
 
+mod checkpoint;
+
+pub use checkpoint::checkpoint;
+
 /// `len` weights like those of a trained layer: bell-shaped, standard deviation 0.02, from a fixed
 /// seed.
 pub fn weights(len: usize) -> Vec<f32> {

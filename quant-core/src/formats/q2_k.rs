@@ -114,15 +114,29 @@ impl BlockFormat for Q2K {
 
     #[inline(always)]
     fn dequantize(block: &BlockQ2K, out: &mut [f32]) {
-        let (d, dmin) = (block.d.to_f32(), block.dmin.to_f32());
-        for (j, out) in out.chunks_exact_mut(SUB).enumerate() {
-            let scale = d * f32::from(block.scales[j] & 15);
-            let min = dmin * f32::from(block.scales[j] >> 4);
-            let qs = &block.qs[j / 8 * 32 + j % 2 * SUB..][..SUB];
-            let shift = 2 * (j / 2 % 4);
-            for (out, q) in out.iter_mut().zip(qs) {
-                *out = scale * f32::from(q >> shift & 3) - min;
-            }
+        for (half, out) in out.chunks_exact_mut(QK_K / 2).enumerate() {
+            let (first, second) = out.split_at_mut(QK_K / 4);
+            let (a, b) = first.split_at_mut(2 * SUB);
+            let (c, d) = second.split_at_mut(2 * SUB);
+            restore_quarter::<0>(block, half, a);
+            restore_quarter::<1>(block, half, b);
+            restore_quarter::<2>(block, half, c);
+            restore_quarter::<3>(block, half, d);
+        }
+    }
+}
+
+/// Restores 32 of the 128 values of a half. The quarter is a constant so that its shift is.
+#[inline(always)]
+fn restore_quarter<const QUARTER: usize>(block: &BlockQ2K, half: usize, out: &mut [f32]) {
+    let (d, dmin) = (block.d.to_f32(), block.dmin.to_f32());
+    let qs = &block.qs[half * 32..][..32];
+    let scales = &block.scales[half * 8 + QUARTER * 2..][..2];
+    for ((out, qs), packed) in out.chunks_exact_mut(SUB).zip(qs.chunks_exact(SUB)).zip(scales) {
+        let scale = d * f32::from(packed & 15);
+        let min = dmin * f32::from(packed >> 4);
+        for (out, q) in out.iter_mut().zip(qs) {
+            *out = scale * f32::from(q >> (2 * QUARTER) & 3) - min;
         }
     }
 }

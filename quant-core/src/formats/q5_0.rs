@@ -52,8 +52,8 @@ impl BlockFormat for Q5_0 {
     #[inline(always)]
     fn dequantize(block: &BlockQ5_0, out: &mut [f32]) {
         let d = block.d.to_f32();
-        for (i, code) in codes(block.qh, &block.qs).into_iter().enumerate() {
-            out[i] = (code - 16) as f32 * d;
+        for (out, code) in out.iter_mut().zip(codes(block.qh, &block.qs)) {
+            *out = (code - 16) as f32 * d;
         }
     }
 }

@@ -57,8 +57,8 @@ impl BlockFormat for Q5_1 {
     #[inline(always)]
     fn dequantize(block: &BlockQ5_1, out: &mut [f32]) {
         let (d, m) = (block.d.to_f32(), block.m.to_f32());
-        for (i, code) in codes(block.qh, &block.qs).into_iter().enumerate() {
-            out[i] = code as f32 * d + m;
+        for (out, code) in out.iter_mut().zip(codes(block.qh, &block.qs)) {
+            *out = code as f32 * d + m;
         }
     }
 }

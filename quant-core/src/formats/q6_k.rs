@@ -104,17 +104,31 @@ impl BlockFormat for Q6K {
 
     #[inline(always)]
     fn dequantize(block: &BlockQ6K, out: &mut [f32]) {
-        let d = block.d.to_f32();
-        for (j, out) in out.chunks_exact_mut(SUB).enumerate() {
-            let scale = d * f32::from(block.scales[j] as i8);
-            // Within a half of 128 values: quarter of 32, then which 16 of it.
-            let (half, quarter, part) = (j / 8, j / 2 % 4, j % 2);
-            let low = &block.ql[half * 64 + quarter % 2 * 32 + part * SUB..][..SUB];
-            let high = &block.qh[half * 32 + part * SUB..][..SUB];
-            for ((out, low), high) in out.iter_mut().zip(low).zip(high) {
-                let code = low >> (quarter / 2 * 4) & 15 | (high >> (2 * quarter) & 3) << 4;
-                *out = scale * f32::from(code as i8 - 32);
-            }
+        for (half, out) in out.chunks_exact_mut(QK_K / 2).enumerate() {
+            let (first, second) = out.split_at_mut(QK_K / 4);
+            let (a, b) = first.split_at_mut(2 * SUB);
+            let (c, d) = second.split_at_mut(2 * SUB);
+            restore_quarter::<0>(block, half, a);
+            restore_quarter::<1>(block, half, b);
+            restore_quarter::<2>(block, half, c);
+            restore_quarter::<3>(block, half, d);
+        }
+    }
+}
+
+/// Restores 32 of the 128 values of a half. The quarter is a constant so that its shifts are.
+#[inline(always)]
+fn restore_quarter<const QUARTER: usize>(block: &BlockQ6K, half: usize, out: &mut [f32]) {
+    let d = block.d.to_f32();
+    let ql = &block.ql[half * 64 + QUARTER % 2 * 32..][..32];
+    let qh = &block.qh[half * 32..][..32];
+    let scales = &block.scales[half * 8 + QUARTER * 2..][..2];
+    let parts = out.chunks_exact_mut(SUB).zip(ql.chunks_exact(SUB)).zip(qh.chunks_exact(SUB));
+    for (((out, ql), qh), scale) in parts.zip(scales) {
+        let scale = d * f32::from(*scale as i8);
+        for ((out, low), high) in out.iter_mut().zip(ql).zip(qh) {
+            let code = low >> (QUARTER / 2 * 4) & 15 | (high >> (2 * QUARTER) & 3) << 4;
+            *out = scale * f32::from(code as i8 - 32);
         }
     }
 }
