@@ -4,7 +4,11 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use quant_core::{GgmlType, formats::Rows};
+use quant_core::{
+    GgmlType,
+    formats::Rows,
+    grouped::{Grouped, GroupedType, Job, Refinement, ScaleType},
+};
 use quant_kernels::Kernels;
 
 const TYPES: [GgmlType; 10] = [
@@ -61,5 +65,30 @@ fn dequantize(c: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, quantize, dequantize);
+/// Grouped integers; throughput in bytes of single-precision input.
+fn grouped(c: &mut Criterion) {
+    let values = benches::weights(ROW * 64);
+    let mut group = c.benchmark_group("grouped");
+    group.throughput(Throughput::Bytes(4 * values.len() as u64));
+    group.sample_size(10).measurement_time(Duration::from_millis(300));
+    group.warm_up_time(Duration::from_millis(100));
+    let refined = Refinement { importance: None, stored: ScaleType::F16 };
+    let mut out = Grouped::default();
+    for ty in GroupedType::ALL.iter().copied() {
+        for (name, group_len, refinement) in
+            [("g128", 128, None), ("channel", ROW, None), ("g128-refined", 128, Some(refined))]
+        {
+            out.resize(values.len(), group_len);
+            for kernels in Kernels::supported() {
+                let id = BenchmarkId::new(format!("{ty}-{name}"), kernels.isa().name());
+                let job = Job { ty, values: &values, group_len, refinement };
+                group.bench_function(id, |b| {
+                    b.iter(|| kernels.quantize_groups(black_box(job), out.view_mut()))
+                });
+            }
+        }
+    }
+}
+
+criterion_group!(benches, quantize, dequantize, grouped);
 criterion_main!(benches);

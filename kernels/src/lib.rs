@@ -19,13 +19,18 @@
 //! |---|---|
 //! | instruction sets: detection, override | [`Isa`], [`Kernels::best`], [`Kernels::supported`] |
 //! | quantize, dequantize every block format of `quant-core` | [`Kernels::quantize`], [`Kernels::dequantize`] |
+//! | quantize grouped integers | [`Kernels::quantize_groups`] |
 //! | F32, F16, BF16 to single precision and back, with a check for finite values | [`Kernels::widen`], [`Kernels::narrow`] |
 //!
 //! All `unsafe` code of the workspace is here, in `isa/`.
 
 mod isa;
 
-use quant_core::{Error, GgmlType, formats::Rows};
+use quant_core::{
+    Error, GgmlType,
+    formats::Rows,
+    grouped::{GroupedMut, Job},
+};
 
 pub use isa::Isa;
 use isa::Stored;
@@ -87,6 +92,14 @@ impl Kernels {
         } else {
             Err(Error::Unsupported { ty, operation: "dequantized" })
         }
+    }
+
+    /// Quantizes whole groups to grouped integers; the values must be finite.
+    ///
+    /// # Errors
+    /// As [`quant_core::grouped::quantize_with`].
+    pub fn quantize_groups(self, job: Job<'_>, out: GroupedMut<'_>) -> Result<(), Error> {
+        (self.0.quantize_groups)(job, out)
     }
 
     /// Converts stored values of any type to single precision; returns the largest magnitude,

@@ -3,7 +3,11 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot read its data has failed")]
 
 use proptest::prelude::*;
-use quant_core::{GgmlType, formats::Rows};
+use quant_core::{
+    GgmlType,
+    formats::Rows,
+    grouped::{Grouped, GroupedType, Job, Refinement, ScaleType},
+};
 use quant_kernels::Kernels;
 use safetensors::SafeTensors;
 
@@ -152,6 +156,38 @@ proptest! {
             }
             for (a, b) in found.iter().zip(&expected) {
                 prop_assert!(a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan());
+            }
+        }
+    }
+}
+
+fn group_values() -> impl Strategy<Value = (Vec<f32>, usize)> {
+    (1usize..150, 1usize..40).prop_flat_map(|(group_len, groups)| {
+        let group = values(group_len);
+        prop::collection::vec(group, groups).prop_map(move |groups| (groups.concat(), group_len))
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn every_isa_gives_the_scalar_groups((values, group_len) in group_values(), refine in any::<bool>()) {
+        let refinement = refine.then_some(Refinement { importance: None, stored: ScaleType::Bf16 });
+        for &ty in GroupedType::ALL {
+            let job = Job { ty, values: &values, group_len, refinement };
+            let results = Kernels::supported().map(|kernels| {
+                let mut out = Grouped::default();
+                out.resize(values.len(), group_len);
+                kernels.quantize_groups(job, out.view_mut()).unwrap();
+                let scales: Vec<_> = out.scales.iter().map(|s| s.to_bits()).collect();
+                (kernels.isa(), out.codes, scales, out.zero_points)
+            });
+            let results: Vec<_> = results.collect();
+            for (isa, codes, scales, zero_points) in &results {
+                prop_assert!(codes == &results[0].1, "{} {ty}: codes", isa.name());
+                prop_assert!(scales == &results[0].2, "{} {ty}: scales", isa.name());
+                prop_assert!(zero_points == &results[0].3, "{} {ty}: zero points", isa.name());
             }
         }
     }

@@ -43,4 +43,20 @@ pub enum Error {
         /// `"quantized"` or `"dequantized"`.
         operation: &'static str,
     },
+    /// Values are not a whole number of groups.
+    #[error(
+        "{row} elements are not a whole number of groups of {group}; choose a group size that divides them, or a fallback"
+    )]
+    GroupLength {
+        /// Elements in the row.
+        row: usize,
+        /// Elements in a group.
+        group: usize,
+    },
+    /// Codes of this many bits are not packed into words.
+    #[error("codes of {bits} bits cannot be packed, expected 1 to 8")]
+    BitWidth {
+        /// Bits of a code.
+        bits: u32,
+    },
 }

@@ -26,12 +26,14 @@
 //! | type table: ids, names, block sizes | [`GgmlType`] |
 //! | F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K … Q6_K | [`quantize`], [`dequantize`] |
 //! | block layouts, one module per format | [`formats`] |
+//! | grouped INT4 and INT8 with the numerics of NNCF | [`grouped`] |
 //! | RMSE, maximum error, cosine, SNR, mergeable | [`Metrics`] |
 #![forbid(unsafe_code)]
 
 mod convert;
 mod error;
 pub mod formats;
+pub mod grouped;
 pub mod lanes;
 mod metrics;
 mod search;

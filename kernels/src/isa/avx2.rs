@@ -3,8 +3,9 @@
 use std::arch::x86_64::*;
 
 use quant_core::{
-    GgmlType,
+    Error, GgmlType,
     formats::{BlockFormat, Rows},
+    grouped::{GroupedMut, Job, quantize_with},
     lanes::{Lanes, Pair, PerLane},
 };
 
@@ -167,6 +168,16 @@ impl IsaKernels for Kernels {
         }
         // SAFETY: the token, though unused, proves every feature named.
         unsafe { with_features::<F>(blocks, out) }
+    }
+
+    #[inline]
+    fn quantize_groups(s: Avx2, job: Job<'_>, out: GroupedMut<'_>) -> Result<(), Error> {
+        #[target_feature(enable = "avx2,f16c")]
+        fn with_features(s: Avx2, job: Job<'_>, out: GroupedMut<'_>) -> Result<(), Error> {
+            quantize_with(s, job, out)
+        }
+        // SAFETY: the token proves every feature named.
+        unsafe { with_features(s, job, out) }
     }
 
     #[inline]

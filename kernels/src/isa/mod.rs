@@ -11,8 +11,9 @@ mod avx512;
 mod scalar;
 
 use quant_core::{
-    GgmlType,
+    Error, GgmlType,
     formats::{BlockFormat, Rows},
+    grouped::{GroupedMut, Job},
     lanes::{Lanes, Scalar},
     with_format,
 };
@@ -62,6 +63,7 @@ pub(crate) struct Table {
     supported: fn() -> bool,
     pub(crate) quantize: fn(GgmlType, Rows<'_>, &mut [u8]) -> bool,
     pub(crate) dequantize: fn(GgmlType, &[u8], &mut [f32]) -> bool,
+    pub(crate) quantize_groups: fn(Job<'_>, GroupedMut<'_>) -> Result<(), Error>,
     pub(crate) widen: fn(Stored<'_>, &mut [f32]) -> f32,
     pub(crate) magnitude: fn(&[f32]) -> f32,
     pub(crate) narrow: fn(GgmlType, &[f32], &mut [u8]),
@@ -122,6 +124,7 @@ pub(crate) trait IsaKernels {
 
     fn quantize<F: BlockFormat>(s: Self::Token, rows: Rows<'_>, blocks: &mut [F::Block]);
     fn dequantize<F: BlockFormat>(s: Self::Token, blocks: &[F::Block], out: &mut [f32]);
+    fn quantize_groups(s: Self::Token, job: Job<'_>, out: GroupedMut<'_>) -> Result<(), Error>;
     /// To single precision; returns the largest magnitude as [`magnitude`] does.
     fn widen(s: Self::Token, stored: Stored<'_>, out: &mut [f32]) -> f32;
     /// To `F32`, `F16` or `BF16`.
@@ -164,6 +167,7 @@ const fn table<K: IsaKernels>(isa: Isa) -> Table {
                 false
             )
         },
+        quantize_groups: |job, out| K::quantize_groups(token::<K>(), job, out),
         widen: |stored, out| K::widen(token::<K>(), stored, out),
         // Simple enough that every target's baseline vectorises it.
         magnitude,

@@ -1,8 +1,9 @@
 //! Plain scalar code: runs everywhere, the reference for every other instance.
 
 use quant_core::{
-    GgmlType,
+    Error, GgmlType,
     formats::{BlockFormat, Rows},
+    grouped::{GroupedMut, Job, quantize_with},
     lanes::Scalar,
 };
 
@@ -20,6 +21,10 @@ impl IsaKernels for Kernels {
 
     fn dequantize<F: BlockFormat>(_: Scalar, blocks: &[F::Block], out: &mut [f32]) {
         super::dequantize_blocks::<F>(blocks, out);
+    }
+
+    fn quantize_groups(s: Scalar, job: Job<'_>, out: GroupedMut<'_>) -> Result<(), Error> {
+        quantize_with(s, job, out)
     }
 
     fn widen(_: Scalar, stored: Stored<'_>, out: &mut [f32]) -> f32 {

@@ -1,0 +1,362 @@
+//! The quantizer: a lane is a group.
+
+use super::{GroupedType, Refinement, refine::refine};
+use crate::{
+    Error,
+    lanes::{Lanes, MAX_LANES, PerLane, ROUND_MAGIC, Scalar, nearest_clamped_float},
+};
+
+/// Scales nearer to zero than this are replaced by it, so that groups of zeros have a scale.
+const SMALLEST_SCALE: f32 = 1.192_092_9e-7;
+
+/// Columns that are transposed at a time: whole tiles of every instance.
+pub(super) const STEP: usize = 16;
+
+/// What is to be quantized.
+#[derive(Clone, Copy, Debug)]
+pub struct Job<'a> {
+    /// The type.
+    pub ty: GroupedType,
+    /// Values, row-major; a whole number of groups.
+    pub values: &'a [f32],
+    /// Elements of a group.
+    pub group_len: usize,
+    /// The search for a better scale, if wanted.
+    pub refinement: Option<Refinement<'a>>,
+}
+
+/// Codes, scales and zero points of some groups.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Grouped {
+    /// A code per value.
+    pub codes: Vec<u8>,
+    /// A scale per group, in single precision. In the symmetric types it may be negative.
+    pub scales: Vec<f32>,
+    /// A zero point per group.
+    pub zero_points: Vec<u8>,
+}
+
+/// A borrowed [`Grouped`].
+#[derive(Clone, Copy, Debug)]
+pub struct GroupedView<'a> {
+    /// A code per value.
+    pub codes: &'a [u8],
+    /// A scale per group.
+    pub scales: &'a [f32],
+    /// A zero point per group.
+    pub zero_points: &'a [u8],
+}
+
+/// Where a [`Grouped`] is written.
+#[derive(Debug)]
+pub struct GroupedMut<'a> {
+    /// A code per value.
+    pub codes: &'a mut [u8],
+    /// A scale per group.
+    pub scales: &'a mut [f32],
+    /// A zero point per group.
+    pub zero_points: &'a mut [u8],
+}
+
+impl Grouped {
+    /// Makes room for the result of a job.
+    pub fn resize(&mut self, values: usize, group_len: usize) {
+        let groups = values.checked_div(group_len).unwrap_or(0);
+        self.codes.resize(values, 0);
+        self.scales.resize(groups, 0.0);
+        self.zero_points.resize(groups, 0);
+    }
+
+    /// A view of all groups.
+    pub fn view(&self) -> GroupedView<'_> {
+        GroupedView { codes: &self.codes, scales: &self.scales, zero_points: &self.zero_points }
+    }
+
+    /// All groups, to be written.
+    pub fn view_mut(&mut self) -> GroupedMut<'_> {
+        GroupedMut {
+            codes: &mut self.codes,
+            scales: &mut self.scales,
+            zero_points: &mut self.zero_points,
+        }
+    }
+}
+
+/// Whether the lengths of values, codes, scales and zero points agree with the groups.
+pub(super) fn check(values: usize, group_len: usize, view: &GroupedView<'_>) -> Result<(), Error> {
+    if group_len == 0 || !values.is_multiple_of(group_len) {
+        return Err(Error::GroupLength { row: values, group: group_len });
+    }
+    let groups = values / group_len;
+    for (what, found, expected) in [
+        ("the code buffer", view.codes.len(), values),
+        ("the scale buffer", view.scales.len(), groups),
+        ("the zero point buffer", view.zero_points.len(), groups),
+    ] {
+        if found != expected {
+            return Err(Error::Length { what, found, expected });
+        }
+    }
+    Ok(())
+}
+
+/// Quantizes finite values in groups of `group_len`.
+///
+/// # Errors
+/// [`Error::GroupLength`] if the values are not whole groups, [`Error::NonFinite`] for a NaN or an
+/// infinity.
+pub fn quantize(ty: GroupedType, values: &[f32], group_len: usize) -> Result<Grouped, Error> {
+    if let Some(index) = values.iter().position(|v| !v.is_finite()) {
+        return Err(Error::NonFinite { what: "the row data", index, value: values[index] });
+    }
+    let mut out = Grouped::default();
+    out.resize(values.len(), group_len);
+    let job = Job { ty, values, group_len, refinement: None };
+    quantize_with(Scalar, job, out.view_mut())?;
+    Ok(out)
+}
+
+/// [`quantize`] with the lanes of the caller's choice, into buffers, without looking for values
+/// that are not finite: those give unspecified codes.
+///
+/// # Errors
+/// [`Error::GroupLength`] if the values are not whole groups, [`Error::Length`] if the buffers do
+/// not fit them, or the importance is not a whole number of groups that divides them.
+#[inline(always)]
+pub fn quantize_with<S: Lanes>(s: S, job: Job<'_>, out: GroupedMut<'_>) -> Result<(), Error> {
+    let Job { ty, values, group_len, refinement } = job;
+    let view = GroupedView { codes: out.codes, scales: out.scales, zero_points: out.zero_points };
+    check(values.len(), group_len, &view)?;
+    if let Some(refinement) = &refinement {
+        refinement.check(values.len(), group_len)?;
+    }
+    let groups = values.len() / group_len;
+    let range = Range::new(ty);
+    for first in (0..groups).step_by(S::N) {
+        let live = S::N.min(groups - first);
+        let mut starts = [0; MAX_LANES];
+        for (lane, start) in starts.iter_mut().enumerate().take(S::N) {
+            *start = (first + lane.min(live - 1)) * group_len;
+        }
+        let columns = Columns { values, starts, len: group_len };
+        let mut fit = range.fit(s, &columns);
+        if let Some(refinement) = &refinement {
+            fit = refine(s, range, &columns, refinement, fit);
+        }
+        range.emit(s, &columns, fit, live, out.codes);
+
+        let (mut scales, mut zero_points) = ([0.0; MAX_LANES], [0; MAX_LANES]);
+        s.store(fit.stored, &mut scales);
+        s.store_i(s.trunc(fit.zero_point), &mut zero_points);
+        for lane in 0..live {
+            out.scales[first + lane] = scales[lane];
+            // The offset is the middle of a symmetric type, whose zero point is zero here.
+            out.zero_points[first + lane] = (zero_points[lane] + range.offset) as u8;
+        }
+    }
+    Ok(())
+}
+
+/// One group per lane of the values.
+pub(super) struct Columns<'a> {
+    values: &'a [f32],
+    starts: PerLane<usize>,
+    len: usize,
+}
+
+/// Some elements of one group per lane.
+pub(super) type Tile<S> = [<S as Lanes>::F32; STEP];
+
+impl Columns<'_> {
+    /// Loads the elements from `i` on into the front of `tile`; returns how many, 0 at the end.
+    ///
+    /// Loops over this instead of passing a closure on: what a closure does is compiled for the
+    /// instruction set of its instance only if it is inlined.
+    #[inline(always)]
+    pub(super) fn load<S: Lanes>(&self, s: S, i: usize, tile: &mut Tile<S>) -> usize {
+        let n = STEP.min(self.len - i);
+        let mut starts = self.starts;
+        for start in &mut starts[..S::N] {
+            *start += i;
+        }
+        if n == STEP {
+            s.load_columns(self.values, &starts, tile);
+        } else {
+            let mut column = [0.0; MAX_LANES];
+            for (i, x) in tile[..n].iter_mut().enumerate() {
+                for (value, start) in column.iter_mut().zip(&starts).take(S::N) {
+                    *value = self.values[start + i];
+                }
+                *x = s.load(&column);
+            }
+        }
+        n
+    }
+
+    /// The smallest value, or `low`, and the largest, or `high`.
+    #[inline(always)]
+    pub(super) fn limits<S: Lanes>(
+        &self,
+        s: S,
+        (mut low, mut high): (S::F32, S::F32),
+    ) -> (S::F32, S::F32) {
+        let mut tile = [s.splat(0.0); STEP];
+        let mut i = 0;
+        while i < self.len {
+            let n = self.load(s, i, &mut tile);
+            for &x in &tile[..n] {
+                low = s.min(x, low);
+                high = s.max(x, high);
+            }
+            i += n;
+        }
+        (low, high)
+    }
+
+    /// Elements of each group.
+    #[inline(always)]
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Where a lane's group starts in the values.
+    #[inline(always)]
+    pub(super) fn start(&self, lane: usize) -> usize {
+        self.starts[lane]
+    }
+}
+
+/// Scale and zero point of one group per lane.
+pub(super) struct ScaleFit<S: Lanes> {
+    /// The scale the codes are computed with.
+    pub(super) scale: S::F32,
+    /// The scale that is handed out; the same but after a refinement for a narrower type.
+    pub(super) stored: S::F32,
+    /// Added before rounding: the zero point of an asymmetric type, else zero.
+    pub(super) zero_point: S::F32,
+}
+
+impl<S: Lanes> Clone for ScaleFit<S> {
+    #[inline(always)]
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<S: Lanes> Copy for ScaleFit<S> {}
+
+/// The codes of a type as NNCF counts them, and what is added to make them unsigned.
+#[derive(Clone, Copy)]
+pub(super) struct Range {
+    pub(super) symmetric: bool,
+    pub(super) low: f32,
+    pub(super) high: f32,
+    offset: i32,
+    mask: i32,
+}
+
+impl Range {
+    fn new(ty: GroupedType) -> Self {
+        let (levels, middle) = (f32::from(ty.levels()), f32::from(ty.middle()));
+        let symmetric = ty.is_symmetric();
+        Self {
+            symmetric,
+            low: if symmetric { -middle } else { 0.0 },
+            high: if symmetric { middle - 1.0 } else { levels },
+            offset: if symmetric { i32::from(ty.middle()) } else { 0 },
+            mask: i32::from(ty.levels()),
+        }
+    }
+
+    /// NNCF's scale and zero point.
+    #[inline(always)]
+    fn fit<S: Lanes>(self, s: S, columns: &Columns<'_>) -> ScaleFit<S> {
+        let zero = s.splat(0.0);
+        if self.symmetric {
+            let none = (s.splat(f32::INFINITY), s.splat(f32::NEG_INFINITY));
+            let (low, high) = columns.limits(s, none);
+            // The extreme of larger magnitude gets the most negative code, hence the sign.
+            let magnitude = s.abs(low);
+            let extreme = s.select(s.le(high, magnitude), magnitude, s.sub(zero, high));
+            let scale = smallest(s, s.div(extreme, s.splat(-self.low)));
+            ScaleFit { scale, stored: scale, zero_point: zero }
+        } else {
+            let (low, high) = columns.limits(s, (zero, zero));
+            self.between(s, low, high)
+        }
+    }
+
+    /// Scale and zero point of an asymmetric type for values between two limits around zero.
+    #[inline(always)]
+    pub(super) fn between<S: Lanes>(self, s: S, low: S::F32, high: S::F32) -> ScaleFit<S> {
+        let scale = smallest(s, s.div(s.sub(high, low), s.splat(self.high)));
+        let zero_point = self.zero_point(s, low, scale);
+        ScaleFit { scale, stored: scale, zero_point }
+    }
+
+    /// The code of zero when `low` is the least value.
+    #[inline(always)]
+    pub(super) fn zero_point<S: Lanes>(self, s: S, low: S::F32, scale: S::F32) -> S::F32 {
+        let below = nearest_clamped_float(s, s.div(low, scale), -self.high, 0.0);
+        s.sub(s.splat(0.0), below)
+    }
+
+    /// The value's code as NNCF counts, as a float, limited but not yet rounded.
+    #[inline(always)]
+    pub(super) fn limited<S: Lanes>(self, s: S, x: S::F32, fit: &ScaleFit<S>) -> S::F32 {
+        let code = s.add(s.div(x, fit.scale), fit.zero_point);
+        s.max(s.splat(self.low), s.min(s.splat(self.high), code))
+    }
+
+    /// Writes the codes of the live lanes.
+    #[inline(always)]
+    fn emit<S: Lanes>(
+        self,
+        s: S,
+        columns: &Columns<'_>,
+        fit: ScaleFit<S>,
+        live: usize,
+        out: &mut [u8],
+    ) {
+        let mut tile = [s.splat(0.0); STEP];
+        let mut lanes = [0; MAX_LANES];
+        let mut i = 0;
+        while i < columns.len {
+            let n = columns.load(s, i, &mut tile);
+            let (words, rest) = tile[..n].as_chunks::<4>();
+            for &[a, b, c, d] in words {
+                let (a, b) = (self.code(s, a, &fit), self.code(s, b, &fit));
+                let (c, d) = (self.code(s, c, &fit), self.code(s, d, &fit));
+                let low = s.or_i(a, s.shl::<8>(b));
+                let high = s.or_i(s.shl::<16>(c), s.shl::<24>(d));
+                s.store_i(s.or_i(low, high), &mut lanes);
+                for (start, word) in columns.starts.iter().zip(&lanes).take(live) {
+                    out[start + i..start + i + 4].copy_from_slice(&word.to_le_bytes());
+                }
+                i += 4;
+            }
+            for &x in rest {
+                s.store_i(self.code(s, x, &fit), &mut lanes);
+                for (start, code) in columns.starts.iter().zip(&lanes).take(live) {
+                    out[start + i] = *code as u8;
+                }
+                i += 1;
+            }
+        }
+    }
+
+    /// The unsigned code. The limits are integers, so that limiting before rounding is the same as
+    /// after it.
+    #[inline(always)]
+    fn code<S: Lanes>(self, s: S, x: S::F32, fit: &ScaleFit<S>) -> S::I32 {
+        let rounded = s.bits(s.add(self.limited(s, x, fit), s.splat(ROUND_MAGIC)));
+        s.and_i(s.add_i(rounded, s.splat_i(self.offset)), s.splat_i(self.mask))
+    }
+}
+
+/// Keeps a scale away from zero.
+#[inline(always)]
+pub(super) fn smallest<S: Lanes>(s: S, scale: S::F32) -> S::F32 {
+    let floor = s.splat(SMALLEST_SCALE);
+    s.select(s.lt(s.abs(scale), floor), floor, scale)
+}
