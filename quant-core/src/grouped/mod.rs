@@ -15,7 +15,8 @@
 //! let mut restored = vec![0.0; weights.len()];
 //! dequantize(quantized.view(), 128, &mut restored)?;
 //! for ((w, r), scale) in weights.iter().zip(&restored).zip(quantized.scales.iter().flat_map(|s| [s; 128])) {
-//!     assert!((w - r).abs() <= scale.abs());
+//!     // At most a step: no code is left for the end of the range that mirrors the extreme.
+//!     assert!((w - r).abs() <= 1.001 * scale.abs());
 //! }
 //! # Ok::<(), quant_core::Error>(())
 //! ```
