@@ -126,6 +126,42 @@ pub enum Error {
         /// The largest magnitude.
         magnitude: f32,
     },
+    /// Rows are not a whole number of groups.
+    #[error(
+        "tensor {} has rows of {row} weights, which are not a whole number of groups of {group}; \
+         choose a --group-size that divides them, or --group-size-fallback ignore or adjust",
+        Quoted(tensor)
+    )]
+    GroupSize {
+        /// The tensor.
+        tensor: String,
+        /// Weights in a row.
+        row: u64,
+        /// Weights in a group.
+        group: i64,
+    },
+    /// A grouped type cannot be had in the way that was asked for.
+    #[error("{problem}; {help}")]
+    Grouped {
+        /// What cannot be.
+        problem: String,
+        /// What to do.
+        help: &'static str,
+    },
+    /// A checkpoint is quantized in a way that is not read.
+    #[error("{}: {place}: found {found}, expected {expected}; {help}", Shown(path))]
+    Packed {
+        /// The file.
+        path: PathBuf,
+        /// The key or tensor.
+        place: String,
+        /// What is there.
+        found: String,
+        /// What is read.
+        expected: String,
+        /// What to do.
+        help: &'static str,
+    },
     /// The output is one of the inputs.
     #[error("{}: is one of the inputs; choose another name for the output", Shown(path))]
     SameFile {

@@ -30,8 +30,10 @@ mod config;
 mod error;
 mod general;
 pub mod gguf_input;
+pub mod grouped;
 mod importance;
 mod json;
+mod load;
 pub mod model;
 mod model_name;
 mod options;
@@ -40,6 +42,7 @@ pub mod recipe;
 mod rows;
 mod stream;
 pub mod tokenizer;
+mod workers;
 
 use std::path::Path;
 

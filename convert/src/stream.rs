@@ -7,10 +7,7 @@
 
 use std::{
     path::Path,
-    sync::{
-        Mutex,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
-    },
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use gguf_io::{AtomicFile, OutputOptions};
@@ -20,9 +17,11 @@ use quant_kernels::Kernels;
 use crate::{
     Error, Options, Result,
     chunks::{Chunk, chunks},
-    model::{Model, Tensor, TensorData},
+    load::Loader,
+    model::Tensor,
     plan::{Job, Plan, source_bytes},
     rows::RowReader,
+    workers,
 };
 
 /// The largest magnitude that rounds to a finite half-precision value.
@@ -46,7 +45,7 @@ impl std::fmt::Debug for Control<'_> {
 }
 
 impl Control<'_> {
-    fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         match self.cancel {
             Some(cancel) if cancel.load(Ordering::Relaxed) => Err(Error::Cancelled),
             _ => Ok(()),
@@ -99,55 +98,23 @@ impl Plan {
 
     fn write(&self, out: &AtomicFile, threads: usize, control: Control<'_>) -> Result<()> {
         let chunks = chunks(&self.model, &self.jobs);
-        let next = AtomicUsize::new(0);
-        let failed = AtomicBool::new(false);
-        let failure: Mutex<Option<(usize, Error)>> = Mutex::new(None);
         let done = AtomicU64::new(0);
         let kernels = control.kernels.unwrap_or_else(Kernels::best);
-
-        let work = || {
-            let mut worker = Worker {
-                model: &self.model,
-                kernels,
-                stored: vec![],
-                values: vec![],
-                bytes: vec![],
-            };
-            while !failed.load(Ordering::Relaxed) {
-                let index = next.fetch_add(1, Ordering::Relaxed);
-                let Some(chunk) = chunks.get(index) else { break };
-                let job = &self.jobs[chunk.job];
-                let placed = &self.layout.tensors[chunk.job];
-                let result = control.check().and_then(|()| {
-                    worker.convert(job, chunk)?;
-                    out.write_all_at(&worker.bytes, placed.offset + chunk.offset(job.ty))?;
-                    Ok(())
-                });
-                if let Err(error) = result {
-                    failed.store(true, Ordering::Relaxed);
-                    let mut failure = failure.lock().unwrap_or_else(|e| e.into_inner());
-                    // Chunks are taken in order, so the earliest failure is always among those
-                    // that ran: the error does not depend on the number of threads.
-                    if failure.as_ref().is_none_or(|(first, _)| index < *first) {
-                        *failure = Some((index, error));
-                    }
-                } else if let Some(progress) = control.progress {
-                    let tensor = &self.model.tensors[job.tensor];
-                    let share = source_share(tensor, chunk);
-                    progress(done.fetch_add(share, Ordering::Relaxed) + share);
-                }
+        let worker = || Worker { loader: Loader::new(&self.model, kernels), bytes: vec![] };
+        workers::run(threads, chunks.len(), worker, |worker, index| {
+            control.check()?;
+            let Some(chunk) = chunks.get(index) else { return Ok(()) };
+            let job = &self.jobs[chunk.job];
+            worker.convert(job, chunk)?;
+            let placed = &self.layout.tensors[chunk.job];
+            out.write_all_at(&worker.bytes, placed.offset + chunk.offset(job.ty))?;
+            if let Some(progress) = control.progress {
+                let tensor = &self.model.tensors[job.tensor];
+                let share = source_share(tensor, chunk);
+                progress(done.fetch_add(share, Ordering::Relaxed) + share);
             }
-        };
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .thread_name(|i| format!("convert-{i}"))
-            .build()
-            .map_err(|e| Error::Threads { message: e.to_string() })?;
-        pool.broadcast(|_| work());
-        match failure.into_inner().unwrap_or_else(|e| e.into_inner()) {
-            Some((_, error)) => Err(error),
-            None => Ok(()),
-        }
+            Ok(())
+        })
     }
 }
 
@@ -174,30 +141,24 @@ fn source_share(tensor: &Tensor, chunk: &Chunk) -> u64 {
 
 /// The buffers of one thread.
 struct Worker<'a> {
-    model: &'a Model,
-    kernels: Kernels,
-    stored: Vec<u8>,
-    values: Vec<f32>,
+    loader: Loader<'a>,
     bytes: Vec<u8>,
 }
 
 impl Worker<'_> {
     /// Leaves the chunk's output in `bytes`.
     fn convert(&mut self, job: &Job, chunk: &Chunk) -> Result<()> {
-        let tensor = &self.model.tensors[job.tensor];
+        let model = self.loader.model;
+        let tensor = &model.tensors[job.tensor];
         let len = usize::try_from(chunk.len).map_err(|_| quant_core::Error::TooLarge)?;
         let source = tensor.source_type();
-        if source == job.ty && !self.is_float(source) {
+        if source == job.ty && !is_float(source) {
             // Integers and blocks already of the type asked for are carried over as they are.
-            RowReader::new(self.model, tensor).read(chunk.start, chunk.len, &mut self.bytes)?;
+            RowReader::new(model, tensor).read(chunk.start, chunk.len, &mut self.bytes)?;
             return Ok(());
         }
 
-        self.values.resize(len, 0.0);
-        let magnitude = self.load(tensor, chunk)?;
-        if !magnitude.is_finite() {
-            return Err(self.not_finite(tensor));
-        }
+        let magnitude = self.loader.load_finite(tensor, chunk.start, chunk.len)?;
         let row_len = match &job.importance {
             Some(_) => {
                 usize::try_from(tensor.row_len()).map_err(|_| quant_core::Error::TooLarge)?
@@ -210,67 +171,26 @@ impl Worker<'_> {
             .and_then(|weights| weights.chunks(row_len.max(1)).nth(chunk.matrix(tensor)));
         let bytes = job.ty.row_bytes(chunk.len)?;
         self.bytes.resize(usize::try_from(bytes).map_err(|_| quant_core::Error::TooLarge)?, 0);
-        let rows = Rows { values: &self.values, row_len, importance };
-        self.kernels.quantize(job.ty, rows, &mut self.bytes)?;
+        let rows = Rows { values: &self.loader.values, row_len, importance };
+        self.loader.kernels.quantize(job.ty, rows, &mut self.bytes)?;
         if magnitude > F16_MAX && !matches!(job.ty, GgmlType::F32 | GgmlType::BF16) {
             self.check_overflow(tensor, job.ty, magnitude)?;
         }
         Ok(())
     }
 
-    fn is_float(&self, ty: GgmlType) -> bool {
-        matches!(ty, GgmlType::F32 | GgmlType::F16 | GgmlType::BF16)
-    }
-
-    /// Fills `values`; returns their largest magnitude.
-    fn load(&mut self, tensor: &Tensor, chunk: &Chunk) -> Result<f32> {
-        match &tensor.data {
-            TensorData::Stored { .. } => {
-                let reader = RowReader::new(self.model, tensor);
-                reader.read(chunk.start, chunk.len, &mut self.stored)?;
-                Ok(self.kernels.widen(tensor.source_type(), &self.stored, &mut self.values)?)
-            }
-            TensorData::Computed(values) => {
-                let start = usize::try_from(chunk.start).unwrap_or(usize::MAX);
-                let values = values.get(start..).unwrap_or_default();
-                for (out, v) in self.values.iter_mut().zip(values) {
-                    *out = *v;
-                }
-                Ok(self.kernels.magnitude(&self.values))
-            }
-        }
-    }
-
-    /// Goes through the whole tensor to say how many values are not finite and which is first.
-    fn not_finite(&mut self, tensor: &Tensor) -> Error {
-        const STEP: u64 = 1 << 16;
-        let (mut first, mut count) = (None, 0u64);
-        let elements = tensor.elements();
-        let step = STEP.next_multiple_of(tensor.source_type().block_len() as u64);
-        let mut start = 0;
-        while start < elements {
-            let chunk = Chunk { job: 0, start, len: step.min(elements - start) };
-            self.values.resize(usize::try_from(chunk.len).unwrap_or(0), 0.0);
-            if let Err(error) = self.load(tensor, &chunk) {
-                return error;
-            }
-            for (i, v) in self.values.iter().enumerate().filter(|(_, v)| !v.is_finite()) {
-                first.get_or_insert((start + i as u64, *v));
-                count += 1;
-            }
-            start += chunk.len;
-        }
-        let (index, value) = first.unwrap_or((0, f32::NAN));
-        Error::NonFinite { tensor: tensor.name.clone(), index, value, count }
-    }
-
     /// Half-precision scales or values can overflow where single precision does not.
     fn check_overflow(&mut self, tensor: &Tensor, ty: GgmlType, magnitude: f32) -> Result<()> {
-        self.kernels.dequantize(ty, &self.bytes, &mut self.values)?;
-        if self.kernels.magnitude(&self.values).is_finite() {
+        let Loader { kernels, values, .. } = &mut self.loader;
+        kernels.dequantize(ty, &self.bytes, values)?;
+        if kernels.magnitude(values).is_finite() {
             Ok(())
         } else {
             Err(Error::Overflow { tensor: tensor.name.clone(), ty, magnitude })
         }
     }
+}
+
+fn is_float(ty: GgmlType) -> bool {
+    matches!(ty, GgmlType::F32 | GgmlType::F16 | GgmlType::BF16)
 }

@@ -39,6 +39,12 @@ use isa::Stored;
 #[derive(Clone, Copy, Debug)]
 pub struct Kernels(&'static isa::Table);
 
+impl Default for Kernels {
+    fn default() -> Self {
+        Self::best()
+    }
+}
+
 impl Kernels {
     /// The fastest kernels for this CPU.
     pub fn best() -> Self {

@@ -1,0 +1,200 @@
+//! Which tensors of a checkpoint are linear layers, and which of those engines fuse.
+
+/// What a tensor of a checkpoint is, judged by its name and shape.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// A linear layer between embedding and output.
+    Linear {
+        /// Its place in the order of computation.
+        order: (u64, usize, u64),
+        /// What engines load as one: layer and kind.
+        fused: (u64, Fusion),
+    },
+    /// The last linear layer.
+    Output,
+    /// The token embedding.
+    Embedding,
+    /// Carried over as it is.
+    Other,
+}
+
+/// Layers that engines load as one matrix, which then has one scheme.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Fusion {
+    /// Queries, keys and values.
+    Qkv,
+    /// Gate and up projection.
+    GateUp,
+    /// All experts of a layer.
+    Experts,
+    /// Nothing but itself: the row of the table.
+    Alone(usize),
+}
+
+const EXPERTS: Fusion = Fusion::Experts;
+
+/// Names of linear layers within a transformer layer, in the order of computation, over all
+/// families; `{}` is the number of an expert. A name stands for the same thing in all of them.
+const LINEARS: &[(&str, Option<Fusion>)] = &[
+    ("self_attn.q_proj", Some(Fusion::Qkv)),
+    ("self_attn.k_proj", Some(Fusion::Qkv)),
+    ("self_attn.v_proj", Some(Fusion::Qkv)),
+    ("self_attn.qkv_proj", None),
+    ("self_attention.query_key_value", None),
+    ("attention.query_key_value", None),
+    ("self_attn.o_proj", None),
+    ("self_attn.dense", None),
+    ("self_attention.dense", None),
+    ("attention.dense", None),
+    ("mlp.gate_up_proj", None),
+    ("mlp.gate_proj", Some(Fusion::GateUp)),
+    ("mlp.up_proj", Some(Fusion::GateUp)),
+    ("mlp.down_proj", None),
+    ("mlp.fc1", None),
+    ("mlp.fc2", None),
+    ("mlp.c_fc", None),
+    ("mlp.c_proj", None),
+    ("mlp.dense_h_to_4h", None),
+    ("mlp.dense_4h_to_h", None),
+    ("mlp.shared_expert.gate_proj", None),
+    ("mlp.shared_expert.up_proj", None),
+    ("mlp.shared_expert.down_proj", None),
+    ("block_sparse_moe.experts.{}.w1", Some(EXPERTS)),
+    ("block_sparse_moe.experts.{}.w3", Some(EXPERTS)),
+    ("block_sparse_moe.experts.{}.w2", Some(EXPERTS)),
+    ("mlp.experts.{}.gate_proj", Some(EXPERTS)),
+    ("mlp.experts.{}.up_proj", Some(EXPERTS)),
+    ("mlp.experts.{}.down_proj", Some(EXPERTS)),
+];
+
+/// What the layers are in before their number.
+const STACKS: &[&str] =
+    &["model.layers.", "transformer.h.", "gpt_neox.layers.", "model.language_model.layers."];
+
+const EMBEDDINGS: &[&str] = &[
+    "model.embed_tokens.weight",
+    "transformer.wte.weight",
+    "transformer.word_embeddings.weight",
+    "gpt_neox.embed_in.weight",
+    "model.language_model.embed_tokens.weight",
+];
+
+const OUTPUTS: &[&str] = &["lm_head.weight", "embed_out.weight"];
+
+impl Role {
+    /// The role of a tensor.
+    pub(crate) fn of(name: &str, dimensions: usize) -> Self {
+        if dimensions != 2 {
+            return Self::Other;
+        }
+        if EMBEDDINGS.contains(&name) {
+            return Self::Embedding;
+        }
+        if OUTPUTS.contains(&name) {
+            return Self::Output;
+        }
+        Self::linear(name).unwrap_or(Self::Other)
+    }
+
+    fn linear(name: &str) -> Option<Self> {
+        let module = name.strip_suffix(".weight")?;
+        let rest = STACKS.iter().find_map(|stack| module.strip_prefix(stack))?;
+        let (layer, rest) = rest.split_once('.')?;
+        let layer = layer.parse().ok()?;
+        LINEARS.iter().enumerate().find_map(|(place, (pattern, fusion))| {
+            let expert = match pattern.split_once("{}") {
+                None => (rest == *pattern).then_some(0),
+                Some((before, after)) => {
+                    rest.strip_prefix(before)?.strip_suffix(after)?.parse().ok()
+                }
+            }?;
+            let fused = (layer, fusion.unwrap_or(Fusion::Alone(place)));
+            Some(Self::Linear { order: (layer, place, expert), fused })
+        })
+    }
+
+    /// The role of a tensor of a GGUF model.
+    pub(crate) fn of_gguf(name: &str, quantizable: bool) -> Self {
+        match name {
+            _ if !quantizable => Self::Other,
+            "token_embd.weight" => Self::Embedding,
+            "output.weight" => Self::Output,
+            _ => {
+                let number = name.split('.').nth(1).and_then(|layer| layer.parse().ok());
+                let layer: u64 = number.unwrap_or(u64::MAX);
+                let kind = name.split('.').nth(2).unwrap_or_default();
+                let fusion = match kind {
+                    "attn_q" | "attn_k" | "attn_v" => Fusion::Qkv,
+                    "ffn_gate" | "ffn_up" => Fusion::GateUp,
+                    _ if kind.ends_with("_exps") => EXPERTS,
+                    _ => {
+                        let place = GGUF.iter().position(|known| *known == kind);
+                        Fusion::Alone(place.unwrap_or(GGUF.len()))
+                    }
+                };
+                let place = GGUF.iter().position(|known| *known == kind).unwrap_or(GGUF.len());
+                Self::Linear { order: (layer, place, 0), fused: (layer, fusion) }
+            }
+        }
+    }
+}
+
+/// Kinds of GGUF tensors in the order of computation.
+const GGUF: &[&str] = &[
+    "attn_q",
+    "attn_k",
+    "attn_v",
+    "attn_qkv",
+    "attn_output",
+    "ffn_gate",
+    "ffn_up",
+    "ffn_down",
+    "ffn_gate_exps",
+    "ffn_up_exps",
+    "ffn_down_exps",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn layers_are_known_by_name_and_shape() {
+        let role = |name| Role::of(name, 2);
+        let order = |name| match role(name) {
+            Role::Linear { order, .. } => order,
+            other => panic!("{name} is {other:?}"),
+        };
+        assert!(
+            order("model.layers.0.mlp.down_proj.weight")
+                < order("model.layers.1.self_attn.q_proj.weight")
+        );
+        assert!(
+            order("model.layers.3.self_attn.q_proj.weight")
+                < order("model.layers.3.mlp.fc1.weight")
+        );
+        let fused = |name| match role(name) {
+            Role::Linear { fused, .. } => fused,
+            other => panic!("{name} is {other:?}"),
+        };
+        let q = fused("model.layers.7.self_attn.q_proj.weight");
+        assert_eq!(q, fused("model.layers.7.self_attn.v_proj.weight"));
+        assert_ne!(q, fused("model.layers.8.self_attn.v_proj.weight"));
+        assert_ne!(q, fused("model.layers.7.self_attn.o_proj.weight"));
+        assert_eq!(
+            fused("model.layers.0.block_sparse_moe.experts.0.w1.weight"),
+            fused("model.layers.0.block_sparse_moe.experts.3.w2.weight")
+        );
+        assert_eq!(role("model.embed_tokens.weight"), Role::Embedding);
+        assert_eq!(role("lm_head.weight"), Role::Output);
+        for other in [
+            "model.layers.0.self_attn.q_proj.bias",
+            "model.layers.0.block_sparse_moe.gate.weight",
+            "model.layers.x.mlp.fc1.weight",
+            "model.norm.weight",
+        ] {
+            assert_eq!(role(other), Role::Other, "{other}");
+        }
+        assert_eq!(Role::of("model.layers.0.self_attn.q_proj.weight", 3), Role::Other);
+    }
+}
