@@ -2,14 +2,18 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand, error::ErrorKind};
 use clap_complete::Shell;
 use gguf_io::{Limits, metadata::Value};
 use quant_convert::{
     Options,
+    grouped::{self, Backup, Preset, Sensitivity, preset},
     recipe::{self, FileType, Request, TensorOverride},
 };
-use quant_core::GgmlType;
+use quant_core::{
+    GgmlType,
+    grouped::{Fallback, GroupSize, GroupedType},
+};
 
 /// Turns a Hugging Face checkpoint into a quantized GGUF file, byte for byte what llama.cpp makes.
 #[derive(Debug, Parser)]
@@ -25,6 +29,12 @@ pub(crate) enum Command {
     Convert(Box<ConvertArgs>),
     /// Show what is in a GGUF file or a checkpoint, without reading its weights
     Inspect(InspectArgs),
+    /// List the named sets of options for --preset
+    Presets {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -48,20 +58,14 @@ pub(crate) struct ConvertArgs {
     /// The folder of a Hugging Face checkpoint, or a GGUF file (the first shard, if it is split)
     pub(crate) input: PathBuf,
 
-    /// The GGUF file to write
+    /// The GGUF file to write; for grouped integers a folder, unless the name ends in .gguf
     #[arg(short, long, required_unless_present = "dry_run")]
     pub(crate) output: Option<PathBuf>,
 
     /// What to make: f32 f16 bf16 q4_0 … q8_0, q2_k … q6_k with _s, _m, _l, or auto to keep the
-    /// precision there is
-    #[arg(
-        short = 't',
-        long = "type",
-        default_value = "q4_k_m",
-        value_parser = file_type,
-        hide_possible_values = true
-    )]
-    pub(crate) file_type: TypeArg,
+    /// precision there is; grouped integers: int4_sym int4_asym int8_sym int8_asym [default: q4_k_m]
+    #[arg(short = 't', long = "type", value_parser = file_type, hide_possible_values = true)]
+    pub(crate) file_type: Option<TypeArg>,
 
     /// Importance matrix, GGUF or legacy .dat
     #[arg(long, value_name = "FILE")]
@@ -115,6 +119,9 @@ pub(crate) struct ConvertArgs {
     #[arg(long, value_name = "NAME")]
     pub(crate) pre_tokenizer: Option<String>,
 
+    #[command(flatten)]
+    pub(crate) grouped: GroupedArgs,
+
     /// Print the plan only; write nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
@@ -144,12 +151,148 @@ pub(crate) struct ConvertArgs {
     pub(crate) no_sync: bool,
 }
 
-/// The recipe; `None` is `auto`.
+/// Options of grouped integers.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Grouped integers")]
+pub(crate) struct GroupedArgs {
+    /// A named set of options for grouped integers (`quantwright presets` lists them); options
+    /// given besides win
+    #[arg(long, value_name = "NAME", value_parser = preset_name)]
+    pub(crate) preset: Option<&'static Preset>,
+
+    /// Weights that share a scale, -1 for a whole row [default: 128 for INT4, -1 for INT8]
+    #[arg(long, value_name = "N", value_parser = group_size, allow_negative_numbers = true)]
+    pub(crate) group_size: Option<GroupSize>,
+
+    /// Share of the weights that get the type, from 0 to 1; the others get the backup type
+    /// [default: 1]
+    #[arg(long, value_name = "R", value_parser = ratio)]
+    pub(crate) ratio: Option<f64>,
+
+    /// Type of the layers that --ratio leaves over: int8_asym, int8_sym or none [default:
+    /// int8_asym, in a GGUF file int8_sym]
+    #[arg(long, value_name = "TYPE", value_parser = |text: &str| named(text, &Backup::NAMES))]
+    pub(crate) backup: Option<Backup>,
+
+    /// Quantize embedding and output as well
+    #[arg(long)]
+    pub(crate) all_layers: bool,
+
+    /// Where groups do not divide a row: error, ignore (keep the layer) or adjust (the largest
+    /// power of two that does) [default: error]
+    #[arg(long, value_name = "POLICY", value_parser = |text: &str| named(text, &FALLBACKS))]
+    pub(crate) group_size_fallback: Option<Fallback>,
+
+    /// Choose each layer by itself, as NNCF does; without it q/k/v, gate/up and the experts of a
+    /// layer share one type, which engines that fuse them need
+    #[arg(long)]
+    pub(crate) per_layer: bool,
+
+    /// What --ratio goes by: weights, or with --imatrix hessian (then the default) or activations
+    #[arg(long, value_name = "METRIC", value_parser = |text: &str| named(text, &Sensitivity::NAMES))]
+    pub(crate) sensitivity: Option<Sensitivity>,
+
+    /// Search for the scales with the least error, weighted by --imatrix if given
+    #[arg(long)]
+    pub(crate) refine_scales: bool,
+
+    /// Split the weights of a folder into files of at most this size, e.g. 2G or 500M
+    #[arg(long, value_name = "SIZE", value_parser = byte_size)]
+    pub(crate) split_max_size: Option<u64>,
+}
+
+const FALLBACKS: [(&str, Fallback); 3] =
+    [("error", Fallback::Error), ("ignore", Fallback::Ignore), ("adjust", Fallback::Adjust)];
+
+impl GroupedArgs {
+    /// The name of the first option given that means nothing for other types.
+    fn first_given(&self) -> Option<&'static str> {
+        let given = [
+            (self.group_size.is_some(), "--group-size"),
+            (self.ratio.is_some(), "--ratio"),
+            (self.backup.is_some(), "--backup"),
+            (self.all_layers, "--all-layers"),
+            (self.group_size_fallback.is_some(), "--group-size-fallback"),
+            (self.per_layer, "--per-layer"),
+            (self.sensitivity.is_some(), "--sensitivity"),
+            (self.refine_scales, "--refine-scales"),
+            (self.split_max_size.is_some(), "--split-max-size"),
+        ];
+        given.into_iter().find(|(given, _)| *given).map(|(_, name)| name)
+    }
+
+    fn options(&self, ty: Option<GroupedType>) -> grouped::Options {
+        let base = match (self.preset, ty) {
+            (Some(preset), None) => preset.options(),
+            (Some(preset), Some(ty)) => grouped::Options { ty, ..preset.options() },
+            (None, ty) => grouped::Options::new(ty.unwrap_or(GroupedType::Int4Sym)),
+        };
+        grouped::Options {
+            ty: base.ty,
+            group_size: self.group_size.or(base.group_size),
+            ratio: self.ratio.unwrap_or(base.ratio),
+            backup: self.backup,
+            all_layers: self.all_layers,
+            fallback: self.group_size_fallback.unwrap_or_default(),
+            per_layer: self.per_layer,
+            sensitivity: self.sensitivity,
+            refine: self.refine_scales,
+        }
+    }
+}
+
+fn preset_name(text: &str) -> Result<&'static Preset, String> {
+    preset(text).ok_or_else(|| {
+        let names: Vec<_> = grouped::PRESETS.iter().map(|preset| preset.name).collect();
+        format!("expected one of {}", names.join(", "))
+    })
+}
+
+fn group_size(text: &str) -> Result<GroupSize, &'static str> {
+    let number = text.parse().ok().and_then(GroupSize::from_number);
+    number.ok_or("expected a positive number, or -1 for whole rows")
+}
+
+fn ratio(text: &str) -> Result<f64, &'static str> {
+    let number = text.parse().ok().filter(|ratio| (0.0..=1.0).contains(ratio));
+    number.ok_or("expected a number from 0 to 1")
+}
+
+fn named<T: Copy>(text: &str, names: &[(&'static str, T)]) -> Result<T, String> {
+    let found = names.iter().find(|(name, _)| name.eq_ignore_ascii_case(text));
+    found.map(|(_, value)| *value).ok_or_else(|| {
+        let names: Vec<_> = names.iter().map(|(name, _)| *name).collect();
+        format!("expected one of {}", names.join(", "))
+    })
+}
+
+/// A size as llama.cpp's tools take it: a number with M or G, powers of a thousand.
+fn byte_size(text: &str) -> Result<u64, &'static str> {
+    const SHAPE: &str = "expected a positive number followed by M or G, such as 2G";
+    let (number, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or(SHAPE)?;
+    let unit: u64 = match unit {
+        "M" | "m" => 1_000_000,
+        "G" | "g" => 1_000_000_000,
+        _ => return Err(SHAPE),
+    };
+    let bytes = number.parse::<u64>().ok().and_then(|n| n.checked_mul(unit));
+    bytes.filter(|bytes| *bytes > 0).ok_or(SHAPE)
+}
+
+/// What `--type` names.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct TypeArg(Option<FileType>);
+pub(crate) enum TypeArg {
+    /// A recipe; `None` is `auto`.
+    Recipe(Option<FileType>),
+    /// Grouped integers.
+    Grouped(GroupedType),
+}
 
 fn file_type(text: &str) -> Result<TypeArg, recipe::Error> {
-    FileType::parse_or_auto(text).map(TypeArg)
+    match GroupedType::from_name(text) {
+        Some(ty) => Ok(TypeArg::Grouped(ty)),
+        None => FileType::parse_or_auto(text).map(TypeArg::Recipe),
+    }
 }
 
 fn output_tensor_type(text: &str) -> Result<GgmlType, recipe::Error> {
@@ -187,15 +330,50 @@ fn override_kv(text: &str) -> Result<(String, Value), String> {
 }
 
 impl ConvertArgs {
+    /// Whether a folder is written instead of a GGUF file.
+    pub(crate) fn writes_folder(&self, options: &Options) -> bool {
+        let gguf = self.output.as_ref().and_then(|path| path.extension());
+        options.grouped.is_some() && !gguf.is_some_and(|e| e.eq_ignore_ascii_case("gguf"))
+    }
+
+    /// Ends the program, as for other wrong usage, if options do not go together.
+    fn check(&self, grouped: bool) {
+        let recipes = [
+            (self.pure, "--pure"),
+            (self.leave_output_tensor, "--leave-output-tensor"),
+            (self.output_tensor_type.is_some(), "--output-tensor-type"),
+            (self.token_embedding_type.is_some(), "--token-embedding-type"),
+            (!self.tensor_type.is_empty(), "--tensor-type"),
+            (self.tensor_type_file.is_some(), "--tensor-type-file"),
+        ];
+        let message = if grouped {
+            let given = recipes.iter().find(|(given, _)| *given);
+            given.map(|(_, name)| format!("{name} is for recipes, not for grouped integers"))
+        } else {
+            let name = self.grouped.preset.map(|_| "--preset").or(self.grouped.first_given());
+            name.map(|name| format!("{name} is for grouped integers, give --type int4_sym, int4_asym, int8_sym or int8_asym"))
+        };
+        if let Some(message) = message {
+            Cli::command().error(ErrorKind::ArgumentConflict, message).exit();
+        }
+    }
+
     /// What the library is asked to do.
     pub(crate) fn options(&self) -> anyhow::Result<Options> {
         let mut overrides = self.tensor_type.clone();
         if let Some(path) = &self.tensor_type_file {
             overrides.extend(recipe::read_tensor_type_file(path)?);
         }
+        let (file_type, grouped) = match (self.file_type, self.grouped.preset) {
+            (Some(TypeArg::Grouped(ty)), _) => (None, Some(self.grouped.options(Some(ty)))),
+            (None, Some(_)) => (None, Some(self.grouped.options(None))),
+            (None, None) => (Some(FileType::Q4_K_M), None),
+            (Some(TypeArg::Recipe(recipe)), _) => (recipe, None),
+        };
+        self.check(grouped.is_some());
         Ok(Options {
             request: Request {
-                file_type: self.file_type.0,
+                file_type,
                 pure: self.pure,
                 leave_output_tensor: self.leave_output_tensor,
                 output_tensor_type: self.output_tensor_type,
@@ -211,6 +389,8 @@ impl ConvertArgs {
             prune_layers: self.prune_layers.clone(),
             override_kv: self.override_kv.clone(),
             pre_tokenizer: self.pre_tokenizer.clone(),
+            grouped,
+            split_max_size: self.grouped.split_max_size,
             overwrite: self.force,
             no_sync: self.no_sync,
             threads: self.threads.map_or(0, usize::from),
@@ -221,13 +401,22 @@ impl ConvertArgs {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn grouped_options_are_checked() {
+        assert_eq!(byte_size("2G"), Ok(2_000_000_000));
+        for bad in ["", "G", "0G", "-1M", "2", "2K", "18446744073709551615G", "€"] {
+            assert!(byte_size(bad).is_err(), "{bad}");
+        }
+        assert!(ratio("0.8").is_ok() && ratio("1.1").is_err() && ratio("nan").is_err());
+        assert!(group_size("-1").is_ok() && group_size("0").is_err() && group_size("x").is_err());
+        assert!(named("Adjust", &FALLBACKS).is_ok() && named("guess", &FALLBACKS).is_err());
     }
 
     #[test]

@@ -24,6 +24,7 @@ fn main() -> ExitCode {
     let result = match cli.command {
         Command::Convert(args) => commands::convert::run(&args, &warnings),
         Command::Inspect(args) => commands::inspect::run(&args),
+        Command::Presets { json } => commands::presets::run(json),
         Command::Completions { shell } => commands::manual::completions(shell),
         Command::Man => commands::manual::page(),
     };

@@ -3,7 +3,7 @@
 use std::{fmt::Write, path::Path};
 
 use comfy_table::{CellAlignment, Table, presets};
-use quant_convert::{Plan, recipe::FileType};
+use quant_convert::{Plan, grouped::FolderPlan, recipe::FileType};
 use quant_core::GgmlType;
 use serde::Serialize;
 
@@ -18,13 +18,16 @@ pub(crate) struct Report {
     pub(crate) output: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) seconds: Option<f64>,
+    /// What else there is to say of the types.
+    #[serde(skip)]
+    pub(crate) note: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
 struct TensorReport {
     name: String,
     #[serde(rename = "type")]
-    ty: &'static str,
+    ty: String,
     shape: Vec<u64>,
     bytes: u64,
     /// The type the recipe asked for, where the shape did not allow it.
@@ -38,7 +41,7 @@ impl Report {
     pub(crate) fn new(plan: &Plan) -> Self {
         let tensors = plan.tensors().map(|t| TensorReport {
             name: t.name.into(),
-            ty: t.ty.name(),
+            ty: t.ty.name().into(),
             shape: t.shape.to_vec(),
             bytes: t.bytes,
             wanted: t.wanted.map(GgmlType::name),
@@ -51,6 +54,28 @@ impl Report {
             bits_per_weight: plan.bits_per_weight(),
             output: None,
             seconds: None,
+            note: None,
+        }
+    }
+
+    /// The same of a folder of grouped integers.
+    pub(crate) fn folder(plan: &FolderPlan) -> Self {
+        let tensors = plan.tensors().map(|t| TensorReport {
+            name: t.name.into(),
+            ty: t.ty,
+            shape: t.shape.to_vec(),
+            bytes: t.bytes,
+            wanted: None,
+            without_importance: false,
+        });
+        Self {
+            file_type: plan.options().ty.name().to_uppercase(),
+            tensors: tensors.collect(),
+            total_bytes: plan.total_bytes(),
+            bits_per_weight: plan.bits_per_weight(),
+            output: None,
+            seconds: None,
+            note: None,
         }
     }
 
@@ -77,12 +102,14 @@ impl Report {
     /// How many tensors and bytes there are of each type.
     pub(crate) fn by_type(&self) -> String {
         let mut table = table(&["type", "tensors", "size"]);
-        for ty in GgmlType::ALL {
-            let of_type = || self.tensors.iter().filter(|t| t.ty == ty.name());
-            if of_type().next().is_some() {
-                let bytes = of_type().map(|t| t.bytes).sum();
-                table.add_row([ty.name().into(), of_type().count().to_string(), size(bytes)]);
-            }
+        let mut types: Vec<_> = self.tensors.iter().map(|t| t.ty.as_str()).collect();
+        // In the order of the table of types, others after them.
+        types.sort_by_key(|ty| (GgmlType::from_name(ty).map_or(u32::MAX, GgmlType::id), *ty));
+        types.dedup();
+        for ty in types {
+            let of_type = || self.tensors.iter().filter(|t| t.ty == ty);
+            let bytes = of_type().map(|t| t.bytes).sum();
+            table.add_row([ty.into(), of_type().count().to_string(), size(bytes)]);
         }
         finish(table, &[1, 2])
     }
@@ -91,7 +118,7 @@ impl Report {
     pub(crate) fn by_tensor(&self) -> String {
         let mut table = table(&["tensor", "shape", "type", "size"]);
         for t in &self.tensors {
-            let row = [escape(&t.name), shape(&t.shape), t.ty.into(), size(t.bytes)];
+            let row = [escape(&t.name), shape(&t.shape), t.ty.clone(), size(t.bytes)];
             table.add_row(row);
         }
         finish(table, &[3])

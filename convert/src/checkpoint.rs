@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
-use gguf_io::{Checkpoint, Limits, metadata::Metadata};
-use serde_json::Value;
+use gguf_io::{Limits, metadata::Metadata};
 
-use crate::{Config, Model, Options, Result, architectures, general, model::Origin, tokenizer};
+use crate::{
+    Config, Model, Options, Result, architectures, general, model::Origin, packed, tokenizer,
+};
 
 /// How to read a checkpoint.
 #[derive(Clone, Debug, Default)]
@@ -37,11 +38,10 @@ const QUANTIZATION_VERSION: u32 = 2;
 pub fn open(dir: &Path, options: &CheckpointOptions) -> Result<Model> {
     let mut config = Config::read(dir)?;
     let architecture = architectures::find(&config)?;
-    refuse_quantized(&config)?;
     architecture.complete(&mut config)?;
     // An absurd number of layers is refused before anything is done with it.
     architectures::tensors::layers(&config)?;
-    let checkpoint = Checkpoint::open(dir, &options.limits)?;
+    let checkpoint = packed::open(dir, &config, &options.limits)?;
     let stored = architectures::tensors::map(architecture, &config, &checkpoint, dir)?;
     let mut tensors = (architecture.computed)(&config)?;
     tensors.extend(stored);
@@ -58,19 +58,4 @@ pub fn open(dir: &Path, options: &CheckpointOptions) -> Result<Model> {
     };
     tokenizer::write(dir, &config, &reading, &mut metadata)?;
     Ok(Model { metadata, tensors, files: checkpoint.files, origin: Origin::Checkpoint })
-}
-
-/// Refuses checkpoints whose weights are codes of another quantization.
-fn refuse_quantized(config: &Config) -> Result<()> {
-    const KEY: &str = "quantization_config";
-    let Some(quantization) = config.get(KEY) else {
-        return Ok(());
-    };
-    let method = quantization.get("quant_method").and_then(Value::as_str);
-    let method = method.unwrap_or("an unnamed method");
-    Err(config.wrong(
-        KEY,
-        &format!("{:?}", method.chars().take(40).collect::<String>()),
-        "an unquantized checkpoint (F32, F16 or BF16), which the model's authors usually publish too",
-    ))
 }

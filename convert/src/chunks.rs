@@ -49,7 +49,8 @@ pub(crate) fn chunks(model: &Model, jobs: &[Job]) -> Vec<Chunk> {
         let tensor = &model.tensors[job.tensor];
         let reordered =
             matches!(tensor.data, TensorData::Stored { rows: RowOrder::Rotary { .. }, .. });
-        let by_rows = job.importance.is_some() || reordered;
+        let grouped = job.scheme != crate::grouped::Scheme::Keep;
+        let by_rows = job.importance.is_some() || reordered || grouped;
         let unit = if by_rows { tensor.row_len() } else { BLOCKS };
         // Each matrix of a stack has importance of its own: no chunk spans two.
         let section = if job.importance.is_some() { matrix_len(tensor) } else { tensor.elements() };

@@ -37,6 +37,7 @@ mod load;
 pub mod model;
 mod model_name;
 mod options;
+mod packed;
 mod plan;
 pub mod recipe;
 mod rows;

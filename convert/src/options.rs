@@ -28,6 +28,10 @@ pub struct Options {
     pub pre_tokenizer: Option<String>,
     /// Replace an existing output.
     pub overwrite: bool,
+    /// Grouped integers instead of a recipe.
+    pub grouped: Option<crate::grouped::Options>,
+    /// Bytes of weights in a file of a folder; files as in the checkpoint if `None`.
+    pub split_max_size: Option<u64>,
     /// Skip the flush to the device before the output appears under its name.
     pub no_sync: bool,
     /// Worker threads; 0 for as many as there are cores.

@@ -7,6 +7,7 @@ use quant_core::{GgmlType, can_dequantize, can_quantize};
 
 use crate::{
     Error, Options, Result,
+    grouped::{self, Scheme},
     importance::Importance,
     model::{Model, Origin, Tensor, TensorData},
     recipe::{self, FileType, ModelFacts, Pruning, TensorFacts},
@@ -30,6 +31,9 @@ pub(crate) struct Job {
     pub(crate) ty: GgmlType,
     /// Weights of the columns of each matrix of the tensor.
     pub(crate) importance: Option<Vec<f32>>,
+    /// How groups are quantized that become blocks of the type.
+    pub(crate) scheme: Scheme,
+    pub(crate) refine: bool,
     wanted: Option<GgmlType>,
     without_importance: bool,
 }
@@ -83,6 +87,10 @@ impl Plan {
         });
 
         let mut request = options.request.clone();
+        if options.grouped.is_some() {
+            // What GGUF files of these blocks are called; which tensors get them is chosen below.
+            request.file_type = Some(FileType::Q4_0);
+        }
         request.has_imatrix = importance.is_some();
         if request.file_type.is_none() && model.origin == Origin::Checkpoint {
             let types = model.tensors.iter().map(|t| (&t.shape[..], t.source_type()));
@@ -95,9 +103,27 @@ impl Plan {
             .collect();
         let assignments = recipe::assign(&facts, &tensor_facts, &request)?;
 
+        let schemes = match &options.grouped {
+            None => assignments.iter().map(|a| (Scheme::Keep, a.ty)).collect(),
+            Some(grouped) => {
+                let mut wanted = Vec::with_capacity(order.len());
+                for (&tensor, assignment) in order.iter().zip(&assignments) {
+                    let quantizable = assignment.quantizable;
+                    let Tensor { name, shape, .. } = &model.tensors[tensor];
+                    let squares = match &importance {
+                        Some(importance) if quantizable => importance.of(name, shape)?,
+                        _ => None,
+                    };
+                    wanted.push(grouped::Wanted { tensor, quantizable, squares });
+                }
+                grouped::plan(&model, &wanted, grouped, options.threads)?
+            }
+        };
+        let refine = options.grouped.is_some_and(|grouped| grouped.refine);
+
         let mut obstacles = Vec::new();
         let mut jobs = Vec::with_capacity(order.len());
-        for (&i, assignment) in order.iter().zip(&assignments) {
+        for ((&i, assignment), (scheme, ty)) in order.iter().zip(&assignments).zip(schemes) {
             let tensor = &model.tensors[i];
             let weights = match &importance {
                 Some(importance) if assignment.quantizable => {
@@ -105,24 +131,27 @@ impl Plan {
                 }
                 _ => None,
             };
-            let changes = assignment.ty != tensor.source_type();
+            // Grouped types use importance for a better scale only.
+            let changes = ty != tensor.source_type() && (scheme == Scheme::Keep || refine);
             jobs.push(Job {
                 tensor: i,
-                ty: assignment.ty,
+                ty,
+                scheme,
+                refine,
                 importance: weights.filter(|_| changes).map(<[f32]>::to_vec),
-                wanted: assignment.wanted,
+                wanted: assignment.wanted.filter(|_| options.grouped.is_none()),
                 without_importance: importance.is_some()
                     && assignment.quantizable
-                    && assignment.ty.is_quantized()
+                    && ty.is_quantized()
                     && weights.is_none(),
             });
-            if assignment.requires_imatrix && weights.is_none() {
+            if assignment.requires_imatrix && weights.is_none() && options.grouped.is_none() {
                 obstacles.push(Error::ImportanceNeeded {
                     tensor: tensor.name.clone(),
                     ty: assignment.ty,
                 });
             }
-            obstacles.extend(obstacle(&model, tensor, assignment.ty, options));
+            obstacles.extend(obstacle(&model, tensor, ty, options));
         }
 
         metadata = model.metadata.clone();

@@ -11,12 +11,17 @@ use std::{
 };
 
 use gguf_io::{AtomicFile, OutputOptions};
-use quant_core::{GgmlType, formats::Rows};
+use quant_core::{
+    GgmlType,
+    formats::Rows,
+    grouped::{self, Grouped, Refinement, ScaleType},
+};
 use quant_kernels::Kernels;
 
 use crate::{
     Error, Options, Result,
     chunks::{Chunk, chunks},
+    grouped::{Scheme, encode},
     load::Loader,
     model::Tensor,
     plan::{Job, Plan, source_bytes},
@@ -100,7 +105,11 @@ impl Plan {
         let chunks = chunks(&self.model, &self.jobs);
         let done = AtomicU64::new(0);
         let kernels = control.kernels.unwrap_or_else(Kernels::best);
-        let worker = || Worker { loader: Loader::new(&self.model, kernels), bytes: vec![] };
+        let worker = || Worker {
+            loader: Loader::new(&self.model, kernels),
+            groups: Grouped::default(),
+            bytes: vec![],
+        };
         workers::run(threads, chunks.len(), worker, |worker, index| {
             control.check()?;
             let Some(chunk) = chunks.get(index) else { return Ok(()) };
@@ -142,6 +151,7 @@ fn source_share(tensor: &Tensor, chunk: &Chunk) -> u64 {
 /// The buffers of one thread.
 struct Worker<'a> {
     loader: Loader<'a>,
+    groups: Grouped,
     bytes: Vec<u8>,
 }
 
@@ -171,8 +181,18 @@ impl Worker<'_> {
             .and_then(|weights| weights.chunks(row_len.max(1)).nth(chunk.matrix(tensor)));
         let bytes = job.ty.row_bytes(chunk.len)?;
         self.bytes.resize(usize::try_from(bytes).map_err(|_| quant_core::Error::TooLarge)?, 0);
-        let rows = Rows { values: &self.loader.values, row_len, importance };
-        self.loader.kernels.quantize(job.ty, rows, &mut self.bytes)?;
+        let values = &self.loader.values[..];
+        if let Scheme::Groups { ty, len: group_len, .. } = job.scheme {
+            let stored = ScaleType::F16;
+            let refinement = job.refine.then_some(Refinement { importance, stored });
+            self.groups.resize(values.len(), group_len);
+            let groups = grouped::Job { ty, values, group_len, refinement };
+            self.loader.kernels.quantize_groups(groups, self.groups.view_mut())?;
+            encode(&self.groups, group_len, job.ty, &mut self.bytes);
+        } else {
+            let rows = Rows { values, row_len, importance };
+            self.loader.kernels.quantize(job.ty, rows, &mut self.bytes)?;
+        }
         if magnitude > F16_MAX && !matches!(job.ty, GgmlType::F32 | GgmlType::BF16) {
             self.check_overflow(tensor, job.ty, magnitude)?;
         }

@@ -5,7 +5,8 @@
 //!   written, and the offset of each tensor in it.
 //! - [`Checkpoint`] does the same for a folder of safetensors files, with or without an index.
 //! - [`Imatrix`] reads importance matrices, in GGUF files and in the older `.dat` format.
-//! - [`AtomicFile`] writes an output that is complete or absent, from many threads.
+//! - [`AtomicFile`] writes an output that is complete or absent, from many threads;
+//!   [`AtomicFolder`] does the same for a folder of files.
 //!
 //! None of these touches the values of a weight, and none loads tensor data (an importance matrix
 //! excepted, which is small): data is read with [`SourceFile::read_exact_at`], by position, so that
@@ -74,6 +75,7 @@ pub mod io;
 mod limits;
 pub mod metadata;
 pub mod output;
+mod output_folder;
 pub mod safetensors;
 mod sniff;
 
@@ -84,4 +86,5 @@ pub use io::{ReadAt, SourceFile};
 pub use limits::{Budget, Limits};
 pub use metadata::{Array, GgufString, Metadata, Value, ValueType};
 pub use output::{AtomicFile, OutputOptions, WriteAt};
+pub use output_folder::AtomicFolder;
 pub use safetensors::{Checkpoint, CheckpointTensor, Dtype};

@@ -93,7 +93,7 @@ pub struct AtomicFile {
     writer: Box<dyn WriteAt>,
 }
 
-const SUFFIX: &str = ".tmp";
+pub(crate) const SUFFIX: &str = ".tmp";
 
 impl AtomicFile {
     /// Creates the temporary for an output of `len` bytes, all zero, and claims their space.
@@ -215,7 +215,7 @@ impl AtomicFile {
 }
 
 /// The folder of a path; the current one if it names none.
-fn folder(path: &Path) -> &Path {
+pub(crate) fn folder(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if parent != Path::new("") => parent,
         _ => Path::new("."),
@@ -223,7 +223,7 @@ fn folder(path: &Path) -> &Path {
 }
 
 /// What the names of all temporaries for an output begin with: hidden, and telling whose they are.
-fn prefix(name: &OsStr) -> OsString {
+pub(crate) fn prefix(name: &OsStr) -> OsString {
     // Room for what is put around it, in the 255 bytes a file name may have.
     const LONGEST: usize = 200;
     let mut prefix = OsString::from(".");
@@ -292,7 +292,7 @@ fn remove_stale(folder: &Path, prefix: &OsStr) {
 }
 
 /// Random characters in the name of a temporary.
-const RANDOM: usize = 6;
+pub(crate) const RANDOM: usize = 6;
 
 /// Creates a temporary and locks it, so that no other run takes it for stale.
 fn locked_temporary(path: &Path, folder: &Path, prefix: &OsStr) -> Result<NamedTempFile> {
@@ -391,7 +391,7 @@ fn reserve(_file: &File, _len: u64) -> io::Result<bool> {
 }
 
 /// Makes the new name itself durable.
-fn sync_folder(folder: &Path) -> io::Result<()> {
+pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
     if cfg!(not(unix)) {
         return Ok(());
     }

@@ -67,6 +67,24 @@ const LINEARS: &[(&str, Option<Fusion>)] = &[
     ("mlp.experts.{}.down_proj", Some(EXPERTS)),
 ];
 
+/// Model classes whose layers all have names of the table, whether or not they can become GGUF.
+pub(crate) const CLASSES: &[&str] = &[
+    "LlamaForCausalLM",
+    "MistralForCausalLM",
+    "MixtralForCausalLM",
+    "PhiForCausalLM",
+    "Phi3ForCausalLM",
+    "Qwen2ForCausalLM",
+    "Qwen2MoeForCausalLM",
+    "Qwen3ForCausalLM",
+    "Qwen3MoeForCausalLM",
+    "GemmaForCausalLM",
+    "Gemma2ForCausalLM",
+    "FalconForCausalLM",
+    "GPTNeoXForCausalLM",
+    "Starcoder2ForCausalLM",
+];
+
 /// What the layers are in before their number.
 const STACKS: &[&str] =
     &["model.layers.", "transformer.h.", "gpt_neox.layers.", "model.language_model.layers."];

@@ -13,15 +13,21 @@
 //! | another metric of sensitivity | [`Sensitivity`], `score.rs` |
 
 mod assign;
+mod folder;
+mod gguf;
+mod header;
 mod layers;
 mod presets;
 mod ratio;
 mod score;
 mod source;
+mod write;
 
 use quant_core::grouped::{Fallback, GroupSize, GroupedType};
 
 pub use assign::Scheme;
+pub use folder::{FolderPlan, FolderTensor};
+pub(crate) use gguf::{Wanted, encode, plan};
 pub use presets::{PRESETS, Preset, preset};
 pub use ratio::{Unit, select};
 pub use score::Sensitivity;

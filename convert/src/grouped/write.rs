@@ -1,0 +1,241 @@
+//! Writing a folder: chunks of rows of every weight flow to their places in the output files.
+
+use std::{
+    path::Path,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use gguf_io::{AtomicFile, AtomicFolder, OutputOptions, SourceFile};
+use quant_core::{
+    GgmlType,
+    grouped::{Grouped, Job, Refinement, ScaleType, pack},
+};
+
+use super::{FolderPlan, Scheme, folder::Layer};
+use crate::{
+    Control, Error, Options, Result, load::Loader, model::Tensor, rows::RowReader, workers,
+};
+
+/// Values in a chunk, unless eight rows are longer.
+const CHUNK: u64 = 1 << 18;
+
+/// Bytes that are copied at a time.
+const COPY: u64 = 1 << 20;
+
+/// Some rows of a weight, or some elements of one that is kept.
+#[derive(Clone, Copy, Debug)]
+struct Piece {
+    layer: usize,
+    start: u64,
+    len: u64,
+}
+
+impl FolderPlan {
+    /// Writes the folder, which appears under its name only when it is complete.
+    ///
+    /// The bytes are the same for any number of threads and any instruction set.
+    ///
+    /// # Errors
+    /// As [`Plan::run`](crate::Plan::run).
+    pub fn run(self, output: &Path, options: &Options, control: Control<'_>) -> Result<()> {
+        self.refuse_inputs(output, options)?;
+        control.check()?;
+        let writing = OutputOptions { overwrite: options.overwrite, sync: !options.no_sync };
+        let folder = AtomicFolder::create(output, writing)?;
+        let inside = OutputOptions { overwrite: false, ..writing };
+        let create =
+            |name: &str, len| AtomicFile::create(&folder.temporary_path().join(name), len, inside);
+        let mut outputs = Vec::new();
+        for file in &self.files {
+            outputs.push(create(&file.name, file.total)?);
+        }
+        self.write(&outputs, options.threads, control)?;
+        for file in &self.model.files {
+            file.check_unchanged()?;
+        }
+        // Headers go last: a file that has one is whole.
+        for (file, out) in self.files.iter().zip(outputs) {
+            out.write_all_at(&file.header, 0)?;
+            out.commit()?;
+        }
+        for (name, bytes) in &self.texts {
+            let out = create(name, bytes.len() as u64)?;
+            out.write_all_at(bytes, 0)?;
+            out.commit()?;
+        }
+        for name in &self.copies {
+            let source = SourceFile::open(&self.dir.join(name))?;
+            let out = create(name, source.len())?;
+            let mut at = 0;
+            let mut bytes = Vec::new();
+            while at < source.len() {
+                let len = COPY.min(source.len() - at);
+                bytes.resize(usize::try_from(len).unwrap_or(0), 0);
+                source.read_exact_at(&mut bytes, at)?;
+                out.write_all_at(&bytes, at)?;
+                at += len;
+            }
+            source.check_unchanged()?;
+            out.commit()?;
+        }
+        control.check()?;
+        folder.commit()?;
+        Ok(())
+    }
+
+    /// The output replaces a folder as a whole: no input may be in it.
+    fn refuse_inputs(&self, output: &Path, options: &Options) -> Result<()> {
+        let Ok(target) = output.canonicalize() else { return Ok(()) };
+        let inputs = [Some(self.dir.as_path()), options.imatrix.as_deref()];
+        let weights = self.model.files.iter().map(|file| file.path());
+        let inside = |input: &Path| {
+            let real = input.canonicalize().unwrap_or_default();
+            // The checkpoint of a download cache is links: the folder they are in counts as well.
+            let folder = input.parent().and_then(|p| p.canonicalize().ok());
+            real.starts_with(&target) || folder.is_some_and(|f| f.starts_with(&target))
+        };
+        if inputs.into_iter().flatten().chain(weights).any(inside) || target == self.dir {
+            return Err(Error::SameFile { path: output.into() });
+        }
+        Ok(())
+    }
+
+    fn pieces(&self) -> Vec<Piece> {
+        let mut pieces = Vec::new();
+        for (layer, (tensor, what)) in self.model.tensors.iter().zip(&self.layers).enumerate() {
+            let elements = tensor.elements();
+            let unit = match what.scheme {
+                Scheme::Keep => 1,
+                // Whole words of zero points, which are packed along the rows.
+                Scheme::Groups { ty, .. } => {
+                    u64::from(32 / ty.bits()).saturating_mul(tensor.row_len())
+                }
+            };
+            let step = (CHUNK / unit.max(1)).max(1).saturating_mul(unit.max(1));
+            let mut start = 0;
+            while start < elements {
+                let len = step.min(elements - start);
+                pieces.push(Piece { layer, start, len });
+                start += len;
+            }
+        }
+        pieces
+    }
+
+    fn write(&self, outputs: &[AtomicFile], threads: usize, control: Control<'_>) -> Result<()> {
+        let pieces = self.pieces();
+        let done = AtomicU64::new(0);
+        let kernels = control.kernels.unwrap_or_default();
+        let worker = || Worker {
+            plan: self,
+            outputs,
+            loader: Loader::new(&self.model, kernels),
+            groups: Grouped::default(),
+            bytes: Vec::new(),
+        };
+        workers::run(threads, pieces.len(), worker, |worker, index| {
+            control.check()?;
+            let Some(piece) = pieces.get(index) else { return Ok(()) };
+            worker.convert(piece)?;
+            if let Some(progress) = control.progress {
+                let tensor = &self.model.tensors[piece.layer];
+                let share = tensor.source_type().row_bytes(piece.len)?;
+                progress(done.fetch_add(share, Ordering::Relaxed) + share);
+            }
+            Ok(())
+        })
+    }
+}
+
+/// The buffers of one thread.
+struct Worker<'a> {
+    plan: &'a FolderPlan,
+    outputs: &'a [AtomicFile],
+    loader: Loader<'a>,
+    groups: Grouped,
+    bytes: Vec<u8>,
+}
+
+impl Worker<'_> {
+    fn convert(&mut self, piece: &Piece) -> Result<()> {
+        let plan = self.plan;
+        let (tensor, layer) = (&plan.model.tensors[piece.layer], &plan.layers[piece.layer]);
+        let magnitude = self.loader.load_finite(tensor, piece.start, piece.len)?;
+        match layer.scheme {
+            Scheme::Keep => {
+                RowReader::new(&plan.model, tensor).read(
+                    piece.start,
+                    piece.len,
+                    &mut self.bytes,
+                )?;
+                self.put(layer.weight, tensor.source_type().row_bytes(piece.start)?)
+            }
+            Scheme::Groups { ty, len, .. } => {
+                let values = &self.loader.values[..];
+                let refinement = plan.options.refine.then_some(Refinement {
+                    importance: layer.importance.as_deref(),
+                    stored: layer.scale,
+                });
+                self.groups.resize(values.len(), len);
+                let job = Job { ty, values, group_len: len, refinement };
+                self.loader.kernels.quantize_groups(job, self.groups.view_mut())?;
+                self.put_groups(tensor, layer, piece, ty.bits(), magnitude)
+            }
+        }
+    }
+
+    /// Writes codes, scales and zero points of some rows.
+    fn put_groups(
+        &mut self,
+        tensor: &Tensor,
+        layer: &Layer,
+        piece: &Piece,
+        bits: u32,
+        magnitude: f32,
+    ) -> Result<()> {
+        let row_len = usize::try_from(tensor.row_len()).map_err(|_| quant_core::Error::TooLarge)?;
+        let row = piece.start / tensor.row_len().max(1);
+        let rows = self.groups.codes.len() / row_len.max(1);
+        let groups = self.groups.scales.len() / rows.max(1);
+
+        let words = pack::words(bits, row_len)?;
+        self.bytes.resize(4 * words * rows, 0);
+        pack::rows(bits, &self.groups.codes, row_len, &mut self.bytes)?;
+        self.put(layer.weight, row * 4 * words as u64)?;
+
+        self.bytes.clear();
+        for scale in &self.groups.scales {
+            let stored = layer.scale.round(*scale);
+            if !stored.is_finite() {
+                let (tensor, ty) = (tensor.name.clone(), GgmlType::F16);
+                return Err(Error::Overflow { tensor, ty, magnitude });
+            }
+            let bits = match layer.scale {
+                ScaleType::Bf16 => half::bf16::from_f32(stored).to_bits(),
+                _ => half::f16::from_f32(stored).to_bits(),
+            };
+            self.bytes.extend(bits.to_le_bytes());
+        }
+        self.put(layer.scales, row * 2 * groups as u64)?;
+
+        if let Some(place) = layer.zero_points {
+            let per_word = pack::per_word(bits)?;
+            self.bytes.resize(4 * groups * rows.div_ceil(per_word), 0);
+            pack::columns(bits, &self.groups.zero_points, groups, &mut self.bytes)?;
+            self.put(place, row / per_word as u64 * 4 * groups as u64)?;
+        }
+        if row == 0 {
+            let shape = [tensor.shape.get(1).copied().unwrap_or(1), tensor.row_len()];
+            self.bytes.clear();
+            self.bytes.extend(shape.iter().flat_map(|n| n.to_le_bytes()));
+            self.put(layer.shape, 0)?;
+        }
+        Ok(())
+    }
+
+    /// Writes `bytes` at an offset in an output tensor.
+    fn put(&self, place: usize, offset: u64) -> Result<()> {
+        let placed = &self.plan.placed[place];
+        Ok(self.outputs[placed.file].write_all_at(&self.bytes, placed.offset + offset)?)
+    }
+}

@@ -1,0 +1,186 @@
+//! Checkpoints whose weights are packed already: GPTQ, AWQ, compressed-tensors.
+//!
+//! Every packed layer becomes a file of its own that is not on disk: reading it dequantizes, some
+//! rows at a time. So whatever works on weights in single precision works on these, and no more
+//! than a few blocks of rows are in memory. Values are exact: `(code − zero point) · scale`.
+//!
+//! | format | layout | file |
+//! |---|---|---|
+//! | GPTQ v1 and v2, 2, 4, 8 bits, act-order | codes along the columns | `transposed.rs` |
+//! | AWQ GEMM, 4 bits | codes along the rows of the transpose, interleaved | `transposed.rs` |
+//! | compressed-tensors pack-quantized, 4, 8 bits | codes along the rows | `by_rows.rs` |
+
+mod by_rows;
+mod config;
+mod reader;
+mod transposed;
+
+use std::{path::Path, sync::Arc};
+
+use gguf_io::{Checkpoint, CheckpointTensor, Dtype, Limits, SourceFile};
+
+use crate::{Config, Error, Result};
+
+use config::Format;
+use reader::{Blocks, Cache, Reader};
+
+/// What to do about a checkpoint that cannot be read.
+const HELP: &str = "take the original checkpoint, which the model's authors usually publish too";
+
+/// Opens the weights of a checkpoint. Packed layers appear as weights of type F32, under the name
+/// that they have in the original checkpoint.
+///
+/// # Errors
+/// As [`Checkpoint::open`]; [`Error::Packed`] for a quantization that is not read, by name, and for
+/// packed tensors that do not fit each other.
+pub(crate) fn open(dir: &Path, config: &Config, limits: &Limits) -> Result<Checkpoint> {
+    let format = Format::of(config)?;
+    let mut checkpoint = Checkpoint::open(dir, limits)?;
+    let Some(format) = format else { return Ok(checkpoint) };
+    // A second set of handles, which the readers own.
+    let paths = checkpoint.files.iter().map(|file| SourceFile::open(file.path()));
+    let files = Arc::new(paths.collect::<gguf_io::Result<Vec<_>>>()?);
+    let cache = Arc::new(Cache::default());
+    let suffix = format!(".{}", format.codes());
+    let modules: Vec<String> = checkpoint
+        .tensors
+        .keys()
+        .filter_map(|name| Some(name.strip_suffix(&suffix)?.to_owned()))
+        .collect();
+    for module in modules {
+        let parts = Parts { checkpoint: &checkpoint, files: &files, module: &module };
+        let (blocks, used) = format.layer(&parts)?;
+        let file = parts.file()?;
+        let path = checkpoint.files.get(file).map(|f| f.path().to_path_buf()).unwrap_or_default();
+        let [rows, columns] = blocks.shape();
+        let bytes = rows.checked_mul(columns).and_then(|n| n.checked_mul(4));
+        let bytes = bytes.ok_or(quant_core::Error::TooLarge)?;
+        let reader = Reader::new(blocks, Arc::clone(&cache), checkpoint.files.len());
+        for part in used {
+            checkpoint.tensors.shift_remove(&format!("{module}.{part}"));
+        }
+        let weight = CheckpointTensor {
+            dtype: Dtype::F32,
+            shape: vec![rows, columns],
+            file: checkpoint.files.len(),
+            offset: 0,
+            bytes,
+        };
+        checkpoint.files.push(SourceFile::from_reader(path.clone(), Box::new(reader))?);
+        if checkpoint.tensors.insert(format!("{module}.weight"), weight).is_some() {
+            return Err(Error::Packed {
+                path,
+                place: format!("tensor {:?}", format!("{module}.weight")),
+                found: "both a weight and its packed form".into(),
+                expected: "one of them".into(),
+                help: HELP,
+            });
+        }
+    }
+    Ok(checkpoint)
+}
+
+/// The tensors of one packed layer.
+struct Parts<'a> {
+    checkpoint: &'a Checkpoint,
+    files: &'a Arc<Vec<SourceFile>>,
+    module: &'a str,
+}
+
+/// A tensor of a packed layer whose type and dimensions are as they should be.
+#[derive(Clone, Copy, Debug)]
+struct Part {
+    file: usize,
+    offset: u64,
+    rows: u64,
+    columns: u64,
+    dtype: Dtype,
+}
+
+impl Parts<'_> {
+    /// The file that most of the layer is in: any will do for messages.
+    fn file(&self) -> Result<usize> {
+        let prefix = format!("{}.", self.module);
+        let found = self.checkpoint.tensors.iter().find(|(name, _)| name.starts_with(&prefix));
+        Ok(found.map_or(0, |(_, tensor)| tensor.file))
+    }
+
+    /// A part, if it is there; a vector counts as a single row.
+    fn find(&self, part: &str, dtypes: &[Dtype]) -> Result<Option<Part>> {
+        let Some(tensor) = self.checkpoint.tensors.get(&format!("{}.{part}", self.module)) else {
+            return Ok(None);
+        };
+        let names: Vec<_> = dtypes.iter().map(|dtype| dtype.name()).collect();
+        let (rows, columns) = match tensor.shape[..] {
+            [columns] => (1, columns),
+            [rows, columns] => (rows, columns),
+            _ => return Err(self.wrong(part, &format!("{} dimensions", tensor.shape.len()), "2")),
+        };
+        if !dtypes.contains(&tensor.dtype) {
+            let found = format!("type {}", tensor.dtype);
+            return Err(self.wrong(part, &found, &names.join(" or ")));
+        }
+        if rows == 0 || columns == 0 {
+            return Err(self.wrong(part, "no elements", "some"));
+        }
+        Ok(Some(Part {
+            file: tensor.file,
+            offset: tensor.offset,
+            rows,
+            columns,
+            dtype: tensor.dtype,
+        }))
+    }
+
+    fn need(&self, part: &str, dtypes: &[Dtype]) -> Result<Part> {
+        self.find(part, dtypes)?.ok_or_else(|| self.wrong(part, "no such tensor", "one"))
+    }
+
+    /// Checks the shape of a part.
+    fn expect(&self, name: &str, part: &Part, rows: u64, columns: u64) -> Result<()> {
+        if (part.rows, part.columns) == (rows, columns) {
+            return Ok(());
+        }
+        let found = format!("shape [{}, {}]", part.rows, part.columns);
+        Err(self.wrong(
+            name,
+            &found,
+            &format!("[{rows}, {columns}] by the other tensors of the layer"),
+        ))
+    }
+
+    /// Reads a small vector of 32-bit integers, such as the groups of the columns.
+    fn integers(&self, name: &str, part: &Part, limit: u64) -> Result<Vec<u32>> {
+        let count = usize::try_from(part.columns).map_err(|_| quant_core::Error::TooLarge)?;
+        let bytes = count.checked_mul(4).ok_or(quant_core::Error::TooLarge)?;
+        let mut buffer = vec![0; bytes];
+        if let Some(file) = self.files.get(part.file) {
+            file.read_exact_at(&mut buffer, part.offset)?;
+        }
+        let values: Vec<u32> =
+            buffer.as_chunks().0.iter().map(|b| u32::from_le_bytes(*b)).collect();
+        match values.iter().find(|value| u64::from(**value) >= limit) {
+            Some(value) => {
+                let expected = format!("groups 0 to {}", limit.saturating_sub(1));
+                Err(self.wrong(name, &format!("group {}", *value as i32), &expected))
+            }
+            None => Ok(values),
+        }
+    }
+
+    fn wrong(&self, part: &str, found: &str, expected: &str) -> Error {
+        let name = format!("{}.{part}", self.module);
+        let file = self.checkpoint.tensors.get(&name).map(|tensor| tensor.file);
+        let file = file.or_else(|| self.file().ok()).and_then(|f| self.checkpoint.files.get(f));
+        Error::Packed {
+            path: file.map(|f| f.path().to_path_buf()).unwrap_or_default(),
+            place: format!("tensor {}", crate::error::Quoted(&name)),
+            found: found.to_owned(),
+            expected: expected.to_owned(),
+            help: "the checkpoint is damaged or of a variant that is not read; take the original one",
+        }
+    }
+}
+
+/// A packed layer and the parts it is made of.
+type Layer = (Box<dyn Blocks>, Vec<&'static str>);
