@@ -117,7 +117,6 @@ impl FolderPlan {
             }
         }
 
-        let tied = !model.tensors.iter().any(|t| Role::of(&t.name, t.shape.len()) == Role::Output);
         let candidates: Vec<_> = model
             .tensors
             .iter()
@@ -125,8 +124,8 @@ impl FolderPlan {
             .enumerate()
             .map(|(tensor, (t, squares))| {
                 let role = match Role::of(&t.name, t.shape.len()) {
-                    // Engines take the output's weights from it, which they do not unpack.
-                    Role::Embedding if tied => Role::Other,
+                    // transformers has no embedding that unpacks its weights.
+                    Role::Embedding => Role::Other,
                     role => role,
                 };
                 Candidate { tensor, role, squares: *squares }

@@ -74,8 +74,7 @@ pub(super) fn quantization_config(layers: &[(String, Scheme)], ignore: &[String]
             None => groups.push((*scheme, vec![module])),
         }
     }
-    let embedding = layers.iter().any(|(module, _)| module.contains("embed"));
-    let only = groups.len() == 1 && !embedding;
+    let only = groups.len() == 1;
     let groups: Map<String, Value> = groups
         .iter()
         .enumerate()
