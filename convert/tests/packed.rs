@@ -226,10 +226,13 @@ fn packed_weights_are_restored_exactly() {
     }
 }
 
+/// Damages the tensor of a name.
+type Damage = fn(&mut Tensors, &str);
+
 #[test]
 fn damaged_layers_are_refused_by_name() {
     const MODULE: &str = "model.layers.0.self_attn.q_proj";
-    let damage: [(&str, fn(&mut Tensors, &str), &str); 6] = [
+    let damage: [(&str, Damage, &str); 6] = [
         ("qzeros", |t, n| drop(t.remove(n)), "no such tensor"),
         ("scales", |t, n| drop(t.remove(n)), "no such tensor"),
         (

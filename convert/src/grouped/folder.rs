@@ -209,13 +209,16 @@ fn place(tensor: &Tensor) -> (usize, u64) {
     }
 }
 
+/// Name and shape of a tensor in GGUF, and which matrix of it.
+type GgufMatrix = (String, Vec<u64>, usize);
+
 /// The name and shape in GGUF of the data at each place, and which matrix of it, where the
 /// architecture is known; checks names and shapes on the way.
 fn gguf_names(
     dir: &Path,
     mut config: Config,
     checkpoint: &Checkpoint,
-) -> Result<HashMap<(usize, u64), (String, Vec<u64>, usize)>> {
+) -> Result<HashMap<(usize, u64), GgufMatrix>> {
     let architecture = match architectures::find(&config) {
         Ok(architecture) => architecture,
         // The names of the layers are all that is needed here.

@@ -1,0 +1,97 @@
+//! Grouped integers on the command line.
+#![allow(clippy::unwrap_used, reason = "a test that cannot prepare its data has failed")]
+
+mod common;
+
+use std::fs;
+
+use common::{fixture, planned, quantwright, run, stderr, stdout, types};
+use serde_json::Value;
+use tempfile::tempdir;
+
+#[test]
+fn a_folder_is_written_and_reported() {
+    let dir = tempdir().unwrap();
+    let output = dir.path().join("out");
+    let input = fixture("tiny-llama2");
+    let options =
+        ["-t", "INT4_SYM", "--group-size", "64", "--ratio", "0.8", "--backup", "int8_sym"];
+    let plan = planned(&input, &options);
+    let done = quantwright()
+        .args(["convert", "--json", "--no-sync"])
+        .args(options)
+        .arg(&input)
+        .arg("-o")
+        .arg(&output)
+        .output()
+        .unwrap();
+    assert!(done.status.success(), "{}", stderr(&done));
+    let mut result: Value = serde_json::from_slice(&done.stdout).unwrap();
+    let object = result.as_object_mut().unwrap();
+    assert_eq!(object.remove("output"), output.to_str().map(Value::from));
+    assert!(object.remove("seconds").is_some());
+    assert_eq!(result, plan);
+    assert_eq!(result["file_type"], "INT4_SYM");
+    let types: std::collections::BTreeSet<_> = types(&result).into_values().collect();
+    assert!(types.iter().eq(["F16", "INT4_SYM", "INT8_SYM"]), "{types:?}");
+    let weights = fs::read_dir(&output).unwrap().map(|e| e.unwrap());
+    let weights = weights.filter(|e| e.path().extension().is_some_and(|e| e == "safetensors"));
+    let bytes: u64 = weights.map(|e| e.metadata().unwrap().len()).sum();
+    assert_eq!(result["total_bytes"], bytes);
+}
+
+#[test]
+fn a_gguf_file_is_written_where_it_holds_the_same_values() {
+    let dir = tempdir().unwrap();
+    let output = dir.path().join("m.gguf");
+    let input = fixture("tiny-llama2");
+    let done = run([
+        "convert".as_ref(),
+        input.as_os_str(),
+        "-o".as_ref(),
+        output.as_os_str(),
+        "-tint4_sym".as_ref(),
+    ]);
+    assert!(done.status.success(), "{}", stderr(&done));
+    assert!(stdout(&done).contains("int4_sym in groups of 128 is written as Q4_0"));
+}
+
+#[test]
+fn presets_are_listed_and_taken() {
+    let done = run(["presets", "--json"]);
+    let presets: Value = serde_json::from_slice(&done.stdout).unwrap();
+    let names: Vec<_> = presets.as_array().unwrap().iter().map(|p| &p["name"]).collect();
+    assert!(names.contains(&&Value::from("phi-2")));
+    assert!(stdout(&run(["presets"])).contains("microsoft/phi-2"));
+    let input = fixture("tiny-llama2");
+    assert_eq!(planned(&input, &["--preset", "phi-2"])["file_type"], "INT4_ASYM");
+    let mixed = planned(&input, &["--preset", "phi-2", "-t", "int8_sym", "--group-size", "-1"]);
+    assert_eq!(mixed["file_type"], "INT8_SYM");
+}
+
+#[test]
+fn options_that_do_not_go_together_are_wrong_usage() {
+    let dir = tempdir().unwrap();
+    let output = dir.path().join("out");
+    for options in [
+        &["-tq4_0", "--ratio", "0.5"][..],
+        &["--group-size", "64"],
+        &["-tint4_sym", "--pure"],
+        &["-tint4_sym", "--ratio", "1.5"],
+        &["-tint4_sym", "--group-size", "0"],
+        &["-tint4_sym", "--backup", "int2"],
+        &["--preset", "gpt-5"],
+        &["-tq8_0", "--preset", "phi-2"],
+    ] {
+        let done = quantwright()
+            .arg("convert")
+            .arg(fixture("tiny-llama2"))
+            .arg("-o")
+            .arg(&output)
+            .args(options)
+            .output()
+            .unwrap();
+        assert_eq!(done.status.code(), Some(2), "{options:?}");
+        assert!(stderr(&done).starts_with("error: ") && !output.exists());
+    }
+}
