@@ -114,7 +114,7 @@ pub enum Fallback {
     /// Leave them in floating point.
     Ignore,
     /// Take the largest power of two that divides the row, if it is at least
-    /// [`SMALLEST_ADJUSTED`]; the backup type otherwise.
+    /// 32; the backup type otherwise.
     Adjust,
 }
 
