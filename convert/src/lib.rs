@@ -27,6 +27,7 @@ pub mod architectures;
 pub mod checkpoint;
 mod chunks;
 mod config;
+mod encoding;
 mod error;
 mod general;
 pub mod gguf_input;
@@ -40,6 +41,7 @@ pub mod recipe;
 mod rows;
 mod stream;
 pub mod tokenizer;
+mod view;
 
 use std::path::Path;
 

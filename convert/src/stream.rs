@@ -20,7 +20,7 @@ use quant_kernels::Kernels;
 use crate::{
     Error, Options, Result,
     chunks::{Chunk, chunks},
-    model::{Model, Tensor, TensorData},
+    model::{ElementMap, Model, Tensor, TensorData},
     plan::{Job, Plan, source_bytes},
     rows::RowReader,
 };
@@ -222,10 +222,23 @@ impl Worker<'_> {
     /// Fills `values`; returns their largest magnitude.
     fn load(&mut self, tensor: &Tensor, chunk: &Chunk) -> Result<f32> {
         match &tensor.data {
-            TensorData::Stored { .. } => {
+            TensorData::Stored { map, .. } => {
                 let reader = RowReader::new(self.model, tensor);
                 reader.read(chunk.start, chunk.len, &mut self.stored)?;
-                Ok(self.kernels.widen(tensor.source_type(), &self.stored, &mut self.values)?)
+                let source = tensor.source_type();
+                let magnitude = self.kernels.widen(source, &self.stored, &mut self.values)?;
+                match map {
+                    ElementMap::Same => Ok(magnitude),
+                    ElementMap::PlusOne => {
+                        for value in &mut self.values {
+                            *value += 1.0;
+                            if source == GgmlType::F16 {
+                                *value = half::f16::from_f32(*value).to_f32();
+                            }
+                        }
+                        Ok(self.kernels.magnitude(&self.values))
+                    }
+                }
             }
             TensorData::Computed(values) => {
                 let start = usize::try_from(chunk.start).unwrap_or(usize::MAX);
