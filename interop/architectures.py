@@ -53,6 +53,10 @@ FAMILIES = {
     "gemma": ("Gemma", "spm", dict(SMALL, head_dim=32)),
     "gemma2": ("Gemma2", "spm", dict(SMALL, head_dim=32, sliding_window=64)),
     "gemma3": ("Gemma3Text", "spm", dict(SMALL, head_dim=32, sliding_window=64)),
+    "gemma3-vision": ("Gemma3", "spm", dict(
+        text_config=dict(SMALL, head_dim=32, sliding_window=64),
+        vision_config=dict(hidden_size=32, intermediate_size=48, num_hidden_layers=1,
+                           num_attention_heads=2, image_size=28, patch_size=14))),
     "gpt2": ("GPT2", "bpe", dict(vocab_size=1024, n_embd=64, n_layer=2, n_head=4, n_positions=128,
                                  n_ctx=128)),
     "gptneox": ("GPTNeoX", "bpe", dict(SMALL)),
@@ -86,13 +90,15 @@ FAMILIES = {
     "cohere": ("Cohere", "bpe", SMALL),
     "cohere-norms": ("Cohere", "bpe", dict(SMALL, use_qk_norm=True)),
     "cohere2": ("Cohere2", "bpe", dict(SMALL, sliding_window=64, rotary_pct=1.0)),
-    "olmoe": ("Olmoe", "bpe", dict(SMALL, num_experts=4, num_experts_per_tok=2)),
+    "olmoe": ("Olmoe", "bpe", dict(SMALL, num_key_value_heads=4, num_experts=4,
+                                   num_experts_per_tok=2)),
     "smollm3": ("SmolLM3", "bpe", dict(SMALL, pad_token_id=0)),
 }
 
 TOKENIZERS = {"spm": "tiny-llama2", "bpe": "tiny-llama3", "qwen": "tiny-qwen2"}
 
-CAUSAL = {"GPT2": "GPT2LMHeadModel", "Gemma3Text": "Gemma3ForCausalLM"}
+CAUSAL = {"GPT2": "GPT2LMHeadModel", "Gemma3Text": "Gemma3ForCausalLM",
+          "Gemma3": "Gemma3ForConditionalGeneration"}
 
 
 def make(name, folder):
@@ -115,6 +121,70 @@ def make(name, folder):
     for special in ("fp8", "mxfp4", "f64"):
         if special in name:
             requantize(folder, name)
+
+
+def regenerate(folder):
+    """Replaces all values by those that the test suite generates, and returns their layout."""
+    import struct
+
+    import numpy
+
+    path = folder / "model.safetensors"
+    raw = path.read_bytes()
+    length = struct.unpack("<Q", raw[:8])[0]
+    header = json.loads(raw[8:8 + length])
+    data = bytearray(raw[8 + length:])
+    layout = {}
+    for name, entry in header.items():
+        if name == "__metadata__":
+            continue
+        start, end = entry["data_offsets"]
+        bits, keep, base, mask, shift = KINDS[entry["dtype"]]
+        count = (end - start) * 8 // bits
+        with numpy.errstate(over="ignore"):
+            z = numpy.uint64(int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little"))
+            z = z + numpy.arange(1, count + 1, dtype=numpy.uint64) * numpy.uint64(0x9E3779B97F4A7C15)
+            z = (z ^ (z >> numpy.uint64(30))) * numpy.uint64(0xBF58476D1CE4E5B9)
+            z = (z ^ (z >> numpy.uint64(27))) * numpy.uint64(0x94D049BB133111EB)
+            z = z ^ (z >> numpy.uint64(31))
+            z = (z & numpy.uint64(keep)) | (
+                numpy.uint64(base) + ((z >> numpy.uint64(shift)) & numpy.uint64(mask)))
+        data[start:end] = z.astype(f"<u{bits // 8}").tobytes()
+        layout[name] = [entry["dtype"], entry["shape"]]
+    path.write_bytes(raw[:8 + length] + bytes(data))
+    return layout
+
+
+# Bits of a value, those kept of a random number, what is added, its random bits and their place.
+KINDS = {
+    "F64": (64, 1 << 63, 0x3FB0 << 48, (1 << 52) - 1, 8),
+    "F32": (32, 1 << 31, 0x3D000000, 0x7FFFFF, 32),
+    "F16": (16, 1 << 15, 0x2400, 0x7FF, 16),
+    "BF16": (16, 1 << 15, 0x3C00, 0x1FF, 16),
+    "F8_E4M3": (8, 1 << 7, 0x20, 0x1F, 8),
+    "U8": (8, 0, 0x40, 0x3F, 8),
+}
+
+
+def snapshot(name, folder, theirs, path):
+    """Writes what the test suite needs to do the same without Python."""
+    layout = regenerate(folder)
+    reference(folder, theirs)
+    keys, tensors = describe(theirs)
+    kept = {key: value for key, value in keys.items()
+            if key == "general.architecture" or not key.startswith(("general.", "tokenizer."))}
+    config = json.loads((folder / "config.json").read_text())
+    lines = [
+        '"config": ' + json.dumps(config),
+        '"tokenizer": ' + json.dumps(TOKENIZERS[FAMILIES[name][1]]),
+        '"checkpoint": {\n' + ",\n".join(
+            f"    {json.dumps(key)}: {json.dumps(value)}" for key, value in layout.items()) + "\n  }",
+        '"metadata": {\n' + ",\n".join(
+            f"    {json.dumps(key)}: {json.dumps(value[1])}" for key, value in kept.items()) + "\n  }",
+        '"tensors": {\n' + ",\n".join(
+            f"    {json.dumps(key)}: {json.dumps(value)}" for key, value in tensors.items()) + "\n  }",
+    ]
+    path.write_text("{\n  " + ",\n  ".join(lines) + "\n}\n")
 
 
 def hash_of(name):
@@ -229,6 +299,7 @@ def main():
     parser.add_argument("--binary", required=True, type=Path)
     parser.add_argument("--reference", required=True, type=Path)
     parser.add_argument("--keep", type=Path, help="keep checkpoints and conversions in this folder")
+    parser.add_argument("--snapshots", type=Path, help="renew the snapshots of the test suite in this folder")
     parser.add_argument("families", nargs="*", default=list(FAMILIES))
     options = parser.parse_args()
     sys.path[:0] = [str(options.reference), str(options.reference / "gguf-py")]
@@ -243,7 +314,11 @@ def main():
             ours, theirs = root / f"{name}.ours.gguf", root / f"{name}.theirs.gguf"
             try:
                 make(name, folder)
-                reference(folder, theirs)
+                if options.snapshots:
+                    path = options.snapshots / f"{name}.json"
+                    snapshot(name, folder, theirs, path)
+                else:
+                    reference(folder, theirs)
                 command = [options.binary, "convert", folder, "-o", ours, "-t", "f32", "--force"]
                 if FAMILIES[name][1] != "spm":
                     command += ["--pre-tokenizer", PRE]

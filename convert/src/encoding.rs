@@ -154,10 +154,10 @@ fn place(offset: u64, first: u64, bytes: u64) -> Result<u64> {
 /// The block ggml makes of 32 values: their scale, then the first half of them in the low four
 /// bits of each byte and the second in the high ones, where the source has neighbours together.
 fn mxfp4_block(codes: &[u8; 16], scale: u8) -> [u8; 17] {
-    let code = |i: usize| codes.get(i / 2).map_or(0, |pair| pair >> (4 * (i % 2)) & 15);
+    let code = |i: usize| codes.get(i / 2).map_or(0, |pair| (pair >> (4 * (i % 2))) & 15);
     let mut block = [scale; 17];
     for (i, byte) in block.iter_mut().skip(1).enumerate() {
-        *byte = code(i) | code(i + 16) << 4;
+        *byte = code(i) | (code(i + 16) << 4);
     }
     block
 }
@@ -174,7 +174,7 @@ impl Fp8 {
             Self::E5M2 => f16::from_bits(u16::from(code) << 8).to_f32(),
             Self::E4M3 if code & 0x7f == 0x7f => f32::NAN,
             Self::E4M3 => {
-                let (exponent, mantissa) = (i32::from(code >> 3 & 15), f32::from(code & 7));
+                let (exponent, mantissa) = (i32::from((code >> 3) & 15), f32::from(code & 7));
                 let magnitude = match exponent {
                     0 => mantissa * 2f32.powi(-9),
                     _ => (8.0 + mantissa) * 2f32.powi(exponent - 10),
@@ -270,8 +270,8 @@ mod tests {
     #[test]
     fn mxfp4_codes_are_dealt_to_two_halves() {
         // Neighbours 0, 1 | 2, 3 | … become 0, 16 | 1, 17 | …
-        let codes: [u8; 16] =
-            std::array::from_fn(|i| (2 * i % 16) as u8 | ((2 * i + 1) % 16 << 4) as u8);
+        let code = |i: usize| (i % 16) as u8;
+        let codes: [u8; 16] = std::array::from_fn(|i| code(2 * i) | (code(2 * i + 1) << 4));
         let block = mxfp4_block(&codes, 99);
         assert_eq!(block[0], 99);
         for (i, byte) in block[1..].iter().enumerate() {
