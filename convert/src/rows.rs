@@ -155,3 +155,80 @@ fn origin(outer: &[Axis], mut index: u64) -> u64 {
 fn size(n: u64) -> Result<usize> {
     Ok(usize::try_from(n).map_err(|_| quant_core::Error::TooLarge)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use gguf_io::{Metadata, SourceFile};
+    use proptest::prelude::*;
+    use quant_core::GgmlType;
+
+    use super::*;
+    use crate::model::{ElementMap, Encoding, Origin, View};
+
+    /// A model of one tensor that takes `views` of the values 0, 1, 2, ….
+    fn model(file: &std::path::Path, views: Vec<View>) -> Model {
+        let piece =
+            |view| Piece { file: 0, offset: 4, encoding: Encoding::Ggml(GgmlType::F32), view };
+        let count = views.iter().map(View::count).sum();
+        let pieces = views.into_iter().map(piece).collect();
+        Model {
+            metadata: Metadata::new(),
+            tensors: vec![Tensor {
+                name: "t".into(),
+                shape: vec![count],
+                data: TensorData::Stored { pieces, map: ElementMap::Same },
+            }],
+            files: vec![SourceFile::open(file).unwrap()],
+            origin: Origin::Checkpoint,
+            left_out: vec![],
+        }
+    }
+
+    /// Stored indices in the order of the view, one by one.
+    fn naive(view: &View) -> Vec<u64> {
+        let (start, axes) = view.simplified();
+        axes.iter().fold(vec![start], |starts, axis| {
+            let along = |start: u64| (0..axis.len).map(move |i| start + i * axis.stride);
+            starts.into_iter().flat_map(along).collect()
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn any_range_of_any_view_is_read_as_one_by_one(
+            shape in prop::collection::vec(1u64..6, 3),
+            steps in prop::collection::vec((0u8..4, 0usize..3, 0usize..3, 1u64..4), 0..4),
+            bounds in (0u64..200, 0u64..200),
+        ) {
+            let whole = View::whole(&shape).unwrap();
+            let mut view = whole.clone();
+            for (step, a, b, n) in steps {
+                let next = match step {
+                    0 => view.clone().swap(a, b),
+                    1 => view.clone().narrow(a, n - 1, n),
+                    2 => view.clone().every(a, n, n - 1),
+                    _ => view.clone().unfold(a, &[n]),
+                };
+                view = next.unwrap_or(view);
+            }
+            let mut file = tempfile::NamedTempFile::new().unwrap();
+            file.write_all(&[0; 4]).unwrap();
+            for i in 0..whole.count() {
+                file.write_all(&(i as f32).to_le_bytes()).unwrap();
+            }
+            // Twice, so that ranges cross from piece to piece.
+            let expected: Vec<_> = naive(&view).into_iter().chain(naive(&view)).collect();
+            let model = model(file.path(), vec![view.clone(), view]);
+            let count = expected.len() as u64;
+            let (a, b) = (bounds.0 % (count + 1), bounds.1 % (count + 1));
+            let (start, end) = (a.min(b), a.max(b));
+            let mut out = Vec::new();
+            RowReader::new(&model, &model.tensors[0]).read(start, end - start, &mut out).unwrap();
+            let found: Vec<_> =
+                out.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b) as u64).collect();
+            prop_assert_eq!(&found, &expected[start as usize..end as usize]);
+        }
+    }
+}
