@@ -92,6 +92,15 @@ FAMILIES = {
     "cohere2": ("Cohere2", "bpe", dict(SMALL, sliding_window=64, rotary_pct=1.0)),
     "olmoe": ("Olmoe", "bpe", dict(SMALL, num_key_value_heads=4, num_experts=4,
                                    num_experts_per_tok=2)),
+    "olmo": ("Olmo", "bpe", dict(SMALL, clip_qkv=8.0)),
+    "seed_oss": ("SeedOss", "bpe", dict(SMALL, head_dim=32)),
+    "arcee": ("Arcee", "bpe", SMALL),
+    "llama3-scaled": ("Llama", "bpe", dict(SMALL, rope_parameters=dict(
+        rope_type="llama3", rope_theta=500000.0, factor=8.0, low_freq_factor=1.0,
+        high_freq_factor=4.0, original_max_position_embeddings=64))),
+    "qwen2-yarn": ("Qwen2", "qwen", dict(SMALL, rope_parameters=dict(
+        rope_type="yarn", rope_theta=10000.0, factor=4.0,
+        original_max_position_embeddings=64))),
     "smollm3": ("SmolLM3", "bpe", dict(SMALL, pad_token_id=0)),
 }
 

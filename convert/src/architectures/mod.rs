@@ -10,6 +10,7 @@ mod rule;
 mod shared;
 pub mod tensors;
 
+mod arcee;
 mod cohere;
 mod cohere2;
 mod deepseek2;
@@ -24,6 +25,7 @@ mod granite;
 mod granitemoe;
 mod llama;
 mod mixtral;
+mod olmo;
 mod olmo2;
 mod olmoe;
 mod phi2;
@@ -32,9 +34,11 @@ mod qwen2;
 mod qwen2moe;
 mod qwen3;
 mod qwen3moe;
+mod seed_oss;
 mod smollm3;
 mod stablelm;
 mod starcoder2;
+
 use serde_json::Value;
 
 use crate::{Config, Error, Result, model::Tensor, tokenizer};
@@ -45,6 +49,7 @@ use tokenizer::Kind;
 
 /// All families.
 pub const ALL: &[&Architecture] = &[
+    &arcee::ARCEE,
     &cohere::COHERE,
     &cohere2::COHERE2,
     &deepseek2::DEEPSEEK2,
@@ -59,6 +64,7 @@ pub const ALL: &[&Architecture] = &[
     &granitemoe::GRANITEMOE,
     &llama::LLAMA,
     &mixtral::MIXTRAL,
+    &olmo::OLMO,
     &olmo2::OLMO2,
     &olmoe::OLMOE,
     &phi2::PHI2,
@@ -67,6 +73,7 @@ pub const ALL: &[&Architecture] = &[
     &qwen2moe::QWEN2MOE,
     &qwen3::QWEN3,
     &qwen3moe::QWEN3MOE,
+    &seed_oss::SEED_OSS,
     &smollm3::SMOLLM3,
     &stablelm::STABLELM,
     &starcoder2::STARCODER2,
