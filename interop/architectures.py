@@ -104,6 +104,13 @@ FAMILIES = {
     "smollm3": ("SmolLM3", "bpe", dict(SMALL, pad_token_id=0)),
 }
 
+# The same models with config.json as older versions of transformers wrote it and authors publish it.
+FAMILIES.update({f"{name}-hub": FAMILIES[name] for name in (
+    "llama3-scaled", "mistral", "mixtral", "qwen2-yarn", "qwen3", "qwen3moe", "phi2", "phi3-long", "gemma",
+    "gemma2", "gemma3", "gemma3-vision", "gptneox", "starcoder2", "stablelm", "olmo2", "olmo3",
+    "granite", "granitemoe", "falcon-groups", "gpt_oss-mxfp4", "deepseek2", "deepseek3", "cohere", "cohere2", "olmoe",
+    "smollm3", "seed_oss", "arcee", "gpt2")})
+
 TOKENIZERS = {"spm": "tiny-llama2", "bpe": "tiny-llama3", "qwen": "tiny-qwen2"}
 
 CAUSAL = {"GPT2": "GPT2LMHeadModel", "Gemma3Text": "Gemma3ForCausalLM",
@@ -130,6 +137,8 @@ def make(name, folder):
     for special in ("fp8", "mxfp4", "f64"):
         if special in name:
             requantize(folder, name)
+    if name.endswith("-hub"):
+        rewrite(folder, config)
 
 
 def regenerate(folder):
@@ -196,6 +205,34 @@ def snapshot(name, folder, theirs, path):
     path.write_text("{\n  " + ",\n  ".join(lines) + "\n}\n")
 
 
+def rewrite(folder, config):
+    """Brings config.json to its older form, without what its class assumes anyway."""
+    path = folder / "config.json"
+    whole = json.loads(path.read_text())
+    text = whole.get("text_config", whole)
+    defaults = type(getattr(config, "text_config", config))().to_dict()
+    rope = text.pop("rope_parameters", None) or {}
+    if "full_attention" in rope:
+        text["rope_theta"] = rope["full_attention"]["rope_theta"]
+        if text["model_type"].startswith("gemma3"):
+            text["rope_local_base_freq"] = rope["sliding_attention"]["rope_theta"]
+        rope = {}
+    partial = rope.pop("partial_rotary_factor", None)
+    if partial is not None:
+        text["rotary_pct" if text["model_type"] == "gpt_neox" else "partial_rotary_factor"] = partial
+    if "rope_theta" in rope:
+        text["rope_theta"] = rope.pop("rope_theta")
+    if rope.get("rope_type", "default") != "default":
+        if rope["rope_type"] != "llama3":
+            rope["type"] = rope.pop("rope_type")
+        text["rope_scaling"] = rope
+    whole["torch_dtype"] = whole.pop("dtype", None)
+    for key, value in list(text.items()):
+        if key in defaults and defaults[key] == value and key not in ("model_type", "architectures"):
+            del text[key]
+    path.write_text(json.dumps(whole))
+
+
 def hash_of(name):
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "little")
 
@@ -214,7 +251,7 @@ def requantize(folder, name):
         linear = key.endswith("_proj.weight")
         if name.endswith("f64"):
             out[key] = value.double() * 1.0000001
-        elif name.endswith("mxfp4") and key.endswith(("experts.down_proj", "experts.gate_up_proj")):
+        elif "mxfp4" in name and key.endswith(("experts.down_proj", "experts.gate_up_proj")):
             experts, columns, rows = value.shape
             shape = (experts, rows, columns // 32)
             out[key + "_blocks"] = torch.randint(0, 256, shape + (16,), generator=generator).to(torch.uint8)
@@ -254,7 +291,8 @@ def reference(folder, output):
     config = conversion.ModelBase.load_hparams(folder, False)
     # These keys were in config.json before transformers moved them; the reference still looks there.
     raw = json.loads((folder / "config.json").read_text())
-    moved = {"rotary_pct": (raw.get("rope_parameters") or {}).get("partial_rotary_factor", 0.25)} \
+    moved = {"rotary_pct": (raw.get("rope_parameters") or {}).get(
+        "partial_rotary_factor", raw.get("rotary_pct", 0.25))} \
         if raw["model_type"] == "gpt_neox" else {}
     architecture = conversion.get_model_architecture(config, conversion.ModelType.TEXT)
     family = conversion.get_model_class(architecture)
