@@ -5,6 +5,7 @@
 
 pub(crate) mod fp8;
 pub mod parameters;
+mod refusals;
 mod rope;
 mod rule;
 mod shared;

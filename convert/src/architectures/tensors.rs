@@ -9,7 +9,7 @@ use std::{
 use gguf_io::{Checkpoint, CheckpointTensor};
 
 use crate::{
-    Config, Error, Result,
+    Config, Result,
     model::{ElementMap, Encoding, Piece, Tensor, TensorData, View},
 };
 
@@ -18,6 +18,7 @@ pub use super::rule::{Dim, Layers, Rule, Step, Target};
 use super::{
     Architecture,
     fp8::{Found, Quantization},
+    refusals::Shape,
     rule::{Bias, Presence, no_rule, take},
 };
 
@@ -57,7 +58,7 @@ const OTHER_PARTS: (&[&str], &[&str]) = (
 const HELP: &str = "config.json and the weights are not of the same model";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Part {
+pub(super) enum Part {
     Weight,
     Bias,
 }
@@ -74,11 +75,11 @@ impl Part {
 
 /// One source tensor: its rule, part and the numbers in its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Slot {
-    rule: usize,
-    part: Part,
-    layer: u64,
-    expert: u64,
+pub(super) struct Slot {
+    pub(super) rule: usize,
+    pub(super) part: Part,
+    pub(super) layer: u64,
+    pub(super) expert: u64,
 }
 
 /// The tensors of the output, and what of the checkpoint is not among them.
@@ -268,14 +269,14 @@ fn split_numbers(name: &str) -> (String, u64, u64) {
     (parts.join("."), layer, expert)
 }
 
-struct Mapping<'a> {
-    architecture: &'a Architecture,
-    rules: Vec<&'static Rule>,
-    layers: u64,
-    config: &'a Config,
-    dir: &'a Path,
-    checkpoint: &'a Checkpoint,
-    quantization: Quantization,
+pub(super) struct Mapping<'a> {
+    pub(super) architecture: &'a Architecture,
+    pub(super) rules: Vec<&'static Rule>,
+    pub(super) layers: u64,
+    pub(super) config: &'a Config,
+    pub(super) dir: &'a Path,
+    pub(super) checkpoint: &'a Checkpoint,
+    pub(super) quantization: Quantization,
 }
 
 impl Mapping<'_> {
@@ -299,7 +300,7 @@ impl Mapping<'_> {
     }
 
     /// Whether the model has the tensor at all, by config.json.
-    fn applies(&self, rule: &Rule) -> bool {
+    pub(super) fn applies(&self, rule: &Rule) -> bool {
         match rule.presence {
             Presence::With(key) => self.config.get(key).is_some(),
             Presence::Without(key) => self.config.get(key).is_none(),
@@ -313,7 +314,7 @@ impl Mapping<'_> {
     }
 
     /// The name of a source tensor.
-    fn source(&self, slot: Slot) -> Result<String> {
+    pub(super) fn source(&self, slot: Slot) -> Result<String> {
         let rule = self.rule(slot)?;
         Ok(numbered(rule.source, slot.layer, slot.expert) + slot.part.suffix(rule.exact))
     }
@@ -328,7 +329,7 @@ impl Mapping<'_> {
     }
 
     /// The shape config.json calls for, outermost first.
-    fn shape(&self, slot: Slot) -> Result<Vec<u64>> {
+    pub(super) fn shape(&self, slot: Slot) -> Result<Vec<u64>> {
         let rule = self.rule(slot)?;
         self.dims(rule, slot.part).iter().map(|dim| dim.size(self.config)).collect()
     }
@@ -408,7 +409,7 @@ impl Mapping<'_> {
     }
 
     /// Experts of a stack; 1 where there is none.
-    fn experts(&self, rule: &Rule) -> Result<u64> {
+    pub(super) fn experts(&self, rule: &Rule) -> Result<u64> {
         rule.experts.map_or(Ok(1), |key| self.config.require(key))
     }
 
@@ -504,125 +505,11 @@ impl Mapping<'_> {
             data: TensorData::Stored { pieces, map },
         })
     }
-
-    fn refuse_unknown(&self, unknown: &[(&str, &CheckpointTensor)]) -> Result<()> {
-        let [(name, tensor), more @ ..] = unknown else {
-            return Ok(());
-        };
-        let more = match more.len() {
-            0 => String::new(),
-            n => format!(" (and {n} more such tensors)"),
-        };
-        let found = format!("shape {}{more}", Shape(&tensor.shape));
-        let expected =
-            format!("only tensors that architecture {} has a place for", self.architecture.name);
-        Err(self.wrong(
-            name,
-            &found,
-            &expected,
-            "the weights would be lost: convert with a version that knows this model",
-        ))
-    }
-
-    /// Finds the first missing tensor. At most one more slot is tried than there are tensors.
-    /// The forms that are there; the first one where none is.
-    fn forms(&self, seen: &HashSet<Slot>) -> Vec<&'static str> {
-        let rules = seen.iter().filter_map(|slot| self.rules.get(slot.rule));
-        let there: Vec<_> = rules.filter_map(|rule| rule.form).collect();
-        let first = || self.rules.iter().find_map(|rule| rule.form);
-        if there.is_empty() { first().into_iter().collect() } else { there }
-    }
-
-    fn refuse_missing(&self, seen: &HashSet<Slot>) -> Result<()> {
-        let forms = self.forms(seen);
-        let mut missing = 0u64;
-        let mut first = None;
-        for (i, rule) in self.rules.iter().enumerate() {
-            if rule.form.is_some_and(|form| !forms.contains(&form)) {
-                continue;
-            }
-            let weight = match rule.presence {
-                Presence::Required => true,
-                Presence::Optional | Presence::LeftOut(_) => false,
-                Presence::Unless(key) | Presence::OnlyUnless(key, _) => !self.config.flag(key)?,
-                Presence::If(key) => self.config.flag(key)?,
-                Presence::With(_) | Presence::Without(_) => self.applies(rule),
-            };
-            let bias = weight
-                && match rule.bias {
-                    Bias::Never | Bias::Maybe => false,
-                    Bias::Always => true,
-                    Bias::If(key) => self.config.flag(key)?,
-                };
-            let layers = if rule.source.contains("{}") { self.layers } else { 1 };
-            let applies =
-                |layer: &u64| rule.layers.is_none_or(|applies| applies(self.config, *layer));
-            let parts = [(Part::Weight, weight), (Part::Bias, bias)];
-            if !(weight || bias) {
-                continue;
-            }
-            let experts = self.experts(rule)?;
-            for (part, _) in parts.into_iter().filter(|part| part.1) {
-                let found = seen.iter().filter(|slot| slot.rule == i && slot.part == part).count();
-                let count = (0..layers).filter(applies).count() as u64;
-                let here = count.saturating_mul(experts).saturating_sub(found as u64);
-                missing = missing.saturating_add(here);
-                if here > 0 && first.is_none() {
-                    first = (0..layers)
-                        .filter(applies)
-                        .flat_map(|layer| (0..experts).map(move |expert| (layer, expert)))
-                        .map(|(layer, expert)| Slot { rule: i, part, layer, expert })
-                        .find(|slot| !seen.contains(slot));
-                }
-            }
-        }
-        let Some(slot) = first else {
-            return Ok(());
-        };
-        let found = match missing {
-            0 | 1 => "no such tensor".to_owned(),
-            n => format!("no such tensor (and {} more are missing)", n - 1),
-        };
-        let expected = format!("one of shape {:?} by config.json", self.shape(slot)?);
-        Err(self.wrong(
-            &self.source(slot)?,
-            &found,
-            &expected,
-            "the checkpoint is incomplete or config.json is of another model",
-        ))
-    }
-
-    fn wrong(&self, name: &str, found: &str, expected: &str, help: &'static str) -> Error {
-        let file = self
-            .checkpoint
-            .tensors
-            .get(name)
-            .and_then(|tensor| self.checkpoint.files.get(tensor.file));
-        Error::Weights {
-            path: file.map_or(self.dir, |file| file.path()).to_path_buf(),
-            name: name.to_owned(),
-            found: found.to_owned(),
-            expected: expected.to_owned(),
-            help,
-        }
-    }
 }
 
 /// A pattern with its `{}` replaced, the layer first.
 fn numbered(pattern: &str, layer: u64, expert: u64) -> String {
     pattern.replacen("{}", &layer.to_string(), 1).replacen("{}", &expert.to_string(), 1)
-}
-
-/// A shape from a file, of any length.
-struct Shape<'a>(&'a [u64]);
-
-impl std::fmt::Display for Shape<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.0.get(..8) {
-            Some(start) if self.0.len() > 8 => write!(f, "{start:?} and more dimensions"),
-            _ => write!(f, "{:?}", self.0),
-        }
-    }
 }
 
 #[cfg(test)]
