@@ -5,7 +5,11 @@ use std::path::Path;
 use gguf_io::{Limits, metadata::Metadata};
 
 use crate::{
-    Config, Model, Options, Result, architectures, general, model::Origin, packed, tokenizer,
+    Config, Model, Options, Result,
+    architectures::{self, parameters::Keys, tensors::Mapped},
+    general,
+    model::Origin,
+    packed, tokenizer,
 };
 
 /// How to read a checkpoint.
@@ -38,16 +42,26 @@ const QUANTIZATION_VERSION: u32 = 2;
 pub fn open(dir: &Path, options: &CheckpointOptions) -> Result<Model> {
     let mut config = Config::read(dir)?;
     let architecture = architectures::find(&config)?;
+    // What cannot be read at all is refused for that first.
+    packed::check(&config)?;
     architecture.complete(&mut config)?;
     // An absurd number of layers is refused before anything is done with it.
     architectures::tensors::layers(&config)?;
     let checkpoint = packed::open(dir, &config, &options.limits)?;
-    let stored = architectures::tensors::map(architecture, &config, &checkpoint, dir)?;
-    let mut tensors = (architecture.computed)(&config)?;
+    let Mapped { tensors: stored, left_out } =
+        architectures::tensors::map(architecture, &config, &checkpoint, dir)?;
+    warn(&left_out);
+    let mut computed_keys = Metadata::new();
+    let mut tensors =
+        (architecture.computed)(&config, &mut Keys::new(architecture, &mut computed_keys))?;
     tensors.extend(stored);
 
     let mut metadata = Metadata::new();
     metadata.insert("general.architecture", architecture.name);
+    // The reference converter computes these tensors, with what they set, before all other keys.
+    for (key, value) in computed_keys.iter() {
+        metadata.insert(key, value.clone());
+    }
     general::write(dir, &config, &tensors, &mut metadata);
     architectures::parameters::write(architecture, &config, &mut metadata)?;
     metadata.insert("general.quantization_version", QUANTIZATION_VERSION);
@@ -57,5 +71,30 @@ pub fn open(dir: &Path, options: &CheckpointOptions) -> Result<Model> {
         pre_tokenizer: options.pre_tokenizer.as_deref(),
     };
     tokenizer::write(dir, &config, &reading, &mut metadata)?;
-    Ok(Model { metadata, tensors, files: checkpoint.files, origin: Origin::Checkpoint })
+    if metadata.get_str("tokenizer.ggml.model") == Some("llama") {
+        for (key, value) in architecture.last {
+            metadata.insert(*key, *value);
+        }
+    }
+    let left_out = left_out.into_iter().map(|(name, _)| name).collect();
+    let origin = Origin::Checkpoint;
+    Ok(Model { metadata, tensors, files: checkpoint.files, origin, left_out })
+}
+
+/// Says what of the checkpoint is not in the output, a line for each reason.
+fn warn(left_out: &[(String, &'static str)]) {
+    const SHOWN: usize = 4;
+    let mut reasons: Vec<&str> = left_out.iter().map(|(_, reason)| *reason).collect();
+    reasons.sort_unstable();
+    reasons.dedup();
+    for reason in reasons {
+        let names: Vec<_> = left_out.iter().filter(|(_, r)| *r == reason).collect();
+        let shown: Vec<_> = names.iter().take(SHOWN).map(|(name, _)| format!("{name:?}")).collect();
+        let more = if names.len() > SHOWN { ", …" } else { "" };
+        tracing::warn!(
+            "{} tensors of the checkpoint are left out: {reason} ({}{more})",
+            names.len(),
+            shown.join(", ")
+        );
+    }
 }

@@ -3,13 +3,17 @@
 use quant_core::GgmlType;
 
 use crate::{
-    model::{Model, RowOrder, Tensor, TensorData},
+    model::{Model, Tensor},
     plan::Job,
 };
 
 /// Elements in a chunk, unless a row is longer: its buffers stay within a core's second-level
 /// cache, and it fills the lanes of every instruction set many times over.
 const CHUNK: u64 = 1 << 16;
+
+/// Elements in a chunk of values that are gathered from many places: what is read from each place
+/// should be worth the call.
+const GATHERED: u64 = 1 << 19;
 
 /// Elements in which a chunk without importance can be cut: a multiple of every block length.
 const BLOCKS: u64 = 256;
@@ -47,14 +51,14 @@ pub(crate) fn chunks(model: &Model, jobs: &[Job]) -> Vec<Chunk> {
     let mut chunks = Vec::new();
     for (index, job) in jobs.iter().enumerate() {
         let tensor = &model.tensors[job.tensor];
-        let reordered =
-            matches!(tensor.data, TensorData::Stored { rows: RowOrder::Rotary { .. }, .. });
+        let reordered = tensor.is_reordered();
         let grouped = job.scheme != crate::grouped::Scheme::Keep;
         let by_rows = job.importance.is_some() || reordered || grouped;
         let unit = if by_rows { tensor.row_len() } else { BLOCKS };
         // Each matrix of a stack has importance of its own: no chunk spans two.
         let section = if job.importance.is_some() { matrix_len(tensor) } else { tensor.elements() };
-        let step = (CHUNK / unit.max(1)).max(1).saturating_mul(unit);
+        let size = if reordered { GATHERED } else { CHUNK };
+        let step = (size / unit.max(1)).max(1).saturating_mul(unit);
         let elements = tensor.elements();
         let (mut start, mut section_end) = (0, section);
         while start < elements {

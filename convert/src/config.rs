@@ -16,7 +16,11 @@ use crate::{
 pub struct Config {
     path: PathBuf,
     values: Object,
+    wrapper: bool,
 }
+
+/// Where the configurations of multimodal models keep that of their text model.
+const TEXT: [&str; 4] = ["text_config", "llm_config", "lm_config", "language_config"];
 
 const HELP: &str = "check that the file is the one that belongs to these weights";
 
@@ -28,7 +32,7 @@ impl Config {
     pub fn read(dir: &Path) -> Result<Self> {
         let path = dir.join("config.json");
         let values = json::read_object(&path)?;
-        Ok(Self { path, values })
+        Ok(Self::new(path, values))
     }
 
     /// A configuration from the text of a config.json; `path` stands for it in messages.
@@ -38,7 +42,25 @@ impl Config {
     pub fn parse(path: impl Into<PathBuf>, text: &[u8]) -> Result<Self> {
         let path = path.into();
         let values = json::parse(&path, text)?;
-        Ok(Self { path, values })
+        Ok(Self::new(path, values))
+    }
+
+    /// The keys of the text model count, those around it where it has none of that name.
+    fn new(path: PathBuf, mut values: Object) -> Self {
+        let text = TEXT.iter().find_map(|key| values.get(*key)?.as_object().cloned());
+        let wrapper = text.is_some() || values.get("vision_config").is_some_and(Value::is_object);
+        for (key, value) in text.into_iter().flatten() {
+            // The class of the whole counts, unless the text model has one of its own.
+            if key != "architectures" || !value.is_null() {
+                values.insert(key, value);
+            }
+        }
+        Self { path, values, wrapper }
+    }
+
+    /// Whether this is a multimodal model, of which the text model is a part.
+    pub(crate) fn is_wrapper(&self) -> bool {
+        self.wrapper
     }
 
     /// The file.
@@ -89,6 +111,20 @@ impl Config {
         match value.as_u64() {
             Some(number @ 1..=0xffff_ffff) => Ok(Some(number)),
             _ => Err(self.wrong(key, &describe(value), "a positive whole number of 32 bits")),
+        }
+    }
+
+    /// A whole number from 0 to `u32::MAX`; `None` if absent.
+    ///
+    /// # Errors
+    /// If the value is anything else.
+    pub fn whole(&self, key: &str) -> Result<Option<u64>> {
+        let Some(value) = self.get(key) else {
+            return Ok(None);
+        };
+        match value.as_u64() {
+            Some(number @ 0..=0xffff_ffff) => Ok(Some(number)),
+            _ => Err(self.wrong(key, &describe(value), "a whole number of 32 bits, 0 or more")),
         }
     }
 

@@ -6,7 +6,7 @@ use gguf_io::{GgufFile, Limits};
 
 use crate::{
     Result,
-    model::{Model, Origin, Piece, RowOrder, Tensor, TensorData},
+    model::{ElementMap, Encoding, Model, Origin, Piece, Tensor, TensorData, View},
 };
 
 /// Opens a GGUF model, split or not. Its metadata is carried over but for the keys of the split.
@@ -24,14 +24,18 @@ pub fn open(path: &Path, limits: &Limits) -> Result<Model> {
     metadata.remove("general.alignment");
     let tensors = tensors
         .into_iter()
-        .map(|t| Tensor {
-            name: t.name,
-            shape: t.shape,
-            data: TensorData::Stored {
-                pieces: vec![Piece { file: t.file, offset: t.offset, bytes: t.bytes, ty: t.ty }],
-                rows: RowOrder::Stored,
-            },
+        .map(|t| {
+            // The reader has checked that the bytes are whole blocks.
+            let blocks = t.bytes / (t.ty.block_bytes() as u64).max(1);
+            let piece = Piece {
+                file: t.file,
+                offset: t.offset,
+                encoding: Encoding::Ggml(t.ty),
+                view: View::whole(&[blocks]).ok_or(quant_core::Error::TooLarge)?,
+            };
+            let data = TensorData::Stored { pieces: vec![piece], map: ElementMap::Same };
+            Ok(Tensor { name: t.name, shape: t.shape, data })
         })
-        .collect();
-    Ok(Model { metadata, tensors, files, origin: Origin::Gguf })
+        .collect::<Result<_>>()?;
+    Ok(Model { metadata, tensors, files, origin: Origin::Gguf, left_out: Vec::new() })
 }

@@ -27,6 +27,7 @@ pub mod architectures;
 pub mod checkpoint;
 mod chunks;
 mod config;
+mod encoding;
 mod error;
 mod general;
 pub mod gguf_input;
@@ -43,6 +44,7 @@ pub mod recipe;
 mod rows;
 mod stream;
 pub mod tokenizer;
+mod view;
 mod workers;
 
 use std::path::Path;

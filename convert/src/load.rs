@@ -1,10 +1,11 @@
 //! Ranges of a tensor's values in single precision.
 
+use quant_core::GgmlType;
 use quant_kernels::Kernels;
 
 use crate::{
     Error, Result,
-    model::{Model, Tensor, TensorData},
+    model::{ElementMap, Model, Tensor, TensorData},
     rows::RowReader,
 };
 
@@ -34,9 +35,22 @@ impl<'a> Loader<'a> {
         let count = usize::try_from(len).map_err(|_| quant_core::Error::TooLarge)?;
         self.values.resize(count, 0.0);
         match &tensor.data {
-            TensorData::Stored { .. } => {
+            TensorData::Stored { map, .. } => {
                 RowReader::new(self.model, tensor).read(start, len, &mut self.stored)?;
-                Ok(self.kernels.widen(tensor.source_type(), &self.stored, &mut self.values)?)
+                let source = tensor.source_type();
+                let magnitude = self.kernels.widen(source, &self.stored, &mut self.values)?;
+                match map {
+                    ElementMap::Same => Ok(magnitude),
+                    ElementMap::PlusOne => {
+                        for value in &mut self.values {
+                            *value += 1.0;
+                            if source == GgmlType::F16 {
+                                *value = half::f16::from_f32(*value).to_f32();
+                            }
+                        }
+                        Ok(self.kernels.magnitude(&self.values))
+                    }
+                }
             }
             TensorData::Computed(values) => {
                 let start = usize::try_from(start).unwrap_or(usize::MAX);
@@ -55,8 +69,6 @@ impl<'a> Loader<'a> {
         let (mut first, mut count) = (None, 0u64);
         let elements = tensor.elements();
         let step = STEP.next_multiple_of(tensor.source_type().block_len() as u64);
-        // Where rows are reordered, only whole ones can be read.
-        let step = step.next_multiple_of(tensor.row_len().max(1));
         let mut start = 0;
         while start < elements {
             let len = step.min(elements - start);

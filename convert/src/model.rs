@@ -4,6 +4,11 @@
 use gguf_io::{SourceFile, metadata::Metadata};
 use quant_core::GgmlType;
 
+pub use crate::{
+    encoding::{Encoding, Fp8, Scales},
+    view::View,
+};
+
 /// A model as its output file will describe it, with the way to its weights.
 #[derive(Debug)]
 pub struct Model {
@@ -15,6 +20,8 @@ pub struct Model {
     pub files: Vec<SourceFile>,
     /// What the model was read from.
     pub origin: Origin,
+    /// Names of the checkpoint's tensors that have no place in the output.
+    pub left_out: Vec<String>,
 }
 
 /// What a model was read from.
@@ -47,42 +54,46 @@ pub struct Tensor {
 /// Where a tensor's values come from.
 #[derive(Clone, Debug)]
 pub enum TensorData {
-    /// Read from files: the pieces, one after the other, are the tensor's rows.
+    /// Read from files: the pieces, one after the other, are the tensor.
     Stored {
-        /// Byte ranges, outermost first; each holds a whole number of rows.
+        /// Outermost first, all handed on in the same type.
         pieces: Vec<Piece>,
-        /// The order in which rows are taken.
-        rows: RowOrder,
+        /// What is done to each value.
+        map: ElementMap,
     },
     /// Computed from the configuration, row-major.
     Computed(Vec<f32>),
 }
 
-/// A byte range of a file that holds values of one type.
+/// What is done to each value on its way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ElementMap {
+    /// Nothing.
+    #[default]
+    Same,
+    /// One is added, rounded as the stored type rounds.
+    PlusOne,
+}
+
+/// Stored values and the order in which they are taken.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Piece {
     /// Index into [`Model::files`].
     pub file: usize,
-    /// Absolute byte offset of the first value.
+    /// Absolute byte offset of the first stored value.
     pub offset: u64,
-    /// Bytes of the range.
-    pub bytes: u64,
     /// How the values are stored.
-    pub ty: GgmlType,
+    pub encoding: Encoding,
+    /// Which of them are taken, counted in values, or in blocks of them where the encoding has
+    /// blocks.
+    pub view: View,
 }
 
-/// The order in which a tensor's rows are taken from its pieces.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RowOrder {
-    /// As stored.
-    Stored,
-    /// Hugging Face keeps the two halves of a rotary pair half a head apart, GGUF side by side: in
-    /// each head of `head_rows` rows, row `2 * i + j` is taken from stored row
-    /// `j * head_rows / 2 + i`.
-    Rotary {
-        /// Rows in a head; even.
-        head_rows: u64,
-    },
+impl Piece {
+    /// Bytes it takes at the source.
+    pub fn bytes(&self) -> u64 {
+        self.view.count().saturating_mul(self.encoding.stored_bytes())
+    }
 }
 
 impl Tensor {
@@ -98,11 +109,23 @@ impl Tensor {
         self.shape.first().copied().unwrap_or(1)
     }
 
-    /// The type the values are stored in at the source.
+    /// The type the values come in from the source.
     pub fn source_type(&self) -> GgmlType {
         match &self.data {
-            TensorData::Stored { pieces, .. } => pieces.first().map_or(GgmlType::F32, |p| p.ty),
+            TensorData::Stored { pieces, .. } => {
+                pieces.first().map_or(GgmlType::F32, |piece| piece.encoding.ty())
+            }
             TensorData::Computed(_) => GgmlType::F32,
+        }
+    }
+
+    /// Whether the values are taken in another order than they are stored in.
+    pub fn is_reordered(&self) -> bool {
+        match &self.data {
+            TensorData::Stored { pieces, .. } => {
+                pieces.iter().any(|piece| !piece.view.is_contiguous())
+            }
+            TensorData::Computed(_) => false,
         }
     }
 }

@@ -101,7 +101,21 @@ impl Plan {
             .map(|i| (&model.tensors[*i], &names[i]))
             .map(|(t, name)| TensorFacts { name, shape: &t.shape, ty: kept_type(&model, t) })
             .collect();
-        let assignments = recipe::assign(&facts, &tensor_facts, &request)?;
+        let mut assignments = recipe::assign(&facts, &tensor_facts, &request)?;
+        // Blocks that a checkpoint came with are carried over, whatever the rest becomes, as the
+        // reference converter does; quantizing them again has to be asked for.
+        let mut carried = false;
+        if model.origin == Origin::Checkpoint && !options.allow_requantize {
+            for (&i, assignment) in order.iter().zip(&mut assignments) {
+                let source = model.tensors[i].source_type();
+                if source.is_quantized() {
+                    carried = true;
+                    assignment.ty = source;
+                    assignment.requires_imatrix = false;
+                    assignment.wanted = None;
+                }
+            }
+        }
 
         let schemes = match &options.grouped {
             None => assignments.iter().map(|a| (Scheme::Keep, a.ty)).collect(),
@@ -156,7 +170,13 @@ impl Plan {
 
         metadata = model.metadata.clone();
         metadata.replace_at_end("general.quantization_version", 2u32);
-        let file_type = request.file_type;
+        let file_type = match request.file_type {
+            // Floats around such blocks make the kind of file that has them.
+            Some(FileType::F32 | FileType::F16 | FileType::BF16) if carried => {
+                Some(FileType::MXFP4_MOE)
+            }
+            other => other,
+        };
         match file_type {
             Some(file_type) => {
                 metadata.replace_at_end("general.file_type", file_type.id());
@@ -247,7 +267,7 @@ impl Plan {
 /// Bytes a tensor takes at its source.
 pub(crate) fn source_bytes(tensor: &Tensor) -> u64 {
     match &tensor.data {
-        TensorData::Stored { pieces, .. } => pieces.iter().map(|p| p.bytes).sum(),
+        TensorData::Stored { pieces, .. } => pieces.iter().map(|piece| piece.bytes()).sum(),
         TensorData::Computed(values) => 4 * values.len() as u64,
     }
 }
@@ -256,8 +276,9 @@ pub(crate) fn source_bytes(tensor: &Tensor) -> u64 {
 /// lossless conversion would hold.
 fn kept_type(model: &Model, tensor: &Tensor) -> GgmlType {
     match model.origin {
-        Origin::Checkpoint => GgmlType::F32,
-        Origin::Gguf => tensor.source_type(),
+        Origin::Checkpoint if !tensor.source_type().is_quantized() => GgmlType::F32,
+        // Blocks of a checkpoint, such as MXFP4, are carried over.
+        _ => tensor.source_type(),
     }
 }
 

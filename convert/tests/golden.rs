@@ -109,3 +109,18 @@ fn tiny_llama2_equals_the_reference() {
 fn tiny_llama3_equals_the_reference() {
     check_all("tiny-llama3", 36);
 }
+
+#[test]
+fn tiny_qwen2_equals_the_reference() {
+    check_all("tiny-qwen2", 36);
+}
+
+#[test]
+fn tiny_phi2_equals_the_reference() {
+    check_all("tiny-phi2", 36);
+}
+
+#[test]
+fn tiny_mixtral_equals_the_reference() {
+    check_all("tiny-mixtral", 36);
+}

@@ -3,21 +3,85 @@
 //! A family is one file that declares an [`Architecture`]; the engine beside it
 //! ([`parameters`], [`tensors`]) does the work. To add one: declare it, list it in [`ALL`].
 
+pub(crate) mod fp8;
 pub mod parameters;
+mod refusals;
 mod rope;
+mod rule;
+mod shared;
 pub mod tensors;
 
+mod arcee;
+mod cohere;
+mod cohere2;
+mod deepseek2;
+mod falcon;
+mod gemma;
+mod gemma2;
+mod gemma3;
+mod gpt2;
+mod gpt_oss;
+mod gptneox;
+mod granite;
+mod granitemoe;
 mod llama;
+mod mixtral;
+mod olmo;
+mod olmo2;
+mod olmoe;
+mod phi2;
+mod phi3;
+mod qwen2;
+mod qwen2moe;
+mod qwen3;
+mod qwen3moe;
+mod seed_oss;
+mod smollm3;
+mod stablelm;
+mod starcoder2;
 
 use serde_json::Value;
 
 use crate::{Config, Error, Result, model::Tensor, tokenizer};
 
-use parameters::Parameter;
-use tensors::Rule;
+use parameters::{COMMON, Constant, FILE_TYPE, KEY_LENGTHS, Keys, Parameter};
+use tensors::{Dim, Rule};
+use tokenizer::Kind;
 
 /// All families.
-pub const ALL: &[&Architecture] = &[&llama::LLAMA];
+pub const ALL: &[&Architecture] = &[
+    &arcee::ARCEE,
+    &cohere::COHERE,
+    &cohere2::COHERE2,
+    &deepseek2::DEEPSEEK2,
+    &falcon::FALCON,
+    &gemma::GEMMA,
+    &gemma2::GEMMA2,
+    &gemma3::GEMMA3,
+    &gpt2::GPT2,
+    &gpt_oss::GPT_OSS,
+    &gptneox::GPTNEOX,
+    &granite::GRANITE,
+    &granitemoe::GRANITEMOE,
+    &llama::LLAMA,
+    &mixtral::MIXTRAL,
+    &olmo::OLMO,
+    &olmo2::OLMO2,
+    &olmoe::OLMOE,
+    &phi2::PHI2,
+    &phi3::PHI3,
+    &qwen2::QWEN2,
+    &qwen2moe::QWEN2MOE,
+    &qwen3::QWEN3,
+    &qwen3moe::QWEN3MOE,
+    &seed_oss::SEED_OSS,
+    &smollm3::SMOLLM3,
+    &stablelm::STABLELM,
+    &starcoder2::STARCODER2,
+];
+
+/// Makes tensors that no checkpoint holds.
+pub type Computed = fn(&Config, &mut Keys<'_>) -> Result<Vec<Tensor>>;
 
 /// A model family.
 #[derive(Debug)]
@@ -31,16 +95,38 @@ pub struct Architecture {
     /// Hyper-parameters, in the order they are written.
     pub parameters: &'static [&'static [Parameter]],
     /// Tensors of the checkpoint.
-    pub tensors: &'static [Rule],
+    pub tensors: &'static [&'static [Rule]],
+    /// What names of tensors begin with that some checkpoints leave out.
+    pub prefix: &'static str,
+    /// Why layers after the last are no part of the output, if checkpoints have such.
+    pub beyond: Option<&'static str>,
     /// Relations between hyper-parameters that must hold.
     pub check: fn(&Config) -> Result<()>,
-    /// Tensors that no checkpoint holds, written before the others.
-    pub computed: fn(&Config) -> Result<Vec<Tensor>>,
+    /// Tensors that no checkpoint holds, written before the others, and keys that go with them.
+    pub computed: Computed,
     /// Tokenizers, in the order they are looked for.
     pub tokenizers: &'static [tokenizer::Kind],
     /// What else the tokenizer's keys depend on.
     pub special: &'static [tokenizer::Adjustment],
+    /// Keys that are written after those of a SentencePiece tokenizer.
+    pub last: &'static [(&'static str, Constant)],
 }
+
+/// What most families have, to be completed by each.
+pub const BASE: Architecture = Architecture {
+    name: "",
+    classes: &[],
+    defaults: &[],
+    parameters: &[COMMON, KEY_LENGTHS, FILE_TYPE],
+    tensors: &[],
+    prefix: "model.",
+    beyond: None,
+    check: |_| Ok(()),
+    computed: |_, _| Ok(Vec::new()),
+    tokenizers: &[Kind::SentencePiece, Kind::ByteLevel],
+    special: &[],
+    last: &[],
+};
 
 /// What a configuration class of transformers assumes.
 #[derive(Debug)]
@@ -48,7 +134,7 @@ pub struct ModelDefaults {
     /// `model_type` in config.json.
     pub model_type: &'static str,
     /// Applied in order, so that a later one can use an earlier.
-    pub values: &'static [Default],
+    pub values: &'static [&'static [Default]],
 }
 
 /// A value for a key that config.json leaves out.
@@ -73,6 +159,14 @@ pub enum Fill {
     Same(&'static str),
     /// One key divided by another.
     Quotient(&'static str, &'static str),
+    /// The value of another key, if it has one.
+    Given(&'static str),
+    /// The sum of sizes.
+    Sum(&'static [Dim]),
+    /// A text.
+    Text(&'static str),
+    /// `true` or `false`.
+    Flag(bool),
 }
 
 /// The family of a Hugging Face class.
@@ -108,7 +202,7 @@ impl Architecture {
             .find(|defaults| Some(defaults.model_type) == model_type)
             // A file without the key, or with a name of its own, is read as the family's first.
             .or(self.defaults.first());
-        for default in defaults.iter().flat_map(|defaults| defaults.values) {
+        for default in defaults.iter().flat_map(|defaults| defaults.values).copied().flatten() {
             let absent = !config.has(default.key);
             if !(absent || default.null && config.get(default.key).is_none()) {
                 continue;
@@ -118,6 +212,18 @@ impl Architecture {
                 Fill::Number(number) => number.into(),
                 Fill::Same(key) => config.require(key)?.into(),
                 Fill::Quotient(a, b) => config.quotient(a, b)?.into(),
+                Fill::Given(key) => match config.get(key) {
+                    Some(value) => value.clone(),
+                    None => continue,
+                },
+                Fill::Sum(sizes) => {
+                    let sum = sizes.iter().try_fold(0u64, |sum, size| {
+                        Ok::<_, Error>(sum.saturating_add(size.size(config)?))
+                    })?;
+                    sum.into()
+                }
+                Fill::Text(text) => text.into(),
+                Fill::Flag(flag) => flag.into(),
             };
             config.fill(default.key, value);
         }

@@ -27,10 +27,56 @@ pub enum Parameter {
         /// Whether the model cannot do without it.
         required: bool,
     },
+    /// A count that may be 0, written as `UINT32`; 0 where config.json has none, if so said.
+    Whole {
+        /// GGUF key, without the architecture's name before it.
+        key: &'static str,
+        /// Keys of config.json; the first that is there counts.
+        from: &'static [&'static str],
+        /// What is written where there is none.
+        otherwise: Option<u64>,
+    },
+    /// `true` or `false`.
+    Flag {
+        /// GGUF key, without the architecture's name before it.
+        key: &'static str,
+        /// Key of config.json.
+        from: &'static str,
+        /// What is written where there is none.
+        otherwise: Option<bool>,
+    },
+    /// The same for all models of the family.
+    Constant(&'static str, Constant),
+    /// As [`Constant`](Self::Constant), under the full key.
+    Global(&'static str, Constant),
     /// The place of `general.file_type`, which the recipe decides.
     FileType,
     /// What data cannot say.
     With(fn(&Config, &mut Keys<'_>) -> Result<()>),
+}
+
+/// A value that no configuration decides.
+#[derive(Clone, Copy, Debug)]
+pub enum Constant {
+    /// Written as `UINT32`.
+    Count(u32),
+    /// Written as `FLOAT32`.
+    Number(f32),
+    /// Written as `BOOL`.
+    Flag(bool),
+    /// Written as `STRING`.
+    Text(&'static str),
+}
+
+impl From<Constant> for Value {
+    fn from(constant: Constant) -> Self {
+        match constant {
+            Constant::Count(count) => count.into(),
+            Constant::Number(number) => number.into(),
+            Constant::Flag(flag) => flag.into(),
+            Constant::Text(text) => text.into(),
+        }
+    }
 }
 
 /// Metadata under an architecture's own prefix.
@@ -40,7 +86,12 @@ pub struct Keys<'m> {
     metadata: &'m mut Metadata,
 }
 
-impl Keys<'_> {
+impl<'m> Keys<'m> {
+    /// Keys of an architecture.
+    pub(crate) fn new(architecture: &Architecture, metadata: &'m mut Metadata) -> Self {
+        Self { architecture: architecture.name, metadata }
+    }
+
     /// Writes `{architecture}.{key}`.
     pub fn set(&mut self, key: &str, value: impl Into<Value>) {
         let key = format!("{}.{key}", self.architecture);
@@ -65,11 +116,18 @@ impl Keys<'_> {
 /// If config.json lacks one that is required or holds a value that cannot be.
 pub fn write(architecture: &Architecture, config: &Config, metadata: &mut Metadata) -> Result<()> {
     for parameter in architecture.parameters.iter().copied().flatten() {
-        if matches!(parameter, Parameter::FileType) {
-            metadata.insert("general.file_type", 0u32);
-            continue;
+        match parameter {
+            Parameter::FileType => {
+                metadata.insert("general.file_type", 0u32);
+                continue;
+            }
+            Parameter::Global(key, value) => {
+                metadata.insert(*key, *value);
+                continue;
+            }
+            _ => {}
         }
-        let mut keys = Keys { architecture: architecture.name, metadata };
+        let mut keys = Keys::new(architecture, metadata);
         parameter.write(config, &mut keys)?;
     }
     Ok(())
@@ -101,7 +159,23 @@ impl Parameter {
                     None => {}
                 }
             }
-            Self::FileType => {}
+            Self::Whole { key, from, otherwise } => {
+                let name = config.alias(from);
+                if let Some(count) =
+                    name.map(|name| config.whole(name)).transpose()?.flatten().or(otherwise)
+                {
+                    keys.set_count(key, count);
+                }
+            }
+            Self::Flag { key, from, otherwise } => {
+                let value =
+                    if config.get(from).is_some() { Some(config.flag(from)?) } else { otherwise };
+                if let Some(value) = value {
+                    keys.set(key, value);
+                }
+            }
+            Self::Constant(key, value) => keys.set(key, value),
+            Self::Global(..) | Self::FileType => {}
             Self::With(write) => write(config, keys)?,
         }
         Ok(())
@@ -123,20 +197,25 @@ pub const fn number(key: &'static str, from: &'static [&'static str]) -> Paramet
     Parameter::Number { key, from, required: false }
 }
 
-/// What the reference converter writes for every text model that does not say otherwise.
+/// A number that must be there.
+pub const fn required_number(key: &'static str, from: &'static [&'static str]) -> Parameter {
+    Parameter::Number { key, from, required: true }
+}
+
+/// A count that is written if it is there, be it 0.
+pub const fn whole(key: &'static str, from: &'static [&'static str]) -> Parameter {
+    Parameter::Whole { key, from, otherwise: None }
+}
+
+/// A flag that is written if it is there.
+pub const fn flag(key: &'static str, from: &'static str) -> Parameter {
+    Parameter::Flag { key, from, otherwise: None }
+}
+
+/// What the reference converter writes first for every text model that does not say otherwise.
 pub const COMMON: &[Parameter] = &[
-    required("block_count", &["n_layers", "num_hidden_layers", "n_layer", "num_layers"]),
-    count(
-        "context_length",
-        &[
-            "max_position_embeddings",
-            "n_ctx",
-            "n_positions",
-            "max_length",
-            "max_sequence_length",
-            "model_max_length",
-        ],
-    ),
+    required("block_count", super::tensors::LAYERS),
+    count("context_length", CONTEXT),
     count("embedding_length", &["hidden_size", "n_embd", "dim"]),
     count(
         "feed_forward_length",
@@ -150,17 +229,65 @@ pub const COMMON: &[Parameter] = &[
     ),
     count("attention.head_count", &["num_attention_heads", "n_head", "n_heads"]),
     count("attention.head_count_kv", &["num_key_value_heads", "n_kv_heads"]),
+    Parameter::With(causal),
     Parameter::With(rope::write),
     number("attention.layer_norm_rms_epsilon", &["rms_norm_eps", "norm_eps"]),
     number(
         "attention.layer_norm_epsilon",
         &["layer_norm_eps", "layer_norm_epsilon", "norm_epsilon"],
     ),
-    count("expert_count", &["num_local_experts", "num_experts", "n_routed_experts"]),
-    count("expert_used_count", &["num_experts_per_tok", "num_experts_per_token", "top_k_experts"]),
+    whole("expert_count", &["num_local_experts", "num_experts", "n_routed_experts"]),
+    whole("expert_used_count", &["num_experts_per_tok", "num_experts_per_token", "top_k_experts"]),
     count("expert_group_count", &["n_group"]),
     count("expert_group_used_count", &["topk_group"]),
-    count("attention.key_length", &["head_dim"]),
-    count("attention.value_length", &["head_dim"]),
-    Parameter::FileType,
+    Parameter::With(gating),
 ];
+
+/// Keys of config.json for the longest context, in the order they are looked for.
+pub const CONTEXT: &[&str] = &[
+    "max_position_embeddings",
+    "n_ctx",
+    "n_positions",
+    "max_length",
+    "max_sequence_length",
+    "model_max_length",
+];
+
+/// Written after [`COMMON`] for models whose heads may have a size of their own.
+pub const KEY_LENGTHS: &[Parameter] =
+    &[count("attention.key_length", &["head_dim"]), count("attention.value_length", &["head_dim"])];
+
+/// The place of the file type.
+pub const FILE_TYPE: &[Parameter] = &[Parameter::FileType];
+
+fn causal(config: &Config, keys: &mut Keys<'_>) -> Result<()> {
+    if config.get("is_causal").is_some() && !config.flag("is_causal")? {
+        keys.set("attention.causal", false);
+    }
+    Ok(())
+}
+
+/// How the router's scores become weights.
+fn gating(config: &Config, keys: &mut Keys<'_>) -> Result<()> {
+    const NAMES: [&str; 6] = [
+        "score_function",
+        "scoring_func",
+        "score_func",
+        "moe_router_activation",
+        "moe_router_activation_func",
+        "expert_selection_fn",
+    ];
+    let Some(key) = config.alias(&NAMES) else { return Ok(()) };
+    let Some(value) = config.get(key) else { return Ok(()) };
+    let function = match value.as_str() {
+        Some("softmax") => 1u32,
+        Some("sigmoid") => 2,
+        Some("sqrtsoftplus") => 4,
+        _ => {
+            let expected = "softmax, sigmoid or sqrtsoftplus";
+            return Err(config.wrong(key, &crate::json::describe(value), expected));
+        }
+    };
+    keys.set("expert_gating_func", function);
+    Ok(())
+}

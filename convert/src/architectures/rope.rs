@@ -21,11 +21,25 @@ const THETA: &[&str] = &[
     "rotary_emb_base",
 ];
 
+/// Names that the base frequency of layers with a sliding window has had outside of those.
+const LOCAL_THETA: &[&str] = &[
+    "local_rope_theta",
+    "rope_local_theta",
+    "rope_theta_local",
+    "swa_rope_theta",
+    "rope_local_base_freq",
+];
+
+/// Names that the share of a head that is rotated has had outside of those.
+const PARTIAL: &[&str] = &["partial_rotary_factor", "rope_pct", "rope_percent"];
+
 /// The parameters for full attention.
 pub(super) struct Rope<'c> {
     config: &'c Config,
     place: &'static str,
     object: Object,
+    /// Those for a sliding window.
+    local: Object,
 }
 
 impl<'c> Rope<'c> {
@@ -37,25 +51,36 @@ impl<'c> Rope<'c> {
             Some(Value::Object(object)) => object.clone(),
             Some(other) => return Err(config.wrong(place, &describe(other), "an object")),
         };
-        match object.get("full_attention") {
-            // Models that mix kinds of attention have an object for each.
-            Some(Value::Object(nested)) => object = nested.clone(),
-            _ => {
-                let mut mirror = |to: &str, value: Option<&Value>| {
-                    if let (false, Some(value)) = (object.contains_key(to), value) {
-                        object.insert(to.to_owned(), value.clone());
-                    }
-                };
-                mirror("rope_theta", config.alias(THETA).and_then(|key| config.get(key)));
-                let original = "original_max_position_embeddings";
-                mirror(original, config.get(original));
-                let older = object.get("type").cloned();
-                if let (false, Some(kind)) = (object.contains_key("rope_type"), older) {
-                    object.insert("rope_type".to_owned(), kind);
-                }
+        // Models that mix kinds of attention have an object for each.
+        let nested = |kind: &str| object.get(kind).and_then(Value::as_object).cloned();
+        let (full, mut local) = (nested("full_attention"), nested("sliding_attention"));
+        let mixed = full.is_some() || local.is_some();
+        if let Some(full) = full {
+            object = full;
+        }
+        let mut mirror = |to: &str, value: Option<&Value>| {
+            if let (false, Some(value)) = (object.contains_key(to), value) {
+                object.insert(to.to_owned(), value.clone());
+            }
+        };
+        mirror("rope_theta", config.alias(THETA).and_then(|key| config.get(key)));
+        mirror("partial_rotary_factor", config.alias(PARTIAL).and_then(|key| config.get(key)));
+        if !mixed {
+            let original = "original_max_position_embeddings";
+            mirror(original, config.get(original));
+            let older = object.get("type").cloned();
+            if let (false, Some(kind)) = (object.contains_key("rope_type"), older) {
+                object.insert("rope_type".to_owned(), kind);
             }
         }
-        Ok(Self { config, place, object })
+        if let Some(theta) = config.alias(LOCAL_THETA).and_then(|key| config.get(key)) {
+            let local = local.get_or_insert_default();
+            if !local.contains_key("rope_theta") {
+                local.insert("rope_theta".to_owned(), theta.clone());
+            }
+        }
+        let local = local.unwrap_or_default();
+        Ok(Self { config, place, object, local })
     }
 
     /// `rope_type`, lower case.
@@ -76,7 +101,30 @@ impl<'c> Rope<'c> {
         self.config.number_in(&self.object, key, &self.shown(key))
     }
 
-    fn count(&self, key: &str) -> Result<u64> {
+    /// The share of a head that is rotated.
+    pub(super) fn partial(&self) -> Result<Option<f64>> {
+        self.number("partial_rotary_factor")
+    }
+
+    /// A list of positive numbers.
+    pub(super) fn numbers(&self, key: &str) -> Result<Option<Vec<f32>>> {
+        let wrong = |value: &Value| {
+            self.config.wrong(&self.shown(key), &describe(value), "a list of positive numbers")
+        };
+        match self.object.get(key) {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::Array(values)) => {
+                let number = |value: &Value| {
+                    let number = value.as_f64().filter(|n| *n > 0.0 && *n <= f64::from(f32::MAX));
+                    number.map(|n| n as f32).ok_or_else(|| wrong(value))
+                };
+                values.iter().map(number).collect::<Result<Vec<_>>>().map(Some)
+            }
+            Some(other) => Err(wrong(other)),
+        }
+    }
+
+    pub(super) fn count(&self, key: &str) -> Result<u64> {
         let expected = "a positive whole number of 32 bits";
         match self.object.get(key) {
             None | Some(Value::Null) => Err(self.config.missing(&self.shown(key), expected)),
@@ -87,7 +135,7 @@ impl<'c> Rope<'c> {
         }
     }
 
-    fn shown(&self, key: &str) -> String {
+    pub(super) fn shown(&self, key: &str) -> String {
         format!("{}.{key}", self.place)
     }
 }
@@ -123,7 +171,7 @@ pub(super) fn write(config: &Config, keys: &mut Keys<'_>) -> Result<()> {
         }
         (Some("su" | "longrope"), _) => keys.set("rope.scaling.type", "longrope"),
         // llama3 becomes a tensor; default and none need nothing.
-        (None | Some("default" | "llama3"), _) => {}
+        (None | Some("default" | "llama3" | "dynamic"), _) => {}
         (Some("linear" | "yarn"), None) => {
             return Err(config.missing(&rope.shown("factor"), "a positive number"));
         }
@@ -133,6 +181,10 @@ pub(super) fn write(config: &Config, keys: &mut Keys<'_>) -> Result<()> {
     }
     if let Some(theta) = rope.number("rope_theta")? {
         keys.set_number("rope.freq_base", theta);
+    }
+    let shown = rope.shown("sliding_attention.rope_theta");
+    if let Some(theta) = config.number_in(&rope.local, "rope_theta", &shown)? {
+        keys.set_number("rope.freq_base_swa", theta);
     }
     Ok(())
 }

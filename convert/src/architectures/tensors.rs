@@ -1,112 +1,72 @@
 //! Tensors: names, shapes and order of a checkpoint to those of GGUF.
 
 use std::{
+    borrow::Cow,
     collections::{HashMap, HashSet},
     path::Path,
 };
 
-use gguf_io::{Checkpoint, CheckpointTensor, Dtype};
-use quant_core::GgmlType;
+use gguf_io::{Checkpoint, CheckpointTensor};
 
 use crate::{
-    Config, Error, Result,
-    model::{Piece, RowOrder, Tensor, TensorData},
+    Config, Result,
+    model::{ElementMap, Encoding, Piece, Tensor, TensorData, View},
 };
 
-use super::Architecture;
+pub use super::rule::{Dim, Layers, Rule, Step, Target};
+
+use super::{
+    Architecture,
+    fp8::{Found, Quantization},
+    refusals::Shape,
+    rule::{Bias, Presence, no_rule, take},
+};
 
 /// Layers beyond any model: a damaged config.json must not make us list a billion tensors.
 const MOST_LAYERS: u64 = 10_000;
 
 /// Keys of config.json that count the layers, as in [`super::parameters::COMMON`].
-const LAYERS: &[&str] = &["n_layers", "num_hidden_layers", "n_layer", "num_layers"];
+pub(super) const LAYERS: &[&str] = &["n_layers", "num_hidden_layers", "n_layer", "num_layers"];
 
 /// Buffers that old versions of transformers saved with the weights; nothing reads them.
-const BUFFERS: [&str; 3] = [".attention.masked_bias", ".attention.bias", ".rotary_emb.inv_freq"];
+const BUFFERS: [&str; 5] = [
+    ".attention.masked_bias",
+    ".attention.bias",
+    ".rotary_emb.inv_freq",
+    ".attn.masked_bias",
+    ".attn.bias",
+];
 
-/// A tensor, or one in each layer (and for each expert) of the checkpoint.
-///
-/// Names are written without `.weight` and `.bias`; `{}` stands for the number of the layer, a
-/// second one for that of the expert.
-#[derive(Clone, Copy, Debug)]
-pub struct Rule {
-    source: &'static str,
-    target: &'static str,
-    shape: &'static [Dim],
-    rotary: Option<&'static str>,
-    experts: Option<&'static str>,
-    bias: Bias,
-    presence: Presence,
-}
+/// What the names of tensors begin with or hold that belong to other parts of a multimodal model
+/// than the text model.
+const OTHER_PARTS: (&[&str], &[&str]) = (
+    &["mlp1", "vit.", "vpm.", "siglip2.", "conformer.", "merger.", "resampler."],
+    &[
+        "visual.",
+        "vision.",
+        "audio.",
+        "vision_",
+        "audio_",
+        "projector.",
+        "image_newline",
+        "patch_embed",
+        "patch_merger.",
+        "model.connector.",
+    ],
+);
 
-/// A dimension: the product of these keys of config.json.
-#[derive(Clone, Copy, Debug)]
-pub struct Dim(pub &'static [&'static str]);
-
-/// Whether a tensor has a bias beside its weight.
-#[derive(Clone, Copy, Debug)]
-enum Bias {
-    Never,
-    /// Expected where this key of config.json is true, taken along wherever it is.
-    If(&'static str),
-}
-
-/// Whether a checkpoint may lack the tensor.
-#[derive(Clone, Copy, Debug)]
-enum Presence {
-    Required,
-    /// May be left out where this key of config.json is true.
-    Unless(&'static str),
-}
-
-impl Rule {
-    /// A weight of this shape, outermost dimension first, as Hugging Face and PyTorch write it.
-    pub const fn new(source: &'static str, target: &'static str, shape: &'static [Dim]) -> Self {
-        Self {
-            source,
-            target,
-            shape,
-            rotary: None,
-            experts: None,
-            bias: Bias::Never,
-            presence: Presence::Required,
-        }
-    }
-
-    /// Rows are in as many heads as `key` says, whose rotary halves GGUF keeps side by side.
-    pub const fn rotary(mut self, key: &'static str) -> Self {
-        self.rotary = Some(key);
-        self
-    }
-
-    /// One tensor for each of as many experts as `key` says, stacked into one.
-    pub const fn stacked(mut self, key: &'static str) -> Self {
-        self.experts = Some(key);
-        self
-    }
-
-    /// Has a bias if `key` is true.
-    pub const fn bias_if(mut self, key: &'static str) -> Self {
-        self.bias = Bias::If(key);
-        self
-    }
-
-    /// May be absent if `key` is true.
-    pub const fn unless(mut self, key: &'static str) -> Self {
-        self.presence = Presence::Unless(key);
-        self
-    }
-}
+const HELP: &str = "config.json and the weights are not of the same model";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Part {
+pub(super) enum Part {
     Weight,
     Bias,
 }
 
 impl Part {
-    const fn suffix(self) -> &'static str {
+    const fn suffix(self, exact: bool) -> &'static str {
         match self {
+            _ if exact => "",
             Self::Weight => ".weight",
             Self::Bias => ".bias",
         }
@@ -115,11 +75,20 @@ impl Part {
 
 /// One source tensor: its rule, part and the numbers in its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Slot {
-    rule: usize,
-    part: Part,
-    layer: u64,
-    expert: u64,
+pub(super) struct Slot {
+    pub(super) rule: usize,
+    pub(super) part: Part,
+    pub(super) layer: u64,
+    pub(super) expert: u64,
+}
+
+/// The tensors of the output, and what of the checkpoint is not among them.
+#[derive(Debug)]
+pub struct Mapped {
+    /// In the order the reference converter writes them.
+    pub tensors: Vec<Tensor>,
+    /// Tensors of the checkpoint that have no place in the output, with the reason.
+    pub left_out: Vec<(String, &'static str)>,
 }
 
 /// The number of layers.
@@ -145,39 +114,66 @@ pub fn map(
     config: &Config,
     checkpoint: &Checkpoint,
     dir: &Path,
-) -> Result<Vec<Tensor>> {
-    let mapping =
-        Mapping { rules: architecture.tensors, layers: layers(config)?, config, dir, checkpoint };
+) -> Result<Mapped> {
+    let mapping = Mapping {
+        architecture,
+        rules: architecture.tensors.iter().copied().flatten().collect(),
+        layers: layers(config)?,
+        config,
+        dir,
+        checkpoint,
+        quantization: Quantization::read(config)?,
+    };
     let names = mapping.names();
     let mut seen = HashSet::new();
     let mut stacks = HashMap::new();
     let mut outputs = Vec::new();
     let mut unknown = Vec::new();
+    let mut left_out = Vec::new();
     for (position, (name, source)) in in_order(checkpoint).into_iter().enumerate() {
         if BUFFERS.iter().any(|buffer| name.ends_with(buffer)) {
             tracing::debug!(name, "buffer left out");
             continue;
         }
-        let (pattern, layer, expert) = split_numbers(name);
-        let Some(&(rule, part)) = names.get(&pattern) else {
-            unknown.push((name, source));
+        match mapping.quantization.role(name, checkpoint) {
+            Found::Scale => continue,
+            Found::LeftOut(reason) => {
+                left_out.push((name.to_owned(), reason));
+                continue;
+            }
+            Found::Weight => {}
+        }
+        let (pattern, layer, expert) = split_numbers(&own_name(name));
+        let prefixed = || names.get(&format!("{}{pattern}", architecture.prefix));
+        let Some(&(rule, part)) = names.get(&pattern).or_else(prefixed) else {
+            if mapping.is_scales(&pattern) {
+                continue;
+            }
+            match mapping.other_part(name) {
+                Some(reason) => left_out.push((name.to_owned(), reason)),
+                None => unknown.push((name, source)),
+            }
             continue;
         };
         let slot = Slot { rule, part, layer, expert };
-        let (rule, shape) = mapping.check(slot, name, source)?;
+        if let Some(reason) = mapping.leaves_out(slot)? {
+            left_out.push((name.to_owned(), reason));
+            continue;
+        }
+        let rule = mapping.check(slot, name, source)?;
         seen.insert(slot);
-        let piece = mapping.piece(name, source)?;
+        let pieces = mapping.pieces(slot, name, source)?;
         if rule.experts.is_some() {
             let stack: &mut Stack = stacks.entry((slot.rule, part, layer)).or_default();
             stack.position = stack.position.max(position);
-            stack.shape = shape;
-            stack.pieces.push((expert, piece));
+            stack.experts.push((expert, pieces));
         } else {
-            let tensor = mapping.tensor(slot, shape, vec![piece])?;
-            outputs.push((position, slot.rule, tensor));
+            for (i, taken) in pieces.into_iter().enumerate() {
+                outputs.push(((position, slot.rule, i), mapping.tensor(slot, i, taken)?));
+            }
         }
     }
-    mapping.refuse_unknown(architecture, &unknown)?;
+    mapping.refuse_unknown(&unknown)?;
     mapping.refuse_missing(&seen)?;
     // The reference converter holds the experts of a layer back until it has them all.
     let mut last: HashMap<u64, usize> = HashMap::new();
@@ -185,25 +181,61 @@ pub fn map(
         let last = last.entry(*layer).or_default();
         *last = (*last).max(stack.position);
     }
-    for ((rule, part, layer), mut stack) in stacks {
-        stack.pieces.sort_by_key(|(expert, _)| *expert);
-        let mut shape = vec![stack.pieces.len() as u64];
-        shape.append(&mut stack.shape);
-        let pieces = stack.pieces.into_iter().map(|(_, piece)| piece).collect();
-        let slot = Slot { rule, part, layer, expert: 0 };
+    for ((rule, part, layer), stack) in stacks {
         let position = last.get(&layer).copied().unwrap_or(stack.position);
-        outputs.push((position, rule, mapping.tensor(slot, shape, pieces)?));
+        let slot = Slot { rule, part, layer, expert: 0 };
+        for (i, taken) in stack.stacked().into_iter().enumerate() {
+            outputs.push(((position, rule, i), mapping.tensor(slot, i, taken)?));
+        }
     }
-    outputs.sort_by_key(|(position, rule, _)| (*position, *rule));
-    Ok(outputs.into_iter().map(|(_, _, tensor)| tensor).collect())
+    outputs.sort_by_key(|(place, _)| *place);
+    let tensors = outputs.into_iter().map(|(_, tensor)| tensor).collect();
+    Ok(Mapped { tensors, left_out })
+}
+
+/// What one output tensor takes: its shape, outermost first, and where from.
+#[derive(Debug)]
+struct Taken {
+    shape: Vec<u64>,
+    pieces: Vec<Piece>,
 }
 
 /// The tensors of one stack, not yet in the order of their experts.
 #[derive(Debug, Default)]
 struct Stack {
     position: usize,
-    shape: Vec<u64>,
-    pieces: Vec<(u64, Piece)>,
+    experts: Vec<(u64, Vec<Taken>)>,
+}
+
+impl Stack {
+    /// One for each target, experts outermost.
+    fn stacked(mut self) -> Vec<Taken> {
+        self.experts.sort_by_key(|(expert, _)| *expert);
+        let count = self.experts.len() as u64;
+        let mut stacked: Vec<Taken> = Vec::new();
+        for (_, targets) in self.experts {
+            for (i, taken) in targets.into_iter().enumerate() {
+                match stacked.get_mut(i) {
+                    Some(stack) => stack.pieces.extend(taken.pieces),
+                    None => {
+                        let mut shape = vec![count];
+                        shape.extend(taken.shape);
+                        stacked.push(Taken { shape, pieces: taken.pieces });
+                    }
+                }
+            }
+        }
+        stacked
+    }
+}
+
+/// A name without what a multimodal model puts before those of its text model.
+fn own_name(name: &str) -> Cow<'_, str> {
+    if name.contains("language_model.") {
+        name.replace("language_model.", "").into()
+    } else {
+        name.into()
+    }
 }
 
 /// Tensors by the name of their file, then by their own.
@@ -237,67 +269,107 @@ fn split_numbers(name: &str) -> (String, u64, u64) {
     (parts.join("."), layer, expert)
 }
 
-struct Mapping<'a> {
-    rules: &'static [Rule],
-    layers: u64,
-    config: &'a Config,
-    dir: &'a Path,
-    checkpoint: &'a Checkpoint,
+pub(super) struct Mapping<'a> {
+    pub(super) architecture: &'a Architecture,
+    pub(super) rules: Vec<&'static Rule>,
+    pub(super) layers: u64,
+    pub(super) config: &'a Config,
+    pub(super) dir: &'a Path,
+    pub(super) checkpoint: &'a Checkpoint,
+    pub(super) quantization: Quantization,
 }
 
 impl Mapping<'_> {
     /// All names there can be, with `{}` for numbers.
     fn names(&self) -> HashMap<String, (usize, Part)> {
-        let mut names = HashMap::new();
+        let mut names: HashMap<String, (usize, Part)> = HashMap::new();
         for (i, rule) in self.rules.iter().enumerate() {
             for part in [Part::Weight, Part::Bias] {
-                if part == Part::Weight || matches!(rule.bias, Bias::If(_)) {
-                    names.insert(format!("{}{}", rule.source, part.suffix()), (i, part));
+                if part == Part::Bias && (rule.exact || matches!(rule.bias, Bias::Never)) {
+                    continue;
+                }
+                let name = format!("{}{}", rule.source, part.suffix(rule.exact));
+                // Of two rules for one name that which applies to this model counts.
+                let taken = names.get(&name).and_then(|(other, _)| self.rules.get(*other));
+                if taken.is_none_or(|other| !self.applies(other)) {
+                    names.insert(name, (i, part));
                 }
             }
         }
         names
     }
 
+    /// Whether the model has the tensor at all, by config.json.
+    pub(super) fn applies(&self, rule: &Rule) -> bool {
+        match rule.presence {
+            Presence::With(key) => self.config.get(key).is_some(),
+            Presence::Without(key) => self.config.get(key).is_none(),
+            Presence::If(key) => self.config.flag(key).unwrap_or(false),
+            _ => true,
+        }
+    }
+
     fn rule(&self, slot: Slot) -> Result<&'static Rule> {
-        let rule = self.rules.get(slot.rule);
-        rule.ok_or_else(|| self.wrong("", "no rule", "a rule", ""))
+        self.rules.get(slot.rule).copied().ok_or_else(|| no_rule(self.config))
     }
 
     /// The name of a source tensor.
-    fn source(&self, slot: Slot) -> Result<String> {
+    pub(super) fn source(&self, slot: Slot) -> Result<String> {
         let rule = self.rule(slot)?;
-        Ok(numbered(rule.source, slot.layer, slot.expert) + slot.part.suffix())
+        Ok(numbered(rule.source, slot.layer, slot.expert) + slot.part.suffix(rule.exact))
+    }
+
+    fn dims(&self, rule: &Rule, part: Part) -> &'static [Dim] {
+        match part {
+            Part::Weight => rule.shape,
+            // One value for each row of the output.
+            Part::Bias if rule.transposed => rule.shape.get(1..2).unwrap_or_default(),
+            Part::Bias => rule.shape.get(..1).unwrap_or_default(),
+        }
     }
 
     /// The shape config.json calls for, outermost first.
-    fn shape(&self, slot: Slot) -> Result<Vec<u64>> {
+    pub(super) fn shape(&self, slot: Slot) -> Result<Vec<u64>> {
         let rule = self.rule(slot)?;
-        let dims = match slot.part {
-            Part::Weight => rule.shape,
-            // One value for each row.
-            Part::Bias => rule.shape.get(..1).unwrap_or_default(),
-        };
-        dims.iter()
-            .map(|Dim(keys)| {
-                keys.iter().try_fold(1u64, |product, key| {
-                    let factor = self.config.require(key)?;
-                    product.checked_mul(factor).ok_or_else(|| {
-                        self.config.wrong(key, &factor.to_string(), "a number of a possible size")
-                    })
-                })
-            })
-            .collect()
+        self.dims(rule, slot.part).iter().map(|dim| dim.size(self.config)).collect()
+    }
+
+    /// Why a tensor is no part of the output, if so.
+    fn leaves_out(&self, slot: Slot) -> Result<Option<&'static str>> {
+        let rule = self.rule(slot)?;
+        match rule.presence {
+            Presence::LeftOut(reason) => return Ok(Some(reason)),
+            Presence::OnlyUnless(key, reason) if self.config.flag(key)? => return Ok(Some(reason)),
+            _ => {}
+        }
+        Ok(self
+            .architecture
+            .beyond
+            .filter(|_| rule.source.contains("{}") && slot.layer >= self.layers))
+    }
+
+    /// Why a tensor that no rule is for is no part of the output, if so.
+    fn other_part(&self, name: &str) -> Option<&'static str> {
+        const REASON: &str = "they belong to another part than the text model";
+        if self.architecture.beyond.is_some() {
+            let (_, layer, _) = split_numbers(name);
+            if name.starts_with("model.layers.") && layer >= self.layers {
+                return self.architecture.beyond;
+            }
+        }
+        let (starts, parts) = OTHER_PARTS;
+        let other = starts.iter().any(|start| name.starts_with(start))
+            || parts.iter().any(|part| name.contains(part));
+        (self.config.is_wrapper() && other).then_some(REASON)
+    }
+
+    /// Whether a name is that of scales that a rule takes along.
+    fn is_scales(&self, pattern: &str) -> bool {
+        self.rules.iter().any(|rule| rule.scales == Some(pattern))
     }
 
     /// Checks a tensor's numbers and shape.
-    fn check(
-        &self,
-        slot: Slot,
-        name: &str,
-        source: &CheckpointTensor,
-    ) -> Result<(&'static Rule, Vec<u64>)> {
-        const HELP: &str = "config.json and the weights are not of the same model";
+    fn check(&self, slot: Slot, name: &str, source: &CheckpointTensor) -> Result<&'static Rule> {
         let rule = self.rule(slot)?;
         let bounds = [
             (rule.source.contains("{}"), "layer", slot.layer, self.layers),
@@ -309,26 +381,23 @@ impl Mapping<'_> {
                 return Err(self.wrong(name, &format!("{what} {number}"), &expected, HELP));
             }
         }
-        let shape = self.shape(slot)?;
+        let mut shape = self.shape(slot)?;
+        if rule.scales.is_some() {
+            shape = super::fp8::mxfp4_shape(&shape);
+        }
         if source.shape != shape {
             let expected = format!("{shape:?} by config.json ({})", self.reason(rule, slot.part));
-            return Err(self.wrong(
-                name,
-                &format!("shape {}", Shape(&source.shape)),
-                &expected,
-                HELP,
-            ));
+            let found = format!("shape {}", Shape(&source.shape));
+            return Err(self.wrong(name, &found, &expected, HELP));
         }
-        Ok((rule, shape))
+        Ok(rule)
     }
 
     /// The keys that a shape comes from, with their values.
     fn reason(&self, rule: &Rule, part: Part) -> String {
-        let dims = match part {
-            Part::Weight => rule.shape,
-            Part::Bias => rule.shape.get(..1).unwrap_or_default(),
-        };
+        let dims = self.dims(rule, part);
         let mut keys: Vec<&str> = dims.iter().flat_map(|dim| dim.0).copied().collect();
+        keys.retain(|key| key.parse::<u64>().is_err());
         keys.dedup();
         keys.iter()
             .map(|key| match self.config.require(key) {
@@ -340,161 +409,107 @@ impl Mapping<'_> {
     }
 
     /// Experts of a stack; 1 where there is none.
-    fn experts(&self, rule: &Rule) -> Result<u64> {
+    pub(super) fn experts(&self, rule: &Rule) -> Result<u64> {
         rule.experts.map_or(Ok(1), |key| self.config.require(key))
     }
 
-    fn piece(&self, name: &str, source: &CheckpointTensor) -> Result<Piece> {
-        Ok(Piece {
-            file: source.file,
-            offset: source.offset,
-            bytes: source.bytes,
-            ty: self.weight_type(name, source.dtype)?,
-        })
-    }
-
-    fn weight_type(&self, name: &str, dtype: Dtype) -> Result<GgmlType> {
-        let help = match dtype {
-            Dtype::F32 => return Ok(GgmlType::F32),
-            Dtype::F16 => return Ok(GgmlType::F16),
-            Dtype::BF16 => return Ok(GgmlType::BF16),
-            Dtype::F64 | Dtype::F8E4M3 | Dtype::F8E5M2 => {
-                "this type is not read yet; save the checkpoint as BF16 first"
-            }
-            _ => "an already quantized checkpoint cannot be converted; take the original one",
-        };
-        Err(self.wrong(name, &format!("type {dtype}"), "F32, F16 or BF16", help))
-    }
-
-    /// An output tensor of a shape given outermost first.
-    fn tensor(&self, slot: Slot, mut shape: Vec<u64>, pieces: Vec<Piece>) -> Result<Tensor> {
+    /// What each target takes of a source tensor.
+    fn pieces(&self, slot: Slot, name: &str, source: &CheckpointTensor) -> Result<Vec<Taken>> {
         let rule = self.rule(slot)?;
-        let rows = match rule.rotary {
-            None => RowOrder::Stored,
-            Some(key) => {
-                let (rows, heads) =
-                    (shape.first().copied().unwrap_or(0), self.config.require(key)?);
-                let head_rows = rows / heads;
-                if rows % heads != 0 || head_rows % 2 != 0 {
-                    let found = format!("{heads} heads of {head_rows} rows");
-                    let name = self.source(slot)?;
-                    return Err(self.wrong(
-                        &name,
-                        &found,
-                        "heads of an even number of rows",
-                        "check head_dim in config.json",
-                    ));
-                }
-                RowOrder::Rotary { head_rows }
-            }
+        let wrong = |problem: super::fp8::Problem| {
+            self.wrong(name, &problem.found, &problem.expected, problem.help)
         };
+        let encoding = match rule.scales {
+            Some(scales) => {
+                let scales = numbered(scales, slot.layer, slot.expert);
+                super::fp8::mxfp4(self.checkpoint, source, &scales).map_err(wrong)?
+            }
+            None => self.quantization.encoding(self.checkpoint, name, source).map_err(wrong)?,
+        };
+        // Values are counted in blocks where they are stored in blocks.
+        let mut shape = source.shape.clone();
+        let block = if matches!(encoding, Encoding::Mxfp4 { .. }) {
+            shape.pop();
+            encoding.ty().block_len() as u64
+        } else {
+            1
+        };
+        let whole =
+            View::whole(&shape).ok_or_else(|| wrong("a shape of too many values".into()))?;
+        rule.targets()
+            .iter()
+            .map(|target| {
+                let mut taken: Option<Taken> = None;
+                for steps in target.parts {
+                    // A bias of a transposed matrix is a row of it already.
+                    let steps =
+                        if rule.transposed && slot.part == Part::Bias { &[][..] } else { steps };
+                    let (view, mut shape) =
+                        self.part(&whole, steps)?.map_err(|p| wrong(p.into()))?;
+                    if let Some(row) = shape.last_mut() {
+                        *row = row.saturating_mul(block);
+                    }
+                    let piece = Piece {
+                        file: source.file,
+                        offset: source.offset,
+                        encoding: encoding.clone(),
+                        view,
+                    };
+                    match &mut taken {
+                        None => taken = Some(Taken { shape, pieces: vec![piece] }),
+                        Some(taken) => {
+                            if let (Some(rows), Some(more)) =
+                                (taken.shape.first_mut(), shape.first())
+                            {
+                                *rows = rows.saturating_add(*more);
+                            }
+                            taken.pieces.push(piece);
+                        }
+                    }
+                }
+                taken.ok_or_else(|| no_rule(self.config))
+            })
+            .collect()
+    }
+
+    /// A view, and the shape it is counted as.
+    fn part(&self, whole: &View, steps: &[Step]) -> Result<Result<(View, Vec<u64>), String>> {
+        let mut view = whole.clone();
+        for step in steps {
+            match take(view, *step, self.config)? {
+                Ok(taken) => view = taken,
+                Err(problem) => return Ok(Err(problem)),
+            }
+        }
+        let mut shape = view.shape();
+        for step in steps {
+            if let Step::Fold(axis, count) = *step {
+                let end = axis.saturating_add(count).min(shape.len());
+                let folded = shape.get(axis..end).unwrap_or_default().iter().product();
+                shape.splice(axis.min(end)..end, [folded]);
+            }
+        }
+        Ok(Ok((view, shape)))
+    }
+
+    /// An output tensor.
+    fn tensor(&self, slot: Slot, target: usize, taken: Taken) -> Result<Tensor> {
+        let rule = self.rule(slot)?;
+        let target = rule.targets().get(target).ok_or_else(|| no_rule(self.config))?;
+        let map = if rule.plus_one { ElementMap::PlusOne } else { ElementMap::Same };
+        let Taken { mut shape, pieces } = taken;
         shape.reverse();
         Ok(Tensor {
-            name: numbered(rule.target, slot.layer, 0) + slot.part.suffix(),
+            name: numbered(target.name, slot.layer, 0) + slot.part.suffix(rule.exact),
             shape,
-            data: TensorData::Stored { pieces, rows },
+            data: TensorData::Stored { pieces, map },
         })
-    }
-
-    fn refuse_unknown(
-        &self,
-        architecture: &Architecture,
-        unknown: &[(&str, &CheckpointTensor)],
-    ) -> Result<()> {
-        let [(name, tensor), more @ ..] = unknown else {
-            return Ok(());
-        };
-        let more = match more.len() {
-            0 => String::new(),
-            n => format!(" (and {n} more such tensors)"),
-        };
-        let found = format!("shape {}{more}", Shape(&tensor.shape));
-        let expected =
-            format!("only tensors that architecture {} has a place for", architecture.name);
-        Err(self.wrong(
-            name,
-            &found,
-            &expected,
-            "the weights would be lost: convert with a version that knows this model",
-        ))
-    }
-
-    /// Finds the first missing tensor. At most one more slot is tried than there are tensors.
-    fn refuse_missing(&self, seen: &HashSet<Slot>) -> Result<()> {
-        let (mut missing, mut first) = (0u64, None);
-        for (i, rule) in self.rules.iter().enumerate() {
-            let weight = match rule.presence {
-                Presence::Required => true,
-                Presence::Unless(key) => !self.config.flag(key)?,
-            };
-            let bias = match rule.bias {
-                Bias::Never => false,
-                Bias::If(key) => self.config.flag(key)?,
-            };
-            let layers = if rule.source.contains("{}") { self.layers } else { 1 };
-            let experts = self.experts(rule)?;
-            for (part, expected) in [(Part::Weight, weight), (Part::Bias, bias)] {
-                if !expected {
-                    continue;
-                }
-                let found = seen.iter().filter(|slot| slot.rule == i && slot.part == part).count();
-                let here = layers.saturating_mul(experts).saturating_sub(found as u64);
-                missing = missing.saturating_add(here);
-                if here > 0 && first.is_none() {
-                    first = (0..layers)
-                        .flat_map(|layer| (0..experts).map(move |expert| (layer, expert)))
-                        .map(|(layer, expert)| Slot { rule: i, part, layer, expert })
-                        .find(|slot| !seen.contains(slot));
-                }
-            }
-        }
-        let Some(slot) = first else {
-            return Ok(());
-        };
-        let found = match missing {
-            0 | 1 => "no such tensor".to_owned(),
-            n => format!("no such tensor (and {} more are missing)", n - 1),
-        };
-        let expected = format!("one of shape {:?} by config.json", self.shape(slot)?);
-        Err(self.wrong(
-            &self.source(slot)?,
-            &found,
-            &expected,
-            "the checkpoint is incomplete or config.json is of another model",
-        ))
-    }
-
-    fn wrong(&self, name: &str, found: &str, expected: &str, help: &'static str) -> Error {
-        let file = self
-            .checkpoint
-            .tensors
-            .get(name)
-            .and_then(|tensor| self.checkpoint.files.get(tensor.file));
-        Error::Weights {
-            path: file.map_or(self.dir, |file| file.path()).to_path_buf(),
-            name: name.to_owned(),
-            found: found.to_owned(),
-            expected: expected.to_owned(),
-            help,
-        }
     }
 }
 
 /// A pattern with its `{}` replaced, the layer first.
 fn numbered(pattern: &str, layer: u64, expert: u64) -> String {
     pattern.replacen("{}", &layer.to_string(), 1).replacen("{}", &expert.to_string(), 1)
-}
-
-/// A shape from a file, of any length.
-struct Shape<'a>(&'a [u64]);
-
-impl std::fmt::Display for Shape<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.0.get(..8) {
-            Some(start) if self.0.len() > 8 => write!(f, "{start:?} and more dimensions"),
-            _ => write!(f, "{:?}", self.0),
-        }
-    }
 }
 
 #[cfg(test)]

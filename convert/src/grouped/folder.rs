@@ -228,7 +228,7 @@ fn gguf_names(
     architecture.complete(&mut config)?;
     architectures::tensors::layers(&config)?;
     let mut names = HashMap::new();
-    for tensor in architectures::tensors::map(architecture, &config, checkpoint, dir)? {
+    for tensor in architectures::tensors::map(architecture, &config, checkpoint, dir)?.tensors {
         if let TensorData::Stored { pieces, .. } = &tensor.data {
             for (matrix, piece) in pieces.iter().enumerate() {
                 let value = (tensor.name.clone(), tensor.shape.clone(), matrix);

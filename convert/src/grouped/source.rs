@@ -5,7 +5,7 @@ use quant_core::GgmlType;
 
 use crate::{
     Error, Result,
-    model::{Model, Origin, Piece, RowOrder, Tensor, TensorData},
+    model::{ElementMap, Encoding, Model, Origin, Piece, Tensor, TensorData, View},
 };
 
 /// The tensors of a checkpoint under their own names, in the order of the files.
@@ -20,10 +20,10 @@ pub(super) fn model(checkpoint: Checkpoint) -> Result<Model> {
                 pieces: vec![Piece {
                     file: stored.file,
                     offset: stored.offset,
-                    bytes: stored.bytes,
-                    ty,
+                    encoding: Encoding::Ggml(ty),
+                    view: View::whole(&stored.shape).ok_or(quant_core::Error::TooLarge)?,
                 }],
-                rows: RowOrder::Stored,
+                map: ElementMap::Same,
             },
         });
     }
@@ -32,6 +32,7 @@ pub(super) fn model(checkpoint: Checkpoint) -> Result<Model> {
         tensors,
         files: checkpoint.files,
         origin: Origin::Checkpoint,
+        left_out: Vec::new(),
     })
 }
 

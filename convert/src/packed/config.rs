@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::{HELP, Layer, Parts, by_rows, transposed};
-use crate::{Config, Error, Result, json::describe};
+use crate::{Config, Error, Result, architectures::fp8::Quantization, json::describe};
 
 const KEY: &str = "quantization_config";
 
@@ -22,6 +22,15 @@ impl Format {
     /// The format that config.json names; `None` if the weights are not quantized.
     pub(super) fn of(config: &Config) -> Result<Option<Self>> {
         let Some(value) = config.get(KEY) else { return Ok(None) };
+        // Other quantizations are read value by value, not layer by layer.
+        let format = value.get("format").and_then(Value::as_str);
+        let by_value = matches!(format, Some("float-quantized" | "naive-quantized"));
+        match Quantization::read(config) {
+            Ok(Quantization::None) => {}
+            Ok(_) => return Ok(None),
+            Err(error) if by_value => return Err(error),
+            Err(_) => {}
+        }
         let Value::Object(object) = value else {
             return Err(wrong(config, KEY, &describe(value), "an object"));
         };
@@ -35,7 +44,7 @@ impl Format {
                 config,
                 &format!("{KEY}.quant_method"),
                 &format!("{:?}", method.chars().take(40).collect::<String>()),
-                "gptq, awq or compressed-tensors (pack-quantized)",
+                "gptq, awq, compressed-tensors (pack-quantized) or fp8",
             )),
         }
     }

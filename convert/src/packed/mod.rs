@@ -27,6 +27,14 @@ use reader::{Blocks, Cache, Reader};
 /// What to do about a checkpoint that cannot be read.
 const HELP: &str = "take the original checkpoint, which the model's authors usually publish too";
 
+/// Whether the weights are stored in a way that is read.
+///
+/// # Errors
+/// If they are codes of a quantization that is not.
+pub(crate) fn check(config: &Config) -> Result<()> {
+    Format::of(config).map(|_| ())
+}
+
 /// Opens the weights of a checkpoint. Packed layers appear as weights of type F32, under the name
 /// that they have in the original checkpoint.
 ///

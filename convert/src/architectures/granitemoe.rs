@@ -1,0 +1,103 @@
+//! Granite with experts, some of them with one that all tokens share.
+
+use super::{
+    Architecture, BASE, granite, llama,
+    parameters::{COMMON, FILE_TYPE, Parameter},
+    shared::*,
+    tensors::{Dim, Rule, Step, Target},
+};
+
+pub(super) const GRANITEMOE: Architecture = Architecture {
+    name: "granitemoe",
+    classes: &["GraniteMoeForCausalLM", "GraniteMoeSharedForCausalLM"],
+    defaults: &[model(
+        "granitemoe",
+        &[
+            granite::GIVEN,
+            &[count("num_local_experts", 8), count("num_experts_per_tok", 2)],
+            SAME_HEADS,
+            HEAD_SIZE,
+        ],
+    )],
+    parameters: &[
+        COMMON,
+        FILE_TYPE,
+        llama::ROPE,
+        granite::MULTIPLIERS,
+        &[Parameter::With(|config, keys| {
+            if let Some(width @ 1..) = config.whole("shared_intermediate_size")? {
+                keys.set_count("expert_shared_feed_forward_length", width);
+            }
+            Ok(())
+        })],
+    ],
+    tensors: &[
+        EMBEDDING,
+        OUTPUT_NORM,
+        NORMS,
+        ROTARY_ATTENTION,
+        &[
+            Rule::new(
+                "model.layers.{}.block_sparse_moe.router.layer",
+                "blk.{}.ffn_gate_inp",
+                &[COUNT, HIDDEN],
+            ),
+            Rule::split(
+                "model.layers.{}.block_sparse_moe.input_linear",
+                &[
+                    Target {
+                        name: "blk.{}.ffn_gate_exps",
+                        parts: &[&[Step::Narrow { axis: 1, from: None, len: FEED_FORWARD }]],
+                    },
+                    Target {
+                        name: "blk.{}.ffn_up_exps",
+                        parts: &[&[Step::Narrow {
+                            axis: 1,
+                            from: Some(FEED_FORWARD),
+                            len: FEED_FORWARD,
+                        }]],
+                    },
+                ],
+                &[COUNT, Dim(&["2", "intermediate_size"]), HIDDEN],
+            ),
+            Rule::new(
+                "model.layers.{}.block_sparse_moe.output_linear",
+                "blk.{}.ffn_down_exps",
+                &[COUNT, HIDDEN, FEED_FORWARD],
+            ),
+            Rule::split(
+                "model.layers.{}.shared_mlp.input_linear",
+                &[
+                    Target {
+                        name: "blk.{}.ffn_gate_shexp",
+                        parts: &[&[Step::Narrow { axis: 0, from: None, len: SHARED }]],
+                    },
+                    Target {
+                        name: "blk.{}.ffn_up_shexp",
+                        parts: &[&[Step::Narrow { axis: 0, from: Some(SHARED), len: SHARED }]],
+                    },
+                ],
+                &[Dim(&["2", "shared_intermediate_size"]), HIDDEN],
+            )
+            .in_layers(shares),
+            Rule::new(
+                "model.layers.{}.shared_mlp.output_linear",
+                "blk.{}.ffn_down_shexp",
+                &[HIDDEN, SHARED],
+            )
+            .in_layers(shares),
+        ],
+    ],
+    check: check_heads,
+    computed: llama3_factors,
+    tokenizers: llama::TOKENIZERS,
+    special: llama::SPECIAL,
+    ..BASE
+};
+
+const COUNT: Dim = Dim(&["num_local_experts"]);
+const SHARED: Dim = Dim(&["shared_intermediate_size"]);
+
+fn shares(config: &crate::Config, _: u64) -> bool {
+    config.whole("shared_intermediate_size").ok().flatten().is_some_and(|width| width > 0)
+}

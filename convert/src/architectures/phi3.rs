@@ -1,0 +1,108 @@
+//! Phi-3, 3.5 and 4: queries, keys and values in one tensor, gate and up in one tensor, and
+//! factors for long contexts.
+
+use crate::{Config, Result, model::Tensor};
+
+use super::{
+    Architecture, BASE, Fill,
+    parameters::{self, Keys, Parameter},
+    rope::Rope,
+    shared::*,
+    tensors::{Dim, Rule},
+};
+
+pub(super) const PHI3: Architecture = Architecture {
+    name: "phi3",
+    classes: &["Phi3ForCausalLM"],
+    defaults: &[model(
+        "phi3",
+        &[
+            &[
+                count("max_position_embeddings", 4096),
+                count("original_max_position_embeddings", 4096),
+                number("rms_norm_eps", 1e-5),
+            ],
+            THETA,
+            SAME_HEADS,
+            HEAD_SIZE,
+            &[default(FUSED, Fill::Sum(&[QUERY, KEY_VALUE, KEY_VALUE]))],
+        ],
+    )],
+    parameters: &[&[
+        parameters::required("context_length", &["n_positions", "max_position_embeddings"]),
+        Parameter::With(|config, keys| {
+            let context = Rope::read(config)?.count(ORIGINAL)?;
+            keys.set_count("rope.scaling.original_context_length", context);
+            Ok(())
+        }),
+        parameters::required("embedding_length", &["hidden_size"]),
+        parameters::required("feed_forward_length", &["intermediate_size"]),
+        parameters::required("block_count", &["num_hidden_layers"]),
+        parameters::required("attention.head_count", &["num_attention_heads"]),
+        parameters::required("attention.head_count_kv", &["num_key_value_heads"]),
+        parameters::required_number("attention.layer_norm_rms_epsilon", &["rms_norm_eps"]),
+        ROTATED,
+        FREQUENCY,
+        Parameter::FileType,
+        // 0 tells Phi-4 from the others.
+        Parameter::Whole {
+            key: "attention.sliding_window",
+            from: &["sliding_window"],
+            otherwise: Some(0),
+        },
+    ]],
+    tensors: &[
+        EMBEDDING,
+        OUTPUT_NORM,
+        NORMS,
+        &[
+            Rule::new(
+                "model.layers.{}.self_attn.qkv_proj",
+                "blk.{}.attn_qkv",
+                &[Dim(&[FUSED]), HIDDEN],
+            ),
+            Rule::new("model.layers.{}.self_attn.o_proj", "blk.{}.attn_output", &[HIDDEN, QUERY]),
+            Rule::new(
+                "model.layers.{}.mlp.gate_up_proj",
+                "blk.{}.ffn_up",
+                &[Dim(&["2", "intermediate_size"]), HIDDEN],
+            ),
+            Rule::new("model.layers.{}.mlp.down_proj", "blk.{}.ffn_down", &[HIDDEN, FEED_FORWARD]),
+        ],
+    ],
+    check: check_heads,
+    computed: factors,
+    ..BASE
+};
+
+const FUSED: &str = "rows of queries, keys and values";
+const ORIGINAL: &str = "original_max_position_embeddings";
+
+/// The factors for contexts longer and shorter than the original one.
+fn factors(config: &Config, keys: &mut Keys<'_>) -> Result<Vec<Tensor>> {
+    let rope = Rope::read(config)?;
+    let Some(long) = rope.numbers("long_factor")?.filter(|factors| !factors.is_empty()) else {
+        return Ok(Vec::new());
+    };
+    let expected = "a list as long as long_factor, one number for each rotated pair";
+    let pairs = rotated(config)?;
+    let short = rope.numbers("short_factor")?.filter(|short| short.len() == long.len());
+    let Some(short) = short.filter(|short| (short.len() as u64).checked_mul(2) == Some(pairs))
+    else {
+        return Err(config.wrong(&rope.shown("short_factor"), "of another length", expected));
+    };
+    let context = config.require("max_position_embeddings")? as f64;
+    let original = rope.count(ORIGINAL)? as f64;
+    let scale = context / original;
+    let factor = match rope.kind()?.as_deref() {
+        _ if scale <= 1.0 => 1.0,
+        Some("su" | "longrope") => (1.0 + scale.ln() / original.ln()).sqrt(),
+        Some("yarn") => 0.1 * scale.ln() + 1.0,
+        _ => {
+            let key = rope.shown("rope_type");
+            return Err(config.wrong(&key, "none that has factors", "su, longrope or yarn"));
+        }
+    };
+    keys.set_number("rope.scaling.attn_factor", factor);
+    Ok(vec![vector("rope_factors_long.weight", long), vector("rope_factors_short.weight", short)])
+}

@@ -1,0 +1,134 @@
+//! What a mapping refuses: tensors without a place, places without a tensor.
+
+use std::collections::HashSet;
+
+use gguf_io::CheckpointTensor;
+
+use crate::{Error, Result};
+
+use super::{
+    rule::{Bias, Presence},
+    tensors::{Mapping, Part, Slot},
+};
+
+impl Mapping<'_> {
+    pub(super) fn refuse_unknown(&self, unknown: &[(&str, &CheckpointTensor)]) -> Result<()> {
+        let [(name, tensor), more @ ..] = unknown else {
+            return Ok(());
+        };
+        let more = match more.len() {
+            0 => String::new(),
+            n => format!(" (and {n} more such tensors)"),
+        };
+        let found = format!("shape {}{more}", Shape(&tensor.shape));
+        let expected =
+            format!("only tensors that architecture {} has a place for", self.architecture.name);
+        Err(self.wrong(
+            name,
+            &found,
+            &expected,
+            "the weights would be lost: convert with a version that knows this model",
+        ))
+    }
+
+    /// Finds the first missing tensor. At most one more slot is tried than there are tensors.
+    /// The forms that are there; the first one where none is.
+    fn forms(&self, seen: &HashSet<Slot>) -> Vec<&'static str> {
+        let rules = seen.iter().filter_map(|slot| self.rules.get(slot.rule));
+        let there: Vec<_> = rules.filter_map(|rule| rule.form).collect();
+        let first = || self.rules.iter().find_map(|rule| rule.form);
+        if there.is_empty() { first().into_iter().collect() } else { there }
+    }
+
+    pub(super) fn refuse_missing(&self, seen: &HashSet<Slot>) -> Result<()> {
+        let forms = self.forms(seen);
+        let mut missing = 0u64;
+        let mut first = None;
+        for (i, rule) in self.rules.iter().enumerate() {
+            if rule.form.is_some_and(|form| !forms.contains(&form)) {
+                continue;
+            }
+            let weight = match rule.presence {
+                Presence::Required => true,
+                Presence::Optional | Presence::LeftOut(_) => false,
+                Presence::Unless(key) | Presence::OnlyUnless(key, _) => !self.config.flag(key)?,
+                Presence::If(key) => self.config.flag(key)?,
+                Presence::With(_) | Presence::Without(_) => self.applies(rule),
+            };
+            let bias = weight
+                && match rule.bias {
+                    Bias::Never | Bias::Maybe => false,
+                    Bias::Always => true,
+                    Bias::If(key) => self.config.flag(key)?,
+                };
+            let layers = if rule.source.contains("{}") { self.layers } else { 1 };
+            let applies =
+                |layer: &u64| rule.layers.is_none_or(|applies| applies(self.config, *layer));
+            let parts = [(Part::Weight, weight), (Part::Bias, bias)];
+            if !(weight || bias) {
+                continue;
+            }
+            let experts = self.experts(rule)?;
+            for (part, _) in parts.into_iter().filter(|part| part.1) {
+                let found = seen.iter().filter(|slot| slot.rule == i && slot.part == part).count();
+                let count = (0..layers).filter(applies).count() as u64;
+                let here = count.saturating_mul(experts).saturating_sub(found as u64);
+                missing = missing.saturating_add(here);
+                if here > 0 && first.is_none() {
+                    first = (0..layers)
+                        .filter(applies)
+                        .flat_map(|layer| (0..experts).map(move |expert| (layer, expert)))
+                        .map(|(layer, expert)| Slot { rule: i, part, layer, expert })
+                        .find(|slot| !seen.contains(slot));
+                }
+            }
+        }
+        let Some(slot) = first else {
+            return Ok(());
+        };
+        let found = match missing {
+            0 | 1 => "no such tensor".to_owned(),
+            n => format!("no such tensor (and {} more are missing)", n - 1),
+        };
+        let expected = format!("one of shape {:?} by config.json", self.shape(slot)?);
+        Err(self.wrong(
+            &self.source(slot)?,
+            &found,
+            &expected,
+            "the checkpoint is incomplete or config.json is of another model",
+        ))
+    }
+
+    pub(super) fn wrong(
+        &self,
+        name: &str,
+        found: &str,
+        expected: &str,
+        help: &'static str,
+    ) -> Error {
+        let file = self
+            .checkpoint
+            .tensors
+            .get(name)
+            .and_then(|tensor| self.checkpoint.files.get(tensor.file));
+        Error::Weights {
+            path: file.map_or(self.dir, |file| file.path()).to_path_buf(),
+            name: name.to_owned(),
+            found: found.to_owned(),
+            expected: expected.to_owned(),
+            help,
+        }
+    }
+}
+
+/// A shape from a file, of any length.
+pub(super) struct Shape<'a>(pub(super) &'a [u64]);
+
+impl std::fmt::Display for Shape<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0.get(..8) {
+            Some(start) if self.0.len() > 8 => write!(f, "{start:?} and more dimensions"),
+            _ => write!(f, "{:?}", self.0),
+        }
+    }
+}

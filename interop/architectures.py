@@ -1,0 +1,389 @@
+"""Compares conversions with the reference converter's, one tiny random checkpoint per family.
+
+    python interop/architectures.py --binary target/release/quantwright --reference LLAMA_CPP [family…]
+
+LLAMA_CPP is a source folder of llama.cpp, such as the one inside llama-cpp-python's source
+distribution. Needs torch (CPU is enough), transformers, safetensors, sentencepiece and numpy.
+Each checkpoint is made by transformers with random weights and a tokenizer of the fixtures, then
+converted to F32 by both. Every tensor (name, type, shape, SHA-256) and every metadata key (type,
+value) is compared. The reference knows no BPE vocabulary of ours: its pre-tokenizer is named.
+"""
+
+import argparse
+import hashlib
+import json
+import logging
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"
+PRE = "llama-bpe"
+
+# What every model has unless its family says otherwise.
+SMALL = dict(vocab_size=1024, hidden_size=64, intermediate_size=96, num_hidden_layers=3,
+             num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=256)
+LATENT = dict(SMALL, num_key_value_heads=4, moe_intermediate_size=32, kv_lora_rank=32,
+              qk_nope_head_dim=16, qk_rope_head_dim=8, v_head_dim=24, n_routed_experts=4,
+              num_experts_per_tok=2, n_shared_experts=1, first_k_dense_replace=1,
+              n_group=1, topk_group=1)
+
+# name: (configuration class, model class, tokenizer, settings)
+FAMILIES = {
+    "llama": ("Llama", "bpe", SMALL),
+    "llama-biases": ("Llama", "bpe", dict(SMALL, attention_bias=True, mlp_bias=True, head_dim=32)),
+    "mistral": ("Mistral", "bpe", SMALL),
+    "mixtral": ("Mixtral", "bpe", dict(SMALL, num_local_experts=4)),
+    "qwen2": ("Qwen2", "qwen", SMALL),
+    "qwen3": ("Qwen3", "qwen", dict(SMALL, head_dim=32)),
+    "qwen2moe": ("Qwen2Moe", "qwen", dict(
+        SMALL, moe_intermediate_size=32, shared_expert_intermediate_size=64, num_experts=4,
+        num_experts_per_tok=2)),
+    "qwen3moe": ("Qwen3Moe", "qwen", dict(
+        SMALL, moe_intermediate_size=32, num_experts=4, num_experts_per_tok=2, head_dim=32)),
+    "phi2": ("Phi", "bpe", dict(SMALL, num_key_value_heads=4, intermediate_size=256)),
+    "phi3": ("Phi3", "spm", dict(SMALL, pad_token_id=0, bos_token_id=1, eos_token_id=2)),
+    "phi3-long": ("Phi3", "spm", dict(
+        SMALL, pad_token_id=0, bos_token_id=1, eos_token_id=2, max_position_embeddings=512,
+        original_max_position_embeddings=128, rope_parameters=dict(
+            rope_type="longrope", rope_theta=10000.0,
+            long_factor=[1.0 + i for i in range(8)], short_factor=[1.0 + i / 8 for i in range(8)]))),
+    "gemma": ("Gemma", "spm", dict(SMALL, head_dim=32)),
+    "gemma2": ("Gemma2", "spm", dict(SMALL, head_dim=32, sliding_window=64)),
+    "gemma3": ("Gemma3Text", "spm", dict(SMALL, head_dim=32, sliding_window=64)),
+    "gemma3-vision": ("Gemma3", "spm", dict(
+        text_config=dict(SMALL, head_dim=32, sliding_window=64),
+        vision_config=dict(hidden_size=32, intermediate_size=48, num_hidden_layers=1,
+                           num_attention_heads=2, image_size=28, patch_size=14))),
+    "gpt2": ("GPT2", "bpe", dict(vocab_size=1024, n_embd=64, n_layer=2, n_head=4, n_positions=128,
+                                 n_ctx=128)),
+    "gptneox": ("GPTNeoX", "bpe", dict(SMALL)),
+    "starcoder2": ("Starcoder2", "bpe", SMALL),
+    "stablelm": ("StableLm", "bpe", dict(SMALL, use_qkv_bias=True)),
+    # The reference loses the norms of heads (qk_layernorm) on its way: no comparison.
+    "stablelm-parallel": ("StableLm", "bpe", dict(SMALL, use_parallel_residual=True)),
+    "olmo2": ("Olmo2", "bpe", SMALL),
+    "olmo3": ("Olmo3", "bpe", dict(SMALL, sliding_window=64)),
+    "granite": ("Granite", "bpe", dict(SMALL, embedding_multiplier=12.0, logits_scaling=8.0)),
+    "granitemoe": ("GraniteMoe", "bpe", dict(SMALL, num_local_experts=4)),
+    "granitemoe-shared": ("GraniteMoeShared", "bpe", dict(
+        SMALL, num_local_experts=4, shared_intermediate_size=48)),
+    "falcon": ("Falcon", "bpe", dict(vocab_size=1024, hidden_size=64, num_hidden_layers=2,
+                                     num_attention_heads=4, multi_query=True,
+                                     num_kv_heads=1)),
+    "falcon-groups": ("Falcon", "bpe", dict(
+        vocab_size=1024, hidden_size=64, num_hidden_layers=2, num_attention_heads=4,
+        num_kv_heads=2, new_decoder_architecture=True)),
+    "gpt_oss": ("GptOss", "bpe", dict(SMALL, num_local_experts=4, num_experts_per_tok=2,
+                                      head_dim=16, sliding_window=64)),
+    "gpt_oss-mxfp4": ("GptOss", "bpe", dict(SMALL, num_local_experts=4, num_experts_per_tok=2,
+                                            head_dim=16, sliding_window=64)),
+    "deepseek2": ("DeepseekV2", "bpe", dict(LATENT, q_lora_rank=24)),
+    "deepseek2-lite": ("DeepseekV2", "bpe", dict(LATENT, q_lora_rank=None)),
+    "deepseek3": ("DeepseekV3", "bpe", dict(LATENT, q_lora_rank=24)),
+    "deepseek3-fp8": ("DeepseekV3", "bpe", dict(LATENT, q_lora_rank=24)),
+    "llama-fp8-channel": ("Llama", "bpe", SMALL),
+    "llama-fp8-tensor": ("Llama", "bpe", SMALL),
+    "llama-f64": ("Llama", "bpe", SMALL),
+    "cohere": ("Cohere", "bpe", SMALL),
+    "cohere-norms": ("Cohere", "bpe", dict(SMALL, use_qk_norm=True)),
+    "cohere2": ("Cohere2", "bpe", dict(SMALL, sliding_window=64, rotary_pct=1.0)),
+    "olmoe": ("Olmoe", "bpe", dict(SMALL, num_key_value_heads=4, num_experts=4,
+                                   num_experts_per_tok=2)),
+    "olmo": ("Olmo", "bpe", dict(SMALL, clip_qkv=8.0)),
+    "seed_oss": ("SeedOss", "bpe", dict(SMALL, head_dim=32)),
+    "arcee": ("Arcee", "bpe", SMALL),
+    "llama3-scaled": ("Llama", "bpe", dict(SMALL, rope_parameters=dict(
+        rope_type="llama3", rope_theta=500000.0, factor=8.0, low_freq_factor=1.0,
+        high_freq_factor=4.0, original_max_position_embeddings=64))),
+    "qwen2-yarn": ("Qwen2", "qwen", dict(SMALL, rope_parameters=dict(
+        rope_type="yarn", rope_theta=10000.0, factor=4.0,
+        original_max_position_embeddings=64))),
+    "smollm3": ("SmolLM3", "bpe", dict(SMALL, pad_token_id=0)),
+}
+
+# The same models with config.json as older versions of transformers wrote it and authors publish it.
+FAMILIES.update({f"{name}-hub": FAMILIES[name] for name in (
+    "llama3-scaled", "mistral", "mixtral", "qwen2-yarn", "qwen3", "qwen3moe", "phi2", "phi3-long", "gemma",
+    "gemma2", "gemma3", "gemma3-vision", "gptneox", "starcoder2", "stablelm", "olmo2", "olmo3",
+    "granite", "granitemoe", "falcon-groups", "gpt_oss-mxfp4", "deepseek2", "deepseek3", "cohere", "cohere2", "olmoe",
+    "smollm3", "seed_oss", "arcee", "gpt2")})
+
+TOKENIZERS = {"spm": "tiny-llama2", "bpe": "tiny-llama3", "qwen": "tiny-qwen2"}
+
+CAUSAL = {"GPT2": "GPT2LMHeadModel", "Gemma3Text": "Gemma3ForCausalLM",
+          "Gemma3": "Gemma3ForConditionalGeneration"}
+
+
+def make(name, folder):
+    """Writes the checkpoint of a family."""
+    import torch
+    import transformers
+
+    kind, tokenizer, settings = FAMILIES[name]
+    config = getattr(transformers, kind + "Config")(**settings)
+    torch.manual_seed(hash_of(name))
+    model = getattr(transformers, CAUSAL.get(kind, kind + "ForCausalLM"))(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.randn(parameter.shape) * 0.1)
+    half = name in ("gemma", "phi2", "gpt2")
+    model.to(torch.float16 if half else torch.bfloat16).save_pretrained(folder)
+    source = FIXTURES / TOKENIZERS[tokenizer]
+    for file in source.glob("*token*"):
+        shutil.copy(file, folder)
+    for special in ("fp8", "mxfp4", "f64"):
+        if special in name:
+            requantize(folder, name)
+    if name.endswith("-hub"):
+        rewrite(folder, config)
+
+
+def regenerate(folder):
+    """Replaces all values by those that the test suite generates, and returns their layout."""
+    import struct
+
+    import numpy
+
+    path = folder / "model.safetensors"
+    raw = path.read_bytes()
+    length = struct.unpack("<Q", raw[:8])[0]
+    header = json.loads(raw[8:8 + length])
+    data = bytearray(raw[8 + length:])
+    layout = {}
+    for name, entry in header.items():
+        if name == "__metadata__":
+            continue
+        start, end = entry["data_offsets"]
+        bits, keep, base, mask, shift = KINDS[entry["dtype"]]
+        count = (end - start) * 8 // bits
+        with numpy.errstate(over="ignore"):
+            z = numpy.uint64(int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little"))
+            z = z + numpy.arange(1, count + 1, dtype=numpy.uint64) * numpy.uint64(0x9E3779B97F4A7C15)
+            z = (z ^ (z >> numpy.uint64(30))) * numpy.uint64(0xBF58476D1CE4E5B9)
+            z = (z ^ (z >> numpy.uint64(27))) * numpy.uint64(0x94D049BB133111EB)
+            z = z ^ (z >> numpy.uint64(31))
+            z = (z & numpy.uint64(keep)) | (
+                numpy.uint64(base) + ((z >> numpy.uint64(shift)) & numpy.uint64(mask)))
+        data[start:end] = z.astype(f"<u{bits // 8}").tobytes()
+        layout[name] = [entry["dtype"], entry["shape"]]
+    path.write_bytes(raw[:8 + length] + bytes(data))
+    return layout
+
+
+# Bits of a value, those kept of a random number, what is added, its random bits and their place.
+KINDS = {
+    "F64": (64, 1 << 63, 0x3FB0 << 48, (1 << 52) - 1, 8),
+    "F32": (32, 1 << 31, 0x3D000000, 0x7FFFFF, 32),
+    "F16": (16, 1 << 15, 0x2400, 0x7FF, 16),
+    "BF16": (16, 1 << 15, 0x3C00, 0x1FF, 16),
+    "F8_E4M3": (8, 1 << 7, 0x20, 0x1F, 8),
+    "U8": (8, 0, 0x40, 0x3F, 8),
+}
+
+
+def snapshot(name, folder, theirs, path):
+    """Writes what the test suite needs to do the same without Python."""
+    layout = regenerate(folder)
+    reference(folder, theirs)
+    keys, tensors = describe(theirs)
+    kept = {key: value for key, value in keys.items()
+            if key == "general.architecture" or not key.startswith(("general.", "tokenizer."))}
+    config = json.loads((folder / "config.json").read_text())
+    lines = [
+        '"config": ' + json.dumps(config),
+        '"tokenizer": ' + json.dumps(TOKENIZERS[FAMILIES[name][1]]),
+        '"checkpoint": {\n' + ",\n".join(
+            f"    {json.dumps(key)}: {json.dumps(value)}" for key, value in layout.items()) + "\n  }",
+        '"metadata": {\n' + ",\n".join(
+            f"    {json.dumps(key)}: {json.dumps(value[1])}" for key, value in kept.items()) + "\n  }",
+        '"tensors": {\n' + ",\n".join(
+            f"    {json.dumps(key)}: {json.dumps(value)}" for key, value in tensors.items()) + "\n  }",
+    ]
+    path.write_text("{\n  " + ",\n  ".join(lines) + "\n}\n")
+
+
+def rewrite(folder, config):
+    """Brings config.json to its older form, without what its class assumes anyway."""
+    path = folder / "config.json"
+    whole = json.loads(path.read_text())
+    text = whole.get("text_config", whole)
+    defaults = type(getattr(config, "text_config", config))().to_dict()
+    rope = text.pop("rope_parameters", None) or {}
+    if "full_attention" in rope:
+        text["rope_theta"] = rope["full_attention"]["rope_theta"]
+        if text["model_type"].startswith("gemma3"):
+            text["rope_local_base_freq"] = rope["sliding_attention"]["rope_theta"]
+        rope = {}
+    partial = rope.pop("partial_rotary_factor", None)
+    if partial is not None:
+        text["rotary_pct" if text["model_type"] == "gpt_neox" else "partial_rotary_factor"] = partial
+    if "rope_theta" in rope:
+        text["rope_theta"] = rope.pop("rope_theta")
+    if rope.get("rope_type", "default") != "default":
+        if rope["rope_type"] != "llama3":
+            rope["type"] = rope.pop("rope_type")
+        text["rope_scaling"] = rope
+    whole["torch_dtype"] = whole.pop("dtype", None)
+    for key, value in list(text.items()):
+        if key in defaults and defaults[key] == value and key not in ("model_type", "architectures"):
+            del text[key]
+    path.write_text(json.dumps(whole))
+
+
+def hash_of(name):
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "little")
+
+
+def requantize(folder, name):
+    """Stores the weights as the variant in the name has them."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    path = folder / "model.safetensors"
+    tensors = load_file(path)
+    config = json.loads((folder / "config.json").read_text())
+    out = {}
+    generator = torch.Generator().manual_seed(hash_of(name))
+    for key, value in tensors.items():
+        linear = key.endswith("_proj.weight")
+        if name.endswith("f64"):
+            out[key] = value.double() * 1.0000001
+        elif "mxfp4" in name and key.endswith(("experts.down_proj", "experts.gate_up_proj")):
+            experts, columns, rows = value.shape
+            shape = (experts, rows, columns // 32)
+            out[key + "_blocks"] = torch.randint(0, 256, shape + (16,), generator=generator).to(torch.uint8)
+            out[key + "_scales"] = torch.randint(110, 130, shape, generator=generator).to(torch.uint8)
+        elif "fp8" in name and linear:
+            out[key] = (value.float() * 100).to(torch.float8_e4m3fn)
+            if "channel" in name:
+                out[key + "_scale"] = torch.rand(value.shape[0], 1, generator=generator).bfloat16()
+            elif "tensor" in name:
+                out[key + "_scale_inv"] = torch.rand((), generator=generator)
+            else:
+                blocks = [-(-size // 16) for size in value.shape]
+                out[key + "_scale_inv"] = torch.rand(blocks, generator=generator)
+        else:
+            out[key] = value
+    if "channel" in name:
+        weights = dict(type="float", num_bits=8, strategy="channel")
+        config["quantization_config"] = dict(
+            quant_method="compressed-tensors", format="float-quantized",
+            config_groups=dict(group_0=dict(weights=weights, targets=["Linear"])))
+    elif "tensor" in name:
+        config["quantization_config"] = dict(quant_method="fp8")
+    elif "fp8" in name:
+        config["quantization_config"] = dict(quant_method="fp8", weight_block_size=[16, 16])
+    elif "mxfp4" in name:
+        config["quantization_config"] = dict(quant_method="mxfp4")
+    save_file(out, path, metadata={"format": "pt"})
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+def reference(folder, output):
+    """Converts with the reference."""
+    import conversion
+    import gguf
+
+    conversion.load_all_models()
+    config = conversion.ModelBase.load_hparams(folder, False)
+    # These keys were in config.json before transformers moved them; the reference still looks there.
+    raw = json.loads((folder / "config.json").read_text())
+    moved = {"rotary_pct": (raw.get("rope_parameters") or {}).get(
+        "partial_rotary_factor", raw.get("rotary_pct", 0.25))} \
+        if raw["model_type"] == "gpt_neox" else {}
+    architecture = conversion.get_model_architecture(config, conversion.ModelType.TEXT)
+    family = conversion.get_model_class(architecture)
+    conversion.TextModel.get_vocab_base_pre = lambda self, tokenizer: PRE
+    instance = family(folder, gguf.LlamaFileType.ALL_F32, output, hparams={**config, **moved})
+    instance.write()
+
+
+# Written always; the reference leaves it out for GPT-NeoX.
+EXPECTED = {"general.file_type"}
+# Put at the end by llama-quantize, whose place in the chain this project takes too.
+MOVED = ("general.file_type", "general.quantization_version")
+
+
+def describe(path):
+    import gguf
+    import numpy
+
+    reader = gguf.GGUFReader(path)
+    keys = {}
+    for key, field in reader.fields.items():
+        if not key.startswith("GGUF."):
+            value = field.contents()
+            if isinstance(value, list) and len(value) > 64:
+                value = hashlib.sha256(repr(value).encode()).hexdigest()
+            keys[key] = ([ty.name for ty in field.types], value)
+    tensors = {}
+    for tensor in reader.tensors:
+        data = numpy.ascontiguousarray(tensor.data).tobytes()
+        shape = [int(n) for n in tensor.shape]
+        tensors[tensor.name] = (tensor.tensor_type.name, shape, hashlib.sha256(data).hexdigest())
+    return keys, tensors
+
+
+def differences(found, expected):
+    for what, ours, theirs in zip(("key", "tensor"), found, expected):
+        for name in theirs.keys() - ours.keys():
+            yield f"missing {what} {name}: {theirs[name]}"
+        for name in ours.keys() - theirs.keys() - EXPECTED:
+            yield f"extra {what} {name}: {ours[name]}"
+        for name in ours.keys() & theirs.keys():
+            if ours[name] != theirs[name]:
+                yield f"{what} {name}: {ours[name]}, expected {theirs[name]}"
+    order = [[key for key in keys if key not in MOVED] for keys in (found[0], expected[0])]
+    if order[0] != order[1] and found[0].keys() == expected[0].keys():
+        yield f"keys in another order: {order[0]}, expected {order[1]}"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--binary", required=True, type=Path)
+    parser.add_argument("--reference", required=True, type=Path)
+    parser.add_argument("--keep", type=Path, help="keep checkpoints and conversions in this folder")
+    parser.add_argument("--snapshots", type=Path, help="renew the snapshots of the test suite in this folder")
+    parser.add_argument("families", nargs="*", default=list(FAMILIES))
+    options = parser.parse_args()
+    sys.path[:0] = [str(options.reference), str(options.reference / "gguf-py")]
+    logging.disable(logging.WARNING)
+
+    failed = []
+    with tempfile.TemporaryDirectory() as temporary:
+        root = options.keep or Path(temporary)
+        for name in options.families:
+            folder = root / name
+            folder.mkdir(parents=True, exist_ok=True)
+            ours, theirs = root / f"{name}.ours.gguf", root / f"{name}.theirs.gguf"
+            try:
+                make(name, folder)
+                if options.snapshots:
+                    path = options.snapshots / f"{name}.json"
+                    snapshot(name, folder, theirs, path)
+                else:
+                    reference(folder, theirs)
+                command = [options.binary, "convert", folder, "-o", ours, "-t", "f32", "--force"]
+                if FAMILIES[name][1] != "spm":
+                    command += ["--pre-tokenizer", PRE]
+                run = subprocess.run(command, capture_output=True, text=True)
+                if run.returncode:
+                    problems = [run.stderr.strip()]
+                else:
+                    problems = sorted(differences(describe(ours), describe(theirs)))
+            except Exception as error:  # A family that fails must not hide the others.
+                problems = [f"{type(error).__name__}: {error}"]
+            print(f"{name}: {'equal' if not problems else f'{len(problems)} differences'}", flush=True)
+            for problem in problems[:12]:
+                print("   ", problem[:600])
+            if problems:
+                failed.append(name)
+    if failed:
+        sys.exit(f"differ: {' '.join(failed)}")
+
+
+if __name__ == "__main__":
+    main()
