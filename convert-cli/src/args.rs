@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 use gguf_io::{Limits, metadata::Value};
 use quant_convert::{
-    Options,
+    Options, Split,
     recipe::{self, FileType, Request, TensorOverride},
 };
 use quant_core::GgmlType;
@@ -107,6 +107,19 @@ pub(crate) struct ConvertArgs {
     #[arg(long, value_name = "KEY=TYPE:VALUE", value_parser = override_kv)]
     pub(crate) override_kv: Vec<(String, Value)>,
 
+    /// Write the files NAME-00001-of-0000N.gguf, each with tensors of at most SIZE: a number of
+    /// bytes, or with K, M, G or T (thousands, as llama-gguf-split counts)
+    #[arg(long, value_name = "SIZE", value_parser = split_size, group = "split")]
+    pub(crate) split_max_size: Option<u64>,
+
+    /// Write several files, each with at most N tensors
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), group = "split")]
+    pub(crate) split_max_tensors: Option<u64>,
+
+    /// Write a file for each file of the input
+    #[arg(long, group = "split")]
+    pub(crate) keep_split: bool,
+
     /// Quantize again what is quantized already, though that adds errors
     #[arg(long)]
     pub(crate) allow_requantize: bool,
@@ -164,6 +177,23 @@ fn tensor_type(text: &str) -> Result<TensorOverride, recipe::Error> {
     recipe::parse_tensor_type(text)
 }
 
+/// A size such as `2G`, in bytes.
+fn split_size(text: &str) -> Result<u64, String> {
+    let expected = || "expected a size such as 500M or 2G, or a number of bytes".to_owned();
+    let (number, unit) = match text.char_indices().next_back().ok_or_else(expected)? {
+        (end, c) if c.is_ascii_alphabetic() => (text.get(..end), c.to_ascii_uppercase()),
+        _ => (Some(text), ' '),
+    };
+    let power = " KMGT".find(unit).ok_or_else(expected)?;
+    let number: u64 = number.unwrap_or_default().parse().map_err(|_| expected())?;
+    let factor = u32::try_from(power).ok().and_then(|power| 1000u64.checked_pow(power));
+    match factor.and_then(|factor| number.checked_mul(factor)) {
+        Some(0) => Err("expected a size above zero".into()),
+        Some(bytes) => Ok(bytes),
+        None => Err("expected a size below 2^64 bytes".into()),
+    }
+}
+
 /// `KEY=TYPE:VALUE`; an `int` is stored as UINT32, as llama-quantize does.
 fn override_kv(text: &str) -> Result<(String, Value), String> {
     let shape = "expected KEY=TYPE:VALUE, with TYPE one of int, float, bool, str";
@@ -211,6 +241,12 @@ impl ConvertArgs {
             prune_layers: self.prune_layers.clone(),
             override_kv: self.override_kv.clone(),
             pre_tokenizer: self.pre_tokenizer.clone(),
+            split: match (self.split_max_size, self.split_max_tensors, self.keep_split) {
+                (Some(most), ..) => Some(Split::MaxBytes(most)),
+                (_, Some(most), _) => Some(Split::MaxTensors(most)),
+                (.., true) => Some(Split::Keep),
+                (None, None, false) => None,
+            },
             overwrite: self.force,
             no_sync: self.no_sync,
             threads: self.threads.map_or(0, usize::from),
@@ -228,6 +264,22 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn sizes_have_units_of_a_thousand() {
+        for (text, bytes) in [
+            ("1", 1),
+            ("12k", 12_000),
+            ("500M", 500_000_000),
+            ("2G", 2_000_000_000),
+            ("3T", 3_000_000_000_000),
+        ] {
+            assert_eq!(split_size(text), Ok(bytes), "{text}");
+        }
+        for bad in ["", "0", "0G", "G", "-1M", "1.5G", "2GB", "1P", "99999999999T", "2 G", "٣G"] {
+            assert!(split_size(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -47,8 +47,8 @@ pub use checkpoint::CheckpointOptions;
 pub use config::Config;
 pub use error::{Error, Result};
 pub use model::Model;
-pub use options::Options;
-pub use plan::{Plan, PlannedTensor};
+pub use options::{Options, Split};
+pub use plan::{Plan, PlannedShard, PlannedTensor};
 pub use stream::Control;
 
 /// Opens a model: a checkpoint's folder, or a GGUF file (the first shard, if it is split).

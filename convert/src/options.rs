@@ -26,6 +26,8 @@ pub struct Options {
     pub override_kv: Vec<(String, Value)>,
     /// The name of the BPE pre-tokenizer, instead of detecting it.
     pub pre_tokenizer: Option<String>,
+    /// Write several files instead of one.
+    pub split: Option<Split>,
     /// Replace an existing output.
     pub overwrite: bool,
     /// Skip the flush to the device before the output appears under its name.
@@ -34,4 +36,27 @@ pub struct Options {
     pub threads: usize,
     /// What readers may allocate.
     pub limits: Limits,
+}
+
+/// How the output is split into several files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Split {
+    /// As llama-gguf-split does by size: a new file where the tensors of one would take more bytes.
+    MaxBytes(u64),
+    /// As llama-gguf-split does by number: a new file after this many tensors.
+    MaxTensors(u64),
+    /// As llama-quantize does with `--keep-split`: the files of the source are kept.
+    Keep,
+}
+
+impl Split {
+    /// The rule for a layout; `files` are the numbers of the files that the tensors come from.
+    pub(crate) fn by(self, files: &[usize]) -> gguf_io::Split<'_> {
+        match self {
+            Self::MaxBytes(most) => gguf_io::Split::MaxBytes(most),
+            Self::MaxTensors(most) => gguf_io::Split::MaxTensors(most),
+            Self::Keep => gguf_io::Split::Given(files),
+        }
+    }
 }

@@ -22,7 +22,9 @@ pub(crate) fn run(args: &ConvertArgs, warnings: &Warnings) -> anyhow::Result<()>
     let options = args.options()?;
     let model = quant_convert::open(&args.input, &options)?;
     let plan = Plan::new(model, &options)?;
-    let mut report = Report::new(&plan);
+    let mut report = Report::new(&plan, args.output.as_deref());
+    // The first of the files, by which the others are found.
+    let first = args.output.as_ref().and_then(|output| plan.paths(output).into_iter().next());
     let silent = args.quiet || args.json;
 
     let Some(output) = args.output.as_ref().filter(|_| !args.dry_run) else {
@@ -41,7 +43,7 @@ pub(crate) fn run(args: &ConvertArgs, warnings: &Warnings) -> anyhow::Result<()>
     bar.finish_and_clear();
     result?;
 
-    report.output = Some(report::path(output));
+    report.output = first.as_deref().map(report::path);
     report.seconds = Some(start.elapsed().as_secs_f64());
     finish(args, &report, warnings, None)
 }
@@ -59,6 +61,9 @@ fn finish(
     } else if !args.quiet || args.dry_run {
         if args.dry_run {
             writeln!(out, "{}\n", report.by_tensor())?;
+        }
+        if let Some(shards) = report.by_shard() {
+            writeln!(out, "{shards}\n")?;
         }
         writeln!(out, "{}\n{}", report.headline(), report.by_type())?;
     }
