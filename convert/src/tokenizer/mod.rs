@@ -2,6 +2,8 @@
 
 mod byte_fallback;
 mod byte_level;
+mod hash;
+mod hashes;
 pub mod pre;
 mod sentencepiece;
 mod special;
