@@ -24,7 +24,6 @@ pub(super) fn write(
     let Some(tokenizer) = &sources.tokenizer else {
         return Err(sources.none());
     };
-    let slots = slots(sources, tokenizer)?;
     let merges = merges(sources, tokenizer)?;
     let pre = match name {
         Some(name) => name,
@@ -34,6 +33,19 @@ pub(super) fn write(
             None => recognise(sources, tokenizer)?,
         },
     };
+    let (tokens, types) = tokens(sources, tokenizer)?;
+    write_tokens(metadata, "gpt2", pre, tokens, None, &types);
+    metadata.insert("tokenizer.ggml.merges", merges);
+    Special::read(sources, None)?.write(metadata);
+    Ok(())
+}
+
+/// All tokens below vocab_size and their types.
+pub(super) fn tokens(
+    sources: &Sources<'_>,
+    tokenizer: &TokenizerJson,
+) -> Result<(Vec<String>, Vec<TokenType>)> {
+    let slots = slots(sources, tokenizer)?;
     let byte_level = is_byte_level(tokenizer.decoder.as_ref());
     let mut tokens = Vec::with_capacity(slots.len());
     let mut types = Vec::with_capacity(slots.len());
@@ -58,10 +70,7 @@ pub(super) fn write(
         tokens.push(token);
         types.push(ty);
     }
-    write_tokens(metadata, "gpt2", pre, tokens, None, &types);
-    metadata.insert("tokenizer.ggml.merges", merges);
-    Special::read(sources, None)?.write(metadata);
-    Ok(())
+    Ok((tokens, types))
 }
 
 /// The name for the structure of a tokenizer that has none of its own.
