@@ -103,6 +103,11 @@ pub(crate) struct ConvertArgs {
     #[arg(long, value_name = "L0,L1,…")]
     pub(crate) prune_layers: Option<String>,
 
+    /// JSON file with keys such as general.name, general.license, general.tags or
+    /// general.base_models, which replace what the model card says
+    #[arg(long, value_name = "FILE")]
+    pub(crate) metadata: Option<PathBuf>,
+
     /// Set a metadata key; TYPE is int, float, bool or str (repeatable)
     #[arg(long, value_name = "KEY=TYPE:VALUE", value_parser = override_kv)]
     pub(crate) override_kv: Vec<(String, Value)>,
@@ -239,6 +244,7 @@ impl ConvertArgs {
             exclude_weights: self.exclude_weights.clone(),
             allow_requantize: self.allow_requantize,
             prune_layers: self.prune_layers.clone(),
+            metadata: self.metadata.clone(),
             override_kv: self.override_kv.clone(),
             pre_tokenizer: self.pre_tokenizer.clone(),
             split: match (self.split_max_size, self.split_max_tensors, self.keep_split) {

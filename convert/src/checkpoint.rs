@@ -1,11 +1,13 @@
 //! A Hugging Face checkpoint as a [`Model`].
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use gguf_io::{Checkpoint, Limits, metadata::Metadata};
 use serde_json::Value;
 
-use crate::{Config, Model, Options, Result, architectures, general, model::Origin, tokenizer};
+use crate::{
+    Config, Model, Options, Result, architectures, general, model::Origin, model_card, tokenizer,
+};
 
 /// How to read a checkpoint.
 #[derive(Clone, Debug, Default)]
@@ -13,13 +15,19 @@ use crate::{Config, Model, Options, Result, architectures, general, model::Origi
 pub struct CheckpointOptions {
     /// llama.cpp's name for the BPE pre-tokenizer, instead of finding it out.
     pub pre_tokenizer: Option<String>,
+    /// A JSON file with keys of GGUF that replace those of the model card and the like.
+    pub metadata: Option<PathBuf>,
     /// Limits on what the headers of the weights may allocate.
     pub limits: Limits,
 }
 
 impl From<&Options> for CheckpointOptions {
     fn from(options: &Options) -> Self {
-        Self { pre_tokenizer: options.pre_tokenizer.clone(), limits: options.limits }
+        Self {
+            pre_tokenizer: options.pre_tokenizer.clone(),
+            metadata: options.metadata.clone(),
+            limits: options.limits,
+        }
     }
 }
 
@@ -35,6 +43,7 @@ const QUANTIZATION_VERSION: u32 = 2;
 /// # Errors
 /// All that can be wrong with a checkpoint is found here: see [`Error`](crate::Error).
 pub fn open(dir: &Path, options: &CheckpointOptions) -> Result<Model> {
+    let overrides = model_card::read_overrides(options.metadata.as_deref())?;
     let mut config = Config::read(dir)?;
     let architecture = architectures::find(&config)?;
     refuse_quantized(&config)?;
@@ -48,7 +57,7 @@ pub fn open(dir: &Path, options: &CheckpointOptions) -> Result<Model> {
 
     let mut metadata = Metadata::new();
     metadata.insert("general.architecture", architecture.name);
-    general::write(dir, &config, &tensors, &mut metadata);
+    general::write(dir, &config, &tensors, &overrides, &mut metadata);
     architectures::parameters::write(architecture, &config, &mut metadata)?;
     metadata.insert("general.quantization_version", QUANTIZATION_VERSION);
     let reading = tokenizer::Options {

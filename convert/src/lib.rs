@@ -33,6 +33,7 @@ pub mod gguf_input;
 mod importance;
 mod json;
 pub mod model;
+mod model_card;
 mod model_name;
 mod options;
 mod plan;
@@ -59,6 +60,9 @@ pub fn open(path: &Path, options: &Options) -> Result<Model> {
     if path.is_dir() {
         checkpoint::open(path, &options.into())
     } else {
-        gguf_input::open(path, &options.limits)
+        let overrides = model_card::read_overrides(options.metadata.as_deref())?;
+        let mut model = gguf_input::open(path, &options.limits)?;
+        general::replace(&overrides, &mut model.metadata);
+        Ok(model)
     }
 }

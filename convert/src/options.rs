@@ -22,6 +22,9 @@ pub struct Options {
     pub allow_requantize: bool,
     /// Layers to leave out, separated by commas.
     pub prune_layers: Option<String>,
+    /// A JSON file with keys of GGUF, as gguf-py's converters take it: what it says of the model
+    /// replaces what the model's own files say.
+    pub metadata: Option<PathBuf>,
     /// Metadata set or replaced, in order.
     pub override_kv: Vec<(String, Value)>,
     /// The name of the BPE pre-tokenizer, instead of detecting it.
