@@ -430,7 +430,7 @@ CARDS = {
     "size_label: 9B\nurl: u\ndoi: d\nuuid: i\nrepo_url: r\n---\n",
     "empty": "---\n---\n",
     "none": "# Text\n---\nlicense: mit\n---\n",
-    "nulls": "---\nlicense:\nbase_model:\ntags: []\nlanguage: [no, 'off']\n---\n",
+    "nulls": "---\nlicense:\nbase_model:\ntags: []\nlanguage: ['no', 'off']\n---\n",
     "tab": "---\ntags:\n-\ta\nlicense: mit\n---\n",
 }
 OVERRIDES = {

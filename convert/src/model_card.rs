@@ -199,6 +199,8 @@ fn front_matter(text: &str) -> Result<Option<Object>, String> {
     }
     let options = serde_saphyr::options! {
         duplicate_keys: serde_saphyr::options::DuplicateKeyPolicy::LastWins,
+        // `y` and `n` are text to gguf-py's reader as well.
+        strict_booleans: true,
         with_snippet: false,
     };
     match serde_saphyr::from_str_with_options(&yaml, options) {
