@@ -307,15 +307,15 @@ def sentencepiece_cases(top):
         sentencepiece.SentencePieceTrainer.train(
             input=str(text),
             model_prefix=str(folder / "tokenizer"),
-            vocab_size=320,
+            vocab_size=400 if kind == "bpe" else 300,
             model_type=kind,
             byte_fallback=kind == "bpe",
             user_defined_symbols=["<user>"],
             control_symbols=["<ctrl>"],
             pad_id=3 if kind == "unigram" else -1,
         )
-        write(folder / "config.json", {"vocab_size": 340, "bos_token_id": 1, "eos_token_id": 2})
-        write(folder / "added_tokens.json", {"<added>": 325})
+        write(folder / "config.json", {"vocab_size": 420, "bos_token_id": 1, "eos_token_id": 2})
+        write(folder / "added_tokens.json", {"<added>": 405})
         write(
             folder / "tokenizer_config.json",
             {
@@ -325,8 +325,8 @@ def sentencepiece_cases(top):
                 "add_eos_token": False,
                 "added_tokens_decoder": {
                     "5": {"content": "<user>", "special": False},
-                    "326": {"content": "<unused1>", "special": False},
-                    "327": {"content": "▁▁a", "special": False},
+                    "406": {"content": "<unused1>", "special": False},
+                    "407": {"content": "▁▁a", "special": False},
                     "999": {"content": "beyond", "special": True},
                 },
             },
@@ -363,7 +363,7 @@ def sentencepiece_cases(top):
     folder = top / "sp-json"
     folder.mkdir()
     made.save(str(folder / "tokenizer.json"))
-    write(folder / "config.json", {"vocab_size": 321, "bos_token_id": 1, "eos_token_id": 2})
+    write(folder / "config.json", {"vocab_size": 401, "bos_token_id": 1, "eos_token_id": 2})
     write(
         folder / "tokenizer_config.json",
         {

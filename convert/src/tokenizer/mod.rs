@@ -191,14 +191,11 @@ impl Sources<'_> {
         }
     }
 
-    /// How many kinds of text segments the model tells apart; a key of the architecture that the
-    /// reference writes with the tokenizer.
+    /// How many kinds of text segments the model tells apart.
     fn write_segments(&self, metadata: &mut Metadata) -> Result<()> {
-        if let Some(architecture) = metadata.get_str("general.architecture") {
-            let key = format!("{architecture}.token_type_count");
-            let count = self.config.positive("type_vocab_size")?.unwrap_or(1);
-            metadata.insert(key, u32::try_from(count).unwrap_or(u32::MAX));
-        }
+        let count = self.config.positive("type_vocab_size")?.unwrap_or(1);
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        metadata.insert("tokenizer.ggml.token_type_count", count);
         Ok(())
     }
 
