@@ -6,7 +6,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand, error::ErrorKind};
 use clap_complete::Shell;
 use gguf_io::{Limits, metadata::Value};
 use quant_convert::{
-    Options,
+    Options, Split,
     grouped::{self, Backup, Preset, Sensitivity, preset},
     recipe::{self, FileType, Request, TensorOverride},
 };
@@ -107,9 +107,27 @@ pub(crate) struct ConvertArgs {
     #[arg(long, value_name = "L0,L1,…")]
     pub(crate) prune_layers: Option<String>,
 
+    /// JSON file with keys such as general.name, general.license, general.tags or
+    /// general.base_models, which replace what the model card says
+    #[arg(long, value_name = "FILE")]
+    pub(crate) metadata: Option<PathBuf>,
+
     /// Set a metadata key; TYPE is int, float, bool or str (repeatable)
     #[arg(long, value_name = "KEY=TYPE:VALUE", value_parser = override_kv)]
     pub(crate) override_kv: Vec<(String, Value)>,
+
+    /// Write the files NAME-00001-of-0000N.gguf, each with tensors of at most SIZE: a number of
+    /// bytes, or with K, M, G or T (thousands, as llama-gguf-split counts)
+    #[arg(long, value_name = "SIZE", value_parser = split_size, group = "split")]
+    pub(crate) split_max_size: Option<u64>,
+
+    /// Write several files, each with at most N tensors
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), group = "split")]
+    pub(crate) split_max_tensors: Option<u64>,
+
+    /// Write a file for each file of the input
+    #[arg(long, group = "split")]
+    pub(crate) keep_split: bool,
 
     /// Quantize again what is quantized already, though that adds errors
     #[arg(long)]
@@ -195,10 +213,6 @@ pub(crate) struct GroupedArgs {
     /// Search for the scales with the least error, weighted by --imatrix if given
     #[arg(long)]
     pub(crate) refine_scales: bool,
-
-    /// Split the weights of a folder into files of at most this size, e.g. 2G or 500M
-    #[arg(long, value_name = "SIZE", value_parser = byte_size)]
-    pub(crate) split_max_size: Option<u64>,
 }
 
 const FALLBACKS: [(&str, Fallback); 3] =
@@ -216,7 +230,6 @@ impl GroupedArgs {
             (self.per_layer, "--per-layer"),
             (self.sensitivity.is_some(), "--sensitivity"),
             (self.refine_scales, "--refine-scales"),
-            (self.split_max_size.is_some(), "--split-max-size"),
         ];
         given.into_iter().find(|(given, _)| *given).map(|(_, name)| name)
     }
@@ -266,19 +279,6 @@ fn named<T: Copy>(text: &str, names: &[(&'static str, T)]) -> Result<T, String> 
     })
 }
 
-/// A size as llama.cpp's tools take it: a number with M or G, powers of a thousand.
-fn byte_size(text: &str) -> Result<u64, &'static str> {
-    const SHAPE: &str = "expected a positive number followed by M or G, such as 2G";
-    let (number, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or(SHAPE)?;
-    let unit: u64 = match unit {
-        "M" | "m" => 1_000_000,
-        "G" | "g" => 1_000_000_000,
-        _ => return Err(SHAPE),
-    };
-    let bytes = number.parse::<u64>().ok().and_then(|n| n.checked_mul(unit));
-    bytes.filter(|bytes| *bytes > 0).ok_or(SHAPE)
-}
-
 /// What `--type` names.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum TypeArg {
@@ -305,6 +305,23 @@ fn token_embedding_type(text: &str) -> Result<GgmlType, recipe::Error> {
 
 fn tensor_type(text: &str) -> Result<TensorOverride, recipe::Error> {
     recipe::parse_tensor_type(text)
+}
+
+/// A size such as `2G`, in bytes.
+fn split_size(text: &str) -> Result<u64, String> {
+    let expected = || "expected a size such as 500M or 2G, or a number of bytes".to_owned();
+    let (number, unit) = match text.char_indices().next_back().ok_or_else(expected)? {
+        (end, c) if c.is_ascii_alphabetic() => (text.get(..end), c.to_ascii_uppercase()),
+        _ => (Some(text), ' '),
+    };
+    let power = " KMGT".find(unit).ok_or_else(expected)?;
+    let number: u64 = number.unwrap_or_default().parse().map_err(|_| expected())?;
+    let factor = u32::try_from(power).ok().and_then(|power| 1000u64.checked_pow(power));
+    match factor.and_then(|factor| number.checked_mul(factor)) {
+        Some(0) => Err("expected a size above zero".into()),
+        Some(bytes) => Ok(bytes),
+        None => Err("expected a size below 2^64 bytes".into()),
+    }
 }
 
 /// `KEY=TYPE:VALUE`; an `int` is stored as UINT32, as llama-quantize does.
@@ -387,10 +404,16 @@ impl ConvertArgs {
             exclude_weights: self.exclude_weights.clone(),
             allow_requantize: self.allow_requantize,
             prune_layers: self.prune_layers.clone(),
+            metadata: self.metadata.clone(),
             override_kv: self.override_kv.clone(),
             pre_tokenizer: self.pre_tokenizer.clone(),
             grouped,
-            split_max_size: self.grouped.split_max_size,
+            split: match (self.split_max_size, self.split_max_tensors, self.keep_split) {
+                (Some(most), ..) => Some(Split::MaxBytes(most)),
+                (_, Some(most), _) => Some(Split::MaxTensors(most)),
+                (.., true) => Some(Split::Keep),
+                (None, None, false) => None,
+            },
             overwrite: self.force,
             no_sync: self.no_sync,
             threads: self.threads.map_or(0, usize::from),
@@ -410,13 +433,25 @@ mod tests {
 
     #[test]
     fn grouped_options_are_checked() {
-        assert_eq!(byte_size("2G"), Ok(2_000_000_000));
-        for bad in ["", "G", "0G", "-1M", "2", "2K", "18446744073709551615G", "€"] {
-            assert!(byte_size(bad).is_err(), "{bad}");
-        }
         assert!(ratio("0.8").is_ok() && ratio("1.1").is_err() && ratio("nan").is_err());
         assert!(group_size("-1").is_ok() && group_size("0").is_err() && group_size("x").is_err());
         assert!(named("Adjust", &FALLBACKS).is_ok() && named("guess", &FALLBACKS).is_err());
+    }
+
+    #[test]
+    fn sizes_have_units_of_a_thousand() {
+        for (text, bytes) in [
+            ("1", 1),
+            ("12k", 12_000),
+            ("500M", 500_000_000),
+            ("2G", 2_000_000_000),
+            ("3T", 3_000_000_000_000),
+        ] {
+            assert_eq!(split_size(text), Ok(bytes), "{text}");
+        }
+        for bad in ["", "0", "0G", "G", "-1M", "1.5G", "2GB", "1P", "99999999999T", "2 G", "٣G"] {
+            assert!(split_size(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

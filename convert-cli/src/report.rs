@@ -12,6 +12,9 @@ use serde::Serialize;
 pub(crate) struct Report {
     file_type: String,
     tensors: Vec<TensorReport>,
+    /// The files of a split output.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shards: Option<Vec<ShardReport>>,
     total_bytes: u64,
     bits_per_weight: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -24,12 +27,24 @@ pub(crate) struct Report {
 }
 
 #[derive(Debug, Serialize)]
+struct ShardReport {
+    /// Its path, if the output has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path: Option<String>,
+    tensors: usize,
+    bytes: u64,
+}
+
+#[derive(Debug, Serialize)]
 struct TensorReport {
     name: String,
     #[serde(rename = "type")]
     ty: String,
     shape: Vec<u64>,
     bytes: u64,
+    /// The number of its file in a split output, from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shard: Option<usize>,
     /// The type the recipe asked for, where the shape did not allow it.
     #[serde(skip_serializing_if = "Option::is_none")]
     wanted: Option<&'static str>,
@@ -38,18 +53,31 @@ struct TensorReport {
 }
 
 impl Report {
-    pub(crate) fn new(plan: &Plan) -> Self {
+    /// Of a plan that is to be written to `output`, if that is known.
+    pub(crate) fn new(plan: &Plan, output: Option<&Path>) -> Self {
+        let mut paths = output.map(|output| plan.paths(output)).unwrap_or_default().into_iter();
+        let shards = plan.shards().map(|shards| {
+            let shards = shards.map(|shard| ShardReport {
+                path: paths.next().map(|p| path(&p)),
+                tensors: shard.tensors,
+                bytes: shard.bytes,
+            });
+            shards.collect()
+        });
+        let is_split = shards.is_some();
         let tensors = plan.tensors().map(|t| TensorReport {
             name: t.name.into(),
             ty: t.ty.name().into(),
             shape: t.shape.to_vec(),
             bytes: t.bytes,
+            shard: is_split.then(|| t.shard.saturating_add(1)),
             wanted: t.wanted.map(GgmlType::name),
             without_importance: t.without_importance,
         });
         Self {
             file_type: file_type(plan),
             tensors: tensors.collect(),
+            shards,
             total_bytes: plan.total_bytes(),
             bits_per_weight: plan.bits_per_weight(),
             output: None,
@@ -65,10 +93,12 @@ impl Report {
             ty: t.ty,
             shape: t.shape.to_vec(),
             bytes: t.bytes,
+            shard: None,
             wanted: None,
             without_importance: false,
         });
         Self {
+            shards: None,
             file_type: plan.options().ty.name().to_uppercase(),
             tensors: tensors.collect(),
             total_bytes: plan.total_bytes(),
@@ -93,6 +123,9 @@ impl Report {
             size(self.total_bytes),
             self.bits_per_weight
         );
+        if let Some(shards) = &self.shards {
+            let _ = write!(line, ", {} files", shards.len());
+        }
         if let Some(seconds) = self.seconds {
             let _ = write!(line, ", {seconds:.2} s");
         }
@@ -114,14 +147,31 @@ impl Report {
         finish(table, &[1, 2])
     }
 
-    /// Every tensor with its type.
+    /// Every tensor with its type, and its file if there are several.
     pub(crate) fn by_tensor(&self) -> String {
-        let mut table = table(&["tensor", "shape", "type", "size"]);
+        let mut header = vec!["tensor", "shape", "type", "size"];
+        header.extend(self.shards.as_ref().map(|_| "file"));
+        let mut table = table(&header);
         for t in &self.tensors {
-            let row = [escape(&t.name), shape(&t.shape), t.ty.clone(), size(t.bytes)];
+            let mut row = vec![escape(&t.name), shape(&t.shape), t.ty.clone(), size(t.bytes)];
+            row.extend(t.shard.map(|number| number.to_string()));
             table.add_row(row);
         }
-        finish(table, &[3])
+        finish(table, &[3, 4])
+    }
+
+    /// The files of a split output.
+    pub(crate) fn by_shard(&self) -> Option<String> {
+        let mut table = table(&["file", "tensors", "size"]);
+        for (number, shard) in self.shards.as_ref()?.iter().enumerate() {
+            let name = shard.path.as_deref().and_then(|path| Path::new(path).file_name());
+            let name = name.map_or_else(
+                || number.saturating_add(1).to_string(),
+                |name| escape(&name.to_string_lossy()),
+            );
+            table.add_row([name, shard.tensors.to_string(), size(shard.bytes)]);
+        }
+        Some(finish(table, &[1, 2]))
     }
 
     /// What the user should know besides: fallbacks, tensors without importance.

@@ -1,6 +1,6 @@
 //! A Hugging Face checkpoint as a [`Model`].
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use gguf_io::{Limits, metadata::Metadata};
 
@@ -9,7 +9,7 @@ use crate::{
     architectures::{self, parameters::Keys, tensors::Mapped},
     general,
     model::Origin,
-    packed, tokenizer,
+    model_card, packed, tokenizer,
 };
 
 /// How to read a checkpoint.
@@ -18,13 +18,19 @@ use crate::{
 pub struct CheckpointOptions {
     /// llama.cpp's name for the BPE pre-tokenizer, instead of finding it out.
     pub pre_tokenizer: Option<String>,
+    /// A JSON file with keys of GGUF that replace those of the model card and the like.
+    pub metadata: Option<PathBuf>,
     /// Limits on what the headers of the weights may allocate.
     pub limits: Limits,
 }
 
 impl From<&Options> for CheckpointOptions {
     fn from(options: &Options) -> Self {
-        Self { pre_tokenizer: options.pre_tokenizer.clone(), limits: options.limits }
+        Self {
+            pre_tokenizer: options.pre_tokenizer.clone(),
+            metadata: options.metadata.clone(),
+            limits: options.limits,
+        }
     }
 }
 
@@ -40,6 +46,7 @@ const QUANTIZATION_VERSION: u32 = 2;
 /// # Errors
 /// All that can be wrong with a checkpoint is found here: see [`Error`](crate::Error).
 pub fn open(dir: &Path, options: &CheckpointOptions) -> Result<Model> {
+    let overrides = model_card::read_overrides(options.metadata.as_deref())?;
     let mut config = Config::read(dir)?;
     let architecture = architectures::find(&config)?;
     // What cannot be read at all is refused for that first.
@@ -62,7 +69,7 @@ pub fn open(dir: &Path, options: &CheckpointOptions) -> Result<Model> {
     for (key, value) in computed_keys.iter() {
         metadata.insert(key, value.clone());
     }
-    general::write(dir, &config, &tensors, &mut metadata);
+    general::write(dir, &config, &tensors, &overrides, &mut metadata);
     architectures::parameters::write(architecture, &config, &mut metadata)?;
     metadata.insert("general.quantization_version", QUANTIZATION_VERSION);
     let reading = tokenizer::Options {

@@ -6,37 +6,66 @@ use gguf_io::metadata::Metadata;
 use serde_json::Value;
 
 use crate::{
-    Config, json,
+    Config,
+    json::{self, Object},
     model::Tensor,
-    model_name::{Name, title},
+    model_card::ModelCard,
+    model_name::Name,
 };
 
-/// Writes the keys before the hyper-parameters: from generation_config.json, from the name
-/// config.json gives the model, from the folder's name, from the size.
-pub(crate) fn write(dir: &Path, config: &Config, tensors: &[Tensor], metadata: &mut Metadata) {
+/// Writes the keys before the hyper-parameters: from the model card, from generation_config.json,
+/// from the name config.json gives the model, from the folder's name, from the size. `overrides`
+/// are those of a metadata file.
+pub(crate) fn write(
+    dir: &Path,
+    config: &Config,
+    tensors: &[Tensor],
+    overrides: &Object,
+    metadata: &mut Metadata,
+) {
     metadata.insert("general.type", "model");
-    sampling(dir, metadata);
+    let mut settings = match json::read_optional(&dir.join("generation_config.json")) {
+        Ok(settings) => settings.unwrap_or_default(),
+        Err(error) => {
+            // It is advice, so that a broken file is no reason to stop.
+            tracing::warn!(%error, "generation_config.json is left out");
+            Object::new()
+        }
+    };
+    replace_sampling(&mut settings, overrides);
+    sampling(&settings, metadata);
     let size = Size::of(tensors);
     let given = config.get("_name_or_path").and_then(Value::as_str);
     // A longer path is one of somebody's computer.
     let given = given.filter(|path| path.matches('/').count() <= 1);
-    let mut name = Name::default();
+    let mut card = ModelCard::read(dir, size.total);
     for id in given.into_iter().map(str::to_owned).chain(folder(dir)) {
-        name.fill(Name::parse(&id, size.total));
+        card.fill(Name::parse(&id, size.total));
     }
-    let full = name.full.as_deref().map(title);
-    let organization = name.organization.as_deref().map(title);
-    let size_label = name.size_label.or_else(|| size.label());
-    for (key, value) in [
-        ("general.name", full),
-        ("general.version", name.version),
-        ("general.organization", organization),
-        ("general.finetune", name.finetune),
-        ("general.basename", name.basename),
-        ("general.size_label", size_label),
-    ] {
-        if let Some(value) = value.filter(|value| !value.is_empty()) {
-            metadata.insert(key, value);
+    card.replace(overrides);
+    card.fill_size(size.label());
+    card.write(metadata);
+}
+
+/// Sets the keys of a metadata file in those of a model that has been converted before.
+pub(crate) fn replace(overrides: &Object, metadata: &mut Metadata) {
+    let mut settings = Object::new();
+    replace_sampling(&mut settings, overrides);
+    sampling(&settings, metadata);
+    let mut card = ModelCard::default();
+    card.replace(overrides);
+    card.write(metadata);
+}
+
+/// Enters the settings of a metadata file under the names of generation_config.json.
+fn replace_sampling(settings: &mut Object, overrides: &Object) {
+    for (key, value) in overrides {
+        let Some(key) = key.strip_prefix("general.sampling.") else { continue };
+        let names = SAMPLING.iter().find(|(_, name, _)| *name == key).map(|(names, ..)| *names);
+        match names.and_then(<[_]>::first) {
+            Some(name) => _ = settings.insert((*name).to_owned(), value.clone()),
+            None if key == "sequence" => _ = settings.insert(key.to_owned(), value.clone()),
+            None => tracing::warn!(key, "a sampling setting that is not known"),
         }
     }
 }
@@ -62,15 +91,8 @@ const SAMPLING: [(&[&str], &str, bool); 11] = [
     (&["mirostat_eta"], "mirostat_eta", false),
 ];
 
-/// Recommended sampling. It is advice, so that a broken file is no reason to stop.
-fn sampling(dir: &Path, metadata: &mut Metadata) {
-    let settings = match json::read_optional(&dir.join("generation_config.json")) {
-        Ok(settings) => settings.unwrap_or_default(),
-        Err(error) => {
-            tracing::warn!(%error, "generation_config.json is left out");
-            return;
-        }
-    };
+/// Recommended sampling.
+fn sampling(settings: &Object, metadata: &mut Metadata) {
     let sequence = settings.get("sequence").and_then(Value::as_str);
     if let Some(sequence) = sequence.filter(|sequence| !sequence.is_empty()) {
         metadata.insert("general.sampling.sequence", sequence);

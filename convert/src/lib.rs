@@ -36,6 +36,7 @@ mod importance;
 mod json;
 mod load;
 pub mod model;
+mod model_card;
 mod model_name;
 mod options;
 mod packed;
@@ -53,8 +54,8 @@ pub use checkpoint::CheckpointOptions;
 pub use config::Config;
 pub use error::{Error, Result};
 pub use model::Model;
-pub use options::Options;
-pub use plan::{Plan, PlannedTensor};
+pub use options::{Options, Split};
+pub use plan::{Plan, PlannedShard, PlannedTensor};
 pub use stream::Control;
 
 /// Opens a model: a checkpoint's folder, or a GGUF file (the first shard, if it is split).
@@ -65,6 +66,9 @@ pub fn open(path: &Path, options: &Options) -> Result<Model> {
     if path.is_dir() {
         checkpoint::open(path, &options.into())
     } else {
-        gguf_input::open(path, &options.limits)
+        let overrides = model_card::read_overrides(options.metadata.as_deref())?;
+        let mut model = gguf_input::open(path, &options.limits)?;
+        general::replace(&overrides, &mut model.metadata);
+        Ok(model)
     }
 }

@@ -80,23 +80,6 @@ impl Role {
 }
 
 impl Name {
-    /// Takes what is not known yet.
-    pub(crate) fn fill(&mut self, other: Self) {
-        let pairs = [
-            (&mut self.full, other.full),
-            (&mut self.organization, other.organization),
-            (&mut self.basename, other.basename),
-            (&mut self.finetune, other.finetune),
-            (&mut self.version, other.version),
-            (&mut self.size_label, other.size_label),
-        ];
-        for (known, new) in pairs {
-            if known.is_none() {
-                *known = new;
-            }
-        }
-    }
-
     /// The parts of a name such as `meta-llama/Llama-2-7b-chat-hf`.
     pub(crate) fn parse(id: &str, total: u64) -> Self {
         if id.contains(' ') {

@@ -22,20 +22,46 @@ pub struct Options {
     pub allow_requantize: bool,
     /// Layers to leave out, separated by commas.
     pub prune_layers: Option<String>,
+    /// A JSON file with keys of GGUF, as gguf-py's converters take it: what it says of the model
+    /// replaces what the model's own files say.
+    pub metadata: Option<PathBuf>,
     /// Metadata set or replaced, in order.
     pub override_kv: Vec<(String, Value)>,
     /// The name of the BPE pre-tokenizer, instead of detecting it.
     pub pre_tokenizer: Option<String>,
+    /// Write several files instead of one; a folder has the files of the checkpoint if `None`.
+    pub split: Option<Split>,
     /// Replace an existing output.
     pub overwrite: bool,
     /// Grouped integers instead of a recipe.
     pub grouped: Option<crate::grouped::Options>,
-    /// Bytes of weights in a file of a folder; files as in the checkpoint if `None`.
-    pub split_max_size: Option<u64>,
     /// Skip the flush to the device before the output appears under its name.
     pub no_sync: bool,
     /// Worker threads; 0 for as many as there are cores.
     pub threads: usize,
     /// What readers may allocate.
     pub limits: Limits,
+}
+
+/// How the output is split into several files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Split {
+    /// As llama-gguf-split does by size: a new file where the tensors of one would take more bytes.
+    MaxBytes(u64),
+    /// As llama-gguf-split does by number: a new file after this many tensors.
+    MaxTensors(u64),
+    /// As llama-quantize does with `--keep-split`: the files of the source are kept.
+    Keep,
+}
+
+impl Split {
+    /// The rule for a layout; `files` are the numbers of the files that the tensors come from.
+    pub(crate) fn by(self, files: &[usize]) -> gguf_io::Split<'_> {
+        match self {
+            Self::MaxBytes(most) => gguf_io::Split::MaxBytes(most),
+            Self::MaxTensors(most) => gguf_io::Split::MaxTensors(most),
+            Self::Keep => gguf_io::Split::Given(files),
+        }
+    }
 }

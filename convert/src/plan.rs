@@ -1,8 +1,11 @@
 //! The plan: every tensor's type, every output offset and the exact size, before a weight is read.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+};
 
-use gguf_io::{Layout, TensorSpec};
+use gguf_io::{Layout, PlacedTensor, TensorSpec, gguf::shards};
 use quant_core::{GgmlType, can_dequantize, can_quantize};
 
 use crate::{
@@ -10,6 +13,7 @@ use crate::{
     grouped::{self, Scheme},
     importance::Importance,
     model::{Model, Origin, Tensor, TensorData},
+    options::Split,
     recipe::{self, FileType, ModelFacts, Pruning, TensorFacts},
 };
 
@@ -18,7 +22,9 @@ use crate::{
 pub struct Plan {
     pub(crate) model: Model,
     pub(crate) jobs: Vec<Job>,
-    pub(crate) layout: Layout,
+    /// One, or one for each shard; the tensors of the jobs in their order.
+    pub(crate) layouts: Vec<Layout>,
+    is_split: bool,
     file_type: Option<FileType>,
     obstacles: Vec<Error>,
 }
@@ -38,6 +44,15 @@ pub(crate) struct Job {
     without_importance: bool,
 }
 
+/// A file of a split output, as the plan has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PlannedShard {
+    /// How many tensors it holds.
+    pub tensors: usize,
+    /// Size in bytes, header and padding included.
+    pub bytes: u64,
+}
+
 /// A tensor of the output, as the plan has it.
 #[derive(Clone, Copy, Debug)]
 pub struct PlannedTensor<'a> {
@@ -53,6 +68,8 @@ pub struct PlannedTensor<'a> {
     pub without_importance: bool,
     /// Bytes of its data.
     pub bytes: u64,
+    /// The number of its file, from 0.
+    pub shard: usize,
 }
 
 impl Plan {
@@ -77,8 +94,15 @@ impl Plan {
 
         // Sorted by the names before pruning, which keeps layers in order.
         let mut order: Vec<usize> = (0..model.tensors.len()).collect();
-        order
-            .sort_by(|&a, &b| recipe::output_order(&model.tensors[a].name, &model.tensors[b].name));
+        let keep = options.split == Some(Split::Keep);
+        if keep && model.origin == Origin::Gguf {
+            // llama-quantize then takes them, and counts them for its mixes, as they are stored.
+            order.sort_by_key(|&i| place(&model.tensors[i]));
+        } else {
+            order.sort_by(|&a, &b| {
+                recipe::output_order(&model.tensors[a].name, &model.tensors[b].name)
+            });
+        }
         let mut names = HashMap::new();
         order.retain(|&i| {
             let name = &model.tensors[i].name;
@@ -197,6 +221,10 @@ impl Plan {
             metadata.replace_at_end(key, pruning.kept());
         }
 
+        if keep {
+            // Stable: within a file of a checkpoint the order stays.
+            jobs.sort_by_key(|job| place(&model.tensors[job.tensor]).0);
+        }
         let specs: Vec<_> = jobs
             .iter()
             .map(|job| TensorSpec {
@@ -205,9 +233,14 @@ impl Plan {
                 shape: model.tensors[job.tensor].shape.clone(),
             })
             .collect();
-        let layout = Layout::new(&metadata, &specs)?;
+        let files: Vec<usize> = jobs.iter().map(|j| place(&model.tensors[j.tensor]).0).collect();
+        let layouts = match options.split {
+            None => vec![Layout::new(&metadata, &specs)?],
+            Some(split) => shards::layout(&metadata, &specs, split.by(&files))?,
+        };
         model.metadata = metadata;
-        Ok(Self { model, jobs, layout, file_type, obstacles })
+        let is_split = options.split.is_some();
+        Ok(Self { model, jobs, layouts, is_split, file_type, obstacles })
     }
 
     /// Whether the plan can run, as opposed to being looked at.
@@ -231,14 +264,37 @@ impl Plan {
 
     /// The tensors in the order they are written.
     pub fn tensors(&self) -> impl ExactSizeIterator<Item = PlannedTensor<'_>> {
-        self.jobs.iter().zip(&self.layout.tensors).map(|(job, placed)| PlannedTensor {
+        let placed: Vec<_> = self.placed().collect();
+        self.jobs.iter().zip(placed).map(|(job, (shard, placed))| PlannedTensor {
             name: &placed.name,
             shape: &placed.shape,
             ty: placed.ty,
             wanted: job.wanted,
             without_importance: job.without_importance,
             bytes: placed.bytes,
+            shard,
         })
+    }
+
+    /// The place of every job's tensor: the number of its file, and where it is in that.
+    pub(crate) fn placed(&self) -> impl Iterator<Item = (usize, &PlacedTensor)> {
+        let files = self.layouts.iter().enumerate();
+        files.flat_map(|(shard, layout)| layout.tensors.iter().map(move |t| (shard, t)))
+    }
+
+    /// The files of the output if it is to be split, be it into one.
+    pub fn shards(&self) -> Option<impl ExactSizeIterator<Item = PlannedShard>> {
+        let shard = |l: &Layout| PlannedShard { tensors: l.tensors.len(), bytes: l.total };
+        self.is_split.then(|| self.layouts.iter().map(shard))
+    }
+
+    /// The paths of the output's files: `output` itself, or if it is to be split
+    /// `NAME-00001-of-00003.gguf` and so on.
+    pub fn paths(&self, output: &Path) -> Vec<PathBuf> {
+        match self.is_split {
+            true => shards::paths(output, self.layouts.len()),
+            false => vec![output.to_owned()],
+        }
     }
 
     /// Metadata as it is written.
@@ -246,9 +302,9 @@ impl Plan {
         &self.model.metadata
     }
 
-    /// Size of the output file in bytes, header and padding included.
+    /// Size of the output in bytes, headers and padding included.
     pub fn total_bytes(&self) -> u64 {
-        self.layout.total
+        self.layouts.iter().fold(0, |sum, layout| sum.saturating_add(layout.total))
     }
 
     /// Bytes that are read from the source.
@@ -259,8 +315,16 @@ impl Plan {
     /// Bits per weight over all tensors, the header left out.
     pub fn bits_per_weight(&self) -> f64 {
         let weights: u64 = self.jobs.iter().map(|j| self.model.tensors[j.tensor].elements()).sum();
-        let bytes: u64 = self.layout.tensors.iter().map(|t| t.bytes).sum();
+        let bytes: u64 = self.placed().map(|(_, t)| t.bytes).sum();
         if weights == 0 { 0.0 } else { bytes as f64 * 8.0 / weights as f64 }
+    }
+}
+
+/// Where a tensor is stored: the number of the file and the offset in it.
+fn place(tensor: &Tensor) -> (usize, u64) {
+    match &tensor.data {
+        TensorData::Stored { pieces, .. } => pieces.first().map_or((0, 0), |p| (p.file, p.offset)),
+        TensorData::Computed(_) => (0, 0),
     }
 }
 

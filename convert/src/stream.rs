@@ -10,7 +10,7 @@ use std::{
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
-use gguf_io::{AtomicFile, OutputOptions};
+use gguf_io::{AtomicFile, AtomicSet, OutputOptions};
 use quant_core::{
     GgmlType,
     formats::Rows,
@@ -59,7 +59,8 @@ impl Control<'_> {
 }
 
 impl Plan {
-    /// Runs the plan: writes `output`, which appears under its name only when it is complete.
+    /// Runs the plan: writes `output`, which appears under its name only when it is complete. The
+    /// files of a split output ([`paths`](Self::paths)) appear together.
     ///
     /// The bytes are the same for any number of threads and any instruction set.
     ///
@@ -69,19 +70,24 @@ impl Plan {
     /// [`Error::Files`] for whatever reading and writing runs into.
     pub fn run(mut self, output: &Path, options: &Options, control: Control<'_>) -> Result<()> {
         self.check()?;
-        self.refuse_inputs(output, options)?;
+        let paths = self.paths(output);
+        for path in &paths {
+            self.refuse_inputs(path, options)?;
+        }
         control.check()?;
-        let out = AtomicFile::create(
-            output,
-            self.layout.total,
+        let sizes = self.layouts.iter().map(|layout| layout.total);
+        let out = AtomicSet::create(
+            &paths.into_iter().zip(sizes).collect::<Vec<_>>(),
             OutputOptions { overwrite: options.overwrite, sync: !options.no_sync },
         )?;
-        self.write(&out, options.threads, control)?;
+        self.write(out.files(), options.threads, control)?;
         for file in &self.model.files {
             file.check_unchanged()?;
         }
-        // The header goes last: a file that has one is whole.
-        out.write_all_at(&self.layout.header, 0)?;
+        // The headers go last: a file that has one is whole.
+        for (file, layout) in out.files().iter().zip(&self.layouts) {
+            file.write_all_at(&layout.header, 0)?;
+        }
         control.check()?;
         out.commit()?;
         Ok(())
@@ -101,7 +107,8 @@ impl Plan {
         if same { Err(Error::SameFile { path: output.into() }) } else { Ok(()) }
     }
 
-    fn write(&self, out: &AtomicFile, threads: usize, control: Control<'_>) -> Result<()> {
+    fn write(&self, out: &[AtomicFile], threads: usize, control: Control<'_>) -> Result<()> {
+        let placed: Vec<_> = self.placed().collect();
         let chunks = chunks(&self.model, &self.jobs);
         let done = AtomicU64::new(0);
         let kernels = control.kernels.unwrap_or_else(Kernels::best);
@@ -115,8 +122,8 @@ impl Plan {
             let Some(chunk) = chunks.get(index) else { return Ok(()) };
             let job = &self.jobs[chunk.job];
             worker.convert(job, chunk)?;
-            let placed = &self.layout.tensors[chunk.job];
-            out.write_all_at(&worker.bytes, placed.offset + chunk.offset(job.ty))?;
+            let (shard, placed) = placed[chunk.job];
+            out[shard].write_all_at(&worker.bytes, placed.offset + chunk.offset(job.ty))?;
             if let Some(progress) = control.progress {
                 let tensor = &self.model.tensors[job.tensor];
                 let share = source_share(tensor, chunk);

@@ -167,7 +167,8 @@ fn bytes_do_not_depend_on_threads_or_instruction_set() {
 fn files_are_split_by_size() {
     let dir = tempfile::tempdir().unwrap();
     let output = dir.path().join("out");
-    let options = Options { split_max_size: Some(600_000), ..Options::default() };
+    let options =
+        Options { split: Some(quant_convert::Split::MaxBytes(600_000)), ..Options::default() };
     write_folder(&fixture("tiny-llama2"), &output, &grouped(GroupedType::Int4Sym, 128), &options);
     let names: Vec<_> = files(&output).into_keys().filter(|n| n.ends_with("safetensors")).collect();
     assert!(names.len() >= 3, "{names:?}");

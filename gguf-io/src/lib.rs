@@ -5,8 +5,9 @@
 //!   written, and the offset of each tensor in it.
 //! - [`Checkpoint`] does the same for a folder of safetensors files, with or without an index.
 //! - [`Imatrix`] reads importance matrices, in GGUF files and in the older `.dat` format.
-//! - [`AtomicFile`] writes an output that is complete or absent, from many threads;
-//!   [`AtomicFolder`] does the same for a folder of files.
+//! - [`AtomicFile`] writes an output that is complete or absent, from many threads; [`AtomicSet`]
+//!   the shards of a model, which [`Split`] distributes its tensors over; [`AtomicFolder`] a folder
+//!   of files.
 //!
 //! None of these touches the values of a weight, and none loads tensor data (an importance matrix
 //! excepted, which is small): data is read with [`SourceFile::read_exact_at`], by position, so that
@@ -80,11 +81,11 @@ pub mod safetensors;
 mod sniff;
 
 pub use error::{Error, Place, Problems, Result};
-pub use gguf::{GgufFile, Layout, PlacedTensor, TensorInfo, TensorSpec};
+pub use gguf::{GgufFile, Layout, PlacedTensor, Split, TensorInfo, TensorSpec};
 pub use imatrix::{Imatrix, ImatrixEntry};
 pub use io::{ReadAt, SourceFile};
 pub use limits::{Budget, Limits};
 pub use metadata::{Array, GgufString, Metadata, Value, ValueType};
-pub use output::{AtomicFile, OutputOptions, WriteAt};
+pub use output::{AtomicFile, AtomicSet, OutputOptions, WriteAt};
 pub use output_folder::AtomicFolder;
 pub use safetensors::{Checkpoint, CheckpointTensor, Dtype};

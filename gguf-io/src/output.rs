@@ -12,6 +12,10 @@ use tempfile::NamedTempFile;
 
 use crate::{Error, Result};
 
+mod set;
+
+pub use set::AtomicSet;
+
 /// How an output is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OutputOptions {
@@ -93,6 +97,8 @@ pub struct AtomicFile {
     writer: Box<dyn WriteAt>,
 }
 
+/// What stands between the name of an output and the random part of its temporary's.
+const MARK: &str = ".quantwright-";
 pub(crate) const SUFFIX: &str = ".tmp";
 
 impl AtomicFile {
@@ -113,7 +119,7 @@ impl AtomicFile {
         check_target(path, options.overwrite)?;
         let folder = folder(path);
         let prefix = prefix(name);
-        remove_stale(folder, &prefix);
+        remove_stale(folder, |rest| rest.strip_prefix(prefix.as_encoded_bytes()));
         check_space(path, folder, len)?;
         let temporary = locked_temporary(path, folder, &prefix)?;
         allocate(path, folder, temporary.as_file(), len)?;
@@ -186,31 +192,54 @@ impl AtomicFile {
     /// [`Error::Exists`] if another file took the name meanwhile and may not be replaced, else
     /// [`Error::Io`]. The temporary is removed; a file that was there before is as it was.
     pub fn commit(self) -> Result<()> {
-        let Self { path, options, temporary, writer } = self;
-        let io = |action| {
-            let path: Box<Path> = path.as_path().into();
-            move |error| Error::Io { path, action, error }
-        };
-        if options.sync {
-            writer.sync().map_err(io("cannot flush the output"))?;
+        self.flush()?;
+        let (path, sync) = (self.path.clone(), self.options.sync);
+        self.publish()?;
+        flush_folder(&path, sync)
+    }
+
+    /// Brings what was written to the device, if asked to.
+    fn flush(&self) -> Result<()> {
+        match self.options.sync {
+            true => self.writer.sync().map_err(io_error(&self.path, "cannot flush the output")),
+            false => Ok(()),
         }
+    }
+
+    /// Gives the output its name.
+    fn publish(self) -> Result<()> {
+        let Self { path, options, temporary, writer } = self;
         drop(writer);
         let persisted = if options.overwrite {
             temporary.persist(&path)
         } else {
             temporary.persist_noclobber(&path)
         };
-        persisted.map_err(|failed| match failed.error.kind() {
-            io::ErrorKind::AlreadyExists if !options.overwrite => {
-                Error::Exists { path: path.as_path().into() }
+        match persisted {
+            Ok(_) => Ok(()),
+            Err(failed)
+                if failed.error.kind() == io::ErrorKind::AlreadyExists && !options.overwrite =>
+            {
+                Err(Error::Exists { path: path.into() })
             }
-            _ => io("cannot give the complete output its name")(failed.error),
-        })?;
-        if options.sync {
-            sync_folder(folder(&path))
-                .map_err(io("is complete, but its folder cannot be flushed"))?;
+            Err(failed) => {
+                let action = "cannot give the complete output its name";
+                Err(io_error(&path, action)(failed.error))
+            }
         }
-        Ok(())
+    }
+}
+
+fn io_error(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> Error {
+    move |error| Error::Io { path: path.into(), action, error }
+}
+
+/// Makes the names of a folder's files durable, if asked to.
+fn flush_folder(path: &Path, sync: bool) -> Result<()> {
+    match sync {
+        true => sync_folder(folder(path))
+            .map_err(io_error(path, "is complete, but its folder cannot be flushed")),
+        false => Ok(()),
     }
 }
 
@@ -240,7 +269,7 @@ pub(crate) fn prefix(name: &OsStr) -> OsString {
         }
         prefix.push(text.get(..end).unwrap_or_default());
     }
-    prefix.push(".quantwright-");
+    prefix.push(MARK);
     prefix
 }
 
@@ -264,15 +293,15 @@ fn check_target(path: &Path, overwrite: bool) -> Result<()> {
 }
 
 /// Removes what a killed run left behind. Best effort: what cannot be removed does no harm.
-fn remove_stale(folder: &Path, prefix: &OsStr) {
+///
+/// `ours` cuts off what the names of our temporaries begin with, and tells whose are not ours.
+fn remove_stale(folder: &Path, ours: impl Fn(&[u8]) -> Option<&[u8]>) {
     let Ok(entries) = std::fs::read_dir(folder) else {
         return;
     };
     for entry in entries.flatten() {
         let name = entry.file_name();
-        let name = name.as_encoded_bytes();
-        let ours = name
-            .strip_prefix(prefix.as_encoded_bytes())
+        let ours = ours(name.as_encoded_bytes())
             .and_then(|rest| rest.strip_suffix(SUFFIX.as_bytes()))
             .is_some_and(|rest| rest.len() == RANDOM && rest.iter().all(u8::is_ascii_alphanumeric));
         // Never through a link, and nothing but a regular file, whose opening does not block.

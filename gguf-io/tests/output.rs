@@ -229,3 +229,93 @@ fn faults_leave_nothing_behind() {
     run(5, || io::ErrorKind::StorageFull.into()).unwrap();
     assert_eq!(std::fs::read(&path).unwrap(), b"abcd");
 }
+
+/// A set of three shards, each written with its own number.
+fn set(dir: &Path, options: OutputOptions) -> gguf_io::AtomicSet {
+    let paths = gguf_io::gguf::shards::paths(&dir.join("m.gguf"), 3);
+    let outputs: Vec<_> = paths.into_iter().map(|path| (path, 1)).collect();
+    let set = gguf_io::AtomicSet::create(&outputs, options).unwrap();
+    for (file, byte) in set.files().iter().zip(*b"123") {
+        file.write_all_at(&[byte], 0).unwrap();
+    }
+    set
+}
+
+const SHARDS: [&str; 3] =
+    ["m-00001-of-00003.gguf", "m-00002-of-00003.gguf", "m-00003-of-00003.gguf"];
+
+fn contents(dir: &Path) -> Vec<Vec<u8>> {
+    names(dir).iter().map(|name| std::fs::read(dir.join(name)).unwrap_or_default()).collect()
+}
+
+#[test]
+fn a_set_appears_together() {
+    let dir = tempfile::tempdir().unwrap();
+    let made = set(dir.path(), NEW);
+    assert!(names(dir.path()).iter().all(|name| name.starts_with('.')));
+    made.commit().unwrap();
+    assert_eq!(names(dir.path()), SHARDS);
+    assert_eq!(contents(dir.path()), [b"1", b"2", b"3"]);
+    drop(set(dir.path(), REPLACE));
+    assert_eq!(names(dir.path()), SHARDS);
+    std::fs::write(dir.path().join(SHARDS[1]), "old").unwrap();
+    set(dir.path(), REPLACE).commit().unwrap();
+    assert_eq!(names(dir.path()), SHARDS);
+    assert_eq!(contents(dir.path()), [b"1", b"2", b"3"]);
+}
+
+#[test]
+fn a_set_is_refused_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join(SHARDS[2]), "old").unwrap();
+    let paths = gguf_io::gguf::shards::paths(&dir.path().join("m.gguf"), 3);
+    let outputs: Vec<_> = paths.into_iter().map(|path| (path, 1)).collect();
+    let made = gguf_io::AtomicSet::create(&outputs, NEW);
+    assert_error(made, "Exists", &[SHARDS[2], "--force"]);
+    assert_eq!(names(dir.path()), [SHARDS[2]]);
+}
+
+#[test]
+fn a_set_that_cannot_appear_whole_does_not_appear() {
+    for taken in 0..3 {
+        // Another file takes a name meanwhile.
+        let dir = tempfile::tempdir().unwrap();
+        let made = set(dir.path(), NEW);
+        std::fs::write(dir.path().join(SHARDS[taken]), "theirs").unwrap();
+        assert_error(made.commit(), "Exists", &[SHARDS[taken]]);
+        assert_eq!(names(dir.path()), [SHARDS[taken]]);
+        assert_eq!(contents(dir.path()), [b"theirs"]);
+        // A folder, where files may be replaced: those that were are put back.
+        let dir = tempfile::tempdir().unwrap();
+        for name in SHARDS.iter().filter(|name| **name != SHARDS[taken]) {
+            std::fs::write(dir.path().join(name), "old").unwrap();
+        }
+        let made = set(dir.path(), REPLACE);
+        std::fs::create_dir(dir.path().join(SHARDS[taken])).unwrap();
+        let message = made.commit().unwrap_err().to_string();
+        assert!(message.contains(SHARDS[taken]), "{message}");
+        std::fs::remove_dir(dir.path().join(SHARDS[taken])).ok();
+        let left = SHARDS.iter().filter(|name| **name != SHARDS[taken]);
+        assert_eq!(names(dir.path()), left.copied().collect::<Vec<_>>());
+        assert_eq!(contents(dir.path()), [b"old", b"old"]);
+    }
+}
+
+#[test]
+fn a_set_that_was_killed_is_cleared_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let stale = [
+        ".m-00001-of-00002.gguf.quantwright-abcdef.tmp",
+        ".m-00007-of-00009.gguf.quantwright-ABC123.tmp",
+    ];
+    let others = [
+        ".m-00001-of-00002.gguf.other-abcdef.tmp",
+        ".m-x0001-of-00002.gguf.quantwright-abcdef.tmp",
+        ".n-00001-of-00002.gguf.quantwright-abcdef.tmp",
+    ];
+    for name in stale.iter().chain(&others) {
+        std::fs::write(dir.path().join(name), "x").unwrap();
+    }
+    drop(set(dir.path(), NEW));
+    assert_eq!(names(dir.path()), others);
+}

@@ -47,7 +47,9 @@ pub(crate) fn run(args: &ConvertArgs, warnings: &Warnings) -> anyhow::Result<()>
 
     let model = quant_convert::open(&args.input, &options)?;
     let plan = Plan::new(model, &options)?;
-    let mut report = Report::new(&plan);
+    let mut report = Report::new(&plan, args.output.as_deref());
+    // The first of the files, by which the others are found.
+    let first = args.output.as_ref().and_then(|output| plan.paths(output).into_iter().next());
     if let Some(grouped) = &options.grouped {
         report.note = Some(format!(
             "{} in {} is written as {} with the scale of each group repeated: the same values exactly",
@@ -68,7 +70,7 @@ pub(crate) fn run(args: &ConvertArgs, warnings: &Warnings) -> anyhow::Result<()>
     bar.finish_and_clear();
     result?;
 
-    report.output = Some(report::path(output));
+    report.output = first.as_deref().map(report::path);
     report.seconds = Some(start.elapsed().as_secs_f64());
     finish(args, &report, warnings, None)
 }
@@ -86,6 +88,9 @@ fn finish(
     } else if !args.quiet || args.dry_run {
         if args.dry_run {
             writeln!(out, "{}\n", report.by_tensor())?;
+        }
+        if let Some(shards) = report.by_shard() {
+            writeln!(out, "{shards}\n")?;
         }
         writeln!(out, "{}\n{}", report.headline(), report.by_type())?;
         if let Some(note) = &report.note {

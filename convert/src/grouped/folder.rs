@@ -17,7 +17,7 @@ use super::{
     source,
 };
 use crate::{
-    Config, Control, Error, Options, Result, architectures,
+    Config, Control, Error, Options, Result, Split, architectures,
     importance::Importance,
     json as json_file,
     model::{Model, Tensor, TensorData},
@@ -145,7 +145,7 @@ impl FolderPlan {
             .map(|squares| squares.filter(|_| grouped.refine).map(<[f32]>::to_vec))
             .collect();
         let roles: Vec<_> = candidates.into_iter().map(|candidate| candidate.role).collect();
-        lay_out(dir, model, &roles, &schemes, importance, grouped, options.split_max_size)
+        lay_out(dir, model, &roles, &schemes, importance, grouped, options.split)
     }
 
     /// The weights, in the order of the checkpoint.
@@ -247,7 +247,7 @@ fn lay_out(
     schemes: &[Scheme],
     importance: Vec<Option<Vec<f32>>>,
     options: &Grouped,
-    split_max_size: Option<u64>,
+    split: Option<Split>,
 ) -> Result<FolderPlan> {
     let mut layers = Vec::with_capacity(schemes.len());
     let mut entries: Vec<Entry> = Vec::new();
@@ -298,7 +298,7 @@ fn lay_out(
         ignore.push("lm_head".to_owned());
     }
 
-    let (names, file_of) = distribute(&model, &entries, &sources, split_max_size);
+    let (names, file_of) = distribute(&model, &entries, &sources, split);
     let mut placed: Vec<Placed> = entries
         .into_iter()
         .zip(&sources)
@@ -380,15 +380,23 @@ fn distribute(
     model: &Model,
     entries: &[Entry],
     sources: &[usize],
-    split_max_size: Option<u64>,
+    split: Option<Split>,
 ) -> (Vec<String>, Vec<usize>) {
     let mut names: Vec<String> = Vec::new();
     let mut file_of = Vec::with_capacity(model.tensors.len());
-    if let Some(most) = split_max_size {
-        let mut sizes = vec![0u64; model.tensors.len()];
-        for (entry, source) in entries.iter().zip(sources) {
-            sizes[*source] = sizes[*source].saturating_add(entry.bytes);
+    let limit = match split {
+        Some(Split::MaxBytes(most)) => {
+            let mut sizes = vec![0u64; model.tensors.len()];
+            for (entry, source) in entries.iter().zip(sources) {
+                sizes[*source] = sizes[*source].saturating_add(entry.bytes);
+            }
+            Some((sizes, most))
         }
+        // The parts of a layer count as the one tensor they are in the checkpoint.
+        Some(Split::MaxTensors(most)) => Some((vec![1; model.tensors.len()], most)),
+        Some(Split::Keep) | None => None,
+    };
+    if let Some((sizes, most)) = limit {
         let (mut file, mut filled) = (0, 0u64);
         for size in sizes {
             if filled > 0 && filled.saturating_add(size) > most {

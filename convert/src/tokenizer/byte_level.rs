@@ -12,7 +12,7 @@ use crate::{
 };
 
 use super::{
-    Sources, Special, TokenType, byte_fallback::text, looks_special, pre,
+    Sources, Special, TokenType, byte_fallback::text, hash, looks_special, pre,
     sentencepiece::decoder_tokens, tokenizer_json::TokenizerJson, write_tokens,
 };
 
@@ -24,15 +24,28 @@ pub(super) fn write(
     let Some(tokenizer) = &sources.tokenizer else {
         return Err(sources.none());
     };
-    let slots = slots(sources, tokenizer)?;
     let merges = merges(sources, tokenizer)?;
     let pre = match name {
         Some(name) => name,
-        None => {
-            let clean = sources.setting("clean_up_tokenization_spaces").and_then(Value::as_bool);
-            pre::recognise(tokenizer, clean)?
-        }
+        None => match hash::known(sources, tokenizer, merges.iter().filter_map(GgufString::as_str))
+        {
+            Some(known) => known,
+            None => recognise(sources, tokenizer)?,
+        },
     };
+    let (tokens, types) = tokens(sources, tokenizer)?;
+    write_tokens(metadata, "gpt2", pre, tokens, None, &types);
+    metadata.insert("tokenizer.ggml.merges", merges);
+    Special::read(sources, None)?.write(metadata);
+    Ok(())
+}
+
+/// All tokens below vocab_size and their types.
+pub(super) fn tokens(
+    sources: &Sources<'_>,
+    tokenizer: &TokenizerJson,
+) -> Result<(Vec<String>, Vec<TokenType>)> {
+    let slots = slots(sources, tokenizer)?;
     let byte_level = is_byte_level(tokenizer.decoder.as_ref());
     let mut tokens = Vec::with_capacity(slots.len());
     let mut types = Vec::with_capacity(slots.len());
@@ -57,10 +70,13 @@ pub(super) fn write(
         tokens.push(token);
         types.push(ty);
     }
-    write_tokens(metadata, "gpt2", pre, tokens, None, &types);
-    metadata.insert("tokenizer.ggml.merges", merges);
-    Special::read(sources, None)?.write(metadata);
-    Ok(())
+    Ok((tokens, types))
+}
+
+/// The name for the structure of a tokenizer that has none of its own.
+fn recognise(sources: &Sources<'_>, tokenizer: &TokenizerJson) -> Result<&'static str> {
+    let clean = sources.setting("clean_up_tokenization_spaces").and_then(Value::as_bool);
+    pre::recognise(tokenizer, clean)
 }
 
 /// What an id stands for.

@@ -2,10 +2,14 @@
 
 mod byte_fallback;
 mod byte_level;
+mod hash;
+mod hashes;
 pub mod pre;
 mod sentencepiece;
 mod special;
 mod tokenizer_json;
+mod unigram;
+mod word_piece;
 
 use std::path::{Path, PathBuf};
 
@@ -30,6 +34,10 @@ pub enum Kind {
     ByteFallback,
     /// Byte-level BPE, GPT-2's kind: `tokenizer.json`.
     ByteLevel,
+    /// WordPiece, BERT's kind: `tokenizer.json`.
+    WordPiece,
+    /// SentencePiece's unigram model, T5's kind: `tokenizer.model` or `spiece.model`.
+    Unigram,
 }
 
 /// A key that depends on the model as well as on the tokenizer.
@@ -153,6 +161,8 @@ pub fn write(
         Kind::SentencePiece => sentencepiece::write(&sources, metadata)?,
         Kind::ByteFallback => byte_fallback::write(&sources, metadata)?,
         Kind::ByteLevel => byte_level::write(&sources, options.pre_tokenizer, metadata)?,
+        Kind::WordPiece => word_piece::write(&sources, options.pre_tokenizer, metadata)?,
+        Kind::Unigram => unigram::write(&sources, metadata)?,
     }
     for adjustment in options.adjustments {
         match *adjustment {
@@ -176,7 +186,17 @@ impl Sources<'_> {
                 self.tokenizer.as_ref().is_some_and(TokenizerJson::is_byte_fallback)
             }
             Kind::ByteLevel => self.tokenizer.is_some(),
+            Kind::WordPiece => self.tokenizer.as_ref().is_some_and(TokenizerJson::is_word_piece),
+            Kind::Unigram => unigram::path(self).is_some(),
         }
+    }
+
+    /// How many kinds of text segments the model tells apart.
+    fn write_segments(&self, metadata: &mut Metadata) -> Result<()> {
+        let count = self.config.positive("type_vocab_size")?.unwrap_or(1);
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        metadata.insert("tokenizer.ggml.token_type_count", count);
+        Ok(())
     }
 
     fn none(&self) -> Error {

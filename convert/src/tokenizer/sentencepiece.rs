@@ -28,11 +28,44 @@ struct ModelProto {
     /// Written after the pieces: where it is missing, pieces may be.
     #[prost(message, optional, tag = "2")]
     trainer: Option<TrainerSpec>,
+    #[prost(message, optional, tag = "3")]
+    normalizer: Option<NormalizerSpec>,
 }
 
-/// How the model was trained, of which nothing is needed.
+/// How the model was trained.
 #[derive(Clone, PartialEq, Message)]
-struct TrainerSpec {}
+struct TrainerSpec {
+    #[prost(int32, optional, tag = "3", default = "1")]
+    kind: Option<i32>,
+}
+
+/// What is done to text before it is split.
+#[derive(Clone, PartialEq, Message)]
+struct NormalizerSpec {
+    #[prost(bytes = "vec", optional, tag = "2")]
+    charsmap: Option<Vec<u8>>,
+    #[prost(bool, optional, tag = "3", default = "true")]
+    add_prefix: Option<bool>,
+    #[prost(bool, optional, tag = "4", default = "true")]
+    remove_whitespace: Option<bool>,
+}
+
+/// `TrainerSpec.kind` of a unigram model.
+const UNIGRAM: i32 = 1;
+
+/// A SentencePiece model.
+pub(super) struct Model {
+    /// Pieces by id: text, score, type.
+    pub(super) pieces: Vec<(String, f32, TokenType)>,
+    /// Whether pieces are chosen by their scores; else they are merged.
+    pub(super) is_unigram: bool,
+    /// Whether a space is put before the text.
+    pub(super) add_prefix: bool,
+    /// Whether spaces are joined and cut off.
+    pub(super) remove_whitespace: bool,
+    /// Replacements of characters, compiled.
+    pub(super) charsmap: Vec<u8>,
+}
 
 #[derive(Clone, PartialEq, Message)]
 struct Piece {
@@ -71,7 +104,7 @@ impl From<PieceType> for TokenType {
 
 /// Reads the pieces and checks them as the SentencePiece library does. A file with less than
 /// `expected` pieces may have been cut off between two of them, which is no error to the format.
-fn read(path: &Path, expected: usize) -> Result<Vec<(String, f32, TokenType)>> {
+pub(super) fn read(path: &Path, expected: usize) -> Result<Model> {
     let wrong = |place: String, found: String, expected: &str| Error::Tokenizer {
         path: path.to_path_buf(),
         place,
@@ -103,6 +136,8 @@ fn read(path: &Path, expected: usize) -> Result<Vec<(String, f32, TokenType)>> {
             &format!("{expected} pieces and how they were trained"),
         ));
     }
+    let is_unigram = proto.trainer.as_ref().map_or(UNIGRAM, TrainerSpec::kind) == UNIGRAM;
+    let normalizer = proto.normalizer.unwrap_or_default();
     let mut seen = HashMap::with_capacity(proto.pieces.len());
     let mut unknown = None;
     let mut pieces = Vec::with_capacity(proto.pieces.len());
@@ -133,12 +168,25 @@ fn read(path: &Path, expected: usize) -> Result<Vec<(String, f32, TokenType)>> {
             "one",
         ));
     }
-    Ok(pieces)
+    Ok(Model {
+        pieces,
+        is_unigram,
+        add_prefix: normalizer.add_prefix(),
+        remove_whitespace: normalizer.remove_whitespace(),
+        charsmap: normalizer.charsmap.unwrap_or_default(),
+    })
+}
+
+/// Fills the ids up to the size of the vocabulary.
+pub(super) fn pad(pieces: &mut Vec<(String, f32, TokenType)>, size: usize) {
+    pieces.extend(
+        (pieces.len()..size).map(|id| (format!("[PAD{id}]"), -10_000.0, TokenType::Unused)),
+    );
 }
 
 pub(super) fn write(sources: &Sources<'_>, metadata: &mut Metadata) -> Result<()> {
     let size = sources.vocab_size;
-    let mut pieces = read(&sources.file("tokenizer.model"), size)?;
+    let mut pieces = read(&sources.file("tokenizer.model"), size)?.pieces;
     if pieces.len() > size {
         tracing::warn!(
             pieces = pieces.len(),
@@ -147,9 +195,7 @@ pub(super) fn write(sources: &Sources<'_>, metadata: &mut Metadata) -> Result<()
         );
         pieces.truncate(size);
     }
-    pieces.extend(
-        (pieces.len()..size).map(|id| (format!("[PAD{id}]"), -10_000.0, TokenType::Unused)),
-    );
+    pad(&mut pieces, size);
     for (id, token) in added_tokens(sources)? {
         place(&mut pieces, id, token, TokenType::UserDefined);
     }
@@ -173,7 +219,12 @@ pub(super) fn write(sources: &Sources<'_>, metadata: &mut Metadata) -> Result<()
     Ok(())
 }
 
-fn place(pieces: &mut [(String, f32, TokenType)], id: u64, token: String, ty: TokenType) {
+pub(super) fn place(
+    pieces: &mut [(String, f32, TokenType)],
+    id: u64,
+    token: String,
+    ty: TokenType,
+) {
     let index = usize::try_from(id).unwrap_or(usize::MAX);
     match pieces.get_mut(index) {
         Some(piece) => {
@@ -187,7 +238,7 @@ fn place(pieces: &mut [(String, f32, TokenType)], id: u64, token: String, ty: To
 }
 
 /// added_tokens.json: tokens and ids.
-fn added_tokens(sources: &Sources<'_>) -> Result<Vec<(u64, String)>> {
+pub(super) fn added_tokens(sources: &Sources<'_>) -> Result<Vec<(u64, String)>> {
     let path = sources.file("added_tokens.json");
     let tokens = json::read_optional(&path)?.unwrap_or_default();
     tokens

@@ -40,6 +40,12 @@ pub(crate) struct AddedToken {
     pub(crate) special: bool,
     #[serde(default)]
     pub(crate) normalized: bool,
+    #[serde(default)]
+    pub(crate) lstrip: bool,
+    #[serde(default)]
+    pub(crate) rstrip: bool,
+    #[serde(default)]
+    pub(crate) single_word: bool,
 }
 
 /// The vocabulary and how its tokens are found.
@@ -52,6 +58,18 @@ pub(crate) struct Model {
     pub(crate) merges: Option<Vec<Merge>>,
     #[serde(default)]
     pub(crate) byte_fallback: Option<bool>,
+    #[serde(default)]
+    pub(crate) ignore_merges: Option<bool>,
+    #[serde(default)]
+    pub(crate) fuse_unk: Option<bool>,
+    #[serde(default)]
+    pub(crate) unk_token: Option<String>,
+    #[serde(default)]
+    pub(crate) continuing_subword_prefix: Option<String>,
+    #[serde(default)]
+    pub(crate) end_of_word_suffix: Option<String>,
+    #[serde(default)]
+    pub(crate) max_input_chars_per_word: Option<usize>,
 }
 
 /// Tokens and their ids.
@@ -86,6 +104,11 @@ impl TokenizerJson {
         }
     }
 
+    /// Whether the model is WordPiece, BERT's kind.
+    pub(crate) fn is_word_piece(&self) -> bool {
+        self.model.kind.as_deref() == Some("WordPiece")
+    }
+
     /// Whether this is SentencePiece's BPE: unknown bytes are tokens, text is not mapped to bytes.
     pub(crate) fn is_byte_fallback(&self) -> bool {
         let decoder = self.decoder.as_ref().and_then(|decoder| decoder.get("type"));
@@ -104,10 +127,10 @@ impl TokenizerJson {
         }
     }
 
-    /// Tokens and ids of a BPE model.
+    /// Tokens and ids of a BPE or WordPiece model.
     pub(crate) fn ids(&self) -> Result<&[(String, u32)]> {
         match &self.model.vocab {
-            Vocabulary::Ids(ids) if self.is_bpe() => Ok(ids),
+            Vocabulary::Ids(ids) if self.is_bpe() || self.is_word_piece() => Ok(ids),
             _ => Err(Error::Tokenizer {
                 path: self.path.clone(),
                 place: "model.type".into(),

@@ -101,7 +101,7 @@ impl Layout {
     }
 }
 
-fn wrong(place: Place, found: impl Into<String>, expected: impl Into<String>) -> Error {
+pub(super) fn wrong(place: Place, found: impl Into<String>, expected: impl Into<String>) -> Error {
     Error::Layout { place, found: found.into(), expected: expected.into() }
 }
 
@@ -150,6 +150,11 @@ fn place_tensor(tensor: &TensorSpec, offset: u64, alignment: u64) -> Result<(Pla
         })?;
     let placed = PlacedTensor { name: tensor.name.clone(), ty: tensor.ty, shape, offset, bytes };
     Ok((placed, end))
+}
+
+/// The bytes a tensor takes with its padding.
+pub(super) fn padded(tensor: &TensorSpec, alignment: u64) -> Result<u64> {
+    place_tensor(tensor, 0, alignment).map(|(_, end)| end)
 }
 
 fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {

@@ -3,6 +3,7 @@
 pub(crate) mod check;
 mod layout;
 pub(crate) mod read;
+pub mod shards;
 mod split;
 
 use std::path::Path;
@@ -12,6 +13,8 @@ use quant_core::GgmlType;
 use crate::{Budget, Limits, Metadata, Result, SourceFile};
 
 pub use layout::{Layout, PlacedTensor, TensorSpec};
+pub use shards::Split;
+pub(crate) use split::ShardName;
 
 /// A GGUF model: its metadata and the list of its tensors. No tensor data is loaded.
 #[derive(Debug)]

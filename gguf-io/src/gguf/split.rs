@@ -9,12 +9,12 @@ use crate::{
 };
 
 pub(super) const COUNT: &str = "split.count";
-const NUMBER: &str = "split.no";
-const TENSORS: &str = "split.tensors.count";
+pub(super) const NUMBER: &str = "split.no";
+pub(super) const TENSORS: &str = "split.tensors.count";
 
 /// The numbers in a shard's file name: `PREFIX-00002-of-00003.gguf` is shard 2 of 3.
 #[derive(Debug, PartialEq, Eq)]
-struct ShardName {
+pub(crate) struct ShardName {
     prefix: String,
     /// Counted from 1.
     number: u64,
@@ -22,7 +22,12 @@ struct ShardName {
 }
 
 impl ShardName {
-    fn parse(path: &Path) -> Option<Self> {
+    /// The name without the numbers.
+    pub(crate) fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    pub(crate) fn parse(path: &Path) -> Option<Self> {
         let stem = path.file_name()?.to_str()?.strip_suffix(".gguf")?;
         let (rest, count) = stem.rsplit_once("-of-")?;
         let (prefix, number) = rest.rsplit_once('-')?;
