@@ -210,7 +210,7 @@ pub(crate) struct GroupedArgs {
     #[arg(long, value_name = "METRIC", value_parser = |text: &str| named(text, &Sensitivity::NAMES))]
     pub(crate) sensitivity: Option<Sensitivity>,
 
-    /// Search for the scales with the least error, weighted by --imatrix if given
+    /// Search for the scales with the least error, weighted by the importance matrix if there is one
     #[arg(long)]
     pub(crate) refine_scales: bool,
 }

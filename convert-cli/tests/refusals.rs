@@ -215,11 +215,11 @@ const CASES: &[(&str, &[&str], Prepare)] = &[
     }),
     (
         "weights of another quantization",
-        &["config.json", "quantization_config", "gptq"],
+        &["config.json", "quantization_config", "bitsandbytes"],
         |f, bad| {
             f.config(|c| {
                 if bad {
-                    c.insert("quantization_config".into(), json!({"quant_method": "gptq"}));
+                    c.insert("quantization_config".into(), json!({"quant_method": "bitsandbytes"}));
                 }
             })
         },

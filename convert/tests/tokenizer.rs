@@ -299,7 +299,10 @@ fn missing_and_damaged_files_are_named() {
         (b"<!doctype html>", "expected value"),
         (b"version https://git-lfs.github.com/spec/v1", "expected value"),
         (br#"{"model": {"type": "BPE"}}"#, "missing field `vocab`"),
-        (br#"{"model": {"type": "Unigram", "vocab": [["a", 0.5]]}}"#, "expected BPE"),
+        (
+            br#"{"model": {"type": "Unigram", "vocab": [["a", 0.5]]}}"#,
+            "model.merges: found no merges",
+        ),
         (
             br#"{"model": {"type": "BPE", "vocab": {"a": 0, "b": 0}, "merges": []}}"#,
             "an id for each token",
