@@ -304,12 +304,13 @@ fn missing_and_damaged_files_are_named() {
             "model.merges: found no merges",
         ),
         (
-            br#"{"model": {"type": "BPE", "vocab": {"a": 0, "b": 0}, "merges": []}}"#,
-            "an id for each token",
+            br#"{"model": {"type": "BPE", "vocab": {"a": 0, "b": 0}, "merges": ["a b"]}}"#,
+            // Asked for before ids are compared.
+            "--pre-tokenizer",
         ),
         (
-            br#"{"model": {"type": "BPE", "vocab": {"a": 0, "a": 1}, "merges": []}}"#,
-            "each token once",
+            br#"{"model": {"type": "BPE", "vocab": {"a": 0, "a": 1}, "merges": ["a a"]}}"#,
+            "--pre-tokenizer",
         ),
         (br#"{"model": {"type": "BPE", "vocab": {"a": -1}, "merges": []}}"#, "invalid value"),
         (br#"{"model": {"type": "BPE", "vocab": {"a": 0}, "merges": [["a"]]}}"#, "invalid length"),
