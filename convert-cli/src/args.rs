@@ -35,6 +35,10 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Check a model file to its last value: structure, metadata, scales
+    Verify(VerifyArgs),
+    /// Measure how far the tensors of one model are from those of another
+    Compare(CompareArgs),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -51,6 +55,37 @@ pub(crate) struct InspectArgs {
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArgs {
+    /// A GGUF file (the first shard, if it is split), the folder of a checkpoint, a safetensors
+    /// file, or an importance matrix
+    #[arg(value_name = "FILE")]
+    pub(crate) input: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Worker threads; as many as there are cores if not given
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) threads: Option<u16>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CompareArgs {
+    /// The folder of a checkpoint or a GGUF file
+    pub(crate) reference: PathBuf,
+    /// The model made from it
+    pub(crate) candidate: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Write a page for a browser as well
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
+    /// Worker threads; as many as there are cores if not given
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) threads: Option<u16>,
 }
 
 #[derive(Debug, Args)]

@@ -25,6 +25,8 @@ fn main() -> ExitCode {
         Command::Convert(args) => commands::convert::run(&args, &warnings),
         Command::Inspect(args) => commands::inspect::run(&args),
         Command::Presets { json } => commands::presets::run(json),
+        Command::Verify(args) => commands::verify::run(&args),
+        Command::Compare(args) => commands::compare::run(&args),
         Command::Completions { shell } => commands::manual::completions(shell),
         Command::Man => commands::manual::page(),
     };

@@ -14,7 +14,14 @@ use crate::{
 /// # Errors
 /// [`crate::Error::Files`] if a file is damaged, cut short, or not a GGUF file.
 pub fn open(path: &Path, limits: &Limits) -> Result<Model> {
-    let file = GgufFile::open(path, limits)?;
+    read(GgufFile::open(path, limits)?)
+}
+
+/// A model whose headers have been read.
+///
+/// # Errors
+/// [`crate::Error::Files`] if data is missing or misplaced.
+pub fn read(file: GgufFile) -> Result<Model> {
     file.check_data()?;
     let GgufFile { mut metadata, tensors, files, .. } = file;
     for key in ["split.no", "split.count", "split.tensors.count"] {

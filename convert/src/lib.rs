@@ -26,6 +26,7 @@
 pub mod architectures;
 pub mod checkpoint;
 mod chunks;
+pub mod compare;
 mod config;
 mod encoding;
 mod error;
@@ -45,6 +46,7 @@ pub mod recipe;
 mod rows;
 mod stream;
 pub mod tokenizer;
+pub mod verify;
 mod view;
 mod workers;
 

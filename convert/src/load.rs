@@ -31,7 +31,7 @@ impl<'a> Loader<'a> {
     }
 
     /// Fills `values`; returns their largest magnitude.
-    fn load(&mut self, tensor: &Tensor, start: u64, len: u64) -> Result<f32> {
+    pub(crate) fn load(&mut self, tensor: &Tensor, start: u64, len: u64) -> Result<f32> {
         let count = usize::try_from(len).map_err(|_| quant_core::Error::TooLarge)?;
         self.values.resize(count, 0.0);
         match &tensor.data {

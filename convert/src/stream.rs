@@ -69,17 +69,32 @@ impl Plan {
     /// [`Error::Overflow`] for weights that cannot be quantized, [`Error::Cancelled`], and
     /// [`Error::Files`] for whatever reading and writing runs into.
     pub fn run(mut self, output: &Path, options: &Options, control: Control<'_>) -> Result<()> {
+        let out = self.create(output, options)?;
+        self.run_into(out, options, control)
+    }
+
+    /// Creates the temporaries that [`run`](Self::run) writes to, for a caller that puts writers of
+    /// its own [around them](AtomicSet::wrap_writer).
+    ///
+    /// # Errors
+    /// As [`run`](Self::run), before anything is read.
+    pub fn create(&mut self, output: &Path, options: &Options) -> Result<AtomicSet> {
         self.check()?;
         let paths = self.paths(output);
         for path in &paths {
             self.refuse_inputs(path, options)?;
         }
-        control.check()?;
         let sizes = self.layouts.iter().map(|layout| layout.total);
-        let out = AtomicSet::create(
-            &paths.into_iter().zip(sizes).collect::<Vec<_>>(),
-            OutputOptions { overwrite: options.overwrite, sync: !options.no_sync },
-        )?;
+        let files: Vec<_> = paths.into_iter().zip(sizes).collect();
+        let options = OutputOptions { overwrite: options.overwrite, sync: !options.no_sync };
+        Ok(AtomicSet::create(&files, options)?)
+    }
+
+    /// [Runs](Self::run) the plan into what [`create`](Self::create) has made.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub fn run_into(self, out: AtomicSet, options: &Options, control: Control<'_>) -> Result<()> {
         self.write(out.files(), options.threads, control)?;
         for file in &self.model.files {
             file.check_unchanged()?;

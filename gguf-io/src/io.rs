@@ -112,7 +112,7 @@ pub struct SourceFile {
 
 #[derive(Debug)]
 enum Backing {
-    File { file: File, modified: Option<SystemTime> },
+    File { file: File, modified: Option<SystemTime>, wrapper: Option<Box<dyn ReadAt>> },
     Other(Box<dyn ReadAt>),
 }
 
@@ -140,7 +140,7 @@ impl SourceFile {
         Ok(Self {
             path: path.to_path_buf(),
             len: stat.len(),
-            backing: Backing::File { file, modified: stat.modified().ok() },
+            backing: Backing::File { file, modified: stat.modified().ok(), wrapper: None },
         })
     }
 
@@ -180,6 +180,32 @@ impl SourceFile {
         }
     }
 
+    /// Puts another reader around the one in use, for tests of what happens when reading fails.
+    /// Changes are still noticed in the file itself.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the file cannot be opened a second time.
+    pub fn wrap_reader(
+        mut self,
+        wrap: impl FnOnce(Box<dyn ReadAt>) -> Box<dyn ReadAt>,
+    ) -> Result<Self> {
+        self.backing = match self.backing {
+            Backing::Other(reader) => Backing::Other(wrap(reader)),
+            Backing::File { file, modified, wrapper } => {
+                let inner = match wrapper {
+                    Some(reader) => reader,
+                    None => Box::new(file.try_clone().map_err(|error| Error::Io {
+                        path: self.path.as_path().into(),
+                        action: "cannot open again",
+                        error,
+                    })?),
+                };
+                Backing::File { file, modified, wrapper: Some(wrap(inner)) }
+            }
+        };
+        Ok(self)
+    }
+
     /// The path as it was given.
     pub fn path(&self) -> &Path {
         &self.path
@@ -201,6 +227,7 @@ impl SourceFile {
     /// [`Error::Read`] with the path and offset.
     pub fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
         let reader: &dyn ReadAt = match &self.backing {
+            Backing::File { wrapper: Some(reader), .. } => reader.as_ref(),
             Backing::File { file, .. } => file,
             Backing::Other(reader) => reader.as_ref(),
         };
@@ -252,7 +279,7 @@ impl SourceFile {
             error,
         };
         let (len, same_time) = match &self.backing {
-            Backing::File { file, modified } => {
+            Backing::File { file, modified, .. } => {
                 let stat = file.metadata().map_err(io)?;
                 (stat.len(), stat.modified().ok() == *modified)
             }

@@ -63,7 +63,11 @@ impl Metrics {
     pub fn cosine(&self) -> f64 {
         match (self.reference == 0.0, self.candidate == 0.0) {
             (true, true) => 1.0,
-            (false, false) => self.product / (self.reference.sqrt() * self.candidate.sqrt()),
+            (false, false) => {
+                let cosine = self.product / (self.reference.sqrt() * self.candidate.sqrt());
+                // Rounding can take it a little beyond.
+                cosine.clamp(-1.0, 1.0)
+            }
             _ => 0.0,
         }
     }
@@ -110,6 +114,11 @@ mod tests {
         assert_eq!((m.rmse(), m.relative_rmse(), m.cosine()), (0.0, 0.0, 1.0));
         m.add(&[0.0], &[1.0]);
         assert_eq!(m.relative_rmse(), f64::INFINITY);
+        let mut same = Metrics::default();
+        for i in 1..1000 {
+            same.add(&[i as f32 / 7.0], &[i as f32 / 7.0]);
+            assert!(same.cosine() <= 1.0);
+        }
         assert_eq!(m.cosine(), 0.0);
     }
 }

@@ -58,3 +58,34 @@ pub(crate) fn file<'a>(
     }
     Ok(())
 }
+
+/// Checks that the padding of one file is zero: whatever else is there, no reader sees it.
+pub(crate) fn padding<'a>(
+    file: &SourceFile,
+    data: &DataSection,
+    tensors: impl Iterator<Item = &'a TensorInfo>,
+) -> Result<()> {
+    let mut start = data.header_end;
+    let ends = tensors.map(|t| t.offset.saturating_add(t.bytes));
+    let mut buffer = Vec::new();
+    for end in ends.map(Some).chain([None]) {
+        // As in a sound file: padded to the alignment, or up to where the file ends.
+        let stop = start.checked_next_multiple_of(data.alignment).unwrap_or(start).min(file.len());
+        let len = usize::try_from(stop.saturating_sub(start)).unwrap_or_default();
+        if len > 0 {
+            buffer.resize(len, 0);
+            file.read_exact_at(&mut buffer, start)?;
+            if let Some((at, byte)) = (start..).zip(&buffer).find(|(_, byte)| **byte != 0) {
+                return Err(Error::Malformed {
+                    path: file.path().into(),
+                    place: Place::Field("padding", at),
+                    found: format!("byte {byte:#04x}").into(),
+                    expected: "zero".into(),
+                    help: "no reader sees it; converting the file again removes it",
+                });
+            }
+        }
+        start = end.unwrap_or(start);
+    }
+    Ok(())
+}

@@ -109,4 +109,16 @@ impl GgufFile {
         }
         Ok(())
     }
+
+    /// Checks that the bytes between the tensors are zero, in a file whose
+    /// [data is in its place](Self::check_data).
+    ///
+    /// # Errors
+    /// [`crate::Error::Malformed`] with the first byte that is not, [`crate::Error::Read`].
+    pub fn check_padding(&self) -> Result<()> {
+        for (index, (file, data)) in self.files.iter().zip(&self.data).enumerate() {
+            check::padding(file, data, self.tensors.iter().filter(|tensor| tensor.file == index))?;
+        }
+        Ok(())
+    }
 }

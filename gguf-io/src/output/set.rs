@@ -6,8 +6,8 @@ use std::{
 };
 
 use super::{
-    AtomicFile, MARK, OutputOptions, RANDOM, SUFFIX, check_space, check_target, flush_folder,
-    folder, io_error, prefix, remove_stale,
+    AtomicFile, MARK, OutputOptions, RANDOM, SUFFIX, WriteAt, check_space, check_target,
+    flush_folder, folder, io_error, prefix, remove_stale,
 };
 use crate::{Result, gguf::ShardName};
 
@@ -42,6 +42,15 @@ impl AtomicSet {
             .map(|(path, len)| AtomicFile::create(path, *len, options))
             .collect::<Result<_>>()?;
         Ok(Self { files })
+    }
+
+    /// Puts other writers around those in use, as [`AtomicFile::wrap_writer`] does.
+    pub fn wrap_writer(
+        mut self,
+        mut wrap: impl FnMut(Box<dyn WriteAt>) -> Box<dyn WriteAt>,
+    ) -> Self {
+        self.files = self.files.into_iter().map(|file| file.wrap_writer(&mut wrap)).collect();
+        self
     }
 
     /// The files, in the order they were given.

@@ -1,0 +1,132 @@
+//! How far the tensors of one model are from those of another.
+
+use std::{collections::HashMap, sync::Mutex};
+
+use quant_core::{GgmlType, Metrics, can_dequantize};
+use quant_kernels::Kernels;
+
+use crate::{Error, Options, Result, load::Loader, model::Model, workers};
+
+/// A tensor that both models have, in the same shape.
+#[derive(Clone, Debug)]
+pub struct Difference {
+    /// Its name in a GGUF file.
+    pub name: String,
+    /// Dimensions, innermost first.
+    pub shape: Vec<u64>,
+    /// Its type in the reference.
+    pub reference: GgmlType,
+    /// Its type in the candidate.
+    pub candidate: GgmlType,
+    /// How far the values are apart; not a number if any value is none.
+    pub metrics: Metrics,
+}
+
+/// What is different between two models.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Comparison {
+    /// Tensors that could be compared, in the order of the reference.
+    pub tensors: Vec<Difference>,
+    /// Tensors that only the reference has.
+    pub missing: Vec<String>,
+    /// Tensors that only the candidate has.
+    pub extra: Vec<String>,
+    /// Tensors of different shapes: name, shape in the reference, shape in the candidate.
+    pub shapes: Vec<(String, Vec<u64>, Vec<u64>)>,
+    /// Tensors of types whose values this version does not restore.
+    pub skipped: Vec<String>,
+}
+
+impl Comparison {
+    /// The metrics of all values taken together.
+    pub fn total(&self) -> Metrics {
+        let mut total = Metrics::default();
+        self.tensors.iter().for_each(|tensor| total.merge(&tensor.metrics));
+        total
+    }
+
+    /// Whether the models have the same tensors in the same shapes, all of them compared.
+    pub fn is_complete(&self) -> bool {
+        self.missing.is_empty()
+            && self.extra.is_empty()
+            && self.shapes.is_empty()
+            && self.skipped.is_empty()
+    }
+}
+
+/// Values compared at a time: whole blocks of any type.
+const STEP: u64 = 1 << 16;
+
+/// Compares all tensors of two models [opened](crate::open) before, in a fixed memory window on
+/// `options.threads` threads. The result does not depend on their number.
+///
+/// # Errors
+/// [`Error::Files`] for whatever reading runs into, or if a file changes meanwhile.
+pub fn compare(reference: &Model, candidate: &Model, options: &Options) -> Result<Comparison> {
+    let others: HashMap<_, _> = candidate.tensors.iter().map(|t| (&t.name[..], t)).collect();
+    let mut result = Comparison::default();
+    let mut pairs = Vec::new();
+    for tensor in &reference.tensors {
+        let name = tensor.name.clone();
+        match others.get(&tensor.name[..]) {
+            None => result.missing.push(name),
+            Some(other) if other.shape != tensor.shape => {
+                result.shapes.push((name, tensor.shape.clone(), other.shape.clone()));
+            }
+            Some(other) if ![tensor, *other].iter().all(|t| can_dequantize(t.source_type())) => {
+                result.skipped.push(name);
+            }
+            Some(other) => pairs.push((tensor, *other)),
+        }
+    }
+    let names: HashMap<_, _> = reference.tensors.iter().map(|t| (&t.name[..], ())).collect();
+    let extra = candidate.tensors.iter().filter(|t| !names.contains_key(&t.name[..]));
+    result.extra = extra.map(|t| t.name.clone()).collect();
+
+    let mut pieces = Vec::new();
+    for (index, (a, _)) in pairs.iter().enumerate() {
+        let (elements, mut start) = (a.elements(), 0);
+        while start < elements {
+            let len = STEP.min(elements - start);
+            pieces.push((index, start, len));
+            start += len;
+        }
+    }
+    // A sum of floats depends on its order: every piece has a place of its own.
+    let sums = Mutex::new(vec![Metrics::default(); pieces.len()]);
+    let kernels = Kernels::best();
+    let state = || (Loader::new(reference, kernels), Loader::new(candidate, kernels));
+    workers::run(options.threads, pieces.len(), state, |(left, right), i| {
+        let Some(&(index, start, len)) = pieces.get(i) else { return Ok(()) };
+        let Some((a, b)) = pairs.get(index) else { return Ok(()) };
+        left.load(a, start, len)?;
+        right.load(b, start, len)?;
+        let mut metrics = Metrics::default();
+        metrics.add(&left.values, &right.values);
+        if let Some(sum) = sums.lock().unwrap_or_else(|e| e.into_inner()).get_mut(i) {
+            *sum = metrics;
+        }
+        Ok::<_, Error>(())
+    })?;
+    result.tensors = pairs
+        .iter()
+        .map(|(a, b)| Difference {
+            name: a.name.clone(),
+            shape: a.shape.clone(),
+            reference: a.source_type(),
+            candidate: b.source_type(),
+            metrics: Metrics::default(),
+        })
+        .collect();
+    let sums = sums.into_inner().unwrap_or_else(|e| e.into_inner());
+    for ((index, ..), sum) in pieces.iter().zip(&sums) {
+        if let Some(tensor) = result.tensors.get_mut(*index) {
+            tensor.metrics.merge(sum);
+        }
+    }
+    for file in reference.files.iter().chain(&candidate.files) {
+        file.check_unchanged()?;
+    }
+    Ok(result)
+}

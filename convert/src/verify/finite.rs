@@ -1,0 +1,245 @@
+//! Whether stored values are finite, told from their bits without restoring them: a block's values
+//! are finite if its scales are, so only those are looked at.
+
+use gguf_io::Dtype;
+use quant_core::GgmlType;
+
+/// A number that scales a block, at this byte of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Scale {
+    /// Half precision.
+    Half(usize),
+    /// Single precision.
+    Single(usize),
+    /// A power of two, whose largest code stands for no number.
+    Exponent(usize),
+    /// Half precision whose bits are the high quarters of four 16-bit numbers.
+    Quarters(usize),
+}
+
+use Scale::{Exponent, Half, Quarters, Single};
+
+/// How a range of bytes holds values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stored {
+    /// Floats of two bytes; the exponent's bits.
+    Two(u16),
+    /// Floats of four bytes.
+    Four,
+    /// Floats of eight bytes.
+    Eight,
+    /// Floats of one byte: sign aside, codes from this one on are not finite.
+    One(u8),
+    /// Blocks of this size with scales.
+    Blocks(usize, &'static [Scale]),
+    /// Every code is a number.
+    Any(usize),
+}
+
+impl From<GgmlType> for Stored {
+    fn from(ty: GgmlType) -> Self {
+        use GgmlType as T;
+        let scales: &'static [Scale] = match ty {
+            T::F32 => return Self::Four,
+            T::F16 => return Self::Two(0x7c00),
+            T::BF16 => return Self::Two(0x7f80),
+            T::F64 => return Self::Eight,
+            T::Q4_0 | T::Q5_0 | T::Q8_0 | T::IQ4_NL | T::Q1_0 | T::Q2_0 => &[Half(0)],
+            T::IQ1_S | T::IQ2_XXS | T::IQ2_XS | T::IQ2_S | T::IQ3_XXS | T::IQ3_S | T::IQ4_XS => {
+                &[Half(0)]
+            }
+            T::Q4_1 | T::Q5_1 | T::Q8_1 | T::Q4_K | T::Q5_K => &[Half(0), Half(2)],
+            T::Q2_K => &[Half(80), Half(82)],
+            T::Q3_K => &[Half(108)],
+            T::Q6_K => &[Half(208)],
+            T::Q8_K => &[Single(0)],
+            T::TQ1_0 => &[Half(52)],
+            T::TQ2_0 => &[Half(64)],
+            T::MXFP4 => &[Exponent(0)],
+            T::IQ1_M => &[Quarters(48)],
+            // NVFP4's readers take its one code that is no number for zero.
+            _ => return Self::Any(ty.block_bytes()),
+        };
+        Self::Blocks(ty.block_bytes(), scales)
+    }
+}
+
+impl From<Dtype> for Stored {
+    fn from(dtype: Dtype) -> Self {
+        match dtype {
+            Dtype::F64 => Self::Eight,
+            Dtype::F32 | Dtype::C64 => Self::Four,
+            Dtype::F16 => Self::Two(0x7c00),
+            Dtype::BF16 => Self::Two(0x7f80),
+            Dtype::F8E4M3 => Self::One(0x7f),
+            Dtype::F8E5M2 => Self::One(0x7c),
+            _ => Self::Any(1),
+        }
+    }
+}
+
+impl Stored {
+    /// Bytes of a value or block.
+    pub(super) fn unit(self) -> usize {
+        match self {
+            Self::One(_) => 1,
+            Self::Two(_) => 2,
+            Self::Four => 4,
+            Self::Eight => 8,
+            Self::Blocks(bytes, _) | Self::Any(bytes) => bytes.max(1),
+        }
+    }
+
+    /// Whether there is anything to look for.
+    pub(super) fn is_checked(self) -> bool {
+        !matches!(self, Self::Any(_))
+    }
+
+    /// What a [unit](Self::unit) is called.
+    pub(super) fn noun(self) -> &'static str {
+        match self {
+            Self::Blocks(..) => "block",
+            _ => "value",
+        }
+    }
+
+    /// The first unit that is not finite and how many there are.
+    pub(super) fn find(self, bytes: &[u8]) -> Option<(u64, u64)> {
+        match self {
+            Self::Any(_) => None,
+            // Loops without a way out are vectorised: first whether there is one, then which.
+            Self::Two(exponent) => {
+                let (values, _) = bytes.as_chunks();
+                let bits = |b: &[u8; 2]| u16::from_le_bytes(*b) & 0x7fff;
+                let most = values.iter().map(bits).fold(0, u16::max);
+                if most < exponent { None } else { first(values, |b| bits(b) >= exponent) }
+            }
+            Self::Four => {
+                let (values, _) = bytes.as_chunks();
+                let bits = |b: &[u8; 4]| u32::from_le_bytes(*b) & 0x7fff_ffff;
+                let most = values.iter().map(bits).fold(0, u32::max);
+                if most < 0x7f80_0000 { None } else { first(values, |b| bits(b) >= 0x7f80_0000) }
+            }
+            Self::Eight => {
+                let (values, _) = bytes.as_chunks();
+                first(values, |b: &[u8; 8]| !f64::from_le_bytes(*b).is_finite())
+            }
+            Self::One(least) => {
+                let most = bytes.iter().map(|b| b & 0x7f).fold(0, u8::max);
+                if most < least { None } else { first(bytes, |b| b & 0x7f >= least) }
+            }
+            Self::Blocks(size, scales) => {
+                let blocks = bytes.chunks_exact(size.max(1));
+                let bad = |block: &[u8]| scales.iter().any(|scale| !scale.is_finite(block));
+                let mut found = None;
+                for (i, _) in (0u64..).zip(blocks).filter(|(_, block)| bad(block)) {
+                    let (_, count) = found.get_or_insert((i, 0));
+                    *count += 1;
+                }
+                found
+            }
+        }
+    }
+}
+
+fn first<T>(units: &[T], bad: impl Fn(&T) -> bool) -> Option<(u64, u64)> {
+    let index = units.iter().position(&bad)?;
+    let rest = units.get(index..).unwrap_or_default();
+    Some((index as u64, rest.iter().filter(|unit| bad(unit)).count() as u64))
+}
+
+impl Scale {
+    #[inline(always)]
+    fn is_finite(self, block: &[u8]) -> bool {
+        match self {
+            Half(at) => half(block, at) & 0x7c00 != 0x7c00,
+            // Multiplied with a code of up to 127 it has to stay finite.
+            Single(at) => {
+                let bytes = block.get(at..).and_then(|b| b.first_chunk::<4>());
+                bytes.is_some_and(|b| (f32::from_le_bytes(*b) * 128.0).is_finite())
+            }
+            Exponent(at) => block.get(at).is_some_and(|e| *e != 0xff),
+            Quarters(at) => {
+                let quarter = |i: usize| half(block, at + 2 * i) >> 12 << (4 * i);
+                let bits = quarter(0) | quarter(1) | quarter(2) | quarter(3);
+                bits & 0x7c00 != 0x7c00
+            }
+        }
+    }
+}
+
+/// Two bytes of a block; what is not there is not finite.
+#[inline(always)]
+fn half(block: &[u8], at: usize) -> u16 {
+    block.get(at..).and_then(|b| b.first_chunk()).map_or(u16::MAX, |b| u16::from_le_bytes(*b))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use quant_core::{can_dequantize, dequantize};
+
+    /// A block is called finite exactly if all its values are, whatever else is in it.
+    #[test]
+    fn scales_decide_over_values() {
+        let halves = [0u16, 0x3c00, 0x7bff, 0x7c00, 0x7c01, 0xfc00, 0xfbff, 0x8000];
+        for &ty in GgmlType::ALL.iter().filter(|ty| can_dequantize(**ty)) {
+            let Stored::Blocks(size, scales) = Stored::from(ty) else { continue };
+            if scales.iter().any(|scale| !matches!(scale, Half(_))) {
+                continue;
+            }
+            for fill in [0x55u8, 0xff, 0x01] {
+                for bits in halves {
+                    for scale in scales {
+                        let mut block = vec![fill; size];
+                        let place = |scale: &Scale| match *scale {
+                            Half(at) => at..at + 2,
+                            _ => 0..0,
+                        };
+                        for scale in scales {
+                            block[place(scale)].copy_from_slice(&[0, 0x3c]);
+                        }
+                        block[place(scale)].copy_from_slice(&bits.to_le_bytes());
+                        let mut values = vec![0.0; ty.block_len()];
+                        dequantize(ty, &block, &mut values).unwrap();
+                        let finite = values.iter().all(|v| v.is_finite());
+                        let found = Stored::from(ty).find(&block);
+                        assert_eq!(found.is_none(), finite, "{ty} {bits:x} as {scale:?}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_quantized_type_is_looked_at() {
+        for &ty in GgmlType::ALL.iter().filter(|ty| ty.is_quantized()) {
+            match Stored::from(ty) {
+                Stored::Blocks(size, scales) => {
+                    let end = |scale: &Scale| match *scale {
+                        Half(at) => at + 2,
+                        Single(at) => at + 4,
+                        Exponent(at) => at + 1,
+                        Quarters(at) => at + 8,
+                    };
+                    assert!(scales.iter().all(|scale| end(scale) <= size), "{ty}");
+                    assert_eq!(Stored::from(ty).find(&vec![0xff; 3 * size]), Some((0, 3)), "{ty}");
+                    assert_eq!(Stored::from(ty).find(&vec![0; 3 * size]), None, "{ty}");
+                }
+                other => assert_eq!((ty, other), (GgmlType::NVFP4, Stored::Any(36))),
+            }
+        }
+    }
+
+    #[test]
+    fn floats_are_found_where_they_are() {
+        let f32s = |v: [f32; 3]| v.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>();
+        assert_eq!(Stored::Four.find(&f32s([0.0, f32::NAN, f32::NEG_INFINITY])), Some((1, 2)));
+        assert_eq!(Stored::Four.find(&f32s([0.0, f32::MAX, f32::MIN])), None);
+        assert_eq!(Stored::Two(0x7c00).find(&[0xff, 0x7b, 0, 0xfc]), Some((1, 1)));
+        assert_eq!(Stored::Two(0x7f80).find(&[0x7f, 0x7f, 0x80, 0x7f]), Some((1, 1)));
+        assert_eq!(Stored::Eight.find(&f64::INFINITY.to_le_bytes()), Some((0, 1)));
+        assert_eq!(Stored::One(0x7f).find(&[0x7e, 0xff, 0xfe]), Some((1, 1)));
+        assert_eq!(Stored::One(0x7c).find(&[0x7b, 0xfc]), Some((1, 1)));
+    }
+}

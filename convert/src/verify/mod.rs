@@ -1,0 +1,292 @@
+//! Whether a model file can be trusted: its structure, what loaders need of it, and every value.
+
+mod finite;
+mod needs;
+
+use std::{ffi::OsStr, path::Path, sync::Mutex};
+
+use gguf_io::{Checkpoint, GgufFile, Imatrix, SourceFile};
+
+use crate::{Error, Options, Result, error::Quoted, error::Shown, workers};
+use finite::Stored;
+
+/// What was checked and what was found.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Findings {
+    /// What the input is, e.g. `GGUF version 3`.
+    pub format: String,
+    /// Files it consists of.
+    pub files: u64,
+    /// Tensors, or entries of an importance matrix.
+    pub tensors: u64,
+    /// Bytes of all files.
+    pub bytes: u64,
+    /// What was checked, and how many problems there were with it.
+    pub checks: Vec<(&'static str, u64)>,
+    /// What was left out, and why.
+    pub notes: Vec<String>,
+    /// The first problems, one line each.
+    pub problems: Vec<String>,
+    /// How many problems there are.
+    pub count: u64,
+}
+
+impl Findings {
+    /// Problems that are kept; the rest is counted, so that a hostile file cannot fill the memory.
+    const KEPT: usize = 24;
+
+    /// Whether nothing is wrong.
+    pub fn is_sound(&self) -> bool {
+        self.count == 0
+    }
+
+    fn problem(&mut self, problem: impl FnOnce() -> String) {
+        if self.problems.len() < Self::KEPT {
+            self.problems.push(problem());
+        }
+        self.count = self.count.saturating_add(1);
+    }
+
+    fn note(&mut self, note: &str) {
+        self.notes.push(note.to_owned());
+    }
+
+    /// Runs a check and keeps the problem it finds, if any.
+    fn check<T, E: ToString>(
+        &mut self,
+        what: &'static str,
+        check: impl FnOnce(&mut Self) -> Result<T, E>,
+    ) -> Option<T> {
+        let before = self.count;
+        let result = check(self);
+        let kept = match result {
+            Ok(value) => Some(value),
+            Err(error) => {
+                self.problem(|| error.to_string());
+                None
+            }
+        };
+        self.checks.push((what, self.count.saturating_sub(before)));
+        kept
+    }
+}
+
+const STRUCTURE: &str = "structure: header, names, types, shapes, offsets, sizes";
+const PADDING: &str = "padding is zero";
+const NEEDS: &str = "metadata and tensors that loaders need";
+const VALUES: &str = "scales and values are finite";
+
+/// Checks a model: a GGUF file (the first shard, if it is split), the folder of a checkpoint, a
+/// safetensors file, or an importance matrix. Only the named files are read, in a memory window
+/// that does not depend on their size.
+///
+/// # Errors
+/// [`Error::Threads`] only: all that is wrong with the files is among the findings.
+pub fn verify(path: &Path, options: &Options) -> Result<Findings> {
+    let mut found = Findings::default();
+    if path.is_dir() {
+        folder(path, options, &mut found)?;
+    } else if path.extension() == Some(OsStr::new("safetensors")) {
+        found.format = "safetensors".into();
+        let opened = found
+            .check(STRUCTURE, |_| Checkpoint::read(vec![SourceFile::open(path)?], &options.limits));
+        if let Some(checkpoint) = opened {
+            safetensors(&checkpoint, options, &mut found)?;
+        }
+    } else {
+        match GgufFile::open(path, &options.limits) {
+            Ok(model) if model.metadata.get_str("general.type") == Some("imatrix") => {
+                imatrix(path, Imatrix::open(path, &options.limits), &mut found);
+                gguf(&model, options, &mut found)?;
+            }
+            Ok(model) => {
+                found.check(STRUCTURE, |_| Ok::<_, Error>(()));
+                gguf(&model, options, &mut found)?;
+            }
+            // The older format of importance matrices has no mark of its own.
+            Err(error) if matches!(error, gguf_io::Error::NotAModel { .. }) => {
+                match Imatrix::open(path, &options.limits) {
+                    Ok(matrix) => imatrix(path, Ok(matrix), &mut found),
+                    Err(other) if path.extension() == Some(OsStr::new("dat")) => {
+                        imatrix(path, Err(other), &mut found);
+                    }
+                    Err(_) => drop(found.check(STRUCTURE, |_| Err::<(), _>(error))),
+                }
+            }
+            Err(error) => {
+                found.format = "GGUF".into();
+                found.check(STRUCTURE, |_| Err::<(), _>(error));
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn count(files: &[SourceFile], tensors: usize, found: &mut Findings) {
+    found.files = files.len() as u64;
+    found.tensors = tensors as u64;
+    found.bytes = files.iter().fold(0, |sum, f| sum.saturating_add(f.len()));
+}
+
+fn imatrix(path: &Path, matrix: Result<Imatrix, gguf_io::Error>, found: &mut Findings) {
+    found.format = "importance matrix".into();
+    const ENTRIES: &str = "entries: sums and counts are finite, not negative and fit together";
+    if let Some(matrix) = found.check(ENTRIES, |_| matrix) {
+        found.files = 1;
+        found.tensors = matrix.entries.len() as u64;
+        found.bytes = std::fs::metadata(path).map_or(0, |stat| stat.len());
+        found.check("there are entries", |_| match matrix.entries.len() {
+            0 => Err(format!("{}: holds no entries", Shown(path))),
+            _ => Ok(()),
+        });
+    }
+}
+
+fn gguf(model: &GgufFile, options: &Options, found: &mut Findings) -> Result<()> {
+    let kind = model.metadata.get_str("general.type").unwrap_or("model").to_owned();
+    let matrix = kind == "imatrix";
+    if !matrix {
+        found.format = format!("GGUF version {}", model.version);
+        count(&model.files, model.tensors.len(), found);
+    }
+    let placed = found
+        .check("data: complete, aligned, in order, without gap or overlap", |_| model.check_data());
+    if placed.is_some() {
+        found.check(PADDING, |_| model.check_padding());
+    }
+    if kind == "model" {
+        found.check(NEEDS, |found| {
+            needs::check(model, found);
+            Ok::<_, Error>(())
+        });
+    } else if !matrix {
+        found.note(&format!("general.type {}: its metadata is not checked", Quoted(&kind)));
+    }
+    if placed.is_some() {
+        let ranges = model.tensors.iter().map(|t| Range {
+            name: &t.name,
+            file: t.file,
+            offset: t.offset,
+            bytes: t.bytes,
+            stored: t.ty.into(),
+        });
+        values(&model.files, &ranges.collect::<Vec<_>>(), options, found)?;
+    }
+    Ok(())
+}
+
+fn folder(path: &Path, options: &Options, found: &mut Findings) -> Result<()> {
+    found.format = "safetensors checkpoint".into();
+    let opened = found.check(STRUCTURE, |_| Checkpoint::open(path, &options.limits));
+    if !path.join("config.json").exists() {
+        found.note("config.json: not there, so the tensors are compared with no architecture");
+    } else if opened.is_some() {
+        match crate::checkpoint::open(path, &options.into()) {
+            // Not being able to convert a model does not make it unsound.
+            Err(
+                error @ (Error::Architecture { .. }
+                | Error::PreTokenizer { .. }
+                | Error::PreTokenizerName { .. }),
+            ) => found.note(&format!("not checked against its architecture: {error}")),
+            Err(Error::Config { key, .. }) if key == "quantization_config" => {
+                found.note("not checked against its architecture: the weights are quantized");
+            }
+            result => drop(found.check("config, tokenizer, names and shapes", |_| result)),
+        }
+    }
+    match opened {
+        Some(checkpoint) => safetensors(&checkpoint, options, found),
+        None => Ok(()),
+    }
+}
+
+fn safetensors(checkpoint: &Checkpoint, options: &Options, found: &mut Findings) -> Result<()> {
+    count(&checkpoint.files, checkpoint.tensors.len(), found);
+    let ranges = checkpoint.tensors.iter().map(|(name, t)| Range {
+        name,
+        file: t.file,
+        offset: t.offset,
+        bytes: t.bytes,
+        stored: t.dtype.into(),
+    });
+    values(&checkpoint.files, &ranges.collect::<Vec<_>>(), options, found)
+}
+
+/// The bytes of a tensor.
+struct Range<'a> {
+    name: &'a str,
+    file: usize,
+    offset: u64,
+    bytes: u64,
+    stored: Stored,
+}
+
+/// Bytes a thread reads at a time: enough to read at the device's pace, little enough to stay in a
+/// core's cache.
+const STEP: u64 = 1 << 18;
+
+/// Looks at every value, tensor by tensor, on all threads.
+fn values(
+    files: &[SourceFile],
+    ranges: &[Range<'_>],
+    options: &Options,
+    found: &mut Findings,
+) -> Result<()> {
+    let mut pieces = Vec::new();
+    for (index, range) in ranges.iter().enumerate().filter(|(_, r)| r.stored.is_checked()) {
+        let unit = range.stored.unit() as u64;
+        let step = (STEP / unit).max(1).saturating_mul(unit);
+        let mut start = 0;
+        while start < range.bytes {
+            let len = step.min(range.bytes - start);
+            pieces.push((index, start, len));
+            start += len;
+        }
+    }
+    let unchecked = ranges.iter().filter(|r| !r.stored.is_checked() && r.bytes > 0).count();
+    // Tensors with a problem: the first unit that is not finite and how many there are.
+    let bad: Mutex<std::collections::BTreeMap<usize, (u64, u64)>> = Mutex::default();
+    let result =
+        workers::run(options.threads, pieces.len(), Vec::new, |buffer: &mut Vec<u8>, i| {
+            let Some(&(index, start, len)) = pieces.get(i) else { return Ok(()) };
+            let Some(range) = ranges.get(index) else { return Ok(()) };
+            let Some(file) = files.get(range.file) else { return Ok(()) };
+            buffer.resize(usize::try_from(len).map_err(|_| quant_core::Error::TooLarge)?, 0);
+            file.read_exact_at(buffer, range.offset.saturating_add(start))?;
+            if let Some((first, count)) = range.stored.find(buffer) {
+                let first = start / range.stored.unit() as u64 + first;
+                let mut bad = bad.lock().unwrap_or_else(|e| e.into_inner());
+                let entry = bad.entry(index).or_insert((first, 0));
+                *entry = (entry.0.min(first), entry.1.saturating_add(count));
+            }
+            Ok(())
+        });
+    match result {
+        Err(error @ Error::Threads { .. }) => return Err(error),
+        result => found.check(VALUES, |found| {
+            for (index, (first, count)) in bad.into_inner().unwrap_or_else(|e| e.into_inner()) {
+                let Some(range) = ranges.get(index) else { continue };
+                let noun = range.stored.noun();
+                found.problem(|| {
+                    let file = files.get(range.file).map_or(Path::new(""), |f| f.path());
+                    format!(
+                        "{}: tensor {} has {count} {noun}s that are not finite, the first is {noun} \
+                         {first} at byte {}",
+                        Shown(file),
+                        Quoted(range.name),
+                        range.offset + first * range.stored.unit() as u64,
+                    )
+                });
+            }
+            result
+        }),
+    };
+    found.check("the files did not change meanwhile", |_| {
+        files.iter().try_for_each(SourceFile::check_unchanged)
+    });
+    if unchecked > 0 {
+        found.note(&format!("{unchecked} tensors hold integers or codes: every code is a number"));
+    }
+    Ok(())
+}

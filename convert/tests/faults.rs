@@ -1,0 +1,325 @@
+//! A conversion in which any one operation fails: a typed error, and no trace of it on the disk.
+#![allow(clippy::unwrap_used, reason = "a test that cannot prepare its data has failed")]
+
+mod common;
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+};
+
+use gguf_io::{GgufFile, Limits, ReadAt, SourceFile, WriteAt};
+use quant_convert::{
+    Control, Error, Options, Plan, Split, gguf_input, open,
+    recipe::{FileType, Request},
+};
+
+/// What happens to one operation.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Fault {
+    /// It fails with an error of this kind or number.
+    Kind(io::ErrorKind),
+    Number(i32),
+    /// It does one byte.
+    Short,
+    /// It does nothing and says so.
+    Nothing,
+    /// It is interrupted by a signal.
+    Interrupted,
+}
+
+const EIO: i32 = 5;
+
+impl Fault {
+    /// Whether the operation is to be tried again, so that nothing is lost.
+    fn is_harmless(self) -> bool {
+        matches!(self, Self::Short | Self::Interrupted)
+    }
+
+    fn strike(self, len: usize, go: impl FnOnce(usize) -> io::Result<usize>) -> io::Result<usize> {
+        match self {
+            Self::Kind(kind) => Err(kind.into()),
+            Self::Number(number) => Err(io::Error::from_raw_os_error(number)),
+            Self::Short => go(len.min(1)),
+            Self::Nothing => Ok(0),
+            Self::Interrupted => Err(io::ErrorKind::Interrupted.into()),
+        }
+    }
+}
+
+/// Counts operations down to the one that fails.
+#[derive(Clone, Debug)]
+struct Bomb {
+    left: Arc<AtomicUsize>,
+    fault: Fault,
+}
+
+impl Bomb {
+    fn new(at: usize, fault: Fault) -> Self {
+        Self { left: Arc::new(AtomicUsize::new(at)), fault }
+    }
+
+    fn goes_off(&self) -> bool {
+        self.left.fetch_sub(1, SeqCst) == 0
+    }
+
+    /// Whether it is to go off at all.
+    fn is_live(&self) -> bool {
+        self.left.load(SeqCst) < usize::MAX / 2
+    }
+
+    /// Operations done, of a bomb that was set to the largest number.
+    fn count(&self) -> usize {
+        usize::MAX - self.left.load(SeqCst)
+    }
+}
+
+#[derive(Debug)]
+struct Reader(Box<dyn ReadAt>, Bomb);
+
+impl ReadAt for Reader {
+    fn len(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        if self.1.goes_off() {
+            let len = buf.len();
+            return self.1.fault.strike(len, |n| self.0.read_at(&mut buf[..n], offset));
+        }
+        self.0.read_at(buf, offset)
+    }
+}
+
+#[derive(Debug)]
+struct Writer(Box<dyn WriteAt>, Bomb);
+
+impl WriteAt for Writer {
+    fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
+        if self.1.goes_off() {
+            return self.1.fault.strike(buf.len(), |n| self.0.write_at(&buf[..n], offset));
+        }
+        self.0.write_at(buf, offset)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        if self.1.goes_off() && !self.1.fault.is_harmless() {
+            return match self.1.fault.strike(0, |_| Ok(0)) {
+                // There is no flush that does nothing and says so.
+                Ok(_) => Err(io::Error::from_raw_os_error(EIO)),
+                Err(error) => Err(error),
+            };
+        }
+        self.0.sync()
+    }
+}
+
+fn listing(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries.map(|path| (path.clone(), fs::read(path).unwrap())).collect()
+}
+
+/// A conversion of either kind of input with a bomb in its reads and one in its writes.
+fn convert(
+    input: &Path,
+    output: &Path,
+    threads: usize,
+    overwrite: bool,
+    split: Option<Split>,
+    bombs: [&Bomb; 2],
+) -> Result<(), Error> {
+    let options = Options {
+        request: Request::new(FileType::Q8_0),
+        threads,
+        overwrite,
+        split,
+        ..Options::default()
+    };
+    let wrap = |file: SourceFile| file.wrap_reader(|r| Box::new(Reader(r, bombs[0].clone())));
+    let model = if input.is_dir() {
+        let mut model = open(input, &options)?;
+        model.files = model.files.into_iter().map(wrap).collect::<Result<_, _>>()?;
+        model
+    } else {
+        // Here the header is read through the bomb as well.
+        let file = wrap(SourceFile::open(input)?)?;
+        gguf_input::read(GgufFile::read(file, &Limits::default())?)?
+    };
+    let mut plan = Plan::new(model, &options)?;
+    let out = plan.create(output, &options)?;
+    let out = out.wrap_writer(|w| Box::new(Writer(w, bombs[1].clone())));
+    plan.run_into(out, &options, Control::default())
+}
+
+/// Runs the conversion with each fault at each operation; returns the number of runs.
+fn matrix(input: &Path, threads: usize, split: Option<Split>) -> usize {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("m.gguf");
+    let never = Bomb::new(usize::MAX, Fault::Nothing);
+    let counting = [Bomb::new(usize::MAX, Fault::Nothing), Bomb::new(usize::MAX, Fault::Nothing)];
+    convert(input, &output, threads, false, split, [&counting[0], &counting[1]]).unwrap();
+    let good = listing(folder.path());
+    let [reads_done, writes_done] = counting.map(|bomb| bomb.count());
+    assert!(reads_done > 20 && writes_done > 20, "{reads_done} {writes_done}");
+
+    let mut failures = Vec::new();
+    let mut runs = 0;
+    let mut one = |what: String, fault: Fault, bombs: [&Bomb; 2], overwrite: bool| {
+        runs += 1;
+        listing(folder.path()).keys().for_each(|path| fs::remove_file(path).unwrap());
+        if overwrite {
+            good.keys().for_each(|path| fs::write(path, "the old file").unwrap());
+        }
+        let before = listing(folder.path());
+        match convert(input, &output, threads, overwrite, split, bombs) {
+            Ok(()) if !fault.is_harmless() => failures.push(format!("{what}: succeeded")),
+            Ok(()) => {
+                if listing(folder.path()) != good {
+                    failures.push(format!("{what}: another result"));
+                }
+            }
+            Err(error) => {
+                let text = error.to_string();
+                if fault.is_harmless() || !matches!(error, Error::Files(_)) {
+                    failures.push(format!("{what}: {error:?}"));
+                }
+                // The error names the file, on one line.
+                let named = good.keys().any(|path| text.contains(path.to_str().unwrap()));
+                if !named && !text.contains(input.to_str().unwrap()) {
+                    failures.push(format!("{what}: {text}"));
+                }
+                if text.chars().any(char::is_control) || listing(folder.path()) != before {
+                    let left = listing(folder.path());
+                    failures.push(format!("{what}: left {:?}: {text}", left.keys()));
+                }
+            }
+        }
+    };
+    let faults = [Fault::Number(EIO), Fault::Short, Fault::Nothing, Fault::Interrupted];
+    for at in 0..reads_done {
+        for fault in faults {
+            one(
+                format!("read {at} {fault:?}"),
+                fault,
+                [&Bomb::new(at, fault), &never],
+                at % 2 == 0,
+            );
+        }
+    }
+    let full = Fault::Kind(io::ErrorKind::StorageFull);
+    for at in 0..writes_done {
+        for fault in faults.into_iter().chain([full]) {
+            one(
+                format!("write {at} {fault:?}"),
+                fault,
+                [&never, &Bomb::new(at, fault)],
+                at % 2 == 0,
+            );
+        }
+    }
+    assert!(failures.is_empty(), "{} of {runs}:\n{}", failures.len(), failures.join("\n"));
+    println!("{}: {runs} faults ({reads_done} reads, {writes_done} writes)", input.display());
+    runs
+}
+
+#[test]
+fn any_operation_of_a_conversion_from_a_checkpoint_may_fail() {
+    assert!(matrix(&common::fixture("tiny-llama2"), 1, None) > 200);
+}
+
+#[test]
+fn any_operation_of_a_conversion_from_a_gguf_file_may_fail() {
+    let folder = tempfile::tempdir().unwrap();
+    let lossless = folder.path().join("f16.gguf");
+    let options = Options { request: Request::new(FileType::F16), ..Options::default() };
+    let model = open(&common::fixture("tiny-llama2"), &options).unwrap();
+    let plan = Plan::new(model, &options).unwrap();
+    plan.run(&lossless, &options, Control::default()).unwrap();
+    assert!(matrix(&lossless, 2, None) > 200);
+    // Shards appear together, or the old ones are put back.
+    assert!(matrix(&lossless, 2, Some(Split::MaxTensors(8))) > 200);
+}
+
+/// Changes an input in the middle of the run, at its fourth write.
+struct Meddler<F>(Box<dyn WriteAt>, F, AtomicUsize);
+
+impl<F> std::fmt::Debug for Meddler<F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Meddler")
+    }
+}
+
+impl<F: Fn() + Send + Sync> WriteAt for Meddler<F> {
+    fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
+        if self.2.fetch_add(1, SeqCst) == 3 {
+            (self.1)();
+        }
+        self.0.write_at(buf, offset)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.0.sync()
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Change {
+    Truncate(u64),
+    Grow,
+    Touch,
+    /// The name leads to another file: the one that was opened is read to its end.
+    Replace,
+}
+
+#[test]
+fn an_input_that_changes_is_noticed() {
+    for (change, says) in [
+        (Change::Truncate(0), Some("cut short or was changed")),
+        (Change::Truncate(1 << 20), Some("m.gguf")),
+        (Change::Grow, Some("changed while it was read: its length was")),
+        (Change::Touch, Some("changed while it was read: its modification time")),
+        (Change::Replace, None),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let input = folder.path().join("m.gguf");
+        let options = Options { request: Request::new(FileType::F32), ..Options::default() };
+        let plan = Plan::new(open(&common::fixture("tiny-llama2"), &options).unwrap(), &options);
+        plan.unwrap().run(&input, &options, Control::default()).unwrap();
+
+        let options = Options { request: Request::new(FileType::Q2_K), threads: 1, ..options };
+        let mut plan = Plan::new(open(&input, &options).unwrap(), &options).unwrap();
+        let output = folder.path().join("out.gguf");
+        let out = plan.create(&output, &options).unwrap();
+        let (path, what) = (input.clone(), change.clone());
+        let meddle = move || {
+            let file = || fs::File::options().write(true).open(&path).unwrap();
+            match what {
+                Change::Truncate(len) => file().set_len(len).unwrap(),
+                Change::Grow => file().set_len(64 << 20).unwrap(),
+                Change::Touch => {
+                    let then = std::time::SystemTime::UNIX_EPOCH;
+                    file().set_modified(then).unwrap();
+                }
+                Change::Replace => {
+                    fs::remove_file(&path).unwrap();
+                    fs::write(&path, "another file").unwrap();
+                }
+            }
+        };
+        let out = out.wrap_writer(|w| Box::new(Meddler(w, meddle.clone(), AtomicUsize::new(0))));
+        let result = plan.run_into(out, &options, Control::default());
+        match (result, says) {
+            (Ok(()), None) => assert!(GgufFile::open(&output, &Limits::default()).is_ok()),
+            (Err(error @ Error::Files(_)), Some(says)) => {
+                assert!(error.to_string().contains(says), "{change:?}: {error}");
+                assert_eq!(listing(folder.path()).len(), 1, "{change:?}");
+            }
+            (result, _) => panic!("{change:?}: {result:?}"),
+        }
+    }
+}
