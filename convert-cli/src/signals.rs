@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 
 static STOP: LazyLock<Stop> = LazyLock::new(Stop::default);
 
@@ -31,6 +31,8 @@ pub(crate) fn listen() -> std::io::Result<&'static AtomicBool> {
         signal_hook::flag::register_usize(signal, Arc::clone(&STOP.signal), number)?;
         signal_hook::flag::register(signal, Arc::clone(&STOP.asked))?;
     }
+    // A limit on the size of files is an error of the write that meets it, not the end.
+    signal_hook::flag::register(SIGXFSZ, Arc::default())?;
     Ok(&STOP.asked)
 }
 

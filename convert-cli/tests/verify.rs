@@ -275,10 +275,22 @@ fn compare_refuses_what_is_not_the_same_model() {
     let pruned = folder.path().join("pruned.gguf");
     let options = ["-o", pruned.to_str().unwrap(), "--prune-layers", "1", "-t", "q8_0", "-q"];
     assert!(run("convert", &[&fixture("tiny-llama2")], &options).status.success());
+    // The same bytes under another shape.
+    let turned = folder.path().join("turned.gguf");
+    let mut bytes = fs::read(&whole).unwrap();
+    let name = b"blk.0.attn_k.weight";
+    let at = bytes.windows(name.len()).position(|w| w == name).unwrap() + name.len() + 4;
+    assert_eq!((bytes[at + 1], bytes[at + 8]), (1, 128));
+    bytes[at..at + 16].rotate_left(8);
+    fs::write(&turned, bytes).unwrap();
     let rows: [(&Path, &Path, &[&str]); 3] = [
         (&whole, &pruned, &["9 tensors missing: blk.1."]),
         (&pruned, &whole, &["9 tensors that the reference does not have: blk.1."]),
-        (&fixture("tiny-llama3"), &whole, &["tensors of other shapes", "expected"]),
+        (
+            &whole,
+            &turned,
+            &["other shapes: blk.0.attn_k.weight (found 128 × 256, expected 256 × 128)"],
+        ),
     ];
     for (reference, candidate, says) in rows {
         let done = run("compare", &[reference, candidate], &[]);
