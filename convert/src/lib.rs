@@ -16,6 +16,16 @@
 //! weights through in a fixed memory window and lets the output appear under its name when it is
 //! complete.
 //!
+//! # Memory
+//!
+//! A run takes 1 MiB for each thread and 1 MiB besides, for rows of up to 65536 values, and apart
+//! from the metadata, the importance matrix and a list of 24 bytes for each 65536 values. Opening
+//! takes at most eight times the size of the headers and 1 MiB. `tests/memory.rs` counts both at
+//! the allocator.
+//!
+//! [`verify`](verify::verify) checks a model to its last value, [`compare`](compare::compare)
+//! measures how far two are apart.
+//!
 //! | to add | where |
 //! |---|---|
 //! | an architecture | one file in `architectures/` |
