@@ -1,0 +1,16 @@
+//! Any bytes, read as an importance matrix: what is accepted is finite and not negative.
+#![no_main]
+
+use gguf_io::{Budget, Imatrix, Limits, SourceFile};
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    let mut budget = Budget::new(&Limits::default());
+    let file = SourceFile::from_bytes("fuzz.dat", bytes.to_vec());
+    if let Ok(matrix) = Imatrix::read_with(file, &mut budget) {
+        for entry in matrix.entries.values() {
+            assert!(entry.values.iter().all(|v| *v >= 0.0 && v.is_finite()));
+        }
+        matrix.quantize_keys("fuzz.dat");
+    }
+    assert!(budget.peak() <= 8 * bytes.len() as u64 + (1 << 20));
+});

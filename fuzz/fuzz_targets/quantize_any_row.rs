@@ -1,0 +1,31 @@
+//! Any row, quantized to any type: the same bytes on every instruction set, and for finite values
+//! of moderate size finite ones are restored.
+#![no_main]
+
+use quant_core::{GgmlType, can_quantize, formats::Rows};
+use quant_kernels::Kernels;
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| {
+    let Some((&[choice, weighted], bytes)) = input.split_first_chunk() else { return };
+    let types: Vec<_> = GgmlType::ALL.iter().copied().filter(|ty| can_quantize(*ty)).collect();
+    let ty = types[usize::from(choice) % types.len()];
+    let float = |b: &[u8]| f32::from_le_bytes([b[0], b[1], b[2], b[3]]);
+    let tame = |v: f32| if v.is_finite() { v } else { 1.0 };
+    let mut values: Vec<_> = bytes.chunks_exact(4).map(float).map(tame).collect();
+    let row_len = 256 * (1 + usize::from(weighted / 64));
+    values.resize(values.len().min(4096).next_multiple_of(row_len), 0.25);
+    let importance: Vec<_> = values.iter().rev().take(row_len).map(|v| v.abs().min(1e30)).collect();
+    let importance = (weighted % 2 == 1 && !values.is_empty()).then_some(&importance[..]);
+    let rows = || Rows { values: &values, row_len, importance };
+    let expected = quant_core::quantize(ty, &values, row_len, importance).expect("is quantized");
+    for kernels in Kernels::supported() {
+        let mut found = vec![0; expected.len()];
+        kernels.quantize(ty, rows(), &mut found).expect("is quantized");
+        assert_eq!(found, expected, "{ty} on {:?}", kernels.isa());
+    }
+    let mut restored = vec![0.0; values.len()];
+    quant_core::dequantize(ty, &expected, &mut restored).expect("is restored");
+    if values.iter().all(|v| v.abs() < 1e4) {
+        assert!(restored.iter().all(|v| v.is_finite()), "{ty}");
+    }
+});

@@ -1,0 +1,6 @@
+//! Any tokenizer.model beside a sound checkpoint.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    fuzz::open_with("tiny-llama2", "tokenizer.model", bytes);
+});

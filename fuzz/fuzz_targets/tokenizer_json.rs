@@ -1,0 +1,6 @@
+//! Any tokenizer.json beside a sound checkpoint.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    fuzz::open_with("tiny-llama3", "tokenizer.json", bytes);
+});
