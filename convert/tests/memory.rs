@@ -157,7 +157,7 @@ fn memory_is_bounded() {
         let peak = peak(|| run().unwrap());
         std::fs::remove_file(&output).unwrap();
         let window = (threads + 1) << 20;
-        println!("{} MiB on {threads} threads take {peak}", rows * 4096 * 2 * 4 >> 20);
+        println!("{} MiB on {threads} threads take {peak}", (rows * 4096 * 2 * 4) >> 20);
         if peak > window {
             failures.push(format!("{rows} rows on {threads} threads: {peak} > {window}"));
         }
