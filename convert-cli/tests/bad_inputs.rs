@@ -394,3 +394,24 @@ fn bad_importance_is_refused() {
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
+
+/// Row 13, for blocks that are carried over as they are: found by the fuzz target
+/// `convert_any_checkpoint`.
+#[test]
+fn copied_blocks_are_finite_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let (input, output) = (folder.path().join("in.gguf"), folder.path().join("out.gguf"));
+    let q8_0 = |scale: [u8; 2]| {
+        let mut bytes = with_tensor(&[64], 8, 96);
+        let start = bytes.len() - 96;
+        bytes[start + 34..start + 36].copy_from_slice(&scale);
+        bytes[start + 36] = 1;
+        bytes
+    };
+    fs::write(&input, q8_0([0, 0x7c])).unwrap();
+    let error = kind(&input, &output).unwrap_err();
+    assert!(matches!(error, Error::NonFinite { index: 32, .. }), "{error:?}");
+    assert!(!output.exists());
+    fs::write(&input, q8_0([0xff, 0x7b])).unwrap();
+    kind(&input, &output).unwrap();
+}

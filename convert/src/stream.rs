@@ -12,7 +12,7 @@ use std::{
 
 use gguf_io::{AtomicFile, AtomicSet, OutputOptions};
 use quant_core::{
-    GgmlType,
+    GgmlType, can_dequantize,
     formats::Rows,
     grouped::{self, Grouped, Refinement, ScaleType},
 };
@@ -26,6 +26,7 @@ use crate::{
     model::Tensor,
     plan::{Job, Plan, source_bytes},
     rows::RowReader,
+    verify::finite::Stored,
     workers,
 };
 
@@ -187,7 +188,7 @@ impl Worker<'_> {
         if source == job.ty && !is_float(source) {
             // Integers and blocks already of the type asked for are carried over as they are.
             RowReader::new(model, tensor).read(chunk.start, chunk.len, &mut self.bytes)?;
-            return Ok(());
+            return self.check_copied(tensor, chunk);
         }
 
         let magnitude = self.loader.load_finite(tensor, chunk.start, chunk.len)?;
@@ -219,6 +220,23 @@ impl Worker<'_> {
             self.check_overflow(tensor, job.ty, magnitude)?;
         }
         Ok(())
+    }
+
+    /// What is carried over is as finite as what is converted.
+    fn check_copied(&mut self, tensor: &Tensor, chunk: &Chunk) -> Result<()> {
+        let source = tensor.source_type();
+        let Some((first, count)) = Stored::from(source).find(&self.bytes) else { return Ok(()) };
+        if can_dequantize(source) {
+            // Finds the very values.
+            self.loader.load_finite(tensor, chunk.start, chunk.len)?;
+        }
+        let len = source.block_len() as u64;
+        Err(Error::NonFinite {
+            tensor: tensor.name.clone(),
+            index: chunk.start.saturating_add(first.saturating_mul(len)),
+            value: f32::NAN,
+            count: count.saturating_mul(len),
+        })
     }
 
     /// Half-precision scales or values can overflow where single precision does not.

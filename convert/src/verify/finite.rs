@@ -6,7 +6,7 @@ use quant_core::GgmlType;
 
 /// A number that scales a block, at this byte of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Scale {
+pub(crate) enum Scale {
     /// Half precision.
     Half(usize),
     /// Single precision.
@@ -21,7 +21,7 @@ use Scale::{Exponent, Half, Quarters, Single};
 
 /// How a range of bytes holds values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stored {
+pub(crate) enum Stored {
     /// Floats of two bytes; the exponent's bits.
     Two(u16),
     /// Floats of four bytes.
@@ -80,7 +80,7 @@ impl From<Dtype> for Stored {
 
 impl Stored {
     /// Bytes of a value or block.
-    pub(super) fn unit(self) -> usize {
+    pub(crate) fn unit(self) -> usize {
         match self {
             Self::One(_) => 1,
             Self::Two(_) => 2,
@@ -91,12 +91,12 @@ impl Stored {
     }
 
     /// Whether there is anything to look for.
-    pub(super) fn is_checked(self) -> bool {
+    pub(crate) fn is_checked(self) -> bool {
         !matches!(self, Self::Any(_))
     }
 
     /// What a [unit](Self::unit) is called.
-    pub(super) fn noun(self) -> &'static str {
+    pub(crate) fn noun(self) -> &'static str {
         match self {
             Self::Blocks(..) => "block",
             _ => "value",
@@ -104,7 +104,7 @@ impl Stored {
     }
 
     /// The first unit that is not finite and how many there are.
-    pub(super) fn find(self, bytes: &[u8]) -> Option<(u64, u64)> {
+    pub(crate) fn find(self, bytes: &[u8]) -> Option<(u64, u64)> {
         match self {
             Self::Any(_) => None,
             // Loops without a way out are vectorised: first whether there is one, then which.

@@ -1,6 +1,6 @@
 //! Whether a model file can be trusted: its structure, what loaders need of it, and every value.
 
-mod finite;
+pub(crate) mod finite;
 mod needs;
 
 use std::{ffi::OsStr, path::Path, sync::Mutex};
