@@ -68,11 +68,6 @@ impl Bomb {
         self.left.fetch_sub(1, SeqCst) == 0
     }
 
-    /// Whether it is to go off at all.
-    fn is_live(&self) -> bool {
-        self.left.load(SeqCst) < usize::MAX / 2
-    }
-
     /// Operations done, of a bomb that was set to the largest number.
     fn count(&self) -> usize {
         usize::MAX - self.left.load(SeqCst)
