@@ -7,6 +7,7 @@ distribution. Needs torch (CPU is enough), transformers, safetensors, sentencepi
 Each checkpoint is made by transformers with random weights and a tokenizer of the fixtures, then
 converted to F32 by both. Every tensor (name, type, shape, SHA-256) and every metadata key (type,
 value) is compared. The reference knows no BPE vocabulary of ours: its pre-tokenizer is named.
+With --load, a Python that has llama-cpp-python loads each result and evaluates three tokens.
 """
 
 import argparse
@@ -111,18 +112,23 @@ FAMILIES.update({f"{name}-hub": FAMILIES[name] for name in (
     "granite", "granitemoe", "falcon-groups", "gpt_oss-mxfp4", "deepseek2", "deepseek3", "cohere", "cohere2", "olmoe",
     "smollm3", "seed_oss", "arcee", "gpt2")})
 
+# llama.cpp tells these models by their number of layers: it loads no smaller ones.
+LAYERS = {"deepseek2-lite": 27, "cohere-norms": 64}
+
 TOKENIZERS = {"spm": "tiny-llama2", "bpe": "tiny-llama3", "qwen": "tiny-qwen2"}
 
 CAUSAL = {"GPT2": "GPT2LMHeadModel", "Gemma3Text": "Gemma3ForCausalLM",
           "Gemma3": "Gemma3ForConditionalGeneration"}
 
 
-def make(name, folder):
+def make(name, folder, to_load):
     """Writes the checkpoint of a family."""
     import torch
     import transformers
 
     kind, tokenizer, settings = FAMILIES[name]
+    if to_load and name in LAYERS:
+        settings = dict(settings, num_hidden_layers=LAYERS[name])
     config = getattr(transformers, kind + "Config")(**settings)
     torch.manual_seed(hash_of(name))
     model = getattr(transformers, CAUSAL.get(kind, kind + "ForCausalLM"))(config)
@@ -307,6 +313,22 @@ EXPECTED = {"general.file_type"}
 MOVED = ("general.file_type", "general.quantization_version")
 
 
+LOAD = """
+import sys
+from llama_cpp import Llama
+model = Llama(sys.argv[1], n_ctx=64, verbose=True)
+model.eval([1, 5, 7])
+"""
+
+
+def load(python, path):
+    """What llama.cpp says against the file."""
+    run = subprocess.run([python, "-c", LOAD, path], capture_output=True, text=True, errors="replace")
+    if run.returncode:
+        said = [line for line in run.stderr.splitlines() if "error" in line.lower()]
+        yield f"not loaded: {(said or run.stderr.splitlines())[:1]}"
+
+
 def describe(path):
     import gguf
     import numpy
@@ -347,6 +369,7 @@ def main():
     parser.add_argument("--reference", required=True, type=Path)
     parser.add_argument("--keep", type=Path, help="keep checkpoints and conversions in this folder")
     parser.add_argument("--snapshots", type=Path, help="renew the snapshots of the test suite in this folder")
+    parser.add_argument("--load", type=Path, help="a Python with llama-cpp-python, to load the results")
     parser.add_argument("families", nargs="*", default=list(FAMILIES))
     options = parser.parse_args()
     sys.path[:0] = [str(options.reference), str(options.reference / "gguf-py")]
@@ -356,11 +379,12 @@ def main():
     with tempfile.TemporaryDirectory() as temporary:
         root = options.keep or Path(temporary)
         for name in options.families:
-            folder = root / name
+            # The name of the model too: llama.cpp wants <|endoftext|> in one called phi3.
+            folder = root / name.replace("phi3", "phi-three")
             folder.mkdir(parents=True, exist_ok=True)
             ours, theirs = root / f"{name}.ours.gguf", root / f"{name}.theirs.gguf"
             try:
-                make(name, folder)
+                make(name, folder, bool(options.load))
                 if options.snapshots:
                     path = options.snapshots / f"{name}.json"
                     snapshot(name, folder, theirs, path)
@@ -374,6 +398,8 @@ def main():
                     problems = [run.stderr.strip()]
                 else:
                     problems = sorted(differences(describe(ours), describe(theirs)))
+                    if options.load:
+                        problems += load(options.load, ours)
             except Exception as error:  # A family that fails must not hide the others.
                 problems = [f"{type(error).__name__}: {error}"]
             print(f"{name}: {'equal' if not problems else f'{len(problems)} differences'}", flush=True)

@@ -1,6 +1,6 @@
 //! Prints the `tokenizer.*` keys of a checkpoint's folder as JSON: `tokenizer FOLDER KIND`, with KIND
 //! one of sentencepiece, byte-fallback, byte-level,
-//! word-piece, unigram. `interop/tokenizers.py` compares them with the reference's.
+//! word-piece, unigram. `interop/vocabularies.py` compares them with the reference's.
 
 use std::{error::Error, path::Path};
 

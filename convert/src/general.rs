@@ -132,9 +132,6 @@ impl Size {
             let elements = tensor.elements();
             size.total = size.total.saturating_add(elements);
             let experts = match tensor.shape.as_slice() {
-                [_, experts] if tensor.name.contains("_exps.") && tensor.name.contains(".bias") => {
-                    *experts
-                }
                 [_, _, experts, ..] if tensor.name.contains("_exps.") => *experts,
                 _ => 0,
             };

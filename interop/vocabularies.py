@@ -1,6 +1,6 @@
 """Compares the `tokenizer.*` and model-card keys with those of llama.cpp's own converter.
 
-    python interop/tokenizers.py --llama-cpp SOURCE --tool target/debug/examples/tokenizer \
+    python interop/vocabularies.py --llama-cpp SOURCE --tool target/debug/examples/tokenizer \
         [--cli target/release/quantwright]
 
 SOURCE is the source of llama.cpp, e.g. vendor/llama.cpp of the source distribution of
