@@ -2,7 +2,8 @@
 """Grouped integers against independent implementations.
 
     python -m venv V
-    V/bin/pip install torch transformers compressed-tensors==0.17.1 safetensors numpy
+    V/bin/pip install torch transformers compressed-tensors==0.17.1 safetensors numpy \
+        llama-cpp-python==0.3.36
     cargo build --release && V/bin/python interop/grouped.py target/release/quantwright
 
 Written folders are loaded with transformers, their weights decompressed by compressed-tensors and
@@ -11,8 +12,8 @@ of the original model with these weights. Packed checkpoints for the readers are
 written here from the descriptions of GPTQ and AWQ, and by the compressed-tensors library. If
 llama-cpp-python is installed, it loads the GGUF file too.
 
-compressed-tensors 0.19 and 0.20 load no asymmetric model at all: the model they prepare has zero
-points that are not packed, those of every file are.
+compressed-tensors 0.20 packs zero points as earlier versions do, but transformers 5.23 prepares the
+model with unpacked ones when that version is installed, and so refuses every asymmetric model.
 """
 
 import json

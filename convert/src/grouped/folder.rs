@@ -13,7 +13,7 @@ use super::{
     Backup, Options as Grouped, Scheme,
     assign::{Candidate, Rest, assign},
     header::{self, Entry},
-    layers::{CLASSES, Role},
+    layers::{Role, in_layer},
     source,
 };
 use crate::{
@@ -145,6 +145,7 @@ impl FolderPlan {
             .map(|squares| squares.filter(|_| grouped.refine).map(<[f32]>::to_vec))
             .collect();
         let roles: Vec<_> = candidates.into_iter().map(|candidate| candidate.role).collect();
+        warn_of_kept(&model, &roles);
         lay_out(dir, model, &roles, &schemes, importance, grouped, options.split)
     }
 
@@ -219,12 +220,7 @@ fn gguf_names(
     mut config: Config,
     checkpoint: &Checkpoint,
 ) -> Result<HashMap<(usize, u64), GgufMatrix>> {
-    let architecture = match architectures::find(&config) {
-        Ok(architecture) => architecture,
-        // The names of the layers are all that is needed here.
-        Err(_) if CLASSES.contains(&config.class()?) => return Ok(HashMap::new()),
-        Err(error) => return Err(error),
-    };
+    let architecture = architectures::find(&config)?;
     architecture.complete(&mut config)?;
     architectures::tensors::layers(&config)?;
     let mut names = HashMap::new();
@@ -336,6 +332,33 @@ fn lay_out(
         copies,
         options: *options,
     })
+}
+
+/// Says which large matrices of layers stay as they are because no linear layer is in them.
+fn warn_of_kept(model: &Model, roles: &[Role]) {
+    let matrices = || {
+        model.tensors.iter().zip(roles).filter(|(tensor, _)| {
+            tensor.shape.iter().filter(|&&size| size > 1).count() > 1
+                && in_layer(&tensor.name).is_some()
+        })
+    };
+    let weights = |tensor: &Tensor| tensor.elements();
+    let all: u64 = matrices().map(|(tensor, _)| weights(tensor)).fold(0, u64::saturating_add);
+    let kept: Vec<_> = matrices().filter(|(_, role)| **role == Role::Other).collect();
+    let sum = kept.iter().map(|(tensor, _)| weights(tensor)).fold(0, u64::saturating_add);
+    // Routers and the like are small, and no one expects them quantized.
+    if let Some((first, _)) = kept.first()
+        && sum > all / 20
+    {
+        let (tensors, first) = (kept.len(), first.name.as_str());
+        let percent = (sum as f64 / all as f64 * 100.0).round();
+        tracing::warn!(
+            tensors,
+            first,
+            percent,
+            "matrices that are no linear layers, such as stacked experts, keep their precision"
+        );
+    }
 }
 
 fn model_embedding(name: &str) -> bool {

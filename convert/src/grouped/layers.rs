@@ -39,6 +39,10 @@ const LINEARS: &[(&str, Option<Fusion>)] = &[
     ("self_attn.q_proj", Some(Fusion::Qkv)),
     ("self_attn.k_proj", Some(Fusion::Qkv)),
     ("self_attn.v_proj", Some(Fusion::Qkv)),
+    ("self_attn.q_a_proj", Some(Fusion::Qkv)),
+    ("self_attn.q_b_proj", None),
+    ("self_attn.kv_a_proj_with_mqa", Some(Fusion::Qkv)),
+    ("self_attn.kv_b_proj", None),
     ("self_attn.qkv_proj", None),
     ("self_attention.query_key_value", None),
     ("attention.query_key_value", None),
@@ -56,9 +60,14 @@ const LINEARS: &[(&str, Option<Fusion>)] = &[
     ("mlp.c_proj", None),
     ("mlp.dense_h_to_4h", None),
     ("mlp.dense_4h_to_h", None),
-    ("mlp.shared_expert.gate_proj", None),
-    ("mlp.shared_expert.up_proj", None),
+    ("mlp.shared_expert.gate_proj", Some(Fusion::GateUp)),
+    ("mlp.shared_expert.up_proj", Some(Fusion::GateUp)),
     ("mlp.shared_expert.down_proj", None),
+    ("mlp.shared_experts.gate_proj", Some(Fusion::GateUp)),
+    ("mlp.shared_experts.up_proj", Some(Fusion::GateUp)),
+    ("mlp.shared_experts.down_proj", None),
+    ("shared_mlp.input_linear", None),
+    ("shared_mlp.output_linear", None),
     ("block_sparse_moe.experts.{}.w1", Some(EXPERTS)),
     ("block_sparse_moe.experts.{}.w3", Some(EXPERTS)),
     ("block_sparse_moe.experts.{}.w2", Some(EXPERTS)),
@@ -67,27 +76,14 @@ const LINEARS: &[(&str, Option<Fusion>)] = &[
     ("mlp.experts.{}.down_proj", Some(EXPERTS)),
 ];
 
-/// Model classes whose layers all have names of the table, whether or not they can become GGUF.
-pub(crate) const CLASSES: &[&str] = &[
-    "LlamaForCausalLM",
-    "MistralForCausalLM",
-    "MixtralForCausalLM",
-    "PhiForCausalLM",
-    "Phi3ForCausalLM",
-    "Qwen2ForCausalLM",
-    "Qwen2MoeForCausalLM",
-    "Qwen3ForCausalLM",
-    "Qwen3MoeForCausalLM",
-    "GemmaForCausalLM",
-    "Gemma2ForCausalLM",
-    "FalconForCausalLM",
-    "GPTNeoXForCausalLM",
-    "Starcoder2ForCausalLM",
-];
-
 /// What the layers are in before their number.
-const STACKS: &[&str] =
-    &["model.layers.", "transformer.h.", "gpt_neox.layers.", "model.language_model.layers."];
+const STACKS: &[&str] = &[
+    "model.layers.",
+    "transformer.h.",
+    "gpt_neox.layers.",
+    "model.language_model.layers.",
+    "language_model.model.layers.",
+];
 
 const EMBEDDINGS: &[&str] = &[
     "model.embed_tokens.weight",
@@ -95,9 +91,15 @@ const EMBEDDINGS: &[&str] = &[
     "transformer.word_embeddings.weight",
     "gpt_neox.embed_in.weight",
     "model.language_model.embed_tokens.weight",
+    "language_model.model.embed_tokens.weight",
 ];
 
-const OUTPUTS: &[&str] = &["lm_head.weight", "embed_out.weight"];
+const OUTPUTS: &[&str] = &["lm_head.weight", "embed_out.weight", "language_model.lm_head.weight"];
+
+/// The number of the layer that a tensor is in, and its name there.
+pub(crate) fn in_layer(name: &str) -> Option<(&str, &str)> {
+    STACKS.iter().find_map(|stack| name.strip_prefix(stack))?.split_once('.')
+}
 
 impl Role {
     /// The role of a tensor.
@@ -116,8 +118,11 @@ impl Role {
 
     fn linear(name: &str) -> Option<Self> {
         let module = name.strip_suffix(".weight")?;
-        let rest = STACKS.iter().find_map(|stack| module.strip_prefix(stack))?;
-        let (layer, rest) = rest.split_once('.')?;
+        let (layer, rest) = in_layer(module)?;
+        // GPT-2 stores these by columns: no linear layer of transformers, and no engine unpacks it.
+        if module.starts_with("transformer.h.") && rest.starts_with("mlp.c_") {
+            return None;
+        }
         let layer = layer.parse().ok()?;
         LINEARS.iter().enumerate().find_map(|(place, (pattern, fusion))| {
             let expert = match pattern.split_once("{}") {
@@ -210,9 +215,35 @@ mod tests {
             "model.layers.0.block_sparse_moe.gate.weight",
             "model.layers.x.mlp.fc1.weight",
             "model.norm.weight",
+            "transformer.h.0.mlp.c_fc.weight",
         ] {
             assert_eq!(role(other), Role::Other, "{other}");
         }
         assert_eq!(Role::of("model.layers.0.self_attn.q_proj.weight", 3), Role::Other);
+    }
+
+    #[test]
+    fn the_matrices_of_every_family_are_known() {
+        // Routers are small, and engines want them whole; norms of heads have two dimensions.
+        let others = ["gate.weight", "router.weight", "router.layer.weight", "_norm.weight"];
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/families");
+        let mut families = 0;
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let family: serde_json::Value =
+                serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+            families += 1;
+            for (name, stored) in family["checkpoint"].as_object().unwrap() {
+                let columns = name.starts_with("transformer.h.") && name.contains(".c_");
+                let routed = others.iter().any(|other| name.ends_with(other));
+                let dimensions = stored[1].as_array().unwrap().len();
+                let Some((_, rest)) = in_layer(name) else { continue };
+                if dimensions == 2 && rest.ends_with(".weight") && !columns && !routed {
+                    let role = Role::of(name, dimensions);
+                    assert!(matches!(role, Role::Linear { .. }), "{}: {name}", path.display());
+                }
+            }
+        }
+        assert!(families > 20);
     }
 }
