@@ -162,7 +162,9 @@ proptest! {
 }
 
 fn group_values() -> impl Strategy<Value = (Vec<f32>, usize)> {
-    (1usize..150, 1usize..40).prop_flat_map(|(group_len, groups)| {
+    // Long groups go another way.
+    let sizes = prop_oneof![3 => (1usize..150, 1usize..40), 1 => (500usize..700, 1usize..4)];
+    sizes.prop_flat_map(|(group_len, groups)| {
         let group = values(group_len);
         prop::collection::vec(group, groups).prop_map(move |groups| (groups.concat(), group_len))
     })

@@ -12,6 +12,10 @@ const SMALLEST_SCALE: f32 = 1.192_092_9e-7;
 /// Columns that are transposed at a time: whole tiles of every instance.
 pub(super) const STEP: usize = 16;
 
+/// Groups from this length on are quantized one by one, a lane per element: columns of groups that
+/// far apart compete for the same lines of the cache.
+const LONG: usize = 512;
+
 /// What is to be quantized.
 #[derive(Clone, Copy, Debug)]
 pub struct Job<'a> {
@@ -132,6 +136,10 @@ pub fn quantize_with<S: Lanes>(s: S, job: Job<'_>, out: GroupedMut<'_>) -> Resul
     }
     let groups = values.len() / group_len;
     let range = Range::new(ty);
+    if group_len >= LONG && refinement.is_none() {
+        quantize_long(s, range, values, group_len, out);
+        return Ok(());
+    }
     for first in (0..groups).step_by(S::N) {
         let live = S::N.min(groups - first);
         let mut starts = [0; MAX_LANES];
@@ -139,7 +147,7 @@ pub fn quantize_with<S: Lanes>(s: S, job: Job<'_>, out: GroupedMut<'_>) -> Resul
             *start = (first + lane.min(live - 1)) * group_len;
         }
         let columns = Columns { values, starts, len: group_len };
-        let mut fit = range.fit(s, &columns);
+        let mut fit = range.fit_to(s, columns.limits(s, range.start(s)));
         if let Some(refinement) = &refinement {
             fit = refine(s, range, &columns, refinement, fit);
         }
@@ -155,6 +163,68 @@ pub fn quantize_with<S: Lanes>(s: S, job: Job<'_>, out: GroupedMut<'_>) -> Resul
         }
     }
     Ok(())
+}
+
+/// The groups one after the other, the same operations on each value.
+#[inline(always)]
+fn quantize_long<S: Lanes>(
+    s: S,
+    range: Range,
+    values: &[f32],
+    group_len: usize,
+    out: GroupedMut<'_>,
+) {
+    let groups = values.chunks_exact(group_len).zip(out.codes.chunks_exact_mut(group_len));
+    let parts = out.scales.iter_mut().zip(out.zero_points);
+    for ((group, codes), (scale, zero_point)) in groups.zip(parts) {
+        let fit = range.fit_to(s, run_limits(s, group, range.start(s)));
+        let (mut floats, mut lanes) = ([0.0; MAX_LANES], [0; MAX_LANES]);
+        for i in (0..group_len).step_by(S::N) {
+            s.store_i(range.code(s, load_run(s, group, i), &fit), &mut lanes);
+            match codes[i..].split_at_mut_checked(S::N) {
+                Some((whole, _)) => whole.iter_mut().zip(&lanes).for_each(|(c, l)| *c = *l as u8),
+                None => codes[i..].iter_mut().zip(&lanes).for_each(|(c, l)| *c = *l as u8),
+            }
+        }
+        s.store(fit.stored, &mut floats);
+        s.store_i(s.trunc(fit.zero_point), &mut lanes);
+        *scale = floats[0];
+        *zero_point = (lanes[0] + range.offset) as u8;
+    }
+}
+
+/// Elements of a group from `i` on, a lane each; what lies beyond the end is its first element.
+#[inline(always)]
+fn load_run<S: Lanes>(s: S, group: &[f32], i: usize) -> S::F32 {
+    if let Some(whole) = group[i..].first_chunk() {
+        return s.load(whole);
+    }
+    let mut padded = [group[0]; MAX_LANES];
+    padded[..group.len() - i].copy_from_slice(&group[i..]);
+    s.load(&padded)
+}
+
+/// The limits of one group in every lane.
+#[inline(always)]
+fn run_limits<S: Lanes>(
+    s: S,
+    group: &[f32],
+    (mut low, mut high): (S::F32, S::F32),
+) -> (S::F32, S::F32) {
+    for i in (0..group.len()).step_by(S::N) {
+        let x = load_run(s, group, i);
+        low = s.min(x, low);
+        high = s.max(x, high);
+    }
+    let (mut lows, mut highs) = ([0.0; MAX_LANES], [0.0; MAX_LANES]);
+    s.store(low, &mut lows);
+    s.store(high, &mut highs);
+    let (mut least, mut most) = (lows[0], highs[0]);
+    for (low, high) in lows.iter().zip(&highs).take(S::N) {
+        least = low.min(least);
+        most = high.max(most);
+    }
+    (s.splat(least), s.splat(most))
 }
 
 /// One group per lane of the values.
@@ -268,20 +338,27 @@ impl Range {
         }
     }
 
-    /// NNCF's scale and zero point.
+    /// The limits before any value: a symmetric range need not hold zero.
     #[inline(always)]
-    fn fit<S: Lanes>(self, s: S, columns: &Columns<'_>) -> ScaleFit<S> {
+    fn start<S: Lanes>(self, s: S) -> (S::F32, S::F32) {
+        if self.symmetric {
+            (s.splat(f32::INFINITY), s.splat(f32::NEG_INFINITY))
+        } else {
+            (s.splat(0.0), s.splat(0.0))
+        }
+    }
+
+    /// NNCF's scale and zero point for the limits of the values.
+    #[inline(always)]
+    fn fit_to<S: Lanes>(self, s: S, (low, high): (S::F32, S::F32)) -> ScaleFit<S> {
         let zero = s.splat(0.0);
         if self.symmetric {
-            let none = (s.splat(f32::INFINITY), s.splat(f32::NEG_INFINITY));
-            let (low, high) = columns.limits(s, none);
             // The extreme of larger magnitude gets the most negative code, hence the sign.
             let magnitude = s.abs(low);
             let extreme = s.select(s.le(high, magnitude), magnitude, s.sub(zero, high));
             let scale = smallest(s, s.div(extreme, s.splat(-self.low)));
             ScaleFit { scale, stored: scale, zero_point: zero }
         } else {
-            let (low, high) = columns.limits(s, (zero, zero));
             self.between(s, low, high)
         }
     }
