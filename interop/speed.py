@@ -1,10 +1,14 @@
 #!/usr/bin/env python3
 """Speed beside llama.cpp's: both quantize the same weights in one run, in turns.
 
-Makes an fp16 Llama checkpoint of 400 million weights, then for each type runs quantwright (from an
-F16 GGUF and from the checkpoint, without and with the flush to the disk) and llama_model_quantize
-(from the F16 GGUF; it never flushes), each in a process of its own. Prints medians, ratios and
-whether the files are equal, as a Markdown table.
+Makes an fp16 Llama checkpoint of 400 million weights and an importance matrix, then for each type
+runs quantwright (from an F16 GGUF and from the checkpoint, without and with the flush to the disk)
+and llama_model_quantize (from the F16 GGUF; it never flushes), each in a process of its own.
+Prints medians, ratios, our peak memory and whether the files are equal, as a Markdown table.
+
+With --reference LLAMA_CPP (a source folder) and --python (one with torch and transformers),
+convert_hf_to_gguf.py takes its turn too: its time and that of quantizing stand against ours from
+the checkpoint.
 """
 
 import argparse
@@ -27,6 +31,7 @@ if __name__ == "__main__":
 import peak_rss
 
 LAYERS = 20
+WEIGHTS = "+imatrix"
 TYPES = {
     "Q4_K_M": 15,
     "Q5_K_M": 17,
@@ -39,14 +44,22 @@ TYPES = {
     "Q5_1": 9,
     "Q8_0": 7,
 }
+ROWS = [*TYPES, *(name + WEIGHTS for name in ("Q4_K_M", "Q5_K_M", "Q2_K", "Q6_K", "Q3_K_M"))]
 
 REFERENCE = """
 import ctypes, os, sys, time
-source, output, file_type, threads = sys.argv[1:]
+folder, source, output, file_type, threads, matrix = sys.argv[1:]
+sys.path.insert(0, folder)
 os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 from llama_cpp import llama_cpp
 params = llama_cpp.llama_model_quantize_default_params()
 params.ftype, params.nthread = int(file_type), int(threads)
+if matrix:
+    from pathlib import Path
+    from against_llama_cpp import Matrix
+    matrix = Matrix(Path(matrix))
+    entries, overrides = matrix.entries(), matrix.overrides()
+    params.imatrix, params.kv_overrides = entries, overrides
 start = time.monotonic()
 status = llama_cpp.llama_model_quantize(source.encode(), output.encode(), ctypes.byref(params))
 # The call alone: what Python takes to start is not llama.cpp's.
@@ -55,16 +68,83 @@ sys.exit(status)
 """
 
 
-def theirs(source: Path, output: Path, file_type: str, threads: int) -> float:
-    command = [sys.executable, "-c", REFERENCE, source, output, str(TYPES[file_type]), str(threads)]
-    return float(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+def make_matrix(path: str) -> None:
+    """Importance of the kind that activations have: mostly alike, some columns far larger."""
+    import gguf
+    import numpy as np
+
+    random = np.random.default_rng(1)
+    writer = gguf.GGUFWriter(path, arch="imatrix")
+    # The key that gguf-py writes first is not one of an importance matrix.
+    writer.kv_data[0].clear()
+    writer.add_string("general.type", "imatrix")
+    writer.add_array("imatrix.datasets", ["made-up.txt"])
+    writer.add_uint32("imatrix.chunk_count", 16)
+    writer.add_uint32("imatrix.chunk_size", 512)
+    hidden, inner = peak_rss.SHAPE["hidden_size"], peak_rss.SHAPE["intermediate_size"]
+    names = {"attn_q": hidden, "attn_k": hidden, "attn_v": hidden, "attn_output": hidden}
+    names |= {"ffn_gate": hidden, "ffn_up": hidden, "ffn_down": inner}
+    rows = {f"blk.{i}.{name}": size for i in range(LAYERS) for name, size in names.items()}
+    for name, size in (rows | {"output": hidden}).items():
+        sums = 16 * np.exp(2 * random.standard_normal((1, size))).astype(np.float32)
+        writer.add_tensor(f"{name}.weight.in_sum2", sums)
+        writer.add_tensor(f"{name}.weight.counts", np.full((1, 1), 16, np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
 
 
-def ours(binary: Path, source: Path, output: Path, file_type: str, *options: str) -> float:
-    command = [binary, "convert", source, "-o", output, "-t", file_type, "--force", "--quiet"]
-    start = time.monotonic()
-    subprocess.run([*command, *options], check=True)
-    return time.monotonic() - start
+def apart(function, *arguments) -> None:
+    """In a process of its own: a child's peak includes what its parent held when it started it."""
+    process = multiprocessing.get_context("spawn").Process(target=function, args=arguments)
+    process.start()
+    process.join()
+    if process.exitcode != 0:
+        sys.exit(1)
+
+
+class Run:
+    """Both programs, on the same files."""
+
+    def __init__(self, binary: Path, folder: Path, threads: int) -> None:
+        self.binary, self.threads = binary, str(threads)
+        self.checkpoint = folder / "checkpoint"
+        self.matrix, self.f16 = folder / "imatrix.gguf", folder / "f16.gguf"
+        self.mine, self.reference = folder / "a.gguf", folder / "b.gguf"
+        self.peak = 0.0
+
+    def ours(self, source: Path, row: str, *options: str) -> float:
+        name, weighted, _ = row.partition(WEIGHTS)
+        self.mine.unlink(missing_ok=True)
+        command = [self.binary, "convert", source, "-o", self.mine, "-t", name, "--quiet"]
+        command += ["--threads", self.threads, *options]
+        command += ["--imatrix", self.matrix] if weighted else []
+        start = time.monotonic()
+        _, status, usage = os.wait4(subprocess.Popen(command).pid, 0)
+        seconds = time.monotonic() - start
+        if status != 0:
+            sys.exit(f"quantwright: exit status {os.waitstatus_to_exitcode(status)}")
+        self.peak = max(self.peak, usage.ru_maxrss / 1024)
+        return seconds
+
+    def theirs(self, row: str) -> float:
+        name, weighted, _ = row.partition(WEIGHTS)
+        self.reference.unlink(missing_ok=True)
+        files = (self.f16, self.reference, str(TYPES[name]), self.threads)
+        command = [sys.executable, "-c", REFERENCE, environment.HERE, *files]
+        command += [self.matrix if weighted else ""]
+        return float(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+
+    def converted(self, python: Path, llama_cpp: Path) -> float:
+        output = self.f16.with_name("c.gguf")
+        command = [python, llama_cpp / "convert_hf_to_gguf.py", self.checkpoint]
+        command += ["--outtype", "f16", "--outfile", output]
+        start = time.monotonic()
+        subprocess.run(command, check=True, capture_output=True)
+        seconds = time.monotonic() - start
+        output.unlink()
+        return seconds
 
 
 def main() -> int:
@@ -72,48 +152,49 @@ def main() -> int:
     parser.add_argument("--quantwright", help="the binary; built if not given")
     parser.add_argument("--runs", type=int, default=5, help="runs of each; the median counts")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("types", nargs="*", default=list(TYPES))
+    parser.add_argument("--reference", type=Path, help="the source of llama.cpp")
+    parser.add_argument("--python", type=Path, help="one with torch and transformers")
+    parser.add_argument("rows", nargs="*", default=ROWS, metavar="type", help="such as Q6_K, Q6_K+imatrix")
     arguments = parser.parse_args()
     binary = environment.quantwright(arguments.quantwright)
-    threads = ("--threads", str(arguments.threads))
     equal = True
     with tempfile.TemporaryDirectory() as folder:
-        checkpoint = Path(folder, "checkpoint")
-        checkpoint.mkdir()
-        maker = multiprocessing.get_context("spawn").Process(
-            target=peak_rss.make_checkpoint, args=(str(checkpoint), LAYERS)
-        )
-        maker.start()
-        maker.join()
-        if maker.exitcode != 0:
-            return 1
-        f16, mine, reference = (Path(folder, name) for name in ("f16.gguf", "a.gguf", "b.gguf"))
-        ours(binary, checkpoint, f16, "f16", "--no-sync", *threads)
+        run = Run(binary, Path(folder), arguments.threads)
+        run.checkpoint.mkdir()
+        apart(peak_rss.make_checkpoint, str(run.checkpoint), LAYERS)
+        apart(make_matrix, str(run.matrix))
+        run.ours(run.checkpoint, "f16", "--no-sync")
+        run.mine.rename(run.f16)
         copies = []
         for _ in range(arguments.runs):
             start = time.monotonic()
-            shutil.copyfile(f16, mine)
+            shutil.copyfile(run.f16, run.mine)
             copies.append(time.monotonic() - start)
-        print(f"copying the F16 file: {statistics.median(copies):.2f} s; {threads[1]} threads\n")
-        print("| type | ours | llama.cpp | ratio | from the checkpoint | with flush | files |")
-        print("|---|---|---|---|---|---|---|")
-        for file_type in arguments.types:
+            run.mine.unlink()
+        print(f"copying the F16 file: {statistics.median(copies):.2f} s; {run.threads} threads")
+        if arguments.reference:
+            seconds = statistics.median(
+                run.converted(arguments.python, arguments.reference) for _ in range(arguments.runs)
+            )
+            print(f"convert_hf_to_gguf.py to F16: {seconds:.2f} s")
+        print("\n| type | ours | llama.cpp | ratio | from the checkpoint | with flush | peak | files |")
+        print("|---|---|---|---|---|---|---|---|")
+        for row in arguments.rows:
             times = {"ours": [], "theirs": [], "checkpoint": [], "flushed": []}
+            run.peak, same = 0.0, True
             for _ in range(arguments.runs):
-                times["ours"].append(ours(binary, f16, mine, file_type, "--no-sync", *threads))
-                times["theirs"].append(theirs(f16, reference, file_type, arguments.threads))
-                same = filecmp.cmp(mine, reference, shallow=False)
-                times["checkpoint"].append(
-                    ours(binary, checkpoint, mine, file_type, "--no-sync", *threads)
-                )
-                times["flushed"].append(ours(binary, checkpoint, mine, file_type, *threads))
-                same = same and filecmp.cmp(mine, reference, shallow=False)
-                equal = equal and same
+                times["ours"].append(run.ours(run.f16, row, "--no-sync"))
+                times["theirs"].append(run.theirs(row))
+                same = same and filecmp.cmp(run.mine, run.reference, shallow=False)
+                times["checkpoint"].append(run.ours(run.checkpoint, row, "--no-sync"))
+                times["flushed"].append(run.ours(run.checkpoint, row))
+                same = same and filecmp.cmp(run.mine, run.reference, shallow=False)
+            equal = equal and same
             median = {name: statistics.median(values) for name, values in times.items()}
             print(
-                f"| {file_type} | {median['ours']:.2f} s | {median['theirs']:.2f} s "
+                f"| {row} | {median['ours']:.2f} s | {median['theirs']:.2f} s "
                 f"| {median['theirs'] / median['ours']:.1f} | {median['checkpoint']:.2f} s "
-                f"| {median['flushed']:.2f} s | {'equal' if same else 'DIFFERENT'} |",
+                f"| {median['flushed']:.2f} s | {run.peak:.0f} MiB | {'equal' if same else 'DIFFERENT'} |",
                 flush=True,
             )
     return 0 if equal else 1

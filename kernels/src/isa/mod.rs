@@ -8,7 +8,11 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod scalar;
+#[cfg(target_arch = "x86_64")]
+mod sse41;
 
 use quant_core::{
     Error, GgmlType,
@@ -19,7 +23,7 @@ use quant_core::{
 };
 
 /// The methods of a [`Lanes`] that are one expression of intrinsics each.
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 macro_rules! lane_ops {
     ($($name:ident($($arg:ident: $ty:ty),*) -> $out:ty $body:block)*) => {$(
         #[inline(always)]
@@ -30,7 +34,7 @@ macro_rules! lane_ops {
         }
     )*};
 }
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 use lane_ops;
 
 /// An instruction set this crate has kernels for.
@@ -39,10 +43,14 @@ use lane_ops;
 pub enum Isa {
     /// No SIMD: the reference.
     Scalar,
+    /// x86-64 SSE4.1.
+    Sse41,
     /// x86-64 AVX2 and F16C.
     Avx2,
     /// x86-64 AVX-512 F, BW, DQ and VL.
     Avx512,
+    /// aarch64 NEON.
+    Neon,
 }
 
 impl Isa {
@@ -50,8 +58,10 @@ impl Isa {
     pub fn name(self) -> &'static str {
         match self {
             Self::Scalar => "scalar",
+            Self::Sse41 => "sse4.1",
             Self::Avx2 => "avx2",
             Self::Avx512 => "avx512",
+            Self::Neon => "neon",
         }
     }
 }
@@ -75,9 +85,13 @@ pub(crate) static SCALAR: Table = table::<scalar::Kernels>(Isa::Scalar);
 /// The other tables, slowest first.
 static TABLES: &[Table] = &[
     #[cfg(target_arch = "x86_64")]
+    table::<sse41::Kernels>(Isa::Sse41),
+    #[cfg(target_arch = "x86_64")]
     table::<avx2::Kernels>(Isa::Avx2),
     #[cfg(target_arch = "x86_64")]
     table::<avx512::Kernels>(Isa::Avx512),
+    #[cfg(target_arch = "aarch64")]
+    table::<neon::Kernels>(Isa::Neon),
 ];
 
 /// The tables of all instruction sets this CPU has, slowest first. Never empty.
@@ -101,6 +115,20 @@ pub(crate) trait Token: Lanes {
 impl Token for Scalar {
     fn detect() -> Option<Self> {
         Some(Self)
+    }
+}
+
+#[cfg(target_arch = "aarch64")]
+impl Token for neon::Neon {
+    fn detect() -> Option<Self> {
+        Some(Self)
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Token for sse41::Sse41 {
+    fn detect() -> Option<Self> {
+        Self::new()
     }
 }
 
