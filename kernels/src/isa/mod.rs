@@ -213,34 +213,55 @@ fn dequantize_blocks<F: BlockFormat>(blocks: &[F::Block], out: &mut [f32]) {
 /// Values converted at a time: the size of the pieces that ISA code converts.
 const STEP: usize = 16;
 
-/// The loop of [`IsaKernels::widen`]; `f16` converts [`STEP`] halves, or fewer for the last piece
-/// of the scalar instance.
+/// The loop of [`IsaKernels::widen`]; `f16` converts [`STEP`] halves.
 #[inline(always)]
 fn widen(stored: Stored<'_>, out: &mut [f32], f16: impl Fn(&[u8], &mut [f32])) -> f32 {
+    let f32s = |bytes: &[u8], out: &mut [f32]| {
+        for (out, b) in out.iter_mut().zip(bytes.as_chunks().0) {
+            *out = f32::from_le_bytes(*b);
+        }
+    };
+    let bf16s = |bytes: &[u8], out: &mut [f32]| {
+        for (out, b) in out.iter_mut().zip(bytes.as_chunks().0) {
+            *out = f32::from_bits(u32::from(u16::from_le_bytes(*b)) << 16);
+        }
+    };
+    let f16s = |bytes: &[u8], out: &mut [f32]| {
+        for (out, b) in out.iter_mut().zip(bytes.as_chunks().0) {
+            *out = half::f16::from_le_bytes(*b).to_f32();
+        }
+    };
     match stored {
-        Stored::F32(bytes) => {
-            for (out, b) in out.iter_mut().zip(bytes.as_chunks().0) {
-                *out = f32::from_le_bytes(*b);
-            }
-        }
-        Stored::Bf16(bytes) => {
-            for (out, b) in out.iter_mut().zip(bytes.as_chunks().0) {
-                *out = f32::from_bits(u32::from(u16::from_le_bytes(*b)) << 16);
-            }
-        }
-        Stored::F16(bytes) => {
-            let (pieces, rest) = out.as_chunks_mut::<STEP>();
-            let (halves, halves_rest) = bytes.as_chunks::<{ 2 * STEP }>();
-            for (out, halves) in pieces.iter_mut().zip(halves) {
-                f16(halves, out);
-            }
-            for (out, b) in rest.iter_mut().zip(halves_rest.as_chunks().0) {
-                *out = half::f16::from_le_bytes(*b).to_f32();
-            }
+        Stored::F32(bytes) => widen_pieces(bytes.as_chunks::<{ 4 * STEP }>(), out, f32s, f32s),
+        Stored::Bf16(bytes) => widen_pieces(bytes.as_chunks::<{ 2 * STEP }>(), out, bf16s, bf16s),
+        Stored::F16(bytes) => widen_pieces(bytes.as_chunks::<{ 2 * STEP }>(), out, f16, f16s),
+    }
+}
+
+/// Converts pieces of [`STEP`] values and what is left over, and looks at each for its magnitude
+/// while it is in registers.
+#[inline(always)]
+fn widen_pieces<const BYTES: usize>(
+    (pieces, rest): (&[[u8; BYTES]], &[u8]),
+    out: &mut [f32],
+    convert: impl Fn(&[u8], &mut [f32]),
+    convert_rest: impl Fn(&[u8], &mut [f32]),
+) -> f32 {
+    let (out, out_rest) = out.as_chunks_mut::<STEP>();
+    let mut largest = [0u32; STEP];
+    for (bytes, out) in pieces.iter().zip(out) {
+        convert(bytes, out);
+        for (largest, v) in largest.iter_mut().zip(out) {
+            *largest = (*largest).max(v.to_bits() & MAGNITUDE);
         }
     }
-    magnitude(out)
+    convert_rest(rest, out_rest);
+    let largest = largest.into_iter().fold(0, u32::max);
+    f32::from_bits(largest.max(magnitude(out_rest).to_bits()))
 }
+
+/// All bits of a float but its sign.
+const MAGNITUDE: u32 = 0x7fff_ffff;
 
 /// The largest magnitude. The bits of magnitudes order as the magnitudes do, infinity above all
 /// numbers and NaNs above infinity, so that any value that is not finite shows.
@@ -248,7 +269,7 @@ fn widen(stored: Stored<'_>, out: &mut [f32], f16: impl Fn(&[u8], &mut [f32])) -
 fn magnitude(values: &[f32]) -> f32 {
     let mut largest = 0u32;
     for v in values {
-        largest = largest.max(v.to_bits() & 0x7fff_ffff);
+        largest = largest.max(v.to_bits() & MAGNITUDE);
     }
     f32::from_bits(largest)
 }

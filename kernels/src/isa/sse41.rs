@@ -66,7 +66,10 @@ impl Lanes for Sse41 {
         or_i(a: __m128i, b: __m128i) -> __m128i { _mm_or_si128(a, b) }
         min_i(a: __m128i, b: __m128i) -> __m128i { _mm_min_epi32(a, b) }
         max_i(a: __m128i, b: __m128i) -> __m128i { _mm_max_epi32(a, b) }
+        min_u(a: __m128i, b: __m128i) -> __m128i { _mm_min_epu32(a, b) }
+        max_u(a: __m128i, b: __m128i) -> __m128i { _mm_max_epu32(a, b) }
         bits(a: __m128) -> __m128i { _mm_castps_si128(a) }
+        from_bits(a: __m128i) -> __m128 { _mm_castsi128_ps(a) }
         to_f32(a: __m128i) -> __m128 { _mm_cvtepi32_ps(a) }
         trunc(a: __m128) -> __m128i { _mm_cvttps_epi32(a) }
     }

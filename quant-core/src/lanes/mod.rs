@@ -103,9 +103,15 @@ pub trait Lanes: Copy {
     fn min_i(self, a: Self::I32, b: Self::I32) -> Self::I32;
     /// The larger, signed.
     fn max_i(self, a: Self::I32, b: Self::I32) -> Self::I32;
+    /// The smaller, unsigned.
+    fn min_u(self, a: Self::I32, b: Self::I32) -> Self::I32;
+    /// The larger, unsigned.
+    fn max_u(self, a: Self::I32, b: Self::I32) -> Self::I32;
 
     /// The bits of the floats.
     fn bits(self, a: Self::F32) -> Self::I32;
+    /// The floats of the bits.
+    fn from_bits(self, a: Self::I32) -> Self::F32;
     /// Integer to float, exact below 2²⁴.
     fn to_f32(self, a: Self::I32) -> Self::F32;
     /// Float to integer, towards zero; `i32::MIN` where the value does not fit, as x86 has it.
@@ -262,6 +268,18 @@ impl Lanes for Scalar {
         a.max(b)
     }
     #[inline(always)]
+    fn min_u(self, a: i32, b: i32) -> i32 {
+        (a as u32).min(b as u32) as i32
+    }
+    #[inline(always)]
+    fn max_u(self, a: i32, b: i32) -> i32 {
+        (a as u32).max(b as u32) as i32
+    }
+    #[inline(always)]
+    fn from_bits(self, a: i32) -> f32 {
+        f32::from_bits(a as u32)
+    }
+    #[inline(always)]
     fn bits(self, a: f32) -> i32 {
         a.to_bits() as i32
     }
@@ -305,8 +323,26 @@ pub(crate) fn nearest_clamped<S: Lanes>(s: S, v: S::F32, lo: i32, hi: i32) -> S:
 }
 
 /// [`nearest_clamped`] as a float, for values known to be within ±[`ROUND_LIMIT`]: limiting first
-/// is the same because the limits are integers, and a few float operations do it.
+/// is the same because the limits are integers.
 #[inline(always)]
 pub(crate) fn nearest_clamped_float<S: Lanes>(s: S, v: S::F32, lo: f32, hi: f32) -> S::F32 {
-    s.round(s.max(s.splat(lo), s.min(s.splat(hi), v)))
+    s.round(clamp(s, v, lo, hi))
+}
+
+/// Limits `v` to `lo..=hi`, where `lo <= 0 <= hi`; zeros may have either sign.
+///
+/// Floats of one sign order as their bits do, so integers can compare them: on some CPUs (Zen 4)
+/// float minimums compete with the additions of a search for the same unit, integer ones do not.
+#[inline(always)]
+pub(crate) fn clamp<S: Lanes>(s: S, v: S::F32, lo: f32, hi: f32) -> S::F32 {
+    // As signed integers all negative floats are below the upper limit and stay as they are.
+    let below = s.min_i(s.bits(v), s.bits(s.splat(hi)));
+    s.from_bits(if lo == f32::NEG_INFINITY {
+        below
+    } else if lo == 0.0 {
+        s.max_i(below, s.splat_i(0))
+    } else {
+        // As unsigned integers negative floats are above all others, further from zero higher.
+        s.min_u(below, s.bits(s.splat(lo)))
+    })
 }

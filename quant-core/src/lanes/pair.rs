@@ -51,7 +51,10 @@ impl<S: Lanes> Lanes for Pair<S> {
         or_i(a: I32, b: I32) -> I32;
         min_i(a: I32, b: I32) -> I32;
         max_i(a: I32, b: I32) -> I32;
+        min_u(a: I32, b: I32) -> I32;
+        max_u(a: I32, b: I32) -> I32;
         bits(a: F32) -> I32;
+        from_bits(a: I32) -> F32;
         to_f32(a: I32) -> F32;
         trunc(a: F32) -> I32;
         to_f16_bits(a: F32) -> I32;

@@ -23,6 +23,26 @@ impl<S: Lanes> Scale<S> {
 /// The value of largest magnitude, the first of equals, and that magnitude.
 #[inline(always)]
 pub(crate) fn signed_extreme<S: Lanes>(s: S, x: &[S::F32]) -> (S::F32, S::F32) {
+    // As signed integers the bits of negative floats are below those of all others, as unsigned
+    // ones above, further from zero higher: two integer maximums find both ends.
+    let (mut high, mut low) = (s.splat_i(0), s.splat_i(0));
+    for &v in x {
+        high = s.max_i(high, s.bits(v));
+        low = s.max_u(low, s.bits(v));
+    }
+    let low_magnitude = s.and_i(low, s.splat_i(i32::MAX));
+    let magnitude = s.max_i(high, low_magnitude);
+    let same = s.and(s.eq_i(low_magnitude, high), s.not(s.eq_i(low, high)));
+    if s.any(same) {
+        return first_extreme(s, x);
+    }
+    let extreme = s.select_i(s.eq_i(magnitude, high), high, low);
+    (s.from_bits(extreme), s.from_bits(magnitude))
+}
+
+/// [`signed_extreme`] where both ends may be as far from zero: the first decides.
+#[inline(always)]
+fn first_extreme<S: Lanes>(s: S, x: &[S::F32]) -> (S::F32, S::F32) {
     let (mut extreme, mut magnitude) = (s.splat(0.0), s.splat(0.0));
     for &v in x {
         let a = s.abs(v);
@@ -54,7 +74,7 @@ pub(crate) fn fit_scale<S: Lanes, const LEN: usize>(
     }
 
     let mut inverse = s.div(s.splat(-half_f), extreme);
-    let (sum_lx, sum_l2) = sums(s, x, weights, &wx, inverse, half_f);
+    let (sum_lx, sum_l2) = sums::<S, LEN, false>(s, x, weights, &wx, inverse, half_f);
     let usable = s.not(s.eq(sum_l2, zero));
     let mut scale = s.select(usable, s.div(sum_lx, sum_l2), zero);
     let mut best = s.mul(scale, sum_lx);
@@ -63,7 +83,11 @@ pub(crate) fn fit_scale<S: Lanes, const LEN: usize>(
             continue;
         }
         let candidate = s.div(s.splat(-(half_f + 0.1f32 * i as f32)), extreme);
-        let (sum_lx, sum_l2) = sums(s, x, weights, &wx, candidate, half_f);
+        let (sum_lx, sum_l2) = if i < 5 {
+            sums::<S, LEN, false>(s, x, weights, &wx, candidate, half_f)
+        } else {
+            sums::<S, LEN, true>(s, x, weights, &wx, candidate, half_f)
+        };
         let better = s.and(s.lt(zero, sum_l2), s.lt(s.mul(best, sum_l2), s.mul(sum_lx, sum_lx)));
         let new_scale = s.div(sum_lx, sum_l2);
         scale = s.select(better, new_scale, scale);
@@ -75,9 +99,10 @@ pub(crate) fn fit_scale<S: Lanes, const LEN: usize>(
 
 /// Σ w·x·l and Σ w·l² for the codes of one candidate.
 ///
-/// |inverse·x| is at most `half` and one: the cheap rounding is exact.
+/// |inverse·x| is at most `half` and one: the cheap rounding is exact. Without `LOWER` it is below
+/// `half` and a half, and rounds to `-half` or above by itself.
 #[inline(always)]
-fn sums<S: Lanes, const LEN: usize>(
+fn sums<S: Lanes, const LEN: usize, const LOWER: bool>(
     s: S,
     x: &[S::F32; LEN],
     weights: &[S::F32; LEN],
@@ -86,10 +111,45 @@ fn sums<S: Lanes, const LEN: usize>(
     half: f32,
 ) -> (S::F32, S::F32) {
     let (mut sum_lx, mut sum_l2) = (s.splat(0.0), s.splat(0.0));
+    let lower = if LOWER { -half } else { f32::NEG_INFINITY };
     for i in 0..LEN {
-        let code = nearest_clamped_float(s, s.mul(inverse, x[i]), -half, half - 1.0);
+        let code = nearest_clamped_float(s, s.mul(inverse, x[i]), lower, half - 1.0);
         sum_lx = s.add(sum_lx, s.mul(wx[i], code));
         sum_l2 = s.add(sum_l2, s.mul(s.mul(weights[i], code), code));
     }
     (sum_lx, sum_l2)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::lanes::{Scalar, clamp};
+
+    /// Values among which ties, opposite ties and both zeros are frequent.
+    fn value() -> impl Strategy<Value = f32> {
+        prop_oneof![
+            (-3i8..=3).prop_map(f32::from),
+            Just(-0.0),
+            any::<f32>().prop_filter("finite", |v| v.is_finite()),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn the_extreme_is_the_first_of_the_largest(x in prop::collection::vec(value(), 1..40)) {
+            let (extreme, magnitude) = signed_extreme(Scalar, &x);
+            let largest = x.iter().fold(0.0, |m: f32, v| m.max(v.abs()));
+            let first = x.iter().copied().find(|v| v.abs() == largest && largest > 0.0);
+            prop_assert_eq!(magnitude.to_bits(), largest.to_bits());
+            prop_assert_eq!(extreme.to_bits(), first.unwrap_or(0.0).to_bits());
+        }
+
+        #[test]
+        fn integers_limit_as_floats_do(v in value(), lo in 0u8..40, hi in 0u8..40) {
+            let (lo, hi) = (-f32::from(lo), f32::from(hi));
+            prop_assert_eq!(clamp(Scalar, v, lo, hi), v.clamp(lo, hi));
+        }
+    }
 }

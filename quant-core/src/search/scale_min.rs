@@ -65,23 +65,23 @@ pub(crate) fn fit_scale_min<S: Lanes, const LEN: usize, const ABSOLUTE: bool>(
     let mut inverse = s.div(s.splat(largest_f), range);
     let mut shift = min;
     let mut scale = s.div(s.splat(1.0), inverse);
-    assign(s, x, weights, inverse, shift, &ends, largest, &mut codes);
+    assign(s, x, weights, inverse, shift, &ends, largest, 0.0, &mut codes);
     let mut best = error::<S, LEN, ABSOLUTE>(s, x, weights, &codes, scale, min);
 
     for i in 0..=grid.last {
         let range = s.select(flat, s.splat(1.0), s.sub(highest, min));
-        let candidate = s.div(s.splat((grid.start + grid.step * i as f32) + largest_f), range);
+        let extra = grid.start + grid.step * i as f32;
+        let candidate = s.div(s.splat(extra + largest_f), range);
         let Sums { l: sum_l, l2: sum_l2, xl: sum_xl } =
-            assign(s, x, weights, candidate, min, &ends, largest, &mut codes);
+            assign(s, x, weights, candidate, min, &ends, largest, extra, &mut codes);
         let determinant = s.sub(s.mul(sum_w, sum_l2), s.mul(sum_l, sum_l));
         let solvable = s.lt(zero, determinant);
         let mut new_scale = s.div(s.sub(s.mul(sum_w, sum_xl), s.mul(sum_x, sum_l)), determinant);
         let mut new_min = s.div(s.sub(s.mul(sum_l2, sum_x), s.mul(sum_l, sum_xl)), determinant);
+        // No branch: it would be taken for one lane or another too often to be foreseen.
         let positive = s.lt(zero, new_min);
-        if s.any(positive) {
-            new_min = s.select(positive, zero, new_min);
-            new_scale = s.select(positive, s.div(sum_xl, sum_l2), new_scale);
-        }
+        new_min = s.select(positive, zero, new_min);
+        new_scale = s.select(positive, s.div(sum_xl, sum_l2), new_scale);
         let current = error::<S, LEN, ABSOLUTE>(s, x, weights, &codes, new_scale, new_min);
         let better = s.and(solvable, s.lt(current, best));
         best = s.select(better, current, best);
@@ -107,7 +107,8 @@ struct Sums<S: Lanes> {
     xl: S::F32,
 }
 
-/// Assigns the codes of a candidate and sums over them.
+/// Assigns the codes of a candidate, whose inverse maps the highest value to `largest + extra`, and
+/// sums over them.
 #[inline(always)]
 #[allow(clippy::too_many_arguments, reason = "the state of one step of a search")]
 fn assign<S: Lanes, const LEN: usize>(
@@ -118,33 +119,20 @@ fn assign<S: Lanes, const LEN: usize>(
     shift: S::F32,
     ends: &[S::F32; 2],
     largest: i32,
+    extra: f32,
     codes: &mut [S::F32; LEN],
 ) -> Sums<S> {
     // Rounding is monotone, so the two ends tell whether any value leaves the range in which the
-    // cheap rounding equals ggml's, and which limits no value can pass: two thirds of the
-    // candidates do without the upper one.
+    // cheap rounding equals ggml's. Only degenerate blocks do.
     let limit = s.splat(ROUND_LIMIT);
-    let low = s.mul(inverse, s.sub(ends[0], shift));
-    let high = s.mul(inverse, s.sub(ends[1], shift));
-    let in_range = s.and(s.le(s.abs(low), limit), s.le(s.abs(high), limit));
-    if s.any(s.not(in_range)) {
-        return assign_codes::<S, LEN, { Limits::WIDE }>(
-            s, x, weights, inverse, shift, largest, codes,
-        );
-    }
-    let below = s.any(s.lt(low, s.splat(-0.5)));
-    // A half rounds to even, which may be past the largest code.
-    let above = s.any(s.le(s.splat(largest as f32 + 0.5), high));
-    match (below, above) {
-        (false, false) => {
-            assign_codes::<S, LEN, { Limits::NONE }>(s, x, weights, inverse, shift, largest, codes)
-        }
-        (true, false) => {
-            assign_codes::<S, LEN, { Limits::LOW }>(s, x, weights, inverse, shift, largest, codes)
-        }
-        _ => {
-            assign_codes::<S, LEN, { Limits::BOTH }>(s, x, weights, inverse, shift, largest, codes)
-        }
+    let low = s.abs(s.mul(inverse, s.sub(ends[0], shift)));
+    let high = s.abs(s.mul(inverse, s.sub(ends[1], shift)));
+    if s.any(s.not(s.and(s.le(low, limit), s.le(high, limit)))) {
+        assign_codes::<S, LEN, { Limits::WRAP }>(s, x, weights, inverse, shift, largest, codes)
+    } else if extra < 0.49 {
+        assign_codes::<S, LEN, { Limits::LOW }>(s, x, weights, inverse, shift, largest, codes)
+    } else {
+        assign_codes::<S, LEN, { Limits::BOTH }>(s, x, weights, inverse, shift, largest, codes)
     }
 }
 
@@ -152,11 +140,11 @@ fn assign<S: Lanes, const LEN: usize>(
 struct Limits;
 
 impl Limits {
-    const NONE: u8 = 0;
-    const LOW: u8 = 1;
-    const BOTH: u8 = 2;
-    /// Both, by the rounding that wraps as ggml's does.
-    const WIDE: u8 = 3;
+    /// The upper one holds by itself: the highest value rounds to the largest code.
+    const LOW: u8 = 0;
+    const BOTH: u8 = 1;
+    /// Both, by the rounding that wraps beyond its range as ggml's does.
+    const WRAP: u8 = 2;
 }
 
 #[inline(always)]
@@ -174,8 +162,7 @@ fn assign_codes<S: Lanes, const LEN: usize, const LIMITS: u8>(
     for i in 0..LEN {
         let value = s.mul(inverse, s.sub(x[i], shift));
         let code = match LIMITS {
-            Limits::NONE => s.round(value),
-            Limits::LOW => s.round(s.max(zero, value)),
+            Limits::LOW => s.round(s.from_bits(s.max_i(s.bits(value), s.splat_i(0)))),
             Limits::BOTH => nearest_clamped_float(s, value, 0.0, largest as f32),
             _ => s.to_f32(nearest_clamped(s, value, 0, largest)),
         };
