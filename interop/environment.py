@@ -1,5 +1,6 @@
 """The virtual environment of these scripts: interop/.venv, made on first use."""
 
+import functools
 import hashlib
 import os
 import subprocess
@@ -40,12 +41,16 @@ def enter() -> None:
 
 def quantwright(path: str | None) -> Path:
     """The binary: the one given, or the release build of this tree."""
-    if path:
-        return Path(path).resolve()
-    build = ["cargo", "build", "--quiet", "--release", "--package", "convert-cli"]
+    return Path(path).resolve() if path else built("--bin", "quantwright")
+
+
+@functools.cache
+def built(kind: str, name: str) -> Path:
+    """A program of this tree (`--bin` or `--example`), in release mode."""
+    build = ["cargo", "build", "--quiet", "--release", "--workspace", kind, name]
     subprocess.run(build, cwd=ROOT, check=True)
-    target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
-    return target / "release" / "quantwright"
+    release = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release"
+    return release / "examples" / name if kind == "--example" else release / name
 
 
 if __name__ == "__main__":

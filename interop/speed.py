@@ -6,6 +6,8 @@ runs quantwright (from an F16 GGUF and from the checkpoint, without and with the
 and llama_model_quantize (from the F16 GGUF; it never flushes), each in a process of its own.
 Prints medians, ratios, our peak memory and whether the files are equal, as a Markdown table.
 
+With --isa NAME a column more: the same with the kernels of that instruction set, and its ratio.
+
 With --reference LLAMA_CPP (a source folder) and --python (one with torch and transformers),
 convert_hf_to_gguf.py takes its turn too: its time and that of quantizing stand against ours from
 the checkpoint.
@@ -107,8 +109,8 @@ def apart(function, *arguments) -> None:
 class Run:
     """Both programs, on the same files."""
 
-    def __init__(self, binary: Path, folder: Path, threads: int) -> None:
-        self.binary, self.threads = binary, str(threads)
+    def __init__(self, binary: Path, folder: Path, threads: int, isa: str | None) -> None:
+        self.binary, self.threads, self.isa = binary, str(threads), isa
         self.checkpoint = folder / "checkpoint"
         self.matrix, self.f16 = folder / "imatrix.gguf", folder / "f16.gguf"
         self.mine, self.reference = folder / "a.gguf", folder / "b.gguf"
@@ -120,11 +122,21 @@ class Run:
         command = [self.binary, "convert", source, "-o", self.mine, "-t", name, "--quiet"]
         command += ["--threads", self.threads, *options]
         command += ["--imatrix", self.matrix] if weighted else []
+        return self.timed(command)
+
+    def forced(self, row: str) -> float:
+        name, weighted, _ = row.partition(WEIGHTS)
+        self.mine.unlink(missing_ok=True)
+        command = [environment.built("--example", "convert_on"), self.isa, self.f16, self.mine]
+        command += [name, self.threads, *([self.matrix] if weighted else [])]
+        return self.timed(command)
+
+    def timed(self, command: list) -> float:
         start = time.monotonic()
         _, status, usage = os.wait4(subprocess.Popen(command).pid, 0)
         seconds = time.monotonic() - start
         if status != 0:
-            sys.exit(f"quantwright: exit status {os.waitstatus_to_exitcode(status)}")
+            sys.exit(f"{command[0]}: exit status {os.waitstatus_to_exitcode(status)}")
         self.peak = max(self.peak, usage.ru_maxrss / 1024)
         return seconds
 
@@ -152,6 +164,7 @@ def main() -> int:
     parser.add_argument("--quantwright", help="the binary; built if not given")
     parser.add_argument("--runs", type=int, default=5, help="runs of each; the median counts")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--isa", help="an instruction set to force, such as avx2")
     parser.add_argument("--reference", type=Path, help="the source of llama.cpp")
     parser.add_argument("--python", type=Path, help="one with torch and transformers")
     parser.add_argument("rows", nargs="*", default=ROWS, metavar="type", help="such as Q6_K, Q6_K+imatrix")
@@ -159,7 +172,7 @@ def main() -> int:
     binary = environment.quantwright(arguments.quantwright)
     equal = True
     with tempfile.TemporaryDirectory() as folder:
-        run = Run(binary, Path(folder), arguments.threads)
+        run = Run(binary, Path(folder), arguments.threads, arguments.isa)
         run.checkpoint.mkdir()
         apart(peak_rss.make_checkpoint, str(run.checkpoint), LAYERS)
         apart(make_matrix, str(run.matrix))
@@ -177,8 +190,11 @@ def main() -> int:
                 run.converted(arguments.python, arguments.reference) for _ in range(arguments.runs)
             )
             print(f"convert_hf_to_gguf.py to F16: {seconds:.2f} s")
-        print("\n| type | ours | llama.cpp | ratio | from the checkpoint | with flush | peak | files |")
-        print("|---|---|---|---|---|---|---|---|")
+        forced = f" | {run.isa} alone" if run.isa else ""
+        print(f"\n| type | ours | llama.cpp | ratio | from the checkpoint | with flush{forced} | peak | files |")
+        print("|---" * (9 if forced else 8) + "|")
+        if forced:
+            environment.built("--example", "convert_on")
         for row in arguments.rows:
             times = {"ours": [], "theirs": [], "checkpoint": [], "flushed": []}
             run.peak, same = 0.0, True
@@ -189,12 +205,18 @@ def main() -> int:
                 times["checkpoint"].append(run.ours(run.checkpoint, row, "--no-sync"))
                 times["flushed"].append(run.ours(run.checkpoint, row))
                 same = same and filecmp.cmp(run.mine, run.reference, shallow=False)
+                if forced:
+                    times.setdefault("forced", []).append(run.forced(row))
+                    same = same and filecmp.cmp(run.mine, run.reference, shallow=False)
             equal = equal and same
             median = {name: statistics.median(values) for name, values in times.items()}
+            if forced:
+                ratio = median["theirs"] / median["forced"]
+                forced = f" | {median['forced']:.2f} s, {ratio:.1f}"
             print(
                 f"| {row} | {median['ours']:.2f} s | {median['theirs']:.2f} s "
                 f"| {median['theirs'] / median['ours']:.1f} | {median['checkpoint']:.2f} s "
-                f"| {median['flushed']:.2f} s | {run.peak:.0f} MiB | {'equal' if same else 'DIFFERENT'} |",
+                f"| {median['flushed']:.2f} s{forced} | {run.peak:.0f} MiB | {'equal' if same else 'DIFFERENT'} |",
                 flush=True,
             )
     return 0 if equal else 1
