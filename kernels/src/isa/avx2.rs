@@ -76,7 +76,7 @@ impl Lanes for Avx2 {
         min_u(a: __m256i, b: __m256i) -> __m256i { _mm256_min_epu32(a, b) }
         max_u(a: __m256i, b: __m256i) -> __m256i { _mm256_max_epu32(a, b) }
         bits(a: __m256) -> __m256i { _mm256_castps_si256(a) }
-        from_bits(a: __m256i) -> __m256 { _mm256_castsi256_ps(a) }
+        floats(a: __m256i) -> __m256 { _mm256_castsi256_ps(a) }
         to_f32(a: __m256i) -> __m256 { _mm256_cvtepi32_ps(a) }
         trunc(a: __m256) -> __m256i { _mm256_cvttps_epi32(a) }
         to_f16_bits(a: __m256) -> __m256i {

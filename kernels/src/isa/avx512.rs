@@ -74,7 +74,7 @@ impl Lanes for Avx512 {
         min_u(a: __m512i, b: __m512i) -> __m512i { _mm512_min_epu32(a, b) }
         max_u(a: __m512i, b: __m512i) -> __m512i { _mm512_max_epu32(a, b) }
         bits(a: __m512) -> __m512i { _mm512_castps_si512(a) }
-        from_bits(a: __m512i) -> __m512 { _mm512_castsi512_ps(a) }
+        floats(a: __m512i) -> __m512 { _mm512_castsi512_ps(a) }
         to_f32(a: __m512i) -> __m512 { _mm512_cvtepi32_ps(a) }
         trunc(a: __m512) -> __m512i { _mm512_cvttps_epi32(a) }
         to_f16_bits(a: __m512) -> __m512i {

@@ -11,6 +11,8 @@ mod avx512;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod scalar;
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+mod simd128;
 #[cfg(target_arch = "x86_64")]
 mod sse41;
 
@@ -23,9 +25,10 @@ use quant_core::{
 };
 
 /// The methods of a [`Lanes`] that are one expression of intrinsics each.
-#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "wasm32"))]
 macro_rules! lane_ops {
     ($($name:ident($($arg:ident: $ty:ty),*) -> $out:ty $body:block)*) => {$(
+        #[cfg_attr(target_arch = "wasm32", allow(unused_unsafe, reason = "intrinsics are safe"))]
         #[inline(always)]
         fn $name(self, $($arg: $ty),*) -> $out {
             // SAFETY: the token proves that the CPU has the instructions; the pointers, where
@@ -34,7 +37,7 @@ macro_rules! lane_ops {
         }
     )*};
 }
-#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "wasm32"))]
 use lane_ops;
 
 /// An instruction set this crate has kernels for.
@@ -51,6 +54,8 @@ pub enum Isa {
     Avx512,
     /// aarch64 NEON.
     Neon,
+    /// WebAssembly simd128.
+    Simd128,
 }
 
 impl Isa {
@@ -62,6 +67,7 @@ impl Isa {
             Self::Avx2 => "avx2",
             Self::Avx512 => "avx512",
             Self::Neon => "neon",
+            Self::Simd128 => "simd128",
         }
     }
 }
@@ -92,6 +98,8 @@ static TABLES: &[Table] = &[
     table::<avx512::Kernels>(Isa::Avx512),
     #[cfg(target_arch = "aarch64")]
     table::<neon::Kernels>(Isa::Neon),
+    #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+    table::<simd128::Kernels>(Isa::Simd128),
 ];
 
 /// The tables of all instruction sets this CPU has, slowest first. Never empty.
@@ -120,6 +128,13 @@ impl Token for Scalar {
 
 #[cfg(target_arch = "aarch64")]
 impl Token for neon::Neon {
+    fn detect() -> Option<Self> {
+        Some(Self)
+    }
+}
+
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+impl Token for simd128::Simd128 {
     fn detect() -> Option<Self> {
         Some(Self)
     }

@@ -63,7 +63,7 @@ impl Lanes for Neon {
             vreinterpretq_s32_u32(vmaxq_u32(vreinterpretq_u32_s32(a), vreinterpretq_u32_s32(b)))
         }
         bits(a: float32x4_t) -> int32x4_t { vreinterpretq_s32_f32(a) }
-        from_bits(a: int32x4_t) -> float32x4_t { vreinterpretq_f32_s32(a) }
+        floats(a: int32x4_t) -> float32x4_t { vreinterpretq_f32_s32(a) }
         to_f32(a: int32x4_t) -> float32x4_t { vcvtq_f32_s32(a) }
         // The instruction saturates and makes NaN zero.
         trunc(a: float32x4_t) -> int32x4_t {

@@ -69,7 +69,7 @@ impl Lanes for Sse41 {
         min_u(a: __m128i, b: __m128i) -> __m128i { _mm_min_epu32(a, b) }
         max_u(a: __m128i, b: __m128i) -> __m128i { _mm_max_epu32(a, b) }
         bits(a: __m128) -> __m128i { _mm_castps_si128(a) }
-        from_bits(a: __m128i) -> __m128 { _mm_castsi128_ps(a) }
+        floats(a: __m128i) -> __m128 { _mm_castsi128_ps(a) }
         to_f32(a: __m128i) -> __m128 { _mm_cvtepi32_ps(a) }
         trunc(a: __m128) -> __m128i { _mm_cvttps_epi32(a) }
     }
