@@ -6,6 +6,7 @@ use std::{
     fs::{File, TryLockError},
     io,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 use tempfile::NamedTempFile;
@@ -95,7 +96,12 @@ pub struct AtomicFile {
     temporary: NamedTempFile,
     /// Writes to the temporary.
     writer: Box<dyn WriteAt>,
+    /// Bytes written so far.
+    written: AtomicU64,
 }
+
+/// How much is written before its way to the device begins.
+const WRITEBACK: u64 = 32 << 20;
 
 /// What stands between the name of an output and the random part of its temporary's.
 const MARK: &str = ".quantwright-";
@@ -128,7 +134,13 @@ impl AtomicFile {
             action: "cannot create the output",
             error,
         })?;
-        Ok(Self { path: path.into(), options, temporary, writer: Box::new(writer) })
+        Ok(Self {
+            path: path.into(),
+            options,
+            temporary,
+            writer: Box::new(writer),
+            written: AtomicU64::new(0),
+        })
     }
 
     /// Puts another writer around the one in use, for tests of what happens when writing fails.
@@ -152,7 +164,7 @@ impl AtomicFile {
     /// # Errors
     /// [`Error::NoSpace`] if the device is full, else [`Error::Write`].
     pub fn write_all_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
-        self.writer.write_all_at(bytes, offset).map_err(|error| match error.kind() {
+        self.try_write(bytes, offset).map_err(|error| match error.kind() {
             io::ErrorKind::StorageFull => Error::NoSpace {
                 path: self.path.as_path().into(),
                 needed: bytes.len() as u64,
@@ -167,9 +179,22 @@ impl AtomicFile {
         })
     }
 
-    /// Hints that a range is complete and may go to the device now, so that the final flush has
-    /// little left to do. Does nothing where there is no way to say so.
-    pub fn start_writeback(&self, offset: u64, len: u64) {
+    fn try_write(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.writer.write_all_at(bytes, offset)?;
+        let len = bytes.len() as u64;
+        let before = self.written.fetch_add(len, Ordering::Relaxed);
+        let (first, last) = (before / WRITEBACK, before.saturating_add(len) / WRITEBACK);
+        if self.options.sync && first != last {
+            // Outputs are written from front to back, if not quite in order: the bytes written are
+            // about as far as it has got. What is still missing will go with the final flush.
+            self.start_writeback(first * WRITEBACK, (last - first).saturating_mul(WRITEBACK));
+        }
+        Ok(())
+    }
+
+    /// Hints that a range may go to the device now, so that the final flush has little left to do.
+    /// Does nothing where there is no way to say so.
+    fn start_writeback(&self, offset: u64, len: u64) {
         // `sync_file_range` has no safe wrapper. On Linux this advice starts writing back the dirty
         // pages of the range without waiting, and drops only pages that are clean already, which
         // an output does not need again. Elsewhere it need not write anything: left out.
@@ -208,7 +233,7 @@ impl AtomicFile {
 
     /// Gives the output its name.
     fn publish(self) -> Result<()> {
-        let Self { path, options, temporary, writer } = self;
+        let Self { path, options, temporary, writer, .. } = self;
         drop(writer);
         let persisted = if options.overwrite {
             temporary.persist(&path)
