@@ -24,6 +24,7 @@
 //!
 //! All `unsafe` code of the workspace is here, in `isa/`.
 
+mod activation;
 mod isa;
 
 use quant_core::{
@@ -125,6 +126,30 @@ impl Kernels {
             }
         };
         Ok((self.0.widen)(stored, out))
+    }
+
+    /// Quantizes activations to `Q8_0`, `Q8_1` or `Q8_K` as ggml does on x86, which is not how
+    /// [`quantize`](Self::quantize) rounds: `out` receives the blocks of `values` in order.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] for another type, [`Error::RowLength`] if the values are not a whole
+    /// number of blocks, [`Error::Length`] if `out` does not have their size,
+    /// [`Error::NonFinite`] for a NaN or an infinity.
+    pub fn quantize_activations(
+        self,
+        ty: GgmlType,
+        values: &[f32],
+        out: &mut [u8],
+    ) -> Result<(), Error> {
+        ty.check_bytes(values.len(), out.len())?;
+        if !self.magnitude(values).is_finite() {
+            activation::check_finite("the activations", values)?;
+        }
+        if (self.0.quantize_activations)(ty, values, out) {
+            Ok(())
+        } else {
+            Err(Error::Unsupported { ty, operation: "quantized as activations" })
+        }
     }
 
     /// The largest magnitude of some values, which is infinite or NaN if any is not finite.

@@ -216,4 +216,14 @@ impl IsaKernels for Kernels {
         // SAFETY: the token, though unused, proves every feature named.
         unsafe { with_features(ty, values, out) }
     }
+
+    #[inline]
+    fn activations(s: Avx2, ty: GgmlType, values: &[f32], out: &mut [u8]) -> bool {
+        #[target_feature(enable = "avx2,f16c")]
+        fn with_features(s: Avx2, ty: GgmlType, values: &[f32], out: &mut [u8]) -> bool {
+            crate::activation::quantize(s, ty, values, out)
+        }
+        // SAFETY: the token proves every feature named.
+        unsafe { with_features(s, ty, values, out) }
+    }
 }

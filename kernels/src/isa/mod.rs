@@ -77,6 +77,7 @@ pub(crate) struct Table {
     pub(crate) widen: fn(Stored<'_>, &mut [f32]) -> f32,
     pub(crate) magnitude: fn(&[f32]) -> f32,
     pub(crate) narrow: fn(GgmlType, &[f32], &mut [u8]),
+    pub(crate) quantize_activations: fn(GgmlType, &[f32], &mut [u8]) -> bool,
 }
 
 /// The table that every CPU supports.
@@ -157,6 +158,8 @@ pub(crate) trait IsaKernels {
     fn widen(s: Self::Token, stored: Stored<'_>, out: &mut [f32]) -> f32;
     /// To `F32`, `F16` or `BF16`.
     fn narrow(s: Self::Token, ty: GgmlType, values: &[f32], out: &mut [u8]);
+    /// As [`activation::quantize`](crate::activation::quantize).
+    fn activations(s: Self::Token, ty: GgmlType, values: &[f32], out: &mut [u8]) -> bool;
 }
 
 /// The token of a table that was handed out: its instruction set was detected then.
@@ -200,6 +203,7 @@ const fn table<K: IsaKernels>(isa: Isa) -> Table {
         // Simple enough that every target's baseline vectorises it.
         magnitude,
         narrow: |ty, values, out| K::narrow(token::<K>(), ty, values, out),
+        quantize_activations: |ty, values, out| K::activations(token::<K>(), ty, values, out),
     }
 }
 

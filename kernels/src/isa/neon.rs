@@ -196,4 +196,8 @@ impl IsaKernels for Kernels {
             }
         });
     }
+
+    fn activations(s: Neon, ty: GgmlType, values: &[f32], out: &mut [u8]) -> bool {
+        crate::activation::quantize(s, ty, values, out)
+    }
 }

@@ -177,6 +177,16 @@ impl IsaKernels for Kernels {
     fn narrow(_: Sse41, ty: GgmlType, values: &[f32], out: &mut [u8]) {
         scalar::Kernels::narrow(quant_core::lanes::Scalar, ty, values, out);
     }
+
+    #[inline]
+    fn activations(s: Sse41, ty: GgmlType, values: &[f32], out: &mut [u8]) -> bool {
+        #[target_feature(enable = "sse4.1")]
+        fn with_features(s: Sse41, ty: GgmlType, values: &[f32], out: &mut [u8]) -> bool {
+            crate::activation::quantize(s, ty, values, out)
+        }
+        // SAFETY: the token proves the feature named.
+        unsafe { with_features(s, ty, values, out) }
+    }
 }
 
 /// Half precision widened by shifting: the exponent is put right by a multiplication, which is
