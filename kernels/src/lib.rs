@@ -26,6 +26,7 @@
 
 mod activation;
 mod isa;
+mod matrix;
 
 use quant_core::{
     Error, GgmlType,
@@ -35,6 +36,7 @@ use quant_core::{
 
 pub use isa::Isa;
 use isa::Stored;
+pub use matrix::activation_type;
 
 /// The kernels of one instruction set that this CPU has.
 #[derive(Clone, Copy, Debug)]
@@ -150,6 +152,29 @@ impl Kernels {
         } else {
             Err(Error::Unsupported { ty, operation: "quantized as activations" })
         }
+    }
+
+    /// The dot product of one row of weights, in the bytes of its blocks, and one row of
+    /// activations in the bytes of [`activation_type`] of `ty`. The products of codes are summed
+    /// exactly, the sub-blocks in single precision.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] for a type without an [`activation_type`], [`Error::Length`] if a
+    /// buffer does not hold `cols` elements, [`Error::RowLength`] if `cols` is not a whole number
+    /// of blocks.
+    pub fn dot(
+        self,
+        ty: GgmlType,
+        cols: usize,
+        weights: &[u8],
+        activations: &[u8],
+    ) -> Result<f32, Error> {
+        let Some(activation) = activation_type(ty) else {
+            return Err(Error::Unsupported { ty, operation: "multiplied" });
+        };
+        ty.check_bytes(cols, weights.len())?;
+        activation.check_bytes(cols, activations.len())?;
+        Ok((self.0.dot)(ty, weights, activations))
     }
 
     /// The largest magnitude of some values, which is infinite or NaN if any is not finite.

@@ -9,6 +9,8 @@ use quant_core::{
     lanes::{Lanes, Pair, PerLane},
 };
 
+use crate::matrix::coded::Coded;
+
 use super::{IsaKernels, Stored, lane_ops};
 
 /// Eight lanes. Holding one proves that the CPU has AVX2 and F16C.
@@ -225,5 +227,15 @@ impl IsaKernels for Kernels {
         }
         // SAFETY: the token proves every feature named.
         unsafe { with_features(s, ty, values, out) }
+    }
+
+    #[inline]
+    fn dot<F: Coded>(_: Avx2, weights: &[u8], activations: &[u8]) -> f32 {
+        #[target_feature(enable = "avx2,f16c")]
+        fn with_features<F: Coded>(weights: &[u8], activations: &[u8]) -> f32 {
+            crate::matrix::dot::dot::<F>(weights, activations)
+        }
+        // SAFETY: the token, though unused, proves every feature named.
+        unsafe { with_features::<F>(weights, activations) }
     }
 }

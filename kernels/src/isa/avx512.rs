@@ -9,6 +9,8 @@ use quant_core::{
     lanes::{Lanes, Pair, PerLane},
 };
 
+use crate::matrix::coded::Coded;
+
 use super::{IsaKernels, Stored, lane_ops};
 
 /// Sixteen lanes. Holding one proves that the CPU has AVX-512 F, BW, DQ and VL.
@@ -235,5 +237,15 @@ impl IsaKernels for Kernels {
         }
         // SAFETY: the token proves every feature named.
         unsafe { with_features(s, ty, values, out) }
+    }
+
+    #[inline]
+    fn dot<F: Coded>(_: Avx512, weights: &[u8], activations: &[u8]) -> f32 {
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,f16c")]
+        fn with_features<F: Coded>(weights: &[u8], activations: &[u8]) -> f32 {
+            crate::matrix::dot::dot::<F>(weights, activations)
+        }
+        // SAFETY: the token, though unused, proves every feature named.
+        unsafe { with_features::<F>(weights, activations) }
     }
 }

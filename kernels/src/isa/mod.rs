@@ -22,6 +22,8 @@ use quant_core::{
     with_format,
 };
 
+use crate::matrix::{coded::Coded, dot::dot_floats};
+
 /// The methods of a [`Lanes`] that are one expression of intrinsics each.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 macro_rules! lane_ops {
@@ -78,6 +80,7 @@ pub(crate) struct Table {
     pub(crate) magnitude: fn(&[f32]) -> f32,
     pub(crate) narrow: fn(GgmlType, &[f32], &mut [u8]),
     pub(crate) quantize_activations: fn(GgmlType, &[f32], &mut [u8]) -> bool,
+    pub(crate) dot: fn(GgmlType, &[u8], &[u8]) -> f32,
 }
 
 /// The table that every CPU supports.
@@ -158,6 +161,8 @@ pub(crate) trait IsaKernels {
     fn widen(s: Self::Token, stored: Stored<'_>, out: &mut [f32]) -> f32;
     /// To `F32`, `F16` or `BF16`.
     fn narrow(s: Self::Token, ty: GgmlType, values: &[f32], out: &mut [u8]);
+    /// As [`matrix::dot::dot`](crate::matrix::dot::dot).
+    fn dot<F: Coded>(s: Self::Token, weights: &[u8], activations: &[u8]) -> f32;
     /// As [`activation::quantize`](crate::activation::quantize).
     fn activations(s: Self::Token, ty: GgmlType, values: &[f32], out: &mut [u8]) -> bool;
 }
@@ -203,6 +208,14 @@ const fn table<K: IsaKernels>(isa: Isa) -> Table {
         // Simple enough that every target's baseline vectorises it.
         magnitude,
         narrow: |ty, values, out| K::narrow(token::<K>(), ty, values, out),
+        dot: |ty, weights, activations| {
+            let s = token::<K>();
+            with_format!(
+                ty,
+                F => K::dot::<F>(s, weights, activations),
+                dot_floats(ty, weights, activations)
+            )
+        },
         quantize_activations: |ty, values, out| K::activations(token::<K>(), ty, values, out),
     }
 }

@@ -9,6 +9,8 @@ use quant_core::{
     lanes::{Lanes, Pair, PerLane},
 };
 
+use crate::matrix::coded::Coded;
+
 use super::{IsaKernels, Stored, lane_ops};
 
 /// Four lanes. NEON is part of the architecture, so that anyone may hold one.
@@ -199,5 +201,9 @@ impl IsaKernels for Kernels {
 
     fn activations(s: Neon, ty: GgmlType, values: &[f32], out: &mut [u8]) -> bool {
         crate::activation::quantize(s, ty, values, out)
+    }
+
+    fn dot<F: Coded>(_: Neon, weights: &[u8], activations: &[u8]) -> f32 {
+        crate::matrix::dot::dot::<F>(weights, activations)
     }
 }

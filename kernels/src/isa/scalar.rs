@@ -7,6 +7,8 @@ use quant_core::{
     lanes::Scalar,
 };
 
+use crate::matrix::coded::Coded;
+
 use super::{IsaKernels, Stored};
 
 #[derive(Debug)]
@@ -45,5 +47,9 @@ impl IsaKernels for Kernels {
 
     fn activations(s: Scalar, ty: GgmlType, values: &[f32], out: &mut [u8]) -> bool {
         crate::activation::quantize(s, ty, values, out)
+    }
+
+    fn dot<F: Coded>(_: Scalar, weights: &[u8], activations: &[u8]) -> f32 {
+        crate::matrix::dot::dot::<F>(weights, activations)
     }
 }
