@@ -27,6 +27,8 @@
 mod activation;
 mod isa;
 mod matrix;
+#[cfg(feature = "probe")]
+mod probe;
 
 use quant_core::{
     Error, GgmlType,
@@ -36,7 +38,9 @@ use quant_core::{
 
 pub use isa::Isa;
 use isa::Stored;
-pub use matrix::activation_type;
+pub use matrix::{
+    Input, MatrixError, Output, PackedMatrix, Parallel, Pool, Serial, activation_type,
+};
 
 /// The kernels of one instruction set that this CPU has.
 #[derive(Clone, Copy, Debug)]
@@ -175,6 +179,19 @@ impl Kernels {
         ty.check_bytes(cols, weights.len())?;
         activation.check_bytes(cols, activations.len())?;
         Ok((self.0.dot)(ty, weights, activations))
+    }
+
+    /// Does `turns` rounds of the int8 dot instructions in registers and returns how many products
+    /// of bytes that were: the peak that matrix products approach. For benchmarks.
+    #[cfg(feature = "probe")]
+    pub fn probe_int8(self, turns: usize, sink: &mut i32) -> u64 {
+        (self.0.matrix.probe_int8)(turns, sink)
+    }
+
+    /// Reads all bytes: the bandwidth that products with one column approach. For benchmarks.
+    #[cfg(feature = "probe")]
+    pub fn probe_read(self, bytes: &[u8], sink: &mut i32) {
+        (self.0.matrix.probe_read)(bytes, sink);
     }
 
     /// The largest magnitude of some values, which is infinite or NaN if any is not finite.

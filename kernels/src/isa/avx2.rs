@@ -1,4 +1,4 @@
-//! AVX2 with F16C: eight lanes.
+//! AVX2 with FMA and F16C: eight lanes.
 
 use std::arch::x86_64::*;
 
@@ -13,7 +13,7 @@ use crate::matrix::coded::Coded;
 
 use super::{IsaKernels, Stored, lane_ops};
 
-/// Eight lanes. Holding one proves that the CPU has AVX2 and F16C.
+/// Eight lanes. Holding one proves that the CPU has AVX2, FMA and F16C.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Avx2 {
     _private: (),
@@ -22,7 +22,9 @@ pub(crate) struct Avx2 {
 impl Avx2 {
     /// The token, if the CPU has what it stands for.
     pub(crate) fn new() -> Option<Self> {
-        let detected = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("f16c");
+        let detected = is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma")
+            && is_x86_feature_detected!("f16c");
         detected.then_some(Self { _private: () })
     }
 }

@@ -7,12 +7,18 @@
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
+mod avx2_matrix;
+#[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod avx512_vnni;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod scalar;
 #[cfg(target_arch = "x86_64")]
 mod sse41;
+
+use std::ops::Range;
 
 use quant_core::{
     Error, GgmlType,
@@ -22,7 +28,16 @@ use quant_core::{
     with_format,
 };
 
-use crate::matrix::{coded::Coded, dot::dot_floats};
+use crate::matrix::{
+    coded::Coded,
+    dot::dot_floats,
+    dot_lanes::DotLanes,
+    drive::Job,
+    float::{Bf16, F16, F32, FloatFormat},
+    inputs::{Column, InputLayout, Inputs},
+    packed::Format,
+    tile, with_coded,
+};
 
 /// The methods of a [`Lanes`] that are one expression of intrinsics each.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
@@ -39,6 +54,96 @@ macro_rules! lane_ops {
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 use lane_ops;
 
+/// The methods of a [`DotLanes`] that are intrinsics.
+#[cfg(target_arch = "x86_64")]
+macro_rules! dot_lane_ops {
+    ($($name:ident($($arg:ident: $ty:ty),*) -> $out:ty $body:block)*) => {$(
+        #[inline(always)]
+        fn $name(self, $($arg: $ty),*) -> $out {
+            // SAFETY: the token proves that the CPU has the instructions; loads are from slices
+            // that were checked to have as many bytes.
+            unsafe { $body }
+        }
+    )*};
+}
+#[cfg(target_arch = "x86_64")]
+use dot_lane_ops;
+
+/// The methods of a [`MatrixKernels`]: token, features, vectors of rows in a direct tile, vectors
+/// of rows and columns in a panel tile.
+#[cfg(target_arch = "x86_64")]
+macro_rules! matrix_kernels {
+    ($token:ty, $features:literal, $direct:literal, $rows:literal, $columns:literal) => {
+        #[inline]
+        fn fill(s: $token, inputs: &mut Inputs, x: &[f32], stride: usize, columns: &[Column]) {
+            #[target_feature(enable = $features)]
+            fn with_features(
+                s: $token,
+                inputs: &mut Inputs,
+                x: &[f32],
+                stride: usize,
+                columns: &[Column],
+            ) {
+                inputs.fill(s, x, stride, columns);
+            }
+            // SAFETY: the token proves every feature named.
+            unsafe { with_features(s, inputs, x, stride, columns) }
+        }
+
+        #[inline]
+        fn direct<F: Coded>(s: $token, job: &Job<'_>, rows: Range<usize>) {
+            #[target_feature(enable = $features)]
+            fn with_features<F: Coded>(s: $token, job: &Job<'_>, rows: Range<usize>) {
+                drive::direct::<$token, F, $direct>(s, job, rows);
+            }
+            // SAFETY: the token proves every feature named.
+            unsafe { with_features::<F>(s, job, rows) }
+        }
+
+        #[inline]
+        fn panels<F: Coded>(s: $token, job: &Job<'_>, rows: Range<usize>) {
+            #[target_feature(enable = $features)]
+            fn with_features<F: Coded>(s: $token, job: &Job<'_>, rows: Range<usize>) {
+                drive::panels::<$token, F, $rows, $columns>(s, job, rows);
+            }
+            // SAFETY: the token proves every feature named.
+            unsafe { with_features::<F>(s, job, rows) }
+        }
+
+        #[inline]
+        fn floats<F: FloatFormat>(s: $token, job: &Job<'_>, rows: Range<usize>) {
+            #[target_feature(enable = $features)]
+            fn with_features<F: FloatFormat>(s: $token, job: &Job<'_>, rows: Range<usize>) {
+                drive::floats::<$token, F, $rows, $columns>(s, job, rows);
+            }
+            // SAFETY: the token proves every feature named.
+            unsafe { with_features::<F>(s, job, rows) }
+        }
+
+        #[cfg(feature = "probe")]
+        fn probe_int8(s: $token, turns: usize, sink: &mut i32) -> u64 {
+            #[target_feature(enable = $features)]
+            fn with_features(s: $token, turns: usize, sink: &mut i32) -> u64 {
+                crate::probe::int8(s, turns, sink)
+            }
+            // SAFETY: the token proves every feature named.
+            unsafe { with_features(s, turns, sink) }
+        }
+
+        #[cfg(feature = "probe")]
+        fn probe_read(s: $token, bytes: &[u8], sink: &mut i32) {
+            #[target_feature(enable = $features)]
+            fn with_features(s: $token, bytes: &[u8], sink: &mut i32) {
+                crate::probe::read(s, bytes, sink);
+            }
+            // SAFETY: the token proves every feature named.
+            unsafe { with_features(s, bytes, sink) }
+        }
+    };
+}
+#[cfg(target_arch = "x86_64")]
+use matrix_kernels;
+
 /// An instruction set this crate has kernels for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -47,10 +152,12 @@ pub enum Isa {
     Scalar,
     /// x86-64 SSE4.1.
     Sse41,
-    /// x86-64 AVX2 and F16C.
+    /// x86-64 AVX2, FMA and F16C.
     Avx2,
-    /// x86-64 AVX-512 F, BW, DQ and VL.
+    /// x86-64 AVX-512 F, BW, DQ and VL; matrix products are those of [`Avx2`](Self::Avx2).
     Avx512,
+    /// x86-64 AVX-512 F, BW, DQ and VL with VNNI.
+    Avx512Vnni,
     /// aarch64 NEON.
     Neon,
 }
@@ -63,6 +170,7 @@ impl Isa {
             Self::Sse41 => "sse4.1",
             Self::Avx2 => "avx2",
             Self::Avx512 => "avx512",
+            Self::Avx512Vnni => "avx512vnni",
             Self::Neon => "neon",
         }
     }
@@ -81,21 +189,41 @@ pub(crate) struct Table {
     pub(crate) narrow: fn(GgmlType, &[f32], &mut [u8]),
     pub(crate) quantize_activations: fn(GgmlType, &[f32], &mut [u8]) -> bool,
     pub(crate) dot: fn(GgmlType, &[u8], &[u8]) -> f32,
+    pub(crate) matrix: MatrixTable,
+}
+
+/// The matrix products of one instruction set.
+#[derive(Debug)]
+pub(crate) struct MatrixTable {
+    /// Widths of tiles for few columns, widest first.
+    pub(crate) direct_widths: &'static [usize],
+    /// Widths of tiles for many columns and for floats, widest first.
+    pub(crate) panel_widths: &'static [usize],
+    pub(crate) layout: fn(Format) -> InputLayout,
+    pub(crate) fill: fn(&mut Inputs, &[f32], usize, &[Column]),
+    /// Computes a range of rows; the flag says whether there are many columns.
+    pub(crate) multiply: fn(Format, bool, &Job<'_>, Range<usize>),
+    #[cfg(feature = "probe")]
+    pub(crate) probe_int8: fn(usize, &mut i32) -> u64,
+    #[cfg(feature = "probe")]
+    pub(crate) probe_read: fn(&[u8], &mut i32),
 }
 
 /// The table that every CPU supports.
-pub(crate) static SCALAR: Table = table::<scalar::Kernels>(Isa::Scalar);
+pub(crate) static SCALAR: Table = table::<scalar::Kernels, scalar::Kernels>(Isa::Scalar);
 
 /// The other tables, slowest first.
 static TABLES: &[Table] = &[
     #[cfg(target_arch = "x86_64")]
-    table::<sse41::Kernels>(Isa::Sse41),
+    table::<sse41::Kernels, scalar::Kernels>(Isa::Sse41),
     #[cfg(target_arch = "x86_64")]
-    table::<avx2::Kernels>(Isa::Avx2),
+    table::<avx2::Kernels, avx2_matrix::Kernels>(Isa::Avx2),
     #[cfg(target_arch = "x86_64")]
-    table::<avx512::Kernels>(Isa::Avx512),
+    table::<avx512::Kernels, avx2_matrix::Kernels>(Isa::Avx512),
+    #[cfg(target_arch = "x86_64")]
+    table::<avx512::Kernels, avx512_vnni::Kernels>(Isa::Avx512Vnni),
     #[cfg(target_arch = "aarch64")]
-    table::<neon::Kernels>(Isa::Neon),
+    table::<neon::Kernels, scalar::Kernels>(Isa::Neon),
 ];
 
 /// The tables of all instruction sets this CPU has, slowest first. Never empty.
@@ -144,7 +272,7 @@ impl Token for avx2::Avx2 {
 }
 
 #[cfg(target_arch = "x86_64")]
-impl Token for avx512::Avx512 {
+impl<const VNNI: bool> Token for avx512::Avx512<VNNI> {
     fn detect() -> Option<Self> {
         Self::new()
     }
@@ -167,20 +295,44 @@ pub(crate) trait IsaKernels {
     fn activations(s: Self::Token, ty: GgmlType, values: &[f32], out: &mut [u8]) -> bool;
 }
 
+/// One instruction set's instances of the matrix kernels, compiled with its features.
+pub(crate) trait MatrixKernels {
+    type Token: Token + DotLanes;
+    /// See [`MatrixTable::direct_widths`]: of 8, 4, 2 and 1.
+    const DIRECT_WIDTHS: &'static [usize];
+    /// See [`MatrixTable::panel_widths`]: the columns of a panel tile, then 4, 2 and 1.
+    const PANEL_WIDTHS: &'static [usize];
+
+    /// As [`Inputs::fill`].
+    fn fill(s: Self::Token, inputs: &mut Inputs, x: &[f32], stride: usize, columns: &[Column]);
+    /// As [`drive::direct`](crate::matrix::drive::direct).
+    fn direct<F: Coded>(s: Self::Token, job: &Job<'_>, rows: Range<usize>);
+    /// As [`drive::panels`](crate::matrix::drive::panels).
+    fn panels<F: Coded>(s: Self::Token, job: &Job<'_>, rows: Range<usize>);
+    /// As [`drive::floats`](crate::matrix::drive::floats).
+    fn floats<F: FloatFormat>(s: Self::Token, job: &Job<'_>, rows: Range<usize>);
+    /// As [`probe::int8`](crate::probe::int8).
+    #[cfg(feature = "probe")]
+    fn probe_int8(s: Self::Token, turns: usize, sink: &mut i32) -> u64;
+    /// As [`probe::read`](crate::probe::read).
+    #[cfg(feature = "probe")]
+    fn probe_read(s: Self::Token, bytes: &[u8], sink: &mut i32);
+}
+
 /// The token of a table that was handed out: its instruction set was detected then.
-fn token<K: IsaKernels>() -> K::Token {
-    match K::Token::detect() {
+fn token<T: Token>() -> T {
+    match T::detect() {
         Some(token) => token,
         None => unreachable!("tables() hands out supported tables only"),
     }
 }
 
-const fn table<K: IsaKernels>(isa: Isa) -> Table {
+const fn table<K: IsaKernels, M: MatrixKernels>(isa: Isa) -> Table {
     Table {
         isa,
-        supported: || K::Token::detect().is_some(),
+        supported: || K::Token::detect().is_some() && M::Token::detect().is_some(),
         quantize: |ty, rows, out| {
-            let s = token::<K>();
+            let s = token::<K::Token>();
             with_format!(
                 ty,
                 F => {
@@ -192,7 +344,7 @@ const fn table<K: IsaKernels>(isa: Isa) -> Table {
             )
         },
         dequantize: |ty, bytes, out| {
-            let s = token::<K>();
+            let s = token::<K::Token>();
             with_format!(
                 ty,
                 F => {
@@ -203,20 +355,62 @@ const fn table<K: IsaKernels>(isa: Isa) -> Table {
                 false
             )
         },
-        quantize_groups: |job, out| K::quantize_groups(token::<K>(), job, out),
-        widen: |stored, out| K::widen(token::<K>(), stored, out),
+        quantize_groups: |job, out| K::quantize_groups(token::<K::Token>(), job, out),
+        widen: |stored, out| K::widen(token::<K::Token>(), stored, out),
         // Simple enough that every target's baseline vectorises it.
         magnitude,
-        narrow: |ty, values, out| K::narrow(token::<K>(), ty, values, out),
+        narrow: |ty, values, out| K::narrow(token::<K::Token>(), ty, values, out),
         dot: |ty, weights, activations| {
-            let s = token::<K>();
+            let s = token::<K::Token>();
             with_format!(
                 ty,
                 F => K::dot::<F>(s, weights, activations),
                 dot_floats(ty, weights, activations)
             )
         },
-        quantize_activations: |ty, values, out| K::activations(token::<K>(), ty, values, out),
+        matrix: matrix_table::<M>(),
+        quantize_activations: |ty, values, out| {
+            K::activations(token::<K::Token>(), ty, values, out)
+        },
+    }
+}
+
+const fn matrix_table<M: MatrixKernels>() -> MatrixTable {
+    MatrixTable {
+        direct_widths: M::DIRECT_WIDTHS,
+        panel_widths: M::PANEL_WIDTHS,
+        layout: |format| {
+            with_coded!(
+                format,
+                F => InputLayout {
+                    scaling: Some(<F as Coded>::SCALING),
+                    sub: <F as Coded>::SUB,
+                    bias: tile::bias::<M::Token, F>(),
+                },
+                InputLayout { scaling: None, sub: 1, bias: 0 }
+            )
+        },
+        fill: |inputs, x, stride, columns| M::fill(token(), inputs, x, stride, columns),
+        #[cfg(feature = "probe")]
+        probe_int8: |turns, sink| M::probe_int8(token(), turns, sink),
+        #[cfg(feature = "probe")]
+        probe_read: |bytes, sink| M::probe_read(token(), bytes, sink),
+        multiply: |format, many, job, rows| {
+            let s = token();
+            with_coded!(
+                format,
+                F => if many {
+                    M::panels::<F>(s, job, rows)
+                } else {
+                    M::direct::<F>(s, job, rows)
+                },
+                match format {
+                    Format::Ggml(GgmlType::F16) => M::floats::<F16>(s, job, rows),
+                    Format::Ggml(GgmlType::BF16) => M::floats::<Bf16>(s, job, rows),
+                    Format::Ggml(_) => M::floats::<F32>(s, job, rows),
+                }
+            )
+        },
     }
 }
 

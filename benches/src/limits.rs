@@ -1,0 +1,58 @@
+//! The limits of the machine, measured in the run that compares with them.
+
+use std::{
+    hint::black_box,
+    num::NonZeroUsize,
+    time::{Duration, Instant},
+};
+
+use quant_kernels::{Kernels, Parallel, Pool};
+
+/// The shortest of several runs, in seconds: at least three, and as many as fit the time.
+pub fn best_seconds(time: Duration, mut run: impl FnMut()) -> f64 {
+    let (start, mut best, mut runs) = (Instant::now(), f64::INFINITY, 0);
+    while runs < 3 || start.elapsed() < time {
+        let one = Instant::now();
+        run();
+        best = best.min(one.elapsed().as_secs_f64());
+        runs += 1;
+    }
+    best
+}
+
+/// Giga-operations per second of the int8 dot instructions on one core, two per product.
+pub fn int8_gops(kernels: Kernels) -> f64 {
+    let turns = 200_000;
+    let (mut products, mut sink) = (0, 0);
+    let seconds = best_seconds(Duration::from_millis(200), || {
+        products = kernels.probe_int8(black_box(turns), &mut sink);
+    });
+    black_box(sink);
+    2.0 * products as f64 / seconds / 1e9
+}
+
+/// Gigabytes per second read from memory by so many threads.
+pub fn read_gbs(kernels: Kernels, pool: &Pool) -> f64 {
+    let bytes = vec![1u8; 256 << 20];
+    let threads = pool.threads();
+    let part = bytes.len() / threads;
+    let seconds = best_seconds(Duration::from_millis(800), || {
+        pool.run(&|thread| {
+            let mut sink = 0;
+            kernels.probe_read(&bytes[thread * part..][..part], &mut sink);
+            black_box(sink);
+        });
+    });
+    bytes.len() as f64 / seconds / 1e9
+}
+
+/// A pool of so many threads.
+///
+/// # Panics
+/// If the threads cannot be started: a benchmark cannot go on without them.
+pub fn pool(threads: usize) -> Pool {
+    match NonZeroUsize::new(threads).map(Pool::new) {
+        Some(Ok(pool)) => pool,
+        _ => panic!("cannot start {threads} threads"),
+    }
+}

@@ -1,0 +1,310 @@
+//! The kernel: a few vectors of rows by a few columns.
+
+use std::marker::PhantomData;
+
+use super::{
+    coded::{Coded, Head, bits},
+    dot_lanes::DotLanes,
+    packed::{GROUP, head_bytes},
+};
+
+/// How far ahead of the codes being read to prefetch, in bytes.
+const AHEAD: usize = 4096;
+
+/// The quantized activations of `NR` columns, from some block on.
+#[derive(Clone, Copy)]
+pub(crate) struct Columns<'a, const NR: usize> {
+    /// Four codes of each column, per four elements.
+    pub(crate) words: &'a [[i32; NR]],
+    /// Minus the bias times the sum of the codes, per sub-block.
+    pub(crate) starts: &'a [[i32; NR]],
+    /// The sum of the codes, per sub-block.
+    pub(crate) sums: &'a [[f32; NR]],
+    /// The scale, per block.
+    pub(crate) scales: &'a [[f32; NR]],
+}
+
+/// A vector of rows: where the kernel gets codes and scales from.
+pub(crate) trait Source<S: DotLanes>: Copy {
+    /// The source of one block.
+    type Block: Block<S>;
+    /// Block `b`.
+    fn block(self, s: S, b: usize) -> Self::Block;
+}
+
+/// One block of a vector of rows.
+pub(crate) trait Block<S: DotLanes>: Copy {
+    /// Four codes per row: step `t` of the eight in 32 columns `chunk`.
+    fn codes(self, s: S, chunk: usize, t: usize) -> S::Codes;
+    /// Scale and offset of sub-block `j`.
+    fn scale(self, s: S, j: usize) -> (S::F32, S::F32);
+}
+
+/// Rows straight from packed weights.
+pub(crate) struct Direct<'a, F> {
+    /// The packed blocks of the group.
+    group: &'a [u8],
+    /// The first of the rows in its group.
+    row: usize,
+    format: PhantomData<F>,
+}
+
+impl<F> Clone for Direct<'_, F> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<F> Copy for Direct<'_, F> {}
+
+impl<'a, F: Coded> Direct<'a, F> {
+    pub(crate) fn new(group: &'a [u8], row: usize) -> Self {
+        Self { group, row, format: PhantomData }
+    }
+}
+
+impl<'a, S: DotLanes, F: Coded> Source<S> for Direct<'a, F> {
+    type Block = Self;
+
+    #[inline(always)]
+    fn block(self, s: S, b: usize) -> Self {
+        let group = &self.group[b * GROUP * F::BYTES..][..GROUP * F::BYTES];
+        if self.row == 0 {
+            s.prefetch(group, AHEAD);
+        }
+        Self { group, ..self }
+    }
+}
+
+impl<S: DotLanes, F: Coded> Block<S> for Direct<'_, F> {
+    #[inline(always)]
+    fn codes(self, s: S, chunk: usize, t: usize) -> S::Codes {
+        let planes = &self.group[head_bytes::<F>() + chunk * 64 * bits::<F>()..];
+        let pick = |plane: usize, bits: usize| {
+            let codes = s.codes(&planes[plane + t % bits * 64 + self.row * 4..]);
+            if bits == 8 {
+                return codes;
+            }
+            s.codes_and(s.codes_shr(codes, t / bits * bits), ((1u32 << bits) - 1) as u8)
+        };
+        let low = pick(0, F::LOW.bits);
+        if F::HIGH.bits == 0 {
+            return low;
+        }
+        s.codes_or(low, s.codes_shl(pick(64 * F::LOW.bits, F::HIGH.bits), F::LOW.bits))
+    }
+
+    #[inline(always)]
+    fn scale(self, s: S, j: usize) -> (S::F32, S::F32) {
+        F::scale(s, &self, j)
+    }
+}
+
+impl<S: DotLanes, F: Coded> Head<S> for Direct<'_, F> {
+    #[inline(always)]
+    fn half(&self, s: S, i: usize) -> S::F32 {
+        s.halves(&self.group[2 * (i * GROUP + self.row)..])
+    }
+    #[inline(always)]
+    fn byte(&self, s: S, i: usize) -> S::I32 {
+        s.bytes(&self.group[(2 * F::HALVES.len() + i) * GROUP + self.row..])
+    }
+}
+
+/// Rows unpacked to a byte per code, to be used for many columns.
+pub(crate) struct Panel<S: DotLanes, F> {
+    /// Per four columns, the vectors side by side.
+    codes: Vec<S::Codes>,
+    /// Per sub-block, the vectors side by side: scale and offset.
+    scales: Vec<(S::F32, S::F32)>,
+    /// Vectors of rows.
+    vectors: usize,
+    format: PhantomData<F>,
+}
+
+impl<S: DotLanes, F: Coded> Panel<S, F> {
+    #[inline(always)]
+    pub(crate) fn new(vectors: usize) -> Self {
+        Self { codes: Vec::new(), scales: Vec::new(), vectors, format: PhantomData }
+    }
+
+    /// Unpacks some blocks of some vectors of rows.
+    #[inline(always)]
+    pub(crate) fn fill<const MR: usize>(
+        &mut self,
+        s: S,
+        source: [Direct<'_, F>; MR],
+        blocks: std::ops::Range<usize>,
+    ) {
+        self.codes.clear();
+        self.scales.clear();
+        for b in blocks {
+            let block = source.map(|source| Source::<S>::block(source, s, b));
+            for chunk in 0..F::LEN / 32 {
+                for t in 0..8 {
+                    for block in block {
+                        self.codes.push(block.codes(s, chunk, t));
+                    }
+                }
+            }
+            for j in 0..F::LEN / F::SUB {
+                for block in block {
+                    self.scales.push(block.scale(s, j));
+                }
+            }
+        }
+    }
+
+    /// Vector `m` of the panel.
+    #[inline(always)]
+    pub(crate) fn vector(&self, m: usize) -> PanelVector<'_, S, F> {
+        PanelVector {
+            codes: &self.codes[m..],
+            scales: &self.scales[m..],
+            vectors: self.vectors,
+            format: PhantomData,
+        }
+    }
+}
+
+/// One vector of a [`Panel`].
+pub(crate) struct PanelVector<'a, S: DotLanes, F> {
+    codes: &'a [S::Codes],
+    scales: &'a [(S::F32, S::F32)],
+    vectors: usize,
+    format: PhantomData<F>,
+}
+
+impl<S: DotLanes, F> Clone for PanelVector<'_, S, F> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<S: DotLanes, F> Copy for PanelVector<'_, S, F> {}
+
+impl<S: DotLanes, F: Coded> Source<S> for PanelVector<'_, S, F> {
+    type Block = Self;
+
+    #[inline(always)]
+    fn block(self, _: S, b: usize) -> Self {
+        Self {
+            codes: &self.codes[b * F::LEN / 4 * self.vectors..],
+            scales: &self.scales[b * F::LEN / F::SUB * self.vectors..],
+            ..self
+        }
+    }
+}
+
+impl<S: DotLanes, F: Coded> Block<S> for PanelVector<'_, S, F> {
+    #[inline(always)]
+    fn codes(self, _: S, chunk: usize, t: usize) -> S::Codes {
+        self.codes[(chunk * 8 + t) * self.vectors]
+    }
+    #[inline(always)]
+    fn scale(self, _: S, j: usize) -> (S::F32, S::F32) {
+        self.scales[j * self.vectors]
+    }
+}
+
+/// Adds the products of `MR` vectors of rows with `NR` columns to `totals`, over as many blocks
+/// as the columns have.
+#[inline(always)]
+pub(crate) fn tile<S: DotLanes, F: Coded, R: Source<S>, const MR: usize, const NR: usize>(
+    s: S,
+    rows: [R; MR],
+    columns: Columns<'_, NR>,
+    totals: &mut [[S::F32; MR]; NR],
+) {
+    let steps = F::SUB / 4;
+    let subs = F::LEN / F::SUB;
+    for (b, scales) in columns.scales.iter().enumerate() {
+        let block = rows.map(|rows| rows.block(s, b));
+        let words = &columns.words[b * F::LEN / 4..][..F::LEN / 4];
+        let starts = &columns.starts[b * subs..][..subs];
+        let sums = &columns.sums[b * subs..][..subs];
+        let mut values = [[s.splat(0.0); MR]; NR];
+        for j in 0..subs {
+            let products = sub_block::<S, F, R::Block, MR, NR>(
+                s,
+                block,
+                j,
+                &words[j * steps..][..steps],
+                &starts[j],
+            );
+            let scale = block.map(|block| block.scale(s, j));
+            for c in 0..NR {
+                for m in 0..MR {
+                    let product = s.to_f32(products[c][m]);
+                    values[c][m] = s.mul_add(product, scale[m].0, values[c][m]);
+                    if F::OFFSET {
+                        let sum = s.splat(sums[j][c]);
+                        values[c][m] = s.mul_add(sum, scale[m].1, values[c][m]);
+                    }
+                }
+            }
+        }
+        for c in 0..NR {
+            let scale = s.splat(scales[c]);
+            for m in 0..MR {
+                totals[c][m] = s.mul_add(values[c][m], scale, totals[c][m]);
+            }
+        }
+    }
+}
+
+/// The exact products of the codes of sub-block `j`, without the bias.
+#[inline(always)]
+fn sub_block<S: DotLanes, F: Coded, B: Block<S>, const MR: usize, const NR: usize>(
+    s: S,
+    block: [B; MR],
+    j: usize,
+    words: &[[i32; NR]],
+    starts: &[i32; NR],
+) -> [[S::I32; MR]; NR] {
+    let steps = F::SUB / 4;
+    let run = run::<S, F>();
+    let mut products = starts.map(|start| [s.splat_i(start); MR]);
+    for first in (0..steps).step_by(run) {
+        let mut partial = products.map(|column| column.map(|product| s.open(product)));
+        for t in first..first + run {
+            let at = j % (32 / F::SUB) * steps + t;
+            let codes = block.map(|block| block.codes(s, j * F::SUB / 32, at));
+            for c in 0..NR {
+                let x = s.splat_i(words[t][c]);
+                for m in 0..MR {
+                    partial[c][m] = if bits::<F>() == 8 {
+                        s.dot_bytes(partial[c][m], codes[m], x)
+                    } else {
+                        s.dot(partial[c][m], codes[m], x)
+                    };
+                }
+            }
+        }
+        for c in 0..NR {
+            for m in 0..MR {
+                products[c][m] = s.close(products[c][m], partial[c][m]);
+            }
+        }
+    }
+    products
+}
+
+/// Dots that fit partial sums: each adds two products of a code and 127 to a 16-bit sum.
+const fn run<S: DotLanes, F: Coded>() -> usize {
+    let steps = F::SUB / 4;
+    let fit = match bits::<F>() {
+        _ if S::WIDE => steps,
+        8 => 1,
+        n => 32767 / (2 * 127 * ((1 << n) - 1)),
+    };
+    // A power of two, so that it divides the steps.
+    let mut run = 1;
+    while 2 * run <= fit && 2 * run <= steps {
+        run *= 2;
+    }
+    run
+}
+
+/// What [`Columns::starts`] multiplies the sums by.
+pub(crate) const fn bias<S: DotLanes, F: Coded>() -> i32 {
+    if bits::<F>() == 8 && S::SIGNED_BYTES { F::BIAS - 128 } else { F::BIAS }
+}

@@ -1,0 +1,45 @@
+//! What this machine can do at most: the limits that benchmarks compare with.
+
+use crate::matrix::dot_lanes::DotLanes;
+
+/// Sums that do not wait for each other.
+const CHAINS: usize = 12;
+
+/// Multiplies and adds bytes in registers, `CHAINS · N · 4` products per turn; returns their
+/// number. The result goes to `sink` so that the work is not removed.
+#[inline(always)]
+pub(crate) fn int8<S: DotLanes>(s: S, turns: usize, sink: &mut i32) -> u64 {
+    let codes = s.codes(&[1; 64]);
+    let mut sums = [s.open(s.splat_i(*sink)); CHAINS];
+    for turn in 0..turns {
+        let x = s.splat_i(turn as i32 & 0x0101_0101);
+        for sum in &mut sums {
+            *sum = s.dot(*sum, codes, x);
+        }
+    }
+    let mut lanes = [0; quant_core::lanes::MAX_LANES];
+    for sum in sums {
+        s.store_i(s.close(s.splat_i(0), sum), &mut lanes);
+        *sink = lanes[..S::N].iter().fold(*sink, |sum, v| sum.wrapping_add(*v));
+    }
+    (turns * CHAINS * S::N * 4) as u64
+}
+
+/// Reads all bytes once, in vectors, prefetching as the kernels do.
+#[inline(always)]
+pub(crate) fn read<S: DotLanes>(s: S, bytes: &[u8], sink: &mut i32) {
+    let mut all = [s.codes(&[0; 64]); 4];
+    for block in bytes.chunks_exact(16 * S::N) {
+        s.prefetch(block, 4096);
+        for (all, part) in all.iter_mut().zip(block.chunks_exact(4 * S::N)) {
+            *all = s.codes_or(*all, s.codes(part));
+        }
+    }
+    let mut lanes = [0; quant_core::lanes::MAX_LANES];
+    for all in all {
+        let sum =
+            s.close(s.splat_i(0), s.dot(s.open(s.splat_i(0)), s.codes_and(all, 1), s.splat_i(1)));
+        s.store_i(sum, &mut lanes);
+        *sink = lanes[..S::N].iter().fold(*sink, |sum, v| sum.wrapping_add(*v));
+    }
+}
