@@ -26,7 +26,7 @@ fn main() {
             println!("{:<6} {:>8} {:>7}", "type", "GFLOPS", "of peak");
             for ty in TYPES.into_iter().filter(|ty| chosen(*ty)) {
                 let weights = packed(ty, ROWS, COLS);
-                let seconds = limits::best_seconds(Duration::from_millis(500), || {
+                let seconds = limits::seconds(threads, Duration::from_millis(500), || {
                     let x = Input { values: black_box(&x), n: N, stride: COLS };
                     let y = Output { values: black_box(&mut y), stride: ROWS };
                     if let Err(error) = weights.matmul(kernels, &pool, x, y) {

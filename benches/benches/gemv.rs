@@ -29,7 +29,7 @@ fn main() {
                 let rates = COLUMNS.map(|n| {
                     let x = benches::weights(n * COLS);
                     let mut y = vec![0.0; n * rows];
-                    let seconds = limits::best_seconds(Duration::from_millis(300), || {
+                    let seconds = limits::seconds(threads, Duration::from_millis(300), || {
                         let x = Input { values: black_box(&x), n, stride: COLS };
                         let y = Output { values: black_box(&mut y), stride: rows };
                         if let Err(error) = weights.matmul(kernels, &pool, x, y) {

@@ -168,7 +168,8 @@ pub(crate) fn total<S: Lanes>(s: S, codes: &[S::I32]) -> S::I32 {
 #[inline(always)]
 pub(crate) fn join<S: Lanes>(s: S, codes: &[S::I32; 4]) -> S::I32 {
     let byte = s.splat_i(0xff);
-    let [a, b, c, d] = codes.map(|code| s.and_i(code, byte));
+    let [a, b, c, d] = *codes;
+    let (a, b, c) = (s.and_i(a, byte), s.and_i(b, byte), s.and_i(c, byte));
     s.or_i(s.or_i(a, s.shl::<8>(b)), s.or_i(s.shl::<16>(c), s.shl::<24>(d)))
 }
 

@@ -9,11 +9,13 @@ const CHAINS: usize = 12;
 /// number. The result goes to `sink` so that the work is not removed.
 #[inline(always)]
 pub(crate) fn int8<S: DotLanes>(s: S, turns: usize, sink: &mut i32) -> u64 {
-    let codes = s.codes(&[1; 64]);
+    // Different codes in each chain, which the compiler cannot see through.
+    let bytes = std::hint::black_box([[1u8; 64]; CHAINS]);
+    let codes = bytes.each_ref().map(|bytes| s.codes(bytes));
     let mut sums = [s.open(s.splat_i(*sink)); CHAINS];
     for turn in 0..turns {
         let x = s.splat_i(turn as i32 & 0x0101_0101);
-        for sum in &mut sums {
+        for (sum, codes) in sums.iter_mut().zip(codes) {
             *sum = s.dot(*sum, codes, x);
         }
     }

@@ -191,8 +191,9 @@ fn k_min<S: Lanes, H: Head<S>>(s: S, head: &H, j: usize) -> (S::F32, S::F32) {
         (s.and_i(head.byte(s, j), six), s.and_i(head.byte(s, j + 4), six))
     } else {
         let low = head.byte(s, j + 4);
-        let upper = |i: usize| s.shl::<4>(s.shr::<6>(head.byte(s, i)));
-        (s.or_i(s.and_i(low, s.splat_i(15)), upper(j - 4)), s.or_i(s.shr::<4>(low), upper(j)))
+        let upper = s.shl::<4>(s.shr::<6>(head.byte(s, j - 4)));
+        let upper_min = s.shl::<4>(s.shr::<6>(head.byte(s, j)));
+        (s.or_i(s.and_i(low, s.splat_i(15)), upper), s.or_i(s.shr::<4>(low), upper_min))
     };
     let min = s.mul(head.half(s, 1), s.to_f32(min));
     (s.mul(head.half(s, 0), s.to_f32(scale)), s.sub(s.splat(0.0), min))

@@ -58,13 +58,15 @@ pub(crate) fn tile<S: DotLanes, F: FloatFormat, const MR: usize, const NR: usize
         for (i, pair) in columns.chunks(2).enumerate() {
             let at = (b * BLOCK + 2 * i) * GROUP * F::BYTES;
             for (x, (k, sums)) in pair.iter().zip(sums.iter_mut().enumerate()) {
-                let w = groups.map(|group| {
-                    let bytes = &group[at + k * GROUP * F::BYTES..];
+                let at = at + k * GROUP * F::BYTES;
+                let mut w = [F::load(s, &groups[0][at..]); MR];
+                for m in 0..MR {
+                    let bytes = &groups[m][at..];
                     if k == 0 {
-                        s.prefetch(&bytes[..4], AHEAD);
+                        s.prefetch(&bytes[..1], AHEAD);
                     }
-                    F::load(s, bytes)
-                });
+                    w[m] = F::load(s, bytes);
+                }
                 for c in 0..NR {
                     let x = s.splat(f32::from_bits(x[c] as u32));
                     for m in 0..MR {

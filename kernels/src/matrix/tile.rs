@@ -79,24 +79,28 @@ impl<S: DotLanes, F: Coded> Block<S> for Direct<'_, F> {
     #[inline(always)]
     fn codes(self, s: S, chunk: usize, t: usize) -> S::Codes {
         let planes = &self.group[head_bytes::<F>() + chunk * 64 * bits::<F>()..];
-        let pick = |plane: usize, bits: usize| {
-            let codes = s.codes(&planes[plane + t % bits * 64 + self.row * 4..]);
-            if bits == 8 {
-                return codes;
-            }
-            s.codes_and(s.codes_shr(codes, t / bits * bits), ((1u32 << bits) - 1) as u8)
-        };
-        let low = pick(0, F::LOW.bits);
+        let low = plane(s, &planes[self.row * 4..], t, F::LOW.bits);
         if F::HIGH.bits == 0 {
             return low;
         }
-        s.codes_or(low, s.codes_shl(pick(64 * F::LOW.bits, F::HIGH.bits), F::LOW.bits))
+        let high = plane(s, &planes[64 * F::LOW.bits + self.row * 4..], t, F::HIGH.bits);
+        s.codes_or(low, s.codes_shl(high, F::LOW.bits))
     }
 
     #[inline(always)]
     fn scale(self, s: S, j: usize) -> (S::F32, S::F32) {
         F::scale(s, &self, j)
     }
+}
+
+/// The bits of step `t` in a plane.
+#[inline(always)]
+fn plane<S: DotLanes>(s: S, plane: &[u8], t: usize, bits: usize) -> S::Codes {
+    let codes = s.codes(&plane[t % bits * 64..]);
+    if bits == 8 {
+        return codes;
+    }
+    s.codes_and(s.codes_shr(codes, t / bits * bits), ((1u32 << bits) - 1) as u8)
 }
 
 impl<S: DotLanes, F: Coded> Head<S> for Direct<'_, F> {
@@ -138,7 +142,10 @@ impl<S: DotLanes, F: Coded> Panel<S, F> {
         self.codes.clear();
         self.scales.clear();
         for b in blocks {
-            let block = source.map(|source| Source::<S>::block(source, s, b));
+            let mut block = source;
+            for block in &mut block {
+                *block = Source::<S>::block(*block, s, b);
+            }
             for chunk in 0..F::LEN / 32 {
                 for t in 0..8 {
                     for block in block {
@@ -217,7 +224,11 @@ pub(crate) fn tile<S: DotLanes, F: Coded, R: Source<S>, const MR: usize, const N
     let steps = F::SUB / 4;
     let subs = F::LEN / F::SUB;
     for (b, scales) in columns.scales.iter().enumerate() {
-        let block = rows.map(|rows| rows.block(s, b));
+        // No `map` here: its closure would be compiled without the instruction set.
+        let mut block = [rows[0].block(s, b); MR];
+        for m in 1..MR {
+            block[m] = rows[m].block(s, b);
+        }
         let words = &columns.words[b * F::LEN / 4..][..F::LEN / 4];
         let starts = &columns.starts[b * subs..][..subs];
         let sums = &columns.sums[b * subs..][..subs];
@@ -230,7 +241,10 @@ pub(crate) fn tile<S: DotLanes, F: Coded, R: Source<S>, const MR: usize, const N
                 &words[j * steps..][..steps],
                 &starts[j],
             );
-            let scale = block.map(|block| block.scale(s, j));
+            let mut scale = [block[0].scale(s, j); MR];
+            for m in 1..MR {
+                scale[m] = block[m].scale(s, j);
+            }
             for c in 0..NR {
                 for m in 0..MR {
                     let product = s.to_f32(products[c][m]);
@@ -262,12 +276,23 @@ fn sub_block<S: DotLanes, F: Coded, B: Block<S>, const MR: usize, const NR: usiz
 ) -> [[S::I32; MR]; NR] {
     let steps = F::SUB / 4;
     let run = run::<S, F>();
-    let mut products = starts.map(|start| [s.splat_i(start); MR]);
+    let mut products = [[s.splat_i(0); MR]; NR];
+    for c in 0..NR {
+        products[c] = [s.splat_i(starts[c]); MR];
+    }
     for first in (0..steps).step_by(run) {
-        let mut partial = products.map(|column| column.map(|product| s.open(product)));
+        let mut partial = [[s.open(products[0][0]); MR]; NR];
+        for c in 0..NR {
+            for m in 0..MR {
+                partial[c][m] = s.open(products[c][m]);
+            }
+        }
         for t in first..first + run {
             let at = j % (32 / F::SUB) * steps + t;
-            let codes = block.map(|block| block.codes(s, j * F::SUB / 32, at));
+            let mut codes = [block[0].codes(s, j * F::SUB / 32, at); MR];
+            for m in 1..MR {
+                codes[m] = block[m].codes(s, j * F::SUB / 32, at);
+            }
             for c in 0..NR {
                 let x = s.splat_i(words[t][c]);
                 for m in 0..MR {
