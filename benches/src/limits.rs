@@ -67,7 +67,7 @@ pub fn read_gbs(kernels: Kernels, pool: &Pool) -> f64 {
     let bytes = vec![1u8; 256 << 20];
     let threads = pool.threads();
     let part = bytes.len() / threads;
-    let seconds = best_seconds(Duration::from_millis(800), || {
+    let seconds = seconds(threads, Duration::from_millis(800), || {
         pool.run(&|thread| {
             let mut sink = 0;
             kernels.probe_read(&bytes[thread * part..][..part], &mut sink);

@@ -27,14 +27,18 @@ pub(crate) fn int8<S: DotLanes>(s: S, turns: usize, sink: &mut i32) -> u64 {
     (turns * CHAINS * S::N * 4) as u64
 }
 
+/// Bytes that [`read`] prefetches at a time.
+const PIECE: usize = 256;
+
 /// Reads all bytes once, in vectors, prefetching as the kernels do.
 #[inline(always)]
 pub(crate) fn read<S: DotLanes>(s: S, bytes: &[u8], sink: &mut i32) {
     let mut all = [s.codes(&[0; 64]); 4];
-    for block in bytes.chunks_exact(16 * S::N) {
-        s.prefetch(block, 4096);
-        for (all, part) in all.iter_mut().zip(block.chunks_exact(4 * S::N)) {
-            *all = s.codes_or(*all, s.codes(part));
+    let vectors = PIECE / (4 * S::N);
+    for piece in bytes.as_chunks::<PIECE>().0 {
+        s.prefetch(piece, 4096);
+        for i in 0..vectors {
+            all[i % 4] = s.codes_or(all[i % 4], s.codes(&piece[4 * S::N * i..]));
         }
     }
     let mut lanes = [0; quant_core::lanes::MAX_LANES];

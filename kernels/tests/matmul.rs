@@ -110,7 +110,7 @@ fn check(case: &Case, ty: GgmlType, kernels: Kernels, pool: &dyn Parallel) -> Re
             let found = f64::from(y[i * y_stride + r]);
             let (product, tolerance) =
                 reference(ty, &restored[r * cols..][..cols], &x[i * x_stride..][..cols]);
-            if !((found - product).abs() <= tolerance) {
+            if found.is_nan() || (found - product).abs() > tolerance {
                 return Err(format!(
                     "{} {ty} row {r} column {i}: {found}, expected {product} ± {tolerance}",
                     kernels.isa().name()
@@ -172,6 +172,59 @@ fn every_number_of_columns() {
         for kernels in Kernels::supported() {
             for ty in TYPES {
                 check(&case, ty, kernels, &Serial).unwrap();
+            }
+        }
+    }
+}
+
+/// Where the half-precision fields of a block are.
+fn halves(ty: GgmlType) -> &'static [usize] {
+    match ty {
+        GgmlType::Q4_1 | GgmlType::Q5_1 | GgmlType::Q4_K | GgmlType::Q5_K => &[0, 2],
+        GgmlType::Q2_K => &[80, 82],
+        GgmlType::Q3_K => &[108],
+        GgmlType::Q6_K => &[208],
+        _ => &[0],
+    }
+}
+
+/// Blocks of any bytes with scales of one, and inputs that quantize to themselves: every number
+/// is an integer below 2²⁴, so that nothing is rounded and all instruction sets must agree.
+#[test]
+fn integer_sums_are_exact_on_every_isa() {
+    let (rows, cols) = (37, 512);
+    for ty in TYPES.into_iter().filter(|ty| ty.is_quantized()) {
+        let size = rows * cols / ty.block_len() * ty.block_bytes();
+        let mut bytes: Vec<u8> =
+            values(3, size, 1.0).iter().map(|v| (v.to_bits() >> 7) as u8).collect();
+        for block in bytes.chunks_exact_mut(ty.block_bytes()) {
+            for &at in halves(ty) {
+                block[at..][..2].copy_from_slice(&0x3c00u16.to_le_bytes());
+            }
+        }
+        let mut w = vec![0.0; rows * cols];
+        quant_core::dequantize(ty, &bytes, &mut w).unwrap();
+        let packed = PackedMatrix::pack(ty, rows, cols, &bytes).unwrap();
+        assert!(packed.unpack() == bytes, "{ty}");
+        for n in [1, 2, 3, 4, 8, 9, 20] {
+            let random = values(n as u64, n * cols, 1.0);
+            let mut x = vec![0.0; n * cols];
+            for (x, random) in x.chunks_exact_mut(32).zip(random.chunks_exact(32)) {
+                x[(random[0].abs() * 21.0) as usize] = (random[1] * 80.0).trunc();
+                x[(random[2].abs() * 21.0) as usize] = if random[3] < 0.0 { -127.0 } else { 127.0 };
+            }
+            for kernels in Kernels::supported() {
+                let mut y = vec![0.0; n * rows];
+                let input = Input { values: &x, n, stride: cols };
+                let output = Output { values: &mut y, stride: rows };
+                packed.matmul(kernels, &Serial, input, output).unwrap();
+                for (i, found) in y.iter().enumerate() {
+                    let (w, x) = (&w[i % rows * cols..][..cols], &x[i / rows * cols..][..cols]);
+                    let products = w.iter().zip(x).map(|(w, x)| f64::from(*w) * f64::from(*x));
+                    let expected: f64 = products.sum();
+                    let isa = kernels.isa().name();
+                    assert_eq!(f64::from(*found), expected, "{isa} {ty} n {n} element {i}");
+                }
             }
         }
     }

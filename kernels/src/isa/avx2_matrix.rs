@@ -65,10 +65,11 @@ impl DotLanes for Avx2 {
 
     #[inline(always)]
     fn prefetch(self, bytes: &[u8], ahead: usize) {
-        for line in (0..bytes.len()).step_by(64) {
-            let at = bytes.as_ptr().wrapping_add(ahead + line);
+        let mut line = bytes.as_ptr().wrapping_add(ahead);
+        for _ in 0..bytes.len().div_ceil(64) {
             // SAFETY: a prefetch is a hint: it reads nothing and accepts any address.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(line.cast()) };
+            line = line.wrapping_add(64);
         }
     }
 }

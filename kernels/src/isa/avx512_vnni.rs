@@ -70,10 +70,11 @@ impl DotLanes for Token {
     }
     #[inline(always)]
     fn prefetch(self, bytes: &[u8], ahead: usize) {
-        for line in (0..bytes.len()).step_by(64) {
-            let at = bytes.as_ptr().wrapping_add(ahead + line);
+        let mut line = bytes.as_ptr().wrapping_add(ahead);
+        for _ in 0..bytes.len().div_ceil(64) {
             // SAFETY: a prefetch is a hint: it reads nothing and accepts any address.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(line.cast()) };
+            line = line.wrapping_add(64);
         }
     }
 }
@@ -85,7 +86,7 @@ const _: () = assert!(<Token as Lanes>::N == 16);
 
 impl MatrixKernels for Kernels {
     type Token = Token;
-    const DIRECT_WIDTHS: &'static [usize] = &[8, 4, 2, 1];
+    const DIRECT_WIDTHS: &'static [usize] = &[4, 2, 1];
     const PANEL_WIDTHS: &'static [usize] = &[6, 4, 2, 1];
 
     super::matrix_kernels! {

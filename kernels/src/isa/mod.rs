@@ -298,7 +298,7 @@ pub(crate) trait IsaKernels {
 /// One instruction set's instances of the matrix kernels, compiled with its features.
 pub(crate) trait MatrixKernels {
     type Token: Token + DotLanes;
-    /// See [`MatrixTable::direct_widths`]: of 8, 4, 2 and 1.
+    /// See [`MatrixTable::direct_widths`]: of 4, 2 and 1.
     const DIRECT_WIDTHS: &'static [usize];
     /// See [`MatrixTable::panel_widths`]: the columns of a panel tile, then 4, 2 and 1.
     const PANEL_WIDTHS: &'static [usize];

@@ -109,8 +109,7 @@ pub(crate) fn direct<S: DotLanes, F: Coded, const DR: usize>(
             match tile.width {
                 1 => direct_tile::<S, F, DR, 1>(s, job, row, tile, sources),
                 2 => direct_tile::<S, F, DR, 2>(s, job, row, tile, sources),
-                4 => direct_tile::<S, F, DR, 4>(s, job, row, tile, sources),
-                _ => direct_tile::<S, F, DR, 8>(s, job, row, tile, sources),
+                _ => direct_tile::<S, F, DR, 4>(s, job, row, tile, sources),
             }
         }
     }
@@ -139,14 +138,14 @@ pub(crate) fn panels<S: DotLanes, F: Coded, const MR: usize, const NR: usize>(
     rows: Range<usize>,
 ) {
     let blocks = job.cols / F::LEN;
-    let mut panel = Panel::<S, F>::new(MR);
+    let mut panel = Panel::<S, F, MR>::new();
     let width: usize = job.inputs.tiles.iter().map(|tile| tile.width).sum();
     let mut totals = vec![[s.splat(0.0); MR]; width];
     for row in rows.step_by(MR * S::N) {
         totals.fill([s.splat(0.0); MR]);
         for first in (0..blocks).step_by(PANEL_COLS / F::LEN) {
             let range = first..blocks.min(first + PANEL_COLS / F::LEN);
-            panel.fill::<MR>(s, sources::<S, F, MR>(job, row), range.clone());
+            panel.fill(s, sources::<S, F, MR>(job, row), range.clone());
             let mut rest = &mut totals[..];
             for tile in &job.inputs.tiles {
                 let (totals, after) = std::mem::take(&mut rest).split_at_mut(tile.width);
@@ -175,12 +174,15 @@ fn panel_tile<S: DotLanes, F: Coded, const MR: usize, const NR: usize>(
     s: S,
     job: &Job<'_>,
     t: &Tile,
-    panel: &Panel<S, F>,
+    panel: &Panel<S, F, MR>,
     blocks: Range<usize>,
     totals: &mut [[S::F32; MR]],
 ) {
     let Some(totals) = totals.as_chunks_mut::<NR>().0.first_mut() else { return };
-    let rows = std::array::from_fn(|m| panel.vector(m));
+    let mut rows = [panel.vector(0); MR];
+    for (m, rows) in rows.iter_mut().enumerate() {
+        *rows = panel.vector(m);
+    }
     tile::<S, F, _, MR, NR>(s, rows, job.inputs.columns::<NR>(t, blocks), totals);
 }
 

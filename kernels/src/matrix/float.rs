@@ -1,5 +1,10 @@
 //! The kernel for weights that are floats.
 
+#![allow(
+    clippy::needless_range_loop,
+    reason = "several arrays of registers are indexed alike; iterators hide that"
+)]
+
 use super::{dot_lanes::DotLanes, packed::GROUP};
 
 /// A float type of weights.

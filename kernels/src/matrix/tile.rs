@@ -1,6 +1,11 @@
 //! The kernel: a few vectors of rows by a few columns.
 
-use std::marker::PhantomData;
+#![allow(
+    clippy::needless_range_loop,
+    reason = "several arrays of registers are indexed alike; iterators hide that"
+)]
+
+use std::{marker::PhantomData, ops::Range};
 
 use super::{
     coded::{Coded, Head, bits},
@@ -38,6 +43,9 @@ pub(crate) trait Block<S: DotLanes>: Copy {
     fn codes(self, s: S, chunk: usize, t: usize) -> S::Codes;
     /// Scale and offset of sub-block `j`.
     fn scale(self, s: S, j: usize) -> (S::F32, S::F32);
+    /// Hints that what follows 32 columns will be read: a few lines at a time, for many at once
+    /// would wait for each other.
+    fn prefetch(self, s: S, chunk: usize);
 }
 
 /// Rows straight from packed weights.
@@ -66,12 +74,8 @@ impl<'a, S: DotLanes, F: Coded> Source<S> for Direct<'a, F> {
     type Block = Self;
 
     #[inline(always)]
-    fn block(self, s: S, b: usize) -> Self {
-        let group = &self.group[b * GROUP * F::BYTES..][..GROUP * F::BYTES];
-        if self.row == 0 {
-            s.prefetch(group, AHEAD);
-        }
-        Self { group, ..self }
+    fn block(self, _: S, b: usize) -> Self {
+        Self { group: &self.group[b * GROUP * F::BYTES..][..GROUP * F::BYTES], ..self }
     }
 }
 
@@ -90,6 +94,14 @@ impl<S: DotLanes, F: Coded> Block<S> for Direct<'_, F> {
     #[inline(always)]
     fn scale(self, s: S, j: usize) -> (S::F32, S::F32) {
         F::scale(s, &self, j)
+    }
+
+    #[inline(always)]
+    fn prefetch(self, s: S, chunk: usize) {
+        if self.row == 0 {
+            let lines = 64 * bits::<F>();
+            s.prefetch(&self.group[head_bytes::<F>() + chunk * lines..][..lines], AHEAD);
+        }
     }
 }
 
@@ -114,31 +126,24 @@ impl<S: DotLanes, F: Coded> Head<S> for Direct<'_, F> {
     }
 }
 
-/// Rows unpacked to a byte per code, to be used for many columns.
-pub(crate) struct Panel<S: DotLanes, F> {
-    /// Per four columns, the vectors side by side.
-    codes: Vec<S::Codes>,
-    /// Per sub-block, the vectors side by side: scale and offset.
-    scales: Vec<(S::F32, S::F32)>,
-    /// Vectors of rows.
-    vectors: usize,
+/// `MR` vectors of rows unpacked to a byte per code, to be used for many columns.
+pub(crate) struct Panel<S: DotLanes, F, const MR: usize> {
+    /// Per four columns.
+    codes: Vec<[S::Codes; MR]>,
+    /// Per sub-block: scale and offset.
+    scales: Vec<[(S::F32, S::F32); MR]>,
     format: PhantomData<F>,
 }
 
-impl<S: DotLanes, F: Coded> Panel<S, F> {
+impl<S: DotLanes, F: Coded, const MR: usize> Panel<S, F, MR> {
     #[inline(always)]
-    pub(crate) fn new(vectors: usize) -> Self {
-        Self { codes: Vec::new(), scales: Vec::new(), vectors, format: PhantomData }
+    pub(crate) fn new() -> Self {
+        Self { codes: Vec::new(), scales: Vec::new(), format: PhantomData }
     }
 
-    /// Unpacks some blocks of some vectors of rows.
+    /// Unpacks some blocks.
     #[inline(always)]
-    pub(crate) fn fill<const MR: usize>(
-        &mut self,
-        s: S,
-        source: [Direct<'_, F>; MR],
-        blocks: std::ops::Range<usize>,
-    ) {
+    pub(crate) fn fill(&mut self, s: S, source: [Direct<'_, F>; MR], blocks: Range<usize>) {
         self.codes.clear();
         self.scales.clear();
         for b in blocks {
@@ -148,68 +153,70 @@ impl<S: DotLanes, F: Coded> Panel<S, F> {
             }
             for chunk in 0..F::LEN / 32 {
                 for t in 0..8 {
-                    for block in block {
-                        self.codes.push(block.codes(s, chunk, t));
+                    let mut codes = [block[0].codes(s, chunk, t); MR];
+                    for m in 1..MR {
+                        codes[m] = block[m].codes(s, chunk, t);
                     }
+                    self.codes.push(codes);
                 }
             }
             for j in 0..F::LEN / F::SUB {
-                for block in block {
-                    self.scales.push(block.scale(s, j));
+                let mut scales = [block[0].scale(s, j); MR];
+                for m in 1..MR {
+                    scales[m] = block[m].scale(s, j);
                 }
+                self.scales.push(scales);
             }
         }
     }
 
     /// Vector `m` of the panel.
     #[inline(always)]
-    pub(crate) fn vector(&self, m: usize) -> PanelVector<'_, S, F> {
-        PanelVector {
-            codes: &self.codes[m..],
-            scales: &self.scales[m..],
-            vectors: self.vectors,
-            format: PhantomData,
-        }
+    pub(crate) fn vector(&self, m: usize) -> PanelVector<'_, S, F, MR> {
+        PanelVector { codes: &self.codes, scales: &self.scales, m, format: PhantomData }
     }
 }
 
 /// One vector of a [`Panel`].
-pub(crate) struct PanelVector<'a, S: DotLanes, F> {
-    codes: &'a [S::Codes],
-    scales: &'a [(S::F32, S::F32)],
-    vectors: usize,
+pub(crate) struct PanelVector<'a, S: DotLanes, F, const MR: usize> {
+    codes: &'a [[S::Codes; MR]],
+    scales: &'a [[(S::F32, S::F32); MR]],
+    m: usize,
     format: PhantomData<F>,
 }
 
-impl<S: DotLanes, F> Clone for PanelVector<'_, S, F> {
+impl<S: DotLanes, F, const MR: usize> Clone for PanelVector<'_, S, F, MR> {
     fn clone(&self) -> Self {
         *self
     }
 }
-impl<S: DotLanes, F> Copy for PanelVector<'_, S, F> {}
+impl<S: DotLanes, F, const MR: usize> Copy for PanelVector<'_, S, F, MR> {}
 
-impl<S: DotLanes, F: Coded> Source<S> for PanelVector<'_, S, F> {
+impl<S: DotLanes, F: Coded, const MR: usize> Source<S> for PanelVector<'_, S, F, MR> {
     type Block = Self;
 
     #[inline(always)]
     fn block(self, _: S, b: usize) -> Self {
+        // Slices of constant length spare the checks in the loops.
         Self {
-            codes: &self.codes[b * F::LEN / 4 * self.vectors..],
-            scales: &self.scales[b * F::LEN / F::SUB * self.vectors..],
+            codes: &self.codes[b * (F::LEN / 4)..][..F::LEN / 4],
+            scales: &self.scales[b * (F::LEN / F::SUB)..][..F::LEN / F::SUB],
             ..self
         }
     }
 }
 
-impl<S: DotLanes, F: Coded> Block<S> for PanelVector<'_, S, F> {
+impl<S: DotLanes, F: Coded, const MR: usize> Block<S> for PanelVector<'_, S, F, MR> {
     #[inline(always)]
     fn codes(self, _: S, chunk: usize, t: usize) -> S::Codes {
-        self.codes[(chunk * 8 + t) * self.vectors]
+        self.codes[chunk * 8 + t][self.m]
     }
     #[inline(always)]
     fn scale(self, _: S, j: usize) -> (S::F32, S::F32) {
-        self.scales[j * self.vectors]
+        self.scales[j][self.m]
     }
+    #[inline(always)]
+    fn prefetch(self, _: S, _: usize) {}
 }
 
 /// Adds the products of `MR` vectors of rows with `NR` columns to `totals`, over as many blocks
@@ -234,6 +241,9 @@ pub(crate) fn tile<S: DotLanes, F: Coded, R: Source<S>, const MR: usize, const N
         let sums = &columns.sums[b * subs..][..subs];
         let mut values = [[s.splat(0.0); MR]; NR];
         for j in 0..subs {
+            if j * F::SUB % 32 == 0 {
+                block[0].prefetch(s, j * F::SUB / 32);
+            }
             let products = sub_block::<S, F, R::Block, MR, NR>(
                 s,
                 block,
