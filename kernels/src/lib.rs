@@ -21,8 +21,30 @@
 //! | quantize, dequantize every block format of `quant-core` | [`Kernels::quantize`], [`Kernels::dequantize`] |
 //! | quantize grouped integers | [`Kernels::quantize_groups`] |
 //! | F32, F16, BF16 to single precision and back, with a check for finite values | [`Kernels::widen`], [`Kernels::narrow`] |
+//! | activations as ggml quantizes them, dot products of single rows | [`Kernels::quantize_activations`], [`Kernels::dot`] |
+//! | weights packed for products, `y = x · Wᵀ`, with experts | [`PackedMatrix`] |
+//! | threads for products, or your own | [`Pool`], [`Serial`], [`Parallel`] |
 //!
-//! All `unsafe` code of the workspace is here, in `isa/`.
+//! ```
+//! use quant_core::GgmlType;
+//! use quant_kernels::{Input, Kernels, Output, PackedMatrix, Serial};
+//!
+//! // Three rows of 256 weights, all one; two inputs.
+//! let (rows, cols, n) = (3, 256, 2);
+//! let bytes = quant_core::quantize(GgmlType::Q8_0, &vec![1.0; rows * cols], cols, None).unwrap();
+//! let weights = PackedMatrix::pack(GgmlType::Q8_0, rows, cols, &bytes)?;
+//! let (x, mut y) = (vec![0.5; n * cols], vec![0.0; n * rows]);
+//! let input = Input { values: &x, n, stride: cols };
+//! weights.matmul(Kernels::best(), &Serial, input, Output { values: &mut y, stride: rows })?;
+//! assert!(y.iter().all(|y| (y - 128.0).abs() < 0.1));
+//! # Ok::<(), quant_kernels::MatrixError>(())
+//! ```
+//!
+//! The matrix products have instances for scalar code, AVX2 and AVX-512 VNNI. The feature `probe`
+//! adds what benchmarks need to measure the limits of the machine.
+//!
+//! `unsafe` code of the workspace is here only: the instructions in `isa/`, the borrowed task of
+//! the [`Pool`], the shared output of a product.
 
 mod activation;
 mod isa;

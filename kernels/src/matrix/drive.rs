@@ -196,7 +196,8 @@ pub(crate) fn floats<S: DotLanes, F: FloatFormat, const MR: usize, const NR: usi
     for row in rows.step_by(MR * S::N) {
         let groups: [&[u8]; MR] = std::array::from_fn(|m| {
             let at = if row + m * S::N < job.rows { row + m * S::N } else { row };
-            &job.group(at, job.cols * F::BYTES)[at % GROUP * F::BYTES..]
+            // Without columns a group has no bytes.
+            job.group(at, job.cols * F::BYTES).get(at % GROUP * F::BYTES..).unwrap_or_default()
         });
         for tile in &job.inputs.tiles {
             match tile.width {
