@@ -6,7 +6,7 @@ use super::{MatrixKernels, avx2::Avx2, dot_lane_ops};
 use crate::matrix::{
     coded::Coded,
     dot_lanes::DotLanes,
-    drive::{self, Job},
+    drive::{self, Product},
     float::FloatFormat,
     inputs::{Column, Inputs},
 };

@@ -8,7 +8,7 @@ use super::{MatrixKernels, avx512::Avx512, dot_lane_ops};
 use crate::matrix::{
     coded::Coded,
     dot_lanes::DotLanes,
-    drive::{self, Job},
+    drive::{self, Product},
     float::FloatFormat,
     inputs::{Column, Inputs},
 };

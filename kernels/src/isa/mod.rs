@@ -32,7 +32,7 @@ use crate::matrix::{
     coded::Coded,
     dot::dot_floats,
     dot_lanes::DotLanes,
-    drive::Job,
+    drive::Product,
     float::{Bf16, F16, F32, FloatFormat},
     inputs::{Column, InputLayout, Inputs},
     packed::Format,
@@ -91,9 +91,9 @@ macro_rules! matrix_kernels {
         }
 
         #[inline]
-        fn direct<F: Coded>(s: $token, job: &Job<'_>, rows: Range<usize>) {
+        fn direct<F: Coded>(s: $token, job: &Product<'_>, rows: Range<usize>) {
             #[target_feature(enable = $features)]
-            fn with_features<F: Coded>(s: $token, job: &Job<'_>, rows: Range<usize>) {
+            fn with_features<F: Coded>(s: $token, job: &Product<'_>, rows: Range<usize>) {
                 drive::direct::<$token, F, $direct>(s, job, rows);
             }
             // SAFETY: the token proves every feature named.
@@ -101,9 +101,9 @@ macro_rules! matrix_kernels {
         }
 
         #[inline]
-        fn panels<F: Coded>(s: $token, job: &Job<'_>, rows: Range<usize>) {
+        fn panels<F: Coded>(s: $token, job: &Product<'_>, rows: Range<usize>) {
             #[target_feature(enable = $features)]
-            fn with_features<F: Coded>(s: $token, job: &Job<'_>, rows: Range<usize>) {
+            fn with_features<F: Coded>(s: $token, job: &Product<'_>, rows: Range<usize>) {
                 drive::panels::<$token, F, $rows, $columns>(s, job, rows);
             }
             // SAFETY: the token proves every feature named.
@@ -111,9 +111,9 @@ macro_rules! matrix_kernels {
         }
 
         #[inline]
-        fn floats<F: FloatFormat>(s: $token, job: &Job<'_>, rows: Range<usize>) {
+        fn floats<F: FloatFormat>(s: $token, job: &Product<'_>, rows: Range<usize>) {
             #[target_feature(enable = $features)]
-            fn with_features<F: FloatFormat>(s: $token, job: &Job<'_>, rows: Range<usize>) {
+            fn with_features<F: FloatFormat>(s: $token, job: &Product<'_>, rows: Range<usize>) {
                 drive::floats::<$token, F, $rows, $columns>(s, job, rows);
             }
             // SAFETY: the token proves every feature named.
@@ -202,7 +202,7 @@ pub(crate) struct MatrixTable {
     pub(crate) layout: fn(Format) -> InputLayout,
     pub(crate) fill: fn(&mut Inputs, &[f32], usize, &[Column]),
     /// Computes a range of rows; the flag says whether there are many columns.
-    pub(crate) multiply: fn(Format, bool, &Job<'_>, Range<usize>),
+    pub(crate) multiply: fn(Format, bool, &Product<'_>, Range<usize>),
     #[cfg(feature = "probe")]
     pub(crate) probe_int8: fn(usize, &mut i32) -> u64,
     #[cfg(feature = "probe")]
@@ -306,11 +306,11 @@ pub(crate) trait MatrixKernels {
     /// As [`Inputs::fill`].
     fn fill(s: Self::Token, inputs: &mut Inputs, x: &[f32], stride: usize, columns: &[Column]);
     /// As [`drive::direct`](crate::matrix::drive::direct).
-    fn direct<F: Coded>(s: Self::Token, job: &Job<'_>, rows: Range<usize>);
+    fn direct<F: Coded>(s: Self::Token, job: &Product<'_>, rows: Range<usize>);
     /// As [`drive::panels`](crate::matrix::drive::panels).
-    fn panels<F: Coded>(s: Self::Token, job: &Job<'_>, rows: Range<usize>);
+    fn panels<F: Coded>(s: Self::Token, job: &Product<'_>, rows: Range<usize>);
     /// As [`drive::floats`](crate::matrix::drive::floats).
-    fn floats<F: FloatFormat>(s: Self::Token, job: &Job<'_>, rows: Range<usize>);
+    fn floats<F: FloatFormat>(s: Self::Token, job: &Product<'_>, rows: Range<usize>);
     /// As [`probe::int8`](crate::probe::int8).
     #[cfg(feature = "probe")]
     fn probe_int8(s: Self::Token, turns: usize, sink: &mut i32) -> u64;

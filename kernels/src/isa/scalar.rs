@@ -12,7 +12,7 @@ use quant_core::{
 use super::{IsaKernels, MatrixKernels, Stored};
 use crate::matrix::{
     coded::Coded,
-    drive::{self, Job},
+    drive::{self, Product},
     float::FloatFormat,
     inputs::{Column, Inputs},
 };
@@ -69,15 +69,15 @@ impl MatrixKernels for Kernels {
         inputs.fill(s, x, stride, columns);
     }
 
-    fn direct<F: Coded>(s: Scalar, job: &Job<'_>, rows: Range<usize>) {
+    fn direct<F: Coded>(s: Scalar, job: &Product<'_>, rows: Range<usize>) {
         drive::direct::<Scalar, F, 1>(s, job, rows);
     }
 
-    fn panels<F: Coded>(s: Scalar, job: &Job<'_>, rows: Range<usize>) {
+    fn panels<F: Coded>(s: Scalar, job: &Product<'_>, rows: Range<usize>) {
         drive::panels::<Scalar, F, 2, 4>(s, job, rows);
     }
 
-    fn floats<F: FloatFormat>(s: Scalar, job: &Job<'_>, rows: Range<usize>) {
+    fn floats<F: FloatFormat>(s: Scalar, job: &Product<'_>, rows: Range<usize>) {
         drive::floats::<Scalar, F, 2, 4>(s, job, rows);
     }
 

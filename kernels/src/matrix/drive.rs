@@ -24,7 +24,7 @@ pub(crate) const PANEL_FROM: usize = 9;
 const PANEL_COLS: usize = 512;
 
 /// One product: a matrix and some columns.
-pub(crate) struct Job<'a> {
+pub(crate) struct Product<'a> {
     /// The packed groups of rows of one matrix.
     pub(crate) weights: &'a [u8],
     pub(crate) rows: usize,
@@ -52,7 +52,7 @@ impl Output<'_> {
     }
 }
 
-impl Job<'_> {
+impl Product<'_> {
     /// The bytes of a group of rows.
     #[inline(always)]
     fn group(&self, row: usize, row_bytes: usize) -> &[u8] {
@@ -85,7 +85,7 @@ impl Job<'_> {
 /// The first row of each vector in the packed groups: vectors past the end repeat the first.
 #[inline(always)]
 fn sources<'a, S: DotLanes, F: Coded, const MR: usize>(
-    job: &'a Job<'_>,
+    job: &'a Product<'_>,
     row: usize,
 ) -> [Direct<'a, F>; MR] {
     let row_bytes = job.cols / F::LEN * F::BYTES;
@@ -100,7 +100,7 @@ fn sources<'a, S: DotLanes, F: Coded, const MR: usize>(
 #[inline(always)]
 pub(crate) fn direct<S: DotLanes, F: Coded, const DR: usize>(
     s: S,
-    job: &Job<'_>,
+    job: &Product<'_>,
     rows: Range<usize>,
 ) {
     for row in rows.step_by(DR * S::N) {
@@ -118,7 +118,7 @@ pub(crate) fn direct<S: DotLanes, F: Coded, const DR: usize>(
 #[inline(always)]
 fn direct_tile<S: DotLanes, F: Coded, const DR: usize, const NR: usize>(
     s: S,
-    job: &Job<'_>,
+    job: &Product<'_>,
     row: usize,
     t: &Tile,
     sources: [Direct<'_, F>; DR],
@@ -134,7 +134,7 @@ fn direct_tile<S: DotLanes, F: Coded, const DR: usize, const NR: usize>(
 #[inline(always)]
 pub(crate) fn panels<S: DotLanes, F: Coded, const MR: usize, const NR: usize>(
     s: S,
-    job: &Job<'_>,
+    job: &Product<'_>,
     rows: Range<usize>,
 ) {
     let blocks = job.cols / F::LEN;
@@ -172,7 +172,7 @@ pub(crate) fn panels<S: DotLanes, F: Coded, const MR: usize, const NR: usize>(
 #[inline(always)]
 fn panel_tile<S: DotLanes, F: Coded, const MR: usize, const NR: usize>(
     s: S,
-    job: &Job<'_>,
+    job: &Product<'_>,
     t: &Tile,
     panel: &Panel<S, F, MR>,
     blocks: Range<usize>,
@@ -190,7 +190,7 @@ fn panel_tile<S: DotLanes, F: Coded, const MR: usize, const NR: usize>(
 #[inline(always)]
 pub(crate) fn floats<S: DotLanes, F: FloatFormat, const MR: usize, const NR: usize>(
     s: S,
-    job: &Job<'_>,
+    job: &Product<'_>,
     rows: Range<usize>,
 ) {
     for row in rows.step_by(MR * S::N) {
@@ -213,7 +213,7 @@ pub(crate) fn floats<S: DotLanes, F: FloatFormat, const MR: usize, const NR: usi
 #[inline(always)]
 fn float_tile<S: DotLanes, F: FloatFormat, const MR: usize, const NR: usize>(
     s: S,
-    job: &Job<'_>,
+    job: &Product<'_>,
     row: usize,
     tile: &Tile,
     groups: [&[u8]; MR],

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use super::{
     MatrixError, PackedMatrix, Parallel,
-    drive::{self, Job, PANEL_FROM, ROW_STEP},
+    drive::{self, PANEL_FROM, Product, ROW_STEP},
     inputs::{Column, Inputs},
 };
 use crate::{Kernels, activation::check_finite};
@@ -129,7 +129,7 @@ impl PackedMatrix {
             if many || layout.scaling.is_none() { table.panel_widths } else { table.direct_widths };
         let mut inputs = Inputs::new(layout, self.cols, columns.len(), widths);
         (table.fill)(&mut inputs, x.values, x.stride, columns);
-        let job = Job {
+        let job = Product {
             weights: self.expert(expert),
             rows: self.rows,
             cols: self.cols,
