@@ -1,7 +1,10 @@
 //! Threads for matrix products.
 
 use std::{
+    any::Any,
+    cell::Cell,
     num::NonZeroUsize,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -33,6 +36,11 @@ impl Parallel for Serial {
     }
 }
 
+thread_local! {
+    /// Whether this thread runs a task of a pool.
+    static IN_TASK: Cell<bool> = const { Cell::new(false) };
+}
+
 /// How often a waiting thread looks before it parks: some tens of microseconds, the time between
 /// two products of a decoder.
 const SPINS: usize = 4_000;
@@ -40,7 +48,10 @@ const SPINS: usize = 4_000;
 /// Threads that stay: between products they spin for a bounded while, then park.
 ///
 /// The calling thread takes part, so a pool of `n` starts `n − 1` threads. They end when the pool
-/// is dropped. If two threads share a pool their products run one after the other.
+/// is dropped. If two threads share a pool their products run one after the other. A task that
+/// itself runs something on a pool does so alone, on its own thread. A task that panics does so on
+/// the thread that called [`run`](Parallel::run), after the others have finished; the pool can be
+/// used on.
 #[derive(Debug)]
 pub struct Pool {
     shared: Arc<Shared>,
@@ -66,7 +77,8 @@ struct Shared {
     epoch: AtomicUsize,
     /// Workers that have not finished the task.
     pending: AtomicUsize,
-    panicked: AtomicBool,
+    /// What the first worker to panic said.
+    panic: Mutex<Option<Box<dyn Any + Send>>>,
     stop: AtomicBool,
     state: Mutex<State>,
     wake: Condvar,
@@ -93,7 +105,7 @@ impl Pool {
         let shared = Arc::new(Shared {
             epoch: AtomicUsize::new(0),
             pending: AtomicUsize::new(0),
-            panicked: AtomicBool::new(false),
+            panic: Mutex::new(None),
             stop: AtomicBool::new(false),
             state: Mutex::new(State { task: None, parked: 0 }),
             wake: Condvar::new(),
@@ -116,14 +128,16 @@ impl Parallel for Pool {
     }
 
     fn run(&self, task: &(dyn Fn(usize) + Sync)) {
-        if self.workers.is_empty() {
-            return task(0);
+        if self.workers.is_empty() || IN_TASK.get() {
+            // Within a task, the threads that a pool would share this with are not free: they wait
+            // for this task to finish.
+            return (0..self.threads()).for_each(task);
         }
         let turn = lock(&self.turn);
         let shared = &*self.shared;
         // SAFETY: only the lifetime changes. Workers use the pointer between the change of the
-        // epoch and their decrement of `pending`, and `finish` below, which runs even if the
-        // task panics here, waits until all have decremented it.
+        // epoch and their decrement of `pending`, and `finish` below, which is reached even if
+        // the task panics here, waits until all have decremented it.
         let task_ptr: Task = Task(unsafe {
             std::mem::transmute::<
                 *const (dyn Fn(usize) + Sync + '_),
@@ -139,18 +153,15 @@ impl Parallel for Pool {
                 shared.wake.notify_all();
             }
         }
-        struct Finish<'a>(&'a Shared);
-        impl Drop for Finish<'_> {
-            fn drop(&mut self) {
-                self.0.finish();
-            }
-        }
-        let finish = Finish(shared);
-        task(0);
-        drop(finish);
-        let panicked = shared.panicked.swap(false, Ordering::Relaxed);
+        IN_TASK.set(true);
+        let own = catch_unwind(AssertUnwindSafe(|| task(0)));
+        IN_TASK.set(false);
+        shared.finish();
+        let others = lock(&shared.panic).take();
         drop(turn);
-        assert!(!panicked, "a task of the pool panicked");
+        if let Some(panic) = own.err().or(others) {
+            resume_unwind(panic);
+        }
     }
 }
 
@@ -172,13 +183,13 @@ impl Shared {
     /// The life of worker `index`.
     fn work(&self, index: usize) {
         let mut seen = 0;
+        IN_TASK.set(true);
         loop {
             let Some(task) = self.next(&mut seen) else { return };
             // SAFETY: `Pool::run` keeps the task alive until `pending` is decremented below.
             let task = unsafe { &*task.0 };
-            let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| task(index)));
-            if result.is_err() {
-                self.panicked.store(true, Ordering::Relaxed);
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| task(index))) {
+                lock(&self.panic).get_or_insert(panic);
             }
             if self.pending.fetch_sub(1, Ordering::Release) == 1 {
                 // The lock orders this after the caller's last look.
