@@ -171,7 +171,7 @@ impl Kernels {
     ) -> Result<(), Error> {
         ty.check_bytes(values.len(), out.len())?;
         if !self.magnitude(values).is_finite() {
-            activation::check_finite("the activations", values)?;
+            activation::check_finite("the activations", 0, values)?;
         }
         if (self.0.quantize_activations)(ty, values, out) {
             Ok(())

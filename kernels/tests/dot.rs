@@ -66,19 +66,25 @@ fn golden_dots_agree_on_every_isa() {
 
 #[test]
 fn floats_multiply() {
-    let x: Vec<f32> = (0..75).map(|i| (i as f32 * 0.37).sin()).collect();
-    let w: Vec<f32> = (0..75).map(|i| (i as f32 * 0.11).cos()).collect();
-    let bytes: Vec<u8> = x.iter().flat_map(|v| v.to_le_bytes()).collect();
-    for kernels in Kernels::supported() {
-        for ty in [GgmlType::F32, GgmlType::F16, GgmlType::BF16] {
-            let mut stored = vec![0; 75 * ty.block_bytes()];
-            kernels.narrow(ty, &w, &mut stored).unwrap();
-            let mut rounded = vec![0.0; 75];
-            kernels.widen(ty, &stored, &mut rounded).unwrap();
-            let expected: f64 =
-                x.iter().zip(&rounded).map(|(x, w)| f64::from(*x) * f64::from(*w)).sum();
-            let found = kernels.dot(ty, 75, &stored, &bytes).unwrap();
-            assert!((f64::from(found) - expected).abs() < 1e-5, "{ty} {found} {expected}");
+    // Whole vectors of every instruction set, and what is left over.
+    for len in (0..140).chain([1000, 4096, 4111]) {
+        let x: Vec<f32> = (0..len).map(|i| (i as f32 * 0.37).sin()).collect();
+        let w: Vec<f32> = (0..len).map(|i| (i as f32 * 0.11).cos()).collect();
+        let bytes: Vec<u8> = x.iter().flat_map(|v| v.to_le_bytes()).collect();
+        for kernels in Kernels::supported() {
+            for ty in [GgmlType::F32, GgmlType::F16, GgmlType::BF16] {
+                let mut stored = vec![0; len * ty.block_bytes()];
+                kernels.narrow(ty, &w, &mut stored).unwrap();
+                let mut rounded = vec![0.0; len];
+                kernels.widen(ty, &stored, &mut rounded).unwrap();
+                let products = x.iter().zip(&rounded).map(|(x, w)| f64::from(*x) * f64::from(*w));
+                let expected: f64 = products.clone().sum();
+                let magnitude: f64 = products.map(f64::abs).sum();
+                let found = f64::from(kernels.dot(ty, len, &stored, &bytes).unwrap());
+                let isa = kernels.isa().name();
+                let near = (found - expected).abs() <= 1e-6 * magnitude;
+                assert!(near, "{isa} {ty} of {len}: {found}, expected {expected}");
+            }
         }
     }
 }

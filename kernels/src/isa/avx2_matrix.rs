@@ -1,27 +1,18 @@
-//! AVX2: matrix products with eight rows to a vector.
+//! AVX2, with or without AVX-VNNI: matrix products with eight rows to a vector.
 
-use std::{arch::x86_64::*, ops::Range};
+use std::arch::x86_64::*;
 
-use super::{MatrixKernels, avx2::Avx2, dot_lane_ops};
-use crate::matrix::{
-    coded::Coded,
-    dot_lanes::DotLanes,
-    drive::{self, Product},
-    float::FloatFormat,
-    inputs::{Column, Inputs},
+use super::{
+    avx2::Avx2,
+    matrix::{MatrixKernels, dot_lane_ops, first, matrix_kernels, prefetch},
 };
+use crate::matrix::dot_lanes::DotLanes;
 
-/// The first bytes, for a load of as many.
-#[inline(always)]
-fn first<const N: usize>(bytes: &[u8]) -> *const u8 {
-    bytes[..N].as_ptr()
-}
-
-impl DotLanes for Avx2 {
+impl<const VNNI: bool> DotLanes for Avx2<VNNI> {
     type Codes = __m256i;
     type Partial = __m256i;
-    const WIDE: bool = false;
-    const SIGNED_BYTES: bool = true;
+    const WIDE: bool = VNNI;
+    const SIGNED_BYTES: bool = !VNNI;
 
     dot_lane_ops! {
         codes(bytes: &[u8]) -> __m256i { _mm256_loadu_si256(first::<32>(bytes).cast()) }
@@ -35,11 +26,20 @@ impl DotLanes for Avx2 {
             _mm256_and_si256(a, _mm256_set1_epi8(mask as i8))
         }
         codes_or(a: __m256i, b: __m256i) -> __m256i { _mm256_or_si256(a, b) }
-        open(_sum: __m256i) -> __m256i { _mm256_setzero_si256() }
+        open(sum: __m256i) -> __m256i {
+            if VNNI { sum } else { _mm256_setzero_si256() }
+        }
         dot(sum: __m256i, codes: __m256i, x: __m256i) -> __m256i {
-            _mm256_add_epi16(sum, _mm256_maddubs_epi16(codes, x))
+            if VNNI {
+                _mm256_dpbusd_avx_epi32(sum, codes, x)
+            } else {
+                _mm256_add_epi16(sum, _mm256_maddubs_epi16(codes, x))
+            }
         }
         dot_bytes(sum: __m256i, codes: __m256i, x: __m256i) -> __m256i {
+            if VNNI {
+                return _mm256_dpbusd_avx_epi32(sum, codes, x);
+            }
             // Two products of 128 · 127 fit 16 bits if both codes lose their sign.
             let signed = _mm256_xor_si256(codes, _mm256_set1_epi8(-128));
             let products =
@@ -47,7 +47,11 @@ impl DotLanes for Avx2 {
             _mm256_add_epi16(sum, products)
         }
         close(sum: __m256i, partial: __m256i) -> __m256i {
-            _mm256_add_epi32(sum, _mm256_madd_epi16(partial, _mm256_set1_epi16(1)))
+            if VNNI {
+                partial
+            } else {
+                _mm256_add_epi32(sum, _mm256_madd_epi16(partial, _mm256_set1_epi16(1)))
+            }
         }
         halves(bytes: &[u8]) -> __m256 {
             _mm256_cvtph_ps(_mm_loadu_si128(first::<16>(bytes).cast()))
@@ -65,22 +69,28 @@ impl DotLanes for Avx2 {
 
     #[inline(always)]
     fn prefetch(self, bytes: &[u8], ahead: usize) {
-        let mut line = bytes.as_ptr().wrapping_add(ahead);
-        for _ in 0..bytes.len().div_ceil(64) {
-            // SAFETY: a prefetch is a hint: it reads nothing and accepts any address.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(line.cast()) };
-            line = line.wrapping_add(64);
-        }
+        prefetch(bytes, ahead);
     }
 }
 
+/// AVX2.
 #[derive(Debug)]
 pub(crate) struct Kernels;
 
 impl MatrixKernels for Kernels {
-    type Token = Avx2;
     const DIRECT_WIDTHS: &'static [usize] = &[4, 2, 1];
     const PANEL_WIDTHS: &'static [usize] = &[4, 2, 1];
 
-    super::matrix_kernels! { Avx2, "avx2,fma,f16c", 2, 1, 4 }
+    matrix_kernels! { Avx2<false>, "avx2,fma,f16c", 2, 1, 4 }
+}
+
+/// AVX2 with AVX-VNNI.
+#[derive(Debug)]
+pub(crate) struct VnniKernels;
+
+impl MatrixKernels for VnniKernels {
+    const DIRECT_WIDTHS: &'static [usize] = &[4, 2, 1];
+    const PANEL_WIDTHS: &'static [usize] = &[4, 2, 1];
+
+    matrix_kernels! { Avx2<true>, "avx2,fma,f16c,avxvnni", 2, 1, 4 }
 }

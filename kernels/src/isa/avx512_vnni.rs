@@ -1,26 +1,17 @@
 //! AVX-512 VNNI: matrix products with sixteen rows to a vector.
 
-use std::{arch::x86_64::*, ops::Range};
+use std::arch::x86_64::*;
 
 use quant_core::lanes::Lanes;
 
-use super::{MatrixKernels, avx512::Avx512, dot_lane_ops};
-use crate::matrix::{
-    coded::Coded,
-    dot_lanes::DotLanes,
-    drive::{self, Product},
-    float::FloatFormat,
-    inputs::{Column, Inputs},
+use super::{
+    avx512::Avx512,
+    matrix::{MatrixKernels, dot_lane_ops, first, matrix_kernels, prefetch},
 };
+use crate::matrix::dot_lanes::DotLanes;
 
 /// AVX-512 with VNNI.
 pub(crate) type Token = Avx512<true>;
-
-/// The first bytes, for a load of as many.
-#[inline(always)]
-fn first<const N: usize>(bytes: &[u8]) -> *const u8 {
-    bytes[..N].as_ptr()
-}
 
 impl DotLanes for Token {
     type Codes = __m512i;
@@ -70,12 +61,7 @@ impl DotLanes for Token {
     }
     #[inline(always)]
     fn prefetch(self, bytes: &[u8], ahead: usize) {
-        let mut line = bytes.as_ptr().wrapping_add(ahead);
-        for _ in 0..bytes.len().div_ceil(64) {
-            // SAFETY: a prefetch is a hint: it reads nothing and accepts any address.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(line.cast()) };
-            line = line.wrapping_add(64);
-        }
+        prefetch(bytes, ahead);
     }
 }
 
@@ -85,11 +71,10 @@ pub(crate) struct Kernels;
 const _: () = assert!(<Token as Lanes>::N == 16);
 
 impl MatrixKernels for Kernels {
-    type Token = Token;
     const DIRECT_WIDTHS: &'static [usize] = &[4, 2, 1];
     const PANEL_WIDTHS: &'static [usize] = &[6, 4, 2, 1];
 
-    super::matrix_kernels! {
+    matrix_kernels! {
         Token, "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c", 1, 2, 6
     }
 }

@@ -9,11 +9,11 @@ use quant_core::{
     lanes::Scalar,
 };
 
-use super::{IsaKernels, MatrixKernels, Stored};
+use super::{IsaKernels, Stored, matrix::MatrixKernels};
 use crate::matrix::{
     coded::Coded,
     drive::{self, Product},
-    float::FloatFormat,
+    float::{self, FloatFormat},
     inputs::{Column, Inputs},
 };
 
@@ -79,6 +79,10 @@ impl MatrixKernels for Kernels {
 
     fn floats<F: FloatFormat>(s: Scalar, job: &Product<'_>, rows: Range<usize>) {
         drive::floats::<Scalar, F, 2, 4>(s, job, rows);
+    }
+
+    fn dot_floats<F: FloatFormat>(s: Scalar, weights: &[u8], inputs: &[u8]) -> f32 {
+        float::dot::<Scalar, F>(s, weights, inputs)
     }
 
     #[cfg(feature = "probe")]

@@ -205,7 +205,7 @@ impl IsaKernels for Kernels {
 /// exact, subnormal numbers included; infinities and NaNs get their exponent by themselves.
 #[inline]
 #[target_feature(enable = "sse4.1")]
-fn singles(bits: __m128i) -> __m128 {
+pub(super) fn singles(bits: __m128i) -> __m128 {
     let magnitude = _mm_and_si128(bits, _mm_set1_epi32(0x7fff));
     let sign = _mm_slli_epi32::<16>(_mm_xor_si128(bits, magnitude));
     let shifted = _mm_castsi128_ps(_mm_slli_epi32::<13>(magnitude));

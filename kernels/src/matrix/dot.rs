@@ -4,11 +4,7 @@
 //! Matrix products use the packed kernels; this is what they are checked against, and what code
 //! that has single rows in GGUF bytes calls.
 
-use quant_core::{
-    GgmlType,
-    formats::F16Le,
-    lanes::{Lanes, Scalar},
-};
+use quant_core::{GgmlType, formats::F16Le, lanes::Scalar};
 
 use super::coded::{Coded, Head, read_codes};
 use crate::activation::Scaling;
@@ -46,9 +42,9 @@ impl<F: Coded> Head<Scalar> for Block<'_, F> {
 #[inline(always)]
 pub(crate) fn dot<F: Coded>(weights: &[u8], activations: &[u8]) -> f32 {
     let per_block = match (F::SCALING, F::OFFSET) {
-        (Scaling::Per32, false) => 34,
-        (Scaling::Per32, true) => 36,
         (Scaling::Per256, _) => 292,
+        (_, false) => 34,
+        (_, true) => 36,
     };
     let mut codes = [0u8; 256];
     let codes = &mut codes[..F::LEN];
@@ -57,13 +53,13 @@ pub(crate) fn dot<F: Coded>(weights: &[u8], activations: &[u8]) -> f32 {
     {
         read_codes::<F>(block, codes);
         let (d, x) = match F::SCALING {
-            Scaling::Per32 => {
-                let d = F16Le::from_bits(u16::from_le_bytes([block_x[0], block_x[1]])).to_f32();
-                (d, &block_x[per_block - 32..])
-            }
             Scaling::Per256 => {
                 let [a, b, c, d] = [block_x[0], block_x[1], block_x[2], block_x[3]];
                 (f32::from_le_bytes([a, b, c, d]), &block_x[4..260])
+            }
+            _ => {
+                let d = F16Le::from_bits(u16::from_le_bytes([block_x[0], block_x[1]])).to_f32();
+                (d, &block_x[per_block - 32..])
             }
         };
         let head = Block::<F>(block, std::marker::PhantomData);
@@ -96,33 +92,4 @@ fn integer_dot(codes: &[u8], x: &[u8]) -> (i32, i32) {
         total = total.wrapping_add(x);
     }
     (product, total)
-}
-
-/// The product of floats, in single precision, in sixteen partial sums.
-#[inline(always)]
-pub(crate) fn dot_floats(ty: GgmlType, weights: &[u8], activations: &[u8]) -> f32 {
-    let x = activations.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b));
-    match ty {
-        GgmlType::F32 => {
-            let w = weights.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b));
-            sum_products(w, x)
-        }
-        GgmlType::F16 => {
-            let w = weights.as_chunks().0.iter();
-            sum_products(w.map(|&b| Scalar.f16_bits_to_f32(i32::from(u16::from_le_bytes(b)))), x)
-        }
-        _ => {
-            let w = weights.as_chunks().0.iter();
-            sum_products(w.map(|&b| f32::from_bits(u32::from(u16::from_le_bytes(b)) << 16)), x)
-        }
-    }
-}
-
-#[inline(always)]
-fn sum_products(w: impl Iterator<Item = f32>, x: impl Iterator<Item = f32>) -> f32 {
-    let mut sums = [0.0; 16];
-    for (i, (w, x)) in w.zip(x).enumerate() {
-        sums[i % 16] += w * x;
-    }
-    sums.iter().sum()
 }

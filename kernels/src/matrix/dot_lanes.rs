@@ -6,12 +6,19 @@
 //! | instance | instruction | partial sums |
 //! |---|---|---|
 //! | scalar | four multiplications | 32 bits |
-//! | AVX2 | `vpmaddubsw`, then `vpmaddwd` by ones | 16 bits, widened before they could overflow |
+//! | SSE4.1, AVX2 | `pmaddubsw`, then `pmaddwd` by ones | 16 bits, widened before they could overflow |
 //! | AVX-VNNI, AVX-512 VNNI | `vpdpbusd` | 32 bits |
+//! | NEON | `smull`, `addp`, `sadalp` | 32 bits |
+//! | NEON with dot products | `sdot` | 32 bits |
 //!
-//! All are exact, so the integer sums are the same everywhere. `vpmaddubsw` saturates at 16 bits:
+//! All are exact, so the integer sums are the same everywhere. `pmaddubsw` saturates at 16 bits:
 //! codes of up to six bits leave room for several products; for eight bits the instance moves
-//! the sign of the code to the activation first.
+//! the sign of the code to the activation first. The instructions of NEON multiply signed bytes:
+//! codes of up to six bits are the same signed, for eight bits the instance subtracts 128 and
+//! [`bias`](super::tile::bias) takes it into account.
+//!
+//! A new instruction set implements this trait and `MatrixKernels` in `isa/`; nothing else of the
+//! products knows which there are.
 
 use quant_core::lanes::{Lanes, Scalar};
 

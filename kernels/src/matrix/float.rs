@@ -5,6 +5,8 @@
     reason = "several arrays of registers are indexed alike; iterators hide that"
 )]
 
+use quant_core::lanes::MAX_LANES;
+
 use super::{dot_lanes::DotLanes, packed::GROUP};
 
 /// A float type of weights.
@@ -87,4 +89,40 @@ pub(crate) fn tile<S: DotLanes, F: FloatFormat, const MR: usize, const NR: usize
         }
     }
     totals
+}
+
+/// Sums that do not wait for each other in a product of single rows.
+const CHAINS: usize = 8;
+
+/// The product of one row of weights and one of inputs in single precision, both in bytes.
+#[inline(always)]
+pub(crate) fn dot<S: DotLanes, F: FloatFormat>(s: S, weights: &[u8], inputs: &[u8]) -> f32 {
+    let (w_step, x_step) = (F::BYTES * S::N, 4 * S::N);
+    let mut sums = [s.splat(0.0); CHAINS];
+    let w_pieces = weights.chunks_exact(CHAINS * w_step);
+    let x_pieces = inputs.chunks_exact(CHAINS * x_step);
+    let (mut w_rest, mut x_rest) = (w_pieces.remainder(), x_pieces.remainder());
+    for (w, x) in w_pieces.zip(x_pieces) {
+        for k in 0..CHAINS {
+            let w = F::load(s, &w[k * w_step..]);
+            sums[k] = s.mul_add(w, s.floats(&x[k * x_step..]), sums[k]);
+        }
+    }
+    while x_rest.len() >= x_step {
+        sums[0] = s.mul_add(F::load(s, w_rest), s.floats(x_rest), sums[0]);
+        (w_rest, x_rest) = (&w_rest[w_step..], &x_rest[x_step..]);
+    }
+    // What does not fill a vector, filled up with zeros.
+    let (mut w, mut x) = ([0; 4 * MAX_LANES], [0; 4 * MAX_LANES]);
+    w[..w_rest.len()].copy_from_slice(w_rest);
+    x[..x_rest.len()].copy_from_slice(x_rest);
+    sums[1] = s.mul_add(F::load(s, &w), s.floats(&x), sums[1]);
+
+    let mut lanes = [0.0; MAX_LANES];
+    let mut total = sums[0];
+    for &sum in &sums[1..] {
+        total = s.add(total, sum);
+    }
+    s.store(total, &mut lanes);
+    lanes[..S::N].iter().sum()
 }
