@@ -14,8 +14,24 @@ use quant_core::{
 pub(crate) enum Scaling {
     /// A scale per 32 values, from the largest magnitude: Q8_0 and Q8_1.
     Per32,
+    /// As 32, for groups of 64.
+    Per64,
+    /// As 32, for groups of 128.
+    Per128,
     /// A scale per 256 values, from the signed extreme: Q8_K.
     Per256,
+}
+
+impl Scaling {
+    /// Values that share a scale.
+    pub(crate) const fn len(self) -> usize {
+        match self {
+            Self::Per32 => 32,
+            Self::Per64 => 64,
+            Self::Per128 => 128,
+            Self::Per256 => QK_K,
+        }
+    }
 }
 
 /// Quantizes rows of any whole number of blocks: `values` to the blocks of `ty` in `out`.
@@ -39,7 +55,7 @@ fn quantize_32<S: Lanes, const BYTES: usize>(s: S, values: &[f32], out: &mut [[u
     let (mut bits, mut word) = ([0; MAX_LANES], [0; MAX_LANES]);
     for (batch, out) in out.chunks_mut(S::N).enumerate() {
         let starts = starts::<S>(batch * S::N, out.len(), 32);
-        let d = codes_32(s, values, &starts, &mut codes);
+        let (d, lost) = codes_by_magnitude(s, values, &starts, &mut codes);
         s.store_i(s.to_f16_bits(d), &mut bits);
         for (out, d) in out.iter_mut().zip(bits) {
             out[..2].copy_from_slice(&(d as u16).to_le_bytes());
@@ -49,6 +65,12 @@ fn quantize_32<S: Lanes, const BYTES: usize>(s: S, values: &[f32], out: &mut [[u
             s.store_i(s.to_f16_bits(s.mul(d, sum)), &mut bits);
             for (out, sum) in out.iter_mut().zip(bits) {
                 out[2..4].copy_from_slice(&(sum as u16).to_le_bytes());
+            }
+        }
+        if s.any(lost) {
+            // What the conversion of infinity gives in ggml; the scale is zero.
+            for code in &mut codes {
+                *code = s.select_i(lost, s.splat_i(-128), *code);
             }
         }
         for (w, four) in codes.as_chunks().0.iter().enumerate() {
@@ -97,29 +119,33 @@ pub(crate) fn starts<S: Lanes>(first: usize, live: usize, len: usize) -> PerLane
     starts
 }
 
-/// The codes −127..=127 of one block of 32 per lane; returns the scales.
+/// The codes −127..=127 of one block per lane, by the largest magnitude; returns the scales, and
+/// which blocks are so small that their inverse scale overflows: their codes are zero.
 #[inline(always)]
-pub(crate) fn codes_32<S: Lanes>(
+pub(crate) fn codes_by_magnitude<S: Lanes, const LEN: usize>(
     s: S,
     values: &[f32],
     starts: &PerLane<usize>,
-    codes: &mut [S::I32; 32],
-) -> S::F32 {
+    codes: &mut [S::I32; LEN],
+) -> (S::F32, S::Mask) {
     let zero = s.splat(0.0);
-    let mut x = [zero; 32];
+    let mut x = [zero; LEN];
     s.load_columns(values, starts, &mut x);
     let mut largest = zero;
     for &v in &x {
         largest = s.max(s.abs(v), largest);
     }
-    let inverse = s.select(s.eq(largest, zero), zero, s.div(s.splat(127.0), largest));
+    let inverse = s.div(s.splat(127.0), largest);
+    let overflows = s.not(s.lt(inverse, s.splat(f32::INFINITY)));
+    let inverse = s.select(overflows, zero, inverse);
     for (code, v) in codes.iter_mut().zip(x) {
         *code = nearest(s, s.mul(v, inverse));
     }
-    s.div(largest, s.splat(127.0))
+    (s.div(largest, s.splat(127.0)), s.and(overflows, s.lt(zero, largest)))
 }
 
-/// The codes −127..=127 of one block of 256 per lane; returns the scales, which may be negative.
+/// The codes −127..=127 of one block of 256 per lane, by the signed extreme; returns the scales,
+/// which may be negative. Codes of blocks whose inverse scale overflows are zero.
 #[inline(always)]
 pub(crate) fn codes_256<S: Lanes>(
     s: S,
@@ -138,12 +164,13 @@ pub(crate) fn codes_256<S: Lanes>(
         largest = s.select(larger, magnitude, largest);
         extreme = s.select(larger, v, extreme);
     }
-    let none = s.eq(largest, zero);
-    let inverse = s.select(none, zero, s.div(s.splat(-127.0), extreme));
+    let inverse = s.div(s.splat(-127.0), extreme);
+    let usable = s.lt(s.abs(inverse), s.splat(f32::INFINITY));
+    let factor = s.select(usable, inverse, zero);
     for (code, v) in codes.iter_mut().zip(x) {
-        *code = s.min_i(s.splat_i(127), nearest(s, s.mul(inverse, v)));
+        *code = s.min_i(s.splat_i(127), nearest(s, s.mul(factor, v)));
     }
-    s.select(none, zero, s.div(s.splat(1.0), inverse))
+    s.select(s.eq(largest, zero), zero, s.div(s.splat(1.0), inverse))
 }
 
 /// Nearest integer, ties to even, of a magnitude far below 2²².
@@ -173,10 +200,10 @@ pub(crate) fn join<S: Lanes>(s: S, codes: &[S::I32; 4]) -> S::I32 {
     s.or_i(s.or_i(a, s.shl::<8>(b)), s.or_i(s.shl::<16>(c), s.shl::<24>(d)))
 }
 
-/// The first value that is not finite, as an error.
-pub(crate) fn check_finite(what: &'static str, values: &[f32]) -> Result<(), Error> {
+/// The first value that is not finite, as an error; the values start at an index of their buffer.
+pub(crate) fn check_finite(what: &'static str, start: usize, values: &[f32]) -> Result<(), Error> {
     match values.iter().position(|v| !v.is_finite()) {
         None => Ok(()),
-        Some(index) => Err(Error::NonFinite { what, index, value: values[index] }),
+        Some(index) => Err(Error::NonFinite { what, index: start + index, value: values[index] }),
     }
 }

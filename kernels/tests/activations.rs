@@ -53,6 +53,33 @@ fn what_does_not_fit_is_an_error() {
     kernels.quantize_activations(GgmlType::Q8_0, &[], &mut []).unwrap();
 }
 
+/// Below 127 / f32::MAX the inverse of the scale is infinite. ggml's conversion of infinity makes
+/// the codes −128 in Q8_0 and Q8_1 and 0 in Q8_K; the scale is zero in each.
+#[test]
+fn tiny_blocks_are_those_of_ggml() {
+    for kernels in Kernels::supported() {
+        for magnitude in [3.7e-37, 1e-38, 1e-42, f32::from_bits(1)] {
+            let mut values = [0.0; 512];
+            (values[3], values[200]) = (magnitude, -magnitude);
+            // A neighbour that is not tiny.
+            values[256..].fill(1.0);
+            let q8_0 = quantize(kernels, GgmlType::Q8_0, &values);
+            assert_eq!(q8_0[..2], [0; 2]);
+            assert_eq!(q8_0[2..34], [0x80; 32]);
+            assert_eq!(q8_0[34..68], [0; 34]);
+            assert_eq!(q8_0[8 * 34 + 2..][..32], [127; 32]);
+            let q8_1 = quantize(kernels, GgmlType::Q8_1, &values);
+            assert_eq!(q8_1[..4], [0; 4]);
+            assert_eq!(q8_1[4..36], [0x80; 32]);
+            let q8_k = quantize(kernels, GgmlType::Q8_K, &values);
+            // The sign of zero is that of the inverse.
+            assert_eq!(q8_k[..4], (-0.0f32).to_le_bytes());
+            assert_eq!(q8_k[4..292], [0; 288]);
+            assert_eq!(q8_k[292 + 4..][..256], [0x81; 256]);
+        }
+    }
+}
+
 proptest! {
     #[test]
     fn every_isa_gives_the_scalar_bytes(

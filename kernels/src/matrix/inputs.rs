@@ -5,7 +5,7 @@ use std::ops::Range;
 use quant_core::{formats::QK_K, lanes::MAX_LANES};
 
 use super::{dot_lanes::DotLanes, tile::Columns};
-use crate::activation::{Scaling, codes_32, codes_256, join, starts, total};
+use crate::activation::{Scaling, codes_256, codes_by_magnitude, join, starts, total};
 
 /// One column of a product: an input row and the output row it makes.
 #[derive(Clone, Copy, Debug)]
@@ -30,7 +30,7 @@ pub(crate) struct Tile {
 }
 
 /// How the inputs are laid out: fixed by the format of the weights.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct InputLayout {
     /// `None` for floats, which are not quantized.
     pub(crate) scaling: Option<Scaling>,
@@ -40,8 +40,9 @@ pub(crate) struct InputLayout {
     pub(crate) bias: i32,
 }
 
-/// Quantized inputs, tile after tile, each in the order in which the kernel reads it.
-#[derive(Debug)]
+/// Quantized inputs, tile after tile, each in the order in which the kernel reads it. The buffers
+/// can be used again.
+#[derive(Debug, Default)]
 pub(crate) struct Inputs {
     pub(crate) tiles: Vec<Tile>,
     cols: usize,
@@ -54,8 +55,8 @@ pub(crate) struct Inputs {
 
 impl Inputs {
     /// Divides `n` columns into tiles of the given widths, widest first, the last of them 1.
-    pub(crate) fn new(layout: InputLayout, cols: usize, n: usize, widths: &[usize]) -> Self {
-        let mut tiles = Vec::new();
+    pub(crate) fn prepare(&mut self, layout: InputLayout, cols: usize, n: usize, widths: &[usize]) {
+        self.tiles.clear();
         let (mut first, mut before) = (0, 0);
         while first < n {
             let rest = n - first;
@@ -63,20 +64,24 @@ impl Inputs {
             let fits = |&&width: &&usize| width <= rest + usize::from(width > 2);
             let width = widths.iter().find(fits).copied().unwrap_or(1);
             let live = width.min(rest);
-            tiles.push(Tile { width, first, live, before });
+            self.tiles.push(Tile { width, first, live, before });
             first += live;
             before += width;
         }
         let (words, subs, blocks) = layout.sizes(cols);
-        Self {
-            tiles,
-            cols,
-            layout,
-            words: vec![0; words * before],
-            starts: vec![0; subs * before],
-            sums: vec![0.0; subs * before],
-            scales: vec![0.0; blocks * before],
-        }
+        (self.cols, self.layout) = (cols, layout);
+        zeros(&mut self.words, words * before);
+        zeros(&mut self.starts, subs * before);
+        zeros(&mut self.sums, subs * before);
+        zeros(&mut self.scales, blocks * before);
+    }
+
+    /// Bytes of the buffers.
+    pub(crate) fn capacity(&self) -> usize {
+        4 * (self.words.capacity()
+            + self.starts.capacity()
+            + self.sums.capacity()
+            + self.scales.capacity())
     }
 
     /// Quantizes the rows of x that the columns name.
@@ -98,10 +103,13 @@ impl Inputs {
                 place.column = c;
                 let x = &x[column.x * stride..][..self.cols];
                 match self.layout.scaling {
-                    Some(Scaling::Per32) => place.quantize_32(s, x),
+                    Some(Scaling::Per32) => place.quantize::<S, 32>(s, x),
+                    Some(Scaling::Per64) => place.quantize::<S, 64>(s, x),
+                    Some(Scaling::Per128) => place.quantize::<S, 128>(s, x),
                     Some(Scaling::Per256) => place.quantize_256(s, x),
                     None => {
-                        for (x, out) in x.iter().zip(place.words[c..].iter_mut().step_by(width)) {
+                        let out = place.words.iter_mut().skip(c).step_by(width);
+                        for (x, out) in x.iter().zip(out) {
                             *out = x.to_bits() as i32;
                         }
                     }
@@ -138,12 +146,17 @@ impl Inputs {
     }
 }
 
+/// As many zeros.
+fn zeros<T: Copy + Default>(buffer: &mut Vec<T>, len: usize) {
+    buffer.clear();
+    buffer.resize(len, T::default());
+}
+
 impl InputLayout {
     /// Words, sub-blocks and blocks in a column.
     fn sizes(self, cols: usize) -> (usize, usize, usize) {
         match self.scaling {
-            Some(Scaling::Per32) => (cols / 4, cols / self.sub, cols / 32),
-            Some(Scaling::Per256) => (cols / 4, cols / self.sub, cols / QK_K),
+            Some(scaling) => (cols / 4, cols / self.sub, cols / scaling.len()),
             None => (cols, 0, 0),
         }
     }
@@ -162,12 +175,12 @@ struct Place<'a> {
 
 impl Place<'_> {
     #[inline(always)]
-    fn quantize_32<S: DotLanes>(&mut self, s: S, x: &[f32]) {
-        let mut codes = [s.splat_i(0); 32];
-        let blocks = x.len() / 32;
+    fn quantize<S: DotLanes, const LEN: usize>(&mut self, s: S, x: &[f32]) {
+        let mut codes = [s.splat_i(0); LEN];
+        let blocks = x.len() / LEN;
         for first in (0..blocks).step_by(S::N) {
             let live = S::N.min(blocks - first);
-            let d = codes_32(s, x, &starts::<S>(first, live, 32), &mut codes);
+            let (d, _) = codes_by_magnitude(s, x, &starts::<S>(first, live, LEN), &mut codes);
             self.emit(s, first, live, &codes, d);
         }
     }

@@ -1,6 +1,10 @@
 //! The public products: checks, threads, experts.
 
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::{
+    cell::Cell,
+    ops::Range,
+    sync::atomic::{AtomicU32, AtomicUsize, Ordering},
+};
 
 use super::{
     MatrixError, PackedMatrix, Parallel,
@@ -29,6 +33,44 @@ pub struct Output<'a> {
     pub stride: usize,
 }
 
+/// Buffers larger than this are not kept for the next product, in bytes.
+const KEPT: usize = 8 << 20;
+
+/// What a product needs while it runs, kept by its thread for the next: the time between two
+/// products of a decoder goes to weights, not to the allocator.
+#[derive(Default)]
+struct Scratch {
+    /// The expert of every column.
+    columns: Vec<(usize, Column)>,
+    /// Columns of the parts, one after the other.
+    sorted: Vec<Column>,
+    parts: Vec<Part>,
+    /// As many as the most parts so far.
+    inputs: Vec<Inputs>,
+}
+
+/// The columns that meet one matrix.
+struct Part {
+    expert: usize,
+    columns: Range<usize>,
+}
+
+thread_local! {
+    static SCRATCH: Cell<Scratch> = Cell::default();
+}
+
+impl Scratch {
+    /// Calls `work` with this thread's scratch.
+    fn with(work: impl FnOnce(&mut Self)) {
+        // A product within this one finds an empty scratch.
+        let mut scratch = SCRATCH.take();
+        work(&mut scratch);
+        if scratch.inputs.iter().map(Inputs::capacity).sum::<usize>() <= KEPT {
+            SCRATCH.set(scratch);
+        }
+    }
+}
+
 /// Threads up to which work is divided beforehand; more take pieces as they finish.
 const STATIC_SPLIT: usize = 4;
 
@@ -53,9 +95,12 @@ impl PackedMatrix {
         if self.experts != 1 {
             return Err(MatrixError::NeedsIds { experts: self.experts });
         }
-        self.check(x, &y, x.n)?;
-        let columns: Vec<Column> = (0..x.n).map(|i| Column { x: i, y: i }).collect();
-        self.run(kernels, pool, 0, x, &columns, &shared(y));
+        self.check(kernels, x, &y, x.n)?;
+        Scratch::with(|scratch| {
+            scratch.columns.clear();
+            scratch.columns.extend((0..x.n).map(|i| (0, Column { x: i, y: i })));
+            self.run(kernels, pool, x, scratch, shared(y));
+        });
         Ok(())
     }
 
@@ -81,71 +126,106 @@ impl PackedMatrix {
         if ids.len() != expected {
             return Err(MatrixError::Short { what: "ids", found: ids.len(), expected });
         }
-        self.check(x, &y, ids.len())?;
-        let mut by_expert: Vec<(usize, Column)> = Vec::with_capacity(ids.len());
-        for (index, &expert) in ids.iter().enumerate() {
-            match usize::try_from(expert) {
-                Ok(e) if e < self.experts => {
-                    by_expert.push((e, Column { x: index / used, y: index }));
-                }
-                _ => return Err(MatrixError::Expert { index, expert, experts: self.experts }),
-            }
+        self.check(kernels, x, &y, ids.len())?;
+        if let Some((index, &expert)) = ids
+            .iter()
+            .enumerate()
+            .find(|(_, id)| !usize::try_from(**id).is_ok_and(|e| e < self.experts))
+        {
+            return Err(MatrixError::Expert { index, expert, experts: self.experts });
         }
-        by_expert.sort_by_key(|(expert, _)| *expert);
-        let y = shared(y);
-        for same in by_expert.chunk_by(|a, b| a.0 == b.0) {
-            let columns: Vec<Column> = same.iter().map(|(_, column)| *column).collect();
-            self.run(kernels, pool, same[0].0, x, &columns, &y);
-        }
+        Scratch::with(|scratch| {
+            scratch.columns.clear();
+            scratch.columns.extend(
+                ids.iter().enumerate().map(|(y, &id)| (id as usize, Column { x: y / used, y })),
+            );
+            scratch.columns.sort_unstable_by_key(|(expert, column)| (*expert, column.y));
+            self.run(kernels, pool, x, scratch, shared(y));
+        });
         Ok(())
     }
 
-    fn check(&self, x: Input<'_>, y: &Output<'_>, outputs: usize) -> Result<(), MatrixError> {
+    fn check(
+        &self,
+        kernels: Kernels,
+        x: Input<'_>,
+        y: &Output<'_>,
+        outputs: usize,
+    ) -> Result<(), MatrixError> {
         check_rows("x", x.values.len(), x.n, x.stride, self.cols)?;
         check_rows("y", y.values.len(), outputs, y.stride, self.rows)?;
         for i in 0..x.n {
-            check_finite("the activations", &x.values[i * x.stride..][..self.cols])?;
+            let start = i * x.stride;
+            let row = &x.values[start..][..self.cols];
+            if !kernels.magnitude(row).is_finite() {
+                check_finite("x", start, row)?;
+            }
         }
         Ok(())
     }
 
-    /// The product of one expert with some columns; everything has been checked.
+    /// The product of the columns in the scratch, in the order of their experts; everything has
+    /// been checked.
     fn run(
         &self,
         kernels: Kernels,
         pool: &dyn Parallel,
-        expert: usize,
         x: Input<'_>,
-        columns: &[Column],
-        y: &drive::Output<'_>,
+        scratch: &mut Scratch,
+        y: drive::Output<'_>,
     ) {
-        if columns.is_empty() || self.rows == 0 {
+        if scratch.columns.is_empty() || self.rows == 0 {
             return;
         }
         let table = &kernels.0.matrix;
-        let many = columns.len() >= PANEL_FROM;
         let layout = (table.layout)(self.format);
-        let widths =
-            if many || layout.scaling.is_none() { table.panel_widths } else { table.direct_widths };
-        let mut inputs = Inputs::new(layout, self.cols, columns.len(), widths);
-        (table.fill)(&mut inputs, x.values, x.stride, columns);
-        let job = Product {
-            weights: self.expert(expert),
-            rows: self.rows,
-            cols: self.cols,
-            inputs: &inputs,
-            columns,
-            y: *y,
+        let Scratch { columns, sorted, parts, inputs } = scratch;
+        sorted.clear();
+        parts.clear();
+        for same in columns.chunk_by(|a, b| a.0 == b.0) {
+            let start = sorted.len();
+            sorted.extend(same.iter().map(|(_, column)| *column));
+            parts.push(Part { expert: same[0].0, columns: start..sorted.len() });
+        }
+        if inputs.len() < parts.len() {
+            inputs.resize_with(parts.len(), Inputs::default);
+        }
+        for (part, inputs) in parts.iter().zip(inputs.iter_mut()) {
+            let columns = &sorted[part.columns.clone()];
+            let panels = many(columns.len()) || layout.scaling.is_none();
+            let widths = if panels { table.panel_widths } else { table.direct_widths };
+            inputs.prepare(layout, self.cols, columns.len(), widths);
+            (table.fill)(inputs, x.values, x.stride, columns);
+        }
+        let (sorted, parts, inputs) = (&sorted[..], &parts[..], &inputs[..]);
+
+        // The work is the steps of all parts, one after the other.
+        let per_part = self.rows.div_ceil(ROW_STEP);
+        let steps = per_part * parts.len();
+        let work = |mut range: Range<usize>| {
+            while !range.is_empty() {
+                let part = range.start / per_part;
+                let start = part * per_part;
+                let end = range.end.min(start + per_part);
+                let columns = &sorted[parts[part].columns.clone()];
+                let job = Product {
+                    weights: self.expert(parts[part].expert),
+                    rows: self.rows,
+                    cols: self.cols,
+                    inputs: &inputs[part],
+                    columns,
+                    y,
+                };
+                let rows =
+                    (range.start - start) * ROW_STEP..self.rows.min((end - start) * ROW_STEP);
+                (table.multiply)(self.format, many(columns.len()), &job, rows);
+                range.start = end;
+            }
         };
-        let rows = |from: usize, to: usize| from * ROW_STEP..self.rows.min(to * ROW_STEP);
-        let steps = self.rows.div_ceil(ROW_STEP);
         let threads = pool.threads().max(1);
         if threads <= STATIC_SPLIT {
-            pool.run(&|thread| {
-                let part = |thread: usize| (steps * thread.min(threads)) / threads;
-                let rows = rows(part(thread), part(thread + 1));
-                (table.multiply)(self.format, many, &job, rows);
-            });
+            let part = |thread: usize| steps * thread.min(threads) / threads;
+            pool.run(&|thread| work(part(thread)..part(thread + 1)));
         } else {
             // Pieces small enough that the last ones end together.
             let piece = steps.div_ceil(threads * 8).max(1);
@@ -156,12 +236,16 @@ impl PackedMatrix {
                     if first >= steps {
                         return;
                     }
-                    let rows = rows(first, steps.min(first + piece));
-                    (table.multiply)(self.format, many, &job, rows);
+                    work(first..steps.min(first + piece));
                 }
             });
         }
     }
+}
+
+/// Whether so many columns are worth unpacking the weights for.
+fn many(columns: usize) -> bool {
+    columns >= PANEL_FROM
 }
 
 /// The output as workers share it.
