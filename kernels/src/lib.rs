@@ -61,7 +61,8 @@ use quant_core::{
 pub use isa::Isa;
 use isa::Stored;
 pub use matrix::{
-    Input, MatrixError, Output, PackedMatrix, Parallel, Pool, Serial, activation_type,
+    GroupedInt4, Input, MatrixError, Output, PackedMatrix, Parallel, Pool, Serial, UnpackedInt4,
+    activation_type,
 };
 
 /// The kernels of one instruction set that this CPU has.

@@ -101,7 +101,7 @@ pub(super) const fn matrix_table<M: MatrixKernels>() -> MatrixTable {
                 match format {
                     Format::Ggml(GgmlType::F16) => M::floats::<F16>(s, job, rows),
                     Format::Ggml(GgmlType::BF16) => M::floats::<Bf16>(s, job, rows),
-                    Format::Ggml(_) => M::floats::<F32>(s, job, rows),
+                    _ => M::floats::<F32>(s, job, rows),
                 }
             )
         },

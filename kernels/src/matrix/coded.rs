@@ -83,7 +83,7 @@ impl Plane {
 
 /// The fields of a block that are not codes, of as many rows as there are lanes.
 pub(crate) trait Head<S: Lanes> {
-    /// The half-precision field `i`, in the order of [`Coded::HALVES`].
+    /// The value of the half-precision field `i`, in the order of [`Coded::HALVES`].
     fn half(&self, s: S, i: usize) -> S::F32;
     /// Byte `i` of [`Coded::SCALES`], zero-extended.
     fn byte(&self, s: S, i: usize) -> S::I32;
@@ -95,7 +95,7 @@ pub(crate) trait Coded {
     const LEN: usize;
     /// Bytes in a block.
     const BYTES: usize;
-    /// Elements that share a scale: 16 or 32.
+    /// Elements that share a scale: 16, or a multiple of 32.
     const SUB: usize;
     /// The low bits of the codes: 2, 4 or 8 of them.
     const LOW: Plane;
@@ -111,6 +111,8 @@ pub(crate) trait Coded {
     const SCALING: Scaling;
     /// Where the half-precision fields are.
     const HALVES: &'static [usize];
+    /// Whether the fields of half the width may be bfloat16 in some matrices.
+    const MAY_BE_BRAIN: bool = false;
     /// Where the scale bytes are: start and length.
     const SCALES: (usize, usize) = (0, 0);
 

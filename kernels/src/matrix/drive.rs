@@ -29,6 +29,8 @@ pub(crate) struct Product<'a> {
     pub(crate) weights: &'a [u8],
     pub(crate) rows: usize,
     pub(crate) cols: usize,
+    /// Whether scales are bfloat16, if the format leaves that open.
+    pub(crate) brain: bool,
     pub(crate) inputs: &'a Inputs,
     pub(crate) columns: &'a [Column],
     pub(crate) y: Output<'a>,
@@ -91,7 +93,7 @@ fn sources<'a, S: DotLanes, F: Coded, const MR: usize>(
     let row_bytes = job.cols / F::LEN * F::BYTES;
     std::array::from_fn(|m| {
         let at = if row + m * S::N < job.rows { row + m * S::N } else { row };
-        Direct::new(job.group(at, row_bytes), at % GROUP)
+        Direct::new(job.group(at, row_bytes), at % GROUP, job.brain)
     })
 }
 

@@ -1,3 +1,5 @@
+use quant_core::grouped::ScaleType;
+
 /// What can go wrong in a matrix product: always the caller's arguments.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
@@ -27,6 +29,16 @@ pub enum MatrixError {
         found: usize,
         /// The length it needs.
         expected: usize,
+    },
+    /// Grouped integers of a layout that is not multiplied.
+    #[error(
+        "groups of {group_len} weights with scales of {scale_type:?} cannot be multiplied; groups of 32, 64 or 128 with scales of F16 or Bf16 can"
+    )]
+    Groups {
+        /// Weights in a group.
+        group_len: usize,
+        /// The type of the scales.
+        scale_type: ScaleType,
     },
     /// An expert that the matrix does not have.
     #[error("ids[{index}] is expert {expert}, the matrix has {experts}")]

@@ -11,6 +11,7 @@ pub(crate) mod dot_lanes;
 pub(crate) mod drive;
 mod error;
 pub(crate) mod float;
+pub(crate) mod grouped;
 pub(crate) mod inputs;
 pub(crate) mod packed;
 mod pool;
@@ -19,6 +20,7 @@ pub(crate) mod tile;
 
 pub use dot::activation_type;
 pub use error::MatrixError;
+pub use grouped::{GroupedInt4, UnpackedInt4};
 pub use packed::PackedMatrix;
 pub use pool::{Parallel, Pool, Serial};
 pub use product::{Input, Output};
@@ -30,6 +32,9 @@ macro_rules! with_coded {
         match $format {
             $crate::matrix::packed::Format::Ggml(ty) => {
                 quant_core::with_format!(ty, $name => $body, $otherwise)
+            }
+            $crate::matrix::packed::Format::Int4(layout) => {
+                $crate::matrix::grouped::with_int4!(layout, $name => $body)
             }
         }
     };

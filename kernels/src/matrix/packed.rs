@@ -13,6 +13,7 @@ use rayon::prelude::*;
 use super::{
     MatrixError,
     coded::{Coded, bits, read_codes, write_codes},
+    grouped::Int4Layout,
     with_coded,
 };
 
@@ -29,6 +30,8 @@ struct Line([u8; 64]);
 pub(crate) enum Format {
     /// A type of ggml.
     Ggml(GgmlType),
+    /// Grouped four-bit integers.
+    Int4(Int4Layout),
 }
 
 impl Format {
@@ -36,6 +39,7 @@ impl Format {
     fn block(self) -> (usize, usize) {
         match self {
             Self::Ggml(ty) => (ty.block_len(), ty.block_bytes()),
+            Self::Int4(layout) => layout.block(),
         }
     }
 }
@@ -97,7 +101,7 @@ impl PackedMatrix {
     }
 
     /// The bytes have the size of the shape.
-    fn from_blocks(
+    pub(super) fn from_blocks(
         format: Format,
         experts: usize,
         rows: usize,
@@ -127,7 +131,8 @@ impl PackedMatrix {
         Ok(packed)
     }
 
-    /// The bytes that were packed.
+    /// The bytes that were packed. For [grouped integers](Self::unpack_grouped) group after group:
+    /// scale, zero point if there are any, codes.
     pub fn unpack(&self) -> Vec<u8> {
         let row_bytes = self.row_bytes();
         let mut out = vec![0; self.experts * self.rows * row_bytes];
@@ -147,10 +152,12 @@ impl PackedMatrix {
         out
     }
 
-    /// The type of the weights.
-    pub fn ggml_type(&self) -> GgmlType {
-        let Format::Ggml(ty) = self.format;
-        ty
+    /// The type of the weights; `None` for grouped integers.
+    pub fn ggml_type(&self) -> Option<GgmlType> {
+        match self.format {
+            Format::Ggml(ty) => Some(ty),
+            Format::Int4(_) => None,
+        }
     }
 
     /// Matrices that follow each other: 1 unless there are experts.

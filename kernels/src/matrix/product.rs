@@ -10,6 +10,7 @@ use super::{
     MatrixError, PackedMatrix, Parallel,
     drive::{self, PANEL_FROM, Product, ROW_STEP},
     inputs::{Column, Inputs},
+    packed::Format,
 };
 use crate::{Kernels, activation::check_finite};
 
@@ -78,7 +79,7 @@ impl PackedMatrix {
     /// `y[n, rows] = x[n, cols] · Wᵀ`.
     ///
     /// Activations are quantized to eight bits as for [`Kernels::dot`], but with scales in single
-    /// precision; float weights meet them in single precision. The result depends on the
+    /// precision; to meet grouped integers as to meet `Q8_0`, with a scale per group; float weights meet them in single precision. The result depends on the
     /// instruction set by rounding only, and not on the number of threads.
     ///
     /// # Errors
@@ -212,6 +213,7 @@ impl PackedMatrix {
                     weights: self.expert(parts[part].expert),
                     rows: self.rows,
                     cols: self.cols,
+                    brain: matches!(self.format, Format::Int4(layout) if layout.brain),
                     inputs: &inputs[part],
                     columns,
                     y,

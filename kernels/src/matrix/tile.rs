@@ -54,6 +54,8 @@ pub(crate) struct Direct<'a, F> {
     group: &'a [u8],
     /// The first of the rows in its group.
     row: usize,
+    /// Whether scales are bfloat16, if the format leaves that open.
+    brain: bool,
     format: PhantomData<F>,
 }
 
@@ -65,8 +67,8 @@ impl<F> Clone for Direct<'_, F> {
 impl<F> Copy for Direct<'_, F> {}
 
 impl<'a, F: Coded> Direct<'a, F> {
-    pub(crate) fn new(group: &'a [u8], row: usize) -> Self {
-        Self { group, row, format: PhantomData }
+    pub(crate) fn new(group: &'a [u8], row: usize, brain: bool) -> Self {
+        Self { group, row, brain, format: PhantomData }
     }
 }
 
@@ -118,7 +120,8 @@ fn plane<S: DotLanes>(s: S, plane: &[u8], t: usize, bits: usize) -> S::Codes {
 impl<S: DotLanes, F: Coded> Head<S> for Direct<'_, F> {
     #[inline(always)]
     fn half(&self, s: S, i: usize) -> S::F32 {
-        s.halves(&self.group[2 * (i * GROUP + self.row)..])
+        let halves = &self.group[2 * (i * GROUP + self.row)..];
+        if F::MAY_BE_BRAIN && self.brain { s.bf16s(halves) } else { s.halves(halves) }
     }
     #[inline(always)]
     fn byte(&self, s: S, i: usize) -> S::I32 {
@@ -241,9 +244,6 @@ pub(crate) fn tile<S: DotLanes, F: Coded, R: Source<S>, const MR: usize, const N
         let sums = &columns.sums[b * subs..][..subs];
         let mut values = [[s.splat(0.0); MR]; NR];
         for j in 0..subs {
-            if j * F::SUB % 32 == 0 {
-                block[0].prefetch(s, j * F::SUB / 32);
-            }
             let products = sub_block::<S, F, R::Block, MR, NR>(
                 s,
                 block,
@@ -298,10 +298,13 @@ fn sub_block<S: DotLanes, F: Coded, B: Block<S>, const MR: usize, const NR: usiz
             }
         }
         for t in first..first + run {
-            let at = j % (32 / F::SUB) * steps + t;
-            let mut codes = [block[0].codes(s, j * F::SUB / 32, at); MR];
+            let (chunk, step) = ((j * steps + t) / 8, (j * steps + t) % 8);
+            if step == 0 {
+                block[0].prefetch(s, chunk);
+            }
+            let mut codes = [block[0].codes(s, chunk, step); MR];
             for m in 1..MR {
-                codes[m] = block[m].codes(s, j * F::SUB / 32, at);
+                codes[m] = block[m].codes(s, chunk, step);
             }
             for c in 0..NR {
                 let x = s.splat_i(words[t][c]);
