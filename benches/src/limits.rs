@@ -62,6 +62,18 @@ pub fn int8_gops(kernels: Kernels) -> f64 {
     2.0 * products as f64 / seconds / 1e9
 }
 
+/// Giga-operations per second of fused multiply-adds in single precision on one core, two per
+/// element.
+pub fn float_gflops(kernels: Kernels) -> f64 {
+    let turns = 1_000_000;
+    let (mut products, mut sink) = (0, 0.0);
+    let seconds = best_own_seconds(Duration::from_millis(200), || {
+        products = kernels.probe_float(black_box(turns), &mut sink);
+    });
+    black_box(sink);
+    2.0 * products as f64 / seconds / 1e9
+}
+
 /// Gigabytes per second read from memory by so many threads.
 pub fn read_gbs(kernels: Kernels, pool: &Pool) -> f64 {
     let bytes = vec![1u8; 256 << 20];

@@ -211,6 +211,13 @@ impl Kernels {
         (self.0.matrix.probe_int8)(turns, sink)
     }
 
+    /// Does `turns` rounds of multiply-adds of floats in registers and returns how many those were:
+    /// the peak that products of float types approach. For benchmarks.
+    #[cfg(feature = "probe")]
+    pub fn probe_float(self, turns: usize, sink: &mut f32) -> u64 {
+        (self.0.matrix.probe_float)(turns, sink)
+    }
+
     /// Reads all bytes: the bandwidth that products with one column approach. For benchmarks.
     #[cfg(feature = "probe")]
     pub fn probe_read(self, bytes: &[u8], sink: &mut i32) {

@@ -27,6 +27,25 @@ pub(crate) fn int8<S: DotLanes>(s: S, turns: usize, sink: &mut i32) -> u64 {
     (turns * CHAINS * S::N * 4) as u64
 }
 
+/// Multiplies and adds floats in registers, `CHAINS · N` per turn; returns their number.
+#[inline(always)]
+pub(crate) fn float<S: DotLanes>(s: S, turns: usize, sink: &mut f32) -> u64 {
+    let factors = std::hint::black_box([0.5f32; CHAINS]);
+    let mut sums = [s.splat(*sink); CHAINS];
+    for turn in 0..turns {
+        let x = s.splat((turn & 1) as f32);
+        for (sum, factor) in sums.iter_mut().zip(factors) {
+            *sum = s.mul_add(s.splat(factor), *sum, x);
+        }
+    }
+    let mut lanes = [0.0; quant_core::lanes::MAX_LANES];
+    for sum in sums {
+        s.store(sum, &mut lanes);
+        *sink += lanes[..S::N].iter().sum::<f32>();
+    }
+    (turns * CHAINS * S::N) as u64
+}
+
 /// Bytes that [`read`] prefetches at a time.
 const PIECE: usize = 256;
 

@@ -29,6 +29,8 @@ pub(crate) struct MatrixTable {
     #[cfg(feature = "probe")]
     pub(crate) probe_int8: fn(usize, &mut i32) -> u64,
     #[cfg(feature = "probe")]
+    pub(crate) probe_float: fn(usize, &mut f32) -> u64,
+    #[cfg(feature = "probe")]
     pub(crate) probe_read: fn(&[u8], &mut i32),
 }
 
@@ -53,6 +55,9 @@ pub(crate) trait MatrixKernels {
     /// As [`probe::int8`](crate::probe::int8).
     #[cfg(feature = "probe")]
     fn probe_int8(s: Self::Token, turns: usize, sink: &mut i32) -> u64;
+    /// As [`probe::float`](crate::probe::float).
+    #[cfg(feature = "probe")]
+    fn probe_float(s: Self::Token, turns: usize, sink: &mut f32) -> u64;
     /// As [`probe::read`](crate::probe::read).
     #[cfg(feature = "probe")]
     fn probe_read(s: Self::Token, bytes: &[u8], sink: &mut i32);
@@ -87,6 +92,8 @@ pub(super) const fn matrix_table<M: MatrixKernels>() -> MatrixTable {
         fill: |inputs, x, stride, columns| M::fill(token(), inputs, x, stride, columns),
         #[cfg(feature = "probe")]
         probe_int8: |turns, sink| M::probe_int8(token(), turns, sink),
+        #[cfg(feature = "probe")]
+        probe_float: |turns, sink| M::probe_float(token(), turns, sink),
         #[cfg(feature = "probe")]
         probe_read: |bytes, sink| M::probe_read(token(), bytes, sink),
         multiply: |format, many, job, rows| {
@@ -250,6 +257,16 @@ macro_rules! matrix_kernels {
             #[target_feature(enable = $features)]
             fn with_features(s: $token, turns: usize, sink: &mut i32) -> u64 {
                 $crate::probe::int8(s, turns, sink)
+            }
+            // SAFETY: the token proves every feature named.
+            unsafe { with_features(s, turns, sink) }
+        }
+
+        #[cfg(feature = "probe")]
+        fn probe_float(s: $token, turns: usize, sink: &mut f32) -> u64 {
+            #[target_feature(enable = $features)]
+            fn with_features(s: $token, turns: usize, sink: &mut f32) -> u64 {
+                $crate::probe::float(s, turns, sink)
             }
             // SAFETY: the token proves every feature named.
             unsafe { with_features(s, turns, sink) }

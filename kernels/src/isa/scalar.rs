@@ -91,6 +91,11 @@ impl MatrixKernels for Kernels {
     }
 
     #[cfg(feature = "probe")]
+    fn probe_float(s: Scalar, turns: usize, sink: &mut f32) -> u64 {
+        crate::probe::float(s, turns, sink)
+    }
+
+    #[cfg(feature = "probe")]
     fn probe_read(s: Scalar, bytes: &[u8], sink: &mut i32) {
         crate::probe::read(s, bytes, sink);
     }

@@ -233,6 +233,8 @@ pub(crate) fn tile<S: DotLanes, F: Coded, R: Source<S>, const MR: usize, const N
 ) {
     let steps = F::SUB / 4;
     let subs = F::LEN / F::SUB;
+    // In registers where blocks are small: what is behind a reference would be stored each time.
+    let mut sums_of_blocks = *totals;
     for (b, scales) in columns.scales.iter().enumerate() {
         // No `map` here: its closure would be compiled without the instruction set.
         let mut block = [rows[0].block(s, b); MR];
@@ -269,10 +271,11 @@ pub(crate) fn tile<S: DotLanes, F: Coded, R: Source<S>, const MR: usize, const N
         for c in 0..NR {
             let scale = s.splat(scales[c]);
             for m in 0..MR {
-                totals[c][m] = s.mul_add(values[c][m], scale, totals[c][m]);
+                sums_of_blocks[c][m] = s.mul_add(values[c][m], scale, sums_of_blocks[c][m]);
             }
         }
     }
+    *totals = sums_of_blocks;
 }
 
 /// The exact products of the codes of sub-block `j`, without the bias.
@@ -287,8 +290,10 @@ fn sub_block<S: DotLanes, F: Coded, B: Block<S>, const MR: usize, const NR: usiz
     let steps = F::SUB / 4;
     let run = run::<S, F>();
     let mut products = [[s.splat_i(0); MR]; NR];
-    for c in 0..NR {
-        products[c] = [s.splat_i(starts[c]); MR];
+    if bias::<S, F>() != 0 {
+        for c in 0..NR {
+            products[c] = [s.splat_i(starts[c]); MR];
+        }
     }
     for first in (0..steps).step_by(run) {
         let mut partial = [[s.open(products[0][0]); MR]; NR];
