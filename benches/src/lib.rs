@@ -1,6 +1,8 @@
 //! Input shared by the benchmarks.
 
 mod checkpoint;
+pub mod limits;
+pub mod matrices;
 
 pub use checkpoint::checkpoint;
 

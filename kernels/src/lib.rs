@@ -21,10 +21,36 @@
 //! | quantize, dequantize every block format of `quant-core` | [`Kernels::quantize`], [`Kernels::dequantize`] |
 //! | quantize grouped integers | [`Kernels::quantize_groups`] |
 //! | F32, F16, BF16 to single precision and back, with a check for finite values | [`Kernels::widen`], [`Kernels::narrow`] |
+//! | activations as ggml quantizes them, dot products of single rows | [`Kernels::quantize_activations`], [`Kernels::dot`] |
+//! | weights packed for products, `y = x · Wᵀ`, with experts | [`PackedMatrix`] |
+//! | threads for products, or your own | [`Pool`], [`Serial`], [`Parallel`] |
 //!
-//! All `unsafe` code of the workspace is here, in `isa/`.
+//! ```
+//! use quant_core::GgmlType;
+//! use quant_kernels::{Input, Kernels, Output, PackedMatrix, Serial};
+//!
+//! // Three rows of 256 weights, all one; two inputs.
+//! let (rows, cols, n) = (3, 256, 2);
+//! let bytes = quant_core::quantize(GgmlType::Q8_0, &vec![1.0; rows * cols], cols, None).unwrap();
+//! let weights = PackedMatrix::pack(GgmlType::Q8_0, rows, cols, &bytes)?;
+//! let (x, mut y) = (vec![0.5; n * cols], vec![0.0; n * rows]);
+//! let input = Input { values: &x, n, stride: cols };
+//! weights.matmul(Kernels::best(), &Serial, input, Output { values: &mut y, stride: rows })?;
+//! assert!(y.iter().all(|y| (y - 128.0).abs() < 0.1));
+//! # Ok::<(), quant_kernels::MatrixError>(())
+//! ```
+//!
+//! The matrix products have instances for scalar code, AVX2 and AVX-512 VNNI. The feature `probe`
+//! adds what benchmarks need to measure the limits of the machine.
+//!
+//! `unsafe` code of the workspace is here only: the instructions in `isa/`, the borrowed task of
+//! the [`Pool`], the shared output of a product.
 
+mod activation;
 mod isa;
+mod matrix;
+#[cfg(feature = "probe")]
+mod probe;
 
 use quant_core::{
     Error, GgmlType,
@@ -34,6 +60,10 @@ use quant_core::{
 
 pub use isa::Isa;
 use isa::Stored;
+pub use matrix::{
+    GroupedInt4, Input, MatrixError, Output, PackedMatrix, Parallel, Pool, Serial, UnpackedInt4,
+    activation_type,
+};
 
 /// The kernels of one instruction set that this CPU has.
 #[derive(Clone, Copy, Debug)]
@@ -125,6 +155,73 @@ impl Kernels {
             }
         };
         Ok((self.0.widen)(stored, out))
+    }
+
+    /// Quantizes activations to `Q8_0`, `Q8_1` or `Q8_K` as ggml does on x86, which is not how
+    /// [`quantize`](Self::quantize) rounds: `out` receives the blocks of `values` in order.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] for another type, [`Error::RowLength`] if the values are not a whole
+    /// number of blocks, [`Error::Length`] if `out` does not have their size,
+    /// [`Error::NonFinite`] for a NaN or an infinity.
+    pub fn quantize_activations(
+        self,
+        ty: GgmlType,
+        values: &[f32],
+        out: &mut [u8],
+    ) -> Result<(), Error> {
+        ty.check_bytes(values.len(), out.len())?;
+        if !self.magnitude(values).is_finite() {
+            activation::check_finite("the activations", 0, values)?;
+        }
+        if (self.0.quantize_activations)(ty, values, out) {
+            Ok(())
+        } else {
+            Err(Error::Unsupported { ty, operation: "quantized as activations" })
+        }
+    }
+
+    /// The dot product of one row of weights, in the bytes of its blocks, and one row of
+    /// activations in the bytes of [`activation_type`] of `ty`. The products of codes are summed
+    /// exactly, the sub-blocks in single precision.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] for a type without an [`activation_type`], [`Error::Length`] if a
+    /// buffer does not hold `cols` elements, [`Error::RowLength`] if `cols` is not a whole number
+    /// of blocks.
+    pub fn dot(
+        self,
+        ty: GgmlType,
+        cols: usize,
+        weights: &[u8],
+        activations: &[u8],
+    ) -> Result<f32, Error> {
+        let Some(activation) = activation_type(ty) else {
+            return Err(Error::Unsupported { ty, operation: "multiplied" });
+        };
+        ty.check_bytes(cols, weights.len())?;
+        activation.check_bytes(cols, activations.len())?;
+        Ok((self.0.dot)(ty, weights, activations))
+    }
+
+    /// Does `turns` rounds of the int8 dot instructions in registers and returns how many products
+    /// of bytes that were: the peak that matrix products approach. For benchmarks.
+    #[cfg(feature = "probe")]
+    pub fn probe_int8(self, turns: usize, sink: &mut i32) -> u64 {
+        (self.0.matrix.probe_int8)(turns, sink)
+    }
+
+    /// Does `turns` rounds of multiply-adds of floats in registers and returns how many those were:
+    /// the peak that products of float types approach. For benchmarks.
+    #[cfg(feature = "probe")]
+    pub fn probe_float(self, turns: usize, sink: &mut f32) -> u64 {
+        (self.0.matrix.probe_float)(turns, sink)
+    }
+
+    /// Reads all bytes: the bandwidth that products with one column approach. For benchmarks.
+    #[cfg(feature = "probe")]
+    pub fn probe_read(self, bytes: &[u8], sink: &mut i32) {
+        (self.0.matrix.probe_read)(bytes, sink);
     }
 
     /// The largest magnitude of some values, which is infinite or NaN if any is not finite.

@@ -1,4 +1,4 @@
-//! AVX2 with F16C: eight lanes.
+//! AVX2 with FMA and F16C: eight lanes.
 
 use std::arch::x86_64::*;
 
@@ -9,23 +9,28 @@ use quant_core::{
     lanes::{Lanes, Pair, PerLane},
 };
 
+use crate::matrix::coded::Coded;
+
 use super::{IsaKernels, Stored, lane_ops};
 
-/// Eight lanes. Holding one proves that the CPU has AVX2 and F16C.
+/// Eight lanes. Holding one proves that the CPU has AVX2, FMA and F16C, and AVX-VNNI if it says so.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Avx2 {
+pub(crate) struct Avx2<const VNNI: bool> {
     _private: (),
 }
 
-impl Avx2 {
+impl<const VNNI: bool> Avx2<VNNI> {
     /// The token, if the CPU has what it stands for.
     pub(crate) fn new() -> Option<Self> {
-        let detected = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("f16c");
+        let detected = is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma")
+            && is_x86_feature_detected!("f16c")
+            && (!VNNI || is_x86_feature_detected!("avxvnni"));
         detected.then_some(Self { _private: () })
     }
 }
 
-impl Lanes for Avx2 {
+impl<const VNNI: bool> Lanes for Avx2<VNNI> {
     const N: usize = 8;
     type F32 = __m256;
     type I32 = __m256i;
@@ -76,7 +81,7 @@ impl Lanes for Avx2 {
         min_u(a: __m256i, b: __m256i) -> __m256i { _mm256_min_epu32(a, b) }
         max_u(a: __m256i, b: __m256i) -> __m256i { _mm256_max_epu32(a, b) }
         bits(a: __m256) -> __m256i { _mm256_castps_si256(a) }
-        floats(a: __m256i) -> __m256 { _mm256_castsi256_ps(a) }
+        bits_to_f32(a: __m256i) -> __m256 { _mm256_castsi256_ps(a) }
         to_f32(a: __m256i) -> __m256 { _mm256_cvtepi32_ps(a) }
         trunc(a: __m256) -> __m256i { _mm256_cvttps_epi32(a) }
         to_f16_bits(a: __m256) -> __m256i {
@@ -141,16 +146,19 @@ fn transpose(r: [__m256; 8]) -> [__m256; 8] {
     out
 }
 
+/// AVX2 without VNNI: all that quantizers need.
+pub(crate) type Token = Avx2<false>;
+
 #[derive(Debug)]
 pub(crate) struct Kernels;
 
 impl IsaKernels for Kernels {
-    type Token = Avx2;
+    type Token = Token;
 
     #[inline]
-    fn quantize<F: BlockFormat>(s: Avx2, rows: Rows<'_>, blocks: &mut [F::Block]) {
+    fn quantize<F: BlockFormat>(s: Token, rows: Rows<'_>, blocks: &mut [F::Block]) {
         #[target_feature(enable = "avx2,f16c")]
-        fn with_features<F: BlockFormat>(s: Avx2, rows: Rows<'_>, blocks: &mut [F::Block]) {
+        fn with_features<F: BlockFormat>(s: Token, rows: Rows<'_>, blocks: &mut [F::Block]) {
             // The searches are chains of dependent operations: two vectors hide their latency.
             // Without a search the bytes come faster than memory has them; one vector is enough.
             if F::SEARCHES || rows.importance.is_some() {
@@ -164,7 +172,7 @@ impl IsaKernels for Kernels {
     }
 
     #[inline]
-    fn dequantize<F: BlockFormat>(_: Avx2, blocks: &[F::Block], out: &mut [f32]) {
+    fn dequantize<F: BlockFormat>(_: Token, blocks: &[F::Block], out: &mut [f32]) {
         #[target_feature(enable = "avx2,f16c")]
         fn with_features<F: BlockFormat>(blocks: &[F::Block], out: &mut [f32]) {
             super::dequantize_blocks::<F>(blocks, out);
@@ -174,9 +182,9 @@ impl IsaKernels for Kernels {
     }
 
     #[inline]
-    fn quantize_groups(s: Avx2, job: Job<'_>, out: GroupedMut<'_>) -> Result<(), Error> {
+    fn quantize_groups(s: Token, job: Job<'_>, out: GroupedMut<'_>) -> Result<(), Error> {
         #[target_feature(enable = "avx2,f16c")]
-        fn with_features(s: Avx2, job: Job<'_>, out: GroupedMut<'_>) -> Result<(), Error> {
+        fn with_features(s: Token, job: Job<'_>, out: GroupedMut<'_>) -> Result<(), Error> {
             quantize_with(s, job, out)
         }
         // SAFETY: the token proves every feature named.
@@ -184,7 +192,7 @@ impl IsaKernels for Kernels {
     }
 
     #[inline]
-    fn widen(_: Avx2, stored: Stored<'_>, out: &mut [f32]) -> f32 {
+    fn widen(_: Token, stored: Stored<'_>, out: &mut [f32]) -> f32 {
         #[target_feature(enable = "avx2,f16c")]
         fn with_features(stored: Stored<'_>, out: &mut [f32]) -> f32 {
             super::widen(stored, out, |halves, out| {
@@ -202,7 +210,7 @@ impl IsaKernels for Kernels {
     }
 
     #[inline]
-    fn narrow(_: Avx2, ty: GgmlType, values: &[f32], out: &mut [u8]) {
+    fn narrow(_: Token, ty: GgmlType, values: &[f32], out: &mut [u8]) {
         #[target_feature(enable = "avx2,f16c")]
         fn with_features(ty: GgmlType, values: &[f32], out: &mut [u8]) {
             super::narrow(ty, values, out, |values, out| {
@@ -218,5 +226,25 @@ impl IsaKernels for Kernels {
         }
         // SAFETY: the token, though unused, proves every feature named.
         unsafe { with_features(ty, values, out) }
+    }
+
+    #[inline]
+    fn activations(s: Token, ty: GgmlType, values: &[f32], out: &mut [u8]) -> bool {
+        #[target_feature(enable = "avx2,f16c")]
+        fn with_features(s: Token, ty: GgmlType, values: &[f32], out: &mut [u8]) -> bool {
+            crate::activation::quantize(s, ty, values, out)
+        }
+        // SAFETY: the token proves every feature named.
+        unsafe { with_features(s, ty, values, out) }
+    }
+
+    #[inline]
+    fn dot<F: Coded>(_: Token, weights: &[u8], activations: &[u8]) -> f32 {
+        #[target_feature(enable = "avx2,f16c")]
+        fn with_features<F: Coded>(weights: &[u8], activations: &[u8]) -> f32 {
+            crate::matrix::dot::dot::<F>(weights, activations)
+        }
+        // SAFETY: the token, though unused, proves every feature named.
+        unsafe { with_features::<F>(weights, activations) }
     }
 }

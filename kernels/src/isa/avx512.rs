@@ -9,15 +9,18 @@ use quant_core::{
     lanes::{Lanes, Pair, PerLane},
 };
 
+use crate::matrix::coded::Coded;
+
 use super::{IsaKernels, Stored, lane_ops};
 
-/// Sixteen lanes. Holding one proves that the CPU has AVX-512 F, BW, DQ and VL.
+/// Sixteen lanes. Holding one proves that the CPU has AVX-512 F, BW, DQ and VL, and VNNI if it
+/// says so.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Avx512 {
+pub(crate) struct Avx512<const VNNI: bool> {
     _private: (),
 }
 
-impl Avx512 {
+impl<const VNNI: bool> Avx512<VNNI> {
     /// The token, if the CPU has what it stands for.
     pub(crate) fn new() -> Option<Self> {
         let detected = is_x86_feature_detected!("avx512f")
@@ -25,12 +28,14 @@ impl Avx512 {
             && is_x86_feature_detected!("avx512dq")
             && is_x86_feature_detected!("avx512vl")
             && is_x86_feature_detected!("avx2")
-            && is_x86_feature_detected!("f16c");
+            && is_x86_feature_detected!("fma")
+            && is_x86_feature_detected!("f16c")
+            && (!VNNI || is_x86_feature_detected!("avx512vnni"));
         detected.then_some(Self { _private: () })
     }
 }
 
-impl Lanes for Avx512 {
+impl<const VNNI: bool> Lanes for Avx512<VNNI> {
     const N: usize = 16;
     type F32 = __m512;
     type I32 = __m512i;
@@ -74,7 +79,7 @@ impl Lanes for Avx512 {
         min_u(a: __m512i, b: __m512i) -> __m512i { _mm512_min_epu32(a, b) }
         max_u(a: __m512i, b: __m512i) -> __m512i { _mm512_max_epu32(a, b) }
         bits(a: __m512) -> __m512i { _mm512_castps_si512(a) }
-        floats(a: __m512i) -> __m512 { _mm512_castsi512_ps(a) }
+        bits_to_f32(a: __m512i) -> __m512 { _mm512_castsi512_ps(a) }
         to_f32(a: __m512i) -> __m512 { _mm512_cvtepi32_ps(a) }
         trunc(a: __m512) -> __m512i { _mm512_cvttps_epi32(a) }
         to_f16_bits(a: __m512) -> __m512i {
@@ -155,16 +160,19 @@ fn transpose(r: [__m512; 16]) -> [__m512; 16] {
     out
 }
 
+/// AVX-512 without VNNI: all that quantizers need.
+pub(crate) type Token = Avx512<false>;
+
 #[derive(Debug)]
 pub(crate) struct Kernels;
 
 impl IsaKernels for Kernels {
-    type Token = Avx512;
+    type Token = Token;
 
     #[inline]
-    fn quantize<F: BlockFormat>(s: Avx512, rows: Rows<'_>, blocks: &mut [F::Block]) {
+    fn quantize<F: BlockFormat>(s: Token, rows: Rows<'_>, blocks: &mut [F::Block]) {
         #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,f16c")]
-        fn with_features<F: BlockFormat>(s: Avx512, rows: Rows<'_>, blocks: &mut [F::Block]) {
+        fn with_features<F: BlockFormat>(s: Token, rows: Rows<'_>, blocks: &mut [F::Block]) {
             // The searches are chains of dependent operations: two vectors hide their latency.
             // Without a search the bytes come faster than memory has them; one vector is enough.
             if F::SEARCHES || rows.importance.is_some() {
@@ -178,7 +186,7 @@ impl IsaKernels for Kernels {
     }
 
     #[inline]
-    fn dequantize<F: BlockFormat>(_: Avx512, blocks: &[F::Block], out: &mut [f32]) {
+    fn dequantize<F: BlockFormat>(_: Token, blocks: &[F::Block], out: &mut [f32]) {
         #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,f16c")]
         fn with_features<F: BlockFormat>(blocks: &[F::Block], out: &mut [f32]) {
             super::dequantize_blocks::<F>(blocks, out);
@@ -188,9 +196,9 @@ impl IsaKernels for Kernels {
     }
 
     #[inline]
-    fn quantize_groups(s: Avx512, job: Job<'_>, out: GroupedMut<'_>) -> Result<(), Error> {
+    fn quantize_groups(s: Token, job: Job<'_>, out: GroupedMut<'_>) -> Result<(), Error> {
         #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,f16c")]
-        fn with_features(s: Avx512, job: Job<'_>, out: GroupedMut<'_>) -> Result<(), Error> {
+        fn with_features(s: Token, job: Job<'_>, out: GroupedMut<'_>) -> Result<(), Error> {
             quantize_with(s, job, out)
         }
         // SAFETY: the token proves every feature named.
@@ -198,7 +206,7 @@ impl IsaKernels for Kernels {
     }
 
     #[inline]
-    fn widen(_: Avx512, stored: Stored<'_>, out: &mut [f32]) -> f32 {
+    fn widen(_: Token, stored: Stored<'_>, out: &mut [f32]) -> f32 {
         #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,f16c")]
         fn with_features(stored: Stored<'_>, out: &mut [f32]) -> f32 {
             super::widen(stored, out, |halves, out| {
@@ -214,7 +222,7 @@ impl IsaKernels for Kernels {
     }
 
     #[inline]
-    fn narrow(_: Avx512, ty: GgmlType, values: &[f32], out: &mut [u8]) {
+    fn narrow(_: Token, ty: GgmlType, values: &[f32], out: &mut [u8]) {
         #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,f16c")]
         fn with_features(ty: GgmlType, values: &[f32], out: &mut [u8]) {
             super::narrow(ty, values, out, |values, out| {
@@ -228,5 +236,25 @@ impl IsaKernels for Kernels {
         }
         // SAFETY: the token, though unused, proves every feature named.
         unsafe { with_features(ty, values, out) }
+    }
+
+    #[inline]
+    fn activations(s: Token, ty: GgmlType, values: &[f32], out: &mut [u8]) -> bool {
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,f16c")]
+        fn with_features(s: Token, ty: GgmlType, values: &[f32], out: &mut [u8]) -> bool {
+            crate::activation::quantize(s, ty, values, out)
+        }
+        // SAFETY: the token proves every feature named.
+        unsafe { with_features(s, ty, values, out) }
+    }
+
+    #[inline]
+    fn dot<F: Coded>(_: Token, weights: &[u8], activations: &[u8]) -> f32 {
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,f16c")]
+        fn with_features<F: Coded>(weights: &[u8], activations: &[u8]) -> f32 {
+            crate::matrix::dot::dot::<F>(weights, activations)
+        }
+        // SAFETY: the token, though unused, proves every feature named.
+        unsafe { with_features::<F>(weights, activations) }
     }
 }

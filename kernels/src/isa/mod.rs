@@ -7,14 +7,24 @@
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
+mod avx2_matrix;
+#[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod avx512_vnni;
+mod convert;
+mod matrix;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+#[cfg(target_arch = "aarch64")]
+mod neon_matrix;
 mod scalar;
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
 mod simd128;
 #[cfg(target_arch = "x86_64")]
 mod sse41;
+#[cfg(target_arch = "x86_64")]
+mod sse41_matrix;
 
 use quant_core::{
     Error, GgmlType,
@@ -23,6 +33,13 @@ use quant_core::{
     lanes::{Lanes, Scalar},
     with_format,
 };
+
+use self::{
+    convert::{magnitude, narrow, widen},
+    matrix::{MatrixKernels, MatrixTable, matrix_table},
+};
+use crate::matrix::coded::Coded;
+pub(crate) use convert::Stored;
 
 /// The methods of a [`Lanes`] that are one expression of intrinsics each.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "wasm32"))]
@@ -48,13 +65,19 @@ pub enum Isa {
     Scalar,
     /// x86-64 SSE4.1.
     Sse41,
-    /// x86-64 AVX2 and F16C.
+    /// x86-64 AVX2, FMA and F16C.
     Avx2,
-    /// x86-64 AVX-512 F, BW, DQ and VL.
+    /// x86-64 AVX2, FMA, F16C and AVX-VNNI.
+    AvxVnni,
+    /// x86-64 AVX-512 F, BW, DQ and VL; matrix products are those of [`Avx2`](Self::Avx2).
     Avx512,
+    /// x86-64 AVX-512 F, BW, DQ and VL with VNNI.
+    Avx512Vnni,
     /// aarch64 NEON.
     Neon,
-    /// WebAssembly simd128.
+    /// aarch64 NEON with the dot product instructions (FEAT_DotProd).
+    NeonDot,
+    /// WebAssembly simd128; matrix products are those of [`Scalar`](Self::Scalar).
     Simd128,
 }
 
@@ -65,8 +88,11 @@ impl Isa {
             Self::Scalar => "scalar",
             Self::Sse41 => "sse4.1",
             Self::Avx2 => "avx2",
+            Self::AvxVnni => "avxvnni",
             Self::Avx512 => "avx512",
+            Self::Avx512Vnni => "avx512vnni",
             Self::Neon => "neon",
+            Self::NeonDot => "neondot",
             Self::Simd128 => "simd128",
         }
     }
@@ -83,36 +109,37 @@ pub(crate) struct Table {
     pub(crate) widen: fn(Stored<'_>, &mut [f32]) -> f32,
     pub(crate) magnitude: fn(&[f32]) -> f32,
     pub(crate) narrow: fn(GgmlType, &[f32], &mut [u8]),
+    pub(crate) quantize_activations: fn(GgmlType, &[f32], &mut [u8]) -> bool,
+    pub(crate) dot: fn(GgmlType, &[u8], &[u8]) -> f32,
+    pub(crate) matrix: MatrixTable,
 }
 
 /// The table that every CPU supports.
-pub(crate) static SCALAR: Table = table::<scalar::Kernels>(Isa::Scalar);
+pub(crate) static SCALAR: Table = table::<scalar::Kernels, scalar::Kernels>(Isa::Scalar);
 
 /// The other tables, slowest first.
 static TABLES: &[Table] = &[
     #[cfg(target_arch = "x86_64")]
-    table::<sse41::Kernels>(Isa::Sse41),
+    table::<sse41::Kernels, sse41_matrix::Kernels>(Isa::Sse41),
     #[cfg(target_arch = "x86_64")]
-    table::<avx2::Kernels>(Isa::Avx2),
+    table::<avx2::Kernels, avx2_matrix::Kernels>(Isa::Avx2),
     #[cfg(target_arch = "x86_64")]
-    table::<avx512::Kernels>(Isa::Avx512),
+    table::<avx2::Kernels, avx2_matrix::VnniKernels>(Isa::AvxVnni),
+    #[cfg(target_arch = "x86_64")]
+    table::<avx512::Kernels, avx2_matrix::Kernels>(Isa::Avx512),
+    #[cfg(target_arch = "x86_64")]
+    table::<avx512::Kernels, avx512_vnni::Kernels>(Isa::Avx512Vnni),
     #[cfg(target_arch = "aarch64")]
-    table::<neon::Kernels>(Isa::Neon),
+    table::<neon::Kernels, neon_matrix::Kernels>(Isa::Neon),
+    #[cfg(target_arch = "aarch64")]
+    table::<neon::Kernels, neon_matrix::DotKernels>(Isa::NeonDot),
     #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
-    table::<simd128::Kernels>(Isa::Simd128),
+    table::<simd128::Kernels, scalar::Kernels>(Isa::Simd128),
 ];
 
 /// The tables of all instruction sets this CPU has, slowest first. Never empty.
 pub(crate) fn tables() -> impl DoubleEndedIterator<Item = &'static Table> {
     std::iter::once(&SCALAR).chain(TABLES.iter().filter(|table| (table.supported)()))
-}
-
-/// Floats as a tensor stores them.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Stored<'a> {
-    F32(&'a [u8]),
-    F16(&'a [u8]),
-    Bf16(&'a [u8]),
 }
 
 /// A token that can be had where the CPU supports it.
@@ -127,9 +154,9 @@ impl Token for Scalar {
 }
 
 #[cfg(target_arch = "aarch64")]
-impl Token for neon::Neon {
+impl<const DOT: bool> Token for neon::Neon<DOT> {
     fn detect() -> Option<Self> {
-        Some(Self)
+        Self::new()
     }
 }
 
@@ -148,14 +175,14 @@ impl Token for sse41::Sse41 {
 }
 
 #[cfg(target_arch = "x86_64")]
-impl Token for avx2::Avx2 {
+impl<const VNNI: bool> Token for avx2::Avx2<VNNI> {
     fn detect() -> Option<Self> {
         Self::new()
     }
 }
 
 #[cfg(target_arch = "x86_64")]
-impl Token for avx512::Avx512 {
+impl<const VNNI: bool> Token for avx512::Avx512<VNNI> {
     fn detect() -> Option<Self> {
         Self::new()
     }
@@ -172,22 +199,26 @@ pub(crate) trait IsaKernels {
     fn widen(s: Self::Token, stored: Stored<'_>, out: &mut [f32]) -> f32;
     /// To `F32`, `F16` or `BF16`.
     fn narrow(s: Self::Token, ty: GgmlType, values: &[f32], out: &mut [u8]);
+    /// As [`matrix::dot::dot`](crate::matrix::dot::dot).
+    fn dot<F: Coded>(s: Self::Token, weights: &[u8], activations: &[u8]) -> f32;
+    /// As [`activation::quantize`](crate::activation::quantize).
+    fn activations(s: Self::Token, ty: GgmlType, values: &[f32], out: &mut [u8]) -> bool;
 }
 
 /// The token of a table that was handed out: its instruction set was detected then.
-fn token<K: IsaKernels>() -> K::Token {
-    match K::Token::detect() {
+fn token<T: Token>() -> T {
+    match T::detect() {
         Some(token) => token,
         None => unreachable!("tables() hands out supported tables only"),
     }
 }
 
-const fn table<K: IsaKernels>(isa: Isa) -> Table {
+const fn table<K: IsaKernels, M: MatrixKernels>(isa: Isa) -> Table {
     Table {
         isa,
-        supported: || K::Token::detect().is_some(),
+        supported: || K::Token::detect().is_some() && M::Token::detect().is_some(),
         quantize: |ty, rows, out| {
-            let s = token::<K>();
+            let s = token::<K::Token>();
             with_format!(
                 ty,
                 F => {
@@ -199,7 +230,7 @@ const fn table<K: IsaKernels>(isa: Isa) -> Table {
             )
         },
         dequantize: |ty, bytes, out| {
-            let s = token::<K>();
+            let s = token::<K::Token>();
             with_format!(
                 ty,
                 F => {
@@ -210,11 +241,23 @@ const fn table<K: IsaKernels>(isa: Isa) -> Table {
                 false
             )
         },
-        quantize_groups: |job, out| K::quantize_groups(token::<K>(), job, out),
-        widen: |stored, out| K::widen(token::<K>(), stored, out),
+        quantize_groups: |job, out| K::quantize_groups(token::<K::Token>(), job, out),
+        widen: |stored, out| K::widen(token::<K::Token>(), stored, out),
         // Simple enough that every target's baseline vectorises it.
         magnitude,
-        narrow: |ty, values, out| K::narrow(token::<K>(), ty, values, out),
+        narrow: |ty, values, out| K::narrow(token::<K::Token>(), ty, values, out),
+        dot: |ty, weights, activations| {
+            let s = token::<K::Token>();
+            with_format!(
+                ty,
+                F => K::dot::<F>(s, weights, activations),
+                matrix::dot_floats::<M>(ty, weights, activations)
+            )
+        },
+        matrix: matrix_table::<M>(),
+        quantize_activations: |ty, values, out| {
+            K::activations(token::<K::Token>(), ty, values, out)
+        },
     }
 }
 
@@ -222,96 +265,5 @@ const fn table<K: IsaKernels>(isa: Isa) -> Table {
 fn dequantize_blocks<F: BlockFormat>(blocks: &[F::Block], out: &mut [f32]) {
     for (block, out) in blocks.iter().zip(out.chunks_exact_mut(F::TYPE.block_len())) {
         F::dequantize(block, out);
-    }
-}
-
-/// Values converted at a time: the size of the pieces that ISA code converts.
-const STEP: usize = 16;
-
-/// The loop of [`IsaKernels::widen`]; `f16` converts [`STEP`] halves.
-#[inline(always)]
-fn widen(stored: Stored<'_>, out: &mut [f32], f16: impl Fn(&[u8], &mut [f32])) -> f32 {
-    let f32s = |bytes: &[u8], out: &mut [f32]| {
-        for (out, b) in out.iter_mut().zip(bytes.as_chunks().0) {
-            *out = f32::from_le_bytes(*b);
-        }
-    };
-    let bf16s = |bytes: &[u8], out: &mut [f32]| {
-        for (out, b) in out.iter_mut().zip(bytes.as_chunks().0) {
-            *out = f32::from_bits(u32::from(u16::from_le_bytes(*b)) << 16);
-        }
-    };
-    let f16s = |bytes: &[u8], out: &mut [f32]| {
-        for (out, b) in out.iter_mut().zip(bytes.as_chunks().0) {
-            *out = half::f16::from_le_bytes(*b).to_f32();
-        }
-    };
-    match stored {
-        Stored::F32(bytes) => widen_pieces(bytes.as_chunks::<{ 4 * STEP }>(), out, f32s, f32s),
-        Stored::Bf16(bytes) => widen_pieces(bytes.as_chunks::<{ 2 * STEP }>(), out, bf16s, bf16s),
-        Stored::F16(bytes) => widen_pieces(bytes.as_chunks::<{ 2 * STEP }>(), out, f16, f16s),
-    }
-}
-
-/// Converts pieces of [`STEP`] values and what is left over, and looks at each for its magnitude
-/// while it is in registers.
-#[inline(always)]
-fn widen_pieces<const BYTES: usize>(
-    (pieces, rest): (&[[u8; BYTES]], &[u8]),
-    out: &mut [f32],
-    convert: impl Fn(&[u8], &mut [f32]),
-    convert_rest: impl Fn(&[u8], &mut [f32]),
-) -> f32 {
-    let (out, out_rest) = out.as_chunks_mut::<STEP>();
-    let mut largest = [0u32; STEP];
-    for (bytes, out) in pieces.iter().zip(out) {
-        convert(bytes, out);
-        for (largest, v) in largest.iter_mut().zip(out) {
-            *largest = (*largest).max(v.to_bits() & MAGNITUDE);
-        }
-    }
-    convert_rest(rest, out_rest);
-    let largest = largest.into_iter().fold(0, u32::max);
-    f32::from_bits(largest.max(magnitude(out_rest).to_bits()))
-}
-
-/// All bits of a float but its sign.
-const MAGNITUDE: u32 = 0x7fff_ffff;
-
-/// The largest magnitude. The bits of magnitudes order as the magnitudes do, infinity above all
-/// numbers and NaNs above infinity, so that any value that is not finite shows.
-#[inline(always)]
-fn magnitude(values: &[f32]) -> f32 {
-    let mut largest = 0u32;
-    for v in values {
-        largest = largest.max(v.to_bits() & MAGNITUDE);
-    }
-    f32::from_bits(largest)
-}
-
-/// The loop of [`IsaKernels::narrow`]; `f16` converts [`STEP`] values.
-#[inline(always)]
-fn narrow(ty: GgmlType, values: &[f32], out: &mut [u8], f16: impl Fn(&[f32], &mut [u8])) {
-    match ty {
-        GgmlType::F16 => {
-            let (pieces, rest) = values.as_chunks::<STEP>();
-            let (halves, halves_rest) = out.as_chunks_mut::<{ 2 * STEP }>();
-            for (values, out) in pieces.iter().zip(halves) {
-                f16(values, out);
-            }
-            for (v, out) in rest.iter().zip(halves_rest.as_chunks_mut().0) {
-                *out = half::f16::from_f32(*v).to_le_bytes();
-            }
-        }
-        GgmlType::BF16 => {
-            for (v, out) in values.iter().zip(out.as_chunks_mut().0) {
-                *out = quant_core::f32_to_bf16(*v).to_le_bytes();
-            }
-        }
-        _ => {
-            for (v, out) in values.iter().zip(out.as_chunks_mut().0) {
-                *out = v.to_le_bytes();
-            }
-        }
     }
 }

@@ -9,13 +9,26 @@ use quant_core::{
     lanes::{Lanes, Pair, PerLane},
 };
 
+use crate::matrix::coded::Coded;
+
 use super::{IsaKernels, Stored, lane_ops};
 
-/// Four lanes. NEON is part of the architecture, so that anyone may hold one.
+/// Four lanes. NEON is part of the architecture; holding one that says so proves that the CPU has
+/// the dot product instructions.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Neon;
+pub(crate) struct Neon<const DOT: bool> {
+    _private: (),
+}
 
-impl Lanes for Neon {
+impl<const DOT: bool> Neon<DOT> {
+    /// The token, if the CPU has what it stands for.
+    pub(crate) fn new() -> Option<Self> {
+        let detected = !DOT || std::arch::is_aarch64_feature_detected!("dotprod");
+        detected.then_some(Self { _private: () })
+    }
+}
+
+impl<const DOT: bool> Lanes for Neon<DOT> {
     const N: usize = 4;
     type F32 = float32x4_t;
     type I32 = int32x4_t;
@@ -63,7 +76,7 @@ impl Lanes for Neon {
             vreinterpretq_s32_u32(vmaxq_u32(vreinterpretq_u32_s32(a), vreinterpretq_u32_s32(b)))
         }
         bits(a: float32x4_t) -> int32x4_t { vreinterpretq_s32_f32(a) }
-        floats(a: int32x4_t) -> float32x4_t { vreinterpretq_f32_s32(a) }
+        bits_to_f32(a: int32x4_t) -> float32x4_t { vreinterpretq_f32_s32(a) }
         to_f32(a: int32x4_t) -> float32x4_t { vcvtq_f32_s32(a) }
         // The instruction saturates and makes NaN zero.
         trunc(a: float32x4_t) -> int32x4_t {
@@ -141,7 +154,7 @@ fn halves(a: float32x4_t) -> uint16x4_t {
 /// From half precision.
 #[inline]
 #[target_feature(enable = "neon")]
-fn singles(bits: uint16x4_t) -> float32x4_t {
+pub(super) fn singles(bits: uint16x4_t) -> float32x4_t {
     let out;
     // SAFETY: the instruction reads and writes only the registers named.
     unsafe {
@@ -151,14 +164,17 @@ fn singles(bits: uint16x4_t) -> float32x4_t {
     out
 }
 
+/// NEON alone: all that quantizers need.
+pub(crate) type Token = Neon<false>;
+
 #[derive(Debug)]
 pub(crate) struct Kernels;
 
 impl IsaKernels for Kernels {
-    type Token = Neon;
+    type Token = Token;
 
     #[inline]
-    fn quantize<F: BlockFormat>(s: Neon, rows: Rows<'_>, blocks: &mut [F::Block]) {
+    fn quantize<F: BlockFormat>(s: Token, rows: Rows<'_>, blocks: &mut [F::Block]) {
         // As on x86: two vectors hide the latency of the searches. No function with the feature is
         // needed around this: it is on in the whole program.
         if F::SEARCHES || rows.importance.is_some() {
@@ -169,17 +185,17 @@ impl IsaKernels for Kernels {
     }
 
     #[inline]
-    fn dequantize<F: BlockFormat>(_: Neon, blocks: &[F::Block], out: &mut [f32]) {
+    fn dequantize<F: BlockFormat>(_: Token, blocks: &[F::Block], out: &mut [f32]) {
         super::dequantize_blocks::<F>(blocks, out);
     }
 
     #[inline]
-    fn quantize_groups(s: Neon, job: Job<'_>, out: GroupedMut<'_>) -> Result<(), Error> {
+    fn quantize_groups(s: Token, job: Job<'_>, out: GroupedMut<'_>) -> Result<(), Error> {
         quantize_with(s, job, out)
     }
 
     #[inline]
-    fn widen(_: Neon, stored: Stored<'_>, out: &mut [f32]) -> f32 {
+    fn widen(_: Token, stored: Stored<'_>, out: &mut [f32]) -> f32 {
         super::widen(stored, out, |bytes, out| {
             for (bytes, out) in bytes.chunks_exact(8).zip(out.chunks_exact_mut(4)) {
                 // SAFETY: the chunks hold four elements; NEON is part of the architecture.
@@ -192,7 +208,7 @@ impl IsaKernels for Kernels {
     }
 
     #[inline]
-    fn narrow(_: Neon, ty: GgmlType, values: &[f32], out: &mut [u8]) {
+    fn narrow(_: Token, ty: GgmlType, values: &[f32], out: &mut [u8]) {
         super::narrow(ty, values, out, |values, out| {
             for (values, out) in values.chunks_exact(4).zip(out.chunks_exact_mut(8)) {
                 // SAFETY: the chunks hold four elements; NEON is part of the architecture.
@@ -202,5 +218,13 @@ impl IsaKernels for Kernels {
                 }
             }
         });
+    }
+
+    fn activations(s: Token, ty: GgmlType, values: &[f32], out: &mut [u8]) -> bool {
+        crate::activation::quantize(s, ty, values, out)
+    }
+
+    fn dot<F: Coded>(_: Token, weights: &[u8], activations: &[u8]) -> f32 {
+        crate::matrix::dot::dot::<F>(weights, activations)
     }
 }

@@ -1,5 +1,7 @@
 //! Plain scalar code: runs everywhere, the reference for every other instance.
 
+use std::ops::Range;
+
 use quant_core::{
     Error, GgmlType,
     formats::{BlockFormat, Rows},
@@ -7,7 +9,13 @@ use quant_core::{
     lanes::Scalar,
 };
 
-use super::{IsaKernels, Stored};
+use super::{IsaKernels, Stored, matrix::MatrixKernels};
+use crate::matrix::{
+    coded::Coded,
+    drive::{self, Product},
+    float::{self, FloatFormat},
+    inputs::{Column, Inputs},
+};
 
 #[derive(Debug)]
 pub(crate) struct Kernels;
@@ -41,5 +49,54 @@ impl IsaKernels for Kernels {
                 *out = half::f16::from_f32(*v).to_le_bytes();
             }
         });
+    }
+
+    fn activations(s: Scalar, ty: GgmlType, values: &[f32], out: &mut [u8]) -> bool {
+        crate::activation::quantize(s, ty, values, out)
+    }
+
+    fn dot<F: Coded>(_: Scalar, weights: &[u8], activations: &[u8]) -> f32 {
+        crate::matrix::dot::dot::<F>(weights, activations)
+    }
+}
+
+impl MatrixKernels for Kernels {
+    type Token = Scalar;
+    const DIRECT_WIDTHS: &'static [usize] = &[4, 2, 1];
+    const PANEL_WIDTHS: &'static [usize] = &[4, 2, 1];
+
+    fn fill(s: Scalar, inputs: &mut Inputs, x: &[f32], stride: usize, columns: &[Column]) {
+        inputs.fill(s, x, stride, columns);
+    }
+
+    fn direct<F: Coded>(s: Scalar, job: &Product<'_>, rows: Range<usize>) {
+        drive::direct::<Scalar, F, 1>(s, job, rows);
+    }
+
+    fn panels<F: Coded>(s: Scalar, job: &Product<'_>, rows: Range<usize>) {
+        drive::panels::<Scalar, F, 2, 4>(s, job, rows);
+    }
+
+    fn floats<F: FloatFormat>(s: Scalar, job: &Product<'_>, rows: Range<usize>) {
+        drive::floats::<Scalar, F, 2, 4>(s, job, rows);
+    }
+
+    fn dot_floats<F: FloatFormat>(s: Scalar, weights: &[u8], inputs: &[u8]) -> f32 {
+        float::dot::<Scalar, F>(s, weights, inputs)
+    }
+
+    #[cfg(feature = "probe")]
+    fn probe_int8(s: Scalar, turns: usize, sink: &mut i32) -> u64 {
+        crate::probe::int8(s, turns, sink)
+    }
+
+    #[cfg(feature = "probe")]
+    fn probe_float(s: Scalar, turns: usize, sink: &mut f32) -> u64 {
+        crate::probe::float(s, turns, sink)
+    }
+
+    #[cfg(feature = "probe")]
+    fn probe_read(s: Scalar, bytes: &[u8], sink: &mut i32) {
+        crate::probe::read(s, bytes, sink);
     }
 }

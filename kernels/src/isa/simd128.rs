@@ -11,6 +11,7 @@ use quant_core::{
 };
 
 use super::{IsaKernels, Stored, lane_ops};
+use crate::matrix::coded::Coded;
 
 /// Four lanes. The module was compiled with simd128, so that anyone may hold one.
 #[derive(Clone, Copy, Debug)]
@@ -66,7 +67,7 @@ impl Lanes for Simd128 {
         min_u(a: v128, b: v128) -> v128 { u32x4_min(a, b) }
         max_u(a: v128, b: v128) -> v128 { u32x4_max(a, b) }
         bits(a: v128) -> v128 { a }
-        floats(a: v128) -> v128 { a }
+        bits_to_f32(a: v128) -> v128 { a }
         to_f32(a: v128) -> v128 { f32x4_convert_i32x4(a) }
         // The instruction saturates and makes NaN zero.
         trunc(a: v128) -> v128 {
@@ -168,5 +169,13 @@ impl IsaKernels for Kernels {
                 *out = half::f16::from_f32(*v).to_le_bytes();
             }
         });
+    }
+
+    fn activations(s: Simd128, ty: GgmlType, values: &[f32], out: &mut [u8]) -> bool {
+        crate::activation::quantize(s, ty, values, out)
+    }
+
+    fn dot<F: Coded>(_: Simd128, weights: &[u8], activations: &[u8]) -> f32 {
+        crate::matrix::dot::dot::<F>(weights, activations)
     }
 }

@@ -9,6 +9,8 @@ use quant_core::{
     lanes::{Lanes, PerLane},
 };
 
+use crate::matrix::coded::Coded;
+
 use super::{IsaKernels, Stored, lane_ops, scalar};
 
 /// Four lanes. Holding one proves that the CPU has SSE4.1.
@@ -69,7 +71,7 @@ impl Lanes for Sse41 {
         min_u(a: __m128i, b: __m128i) -> __m128i { _mm_min_epu32(a, b) }
         max_u(a: __m128i, b: __m128i) -> __m128i { _mm_max_epu32(a, b) }
         bits(a: __m128) -> __m128i { _mm_castps_si128(a) }
-        floats(a: __m128i) -> __m128 { _mm_castsi128_ps(a) }
+        bits_to_f32(a: __m128i) -> __m128 { _mm_castsi128_ps(a) }
         to_f32(a: __m128i) -> __m128 { _mm_cvtepi32_ps(a) }
         trunc(a: __m128) -> __m128i { _mm_cvttps_epi32(a) }
     }
@@ -180,13 +182,33 @@ impl IsaKernels for Kernels {
     fn narrow(_: Sse41, ty: GgmlType, values: &[f32], out: &mut [u8]) {
         scalar::Kernels::narrow(quant_core::lanes::Scalar, ty, values, out);
     }
+
+    #[inline]
+    fn activations(s: Sse41, ty: GgmlType, values: &[f32], out: &mut [u8]) -> bool {
+        #[target_feature(enable = "sse4.1")]
+        fn with_features(s: Sse41, ty: GgmlType, values: &[f32], out: &mut [u8]) -> bool {
+            crate::activation::quantize(s, ty, values, out)
+        }
+        // SAFETY: the token proves the feature named.
+        unsafe { with_features(s, ty, values, out) }
+    }
+
+    #[inline]
+    fn dot<F: Coded>(_: Sse41, weights: &[u8], activations: &[u8]) -> f32 {
+        #[target_feature(enable = "sse4.1")]
+        fn with_features<F: Coded>(weights: &[u8], activations: &[u8]) -> f32 {
+            crate::matrix::dot::dot::<F>(weights, activations)
+        }
+        // SAFETY: the token, though unused, proves the feature named.
+        unsafe { with_features::<F>(weights, activations) }
+    }
 }
 
 /// Half precision widened by shifting: the exponent is put right by a multiplication, which is
 /// exact, subnormal numbers included; infinities and NaNs get their exponent by themselves.
 #[inline]
 #[target_feature(enable = "sse4.1")]
-fn singles(bits: __m128i) -> __m128 {
+pub(super) fn singles(bits: __m128i) -> __m128 {
     let magnitude = _mm_and_si128(bits, _mm_set1_epi32(0x7fff));
     let sign = _mm_slli_epi32::<16>(_mm_xor_si128(bits, magnitude));
     let shifted = _mm_castsi128_ps(_mm_slli_epi32::<13>(magnitude));

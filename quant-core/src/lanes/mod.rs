@@ -111,7 +111,7 @@ pub trait Lanes: Copy {
     /// The bits of the floats.
     fn bits(self, a: Self::F32) -> Self::I32;
     /// The floats of the bits.
-    fn floats(self, a: Self::I32) -> Self::F32;
+    fn bits_to_f32(self, a: Self::I32) -> Self::F32;
     /// Integer to float, exact below 2²⁴.
     fn to_f32(self, a: Self::I32) -> Self::F32;
     /// Float to integer, towards zero; `i32::MIN` where the value does not fit, as x86 has it.
@@ -276,7 +276,7 @@ impl Lanes for Scalar {
         (a as u32).max(b as u32) as i32
     }
     #[inline(always)]
-    fn floats(self, a: i32) -> f32 {
+    fn bits_to_f32(self, a: i32) -> f32 {
         f32::from_bits(a as u32)
     }
     #[inline(always)]
@@ -337,7 +337,7 @@ pub(crate) fn nearest_clamped_float<S: Lanes>(s: S, v: S::F32, lo: f32, hi: f32)
 pub(crate) fn clamp<S: Lanes>(s: S, v: S::F32, lo: f32, hi: f32) -> S::F32 {
     // As signed integers all negative floats are below the upper limit and stay as they are.
     let below = s.min_i(s.bits(v), s.bits(s.splat(hi)));
-    s.floats(if lo == f32::NEG_INFINITY {
+    s.bits_to_f32(if lo == f32::NEG_INFINITY {
         below
     } else if lo == 0.0 {
         s.max_i(below, s.splat_i(0))

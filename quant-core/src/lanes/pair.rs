@@ -54,7 +54,7 @@ impl<S: Lanes> Lanes for Pair<S> {
         min_u(a: I32, b: I32) -> I32;
         max_u(a: I32, b: I32) -> I32;
         bits(a: F32) -> I32;
-        floats(a: I32) -> F32;
+        bits_to_f32(a: I32) -> F32;
         to_f32(a: I32) -> F32;
         trunc(a: F32) -> I32;
         to_f16_bits(a: F32) -> I32;

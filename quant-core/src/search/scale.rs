@@ -37,7 +37,7 @@ pub(crate) fn signed_extreme<S: Lanes>(s: S, x: &[S::F32]) -> (S::F32, S::F32) {
         return first_extreme(s, x);
     }
     let extreme = s.select_i(s.eq_i(magnitude, high), high, low);
-    (s.floats(extreme), s.floats(magnitude))
+    (s.bits_to_f32(extreme), s.bits_to_f32(magnitude))
 }
 
 /// [`signed_extreme`] where both ends may be as far from zero: the first decides.

@@ -162,7 +162,7 @@ fn assign_codes<S: Lanes, const LEN: usize, const LIMITS: u8>(
     for i in 0..LEN {
         let value = s.mul(inverse, s.sub(x[i], shift));
         let code = match LIMITS {
-            Limits::LOW => s.round(s.floats(s.max_i(s.bits(value), s.splat_i(0)))),
+            Limits::LOW => s.round(s.bits_to_f32(s.max_i(s.bits(value), s.splat_i(0)))),
             Limits::BOTH => nearest_clamped_float(s, value, 0.0, largest as f32),
             _ => s.to_f32(nearest_clamped(s, value, 0, largest)),
         };

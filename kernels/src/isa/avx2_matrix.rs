@@ -1,0 +1,96 @@
+//! AVX2, with or without AVX-VNNI: matrix products with eight rows to a vector.
+
+use std::arch::x86_64::*;
+
+use super::{
+    avx2::Avx2,
+    matrix::{MatrixKernels, dot_lane_ops, first, matrix_kernels, prefetch},
+};
+use crate::matrix::dot_lanes::DotLanes;
+
+impl<const VNNI: bool> DotLanes for Avx2<VNNI> {
+    type Codes = __m256i;
+    type Partial = __m256i;
+    const WIDE: bool = VNNI;
+    const SIGNED_BYTES: bool = !VNNI;
+
+    dot_lane_ops! {
+        codes(bytes: &[u8]) -> __m256i { _mm256_loadu_si256(first::<32>(bytes).cast()) }
+        codes_shr(a: __m256i, bits: usize) -> __m256i {
+            _mm256_srl_epi16(a, _mm_cvtsi32_si128(bits as i32))
+        }
+        codes_shl(a: __m256i, bits: usize) -> __m256i {
+            _mm256_sll_epi16(a, _mm_cvtsi32_si128(bits as i32))
+        }
+        codes_and(a: __m256i, mask: u8) -> __m256i {
+            _mm256_and_si256(a, _mm256_set1_epi8(mask as i8))
+        }
+        codes_or(a: __m256i, b: __m256i) -> __m256i { _mm256_or_si256(a, b) }
+        open(sum: __m256i) -> __m256i {
+            if VNNI { sum } else { _mm256_setzero_si256() }
+        }
+        dot(sum: __m256i, codes: __m256i, x: __m256i) -> __m256i {
+            if VNNI {
+                _mm256_dpbusd_avx_epi32(sum, codes, x)
+            } else {
+                _mm256_add_epi16(sum, _mm256_maddubs_epi16(codes, x))
+            }
+        }
+        dot_bytes(sum: __m256i, codes: __m256i, x: __m256i) -> __m256i {
+            if VNNI {
+                return _mm256_dpbusd_avx_epi32(sum, codes, x);
+            }
+            // Two products of 128 · 127 fit 16 bits if both codes lose their sign.
+            let signed = _mm256_xor_si256(codes, _mm256_set1_epi8(-128));
+            let products =
+                _mm256_maddubs_epi16(_mm256_abs_epi8(signed), _mm256_sign_epi8(x, signed));
+            _mm256_add_epi16(sum, products)
+        }
+        close(sum: __m256i, partial: __m256i) -> __m256i {
+            if VNNI {
+                partial
+            } else {
+                _mm256_add_epi32(sum, _mm256_madd_epi16(partial, _mm256_set1_epi16(1)))
+            }
+        }
+        halves(bytes: &[u8]) -> __m256 {
+            _mm256_cvtph_ps(_mm_loadu_si128(first::<16>(bytes).cast()))
+        }
+        bf16s(bytes: &[u8]) -> __m256 {
+            let wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(first::<16>(bytes).cast()));
+            _mm256_castsi256_ps(_mm256_slli_epi32::<16>(wide))
+        }
+        floats(bytes: &[u8]) -> __m256 { _mm256_loadu_ps(first::<32>(bytes).cast()) }
+        bytes(bytes: &[u8]) -> __m256i {
+            _mm256_cvtepu8_epi32(_mm_loadl_epi64(first::<8>(bytes).cast()))
+        }
+        mul_add(a: __m256, b: __m256, c: __m256) -> __m256 { _mm256_fmadd_ps(a, b, c) }
+    }
+
+    #[inline(always)]
+    fn prefetch(self, bytes: &[u8], ahead: usize) {
+        prefetch(bytes, ahead);
+    }
+}
+
+/// AVX2.
+#[derive(Debug)]
+pub(crate) struct Kernels;
+
+impl MatrixKernels for Kernels {
+    const DIRECT_WIDTHS: &'static [usize] = &[4, 2, 1];
+    const PANEL_WIDTHS: &'static [usize] = &[4, 2, 1];
+
+    matrix_kernels! { Avx2<false>, "avx2,fma,f16c", 2, 1, 4 }
+}
+
+/// AVX2 with AVX-VNNI.
+#[derive(Debug)]
+pub(crate) struct VnniKernels;
+
+impl MatrixKernels for VnniKernels {
+    const DIRECT_WIDTHS: &'static [usize] = &[4, 2, 1];
+    const PANEL_WIDTHS: &'static [usize] = &[4, 2, 1];
+
+    matrix_kernels! { Avx2<true>, "avx2,fma,f16c,avxvnni", 2, 1, 4 }
+}

@@ -1,0 +1,80 @@
+//! AVX-512 VNNI: matrix products with sixteen rows to a vector.
+
+use std::arch::x86_64::*;
+
+use quant_core::lanes::Lanes;
+
+use super::{
+    avx512::Avx512,
+    matrix::{MatrixKernels, dot_lane_ops, first, matrix_kernels, prefetch},
+};
+use crate::matrix::dot_lanes::DotLanes;
+
+/// AVX-512 with VNNI.
+pub(crate) type Token = Avx512<true>;
+
+impl DotLanes for Token {
+    type Codes = __m512i;
+    type Partial = __m512i;
+    const WIDE: bool = true;
+    const SIGNED_BYTES: bool = false;
+
+    dot_lane_ops! {
+        codes(bytes: &[u8]) -> __m512i { _mm512_loadu_si512(first::<64>(bytes).cast()) }
+        codes_shr(a: __m512i, bits: usize) -> __m512i {
+            _mm512_srl_epi16(a, _mm_cvtsi32_si128(bits as i32))
+        }
+        codes_shl(a: __m512i, bits: usize) -> __m512i {
+            _mm512_sll_epi16(a, _mm_cvtsi32_si128(bits as i32))
+        }
+        codes_and(a: __m512i, mask: u8) -> __m512i {
+            _mm512_and_si512(a, _mm512_set1_epi8(mask as i8))
+        }
+        codes_or(a: __m512i, b: __m512i) -> __m512i { _mm512_or_si512(a, b) }
+        dot(sum: __m512i, codes: __m512i, x: __m512i) -> __m512i {
+            _mm512_dpbusd_epi32(sum, codes, x)
+        }
+        dot_bytes(sum: __m512i, codes: __m512i, x: __m512i) -> __m512i {
+            _mm512_dpbusd_epi32(sum, codes, x)
+        }
+        halves(bytes: &[u8]) -> __m512 {
+            _mm512_cvtph_ps(_mm256_loadu_si256(first::<32>(bytes).cast()))
+        }
+        bf16s(bytes: &[u8]) -> __m512 {
+            let wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(first::<32>(bytes).cast()));
+            _mm512_castsi512_ps(_mm512_slli_epi32::<16>(wide))
+        }
+        floats(bytes: &[u8]) -> __m512 { _mm512_loadu_ps(first::<64>(bytes).cast()) }
+        bytes(bytes: &[u8]) -> __m512i {
+            _mm512_cvtepu8_epi32(_mm_loadu_si128(first::<16>(bytes).cast()))
+        }
+        mul_add(a: __m512, b: __m512, c: __m512) -> __m512 { _mm512_fmadd_ps(a, b, c) }
+    }
+
+    #[inline(always)]
+    fn open(self, sum: __m512i) -> __m512i {
+        sum
+    }
+    #[inline(always)]
+    fn close(self, _: __m512i, partial: __m512i) -> __m512i {
+        partial
+    }
+    #[inline(always)]
+    fn prefetch(self, bytes: &[u8], ahead: usize) {
+        prefetch(bytes, ahead);
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Kernels;
+
+const _: () = assert!(<Token as Lanes>::N == 16);
+
+impl MatrixKernels for Kernels {
+    const DIRECT_WIDTHS: &'static [usize] = &[4, 2, 1];
+    const PANEL_WIDTHS: &'static [usize] = &[6, 4, 2, 1];
+
+    matrix_kernels! {
+        Token, "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c", 1, 2, 6
+    }
+}

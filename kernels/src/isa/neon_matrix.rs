@@ -1,0 +1,110 @@
+//! NEON, with or without the dot product instructions: matrix products with four rows to a vector.
+
+use std::arch::{aarch64::*, asm};
+
+use super::{
+    matrix::{MatrixKernels, dot_lane_ops, first, matrix_kernels},
+    neon::{Neon, singles},
+};
+use crate::matrix::dot_lanes::DotLanes;
+
+impl<const DOT: bool> DotLanes for Neon<DOT> {
+    type Codes = uint8x16_t;
+    type Partial = int32x4_t;
+    const WIDE: bool = true;
+    const SIGNED_BYTES: bool = true;
+
+    dot_lane_ops! {
+        codes(bytes: &[u8]) -> uint8x16_t { vld1q_u8(first::<16>(bytes)) }
+        codes_shr(a: uint8x16_t, bits: usize) -> uint8x16_t {
+            vshlq_u8(a, vdupq_n_s8(-(bits as i8)))
+        }
+        codes_shl(a: uint8x16_t, bits: usize) -> uint8x16_t { vshlq_u8(a, vdupq_n_s8(bits as i8)) }
+        codes_and(a: uint8x16_t, mask: u8) -> uint8x16_t { vandq_u8(a, vdupq_n_u8(mask)) }
+        codes_or(a: uint8x16_t, b: uint8x16_t) -> uint8x16_t { vorrq_u8(a, b) }
+        dot(sum: int32x4_t, codes: uint8x16_t, x: int32x4_t) -> int32x4_t {
+            // Codes of up to seven bits are the same signed.
+            let (codes, x) = (vreinterpretq_s8_u8(codes), vreinterpretq_s8_s32(x));
+            if DOT {
+                return sdot(sum, codes, x);
+            }
+            // Two products of 128 · 127 fit 16 bits.
+            let low = vmull_s8(vget_low_s8(codes), vget_low_s8(x));
+            vpadalq_s16(sum, vpaddq_s16(low, vmull_high_s8(codes, x)))
+        }
+        halves(bytes: &[u8]) -> float32x4_t { singles(vld1_u16(first::<8>(bytes).cast())) }
+        bf16s(bytes: &[u8]) -> float32x4_t {
+            vreinterpretq_f32_u32(vshll_n_u16::<16>(vld1_u16(first::<8>(bytes).cast())))
+        }
+        floats(bytes: &[u8]) -> float32x4_t { vld1q_f32(first::<16>(bytes).cast()) }
+        bytes(bytes: &[u8]) -> int32x4_t {
+            let four = vcreate_u8(u64::from(first::<4>(bytes).cast::<u32>().read_unaligned()));
+            vreinterpretq_s32_u32(vmovl_u16(vget_low_u16(vmovl_u8(four))))
+        }
+        mul_add(a: float32x4_t, b: float32x4_t, c: float32x4_t) -> float32x4_t {
+            vfmaq_f32(c, a, b)
+        }
+    }
+
+    #[inline(always)]
+    fn open(self, sum: int32x4_t) -> int32x4_t {
+        sum
+    }
+    #[inline(always)]
+    fn dot_bytes(self, sum: int32x4_t, codes: uint8x16_t, x: int32x4_t) -> int32x4_t {
+        // SAFETY: NEON is part of the architecture.
+        let signed = unsafe { veorq_u8(codes, vdupq_n_u8(0x80)) };
+        self.dot(sum, signed, x)
+    }
+    #[inline(always)]
+    fn close(self, _: int32x4_t, partial: int32x4_t) -> int32x4_t {
+        partial
+    }
+    #[inline(always)]
+    fn prefetch(self, bytes: &[u8], ahead: usize) {
+        let mut line = bytes.as_ptr().wrapping_add(ahead);
+        for _ in 0..bytes.len().div_ceil(64) {
+            // SAFETY: a prefetch is a hint: it reads nothing and accepts any address.
+            unsafe {
+                asm!("prfm pldl1keep, [{line}]", line = in(reg) line,
+                    options(nostack, readonly, preserves_flags));
+            }
+            line = line.wrapping_add(64);
+        }
+    }
+}
+
+/// Adds the products of four bytes in each lane, by the instruction itself: the intrinsic for it is
+/// not stable.
+#[inline]
+#[target_feature(enable = "neon,dotprod")]
+fn sdot(mut sum: int32x4_t, a: int8x16_t, b: int8x16_t) -> int32x4_t {
+    // SAFETY: the instruction reads and writes only the registers named.
+    unsafe {
+        asm!("sdot {sum:v}.4s, {a:v}.16b, {b:v}.16b", sum = inout(vreg) sum, a = in(vreg) a,
+            b = in(vreg) b, options(pure, nomem, nostack, preserves_flags));
+    }
+    sum
+}
+
+/// NEON alone.
+#[derive(Debug)]
+pub(crate) struct Kernels;
+
+impl MatrixKernels for Kernels {
+    const DIRECT_WIDTHS: &'static [usize] = &[4, 2, 1];
+    const PANEL_WIDTHS: &'static [usize] = &[4, 2, 1];
+
+    matrix_kernels! { Neon<false>, "neon", 4, 2, 4 }
+}
+
+/// NEON with the dot product instructions.
+#[derive(Debug)]
+pub(crate) struct DotKernels;
+
+impl MatrixKernels for DotKernels {
+    const DIRECT_WIDTHS: &'static [usize] = &[4, 2, 1];
+    const PANEL_WIDTHS: &'static [usize] = &[4, 2, 1];
+
+    matrix_kernels! { Neon<true>, "neon,dotprod", 4, 2, 4 }
+}

@@ -1,0 +1,70 @@
+//! SSE4.1: matrix products with four rows to a vector.
+
+use std::arch::x86_64::*;
+
+use super::{
+    matrix::{MatrixKernels, dot_lane_ops, first, matrix_kernels, prefetch},
+    sse41::{Sse41, singles},
+};
+use crate::matrix::dot_lanes::DotLanes;
+
+impl DotLanes for Sse41 {
+    type Codes = __m128i;
+    type Partial = __m128i;
+    const WIDE: bool = false;
+    const SIGNED_BYTES: bool = true;
+
+    dot_lane_ops! {
+        codes(bytes: &[u8]) -> __m128i { _mm_loadu_si128(first::<16>(bytes).cast()) }
+        codes_shr(a: __m128i, bits: usize) -> __m128i {
+            _mm_srl_epi16(a, _mm_cvtsi32_si128(bits as i32))
+        }
+        codes_shl(a: __m128i, bits: usize) -> __m128i {
+            _mm_sll_epi16(a, _mm_cvtsi32_si128(bits as i32))
+        }
+        codes_and(a: __m128i, mask: u8) -> __m128i {
+            _mm_and_si128(a, _mm_set1_epi8(mask as i8))
+        }
+        codes_or(a: __m128i, b: __m128i) -> __m128i { _mm_or_si128(a, b) }
+        open(_sum: __m128i) -> __m128i { _mm_setzero_si128() }
+        dot(sum: __m128i, codes: __m128i, x: __m128i) -> __m128i {
+            _mm_add_epi16(sum, _mm_maddubs_epi16(codes, x))
+        }
+        dot_bytes(sum: __m128i, codes: __m128i, x: __m128i) -> __m128i {
+            // As on AVX2.
+            let signed = _mm_xor_si128(codes, _mm_set1_epi8(-128));
+            let products = _mm_maddubs_epi16(_mm_abs_epi8(signed), _mm_sign_epi8(x, signed));
+            _mm_add_epi16(sum, products)
+        }
+        close(sum: __m128i, partial: __m128i) -> __m128i {
+            _mm_add_epi32(sum, _mm_madd_epi16(partial, _mm_set1_epi16(1)))
+        }
+        halves(bytes: &[u8]) -> __m128 {
+            singles(_mm_cvtepu16_epi32(_mm_loadl_epi64(first::<8>(bytes).cast())))
+        }
+        bf16s(bytes: &[u8]) -> __m128 {
+            let wide = _mm_cvtepu16_epi32(_mm_loadl_epi64(first::<8>(bytes).cast()));
+            _mm_castsi128_ps(_mm_slli_epi32::<16>(wide))
+        }
+        floats(bytes: &[u8]) -> __m128 { _mm_loadu_ps(first::<16>(bytes).cast()) }
+        bytes(bytes: &[u8]) -> __m128i {
+            _mm_cvtepu8_epi32(_mm_loadu_si32(first::<4>(bytes).cast()))
+        }
+        mul_add(a: __m128, b: __m128, c: __m128) -> __m128 { _mm_add_ps(_mm_mul_ps(a, b), c) }
+    }
+
+    #[inline(always)]
+    fn prefetch(self, bytes: &[u8], ahead: usize) {
+        prefetch(bytes, ahead);
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Kernels;
+
+impl MatrixKernels for Kernels {
+    const DIRECT_WIDTHS: &'static [usize] = &[2, 1];
+    const PANEL_WIDTHS: &'static [usize] = &[4, 2, 1];
+
+    matrix_kernels! { Sse41, "sse4.1", 4, 1, 4 }
+}

@@ -1,0 +1,301 @@
+//! Block formats as matrix products see them: unsigned codes in bit planes, a scale and an offset
+//! per sub-block.
+//!
+//! A value is `scale · (code − BIAS) + offset`. Codes are unsigned because the dot instructions
+//! multiply unsigned by signed bytes, and the activations are the signed side.
+
+use quant_core::{formats::*, lanes::Lanes};
+
+use crate::activation::Scaling;
+
+/// Where some bits of the codes are in a block.
+///
+/// A group of `run · 8 / bits` values shares `run` bytes: the first `run` values have the lowest
+/// bits of each, the next `run` values the bits above.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Plane {
+    /// First byte in the block.
+    pub(crate) start: usize,
+    /// Bits of each code, 0 for no plane.
+    pub(crate) bits: usize,
+    /// Bytes in a group; 0 if the values simply follow each other from the lowest bit.
+    pub(crate) run: usize,
+}
+
+/// No plane.
+const NONE: Plane = Plane { start: 0, bits: 0, run: 0 };
+
+impl Plane {
+    /// Ors the plane's bits of every code in, `shift` bits up.
+    #[inline(always)]
+    fn read(self, block: &[u8], shift: usize, codes: &mut [u8]) {
+        if self.bits == 0 {
+            return;
+        }
+        let mask = (0xffu32 >> (8 - self.bits)) as u8;
+        let bytes = &block[self.start..][..codes.len() * self.bits / 8];
+        if self.run == 0 {
+            let per_byte = 8 / self.bits;
+            for (byte, codes) in bytes.iter().zip(codes.chunks_exact_mut(per_byte)) {
+                for (k, code) in codes.iter_mut().enumerate() {
+                    *code |= (byte >> (k * self.bits) & mask) << shift;
+                }
+            }
+            return;
+        }
+        let group = self.run * 8 / self.bits;
+        for (bytes, codes) in bytes.chunks_exact(self.run).zip(codes.chunks_exact_mut(group)) {
+            for (k, codes) in codes.chunks_exact_mut(self.run).enumerate() {
+                for (code, byte) in codes.iter_mut().zip(bytes) {
+                    *code |= (byte >> (k * self.bits) & mask) << shift;
+                }
+            }
+        }
+    }
+
+    /// Ors the plane's bits of every code into a block of zeros: the inverse of [`Self::read`].
+    #[inline(always)]
+    fn write(self, codes: &[u8], shift: usize, block: &mut [u8]) {
+        if self.bits == 0 {
+            return;
+        }
+        let mask = (0xffu32 >> (8 - self.bits)) as u8;
+        let bytes = &mut block[self.start..][..codes.len() * self.bits / 8];
+        if self.run == 0 {
+            let per_byte = 8 / self.bits;
+            for (byte, codes) in bytes.iter_mut().zip(codes.chunks_exact(per_byte)) {
+                for (k, code) in codes.iter().enumerate() {
+                    *byte |= (code >> shift & mask) << (k * self.bits);
+                }
+            }
+            return;
+        }
+        let group = self.run * 8 / self.bits;
+        for (bytes, codes) in bytes.chunks_exact_mut(self.run).zip(codes.chunks_exact(group)) {
+            for (k, codes) in codes.chunks_exact(self.run).enumerate() {
+                for (code, byte) in codes.iter().zip(bytes.iter_mut()) {
+                    *byte |= (code >> shift & mask) << (k * self.bits);
+                }
+            }
+        }
+    }
+}
+
+/// The fields of a block that are not codes, of as many rows as there are lanes.
+pub(crate) trait Head<S: Lanes> {
+    /// The value of the half-precision field `i`, in the order of [`Coded::HALVES`].
+    fn half(&self, s: S, i: usize) -> S::F32;
+    /// Byte `i` of [`Coded::SCALES`], zero-extended.
+    fn byte(&self, s: S, i: usize) -> S::I32;
+}
+
+/// A format of weights for matrix products.
+pub(crate) trait Coded {
+    /// Elements in a block.
+    const LEN: usize;
+    /// Bytes in a block.
+    const BYTES: usize;
+    /// Elements that share a scale: 16, or a multiple of 32.
+    const SUB: usize;
+    /// The low bits of the codes: 2, 4 or 8 of them.
+    const LOW: Plane;
+    /// The bits above: 0, 1 or 2 of them.
+    const HIGH: Plane = NONE;
+    /// Flipped in every code: stored codes in two's complement become unsigned.
+    const FLIP: u8 = 0;
+    /// The code of zero.
+    const BIAS: i32 = 0;
+    /// Whether values have an offset.
+    const OFFSET: bool = false;
+    /// How activations are quantized.
+    const SCALING: Scaling;
+    /// Where the half-precision fields are.
+    const HALVES: &'static [usize];
+    /// Whether the fields of half the width may be bfloat16 in some matrices.
+    const MAY_BE_BRAIN: bool = false;
+    /// Where the scale bytes are: start and length.
+    const SCALES: (usize, usize) = (0, 0);
+
+    /// Scale and offset of sub-block `j`.
+    fn scale<S: Lanes, H: Head<S>>(s: S, head: &H, j: usize) -> (S::F32, S::F32);
+}
+
+/// Bits in a code.
+pub(crate) const fn bits<F: Coded>() -> usize {
+    F::LOW.bits + F::HIGH.bits
+}
+
+/// The codes of a block, in the order of the values: `codes` has [`Coded::LEN`] elements.
+#[inline(always)]
+pub(crate) fn read_codes<F: Coded>(block: &[u8], codes: &mut [u8]) {
+    codes.fill(F::FLIP);
+    if F::FLIP == 0 {
+        F::LOW.read(block, 0, codes);
+    } else {
+        for (code, byte) in codes.iter_mut().zip(&block[F::LOW.start..]) {
+            *code = byte ^ F::FLIP;
+        }
+    }
+    F::HIGH.read(block, F::LOW.bits, codes);
+}
+
+/// Writes codes into a block whose code bytes are zero: the inverse of [`read_codes`].
+#[inline(always)]
+pub(crate) fn write_codes<F: Coded>(codes: &[u8], block: &mut [u8]) {
+    if F::FLIP == 0 {
+        F::LOW.write(codes, 0, block);
+    } else {
+        for (code, byte) in codes.iter().zip(&mut block[F::LOW.start..]) {
+            *byte = code ^ F::FLIP;
+        }
+    }
+    F::HIGH.write(codes, F::LOW.bits, block);
+}
+
+const fn plane(start: usize, bits: usize, run: usize) -> Plane {
+    Plane { start, bits, run }
+}
+
+macro_rules! legacy {
+    ($name:ident, $bytes:literal, $halves:expr, $low:expr, $high:expr, $flip:literal, $bias:literal,
+     $offset:literal) => {
+        impl Coded for $name {
+            const LEN: usize = 32;
+            const BYTES: usize = $bytes;
+            const SUB: usize = 32;
+            const LOW: Plane = $low;
+            const HIGH: Plane = $high;
+            const FLIP: u8 = $flip;
+            const BIAS: i32 = $bias;
+            const OFFSET: bool = $offset;
+            const SCALING: Scaling = Scaling::Per32;
+            const HALVES: &'static [usize] = $halves;
+
+            #[inline(always)]
+            fn scale<S: Lanes, H: Head<S>>(s: S, head: &H, _: usize) -> (S::F32, S::F32) {
+                (head.half(s, 0), if $offset { head.half(s, 1) } else { s.splat(0.0) })
+            }
+        }
+    };
+}
+
+legacy!(Q4_0, 18, &[0], plane(2, 4, 16), NONE, 0, 8, false);
+legacy!(Q4_1, 20, &[0, 2], plane(4, 4, 16), NONE, 0, 0, true);
+legacy!(Q5_0, 22, &[0], plane(6, 4, 16), plane(2, 1, 0), 0, 16, false);
+legacy!(Q5_1, 24, &[0, 2], plane(8, 4, 16), plane(4, 1, 0), 0, 0, true);
+legacy!(Q8_0, 34, &[0], plane(2, 8, 32), NONE, 0x80, 128, false);
+
+/// Scale and minimum of sub-block `j` of Q4_K and Q5_K.
+#[inline(always)]
+fn k_min<S: Lanes, H: Head<S>>(s: S, head: &H, j: usize) -> (S::F32, S::F32) {
+    let (scale, min) = if j < 4 {
+        let six = s.splat_i(63);
+        (s.and_i(head.byte(s, j), six), s.and_i(head.byte(s, j + 4), six))
+    } else {
+        let low = head.byte(s, j + 4);
+        let upper = s.shl::<4>(s.shr::<6>(head.byte(s, j - 4)));
+        let upper_min = s.shl::<4>(s.shr::<6>(head.byte(s, j)));
+        (s.or_i(s.and_i(low, s.splat_i(15)), upper), s.or_i(s.shr::<4>(low), upper_min))
+    };
+    let min = s.mul(head.half(s, 1), s.to_f32(min));
+    (s.mul(head.half(s, 0), s.to_f32(scale)), s.sub(s.splat(0.0), min))
+}
+
+impl Coded for Q4K {
+    const LEN: usize = QK_K;
+    const BYTES: usize = 144;
+    const SUB: usize = 32;
+    const LOW: Plane = plane(16, 4, 32);
+    const OFFSET: bool = true;
+    const SCALING: Scaling = Scaling::Per256;
+    const HALVES: &'static [usize] = &[0, 2];
+    const SCALES: (usize, usize) = (4, 12);
+
+    #[inline(always)]
+    fn scale<S: Lanes, H: Head<S>>(s: S, head: &H, j: usize) -> (S::F32, S::F32) {
+        k_min(s, head, j)
+    }
+}
+
+impl Coded for Q5K {
+    const LEN: usize = QK_K;
+    const BYTES: usize = 176;
+    const SUB: usize = 32;
+    const LOW: Plane = plane(48, 4, 32);
+    const HIGH: Plane = plane(16, 1, 32);
+    const OFFSET: bool = true;
+    const SCALING: Scaling = Scaling::Per256;
+    const HALVES: &'static [usize] = &[0, 2];
+    const SCALES: (usize, usize) = (4, 12);
+
+    #[inline(always)]
+    fn scale<S: Lanes, H: Head<S>>(s: S, head: &H, j: usize) -> (S::F32, S::F32) {
+        k_min(s, head, j)
+    }
+}
+
+impl Coded for Q6K {
+    const LEN: usize = QK_K;
+    const BYTES: usize = 210;
+    const SUB: usize = 16;
+    const LOW: Plane = plane(0, 4, 64);
+    const HIGH: Plane = plane(128, 2, 32);
+    const BIAS: i32 = 32;
+    const SCALING: Scaling = Scaling::Per256;
+    const HALVES: &'static [usize] = &[208];
+    const SCALES: (usize, usize) = (192, 16);
+
+    #[inline(always)]
+    fn scale<S: Lanes, H: Head<S>>(s: S, head: &H, j: usize) -> (S::F32, S::F32) {
+        // From a byte to the number it is in two's complement.
+        let flipped = s.and_i(s.add_i(head.byte(s, j), s.splat_i(128)), s.splat_i(0xff));
+        let scale = s.to_f32(s.sub_i(flipped, s.splat_i(128)));
+        (s.mul(head.half(s, 0), scale), s.splat(0.0))
+    }
+}
+
+impl Coded for Q2K {
+    const LEN: usize = QK_K;
+    const BYTES: usize = 84;
+    const SUB: usize = 16;
+    const LOW: Plane = plane(16, 2, 32);
+    const OFFSET: bool = true;
+    const SCALING: Scaling = Scaling::Per256;
+    const HALVES: &'static [usize] = &[80, 82];
+    const SCALES: (usize, usize) = (0, 16);
+
+    #[inline(always)]
+    fn scale<S: Lanes, H: Head<S>>(s: S, head: &H, j: usize) -> (S::F32, S::F32) {
+        let byte = head.byte(s, j);
+        let scale = s.to_f32(s.and_i(byte, s.splat_i(15)));
+        let min = s.mul(head.half(s, 1), s.to_f32(s.shr::<4>(byte)));
+        (s.mul(head.half(s, 0), scale), s.sub(s.splat(0.0), min))
+    }
+}
+
+impl Coded for Q3K {
+    const LEN: usize = QK_K;
+    const BYTES: usize = 110;
+    const SUB: usize = 16;
+    const LOW: Plane = plane(32, 2, 32);
+    const HIGH: Plane = plane(0, 1, 32);
+    const BIAS: i32 = 4;
+    const SCALING: Scaling = Scaling::Per256;
+    const HALVES: &'static [usize] = &[108];
+    const SCALES: (usize, usize) = (96, 12);
+
+    #[inline(always)]
+    fn scale<S: Lanes, H: Head<S>>(s: S, head: &H, j: usize) -> (S::F32, S::F32) {
+        let (low, upper) = (head.byte(s, j % 8), head.byte(s, 8 + j % 4));
+        let low = if j < 8 { s.and_i(low, s.splat_i(15)) } else { s.shr::<4>(low) };
+        let upper = match j / 4 {
+            0 => s.shl::<4>(upper),
+            1 => s.shl::<2>(upper),
+            2 => upper,
+            _ => s.shr::<2>(upper),
+        };
+        let code = s.or_i(low, s.and_i(upper, s.splat_i(0x30)));
+        let scale = s.to_f32(s.sub_i(code, s.splat_i(32)));
+        (s.mul(head.half(s, 0), scale), s.splat(0.0))
+    }
+}

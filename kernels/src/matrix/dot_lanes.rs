@@ -1,0 +1,139 @@
+//! The dot-accumulate of unsigned by signed bytes, over lanes.
+//!
+//! A lane is a row of the weights: it holds four codes, which meet four activations that are the
+//! same in every lane, so that there are no sums across lanes. This is DP4a, as
+//!
+//! | instance | instruction | partial sums |
+//! |---|---|---|
+//! | scalar | four multiplications | 32 bits |
+//! | SSE4.1, AVX2 | `pmaddubsw`, then `pmaddwd` by ones | 16 bits, widened before they could overflow |
+//! | AVX-VNNI, AVX-512 VNNI | `vpdpbusd` | 32 bits |
+//! | NEON | `smull`, `addp`, `sadalp` | 32 bits |
+//! | NEON with dot products | `sdot` | 32 bits |
+//!
+//! All are exact, so the integer sums are the same everywhere. `pmaddubsw` saturates at 16 bits:
+//! codes of up to six bits leave room for several products; for eight bits the instance moves
+//! the sign of the code to the activation first. The instructions of NEON multiply signed bytes:
+//! codes of up to six bits are the same signed, for eight bits the instance subtracts 128 and
+//! [`bias`](super::tile::bias) takes it into account.
+//!
+//! A new instruction set implements this trait and `MatrixKernels` in `isa/`; nothing else of the
+//! products knows which there are.
+
+use quant_core::lanes::{Lanes, Scalar};
+
+/// Lanes with four bytes each, and what matrix kernels need besides.
+pub(crate) trait DotLanes: Lanes {
+    /// Four codes in each lane.
+    type Codes: Copy;
+    /// Sums on their way to 32 bits.
+    type Partial: Copy;
+    /// Whether partial sums have 32 bits, so that any number can be added up.
+    const WIDE: bool;
+    /// Whether [`dot_bytes`](Self::dot_bytes) multiplies `code − 128` rather than `code`.
+    const SIGNED_BYTES: bool;
+
+    /// The first `4 · N` bytes.
+    fn codes(self, bytes: &[u8]) -> Self::Codes;
+    /// Shifts to the right by up to 7; upper bits of a byte may come from its neighbour.
+    fn codes_shr(self, a: Self::Codes, bits: usize) -> Self::Codes;
+    /// Shifts to the left by up to 7; lower bits of a byte may come from its neighbour.
+    fn codes_shl(self, a: Self::Codes, bits: usize) -> Self::Codes;
+    /// Bitwise and of every byte.
+    fn codes_and(self, a: Self::Codes, mask: u8) -> Self::Codes;
+    /// Bitwise or.
+    fn codes_or(self, a: Self::Codes, b: Self::Codes) -> Self::Codes;
+
+    /// Partial sums that start from `sum`, or from zero if [`close`](Self::close) adds it.
+    fn open(self, sum: Self::I32) -> Self::Partial;
+    /// Adds the products of codes below 64 with four activations in −127..=127.
+    fn dot(self, sum: Self::Partial, codes: Self::Codes, x: Self::I32) -> Self::Partial;
+    /// Adds the products of any codes with four activations in −127..=127.
+    fn dot_bytes(self, sum: Self::Partial, codes: Self::Codes, x: Self::I32) -> Self::Partial;
+    /// The sums in 32 bits. `sum` is what [`open`](Self::open) received.
+    fn close(self, sum: Self::I32, partial: Self::Partial) -> Self::I32;
+
+    /// The values of the first `N` little-endian half-precision numbers.
+    fn halves(self, bytes: &[u8]) -> Self::F32;
+    /// The values of the first `N` little-endian bfloat16 numbers.
+    fn bf16s(self, bytes: &[u8]) -> Self::F32;
+    /// The first `N` little-endian single-precision numbers.
+    fn floats(self, bytes: &[u8]) -> Self::F32;
+    /// The first `N` bytes, zero-extended.
+    fn bytes(self, bytes: &[u8]) -> Self::I32;
+    /// `a · b + c`, rounded once or twice.
+    fn mul_add(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32;
+    /// Hints that the bytes `ahead` of these, as many again, will be read.
+    fn prefetch(self, bytes: &[u8], ahead: usize);
+}
+
+impl DotLanes for Scalar {
+    type Codes = u32;
+    type Partial = i32;
+    const WIDE: bool = true;
+    const SIGNED_BYTES: bool = false;
+
+    #[inline(always)]
+    fn codes(self, bytes: &[u8]) -> u32 {
+        bytes.first_chunk().map_or(0, |&b| u32::from_le_bytes(b))
+    }
+    #[inline(always)]
+    fn codes_shr(self, a: u32, bits: usize) -> u32 {
+        a >> bits
+    }
+    #[inline(always)]
+    fn codes_shl(self, a: u32, bits: usize) -> u32 {
+        a << bits
+    }
+    #[inline(always)]
+    fn codes_and(self, a: u32, mask: u8) -> u32 {
+        a & u32::from_ne_bytes([mask; 4])
+    }
+    #[inline(always)]
+    fn codes_or(self, a: u32, b: u32) -> u32 {
+        a | b
+    }
+    #[inline(always)]
+    fn open(self, sum: i32) -> i32 {
+        sum
+    }
+    #[inline(always)]
+    fn dot(self, sum: i32, codes: u32, x: i32) -> i32 {
+        self.dot_bytes(sum, codes, x)
+    }
+    #[inline(always)]
+    fn dot_bytes(self, mut sum: i32, codes: u32, x: i32) -> i32 {
+        for (code, x) in codes.to_le_bytes().into_iter().zip(x.to_le_bytes()) {
+            sum = sum.wrapping_add(i32::from(code) * i32::from(x as i8));
+        }
+        sum
+    }
+    #[inline(always)]
+    fn close(self, _: i32, partial: i32) -> i32 {
+        partial
+    }
+    #[inline(always)]
+    fn halves(self, bytes: &[u8]) -> f32 {
+        let bits = bytes.first_chunk().map_or(0, |&b| u16::from_le_bytes(b));
+        half::f16::from_bits(bits).to_f32()
+    }
+    #[inline(always)]
+    fn bf16s(self, bytes: &[u8]) -> f32 {
+        let bits = bytes.first_chunk().map_or(0, |&b| u16::from_le_bytes(b));
+        f32::from_bits(u32::from(bits) << 16)
+    }
+    #[inline(always)]
+    fn floats(self, bytes: &[u8]) -> f32 {
+        bytes.first_chunk().map_or(0.0, |&b| f32::from_le_bytes(b))
+    }
+    #[inline(always)]
+    fn bytes(self, bytes: &[u8]) -> i32 {
+        bytes.first().map_or(0, |&b| i32::from(b))
+    }
+    #[inline(always)]
+    fn mul_add(self, a: f32, b: f32, c: f32) -> f32 {
+        a * b + c
+    }
+    #[inline(always)]
+    fn prefetch(self, _: &[u8], _: usize) {}
+}

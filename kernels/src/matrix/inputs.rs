@@ -1,0 +1,225 @@
+//! The inputs of a product, quantized and laid out for the kernels.
+
+use std::ops::Range;
+
+use quant_core::{formats::QK_K, lanes::MAX_LANES};
+
+use super::{dot_lanes::DotLanes, tile::Columns};
+use crate::activation::{Scaling, codes_256, codes_by_magnitude, join, starts, total};
+
+/// One column of a product: an input row and the output row it makes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Column {
+    /// Row of x.
+    pub(crate) x: usize,
+    /// Row of y.
+    pub(crate) y: usize,
+}
+
+/// The columns that a tile computes at once.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tile {
+    /// Columns the kernel computes; those past the live ones are zero.
+    pub(crate) width: usize,
+    /// First column.
+    pub(crate) first: usize,
+    /// Columns that exist.
+    pub(crate) live: usize,
+    /// Columns the kernels of the tiles before compute: positions in the buffers.
+    before: usize,
+}
+
+/// How the inputs are laid out: fixed by the format of the weights.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct InputLayout {
+    /// `None` for floats, which are not quantized.
+    pub(crate) scaling: Option<Scaling>,
+    /// Elements in a sub-block.
+    pub(crate) sub: usize,
+    /// What to multiply the sums of codes by, negated.
+    pub(crate) bias: i32,
+}
+
+/// Quantized inputs, tile after tile, each in the order in which the kernel reads it. The buffers
+/// can be used again.
+#[derive(Debug, Default)]
+pub(crate) struct Inputs {
+    pub(crate) tiles: Vec<Tile>,
+    cols: usize,
+    layout: InputLayout,
+    words: Vec<i32>,
+    starts: Vec<i32>,
+    sums: Vec<f32>,
+    scales: Vec<f32>,
+}
+
+impl Inputs {
+    /// Divides `n` columns into tiles of the given widths, widest first, the last of them 1.
+    pub(crate) fn prepare(&mut self, layout: InputLayout, cols: usize, n: usize, widths: &[usize]) {
+        self.tiles.clear();
+        let (mut first, mut before) = (0, 0);
+        while first < n {
+            let rest = n - first;
+            // One column too many costs less than another pass over the weights.
+            let fits = |&&width: &&usize| width <= rest + usize::from(width > 2);
+            let width = widths.iter().find(fits).copied().unwrap_or(1);
+            let live = width.min(rest);
+            self.tiles.push(Tile { width, first, live, before });
+            first += live;
+            before += width;
+        }
+        let (words, subs, blocks) = layout.sizes(cols);
+        (self.cols, self.layout) = (cols, layout);
+        zeros(&mut self.words, words * before);
+        zeros(&mut self.starts, subs * before);
+        zeros(&mut self.sums, subs * before);
+        zeros(&mut self.scales, blocks * before);
+    }
+
+    /// Bytes of the buffers.
+    pub(crate) fn capacity(&self) -> usize {
+        4 * (self.words.capacity()
+            + self.starts.capacity()
+            + self.sums.capacity()
+            + self.scales.capacity())
+    }
+
+    /// Quantizes the rows of x that the columns name.
+    #[inline(always)]
+    pub(crate) fn fill<S: DotLanes>(&mut self, s: S, x: &[f32], stride: usize, columns: &[Column]) {
+        let (words, subs, blocks) = self.layout.sizes(self.cols);
+        for tile in &self.tiles {
+            let (width, at) = (tile.width, tile.before);
+            let mut place = Place {
+                words: &mut self.words[words * at..][..words * width],
+                starts: &mut self.starts[subs * at..][..subs * width],
+                sums: &mut self.sums[subs * at..][..subs * width],
+                scales: &mut self.scales[blocks * at..][..blocks * width],
+                width,
+                column: 0,
+                layout: self.layout,
+            };
+            for (c, column) in columns[tile.first..][..tile.live].iter().enumerate() {
+                place.column = c;
+                let x = &x[column.x * stride..][..self.cols];
+                match self.layout.scaling {
+                    Some(Scaling::Per32) => place.quantize::<S, 32>(s, x),
+                    Some(Scaling::Per64) => place.quantize::<S, 64>(s, x),
+                    Some(Scaling::Per128) => place.quantize::<S, 128>(s, x),
+                    Some(Scaling::Per256) => place.quantize_256(s, x),
+                    None => {
+                        let out = place.words.iter_mut().skip(c).step_by(width);
+                        for (x, out) in x.iter().zip(out) {
+                            *out = x.to_bits() as i32;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// The columns of a tile in a range of blocks.
+    #[inline(always)]
+    pub(crate) fn columns<const NR: usize>(
+        &self,
+        tile: &Tile,
+        blocks: Range<usize>,
+    ) -> Columns<'_, NR> {
+        let (words, subs, all) = self.layout.sizes(self.cols);
+        let (word, sub) = (words / all.max(1), subs / all.max(1));
+        let part = |per_block: usize, total: usize| {
+            tile.before * total + blocks.start * per_block * NR
+                ..tile.before * total + blocks.end * per_block * NR
+        };
+        Columns {
+            words: self.words[part(word, words)].as_chunks().0,
+            starts: self.starts[part(sub, subs)].as_chunks().0,
+            sums: self.sums[part(sub, subs)].as_chunks().0,
+            scales: self.scales[part(1, all)].as_chunks().0,
+        }
+    }
+
+    /// The floats of a tile: the columns side by side, per element.
+    #[inline(always)]
+    pub(crate) fn floats<const NR: usize>(&self, tile: &Tile) -> &[[i32; NR]] {
+        self.words[tile.before * self.cols..][..NR * self.cols].as_chunks().0
+    }
+}
+
+/// As many zeros.
+fn zeros<T: Copy + Default>(buffer: &mut Vec<T>, len: usize) {
+    buffer.clear();
+    buffer.resize(len, T::default());
+}
+
+impl InputLayout {
+    /// Words, sub-blocks and blocks in a column.
+    fn sizes(self, cols: usize) -> (usize, usize, usize) {
+        match self.scaling {
+            Some(scaling) => (cols / 4, cols / self.sub, cols / scaling.len()),
+            None => (cols, 0, 0),
+        }
+    }
+}
+
+/// Where the codes of one column go.
+struct Place<'a> {
+    words: &'a mut [i32],
+    starts: &'a mut [i32],
+    sums: &'a mut [f32],
+    scales: &'a mut [f32],
+    width: usize,
+    column: usize,
+    layout: InputLayout,
+}
+
+impl Place<'_> {
+    #[inline(always)]
+    fn quantize<S: DotLanes, const LEN: usize>(&mut self, s: S, x: &[f32]) {
+        let mut codes = [s.splat_i(0); LEN];
+        let blocks = x.len() / LEN;
+        for first in (0..blocks).step_by(S::N) {
+            let live = S::N.min(blocks - first);
+            let (d, _) = codes_by_magnitude(s, x, &starts::<S>(first, live, LEN), &mut codes);
+            self.emit(s, first, live, &codes, d);
+        }
+    }
+
+    #[inline(always)]
+    fn quantize_256<S: DotLanes>(&mut self, s: S, x: &[f32]) {
+        let mut codes = [s.splat_i(0); QK_K];
+        let blocks = x.len() / QK_K;
+        for first in (0..blocks).step_by(S::N) {
+            let live = S::N.min(blocks - first);
+            let d = codes_256(s, x, &starts::<S>(first, live, QK_K), &mut codes);
+            self.emit(s, first, live, &codes, d);
+        }
+    }
+
+    /// Scatters a batch of blocks, one per lane.
+    #[inline(always)]
+    fn emit<S: DotLanes>(&mut self, s: S, first: usize, live: usize, codes: &[S::I32], d: S::F32) {
+        let (mut lanes, mut floats) = ([0; MAX_LANES], [0.0; MAX_LANES]);
+        let (width, column) = (self.width, self.column);
+        let words = codes.len() / 4;
+        for (w, four) in codes.as_chunks().0.iter().enumerate() {
+            s.store_i(join(s, four), &mut lanes);
+            for (lane, word) in lanes[..live].iter().enumerate() {
+                self.words[((first + lane) * words + w) * width + column] = *word;
+            }
+        }
+        let subs = codes.len() / self.layout.sub;
+        for (j, codes) in codes.chunks_exact(self.layout.sub).enumerate() {
+            s.store_i(total(s, codes), &mut lanes);
+            for (lane, &sum) in lanes[..live].iter().enumerate() {
+                let at = ((first + lane) * subs + j) * width + column;
+                self.starts[at] = -self.layout.bias * sum;
+                self.sums[at] = sum as f32;
+            }
+        }
+        s.store(d, &mut floats);
+        for (lane, d) in floats[..live].iter().enumerate() {
+            self.scales[(first + lane) * width + column] = *d;
+        }
+    }
+}

@@ -1,0 +1,307 @@
+//! Weights rearranged for matrix kernels: sixteen rows side by side.
+//!
+//! A group of sixteen rows is a sequence of packed blocks, each as large as the sixteen blocks it
+//! is made from. A packed block holds the half-precision fields, sixteen at a time; the scale
+//! bytes, sixteen at a time; then, per 32 columns, the planes of the codes in vectors of 64 bytes:
+//! four neighbouring codes of row 0, four of row 1, … Step `t` of the eight in 32 columns is in
+//! vector `t mod bits` of its plane, `t div bits` codes up. The layout does not depend on the
+//! instruction set.
+
+use quant_core::GgmlType;
+use rayon::prelude::*;
+
+use super::{
+    MatrixError,
+    coded::{Coded, bits, read_codes, write_codes},
+    grouped::Int4Layout,
+    with_coded,
+};
+
+/// Rows in a group.
+pub(crate) const GROUP: usize = 16;
+
+/// A cache line.
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C, align(64))]
+struct Line([u8; 64]);
+
+/// What the weights are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// A type of ggml.
+    Ggml(GgmlType),
+    /// Grouped four-bit integers.
+    Int4(Int4Layout),
+}
+
+impl Format {
+    /// Elements and bytes in a block.
+    fn block(self) -> (usize, usize) {
+        match self {
+            Self::Ggml(ty) => (ty.block_len(), ty.block_bytes()),
+            Self::Int4(layout) => layout.block(),
+        }
+    }
+}
+
+/// A weight matrix, or one per expert, packed for [`matmul`](Self::matmul).
+///
+/// The packed bytes are those of the file in another order: the size is the same but for rows
+/// added to fill a group of sixteen, and [`unpack`](Self::unpack) restores them.
+pub struct PackedMatrix {
+    pub(crate) format: Format,
+    pub(crate) experts: usize,
+    pub(crate) rows: usize,
+    pub(crate) cols: usize,
+    lines: Vec<Line>,
+}
+
+impl std::fmt::Debug for PackedMatrix {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PackedMatrix")
+            .field("format", &self.format)
+            .field("experts", &self.experts)
+            .field("rows", &self.rows)
+            .field("cols", &self.cols)
+            .finish_non_exhaustive()
+    }
+}
+
+impl PackedMatrix {
+    /// Packs `rows` rows of `cols` weights, row-major, in the bytes of their blocks.
+    ///
+    /// # Errors
+    /// [`MatrixError::Format`] if the type cannot be multiplied, `cols` is not a whole number of
+    /// blocks or `bytes` does not have the size; [`MatrixError::TooLarge`].
+    pub fn pack(ty: GgmlType, rows: usize, cols: usize, bytes: &[u8]) -> Result<Self, MatrixError> {
+        Self::pack_experts(ty, 1, rows, cols, bytes)
+    }
+
+    /// Packs `experts` matrices of the same shape that follow each other in `bytes`.
+    ///
+    /// # Errors
+    /// As [`pack`](Self::pack).
+    pub fn pack_experts(
+        ty: GgmlType,
+        experts: usize,
+        rows: usize,
+        cols: usize,
+        bytes: &[u8],
+    ) -> Result<Self, MatrixError> {
+        if super::activation_type(ty).is_none() {
+            return Err(quant_core::Error::Unsupported { ty, operation: "multiplied" }.into());
+        }
+        ty.row_bytes(cols as u64)?;
+        let elements = experts
+            .checked_mul(rows)
+            .and_then(|n| n.checked_mul(cols))
+            .ok_or(MatrixError::TooLarge)?;
+        ty.check_bytes(elements, bytes.len())?;
+        Self::from_blocks(Format::Ggml(ty), experts, rows, cols, bytes)
+    }
+
+    /// The bytes have the size of the shape.
+    pub(super) fn from_blocks(
+        format: Format,
+        experts: usize,
+        rows: usize,
+        cols: usize,
+        bytes: &[u8],
+    ) -> Result<Self, MatrixError> {
+        let mut packed = Self { format, experts, rows, cols, lines: Vec::new() };
+        let row_bytes = packed.row_bytes();
+        let groups = rows.div_ceil(GROUP).checked_mul(experts).ok_or(MatrixError::TooLarge)?;
+        let group_bytes = row_bytes.checked_mul(GROUP).ok_or(MatrixError::TooLarge)?;
+        let size = groups.checked_mul(group_bytes).ok_or(MatrixError::TooLarge)?;
+        packed.lines = vec![Line([0; 64]); size.div_ceil(64)];
+        if size == 0 {
+            return Ok(packed);
+        }
+        let out = &mut bytemuck::cast_slice_mut(&mut packed.lines)[..size];
+        let per_expert = rows.div_ceil(GROUP);
+        out.par_chunks_exact_mut(group_bytes).enumerate().for_each(|(g, out)| {
+            let (expert, first) = (g / per_expert, g % per_expert * GROUP);
+            let live = GROUP.min(rows - first);
+            let source = &bytes[(expert * rows + first) * row_bytes..][..live * row_bytes];
+            with_coded!(format, F => pack_group::<F>(source, row_bytes, out), {
+                let (_, bytes) = format.block();
+                transpose(source, row_bytes, bytes, out);
+            });
+        });
+        Ok(packed)
+    }
+
+    /// The bytes that were packed. For [grouped integers](Self::unpack_grouped) group after group:
+    /// scale, zero point if there are any, codes.
+    pub fn unpack(&self) -> Vec<u8> {
+        let row_bytes = self.row_bytes();
+        let mut out = vec![0; self.experts * self.rows * row_bytes];
+        if out.is_empty() {
+            return out;
+        }
+        let per_expert = self.rows.div_ceil(GROUP);
+        out.par_chunks_exact_mut(self.rows * row_bytes).enumerate().for_each(|(expert, out)| {
+            for (g, out) in out.chunks_mut(GROUP * row_bytes).enumerate() {
+                let group = self.group(expert * per_expert + g);
+                with_coded!(self.format, F => unpack_group::<F>(group, row_bytes, out), {
+                    let (_, bytes) = self.format.block();
+                    untranspose(group, row_bytes, bytes, out);
+                });
+            }
+        });
+        out
+    }
+
+    /// The type of the weights; `None` for grouped integers.
+    pub fn ggml_type(&self) -> Option<GgmlType> {
+        match self.format {
+            Format::Ggml(ty) => Some(ty),
+            Format::Int4(_) => None,
+        }
+    }
+
+    /// Matrices that follow each other: 1 unless there are experts.
+    pub fn experts(&self) -> usize {
+        self.experts
+    }
+
+    /// Rows of each matrix: the length of an output.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Columns: the length of an input.
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// Bytes of the packed weights.
+    pub fn packed_bytes(&self) -> usize {
+        self.lines.len() * 64
+    }
+
+    fn row_bytes(&self) -> usize {
+        let (len, bytes) = self.format.block();
+        self.cols / len * bytes
+    }
+
+    fn group(&self, group: usize) -> &[u8] {
+        let size = GROUP * self.row_bytes();
+        &bytemuck::cast_slice(&self.lines)[group * size..][..size]
+    }
+
+    /// The groups of one expert.
+    pub(crate) fn expert(&self, expert: usize) -> &[u8] {
+        let size = GROUP * self.row_bytes() * self.rows.div_ceil(GROUP);
+        &bytemuck::cast_slice(&self.lines)[expert * size..][..size]
+    }
+}
+
+/// Bytes of the fields before the codes in a packed block.
+pub(crate) const fn head_bytes<F: Coded>() -> usize {
+    GROUP * (2 * F::HALVES.len() + F::SCALES.1)
+}
+
+/// Every byte of a word.
+const fn spread(mask: u32) -> u32 {
+    mask * 0x0101_0101
+}
+
+/// Packs up to sixteen rows; missing rows stay zero.
+fn pack_group<F: Coded>(rows: &[u8], row_bytes: usize, out: &mut [u8]) {
+    let mut codes = [0u8; 256];
+    let codes = &mut codes[..F::LEN];
+    for (r, row) in rows.chunks_exact(row_bytes).enumerate() {
+        for (block, out) in row.chunks_exact(F::BYTES).zip(out.chunks_exact_mut(GROUP * F::BYTES)) {
+            let (head, planes) = out.split_at_mut(head_bytes::<F>());
+            let (halves, scales) = head.split_at_mut(2 * GROUP * F::HALVES.len());
+            for (out, &at) in halves.chunks_exact_mut(2 * GROUP).zip(F::HALVES) {
+                out[2 * r..][..2].copy_from_slice(&block[at..][..2]);
+            }
+            let bytes = &block[F::SCALES.0..][..F::SCALES.1];
+            for (out, byte) in scales.chunks_exact_mut(GROUP).zip(bytes) {
+                out[r] = *byte;
+            }
+            read_codes::<F>(block, codes);
+            let chunks = planes.chunks_exact_mut(64 * bits::<F>());
+            for (codes, planes) in codes.chunks_exact(32).zip(chunks) {
+                let (low, high) = planes.split_at_mut(64 * F::LOW.bits);
+                for (t, word) in codes.as_chunks().0.iter().enumerate() {
+                    let word = u32::from_le_bytes(*word);
+                    let low_bits = word & spread(0xff >> (8 - F::LOW.bits));
+                    merge(low, r, t, F::LOW.bits, low_bits);
+                    if F::HIGH.bits > 0 {
+                        let mask = spread((1 << F::HIGH.bits) - 1);
+                        merge(high, r, t, F::HIGH.bits, word >> F::LOW.bits & mask);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Ors four codes of step `t` into the plane.
+#[inline(always)]
+fn merge(plane: &mut [u8], row: usize, t: usize, bits: usize, codes: u32) {
+    let out = &mut plane[t % bits * 64 + row * 4..][..4];
+    for (out, byte) in out.iter_mut().zip((codes << (t / bits * bits)).to_le_bytes()) {
+        *out |= byte;
+    }
+}
+
+/// The inverse of [`pack_group`].
+fn unpack_group<F: Coded>(group: &[u8], row_bytes: usize, rows: &mut [u8]) {
+    let mut codes = [0u8; 256];
+    let codes = &mut codes[..F::LEN];
+    for (r, row) in rows.chunks_exact_mut(row_bytes).enumerate() {
+        let packed = group.chunks_exact(GROUP * F::BYTES);
+        for (block, packed) in row.chunks_exact_mut(F::BYTES).zip(packed) {
+            let (head, planes) = packed.split_at(head_bytes::<F>());
+            let (halves, scales) = head.split_at(2 * GROUP * F::HALVES.len());
+            for (half, &at) in halves.chunks_exact(2 * GROUP).zip(F::HALVES) {
+                block[at..][..2].copy_from_slice(&half[2 * r..][..2]);
+            }
+            let bytes = &mut block[F::SCALES.0..][..F::SCALES.1];
+            for (scale, byte) in scales.chunks_exact(GROUP).zip(bytes) {
+                *byte = scale[r];
+            }
+            let chunks = planes.chunks_exact(64 * bits::<F>());
+            for (codes, planes) in codes.chunks_exact_mut(32).zip(chunks) {
+                let (low, high) = planes.split_at(64 * F::LOW.bits);
+                for (t, word) in codes.as_chunks_mut().0.iter_mut().enumerate() {
+                    let mut code = pick(low, r, t, F::LOW.bits);
+                    if F::HIGH.bits > 0 {
+                        code |= pick(high, r, t, F::HIGH.bits) << F::LOW.bits;
+                    }
+                    *word = code.to_le_bytes();
+                }
+            }
+            write_codes::<F>(codes, block);
+        }
+    }
+}
+
+/// Four codes of step `t`.
+#[inline(always)]
+fn pick(plane: &[u8], row: usize, t: usize, bits: usize) -> u32 {
+    let word = plane[t % bits * 64 + row * 4..].first_chunk().map_or(0, |&b| u32::from_le_bytes(b));
+    word >> (t / bits * bits) & spread(0xff >> (8 - bits))
+}
+
+/// Sixteen elements of `size` bytes side by side, for the float types.
+fn transpose(rows: &[u8], row_bytes: usize, size: usize, out: &mut [u8]) {
+    for (r, row) in rows.chunks_exact(row_bytes).enumerate() {
+        for (element, out) in row.chunks_exact(size).zip(out.chunks_exact_mut(GROUP * size)) {
+            out[r * size..][..size].copy_from_slice(element);
+        }
+    }
+}
+
+/// The inverse of [`transpose`].
+fn untranspose(group: &[u8], row_bytes: usize, size: usize, rows: &mut [u8]) {
+    for (r, row) in rows.chunks_exact_mut(row_bytes).enumerate() {
+        for (element, group) in row.chunks_exact_mut(size).zip(group.chunks_exact(GROUP * size)) {
+            element.copy_from_slice(&group[r * size..][..size]);
+        }
+    }
+}

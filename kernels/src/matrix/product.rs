@@ -1,0 +1,284 @@
+//! The public products: checks, threads, experts.
+
+use std::{
+    cell::Cell,
+    ops::Range,
+    sync::atomic::{AtomicU32, AtomicUsize, Ordering},
+};
+
+use super::{
+    MatrixError, PackedMatrix, Parallel,
+    drive::{self, PANEL_FROM, Product, ROW_STEP},
+    inputs::{Column, Inputs},
+    packed::Format,
+};
+use crate::{Kernels, activation::check_finite};
+
+/// Inputs of a product: `n` rows of a matrix's `cols` elements.
+#[derive(Clone, Copy, Debug)]
+pub struct Input<'a> {
+    /// The elements: row `i` is `values[i · stride..][..cols]`.
+    pub values: &'a [f32],
+    /// Rows.
+    pub n: usize,
+    /// Elements from the start of a row to that of the next, at least `cols`.
+    pub stride: usize,
+}
+
+/// Where a product goes: rows of a matrix's `rows` elements. Elements between the rows stay.
+#[derive(Debug)]
+pub struct Output<'a> {
+    /// The elements: row `i` is `values[i · stride..][..rows]`.
+    pub values: &'a mut [f32],
+    /// Elements from the start of a row to that of the next, at least `rows`.
+    pub stride: usize,
+}
+
+/// Buffers larger than this are not kept for the next product, in bytes.
+const KEPT: usize = 8 << 20;
+
+/// What a product needs while it runs, kept by its thread for the next: the time between two
+/// products of a decoder goes to weights, not to the allocator.
+#[derive(Default)]
+struct Scratch {
+    /// The expert of every column.
+    columns: Vec<(usize, Column)>,
+    /// Columns of the parts, one after the other.
+    sorted: Vec<Column>,
+    parts: Vec<Part>,
+    /// As many as the most parts so far.
+    inputs: Vec<Inputs>,
+}
+
+/// The columns that meet one matrix.
+struct Part {
+    expert: usize,
+    columns: Range<usize>,
+}
+
+thread_local! {
+    static SCRATCH: Cell<Scratch> = Cell::default();
+}
+
+impl Scratch {
+    /// Calls `work` with this thread's scratch.
+    fn with(work: impl FnOnce(&mut Self)) {
+        // A product within this one finds an empty scratch.
+        let mut scratch = SCRATCH.take();
+        work(&mut scratch);
+        if scratch.inputs.iter().map(Inputs::capacity).sum::<usize>() <= KEPT {
+            SCRATCH.set(scratch);
+        }
+    }
+}
+
+/// Threads up to which work is divided beforehand; more take pieces as they finish.
+const STATIC_SPLIT: usize = 4;
+
+impl PackedMatrix {
+    /// `y[n, rows] = x[n, cols] · Wᵀ`.
+    ///
+    /// Activations are quantized to eight bits as for [`Kernels::dot`], but with scales in single
+    /// precision; to meet grouped integers as to meet `Q8_0`, with a scale per group; float weights meet them in single precision. The result depends on the
+    /// instruction set by rounding only, and not on the number of threads.
+    ///
+    /// # Errors
+    /// [`MatrixError::NeedsIds`] if there are several experts, [`MatrixError::Stride`] and
+    /// [`MatrixError::Short`] if `x` or `y` do not hold their rows, [`MatrixError::Format`] if an
+    /// activation is not finite. `y` is unchanged then.
+    pub fn matmul(
+        &self,
+        kernels: Kernels,
+        pool: &dyn Parallel,
+        x: Input<'_>,
+        y: Output<'_>,
+    ) -> Result<(), MatrixError> {
+        if self.experts != 1 {
+            return Err(MatrixError::NeedsIds { experts: self.experts });
+        }
+        self.check(kernels, x, &y, x.n)?;
+        Scratch::with(|scratch| {
+            scratch.columns.clear();
+            scratch.columns.extend((0..x.n).map(|i| (0, Column { x: i, y: i })));
+            self.run(kernels, pool, x, scratch, shared(y));
+        });
+        Ok(())
+    }
+
+    /// The product with one or more experts per input: with `used` ids per row of x,
+    /// `y[i · used + k] = x[i] · W[ids[i · used + k]]ᵀ`.
+    ///
+    /// `ids` has `x.n · used` elements and `y` as many rows. Inputs of the same expert share the
+    /// reading of its weights.
+    ///
+    /// # Errors
+    /// As [`matmul`](Self::matmul), with any number of experts; [`MatrixError::Expert`] for an id
+    /// that does not exist, [`MatrixError::Short`] if `ids` has another length.
+    pub fn matmul_experts(
+        &self,
+        kernels: Kernels,
+        pool: &dyn Parallel,
+        x: Input<'_>,
+        ids: &[u32],
+        used: usize,
+        y: Output<'_>,
+    ) -> Result<(), MatrixError> {
+        let expected = x.n.checked_mul(used).ok_or(MatrixError::TooLarge)?;
+        if ids.len() != expected {
+            return Err(MatrixError::Short { what: "ids", found: ids.len(), expected });
+        }
+        self.check(kernels, x, &y, ids.len())?;
+        if let Some((index, &expert)) = ids
+            .iter()
+            .enumerate()
+            .find(|(_, id)| !usize::try_from(**id).is_ok_and(|e| e < self.experts))
+        {
+            return Err(MatrixError::Expert { index, expert, experts: self.experts });
+        }
+        Scratch::with(|scratch| {
+            scratch.columns.clear();
+            scratch.columns.extend(
+                ids.iter().enumerate().map(|(y, &id)| (id as usize, Column { x: y / used, y })),
+            );
+            scratch.columns.sort_unstable_by_key(|(expert, column)| (*expert, column.y));
+            self.run(kernels, pool, x, scratch, shared(y));
+        });
+        Ok(())
+    }
+
+    fn check(
+        &self,
+        kernels: Kernels,
+        x: Input<'_>,
+        y: &Output<'_>,
+        outputs: usize,
+    ) -> Result<(), MatrixError> {
+        check_rows("x", x.values.len(), x.n, x.stride, self.cols)?;
+        check_rows("y", y.values.len(), outputs, y.stride, self.rows)?;
+        for i in 0..x.n {
+            let start = i * x.stride;
+            let row = &x.values[start..][..self.cols];
+            if !kernels.magnitude(row).is_finite() {
+                check_finite("x", start, row)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The product of the columns in the scratch, in the order of their experts; everything has
+    /// been checked.
+    fn run(
+        &self,
+        kernels: Kernels,
+        pool: &dyn Parallel,
+        x: Input<'_>,
+        scratch: &mut Scratch,
+        y: drive::Output<'_>,
+    ) {
+        if scratch.columns.is_empty() || self.rows == 0 {
+            return;
+        }
+        let table = &kernels.0.matrix;
+        let layout = (table.layout)(self.format);
+        let Scratch { columns, sorted, parts, inputs } = scratch;
+        sorted.clear();
+        parts.clear();
+        for same in columns.chunk_by(|a, b| a.0 == b.0) {
+            let start = sorted.len();
+            sorted.extend(same.iter().map(|(_, column)| *column));
+            parts.push(Part { expert: same[0].0, columns: start..sorted.len() });
+        }
+        if inputs.len() < parts.len() {
+            inputs.resize_with(parts.len(), Inputs::default);
+        }
+        for (part, inputs) in parts.iter().zip(inputs.iter_mut()) {
+            let columns = &sorted[part.columns.clone()];
+            let panels = many(columns.len()) || layout.scaling.is_none();
+            let widths = if panels { table.panel_widths } else { table.direct_widths };
+            inputs.prepare(layout, self.cols, columns.len(), widths);
+            (table.fill)(inputs, x.values, x.stride, columns);
+        }
+        let (sorted, parts, inputs) = (&sorted[..], &parts[..], &inputs[..]);
+
+        // The work is the steps of all parts, one after the other.
+        let per_part = self.rows.div_ceil(ROW_STEP);
+        let steps = per_part * parts.len();
+        let work = |mut range: Range<usize>| {
+            while !range.is_empty() {
+                let part = range.start / per_part;
+                let start = part * per_part;
+                let end = range.end.min(start + per_part);
+                let columns = &sorted[parts[part].columns.clone()];
+                let job = Product {
+                    weights: self.expert(parts[part].expert),
+                    rows: self.rows,
+                    cols: self.cols,
+                    brain: matches!(self.format, Format::Int4(layout) if layout.brain),
+                    inputs: &inputs[part],
+                    columns,
+                    y,
+                };
+                let rows =
+                    (range.start - start) * ROW_STEP..self.rows.min((end - start) * ROW_STEP);
+                (table.multiply)(self.format, many(columns.len()), &job, rows);
+                range.start = end;
+            }
+        };
+        let threads = pool.threads().max(1);
+        if threads <= STATIC_SPLIT {
+            let part = |thread: usize| steps * thread.min(threads) / threads;
+            pool.run(&|thread| work(part(thread)..part(thread + 1)));
+        } else {
+            // Pieces small enough that the last ones end together.
+            let piece = steps.div_ceil(threads * 8).max(1);
+            let next = AtomicUsize::new(0);
+            pool.run(&|_| {
+                loop {
+                    let first = next.fetch_add(piece, Ordering::Relaxed);
+                    if first >= steps {
+                        return;
+                    }
+                    work(first..steps.min(first + piece));
+                }
+            });
+        }
+    }
+}
+
+/// Whether so many columns are worth unpacking the weights for.
+fn many(columns: usize) -> bool {
+    columns >= PANEL_FROM
+}
+
+/// The output as workers share it.
+fn shared(y: Output<'_>) -> drive::Output<'_> {
+    let values: *mut [f32] = y.values;
+    // SAFETY: `AtomicU32` has the size and alignment of f32, and any bits are valid for both; the
+    // exclusive borrow that ends here lasts as long as the result, so that nothing else sees the
+    // memory meanwhile.
+    let values = unsafe { &*(values as *const [AtomicU32]) };
+    drive::Output { values, stride: y.stride }
+}
+
+fn check_rows(
+    what: &'static str,
+    found: usize,
+    rows: usize,
+    stride: usize,
+    len: usize,
+) -> Result<(), MatrixError> {
+    if rows == 0 {
+        return Ok(());
+    }
+    if stride < len {
+        return Err(MatrixError::Stride { what, found: stride, expected: len });
+    }
+    let expected = (rows - 1)
+        .checked_mul(stride)
+        .and_then(|n| n.checked_add(len))
+        .ok_or(MatrixError::TooLarge)?;
+    if found < expected {
+        return Err(MatrixError::Short { what, found, expected });
+    }
+    Ok(())
+}

@@ -1,0 +1,353 @@
+//! The kernel: a few vectors of rows by a few columns.
+
+#![allow(
+    clippy::needless_range_loop,
+    reason = "several arrays of registers are indexed alike; iterators hide that"
+)]
+
+use std::{marker::PhantomData, ops::Range};
+
+use super::{
+    coded::{Coded, Head, bits},
+    dot_lanes::DotLanes,
+    packed::{GROUP, head_bytes},
+};
+
+/// How far ahead of the codes being read to prefetch, in bytes.
+const AHEAD: usize = 4096;
+
+/// The quantized activations of `NR` columns, from some block on.
+#[derive(Clone, Copy)]
+pub(crate) struct Columns<'a, const NR: usize> {
+    /// Four codes of each column, per four elements.
+    pub(crate) words: &'a [[i32; NR]],
+    /// Minus the bias times the sum of the codes, per sub-block.
+    pub(crate) starts: &'a [[i32; NR]],
+    /// The sum of the codes, per sub-block.
+    pub(crate) sums: &'a [[f32; NR]],
+    /// The scale, per block.
+    pub(crate) scales: &'a [[f32; NR]],
+}
+
+/// A vector of rows: where the kernel gets codes and scales from.
+pub(crate) trait Source<S: DotLanes>: Copy {
+    /// The source of one block.
+    type Block: Block<S>;
+    /// Block `b`.
+    fn block(self, s: S, b: usize) -> Self::Block;
+}
+
+/// One block of a vector of rows.
+pub(crate) trait Block<S: DotLanes>: Copy {
+    /// Four codes per row: step `t` of the eight in 32 columns `chunk`.
+    fn codes(self, s: S, chunk: usize, t: usize) -> S::Codes;
+    /// Scale and offset of sub-block `j`.
+    fn scale(self, s: S, j: usize) -> (S::F32, S::F32);
+    /// Hints that what follows 32 columns will be read: a few lines at a time, for many at once
+    /// would wait for each other.
+    fn prefetch(self, s: S, chunk: usize);
+}
+
+/// Rows straight from packed weights.
+pub(crate) struct Direct<'a, F> {
+    /// The packed blocks of the group.
+    group: &'a [u8],
+    /// The first of the rows in its group.
+    row: usize,
+    /// Whether scales are bfloat16, if the format leaves that open.
+    brain: bool,
+    format: PhantomData<F>,
+}
+
+impl<F> Clone for Direct<'_, F> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<F> Copy for Direct<'_, F> {}
+
+impl<'a, F: Coded> Direct<'a, F> {
+    pub(crate) fn new(group: &'a [u8], row: usize, brain: bool) -> Self {
+        Self { group, row, brain, format: PhantomData }
+    }
+}
+
+impl<'a, S: DotLanes, F: Coded> Source<S> for Direct<'a, F> {
+    type Block = Self;
+
+    #[inline(always)]
+    fn block(self, _: S, b: usize) -> Self {
+        Self { group: &self.group[b * GROUP * F::BYTES..][..GROUP * F::BYTES], ..self }
+    }
+}
+
+impl<S: DotLanes, F: Coded> Block<S> for Direct<'_, F> {
+    #[inline(always)]
+    fn codes(self, s: S, chunk: usize, t: usize) -> S::Codes {
+        let planes = &self.group[head_bytes::<F>() + chunk * 64 * bits::<F>()..];
+        let low = plane(s, &planes[self.row * 4..], t, F::LOW.bits);
+        if F::HIGH.bits == 0 {
+            return low;
+        }
+        let high = plane(s, &planes[64 * F::LOW.bits + self.row * 4..], t, F::HIGH.bits);
+        s.codes_or(low, s.codes_shl(high, F::LOW.bits))
+    }
+
+    #[inline(always)]
+    fn scale(self, s: S, j: usize) -> (S::F32, S::F32) {
+        F::scale(s, &self, j)
+    }
+
+    #[inline(always)]
+    fn prefetch(self, s: S, chunk: usize) {
+        if self.row == 0 {
+            let lines = 64 * bits::<F>();
+            s.prefetch(&self.group[head_bytes::<F>() + chunk * lines..][..lines], AHEAD);
+        }
+    }
+}
+
+/// The bits of step `t` in a plane.
+#[inline(always)]
+fn plane<S: DotLanes>(s: S, plane: &[u8], t: usize, bits: usize) -> S::Codes {
+    let codes = s.codes(&plane[t % bits * 64..]);
+    if bits == 8 {
+        return codes;
+    }
+    s.codes_and(s.codes_shr(codes, t / bits * bits), ((1u32 << bits) - 1) as u8)
+}
+
+impl<S: DotLanes, F: Coded> Head<S> for Direct<'_, F> {
+    #[inline(always)]
+    fn half(&self, s: S, i: usize) -> S::F32 {
+        let halves = &self.group[2 * (i * GROUP + self.row)..];
+        if F::MAY_BE_BRAIN && self.brain { s.bf16s(halves) } else { s.halves(halves) }
+    }
+    #[inline(always)]
+    fn byte(&self, s: S, i: usize) -> S::I32 {
+        s.bytes(&self.group[(2 * F::HALVES.len() + i) * GROUP + self.row..])
+    }
+}
+
+/// `MR` vectors of rows unpacked to a byte per code, to be used for many columns.
+pub(crate) struct Panel<S: DotLanes, F, const MR: usize> {
+    /// Per four columns.
+    codes: Vec<[S::Codes; MR]>,
+    /// Per sub-block: scale and offset.
+    scales: Vec<[(S::F32, S::F32); MR]>,
+    format: PhantomData<F>,
+}
+
+impl<S: DotLanes, F: Coded, const MR: usize> Panel<S, F, MR> {
+    #[inline(always)]
+    pub(crate) fn new() -> Self {
+        Self { codes: Vec::new(), scales: Vec::new(), format: PhantomData }
+    }
+
+    /// Unpacks some blocks.
+    #[inline(always)]
+    pub(crate) fn fill(&mut self, s: S, source: [Direct<'_, F>; MR], blocks: Range<usize>) {
+        self.codes.clear();
+        self.scales.clear();
+        for b in blocks {
+            let mut block = source;
+            for block in &mut block {
+                *block = Source::<S>::block(*block, s, b);
+            }
+            for chunk in 0..F::LEN / 32 {
+                for t in 0..8 {
+                    let mut codes = [block[0].codes(s, chunk, t); MR];
+                    for m in 1..MR {
+                        codes[m] = block[m].codes(s, chunk, t);
+                    }
+                    self.codes.push(codes);
+                }
+            }
+            for j in 0..F::LEN / F::SUB {
+                let mut scales = [block[0].scale(s, j); MR];
+                for m in 1..MR {
+                    scales[m] = block[m].scale(s, j);
+                }
+                self.scales.push(scales);
+            }
+        }
+    }
+
+    /// Vector `m` of the panel.
+    #[inline(always)]
+    pub(crate) fn vector(&self, m: usize) -> PanelVector<'_, S, F, MR> {
+        PanelVector { codes: &self.codes, scales: &self.scales, m, format: PhantomData }
+    }
+}
+
+/// One vector of a [`Panel`].
+pub(crate) struct PanelVector<'a, S: DotLanes, F, const MR: usize> {
+    codes: &'a [[S::Codes; MR]],
+    scales: &'a [[(S::F32, S::F32); MR]],
+    m: usize,
+    format: PhantomData<F>,
+}
+
+impl<S: DotLanes, F, const MR: usize> Clone for PanelVector<'_, S, F, MR> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<S: DotLanes, F, const MR: usize> Copy for PanelVector<'_, S, F, MR> {}
+
+impl<S: DotLanes, F: Coded, const MR: usize> Source<S> for PanelVector<'_, S, F, MR> {
+    type Block = Self;
+
+    #[inline(always)]
+    fn block(self, _: S, b: usize) -> Self {
+        // Slices of constant length spare the checks in the loops.
+        Self {
+            codes: &self.codes[b * (F::LEN / 4)..][..F::LEN / 4],
+            scales: &self.scales[b * (F::LEN / F::SUB)..][..F::LEN / F::SUB],
+            ..self
+        }
+    }
+}
+
+impl<S: DotLanes, F: Coded, const MR: usize> Block<S> for PanelVector<'_, S, F, MR> {
+    #[inline(always)]
+    fn codes(self, _: S, chunk: usize, t: usize) -> S::Codes {
+        self.codes[chunk * 8 + t][self.m]
+    }
+    #[inline(always)]
+    fn scale(self, _: S, j: usize) -> (S::F32, S::F32) {
+        self.scales[j][self.m]
+    }
+    #[inline(always)]
+    fn prefetch(self, _: S, _: usize) {}
+}
+
+/// Adds the products of `MR` vectors of rows with `NR` columns to `totals`, over as many blocks
+/// as the columns have.
+#[inline(always)]
+pub(crate) fn tile<S: DotLanes, F: Coded, R: Source<S>, const MR: usize, const NR: usize>(
+    s: S,
+    rows: [R; MR],
+    columns: Columns<'_, NR>,
+    totals: &mut [[S::F32; MR]; NR],
+) {
+    let steps = F::SUB / 4;
+    let subs = F::LEN / F::SUB;
+    // In registers where blocks are small: what is behind a reference would be stored each time.
+    let mut sums_of_blocks = *totals;
+    for (b, scales) in columns.scales.iter().enumerate() {
+        // No `map` here: its closure would be compiled without the instruction set.
+        let mut block = [rows[0].block(s, b); MR];
+        for m in 1..MR {
+            block[m] = rows[m].block(s, b);
+        }
+        let words = &columns.words[b * F::LEN / 4..][..F::LEN / 4];
+        let starts = &columns.starts[b * subs..][..subs];
+        let sums = &columns.sums[b * subs..][..subs];
+        let mut values = [[s.splat(0.0); MR]; NR];
+        for j in 0..subs {
+            let products = sub_block::<S, F, R::Block, MR, NR>(
+                s,
+                block,
+                j,
+                &words[j * steps..][..steps],
+                &starts[j],
+            );
+            let mut scale = [block[0].scale(s, j); MR];
+            for m in 1..MR {
+                scale[m] = block[m].scale(s, j);
+            }
+            for c in 0..NR {
+                for m in 0..MR {
+                    let product = s.to_f32(products[c][m]);
+                    values[c][m] = s.mul_add(product, scale[m].0, values[c][m]);
+                    if F::OFFSET {
+                        let sum = s.splat(sums[j][c]);
+                        values[c][m] = s.mul_add(sum, scale[m].1, values[c][m]);
+                    }
+                }
+            }
+        }
+        for c in 0..NR {
+            let scale = s.splat(scales[c]);
+            for m in 0..MR {
+                sums_of_blocks[c][m] = s.mul_add(values[c][m], scale, sums_of_blocks[c][m]);
+            }
+        }
+    }
+    *totals = sums_of_blocks;
+}
+
+/// The exact products of the codes of sub-block `j`, without the bias.
+#[inline(always)]
+fn sub_block<S: DotLanes, F: Coded, B: Block<S>, const MR: usize, const NR: usize>(
+    s: S,
+    block: [B; MR],
+    j: usize,
+    words: &[[i32; NR]],
+    starts: &[i32; NR],
+) -> [[S::I32; MR]; NR] {
+    let steps = F::SUB / 4;
+    let run = run::<S, F>();
+    let mut products = [[s.splat_i(0); MR]; NR];
+    if bias::<S, F>() != 0 {
+        for c in 0..NR {
+            products[c] = [s.splat_i(starts[c]); MR];
+        }
+    }
+    for first in (0..steps).step_by(run) {
+        let mut partial = [[s.open(products[0][0]); MR]; NR];
+        for c in 0..NR {
+            for m in 0..MR {
+                partial[c][m] = s.open(products[c][m]);
+            }
+        }
+        for t in first..first + run {
+            let (chunk, step) = ((j * steps + t) / 8, (j * steps + t) % 8);
+            if step == 0 {
+                block[0].prefetch(s, chunk);
+            }
+            let mut codes = [block[0].codes(s, chunk, step); MR];
+            for m in 1..MR {
+                codes[m] = block[m].codes(s, chunk, step);
+            }
+            for c in 0..NR {
+                let x = s.splat_i(words[t][c]);
+                for m in 0..MR {
+                    partial[c][m] = if bits::<F>() == 8 {
+                        s.dot_bytes(partial[c][m], codes[m], x)
+                    } else {
+                        s.dot(partial[c][m], codes[m], x)
+                    };
+                }
+            }
+        }
+        for c in 0..NR {
+            for m in 0..MR {
+                products[c][m] = s.close(products[c][m], partial[c][m]);
+            }
+        }
+    }
+    products
+}
+
+/// Dots that fit partial sums: each adds two products of a code and 127 to a 16-bit sum.
+const fn run<S: DotLanes, F: Coded>() -> usize {
+    let steps = F::SUB / 4;
+    let fit = match bits::<F>() {
+        _ if S::WIDE => steps,
+        8 => 1,
+        n => 32767 / (2 * 127 * ((1 << n) - 1)),
+    };
+    // A power of two, so that it divides the steps.
+    let mut run = 1;
+    while 2 * run <= fit && 2 * run <= steps {
+        run *= 2;
+    }
+    run
+}
+
+/// What [`Columns::starts`] multiplies the sums by.
+pub(crate) const fn bias<S: DotLanes, F: Coded>() -> i32 {
+    if bits::<F>() == 8 && S::SIGNED_BYTES { F::BIAS - 128 } else { F::BIAS }
+}

@@ -1,0 +1,105 @@
+//! Dot products: against ggml's, and against double precision, on every instruction set.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot read its data has failed")]
+
+use quant_core::{Error, GgmlType};
+use quant_kernels::{Kernels, activation_type};
+use safetensors::SafeTensors;
+
+const TYPES: [GgmlType; 10] = [
+    GgmlType::Q4_0,
+    GgmlType::Q4_1,
+    GgmlType::Q5_0,
+    GgmlType::Q5_1,
+    GgmlType::Q8_0,
+    GgmlType::Q2_K,
+    GgmlType::Q3_K,
+    GgmlType::Q4_K,
+    GgmlType::Q5_K,
+    GgmlType::Q6_K,
+];
+
+fn floats(bytes: &[u8]) -> Vec<f32> {
+    bytes.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)).collect()
+}
+
+#[test]
+fn golden_dots_agree_on_every_isa() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures/golden/quantize-rows.safetensors");
+    let file = std::fs::read(path).unwrap();
+    let golden = SafeTensors::deserialize(&file).unwrap();
+    let x = floats(golden.tensor("activations").unwrap().data());
+    let mut problems = Vec::new();
+    for ty in TYPES {
+        let name = match activation_type(ty).unwrap() {
+            GgmlType::Q8_0 => "activations.q8_0",
+            GgmlType::Q8_1 => "activations.q8_1",
+            _ => "activations.q8_K",
+        };
+        let activations = golden.tensor(name).unwrap();
+        let weights = golden.tensor(&format!("{ty}.plain")).unwrap();
+        let expected = floats(golden.tensor(&format!("{ty}.dot")).unwrap().data());
+        let values = floats(golden.tensor(&format!("{ty}.dequantized")).unwrap().data());
+        for kernels in Kernels::supported() {
+            for (i, &expected) in expected.iter().enumerate() {
+                let (row, column) = (i / 2, i % 2);
+                let w =
+                    &weights.data()[row * weights.data().len() / 20..][..weights.data().len() / 20];
+                let a = &activations.data()[column * activations.data().len() / 2..]
+                    [..activations.data().len() / 2];
+                let found = kernels.dot(ty, 1024, w, a).unwrap();
+                let magnitude: f64 = values[row * 1024..][..1024]
+                    .iter()
+                    .zip(&x[column * 1024..][..1024])
+                    .map(|(w, x)| (f64::from(*w) * f64::from(*x)).abs())
+                    .sum();
+                let error = (f64::from(found) - f64::from(expected)).abs();
+                if error.is_nan() || error > 1e-5 * magnitude {
+                    let isa = kernels.isa().name();
+                    problems.push(format!("{isa} {ty} {i}: {found}, expected {expected}"));
+                }
+            }
+        }
+    }
+    assert!(problems.is_empty(), "{}", problems.join("\n"));
+}
+
+#[test]
+fn floats_multiply() {
+    // Whole vectors of every instruction set, and what is left over.
+    for len in (0..140).chain([1000, 4096, 4111]) {
+        let x: Vec<f32> = (0..len).map(|i| (i as f32 * 0.37).sin()).collect();
+        let w: Vec<f32> = (0..len).map(|i| (i as f32 * 0.11).cos()).collect();
+        let bytes: Vec<u8> = x.iter().flat_map(|v| v.to_le_bytes()).collect();
+        for kernels in Kernels::supported() {
+            for ty in [GgmlType::F32, GgmlType::F16, GgmlType::BF16] {
+                let mut stored = vec![0; len * ty.block_bytes()];
+                kernels.narrow(ty, &w, &mut stored).unwrap();
+                let mut rounded = vec![0.0; len];
+                kernels.widen(ty, &stored, &mut rounded).unwrap();
+                let products = x.iter().zip(&rounded).map(|(x, w)| f64::from(*x) * f64::from(*w));
+                let expected: f64 = products.clone().sum();
+                let magnitude: f64 = products.map(f64::abs).sum();
+                let found = f64::from(kernels.dot(ty, len, &stored, &bytes).unwrap());
+                let isa = kernels.isa().name();
+                let near = (found - expected).abs() <= 1e-6 * magnitude;
+                assert!(near, "{isa} {ty} of {len}: {found}, expected {expected}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_an_error() {
+    let kernels = Kernels::best();
+    let (w, x) = ([0; 144], [0; 292]);
+    assert_eq!(kernels.dot(GgmlType::Q4_K, 256, &w, &x), Ok(0.0));
+    assert_eq!(kernels.dot(GgmlType::Q4_K, 0, &[], &[]), Ok(0.0));
+    for (w, x) in [(&w[1..], &x[..]), (&w[..], &x[1..])] {
+        assert!(matches!(kernels.dot(GgmlType::Q4_K, 256, w, x), Err(Error::Length { .. })));
+    }
+    let ragged = kernels.dot(GgmlType::Q4_K, 255, &w, &x);
+    assert!(matches!(ragged, Err(Error::RowLength { .. })));
+    let other = kernels.dot(GgmlType::IQ4_NL, 32, &[0; 18], &[0; 34]);
+    assert!(matches!(other, Err(Error::Unsupported { .. })));
+}
