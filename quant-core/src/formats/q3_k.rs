@@ -57,7 +57,7 @@ impl BlockFormat for Q3K {
                     for &w in &weights {
                         totals[j] = s.add(totals[j], w);
                     }
-                    let fit = fit_scale(s, x, &weights, 4);
+                    let fit = fit_scale::<_, SUB, true>(s, x, &weights, 4);
                     scales[j] = fit.scale;
                     for i in 0..SUB {
                         codes[j * SUB + i] = fit.code(s, x[i], 4);
@@ -70,7 +70,7 @@ impl BlockFormat for Q3K {
             }
 
             let (d, scale_codes) = if rows.importance.is_some() {
-                let fit = fit_scale(s, &scales, &totals, 32);
+                let fit = fit_scale::<_, SUBS, false>(s, &scales, &totals, 32);
                 let mut codes = [s.splat_i(0); SUBS];
                 for j in 0..SUBS {
                     codes[j] = fit.code(s, scales[j], 32);

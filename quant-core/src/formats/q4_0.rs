@@ -85,7 +85,7 @@ pub(super) fn quantize_symmetric<S: Lanes, B: SymmetricBlock>(
         let d = if let Some(importance) = rows.importance {
             let sigma2 = row_values(s, &mean_squares, &batch, rows.row_len);
             let weights = weigh(s, &x, importance, &batch.columns, sigma2);
-            let fit = fit_scale(s, &x, &weights, B::HALF);
+            let fit = fit_scale::<_, LEN, true>(s, &x, &weights, B::HALF);
             for i in 0..LEN {
                 codes[i] = fit.code(s, x[i], B::HALF);
             }

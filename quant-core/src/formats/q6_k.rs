@@ -60,7 +60,7 @@ impl BlockFormat for Q6K {
                         weights[i] = s.mul(x[i], x[i]);
                     }
                 }
-                let fit = fit_scale(s, x, &weights, 32);
+                let fit = fit_scale::<_, SUB, true>(s, x, &weights, 32);
                 scales[j] = fit.scale;
                 for i in 0..SUB {
                     codes[j * SUB + i] = fit.code(s, x[i], 32);

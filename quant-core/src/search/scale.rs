@@ -31,16 +31,18 @@ pub(crate) fn signed_extreme<S: Lanes>(s: S, x: &[S::F32]) -> (S::F32, S::F32) {
         low = s.max_u(low, s.bits(v));
     }
     let low_magnitude = s.and_i(low, s.splat_i(i32::MAX));
-    let magnitude = s.max_i(high, low_magnitude);
+    let bits = s.max_i(high, low_magnitude);
+    let magnitude = s.bits_to_f32(bits);
+    let ordered = s.le(magnitude, s.splat(f32::INFINITY));
     let same = s.and(s.eq_i(low_magnitude, high), s.not(s.eq_i(low, high)));
-    if s.any(same) {
+    if s.any(same) || s.any(s.not(ordered)) {
         return first_extreme(s, x);
     }
-    let extreme = s.select_i(s.eq_i(magnitude, high), high, low);
-    (s.bits_to_f32(extreme), s.bits_to_f32(magnitude))
+    (s.bits_to_f32(s.select_i(s.eq_i(bits, high), high, low)), magnitude)
 }
 
-/// [`signed_extreme`] where both ends may be as far from zero: the first decides.
+/// [`signed_extreme`] where both ends may be as far from zero, when the first decides, or where there
+/// are NaNs, which do not count.
 #[inline(always)]
 fn first_extreme<S: Lanes>(s: S, x: &[S::F32]) -> (S::F32, S::F32) {
     let (mut extreme, mut magnitude) = (s.splat(0.0), s.splat(0.0));
@@ -55,8 +57,10 @@ fn first_extreme<S: Lanes>(s: S, x: &[S::F32]) -> (S::F32, S::F32) {
 
 /// Finds the scale of `LEN` values, coded as `-half..half`, that minimises the weighted squared
 /// error over 19 candidates. They are independent of each other.
+///
+/// `FINITE` says that the values are finite; what comes out of another search need not be.
 #[inline(always)]
-pub(crate) fn fit_scale<S: Lanes, const LEN: usize>(
+pub(crate) fn fit_scale<S: Lanes, const LEN: usize, const FINITE: bool>(
     s: S,
     x: &[S::F32; LEN],
     weights: &[S::F32; LEN],
@@ -74,7 +78,7 @@ pub(crate) fn fit_scale<S: Lanes, const LEN: usize>(
     }
 
     let mut inverse = s.div(s.splat(-half_f), extreme);
-    let (sum_lx, sum_l2) = sums::<S, LEN, false>(s, x, weights, &wx, inverse, half_f);
+    let (sum_lx, sum_l2) = sums::<S, LEN, FINITE>(s, x, weights, &wx, inverse, half, 0);
     let usable = s.not(s.eq(sum_l2, zero));
     let mut scale = s.select(usable, s.div(sum_lx, sum_l2), zero);
     let mut best = s.mul(scale, sum_lx);
@@ -83,11 +87,7 @@ pub(crate) fn fit_scale<S: Lanes, const LEN: usize>(
             continue;
         }
         let candidate = s.div(s.splat(-(half_f + 0.1f32 * i as f32)), extreme);
-        let (sum_lx, sum_l2) = if i < 5 {
-            sums::<S, LEN, false>(s, x, weights, &wx, candidate, half_f)
-        } else {
-            sums::<S, LEN, true>(s, x, weights, &wx, candidate, half_f)
-        };
+        let (sum_lx, sum_l2) = sums::<S, LEN, FINITE>(s, x, weights, &wx, candidate, half, i);
         let better = s.and(s.lt(zero, sum_l2), s.lt(s.mul(best, sum_l2), s.mul(sum_lx, sum_lx)));
         let new_scale = s.div(sum_lx, sum_l2);
         scale = s.select(better, new_scale, scale);
@@ -97,23 +97,57 @@ pub(crate) fn fit_scale<S: Lanes, const LEN: usize>(
     Scale { scale: s.select(all_zero, zero, scale), inverse, zero: all_zero }
 }
 
-/// Σ w·x·l and Σ w·l² for the codes of one candidate.
-///
-/// |inverse·x| is at most `half` and one: the cheap rounding is exact. Without `LOWER` it is below
-/// `half` and a half, and rounds to `-half` or above by itself.
+/// Which limits codes are held to; constants because they select code.
+struct Limits;
+
+impl Limits {
+    /// |inverse·x| is below `half` and a half: only the upper limit, `half - 1`, can be passed.
+    const HIGH: u8 = 0;
+    const BOTH: u8 = 1;
+    /// Both, by the rounding that makes a code even of a NaN as ggml's does.
+    const WRAP: u8 = 2;
+}
+
+/// Σ w·x·l and Σ w·l² for the codes of candidate `i`, whose inverse makes the extreme of `x` the code
+/// `-(half + i / 10)`.
 #[inline(always)]
-fn sums<S: Lanes, const LEN: usize, const LOWER: bool>(
+fn sums<S: Lanes, const LEN: usize, const FINITE: bool>(
     s: S,
     x: &[S::F32; LEN],
     weights: &[S::F32; LEN],
     wx: &[S::F32; LEN],
     inverse: S::F32,
-    half: f32,
+    half: i32,
+    i: i32,
+) -> (S::F32, S::F32) {
+    if !FINITE {
+        limited_sums::<S, LEN, { Limits::WRAP }>(s, x, weights, wx, inverse, half)
+    } else if i < 5 {
+        limited_sums::<S, LEN, { Limits::HIGH }>(s, x, weights, wx, inverse, half)
+    } else {
+        limited_sums::<S, LEN, { Limits::BOTH }>(s, x, weights, wx, inverse, half)
+    }
+}
+
+/// [`sums`]; |inverse·x| is at most `half` and one, so that the cheap rounding is exact.
+#[inline(always)]
+fn limited_sums<S: Lanes, const LEN: usize, const LIMITS: u8>(
+    s: S,
+    x: &[S::F32; LEN],
+    weights: &[S::F32; LEN],
+    wx: &[S::F32; LEN],
+    inverse: S::F32,
+    half: i32,
 ) -> (S::F32, S::F32) {
     let (mut sum_lx, mut sum_l2) = (s.splat(0.0), s.splat(0.0));
-    let lower = if LOWER { -half } else { f32::NEG_INFINITY };
+    let (low, high) = (-half as f32, (half - 1) as f32);
     for i in 0..LEN {
-        let code = nearest_clamped_float(s, s.mul(inverse, x[i]), lower, half - 1.0);
+        let value = s.mul(inverse, x[i]);
+        let code = match LIMITS {
+            Limits::HIGH => nearest_clamped_float(s, value, f32::NEG_INFINITY, high),
+            Limits::BOTH => nearest_clamped_float(s, value, low, high),
+            _ => s.to_f32(nearest_clamped(s, value, -half, half - 1)),
+        };
         sum_lx = s.add(sum_lx, s.mul(wx[i], code));
         sum_l2 = s.add(sum_l2, s.mul(s.mul(weights[i], code), code));
     }
