@@ -1,5 +1,7 @@
 //! What the targets share: a folder in memory, if there is one, and small models.
 
+#![forbid(unsafe_code)]
+
 mod checkpoint;
 
 use std::{path::Path, sync::OnceLock};
