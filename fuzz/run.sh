@@ -24,11 +24,13 @@ for target in "$@"; do
     mkdir -p "corpus/$target" "seeds/$target" "artifacts/$target"
     "target/$host/release/$target" "corpus/$target" "seeds/$target" \
         -max_total_time="$seconds" -artifact_prefix="artifacts/$target/" -rss_limit_mb=2048 \
-        -timeout=20 -print_final_stats=1 -verbosity=0 >"artifacts/$target.log" 2>&1 || {
+        -timeout=20 -print_final_stats=1 >"artifacts/$target.log" 2>&1 || {
         failed=1
         echo "$target FAILED:"
         grep -m 3 -E 'panicked|ERROR|SUMMARY' -A 2 "artifacts/$target.log" || tail -5 "artifacts/$target.log"
     }
-    echo "$target: $(sed -n 's/^stat::number_of_executed_units: *//p' "artifacts/$target.log") executions"
+    executions=$(sed -n 's/^stat::number_of_executed_units: *//p' "artifacts/$target.log")
+    coverage=$(sed -n 's/^#.* \(cov: .*\) exec\/s.*/\1/p' "artifacts/$target.log" | tail -1)
+    echo "$target: ${executions:-0} executions, $coverage"
 done
 exit $failed

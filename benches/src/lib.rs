@@ -1,5 +1,7 @@
 //! Input shared by the benchmarks.
 
+#![forbid(unsafe_code)]
+
 mod checkpoint;
 pub mod limits;
 pub mod matrices;

@@ -1,8 +1,9 @@
 //! Every kind of bad file known to have hurt a program of this kind, as a byte recipe: what the
 //! library calls it, what the command line says, and a neighbour that is accepted.
 //!
-//! One table; all rows that fail are reported at once. Refusals that depend on options, folders
-//! and signals are in `refusals.rs`, `signals.rs` and `faults.rs`.
+//! One table; all rows that fail are reported at once. Checkpoints have theirs in
+//! `bad_checkpoints.rs`; refusals that depend on options, folders and signals are in `refusals.rs`,
+//! `signals.rs` and `faults.rs`.
 #![allow(clippy::unwrap_used, reason = "a test that cannot prepare its data has failed")]
 
 mod common;
@@ -10,7 +11,12 @@ mod common;
 use std::{fs, path::Path};
 
 use common::{legacy_imatrix, listing, run, stderr};
-use quant_convert::{Control, Error, Options, Plan, open, recipe::Request};
+use gguf_io::{GgufFile, Limits};
+use quant_convert::{
+    Control, Error, Options, Plan, open,
+    recipe::{FileType, Request},
+};
+use quant_core::GgmlType;
 
 /// A row: name, kind of error, parts of the message, the bad bytes, the good ones.
 struct Row(&'static str, &'static str, &'static [&'static str], Vec<u8>, Vec<u8>);
@@ -192,9 +198,16 @@ fn vulnerabilities() -> Vec<Row> {
             with_pair(pair("k", 0, [0])),
         ),
         Row("hf.js#2020", "Files(Malformed", &["array of arrays"], with_pair(nested), numbers(1)),
+        Row(
+            "5 array of arrays",
+            "Files(Malformed",
+            &["\"k\"", "array of arrays"],
+            with_pair(pair("k", 9, array(9, 0, []))),
+            with_pair(pair("k", 9, array(8, 0, []))),
+        ),
         // #25596: a tensor of no elements is copied, not divided by.
         Row(
-            "not whole blocks",
+            "#25596 not whole blocks",
             "Files(Malformed",
             &["33 values", "32"],
             with_tensor(&[33, 0], 2, 0),
@@ -258,6 +271,13 @@ fn structure() -> Vec<Row> {
         Row("10 removed type", "Files(Unsupported", &["Q4_2", "removed"], typed(4), typed(24)),
         Row("10 unknown type", "Files(Unsupported", &["type 43"], typed(43), typed(24)),
         Row("12 cut", "Files(Truncated", &["cut short"], no_data, whole),
+        Row(
+            "disorder",
+            "Files(Malformed",
+            &["\"a\"", "byte"],
+            gguf(&[], &[tensor(a, &[8], 0, 32), tensor(b, &[8], 0, 0)], 64),
+            good(),
+        ),
         Row("overlap", "Files(Malformed", &["\"b\"", "overlaps"], two([a, b], 0, 64), good()),
         Row("gap", "Files(Malformed", &["\"b\"", "gap"], two([a, b], 64, 96), good()),
         Row(
@@ -357,6 +377,70 @@ fn every_bad_gguf_file_is_refused_and_its_neighbour_is_not() {
         fs::remove_file(&output).ok();
     }
     assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
+}
+
+/// #26690: lists of the tokenizer whose elements have another type than loaders take them to have.
+/// What `verify` says of them is in `verify.rs`.
+#[test]
+fn tokenizer_lists_of_another_type_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let (input, output) = (folder.path().join("in.gguf"), folder.path().join("out.gguf"));
+    let mut failures = Vec::new();
+    for (key, bad, says, good) in [
+        ("scores", array(0, 4, [0; 4]), "UINT8, expected an array of FLOAT32", array(6, 1, [0; 4])),
+        ("scores", array(5, 1, [0; 4]), "INT32, expected", array(6, 0, [])),
+        ("tokens", array(4, 1, [0; 4]), "UINT32, expected an array of STRING", array(8, 1, n(0))),
+        ("token_type", array(6, 1, [0; 4]), "FLOAT32, expected", array(5, 1, [0; 4])),
+        ("merges", array(7, 1, [1]), "BOOL, expected", array(8, 1, text("a b"))),
+    ] {
+        let key = format!("tokenizer.ggml.{key}");
+        fs::write(&input, with_pair(pair(&key, 9, bad))).unwrap();
+        match kind(&input, &output) {
+            Err(error @ Error::Tokenizer { .. }) => {
+                let text = error.to_string();
+                for part in ["in.gguf", &key, says, "faulty program"] {
+                    if !text.contains(part) {
+                        failures.push(format!("{key}: lacks {part:?}: {text}"));
+                    }
+                }
+            }
+            other => failures.push(format!("{key}: {other:?}")),
+        }
+        if output.exists() {
+            failures.push(format!("{key}: something was left behind"));
+        }
+        fs::write(&input, with_pair(pair(&key, 9, good))).unwrap();
+        if let Err(error) = kind(&input, &output) {
+            failures.push(format!("{key}: the neighbour is refused: {error}"));
+        }
+        fs::remove_file(&output).ok();
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+/// Rows 8 and 9: a scalar stays in single precision, what has no elements is not divided by.
+#[test]
+fn scalars_and_empty_tensors_are_carried_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let (input, output) = (folder.path().join("in.gguf"), folder.path().join("out.gguf"));
+    for (dims, data, shape) in [
+        (&[][..], 4, &[1][..]),
+        (&[0], 0, &[0]),
+        (&[0, 4], 0, &[0, 4]),
+        (&[32, 0], 0, &[32, 0]),
+        (&[32, 0, 3], 0, &[32, 0, 3]),
+    ] {
+        let bytes = gguf(&[], &[tensor("blk.0.attn_q.weight", dims, 0, 0)], data);
+        fs::write(&input, bytes).unwrap();
+        let request = Request::new(FileType::Q4_K_M);
+        let options = Options { request, no_sync: true, overwrite: true, ..Options::default() };
+        let plan = Plan::new(open(&input, &options).unwrap(), &options).unwrap();
+        plan.run(&output, &options, Control::default()).unwrap();
+        let made = GgufFile::open(&output, &Limits::default()).unwrap();
+        made.check_data().unwrap();
+        assert_eq!(made.tensors[0].shape, shape, "{dims:?}");
+        assert!(dims.len() > 1 || made.tensors[0].ty == GgmlType::F32, "{dims:?}");
+    }
 }
 
 /// Row 15: importance matrices, and weights that a type cannot hold (rows 13 and 14).

@@ -8,12 +8,11 @@ use std::{
     ffi::OsString,
     fs,
     path::{Path, PathBuf},
-    process::Output,
 };
 
 use common::{
-    Safetensors, convert, copy_checkpoint, edit_json, fixture, legacy_imatrix, listing, run,
-    stderr, write_gguf,
+    Safetensors, convert, copy_checkpoint, edit_json, fixture, legacy_imatrix, listing, refused,
+    run, stderr, write_gguf,
 };
 use serde_json::{Value, json};
 use tempfile::tempdir;
@@ -427,24 +426,6 @@ fn problems(name: &str, says: &[&str], prepare: Prepare, bad: bool) -> Vec<Strin
         problems.push("the files are not what they were".into());
     }
     problems.iter().map(|problem| format!("{name}: {problem}\n    {}", stderr(&done))).collect()
-}
-
-fn refused(done: &Output, says: &[&str]) -> Vec<String> {
-    let text = stderr(done);
-    let mut problems = Vec::new();
-    let mut check = |holds: bool, problem: String| {
-        if !holds {
-            problems.push(problem);
-        }
-    };
-    check(done.status.code() == Some(1), format!("{}", done.status));
-    check(done.stdout.is_empty(), "something on stdout".into());
-    check(text.starts_with("error: "), "no error line".into());
-    check(text.ends_with('\n') && text.lines().count() == 1, "not one line".into());
-    for part in says {
-        check(text.contains(part), format!("does not say {part:?}"));
-    }
-    problems
 }
 
 #[test]

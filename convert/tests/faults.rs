@@ -15,9 +15,12 @@ use std::{
 
 use gguf_io::{GgufFile, Limits, ReadAt, SourceFile, WriteAt};
 use quant_convert::{
-    Control, Error, Options, Plan, Split, gguf_input, open,
+    Control, Error, Options, Plan, Split, gguf_input,
+    grouped::{self, FolderPlan},
+    open,
     recipe::{FileType, Request},
 };
+use quant_core::grouped::{GroupSize, GroupedType};
 
 /// What happens to one operation.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -114,9 +117,28 @@ impl WriteAt for Writer {
     }
 }
 
+/// All files below a folder; a folder that is empty is one without bytes.
 fn listing(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    entries.map(|path| (path.clone(), fs::read(path).unwrap())).collect()
+    let mut found = BTreeMap::new();
+    for path in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+        if path.is_dir() {
+            let inside = listing(&path);
+            if inside.is_empty() {
+                found.insert(path, vec![]);
+            } else {
+                found.extend(inside);
+            }
+        } else {
+            found.insert(path.clone(), fs::read(path).unwrap());
+        }
+    }
+    found
+}
+
+fn clear(folder: &Path) {
+    for path in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+        if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }.unwrap();
+    }
 }
 
 /// A conversion of either kind of input with a bomb in its reads and one in its writes.
@@ -151,13 +173,36 @@ fn convert(
     plan.run_into(out, &options, Control::default())
 }
 
-/// Runs the conversion with each fault at each operation; returns the number of runs.
-fn matrix(input: &Path, threads: usize, split: Option<Split>) -> usize {
+/// A conversion of the grouped kind, whose output is a folder.
+fn convert_to_folder(
+    input: &Path,
+    output: &Path,
+    threads: usize,
+    overwrite: bool,
+    bombs: [&Bomb; 2],
+) -> Result<(), Error> {
+    let options = Options { threads, overwrite, ..Options::default() };
+    let how = grouped::Options {
+        group_size: GroupSize::from_number(64),
+        ..grouped::Options::new(GroupedType::Int4Asym)
+    };
+    let wrap = |file: SourceFile| file.wrap_reader(|r| Box::new(Reader(r, bombs[0].clone())));
+    let plan = FolderPlan::new(input, &how, &options, Control::default())?.wrap_files(wrap)?;
+    plan.run_with(output, &options, Control::default(), |w| Box::new(Writer(w, bombs[1].clone())))
+}
+
+/// Runs a conversion, given its output and whether to replace it, with each fault at each operation;
+/// returns the number of runs.
+fn matrix(
+    what: &str,
+    input: &Path,
+    convert: impl Fn(&Path, bool, [&Bomb; 2]) -> Result<(), Error>,
+) -> usize {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("m.gguf");
     let never = Bomb::new(usize::MAX, Fault::Nothing);
     let counting = [Bomb::new(usize::MAX, Fault::Nothing), Bomb::new(usize::MAX, Fault::Nothing)];
-    convert(input, &output, threads, false, split, [&counting[0], &counting[1]]).unwrap();
+    convert(&output, false, [&counting[0], &counting[1]]).unwrap();
     let good = listing(folder.path());
     let [reads_done, writes_done] = counting.map(|bomb| bomb.count());
     assert!(reads_done > 20 && writes_done > 20, "{reads_done} {writes_done}");
@@ -166,12 +211,13 @@ fn matrix(input: &Path, threads: usize, split: Option<Split>) -> usize {
     let mut runs = 0;
     let mut one = |what: String, fault: Fault, bombs: [&Bomb; 2], overwrite: bool| {
         runs += 1;
-        listing(folder.path()).keys().for_each(|path| fs::remove_file(path).unwrap());
-        if overwrite {
-            good.keys().for_each(|path| fs::write(path, "the old file").unwrap());
+        clear(folder.path());
+        for path in good.keys().filter(|_| overwrite) {
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "the old file").unwrap();
         }
         let before = listing(folder.path());
-        match convert(input, &output, threads, overwrite, split, bombs) {
+        match convert(&output, overwrite, bombs) {
             Ok(()) if !fault.is_harmless() => failures.push(format!("{what}: succeeded")),
             Ok(()) => {
                 if listing(folder.path()) != good {
@@ -183,8 +229,9 @@ fn matrix(input: &Path, threads: usize, split: Option<Split>) -> usize {
                 if fault.is_harmless() || !matches!(error, Error::Files(_)) {
                     failures.push(format!("{what}: {error:?}"));
                 }
-                // The error names the file, on one line.
-                let named = good.keys().any(|path| text.contains(path.to_str().unwrap()));
+                // The error names the file, on one line; in a folder, that of the temporary one.
+                let named = good.keys().any(|path| text.contains(path.to_str().unwrap()))
+                    || text.contains(".m.gguf.quantwright-");
                 if !named && !text.contains(input.to_str().unwrap()) {
                     failures.push(format!("{what}: {text}"));
                 }
@@ -218,13 +265,26 @@ fn matrix(input: &Path, threads: usize, split: Option<Split>) -> usize {
         }
     }
     assert!(failures.is_empty(), "{} of {runs}:\n{}", failures.len(), failures.join("\n"));
-    println!("{}: {runs} faults ({reads_done} reads, {writes_done} writes)", input.display());
+    println!("{what}: {runs} faults ({reads_done} reads, {writes_done} writes), all survived");
     runs
 }
 
 #[test]
 fn any_operation_of_a_conversion_from_a_checkpoint_may_fail() {
-    assert!(matrix(&common::fixture("tiny-llama2"), 1, None) > 200);
+    let input = common::fixture("tiny-llama2");
+    let run = |output: &Path, overwrite, bombs: [&Bomb; 2]| {
+        convert(&input, output, 1, overwrite, None, bombs)
+    };
+    assert!(matrix("checkpoint to GGUF", &input, run) > 200);
+}
+
+#[test]
+fn any_operation_of_a_conversion_to_a_folder_may_fail() {
+    let input = common::fixture("tiny-llama2");
+    let run = |output: &Path, overwrite, bombs: [&Bomb; 2]| {
+        convert_to_folder(&input, output, 1, overwrite, bombs)
+    };
+    assert!(matrix("checkpoint to a grouped folder", &input, run) > 200);
 }
 
 #[test]
@@ -235,9 +295,15 @@ fn any_operation_of_a_conversion_from_a_gguf_file_may_fail() {
     let model = open(&common::fixture("tiny-llama2"), &options).unwrap();
     let plan = Plan::new(model, &options).unwrap();
     plan.run(&lossless, &options, Control::default()).unwrap();
-    assert!(matrix(&lossless, 2, None) > 200);
+    let run = |split| {
+        let input = &lossless;
+        move |output: &Path, overwrite: bool, bombs: [&Bomb; 2]| {
+            convert(input, output, 2, overwrite, split, bombs)
+        }
+    };
+    assert!(matrix("GGUF to GGUF", &lossless, run(None)) > 200);
     // Shards appear together, or the old ones are put back.
-    assert!(matrix(&lossless, 2, Some(Split::MaxTensors(8))) > 200);
+    assert!(matrix("GGUF to shards", &lossless, run(Some(Split::MaxTensors(8)))) > 200);
 }
 
 /// Changes an input in the middle of the run, at its fourth write.

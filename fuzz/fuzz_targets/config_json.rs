@@ -2,5 +2,5 @@
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
-    fuzz::open_with("tiny-llama3", "config.json", bytes);
+    fuzz::open_with("config.json", bytes);
 });

@@ -2,5 +2,5 @@
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
-    fuzz::open_with("tiny-llama2", "tokenizer.model", bytes);
+    fuzz::open_with("tokenizer.model", bytes);
 });

@@ -2,5 +2,5 @@
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
-    fuzz::open_with("tiny-llama3", "tokenizer.json", bytes);
+    fuzz::open_with("tokenizer.json", bytes);
 });

@@ -1,36 +1,20 @@
 //! What the targets share: a folder in memory, if there is one, and small models.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    sync::OnceLock,
-};
+#![forbid(unsafe_code)]
+
+mod checkpoint;
+
+use std::{path::Path, sync::OnceLock};
 
 use gguf_io::{Layout, Metadata, TensorSpec};
 use quant_core::GgmlType;
+
+pub use checkpoint::{PACKED, Tensors, open_with, packed, save};
 
 /// A folder of this process, where the environment puts temporaries.
 pub fn folder() -> &'static Path {
     static FOLDER: OnceLock<tempfile::TempDir> = OnceLock::new();
     FOLDER.get_or_init(|| tempfile::tempdir().expect("a folder")).path()
-}
-
-/// Opens a copy of a fixture one of whose files is replaced.
-pub fn open_with(fixture: &str, name: &str, bytes: &[u8]) {
-    static COPY: OnceLock<PathBuf> = OnceLock::new();
-    let copy = COPY.get_or_init(|| {
-        let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures").join(fixture);
-        for entry in fs::read_dir(&from).expect("the fixture") {
-            let path = entry.expect("an entry").path();
-            fs::copy(&path, folder().join(path.file_name().expect("a name"))).expect("copied");
-        }
-        folder().into()
-    });
-    fs::write(copy.join(name), bytes).expect("written");
-    if let Err(error) = quant_convert::open(copy, &quant_convert::Options::default()) {
-        let text = error.to_string();
-        assert!(!text.is_empty() && !text.chars().any(char::is_control), "{text:?}");
-    }
 }
 
 /// A model of one layer whose tensors hold the bytes given, over and over.

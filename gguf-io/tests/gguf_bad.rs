@@ -404,6 +404,14 @@ fn empty_tensors_and_scalars_are_fine() {
     .unwrap();
     let sizes: Vec<_> = file.tensors.iter().map(|t| (t.bytes, t.shape.clone())).collect();
     assert_eq!(sizes, [(0, vec![0, 7]), (0, vec![0]), (4, vec![1])]);
+
+    // The padding at the end may be missing, also before what needs no bytes.
+    for name in ["a", "ab", "abc"] {
+        read_and_check(Gguf::new().tensor(tensor(name, &[0], 0, 0)).build()).unwrap();
+    }
+    let mut tensors = Gguf::new().tensor(tensor("scalar", &[], 0, 0));
+    tensors = tensors.tensor(tensor("none", &[0], 0, 32)).data(4);
+    read_and_check(tensors.build()).unwrap();
 }
 
 #[test]

@@ -74,6 +74,25 @@ pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
+/// What is wrong with a refusal: it is status 1 and one line on stderr that says all of this.
+pub(crate) fn refused(done: &Output, says: &[&str]) -> Vec<String> {
+    let text = stderr(done);
+    let mut problems = Vec::new();
+    let mut check = |holds: bool, problem: String| {
+        if !holds {
+            problems.push(problem);
+        }
+    };
+    check(done.status.code() == Some(1), format!("{}", done.status));
+    check(done.stdout.is_empty(), "something on stdout".into());
+    check(text.starts_with("error: "), "no error line".into());
+    check(text.ends_with('\n') && text.lines().count() == 1, "not one line".into());
+    for part in says {
+        check(text.contains(part), format!("does not say {part:?}"));
+    }
+    problems
+}
+
 /// Names and contents of the files of a folder, folders with an empty content.
 pub(crate) fn listing(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());

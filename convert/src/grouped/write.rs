@@ -5,7 +5,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use gguf_io::{AtomicFile, AtomicFolder, OutputOptions, SourceFile};
+use gguf_io::{AtomicFile, AtomicFolder, OutputOptions, SourceFile, WriteAt};
 use quant_core::{
     GgmlType,
     grouped::{Grouped, Job, Refinement, ScaleType, pack},
@@ -38,13 +38,30 @@ impl FolderPlan {
     /// # Errors
     /// As [`Plan::run`](crate::Plan::run).
     pub fn run(self, output: &Path, options: &Options, control: Control<'_>) -> Result<()> {
+        self.run_with(output, options, control, |writer| writer)
+    }
+
+    /// [`run`](Self::run) with another writer around each in use, for tests of what happens when
+    /// writing fails.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub fn run_with(
+        self,
+        output: &Path,
+        options: &Options,
+        control: Control<'_>,
+        wrap: impl Fn(Box<dyn WriteAt>) -> Box<dyn WriteAt>,
+    ) -> Result<()> {
         self.refuse_inputs(output, options)?;
         control.check()?;
         let writing = OutputOptions { overwrite: options.overwrite, sync: !options.no_sync };
         let folder = AtomicFolder::create(output, writing)?;
         let inside = OutputOptions { overwrite: false, ..writing };
-        let create =
-            |name: &str, len| AtomicFile::create(&folder.temporary_path().join(name), len, inside);
+        let create = |name: &str, len| {
+            let file = AtomicFile::create(&folder.temporary_path().join(name), len, inside);
+            file.map(|file| file.wrap_writer(&wrap))
+        };
         let mut outputs = Vec::new();
         for file in &self.files {
             outputs.push(create(&file.name, file.total)?);
@@ -81,6 +98,18 @@ impl FolderPlan {
         control.check()?;
         folder.commit()?;
         Ok(())
+    }
+
+    /// Puts another reader around each file of weights, for tests of what happens when reading fails.
+    ///
+    /// # Errors
+    /// As `wrap`.
+    pub fn wrap_files(
+        mut self,
+        wrap: impl FnMut(SourceFile) -> gguf_io::Result<SourceFile>,
+    ) -> Result<Self> {
+        self.model.files = self.model.files.into_iter().map(wrap).collect::<Result<_, _>>()?;
+        Ok(self)
     }
 
     /// The output replaces a folder as a whole: no input may be in it.

@@ -38,7 +38,13 @@ pub(crate) fn file<'a>(
             ));
         }
         // Neither sum wraps: the reader has checked that the data ends before 2^63.
-        end = tensor.offset.saturating_add(tensor.bytes);
+        let stop = tensor.offset.saturating_add(tensor.bytes);
+        expected = stop.checked_next_multiple_of(data.alignment).unwrap_or(u64::MAX);
+        // What has no bytes needs none to be there, nor the padding before it.
+        if tensor.bytes == 0 {
+            continue;
+        }
+        end = stop;
         if end > file.len() {
             return Err(Error::Truncated {
                 path: file.path().into(),
@@ -47,7 +53,6 @@ pub(crate) fn file<'a>(
                 left: file.len().saturating_sub(tensor.offset),
             });
         }
-        expected = end.checked_next_multiple_of(data.alignment).unwrap_or(u64::MAX);
     }
     if file.len() > expected.max(end) {
         return Err(malformed(
