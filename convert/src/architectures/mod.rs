@@ -12,9 +12,12 @@ mod shared;
 pub mod tensors;
 
 mod arcee;
+mod bert;
 mod cohere;
 mod cohere2;
 mod deepseek2;
+mod distilbert;
+mod encoder;
 mod falcon;
 mod gemma;
 mod gemma2;
@@ -26,6 +29,8 @@ mod granite;
 mod granitemoe;
 mod llama;
 mod mixtral;
+mod modern_bert;
+mod nomic_bert;
 mod olmo;
 mod olmo2;
 mod olmoe;
@@ -35,6 +40,7 @@ mod qwen2;
 mod qwen2moe;
 mod qwen3;
 mod qwen3moe;
+mod roberta;
 mod seed_oss;
 mod smollm3;
 mod stablelm;
@@ -51,9 +57,11 @@ use tokenizer::Kind;
 /// All families.
 pub const ALL: &[&Architecture] = &[
     &arcee::ARCEE,
+    &bert::BERT,
     &cohere::COHERE,
     &cohere2::COHERE2,
     &deepseek2::DEEPSEEK2,
+    &distilbert::DISTILBERT,
     &falcon::FALCON,
     &gemma::GEMMA,
     &gemma2::GEMMA2,
@@ -65,6 +73,8 @@ pub const ALL: &[&Architecture] = &[
     &granitemoe::GRANITEMOE,
     &llama::LLAMA,
     &mixtral::MIXTRAL,
+    &modern_bert::MODERN_BERT,
+    &nomic_bert::NOMIC_BERT,
     &olmo::OLMO,
     &olmo2::OLMO2,
     &olmoe::OLMOE,
@@ -74,6 +84,8 @@ pub const ALL: &[&Architecture] = &[
     &qwen2moe::QWEN2MOE,
     &qwen3::QWEN3,
     &qwen3moe::QWEN3MOE,
+    &roberta::ROBERTA,
+    &roberta::XLM_ROBERTA,
     &seed_oss::SEED_OSS,
     &smollm3::SMOLLM3,
     &stablelm::STABLELM,
@@ -98,6 +110,10 @@ pub struct Architecture {
     pub tensors: &'static [&'static [Rule]],
     /// What names of tensors begin with that some checkpoints leave out.
     pub prefix: &'static str,
+    /// What names of tensors begin with in some checkpoints, before those of the rules.
+    pub wrappers: &'static [&'static str],
+    /// Endings of names of tensors in older checkpoints, and those they have today.
+    pub endings: &'static [(&'static str, &'static str)],
     /// Why layers after the last are no part of the output, if checkpoints have such.
     pub beyond: Option<&'static str>,
     /// Relations between hyper-parameters that must hold.
@@ -120,6 +136,8 @@ pub const BASE: Architecture = Architecture {
     parameters: &[COMMON, KEY_LENGTHS, FILE_TYPE],
     tensors: &[],
     prefix: "model.",
+    wrappers: &[],
+    endings: &[],
     beyond: None,
     check: |_| Ok(()),
     computed: |_, _| Ok(Vec::new()),
@@ -167,6 +185,8 @@ pub enum Fill {
     Text(&'static str),
     /// `true` or `false`.
     Flag(bool),
+    /// What data cannot say; nothing is filled in for `None`.
+    With(fn(&Config) -> Result<Option<Value>>),
 }
 
 /// The family of a Hugging Face class.
@@ -224,6 +244,10 @@ impl Architecture {
                 }
                 Fill::Text(text) => text.into(),
                 Fill::Flag(flag) => flag.into(),
+                Fill::With(value) => match value(config)? {
+                    Some(value) => value,
+                    None => continue,
+                },
             };
             config.fill(default.key, value);
         }
