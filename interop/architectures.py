@@ -8,7 +8,8 @@ Each checkpoint is made by transformers with random weights and a tokenizer of t
 converted to F32 by both. Every tensor (name, type, shape, SHA-256) and every metadata key (type,
 value) is compared. The reference knows no BPE vocabulary of ours: its pre-tokenizer is named.
 With --load, a Python that has llama-cpp-python loads each result and evaluates three tokens, or
-embeds a text with an encoder.
+embeds a text with an encoder; with --quantize its llama.cpp quantizes each result, and the file is
+to equal, byte for byte, what quantwright makes of the checkpoint.
 """
 
 import argparse
@@ -116,6 +117,17 @@ FAMILIES = {
         rope_type="yarn", rope_theta=10000.0, factor=4.0,
         original_max_position_embeddings=64))),
     "smollm3": ("SmolLM3", "bpe", dict(SMALL, pad_token_id=0)),
+    "bloom": ("Bloom", "bpe", dict(vocab_size=1024, hidden_size=64, n_layer=2, n_head=4)),
+    "starcoder": ("GPTBigCode", "bpe", dict(vocab_size=1024, n_embd=64, n_layer=2, n_head=4,
+                                            n_positions=128)),
+    "mpt": ("Mpt", "bpe", dict(vocab_size=1024, d_model=64, n_layers=2, n_heads=4,
+                               max_seq_len=128)),
+    "nemotron": ("Nemotron", "spm", SMALL),
+    "exaone4": ("Exaone4", "bpe", dict(SMALL, sliding_window=64, num_hidden_layers=4)),
+    "ernie4_5": ("Ernie4_5", "spm", dict(SMALL, head_dim=32)),
+    "dots1": ("Dots1", "bpe", dict(
+        SMALL, n_routed_experts=4, num_experts_per_tok=2, moe_intermediate_size=32,
+        n_shared_experts=1, first_k_dense_replace=1, n_group=1, topk_group=1)),
     "bert": ("Bert:Model", "wordpiece", ENCODER),
     "bert-words": ("Bert:ForMaskedLM", "wordpiece", ENCODER),
     "bert-classes": ("Bert:ForSequenceClassification", "wordpiece", dict(ENCODER, id2label=RANKED)),
@@ -136,18 +148,24 @@ FAMILIES = {
         MODERN, id2label=RANKED, classifier_pooling="mean")),
 }
 
+# Wide enough for blocks of 256 values, to quantize; the test suite has no use for them.
+WIDE = dict(hidden_size=256, intermediate_size=512, num_hidden_layers=8)
+FAMILIES.update({f"{name}-wide": (*FAMILIES[name][:2], dict(FAMILIES[name][2], **WIDE))
+                 for name in ("bert", "xlm-roberta-rank", "nomic-bert", "modern-bert")})
+
 # The same models with config.json as older versions of transformers wrote it and authors publish it.
 FAMILIES.update({f"{name}-hub": FAMILIES[name] for name in (
     "llama3-scaled", "mistral", "mixtral", "qwen2-yarn", "qwen3", "qwen3moe", "phi2", "phi3-long", "gemma",
     "gemma2", "gemma3", "gemma3-vision", "gptneox", "starcoder2", "stablelm", "olmo2", "olmo3",
     "granite", "granitemoe", "falcon-groups", "gpt_oss-mxfp4", "deepseek2", "deepseek3", "cohere", "cohere2", "olmoe",
-    "smollm3", "seed_oss", "arcee", "gpt2")})
+    "smollm3", "seed_oss", "arcee", "gpt2", "bloom", "starcoder", "nemotron", "exaone4", "ernie4_5",
+    "dots1", "bert", "distilbert", "roberta", "xlm-roberta", "modern-bert")})
 
 # llama.cpp does not load a classifier whose classes have no names, the reference's own neither.
 NOT_LOADED = {"bert-unnamed"}
 
 # llama.cpp tells these models by their number of layers: it loads no smaller ones.
-LAYERS = {"deepseek2-lite": 27, "cohere-norms": 64}
+LAYERS = {"deepseek2-lite": 27, "cohere-norms": 64, "exaone4": 30, "exaone4-hub": 30}
 
 TOKENIZERS = {"spm": "tiny-llama2", "bpe": "tiny-llama3", "qwen": "tiny-qwen2",
               "wordpiece": "tokenizers/bert", "unigram": "tokenizers/xlm-roberta"}
@@ -187,9 +205,9 @@ def make(name, folder, to_load):
     for special in ("fp8", "mxfp4", "f64"):
         if special in name:
             requantize(folder, name)
-    if name in POOLING:
-        pool(folder, POOLING[name])
-    if name == "nomic-bert":
+    if name.removesuffix("-hub") in POOLING:
+        pool(folder, POOLING[name.removesuffix("-hub")])
+    if name.startswith("nomic-bert"):
         publish_nomic(folder)
     if name == "modern-bert-words":
         drop(folder, "decoder.bias")  # The reference stops at it.
@@ -303,7 +321,7 @@ def snapshot(name, folder, theirs, path):
     lines = [
         '"config": ' + json.dumps(config),
         '"tokenizer": ' + json.dumps(TOKENIZERS[FAMILIES[name][1]]),
-        '"pooling": ' + json.dumps(POOLING.get(name)),
+        '"pooling": ' + json.dumps(POOLING.get(name.removesuffix("-hub"))),
         '"checkpoint": {\n' + ",\n".join(
             f"    {json.dumps(key)}: {json.dumps(value)}" for key, value in layout.items()) + "\n  }",
         '"metadata": {\n' + ",\n".join(
@@ -441,6 +459,34 @@ def load(python, path, embedding):
         yield f"not loaded: {(said or run.stderr.splitlines())[:1]}"
 
 
+QUANTIZE = """
+import ctypes, sys
+import llama_cpp
+params = llama_cpp.llama_model_quantize_default_params()
+params.ftype = int(sys.argv[3])
+params.nthread = 2
+source, output = (path.encode() for path in sys.argv[1:3])
+sys.exit(llama_cpp.llama_model_quantize(source, output, ctypes.byref(params)))
+"""
+
+# As --type has it, and llama.cpp's number for it.
+TYPES = {"Q4_K_M": 15, "Q8_0": 7}
+
+
+def quantize(python, command, path):
+    """How files of both that are quantized differ."""
+    for name, number in TYPES.items():
+        ours, theirs = (path.with_suffix(f".{name}.{whose}") for whose in ("ours", "theirs"))
+        run = subprocess.run([*command, "-o", ours, "-t", name], capture_output=True, text=True)
+        made = subprocess.run([python, "-c", QUANTIZE, path, theirs, str(number)], capture_output=True)
+        if run.returncode or made.returncode:
+            yield f"{name}: {run.stderr or made.stderr[-300:]}"
+        elif ours.read_bytes() != theirs.read_bytes():
+            yield f"{name}: the files differ"
+        for file in (ours, theirs):
+            file.unlink(missing_ok=True)
+
+
 def describe(path):
     import gguf
     import numpy
@@ -457,6 +503,9 @@ def describe(path):
     for tensor in reader.tensors:
         data = numpy.ascontiguousarray(tensor.data).tobytes()
         shape = [int(n) for n in tensor.shape]
+        # llama-quantize, whose place in the chain this project takes, does not write these.
+        while len(shape) > 1 and shape[-1] == 1:
+            shape.pop()
         tensors[tensor.name] = (tensor.tensor_type.name, shape, hashlib.sha256(data).hexdigest())
     return keys, tensors
 
@@ -482,6 +531,8 @@ def main():
     parser.add_argument("--keep", type=Path, help="keep checkpoints and conversions in this folder")
     parser.add_argument("--snapshots", type=Path, help="renew the snapshots of the test suite in this folder")
     parser.add_argument("--load", type=Path, help="a Python with llama-cpp-python, to load the results")
+    parser.add_argument("--quantize", action="store_true",
+                        help="compare files of Q4_K_M and Q8_0 with llama.cpp's; needs --load")
     parser.add_argument("families", nargs="*", default=list(FAMILIES))
     options = parser.parse_args()
     sys.path[:0] = [str(options.reference), str(options.reference / "gguf-py")]
@@ -497,21 +548,23 @@ def main():
             ours, theirs = root / f"{name}.ours.gguf", root / f"{name}.theirs.gguf"
             try:
                 make(name, folder, bool(options.load))
-                if options.snapshots:
+                if options.snapshots and not name.endswith("-wide"):
                     path = options.snapshots / f"{name}.json"
                     snapshot(name, folder, theirs, path)
                 else:
                     reference(folder, theirs)
-                command = [options.binary, "convert", folder, "-o", ours, "-t", "f32", "--force"]
+                command = [options.binary, "convert", folder, "--force", "--quiet"]
                 if FAMILIES[name][1] not in ("spm", "unigram"):
                     command += ["--pre-tokenizer", PRE]
-                run = subprocess.run(command, capture_output=True, text=True)
+                run = subprocess.run([*command, "-o", ours, "-t", "f32"], capture_output=True, text=True)
                 if run.returncode:
                     problems = [run.stderr.strip()]
                 else:
                     problems = sorted(differences(describe(ours), describe(theirs)))
                     if options.load and name not in NOT_LOADED:
                         problems += load(options.load, ours, ":" in FAMILIES[name][0])
+                    if options.load and options.quantize:
+                        problems += quantize(options.load, command, ours)
             except Exception as error:  # A family that fails must not hide the others.
                 problems = [f"{type(error).__name__}: {error}"]
             print(f"{name}: {'equal' if not problems else f'{len(problems)} differences'}", flush=True)

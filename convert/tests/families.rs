@@ -194,6 +194,18 @@ fn every_family_equals_the_reference() {
     }
 }
 
+#[test]
+fn the_book_lists_every_class() {
+    let book = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/src/architectures.md");
+    let book = fs::read_to_string(book).unwrap();
+    let missing: Vec<_> = quant_convert::architectures::ALL
+        .iter()
+        .flat_map(|family| family.classes)
+        .filter(|class| !book.contains(&format!("`{class}`")))
+        .collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
 /// A generated checkpoint, changed, and how it opens.
 fn opened(name: &str, change: impl FnOnce(&mut Json)) -> Result<Model, String> {
     let mut snapshot = snapshot(name);

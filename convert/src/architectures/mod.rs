@@ -13,11 +13,15 @@ pub mod tensors;
 
 mod arcee;
 mod bert;
+mod bloom;
 mod cohere;
 mod cohere2;
 mod deepseek2;
 mod distilbert;
+mod dots1;
 mod encoder;
+mod ernie4_5;
+mod exaone4;
 mod falcon;
 mod gemma;
 mod gemma2;
@@ -30,6 +34,8 @@ mod granitemoe;
 mod llama;
 mod mixtral;
 mod modern_bert;
+mod mpt;
+mod nemotron;
 mod nomic_bert;
 mod olmo;
 mod olmo2;
@@ -44,6 +50,7 @@ mod roberta;
 mod seed_oss;
 mod smollm3;
 mod stablelm;
+mod starcoder;
 mod starcoder2;
 
 use serde_json::Value;
@@ -58,14 +65,18 @@ use tokenizer::Kind;
 pub const ALL: &[&Architecture] = &[
     &arcee::ARCEE,
     &bert::BERT,
-    &cohere::COHERE,
+    &bloom::BLOOM,
     &cohere2::COHERE2,
+    &cohere::COHERE,
     &deepseek2::DEEPSEEK2,
     &distilbert::DISTILBERT,
+    &dots1::DOTS1,
+    &ernie4_5::ERNIE4_5,
+    &exaone4::EXAONE4,
     &falcon::FALCON,
-    &gemma::GEMMA,
     &gemma2::GEMMA2,
     &gemma3::GEMMA3,
+    &gemma::GEMMA,
     &gpt2::GPT2,
     &gpt_oss::GPT_OSS,
     &gptneox::GPTNEOX,
@@ -74,9 +85,11 @@ pub const ALL: &[&Architecture] = &[
     &llama::LLAMA,
     &mixtral::MIXTRAL,
     &modern_bert::MODERN_BERT,
+    &mpt::MPT,
+    &nemotron::NEMOTRON,
     &nomic_bert::NOMIC_BERT,
-    &olmo::OLMO,
     &olmo2::OLMO2,
+    &olmo::OLMO,
     &olmoe::OLMOE,
     &phi2::PHI2,
     &phi3::PHI3,
@@ -90,6 +103,7 @@ pub const ALL: &[&Architecture] = &[
     &smollm3::SMOLLM3,
     &stablelm::STABLELM,
     &starcoder2::STARCODER2,
+    &starcoder::STARCODER,
 ];
 
 /// Makes tensors that no checkpoint holds.

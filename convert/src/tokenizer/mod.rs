@@ -50,6 +50,8 @@ pub enum Kind {
 pub enum Adjustment {
     /// `add_prefix_space` of tokenizer_config.json is written, before everything else.
     AddPrefixSpace,
+    /// As [`AddPrefixSpace`](Self::AddPrefixSpace), after everything else.
+    AddPrefixSpaceLast,
     /// At this vocabulary size the end of a turn is this token.
     EndOfTurn {
         /// The vocabulary size that tells the model.
@@ -153,12 +155,13 @@ pub fn write(
         pre::check_name(name)?;
     }
     let sources = Sources::read(dir, config)?;
-    for adjustment in options.adjustments {
-        if let (Adjustment::AddPrefixSpace, Some(&Value::Bool(flag))) =
-            (adjustment, sources.setting("add_prefix_space"))
-        {
+    let add_prefix_space = |metadata: &mut Metadata| {
+        if let Some(&Value::Bool(flag)) = sources.setting("add_prefix_space") {
             metadata.insert("tokenizer.ggml.add_space_prefix", flag);
         }
+    };
+    if options.adjustments.iter().any(|one| matches!(one, Adjustment::AddPrefixSpace)) {
+        add_prefix_space(metadata);
     }
     let Some(kind) = options.kinds.iter().find(|kind| sources.offers(**kind)) else {
         return Err(sources.none());
@@ -179,6 +182,7 @@ pub fn write(
             Adjustment::NoBos { vocab_size } if sources.vocab_size as u64 == vocab_size => {
                 metadata.insert("tokenizer.ggml.add_bos_token", false);
             }
+            Adjustment::AddPrefixSpaceLast => add_prefix_space(metadata),
             Adjustment::Segments => sources.write_segments(metadata)?,
             _ => {}
         }
