@@ -25,7 +25,7 @@ import llama_cpp
 import llama_cpp._logger
 import numpy as np
 
-CHECKPOINTS = ["tiny-llama2", "tiny-llama3"]
+CHECKPOINTS = ["tiny-llama2", "tiny-llama3", "tiny-qwen2", "tiny-phi2", "tiny-mixtral"]
 # As --type has it, and llama.cpp's number for it.
 TYPES = {"F16": 1, "Q8_0": 7, "Q2_K": 10, "Q4_K_M": 15, "Q6_K": 18}
 PROMPT = "The following example shows how to"

@@ -7,7 +7,9 @@ distribution. Needs torch (CPU is enough), transformers, safetensors, sentencepi
 Each checkpoint is made by transformers with random weights and a tokenizer of the fixtures, then
 converted to F32 by both. Every tensor (name, type, shape, SHA-256) and every metadata key (type,
 value) is compared. The reference knows no BPE vocabulary of ours: its pre-tokenizer is named.
-With --load, a Python that has llama-cpp-python loads each result and evaluates three tokens.
+With --load, a Python that has llama-cpp-python loads each result and evaluates three tokens, or
+embeds a text with an encoder; with --quantize its llama.cpp quantizes each result, and the file is
+to equal, byte for byte, what quantwright makes of the checkpoint.
 """
 
 import argparse
@@ -31,7 +33,19 @@ LATENT = dict(SMALL, num_key_value_heads=4, moe_intermediate_size=32, kv_lora_ra
               num_experts_per_tok=2, n_shared_experts=1, first_k_dense_replace=1,
               n_group=1, topk_group=1)
 
-# name: (configuration class, model class, tokenizer, settings)
+ENCODER = {key: value for key, value in SMALL.items() if key != "num_key_value_heads"}
+RANKED = {0: "contradiction", 1: "neutral", 2: "entailment"}
+ROBERTA = dict(ENCODER, max_position_embeddings=258, type_vocab_size=1, pad_token_id=1,
+               bos_token_id=0, eos_token_id=2)
+
+DISTILLED = dict(vocab_size=1024, dim=64, hidden_dim=96, n_layers=3, n_heads=4,
+                 max_position_embeddings=256)
+# As published: transformers itself no longer writes the last two keys.
+MODERN = dict(ENCODER, num_hidden_layers=4, local_attention=64, pad_token_id=0, bos_token_id=1,
+              eos_token_id=2, cls_token_id=1, sep_token_id=2, layer_norm_eps=1e-5,
+              global_attn_every_n_layers=3)
+
+# name: (configuration class or that and the model's, tokenizer, settings)
 FAMILIES = {
     "llama": ("Llama", "bpe", SMALL),
     "llama-biases": ("Llama", "bpe", dict(SMALL, attention_bias=True, mlp_bias=True, head_dim=32)),
@@ -103,19 +117,65 @@ FAMILIES = {
         rope_type="yarn", rope_theta=10000.0, factor=4.0,
         original_max_position_embeddings=64))),
     "smollm3": ("SmolLM3", "bpe", dict(SMALL, pad_token_id=0)),
+    "bloom": ("Bloom", "bpe", dict(vocab_size=1024, hidden_size=64, n_layer=2, n_head=4)),
+    "starcoder": ("GPTBigCode", "bpe", dict(vocab_size=1024, n_embd=64, n_layer=2, n_head=4,
+                                            n_positions=128)),
+    "mpt": ("Mpt", "bpe", dict(vocab_size=1024, d_model=64, n_layers=2, n_heads=4,
+                               max_seq_len=128)),
+    "nemotron": ("Nemotron", "spm", SMALL),
+    "exaone4": ("Exaone4", "bpe", dict(SMALL, sliding_window=64, num_hidden_layers=4)),
+    "ernie4_5": ("Ernie4_5", "spm", dict(SMALL, head_dim=32)),
+    "dots1": ("Dots1", "bpe", dict(
+        SMALL, n_routed_experts=4, num_experts_per_tok=2, moe_intermediate_size=32,
+        n_shared_experts=1, first_k_dense_replace=1, n_group=1, topk_group=1)),
+    "bert": ("Bert:Model", "wordpiece", ENCODER),
+    "bert-words": ("Bert:ForMaskedLM", "wordpiece", ENCODER),
+    "bert-classes": ("Bert:ForSequenceClassification", "wordpiece", dict(ENCODER, id2label=RANKED)),
+    "bert-unnamed": ("Bert:ForSequenceClassification", "wordpiece", ENCODER),
+    "distilbert": ("DistilBert:Model", "wordpiece", DISTILLED),
+    "distilbert-words": ("DistilBert:ForMaskedLM", "wordpiece", DISTILLED),
+    "distilbert-classes": ("DistilBert:ForSequenceClassification", "wordpiece", dict(
+        DISTILLED, id2label={0: "NEGATIVE", 1: "POSITIVE"})),
+    "roberta": ("Roberta:Model", "bpe", ROBERTA),
+    "roberta-classes": ("Roberta:ForSequenceClassification", "bpe", dict(ROBERTA, id2label=RANKED)),
+    "xlm-roberta": ("XLMRoberta:Model", "unigram", ROBERTA),
+    "xlm-roberta-rank": ("XLMRoberta:ForSequenceClassification", "unigram", dict(
+        ROBERTA, id2label={0: "LABEL_0"})),
+    "nomic-bert": ("NomicBert:Model", "wordpiece", dict(ENCODER, max_position_embeddings=8192)),
+    "modern-bert": ("ModernBert:Model", "bpe", MODERN),
+    "modern-bert-words": ("ModernBert:ForMaskedLM", "bpe", MODERN),
+    "modern-bert-classes": ("ModernBert:ForSequenceClassification", "bpe", dict(
+        MODERN, id2label=RANKED, classifier_pooling="mean")),
 }
+
+# Wide enough for blocks of 256 values, to quantize; the test suite has no use for them.
+WIDE = dict(hidden_size=256, intermediate_size=512, num_hidden_layers=8)
+FAMILIES.update({f"{name}-wide": (*FAMILIES[name][:2], dict(FAMILIES[name][2], **WIDE))
+                 for name in ("bert", "xlm-roberta-rank", "nomic-bert", "modern-bert")})
 
 # The same models with config.json as older versions of transformers wrote it and authors publish it.
 FAMILIES.update({f"{name}-hub": FAMILIES[name] for name in (
     "llama3-scaled", "mistral", "mixtral", "qwen2-yarn", "qwen3", "qwen3moe", "phi2", "phi3-long", "gemma",
     "gemma2", "gemma3", "gemma3-vision", "gptneox", "starcoder2", "stablelm", "olmo2", "olmo3",
     "granite", "granitemoe", "falcon-groups", "gpt_oss-mxfp4", "deepseek2", "deepseek3", "cohere", "cohere2", "olmoe",
-    "smollm3", "seed_oss", "arcee", "gpt2")})
+    "smollm3", "seed_oss", "arcee", "gpt2", "bloom", "starcoder", "nemotron", "exaone4", "ernie4_5",
+    "dots1", "bert", "distilbert", "roberta", "xlm-roberta", "modern-bert")})
+
+# llama.cpp does not load a classifier whose classes have no names, the reference's own neither.
+NOT_LOADED = {"bert-unnamed"}
 
 # llama.cpp tells these models by their number of layers: it loads no smaller ones.
-LAYERS = {"deepseek2-lite": 27, "cohere-norms": 64}
+LAYERS = {"deepseek2-lite": 27, "cohere-norms": 64, "exaone4": 30, "exaone4-hub": 30}
 
-TOKENIZERS = {"spm": "tiny-llama2", "bpe": "tiny-llama3", "qwen": "tiny-qwen2"}
+TOKENIZERS = {"spm": "tiny-llama2", "bpe": "tiny-llama3", "qwen": "tiny-qwen2",
+              "wordpiece": "tokenizers/bert", "unigram": "tokenizers/xlm-roberta"}
+
+# Sentence encoders come with files that say how the states of tokens become one.
+POOLING = {"bert": {"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False},
+           "distilbert": {"pooling_mode": "mean"},
+           "roberta": {"pooling_mode_cls_token": False, "pooling_mode_mean_tokens": True},
+           "xlm-roberta": {"pooling_mode_lasttoken": True},
+           "modern-bert": {"pooling_mode_mean_tokens": True}}
 
 CAUSAL = {"GPT2": "GPT2LMHeadModel", "Gemma3Text": "Gemma3ForCausalLM",
           "Gemma3": "Gemma3ForConditionalGeneration"}
@@ -127,11 +187,13 @@ def make(name, folder, to_load):
     import transformers
 
     kind, tokenizer, settings = FAMILIES[name]
+    kind, _, model_class = kind.partition(":")
     if to_load and name in LAYERS:
         settings = dict(settings, num_hidden_layers=LAYERS[name])
     config = getattr(transformers, kind + "Config")(**settings)
     torch.manual_seed(hash_of(name))
-    model = getattr(transformers, CAUSAL.get(kind, kind + "ForCausalLM"))(config)
+    model_class = kind + model_class if model_class else CAUSAL.get(kind, kind + "ForCausalLM")
+    model = getattr(transformers, model_class)(config)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.copy_(torch.randn(parameter.shape) * 0.1)
@@ -143,8 +205,66 @@ def make(name, folder, to_load):
     for special in ("fp8", "mxfp4", "f64"):
         if special in name:
             requantize(folder, name)
+    if name.removesuffix("-hub") in POOLING:
+        pool(folder, POOLING[name.removesuffix("-hub")])
+    if name.startswith("nomic-bert"):
+        publish_nomic(folder)
+    if name == "modern-bert-words":
+        drop(folder, "decoder.bias")  # The reference stops at it.
     if name.endswith("-hub"):
         rewrite(folder, config)
+
+
+def pool(folder, settings):
+    """Adds what sentence-transformers keeps beside a model."""
+    (folder / "1_Pooling").mkdir(exist_ok=True)
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps(settings))
+    modules = [{"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
+               for i, (path, kind) in enumerate([("", "Transformer"), ("1_Pooling", "Pooling")])]
+    (folder / "modules.json").write_text(json.dumps(modules))
+
+
+def drop(folder, name):
+    """Takes a tensor out of a checkpoint."""
+    from safetensors.torch import load_file, save_file
+
+    path = folder / "model.safetensors"
+    tensors = load_file(path)
+    del tensors[name]
+    save_file(tensors, path, metadata={"format": "pt"})
+
+
+def publish_nomic(folder):
+    """Brings names and settings to those of the published models, which transformers has changed."""
+    import torch
+    from safetensors.torch import save_file
+
+    config = json.loads((folder / "config.json").read_text())
+    width, inner, layers = (config[key] for key in (
+        "hidden_size", "intermediate_size", "num_hidden_layers"))
+    names = {"embeddings.word_embeddings.weight": (config["vocab_size"], width),
+             "embeddings.token_type_embeddings.weight": (config["type_vocab_size"], width),
+             "emb_ln.weight": (width,), "emb_ln.bias": (width,)}
+    for layer in range(layers):
+        block = f"encoder.layers.{layer}."
+        names.update({block + "attn.Wqkv.weight": (3 * width, width),
+                      block + "attn.out_proj.weight": (width, width),
+                      block + "mlp.fc11.weight": (inner, width),
+                      block + "mlp.fc12.weight": (inner, width),
+                      block + "mlp.fc2.weight": (width, inner)})
+        names.update({f"{block}norm{i}.{part}": (width,)
+                      for i in (1, 2) for part in ("weight", "bias")})
+    tensors = {key: (torch.randn(shape) * 0.1).bfloat16() for key, shape in names.items()}
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    published = dict(
+        architectures=["NomicBertModel"], model_type="nomic_bert", vocab_size=config["vocab_size"],
+        type_vocab_size=2, n_embd=width, n_inner=inner, n_layer=layers,
+        n_head=config["num_attention_heads"], n_positions=8192, max_trained_positions=2048,
+        layer_norm_epsilon=1e-12, rotary_emb_base=1000, rotary_emb_fraction=1.0,
+        rotary_emb_interleaved=False, rotary_emb_scale_base=None, activation_function="swiglu",
+        causal=False, qkv_proj_bias=False, mlp_fc1_bias=False, mlp_fc2_bias=False, prenorm=False,
+        use_rms_norm=False, pad_vocab_size_multiple=64)
+    (folder / "config.json").write_text(json.dumps(published))
 
 
 def regenerate(folder):
@@ -201,6 +321,7 @@ def snapshot(name, folder, theirs, path):
     lines = [
         '"config": ' + json.dumps(config),
         '"tokenizer": ' + json.dumps(TOKENIZERS[FAMILIES[name][1]]),
+        '"pooling": ' + json.dumps(POOLING.get(name.removesuffix("-hub"))),
         '"checkpoint": {\n' + ",\n".join(
             f"    {json.dumps(key)}: {json.dumps(value)}" for key, value in layout.items()) + "\n  }",
         '"metadata": {\n' + ",\n".join(
@@ -295,6 +416,9 @@ def reference(folder, output):
 
     conversion.load_all_models()
     config = conversion.ModelBase.load_hparams(folder, False)
+    if config["model_type"] == "nomic_bert":
+        # The class in transformers fills in sizes under names of its own.
+        config = json.loads((folder / "config.json").read_text())
     # These keys were in config.json before transformers moved them; the reference still looks there.
     raw = json.loads((folder / "config.json").read_text())
     moved = {"rotary_pct": (raw.get("rope_parameters") or {}).get(
@@ -316,17 +440,51 @@ MOVED = ("general.file_type", "general.quantization_version")
 LOAD = """
 import sys
 from llama_cpp import Llama
-model = Llama(sys.argv[1], n_ctx=64, verbose=True)
-model.eval([1, 5, 7])
+embedding = sys.argv[2] == "True"
+model = Llama(sys.argv[1], n_ctx=64, verbose=True, embedding=embedding)
+if embedding:
+    found = model.embed("the model")
+    found = found[0] if isinstance(found[0], list) else found
+    assert len(found) and all(abs(x) < 1e9 for x in found) and any(found), found
+else:
+    model.eval([1, 5, 7])
 """
 
 
-def load(python, path):
+def load(python, path, embedding):
     """What llama.cpp says against the file."""
-    run = subprocess.run([python, "-c", LOAD, path], capture_output=True, text=True, errors="replace")
+    run = subprocess.run([python, "-c", LOAD, path, str(embedding)], capture_output=True, text=True, errors="replace")
     if run.returncode:
         said = [line for line in run.stderr.splitlines() if "error" in line.lower()]
         yield f"not loaded: {(said or run.stderr.splitlines())[:1]}"
+
+
+QUANTIZE = """
+import ctypes, sys
+import llama_cpp
+params = llama_cpp.llama_model_quantize_default_params()
+params.ftype = int(sys.argv[3])
+params.nthread = 2
+source, output = (path.encode() for path in sys.argv[1:3])
+sys.exit(llama_cpp.llama_model_quantize(source, output, ctypes.byref(params)))
+"""
+
+# As --type has it, and llama.cpp's number for it.
+TYPES = {"Q4_K_M": 15, "Q8_0": 7}
+
+
+def quantize(python, command, path):
+    """How files of both that are quantized differ."""
+    for name, number in TYPES.items():
+        ours, theirs = (path.with_suffix(f".{name}.{whose}") for whose in ("ours", "theirs"))
+        run = subprocess.run([*command, "-o", ours, "-t", name], capture_output=True, text=True)
+        made = subprocess.run([python, "-c", QUANTIZE, path, theirs, str(number)], capture_output=True)
+        if run.returncode or made.returncode:
+            yield f"{name}: {run.stderr or made.stderr[-300:]}"
+        elif ours.read_bytes() != theirs.read_bytes():
+            yield f"{name}: the files differ"
+        for file in (ours, theirs):
+            file.unlink(missing_ok=True)
 
 
 def describe(path):
@@ -345,6 +503,9 @@ def describe(path):
     for tensor in reader.tensors:
         data = numpy.ascontiguousarray(tensor.data).tobytes()
         shape = [int(n) for n in tensor.shape]
+        # llama-quantize, whose place in the chain this project takes, does not write these.
+        while len(shape) > 1 and shape[-1] == 1:
+            shape.pop()
         tensors[tensor.name] = (tensor.tensor_type.name, shape, hashlib.sha256(data).hexdigest())
     return keys, tensors
 
@@ -370,6 +531,8 @@ def main():
     parser.add_argument("--keep", type=Path, help="keep checkpoints and conversions in this folder")
     parser.add_argument("--snapshots", type=Path, help="renew the snapshots of the test suite in this folder")
     parser.add_argument("--load", type=Path, help="a Python with llama-cpp-python, to load the results")
+    parser.add_argument("--quantize", action="store_true",
+                        help="compare files of Q4_K_M and Q8_0 with llama.cpp's; needs --load")
     parser.add_argument("families", nargs="*", default=list(FAMILIES))
     options = parser.parse_args()
     sys.path[:0] = [str(options.reference), str(options.reference / "gguf-py")]
@@ -385,21 +548,23 @@ def main():
             ours, theirs = root / f"{name}.ours.gguf", root / f"{name}.theirs.gguf"
             try:
                 make(name, folder, bool(options.load))
-                if options.snapshots:
+                if options.snapshots and not name.endswith("-wide"):
                     path = options.snapshots / f"{name}.json"
                     snapshot(name, folder, theirs, path)
                 else:
                     reference(folder, theirs)
-                command = [options.binary, "convert", folder, "-o", ours, "-t", "f32", "--force"]
-                if FAMILIES[name][1] != "spm":
+                command = [options.binary, "convert", folder, "--force", "--quiet"]
+                if FAMILIES[name][1] not in ("spm", "unigram"):
                     command += ["--pre-tokenizer", PRE]
-                run = subprocess.run(command, capture_output=True, text=True)
+                run = subprocess.run([*command, "-o", ours, "-t", "f32"], capture_output=True, text=True)
                 if run.returncode:
                     problems = [run.stderr.strip()]
                 else:
                     problems = sorted(differences(describe(ours), describe(theirs)))
-                    if options.load:
-                        problems += load(options.load, ours)
+                    if options.load and name not in NOT_LOADED:
+                        problems += load(options.load, ours, ":" in FAMILIES[name][0])
+                    if options.load and options.quantize:
+                        problems += quantize(options.load, command, ours)
             except Exception as error:  # A family that fails must not hide the others.
                 problems = [f"{type(error).__name__}: {error}"]
             print(f"{name}: {'equal' if not problems else f'{len(problems)} differences'}", flush=True)

@@ -4,8 +4,8 @@
         [--cli target/release/quantwright]
 
 SOURCE is the source of llama.cpp, e.g. vendor/llama.cpp of the source distribution of
-llama-cpp-python. Needs transformers, tokenizers, sentencepiece, numpy and pyyaml; PyTorch is not
-needed, an empty module stands for it. Variants of tokenizer files are made from the fixtures and
+llama-cpp-python. Needs transformers, tokenizers, sentencepiece, numpy and pyyaml; where PyTorch is
+missing, an empty module stands for it. Variants of tokenizer files are made from the fixtures and
 from small vocabularies trained here with the pre-tokenizers of published families. The reference
 knows no hash of ours: where it refuses, it is given our name, and that hash is compared instead.
 """
@@ -49,9 +49,12 @@ def load_reference(source):
             raise AttributeError(name)
         return Anything()
 
-    torch = types.ModuleType("torch")
-    torch.__getattr__ = attribute
-    sys.modules["torch"] = torch
+    try:
+        import torch
+    except ImportError:
+        torch = types.ModuleType("torch")
+        torch.__getattr__ = attribute
+        sys.modules["torch"] = torch
     import conversion.base
     import conversion.bert
     import conversion.t5
@@ -97,7 +100,11 @@ METHODS = {
 def by_reference(conversion, gguf, folder, kind, name):
     """The keys, and the hash that the reference refused to know, if it did."""
     base = conversion.base.TextModel
-    classes = {"word-piece": conversion.bert.BertModel, "unigram": conversion.t5.T5Model}
+    classes = {
+        "word-piece": conversion.bert.BertModel,
+        "fairseq": conversion.bert.XLMRobertaModel,
+        "unigram": conversion.t5.T5Model,
+    }
     owner = classes.get(kind, base)
     model = owner.__new__(owner)
     model.dir_model = folder
@@ -114,6 +121,9 @@ def by_reference(conversion, gguf, folder, kind, name):
             return name
 
     model.get_vocab_base_pre = get_vocab_base_pre
+    if kind == "fairseq":
+        model._xlmroberta_set_vocab()
+        return model.gguf_writer.keys(), refused
     method = METHODS.get(kind)
     (getattr(base, method)(model) if method else model.set_vocab())
     return model.gguf_writer.keys(), refused
@@ -293,6 +303,9 @@ def cases(top):
 
     yield from sentencepiece_cases(top)
     yield bert(top / "bert"), "word-piece", "default"
+    for lower in (True, False):
+        yield bert_list(top / "bert", top / f"bert-list-{lower}", lower), "word-piece", "default"
+    yield from fairseq_cases(top)
 
 
 def sentencepiece_cases(top):
@@ -396,6 +409,42 @@ def bert(folder):
         },
     )
     return folder
+
+
+def bert_list(whole, folder, lower):
+    """The same tokenizer as the list of its tokens alone."""
+    folder.mkdir()
+    vocabulary = json.loads((whole / "tokenizer.json").read_text())["model"]["vocab"]
+    (folder / "vocab.txt").write_text("".join(f"{t}\n" for t in sorted(vocabulary, key=vocabulary.get)))
+    config = {"vocab_size": 304, "type_vocab_size": 2, "pad_token_id": 0, "model_type": "bert"}
+    write(folder / "config.json", config)
+    write(folder / "tokenizer_config.json", {"tokenizer_class": "BertTokenizer", "do_lower_case": lower})
+    return folder
+
+
+def fairseq_cases(top):
+    """XLM-RoBERTa's tokenizer as both of its files."""
+    config = {"vocab_size": 620, "type_vocab_size": 1, "model_type": "xlm-roberta",
+              "bos_token_id": 0, "eos_token_id": 2, "pad_token_id": 1}
+    folder = top / "fairseq-json"
+    shutil.copytree(FIXTURES / "tokenizers" / "xlm-roberta", folder)
+    write(folder / "config.json", config)
+    yield folder, "fairseq", ""
+    plain = top / "fairseq-json-plain"
+    shutil.copytree(folder, plain)
+    write(plain / "tokenizer_config.json", {"tokenizer_class": "XLMRobertaTokenizer",
+                                            "add_prefix_space": False})
+    yield plain, "fairseq", ""
+    for label in ("alone", "both"):
+        folder = top / f"fairseq-model-{label}"
+        folder.mkdir()
+        shutil.copy(top / "sp-unigram" / "tokenizer.model", folder / "sentencepiece.bpe.model")
+        if label == "both":
+            shutil.copy(FIXTURES / "tokenizers" / "xlm-roberta" / "tokenizer.json", folder)
+        write(folder / "config.json", dict(config, vocab_size=305))
+        write(folder / "tokenizer_config.json", {"tokenizer_class": "XLMRobertaTokenizer",
+                                                 "bos_token": "<s>", "eos_token": "</s>"})
+        yield folder, "fairseq", ""
 
 
 def differences(ours, theirs):

@@ -1,6 +1,6 @@
 //! Prints the `tokenizer.*` keys of a checkpoint's folder as JSON: `tokenizer FOLDER KIND`, with KIND
-//! one of sentencepiece, byte-fallback, byte-level,
-//! word-piece, unigram. `interop/vocabularies.py` compares them with the reference's.
+//! one of sentencepiece, byte-fallback, byte-level, word-piece, unigram, fairseq.
+//! `interop/vocabularies.py` compares them with the reference's.
 
 use std::{error::Error, path::Path};
 
@@ -22,6 +22,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         "byte-level" => Kind::ByteLevel,
         "word-piece" => Kind::WordPiece,
         "unigram" => Kind::Unigram,
+        "fairseq" => Kind::Fairseq,
         other => return Err(format!("no such kind: {other}").into()),
     };
     // The hash is among what is logged.

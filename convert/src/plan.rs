@@ -230,7 +230,7 @@ impl Plan {
             .map(|job| TensorSpec {
                 name: names.remove(&job.tensor).unwrap_or_default(),
                 ty: job.ty,
-                shape: model.tensors[job.tensor].shape.clone(),
+                shape: written_shape(&model.tensors[job.tensor].shape),
             })
             .collect();
         let files: Vec<usize> = jobs.iter().map(|j| place(&model.tensors[j.tensor]).0).collect();
@@ -318,6 +318,12 @@ impl Plan {
         let bytes: u64 = self.placed().map(|(_, t)| t.bytes).sum();
         if weights == 0 { 0.0 } else { bytes as f64 * 8.0 / weights as f64 }
     }
+}
+
+/// A shape without outer dimensions of 1, which ggml counts and writes no tensor with.
+fn written_shape(shape: &[u64]) -> Vec<u64> {
+    let dimensions = shape.iter().rposition(|n| *n != 1).map_or(1, |last| last.saturating_add(1));
+    shape.iter().copied().take(dimensions).collect()
 }
 
 /// Where a tensor is stored: the number of the file and the offset in it.

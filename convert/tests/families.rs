@@ -81,6 +81,16 @@ fn generate(folder: &Path, snapshot: &Json) {
             fs::copy(&path, folder.join(file)).unwrap();
         }
     }
+    if snapshot["pooling"].is_object() {
+        let modules = json!([
+            {"type": "sentence_transformers.models.Transformer", "path": ""},
+            {"type": "sentence_transformers.models.Pooling", "path": "1_Pooling"},
+        ]);
+        fs::write(folder.join("modules.json"), modules.to_string()).unwrap();
+        fs::create_dir_all(folder.join("1_Pooling")).unwrap();
+        let settings = folder.join("1_Pooling/config.json");
+        fs::write(settings, snapshot["pooling"].to_string()).unwrap();
+    }
     let mut header = serde_json::Map::new();
     let mut data = Vec::new();
     for (name, entry) in snapshot["checkpoint"].as_object().unwrap() {
@@ -101,7 +111,8 @@ fn generate(folder: &Path, snapshot: &Json) {
 }
 
 fn options(snapshot: &Json) -> Options {
-    let bpe = snapshot["tokenizer"] != "tiny-llama2";
+    let bpe =
+        !["tiny-llama2", "tokenizers/xlm-roberta"].iter().any(|t| snapshot["tokenizer"] == *t);
     Options {
         request: Request::new(FileType::F32),
         pre_tokenizer: bpe.then(|| "llama-bpe".to_owned()),
@@ -119,6 +130,9 @@ fn plain(value: &Value) -> Json {
         Value::Bool(v) => json!(v),
         Value::String(v) => json!(v.as_str().unwrap()),
         Value::Array(Array::Bool(values)) => json!(values),
+        Value::Array(Array::String(values)) => {
+            values.iter().map(|value| value.as_str().unwrap()).collect()
+        }
         other => panic!("unexpected {other:?}"),
     }
 }
@@ -178,6 +192,18 @@ fn every_family_equals_the_reference() {
         let covered = family.classes.iter().any(|class| classes.contains(class));
         assert!(covered, "{} ({:?}) has no snapshot", family.name, family.classes);
     }
+}
+
+#[test]
+fn the_book_lists_every_class() {
+    let book = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/src/architectures.md");
+    let book = fs::read_to_string(book).unwrap();
+    let missing: Vec<_> = quant_convert::architectures::ALL
+        .iter()
+        .flat_map(|family| family.classes)
+        .filter(|class| !book.contains(&format!("`{class}`")))
+        .collect();
+    assert!(missing.is_empty(), "{missing:?}");
 }
 
 /// A generated checkpoint, changed, and how it opens.

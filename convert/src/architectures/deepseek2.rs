@@ -84,7 +84,7 @@ const VALUES: Dim = Dim(&["v_head_dim"]);
 const RANK: Dim = Dim(&["kv_lora_rank"]);
 const QUERY_RANK: Dim = Dim(&["q_lora_rank"]);
 const QUERIES: Dim = Dim(&["num_attention_heads", "keys of a head"]);
-const HAS_CORRECTION: &str = "has e_score_correction_bias";
+pub(super) const HAS_CORRECTION: &str = "has e_score_correction_bias";
 
 const OWN: &[Parameter] = &[
     // Latent attention has one head of keys and values as far as the graph is concerned.
@@ -167,7 +167,7 @@ const WIDTH: Dim = Dim(&["moe_intermediate_size"]);
 const SHARED: Dim = Dim(&["n_shared_experts", "moe_intermediate_size"]);
 const COUNT: Dim = Dim(&["n_routed_experts"]);
 
-const MLP: &[Rule] = &[
+pub(super) const MLP: &[Rule] = &[
     Rule::new("model.layers.{}.mlp.gate_proj", "blk.{}.ffn_gate", &[FEED_FORWARD, HIDDEN])
         .in_layers(dense),
     Rule::new("model.layers.{}.mlp.up_proj", "blk.{}.ffn_up", &[FEED_FORWARD, HIDDEN])

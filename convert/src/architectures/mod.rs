@@ -12,9 +12,16 @@ mod shared;
 pub mod tensors;
 
 mod arcee;
+mod bert;
+mod bloom;
 mod cohere;
 mod cohere2;
 mod deepseek2;
+mod distilbert;
+mod dots1;
+mod encoder;
+mod ernie4_5;
+mod exaone4;
 mod falcon;
 mod gemma;
 mod gemma2;
@@ -26,6 +33,10 @@ mod granite;
 mod granitemoe;
 mod llama;
 mod mixtral;
+mod modern_bert;
+mod mpt;
+mod nemotron;
+mod nomic_bert;
 mod olmo;
 mod olmo2;
 mod olmoe;
@@ -35,9 +46,11 @@ mod qwen2;
 mod qwen2moe;
 mod qwen3;
 mod qwen3moe;
+mod roberta;
 mod seed_oss;
 mod smollm3;
 mod stablelm;
+mod starcoder;
 mod starcoder2;
 
 use serde_json::Value;
@@ -51,13 +64,19 @@ use tokenizer::Kind;
 /// All families.
 pub const ALL: &[&Architecture] = &[
     &arcee::ARCEE,
-    &cohere::COHERE,
+    &bert::BERT,
+    &bloom::BLOOM,
     &cohere2::COHERE2,
+    &cohere::COHERE,
     &deepseek2::DEEPSEEK2,
+    &distilbert::DISTILBERT,
+    &dots1::DOTS1,
+    &ernie4_5::ERNIE4_5,
+    &exaone4::EXAONE4,
     &falcon::FALCON,
-    &gemma::GEMMA,
     &gemma2::GEMMA2,
     &gemma3::GEMMA3,
+    &gemma::GEMMA,
     &gpt2::GPT2,
     &gpt_oss::GPT_OSS,
     &gptneox::GPTNEOX,
@@ -65,8 +84,12 @@ pub const ALL: &[&Architecture] = &[
     &granitemoe::GRANITEMOE,
     &llama::LLAMA,
     &mixtral::MIXTRAL,
-    &olmo::OLMO,
+    &modern_bert::MODERN_BERT,
+    &mpt::MPT,
+    &nemotron::NEMOTRON,
+    &nomic_bert::NOMIC_BERT,
     &olmo2::OLMO2,
+    &olmo::OLMO,
     &olmoe::OLMOE,
     &phi2::PHI2,
     &phi3::PHI3,
@@ -74,10 +97,13 @@ pub const ALL: &[&Architecture] = &[
     &qwen2moe::QWEN2MOE,
     &qwen3::QWEN3,
     &qwen3moe::QWEN3MOE,
+    &roberta::ROBERTA,
+    &roberta::XLM_ROBERTA,
     &seed_oss::SEED_OSS,
     &smollm3::SMOLLM3,
     &stablelm::STABLELM,
     &starcoder2::STARCODER2,
+    &starcoder::STARCODER,
 ];
 
 /// Makes tensors that no checkpoint holds.
@@ -98,6 +124,10 @@ pub struct Architecture {
     pub tensors: &'static [&'static [Rule]],
     /// What names of tensors begin with that some checkpoints leave out.
     pub prefix: &'static str,
+    /// What names of tensors begin with in some checkpoints, before those of the rules.
+    pub wrappers: &'static [&'static str],
+    /// Endings of names of tensors in older checkpoints, and those they have today.
+    pub endings: &'static [(&'static str, &'static str)],
     /// Why layers after the last are no part of the output, if checkpoints have such.
     pub beyond: Option<&'static str>,
     /// Relations between hyper-parameters that must hold.
@@ -120,6 +150,8 @@ pub const BASE: Architecture = Architecture {
     parameters: &[COMMON, KEY_LENGTHS, FILE_TYPE],
     tensors: &[],
     prefix: "model.",
+    wrappers: &[],
+    endings: &[],
     beyond: None,
     check: |_| Ok(()),
     computed: |_, _| Ok(Vec::new()),
@@ -167,6 +199,8 @@ pub enum Fill {
     Text(&'static str),
     /// `true` or `false`.
     Flag(bool),
+    /// What data cannot say; nothing is filled in for `None`.
+    With(fn(&Config) -> Result<Option<Value>>),
 }
 
 /// The family of a Hugging Face class.
@@ -224,6 +258,10 @@ impl Architecture {
                 }
                 Fill::Text(text) => text.into(),
                 Fill::Flag(flag) => flag.into(),
+                Fill::With(value) => match value(config)? {
+                    Some(value) => value,
+                    None => continue,
+                },
             };
             config.fill(default.key, value);
         }

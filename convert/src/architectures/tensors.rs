@@ -29,12 +29,13 @@ const MOST_LAYERS: u64 = 10_000;
 pub(super) const LAYERS: &[&str] = &["n_layers", "num_hidden_layers", "n_layer", "num_layers"];
 
 /// Buffers that old versions of transformers saved with the weights; nothing reads them.
-const BUFFERS: [&str; 5] = [
+const BUFFERS: [&str; 6] = [
     ".attention.masked_bias",
     ".attention.bias",
     ".rotary_emb.inv_freq",
     ".attn.masked_bias",
     ".attn.bias",
+    "embeddings.position_ids",
 ];
 
 /// What the names of tensors begin with or hold that belong to other parts of a multimodal model
@@ -143,7 +144,7 @@ pub fn map(
             }
             Found::Weight => {}
         }
-        let (pattern, layer, expert) = split_numbers(&own_name(name));
+        let (pattern, layer, expert) = split_numbers(&own_name(architecture, name));
         let prefixed = || names.get(&format!("{}{pattern}", architecture.prefix));
         let Some(&(rule, part)) = names.get(&pattern).or_else(prefixed) else {
             if mapping.is_scales(&pattern) {
@@ -161,7 +162,10 @@ pub fn map(
             continue;
         }
         let rule = mapping.check(slot, name, source)?;
-        seen.insert(slot);
+        if !seen.insert(slot) {
+            let expected = "one tensor for each place in the model";
+            return Err(mapping.wrong(name, "a second one under another name", expected, HELP));
+        }
         let pieces = mapping.pieces(slot, name, source)?;
         if rule.experts.is_some() {
             let stack: &mut Stack = stacks.entry((slot.rule, part, layer)).or_default();
@@ -229,13 +233,19 @@ impl Stack {
     }
 }
 
-/// A name without what a multimodal model puts before those of its text model.
-fn own_name(name: &str) -> Cow<'_, str> {
+/// A name without what a multimodal model puts before those of its text model and a head before
+/// those of its encoder, and as it is today.
+fn own_name<'n>(architecture: &Architecture, name: &'n str) -> Cow<'n, str> {
     if name.contains("language_model.") {
-        name.replace("language_model.", "").into()
-    } else {
-        name.into()
+        return name.replace("language_model.", "").into();
     }
+    let bare = architecture.wrappers.iter().find_map(|wrapper| name.strip_prefix(wrapper));
+    let name = bare.unwrap_or(name);
+    let renamed = architecture
+        .endings
+        .iter()
+        .find_map(|(old, today)| Some(format!("{}{today}", name.strip_suffix(old)?)));
+    renamed.map_or(name.into(), Cow::Owned)
 }
 
 /// Tensors by the name of their file, then by their own.

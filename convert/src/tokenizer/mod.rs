@@ -2,6 +2,7 @@
 
 mod byte_fallback;
 mod byte_level;
+mod fairseq;
 mod hash;
 mod hashes;
 pub mod pre;
@@ -34,10 +35,13 @@ pub enum Kind {
     ByteFallback,
     /// Byte-level BPE, GPT-2's kind: `tokenizer.json`.
     ByteLevel,
-    /// WordPiece, BERT's kind: `tokenizer.json`.
+    /// WordPiece, BERT's kind: `tokenizer.json` or `vocab.txt`.
     WordPiece,
     /// SentencePiece's unigram model, T5's kind: `tokenizer.model` or `spiece.model`.
     Unigram,
+    /// SentencePiece's unigram model with the ids of fairseq, XLM-RoBERTa's kind:
+    /// `sentencepiece.bpe.model` or `tokenizer.json`.
+    Fairseq,
 }
 
 /// A key that depends on the model as well as on the tokenizer.
@@ -46,6 +50,8 @@ pub enum Kind {
 pub enum Adjustment {
     /// `add_prefix_space` of tokenizer_config.json is written, before everything else.
     AddPrefixSpace,
+    /// As [`AddPrefixSpace`](Self::AddPrefixSpace), after everything else.
+    AddPrefixSpaceLast,
     /// At this vocabulary size the end of a turn is this token.
     EndOfTurn {
         /// The vocabulary size that tells the model.
@@ -58,6 +64,8 @@ pub enum Adjustment {
         /// The vocabulary size that tells the model.
         vocab_size: u64,
     },
+    /// The number of kinds of text segments is written, for tokenizers that do not always have it.
+    Segments,
 }
 
 /// How to read a tokenizer.
@@ -147,12 +155,13 @@ pub fn write(
         pre::check_name(name)?;
     }
     let sources = Sources::read(dir, config)?;
-    for adjustment in options.adjustments {
-        if let (Adjustment::AddPrefixSpace, Some(&Value::Bool(flag))) =
-            (adjustment, sources.setting("add_prefix_space"))
-        {
+    let add_prefix_space = |metadata: &mut Metadata| {
+        if let Some(&Value::Bool(flag)) = sources.setting("add_prefix_space") {
             metadata.insert("tokenizer.ggml.add_space_prefix", flag);
         }
+    };
+    if options.adjustments.iter().any(|one| matches!(one, Adjustment::AddPrefixSpace)) {
+        add_prefix_space(metadata);
     }
     let Some(kind) = options.kinds.iter().find(|kind| sources.offers(**kind)) else {
         return Err(sources.none());
@@ -163,6 +172,7 @@ pub fn write(
         Kind::ByteLevel => byte_level::write(&sources, options.pre_tokenizer, metadata)?,
         Kind::WordPiece => word_piece::write(&sources, options.pre_tokenizer, metadata)?,
         Kind::Unigram => unigram::write(&sources, metadata)?,
+        Kind::Fairseq => fairseq::write(&sources, metadata)?,
     }
     for adjustment in options.adjustments {
         match *adjustment {
@@ -172,6 +182,8 @@ pub fn write(
             Adjustment::NoBos { vocab_size } if sources.vocab_size as u64 == vocab_size => {
                 metadata.insert("tokenizer.ggml.add_bos_token", false);
             }
+            Adjustment::AddPrefixSpaceLast => add_prefix_space(metadata),
+            Adjustment::Segments => sources.write_segments(metadata)?,
             _ => {}
         }
     }
@@ -186,8 +198,15 @@ impl Sources<'_> {
                 self.tokenizer.as_ref().is_some_and(TokenizerJson::is_byte_fallback)
             }
             Kind::ByteLevel => self.tokenizer.is_some(),
-            Kind::WordPiece => self.tokenizer.as_ref().is_some_and(TokenizerJson::is_word_piece),
+            Kind::WordPiece => match &self.tokenizer {
+                Some(tokenizer) => tokenizer.is_word_piece(),
+                None => word_piece::path(self).is_file(),
+            },
             Kind::Unigram => unigram::path(self).is_some(),
+            Kind::Fairseq => {
+                fairseq::path(self).is_file()
+                    || self.tokenizer.as_ref().is_some_and(TokenizerJson::is_unigram)
+            }
         }
     }
 

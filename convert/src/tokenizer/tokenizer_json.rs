@@ -65,6 +65,8 @@ pub(crate) struct Model {
     #[serde(default)]
     pub(crate) unk_token: Option<String>,
     #[serde(default)]
+    pub(crate) unk_id: Option<u64>,
+    #[serde(default)]
     pub(crate) continuing_subword_prefix: Option<String>,
     #[serde(default)]
     pub(crate) end_of_word_suffix: Option<String>,
@@ -76,8 +78,8 @@ pub(crate) struct Model {
 #[derive(Debug)]
 pub(crate) enum Vocabulary {
     Ids(Vec<(String, u32)>),
-    /// Unigram models list tokens with scores.
-    Scored,
+    /// Unigram models list tokens with scores, in the order of their ids.
+    Scored(Vec<(String, f64)>),
 }
 
 /// Two tokens that become one, as they are written to GGUF.
@@ -88,6 +90,13 @@ impl TokenizerJson {
     pub(crate) fn read(path: &Path) -> Result<Self> {
         let bytes = json::read_bytes(path, json::TOKENIZER)?;
         let mut tokenizer: Self = json::parse(path, &bytes)?;
+        tokenizer.path = path.to_path_buf();
+        Ok(tokenizer)
+    }
+
+    /// One of this content, as if read from `path`.
+    pub(crate) fn made(path: &Path, content: Value) -> Result<Self> {
+        let mut tokenizer: Self = json::parse(path, content.to_string().as_bytes())?;
         tokenizer.path = path.to_path_buf();
         Ok(tokenizer)
     }
@@ -107,6 +116,11 @@ impl TokenizerJson {
     /// Whether the model is WordPiece, BERT's kind.
     pub(crate) fn is_word_piece(&self) -> bool {
         self.model.kind.as_deref() == Some("WordPiece")
+    }
+
+    /// Whether the model chooses tokens by their scores.
+    pub(crate) fn is_unigram(&self) -> bool {
+        self.model.kind.as_deref() == Some("Unigram")
     }
 
     /// Whether this is SentencePiece's BPE: unknown bytes are tokens, text is not mapped to bytes.
@@ -167,8 +181,11 @@ impl<'de> Deserialize<'de> for Vocabulary {
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vocabulary, A::Error> {
-                while list.next_element::<IgnoredAny>()?.is_some() {}
-                Ok(Vocabulary::Scored)
+                let mut tokens = Vec::new();
+                while let Some(token) = list.next_element()? {
+                    tokens.push(token);
+                }
+                Ok(Vocabulary::Scored(tokens))
             }
         }
         from.deserialize_any(Tokens)

@@ -1,0 +1,267 @@
+//! What encoders have in common: no order of attention, pooling, labels of classes.
+
+use std::path::{Component, Path};
+
+use gguf_io::GgufString;
+use serde_json::Value;
+
+use crate::{
+    Config, Error, Result,
+    error::DOWNLOAD,
+    json::{self, Object, describe},
+};
+
+use super::{
+    Default, Fill,
+    parameters::{Constant, Keys, Parameter},
+    shared::{HIDDEN, default},
+    tensors::{Dim, Rule},
+};
+
+/// How many positions a text may have, where that is not what config.json says.
+pub(super) const POSITIONS_KEY: &str = "positions of a text";
+
+/// The number of classes of a classifier whose labels have names.
+const NAMED_KEY: &str = "named classes";
+/// The number of classes of a classifier whose labels are numbers.
+const UNNAMED_KEY: &str = "unnamed classes";
+/// The number of classes of any classifier.
+const CLASSES_KEY: &str = "classes";
+
+pub(super) const CLASSES: Dim = Dim(&[CLASSES_KEY]);
+
+/// The sizes of a classifier. They have to come after all other defaults.
+pub(super) const CLASSIFIER: &[Default] = &[
+    default(CLASSES_KEY, Fill::With(|config| classes(config, None))),
+    default(NAMED_KEY, Fill::With(|config| classes(config, Some(true)))),
+    default(UNNAMED_KEY, Fill::With(|config| classes(config, Some(false)))),
+];
+
+/// A single layer from the state of the first token to classes. The reference converter calls it
+/// by another name where the labels of the classes are numbers.
+pub(super) const ONE_LAYER: &[Rule] = &[
+    Rule::new("classifier", "cls.output", &[CLASSES, HIDDEN]).bias().with(NAMED_KEY),
+    Rule::new("classifier", "cls", &[CLASSES, HIDDEN]).bias().with(UNNAMED_KEY),
+];
+
+/// Two layers to classes, as RoBERTa has them.
+pub(super) const TWO_LAYERS: &[Rule] = &[
+    Rule::new("classifier.dense", "cls", &[HIDDEN, HIDDEN]).bias().with(CLASSES_KEY),
+    Rule::new("classifier.out_proj", "cls.output", &[CLASSES, HIDDEN]).bias().with(CLASSES_KEY),
+];
+
+/// The second of two layers, where the first has a name of its own.
+pub(super) const LAST_LAYER: &[Rule] =
+    &[Rule::new("classifier", "cls.output", &[CLASSES, HIDDEN]).bias().with(CLASSES_KEY)];
+
+/// Heads that predict masked words and the like.
+const HEAD: &str = "embeddings and classes are made without the heads of its training";
+
+/// Heads that GGUF's graph has no use for.
+pub(super) const HEADS_LEFT_OUT: &[Rule] = &[
+    Rule::left_out("pooler.dense", HEAD),
+    Rule::left_out("cls.predictions", HEAD),
+    Rule::left_out("cls.predictions.decoder", HEAD),
+    Rule::left_out("cls.predictions.transform.dense", HEAD),
+    Rule::left_out("cls.predictions.transform.LayerNorm", HEAD),
+    Rule::left_out("cls.seq_relationship", HEAD),
+    Rule::left_out("vocab_transform", HEAD),
+    Rule::left_out("vocab_layer_norm", HEAD),
+    Rule::left_out("vocab_projector", HEAD),
+];
+
+/// Written after what all models have.
+pub(super) const ENCODER: &[Parameter] = &[
+    Parameter::Constant("attention.causal", Constant::Flag(false)),
+    Parameter::With(pooling),
+    Parameter::With(|config, keys| {
+        if let Some(labels) = labels(config)? {
+            let labels: Vec<GgufString> = labels.into_iter().map(Into::into).collect();
+            keys.set("classifier.output_labels", labels);
+        } else if config.get(UNNAMED_KEY).is_some() {
+            tracing::warn!(
+                "llama.cpp does not load a classifier whose classes have no names: give them in \
+                 id2label of config.json"
+            );
+        }
+        Ok(())
+    }),
+];
+
+/// The labels in the order of their classes, unless they are what transformers makes up.
+fn labels(config: &Config) -> Result<Option<Vec<String>>> {
+    const KEY: &str = "id2label";
+    let expected = "an object of numbers and names";
+    let labels = match config.get(KEY) {
+        None => match config.positive("num_labels")? {
+            None | Some(2) => return Ok(None),
+            Some(count @ 3..=0xffff | count @ 1) => {
+                return Ok(Some((0..count).map(|i| format!("LABEL_{i}")).collect()));
+            }
+            Some(absurd) => {
+                return Err(config.wrong("num_labels", &absurd.to_string(), "at most 65535"));
+            }
+        },
+        Some(Value::Object(labels)) => labels,
+        Some(other) => return Err(config.wrong(KEY, &describe(other), expected)),
+    };
+    let mut named = Vec::with_capacity(labels.len());
+    for (number, label) in labels {
+        match (number.parse::<u64>(), label.as_str()) {
+            (Ok(number), Some(label)) => named.push((number, label.to_owned())),
+            _ => return Err(config.wrong(KEY, &describe(label), expected)),
+        }
+    }
+    named.sort();
+    let made_up = named.is_empty()
+        || named.len() == 2 && named.first().is_some_and(|first| *first == (0, "LABEL_0".into()));
+    Ok((!made_up).then(|| named.into_iter().map(|(_, label)| label).collect()))
+}
+
+/// The number of classes of a classifier whose labels have names or have none.
+fn classes(config: &Config, named: Option<bool>) -> Result<Option<Value>> {
+    if !config.class()?.ends_with("ForSequenceClassification") {
+        return Ok(None);
+    }
+    let labels = labels(config)?;
+    let count = labels.as_ref().map_or(2, Vec::len);
+    Ok(named.is_none_or(|named| named == labels.is_some()).then(|| count.into()))
+}
+
+/// How the states of all tokens become one, as the files of sentence-transformers say.
+fn pooling(config: &Config, keys: &mut Keys<'_>) -> Result<()> {
+    let dir = config.path().parent().unwrap_or(Path::new(""));
+    if let Some(pooling) = pooling_module(dir)? {
+        keys.set("pooling_type", pooling);
+    }
+    if let Some(value) = config.get("classifier_pooling") {
+        let number = match value.as_str() {
+            Some("mean") => MEAN,
+            Some("cls") => FIRST,
+            _ => {
+                return Err(config.wrong("classifier_pooling", &describe(value), "cls or mean"));
+            }
+        };
+        keys.set("classifier.pooling_type", number);
+    }
+    Ok(())
+}
+
+const MEAN: u32 = 1;
+const FIRST: u32 = 2;
+const LAST: u32 = 3;
+
+fn pooling_module(dir: &Path) -> Result<Option<u32>> {
+    let path = dir.join("modules.json");
+    if !path.is_file() {
+        return Ok(None);
+    }
+    let modules: Vec<Object> = json::parse(&path, json::read_text(&path)?.as_bytes())?;
+    let text = |module: &Object, key| module.get(key).and_then(Value::as_str).map(str::to_owned);
+    let Some(module) = modules
+        .iter()
+        .find(|module| text(module, "type").is_some_and(|ty| ty.ends_with("Pooling")))
+    else {
+        return Ok(None);
+    };
+    let wrong = |path: &Path, key: &str, found: String, expected: &str| Error::Config {
+        path: path.to_path_buf(),
+        key: key.into(),
+        found,
+        expected: expected.into(),
+        help: DOWNLOAD,
+    };
+    let folder = text(module, "path").unwrap_or_default();
+    let inside = Path::new(&folder).components().all(|part| matches!(part, Component::Normal(_)));
+    if !inside {
+        let found = describe(&folder.into());
+        return Err(wrong(&path, "path", found, "a folder inside that of the model"));
+    }
+    let path = dir.join(folder).join("config.json");
+    let settings = json::read_object(&path)?;
+    let is = |key: &str| settings.get(key) == Some(&Value::Bool(true));
+    if is("pooling_mode_mean_tokens") {
+        Ok(Some(MEAN))
+    } else if is("pooling_mode_cls_token") {
+        Ok(Some(FIRST))
+    } else if is("pooling_mode_lasttoken") {
+        Ok(Some(LAST))
+    } else {
+        match settings.get("pooling_mode").and_then(Value::as_str) {
+            Some("mean") => Ok(Some(MEAN)),
+            Some("cls") => Ok(Some(FIRST)),
+            Some("lasttoken") => Ok(Some(LAST)),
+            other => {
+                let found = other.map_or("none that is known".into(), str::to_owned);
+                let expected = "the mean of all tokens, the first or the last token";
+                Err(wrong(&path, "pooling_mode", found, expected))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(text: &str) -> Config {
+        Config::parse("config.json", text.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn labels_are_in_the_order_of_their_numbers() {
+        let found = labels(&config(r#"{"id2label": {"10": "k", "2": "c", "0": "a"}}"#)).unwrap();
+        assert_eq!(found.unwrap(), ["a", "c", "k"]);
+    }
+
+    #[test]
+    fn labels_that_are_made_up_are_none() {
+        for text in
+            ["{}", r#"{"id2label": {"0": "LABEL_0", "1": "LABEL_1"}}"#, r#"{"num_labels": 2}"#]
+        {
+            assert_eq!(labels(&config(text)).unwrap(), None, "{text}");
+        }
+        for text in [r#"{"id2label": {"0": "LABEL_0"}}"#, r#"{"num_labels": 1}"#] {
+            assert_eq!(labels(&config(text)).unwrap().unwrap(), ["LABEL_0"], "{text}");
+        }
+        for text in [r#"{"id2label": {"a": "b"}}"#, r#"{"id2label": 7}"#, r#"{"num_labels": 1e9}"#]
+        {
+            assert!(labels(&config(text)).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_pooling_module_is_inside_the_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let write =
+            |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        assert_eq!(pooling_module(folder.path()).unwrap(), None);
+        for (path, pooling, expected) in [
+            ("p", r#"{"pooling_mode_mean_tokens": true}"#, Ok(MEAN)),
+            (
+                "p",
+                r#"{"pooling_mode_cls_token": true, "pooling_mode_mean_tokens": false}"#,
+                Ok(FIRST),
+            ),
+            ("p", r#"{"pooling_mode": "lasttoken"}"#, Ok(LAST)),
+            ("p", r#"{"pooling_mode_max_tokens": true}"#, Err("none that is known")),
+            ("../p", "{}", Err("inside")),
+            ("/p", "{}", Err("inside")),
+        ] {
+            std::fs::create_dir_all(folder.path().join("p")).unwrap();
+            write("p/config.json", pooling);
+            write(
+                "modules.json",
+                &format!(
+                    r#"[{{"type": "sentence_transformers.models.Transformer", "path": ""}},
+                        {{"type": "sentence_transformers.models.Pooling", "path": "{path}"}}]"#
+                ),
+            );
+            match (pooling_module(folder.path()), expected) {
+                (Ok(found), Ok(expected)) => assert_eq!(found, Some(expected)),
+                (Err(error), Err(part)) => assert!(error.to_string().contains(part), "{error}"),
+                (found, _) => panic!("{path} {pooling}: {found:?}"),
+            }
+        }
+    }
+}

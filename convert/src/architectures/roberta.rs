@@ -1,0 +1,98 @@
+//! RoBERTa and XLM-RoBERTa: BERT whose positions are counted from behind the padding token.
+
+use super::{
+    Architecture, BASE, Default, Fill, bert,
+    encoder::{self, POSITIONS_KEY},
+    shared::*,
+    tensors::{Dim, Rule, Step},
+};
+use crate::{
+    Config, Result,
+    tokenizer::{Adjustment, Kind},
+};
+
+pub(super) const ROBERTA: Architecture = Architecture {
+    name: "bert",
+    classes: &["RobertaModel", "RobertaForSequenceClassification"],
+    defaults: &[model(
+        "roberta",
+        &[bert::SIZES, &[count("vocab_size", 50_265)], POSITIONS, encoder::CLASSIFIER],
+    )],
+    parameters: bert::PARAMETERS,
+    wrappers: &["roberta."],
+    endings: bert::ENDINGS,
+    tensors: TENSORS,
+    tokenizers: &[Kind::ByteLevel],
+    special: &[Adjustment::Segments],
+    ..BASE
+};
+
+pub(super) const XLM_ROBERTA: Architecture = Architecture {
+    name: "bert",
+    classes: &["XLMRobertaModel", "XLMRobertaForSequenceClassification"],
+    defaults: &[model(
+        "xlm-roberta",
+        &[bert::SIZES, &[count("vocab_size", 30_522)], POSITIONS, encoder::CLASSIFIER],
+    )],
+    parameters: bert::PARAMETERS,
+    wrappers: &["roberta."],
+    endings: bert::ENDINGS,
+    tensors: TENSORS,
+    tokenizers: &[Kind::Fairseq],
+    ..BASE
+};
+
+/// The number of positions that no text has, if there are such.
+const SKIPPED_KEY: &str = "positions before the first";
+
+const POSITIONS: &[Default] = &[
+    default(SKIPPED_KEY, Fill::With(|config| Ok(skipped(config)?.map(Into::into)))),
+    default(
+        POSITIONS_KEY,
+        Fill::With(|config| {
+            const ALL: &str = "max_position_embeddings";
+            let (all, skipped) = (config.require(ALL)?, skipped(config)?.unwrap_or(0));
+            match all.checked_sub(skipped) {
+                Some(left @ 1..) => Ok(Some(left.into())),
+                _ => {
+                    let expected = format!("more than the {skipped} up to pad_token_id");
+                    Err(config.wrong(ALL, &all.to_string(), &expected))
+                }
+            }
+        }),
+    ),
+];
+
+/// Positions are those of the padding token and before it, and then the text's.
+fn skipped(config: &Config) -> Result<Option<u64>> {
+    const KEY: &str = "pad_token_id";
+    // The class assumes 1; `null` says that there is no such token.
+    let pad = if config.has(KEY) { config.whole(KEY)? } else { Some(1) };
+    Ok(pad.map(|pad| pad.saturating_add(1)))
+}
+
+const TENSORS: &[&[Rule]] = &[
+    bert::EMBEDDINGS,
+    &[
+        Rule::new(
+            "embeddings.position_embeddings",
+            "position_embd",
+            &[Dim(&["max_position_embeddings"]), HIDDEN],
+        )
+        .parts(&[&[Step::Narrow {
+            axis: 0,
+            from: Some(Dim(&[SKIPPED_KEY])),
+            len: Dim(&[POSITIONS_KEY]),
+        }]])
+        .with(SKIPPED_KEY),
+        Rule::new(
+            "embeddings.position_embeddings",
+            "position_embd",
+            &[Dim(&["max_position_embeddings"]), HIDDEN],
+        )
+        .without(SKIPPED_KEY),
+    ],
+    bert::LAYERS,
+    encoder::TWO_LAYERS,
+    encoder::HEADS_LEFT_OUT,
+];

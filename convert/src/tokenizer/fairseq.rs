@@ -1,0 +1,199 @@
+//! SentencePiece's unigram model with the ids of fairseq, XLM-RoBERTa's kind:
+//! `sentencepiece.bpe.model`, else `tokenizer.json`.
+
+use std::path::PathBuf;
+
+use gguf_io::metadata::{Array, Metadata, Value as Entry};
+use serde_json::Value;
+
+use crate::{Error, Result, error::DOWNLOAD};
+
+use super::{
+    Sources, Special, TokenType, TokenizerJson, byte_fallback::text, sentencepiece,
+    tokenizer_json::Vocabulary, write_tokens,
+};
+
+/// The file that fairseq's models were published with.
+pub(super) fn path(sources: &Sources<'_>) -> PathBuf {
+    sources.file("sentencepiece.bpe.model")
+}
+
+/// What both files hold.
+struct Found {
+    /// Text, score and type by id.
+    pieces: Vec<(String, f32, TokenType)>,
+    add_prefix: bool,
+    remove_whitespace: bool,
+    charsmap: Vec<u8>,
+}
+
+pub(super) fn write(sources: &Sources<'_>, metadata: &mut Metadata) -> Result<()> {
+    let found = match &sources.tokenizer {
+        _ if path(sources).is_file() => realigned(sources)?,
+        Some(tokenizer) => listed(sources, tokenizer)?,
+        None => return Err(sources.none()),
+    };
+    let count = found.pieces.len();
+    let (mut tokens, mut scores, mut types) = (vec![], vec![], vec![]);
+    for (token, score, ty) in found.pieces {
+        tokens.push(token);
+        scores.push(score);
+        types.push(ty);
+    }
+    write_tokens(metadata, "t5", "default", tokens, Some(scores), &types);
+    metadata.insert("tokenizer.ggml.add_space_prefix", found.add_prefix);
+    sources.write_segments(metadata)?;
+    metadata.insert("tokenizer.ggml.remove_extra_whitespaces", found.remove_whitespace);
+    if !found.charsmap.is_empty() {
+        let charsmap = Entry::Array(Array::Uint8(found.charsmap));
+        metadata.insert("tokenizer.ggml.precompiled_charsmap", charsmap);
+    }
+    Special::read(sources, Some(count))?.write(metadata);
+    Ok(())
+}
+
+/// The pieces of SentencePiece's file, whose first three (the unknown one, start and end) fairseq
+/// replaced by four of its own.
+fn realigned(sources: &Sources<'_>) -> Result<Found> {
+    let path = path(sources);
+    let model = sentencepiece::read(&path, 0)?;
+    let wrong = |place: &str, found: String, expected: &str| Error::Tokenizer {
+        path: path.clone(),
+        place: place.into(),
+        found,
+        expected: expected.into(),
+        help: DOWNLOAD,
+    };
+    if !model.is_unigram {
+        let found = "a model that merges pieces".into();
+        return Err(wrong("trainer_spec.model_type", found, "a unigram model"));
+    }
+    let mut pieces = model.pieces;
+    sentencepiece::pad(&mut pieces, sources.vocab_size);
+    if pieces.len() < OWN.len() {
+        return Err(wrong("pieces", pieces.len().to_string(), "four or more"));
+    }
+    pieces.pop();
+    pieces.splice(..OWN.len() - 1, OWN.map(|(token, ty)| (token.to_owned(), 0.0, ty)));
+    Ok(Found {
+        pieces,
+        add_prefix: model.add_prefix,
+        remove_whitespace: model.remove_whitespace,
+        charsmap: model.charsmap,
+    })
+}
+
+/// The first tokens of fairseq.
+const OWN: [(&str, TokenType); 4] = [
+    ("<s>", TokenType::Control),
+    ("<pad>", TokenType::Control),
+    ("</s>", TokenType::Control),
+    ("<unk>", TokenType::Unknown),
+];
+
+/// The tokens of tokenizer.json, which has them under their ids.
+fn listed(sources: &Sources<'_>, tokenizer: &TokenizerJson) -> Result<Found> {
+    let Vocabulary::Scored(vocabulary) = &tokenizer.model.vocab else {
+        let found = "an object of tokens and ids".into();
+        return Err(tokenizer.wrong("model.vocab", found, "a list of tokens with scores"));
+    };
+    let added = |content: &str| tokenizer.added_tokens.iter().find(|one| one.content == content);
+    let unknown = sources.setting("unk_token").and_then(text).and_then(added);
+    let unknown = unknown.map_or(tokenizer.model.unk_id.unwrap_or(3), |token| token.id.into());
+    let named = |id: u32| {
+        NAMES
+            .iter()
+            .filter_map(|key| sources.special(key).and_then(text))
+            .any(|name| added(name).is_some_and(|token| token.id == id))
+    };
+    let mut types = vec![TokenType::Normal; vocabulary.len()];
+    for token in &tokenizer.added_tokens {
+        if let Some(ty) = types.get_mut(token.id as usize) {
+            let control = token.special || named(token.id);
+            *ty = if control { TokenType::Control } else { TokenType::UserDefined };
+        }
+    }
+    if let Some(ty) = usize::try_from(unknown).ok().and_then(|id| types.get_mut(id)) {
+        *ty = TokenType::Unknown;
+    }
+    let mut pieces = Vec::with_capacity(vocabulary.len().max(sources.vocab_size));
+    for ((token, score), ty) in vocabulary.iter().zip(types) {
+        let score = *score as f32;
+        if !score.is_finite() {
+            let found = format!("{score} for id {}", pieces.len());
+            return Err(tokenizer.wrong("model.vocab", found, "a score of 32 bits"));
+        }
+        pieces.push((token.clone(), score, ty));
+    }
+    sentencepiece::pad(&mut pieces, sources.vocab_size);
+    let charsmap = match tokenizer.normalizer.as_ref().and_then(charsmap) {
+        None => Vec::new(),
+        Some(text) => base64(text).ok_or_else(|| {
+            let place = "normalizer.precompiled_charsmap";
+            tokenizer.wrong(place, "other characters".into(), "bytes in base64")
+        })?,
+    };
+    let flag = |key: &str| sources.setting(key).and_then(Value::as_bool);
+    // What its class assumes.
+    let class = sources.setting("tokenizer_class").and_then(Value::as_str);
+    let usual = class.is_none_or(|class| class.starts_with("XLMRoberta"));
+    Ok(Found {
+        pieces,
+        add_prefix: flag("add_prefix_space").unwrap_or(usual),
+        remove_whitespace: flag("clean_up_tokenization_spaces").unwrap_or(false),
+        charsmap,
+    })
+}
+
+/// Where tokenizer_config.json names special tokens.
+const NAMES: [&str; 7] =
+    ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
+
+/// Replacements of characters, compiled: of a normalizer or of the first part that has them.
+fn charsmap(normalizer: &Value) -> Option<&str> {
+    let parts = normalizer.get("normalizers").and_then(Value::as_array).into_iter().flatten();
+    let of = |part: &'_ Value| part.get("precompiled_charsmap").is_some();
+    let own = std::iter::once(normalizer).chain(parts).find(|part| of(part))?;
+    own.get("precompiled_charsmap")?.as_str()
+}
+
+/// The bytes of a text in base64, with padding.
+fn base64(text: &str) -> Option<Vec<u8>> {
+    let digits = text.trim_end_matches('=');
+    let (mut bytes, mut bits, mut value) = (Vec::with_capacity(text.len() / 4 * 3), 0u32, 0u32);
+    for digit in digits.bytes() {
+        let digit = match digit {
+            b'A'..=b'Z' => digit - b'A',
+            b'a'..=b'z' => digit - b'a' + 26,
+            b'0'..=b'9' => digit - b'0' + 52,
+            b'+' => 62,
+            b'/' => 63,
+            _ => return None,
+        };
+        value = (value << 6 | u32::from(digit)) & 0xffff;
+        bits += 6;
+        if bits >= 8 {
+            bits -= 8;
+            bytes.push((value >> bits & 0xff) as u8);
+        }
+    }
+    let padded = text.len() % 4 == 0 && text.len() - digits.len() <= 2;
+    padded.then_some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base64_is_read() {
+        assert_eq!(base64("").unwrap(), b"");
+        assert_eq!(base64("Zg==").unwrap(), b"f");
+        assert_eq!(base64("Zm8=").unwrap(), b"fo");
+        assert_eq!(base64("Zm9v").unwrap(), b"foo");
+        assert_eq!(base64("AP+/").unwrap(), [0, 0xff, 0xbf]);
+        for bad in ["Zg", "Z===", "Zm9v!", "Zm 9v", "===="] {
+            assert_eq!(base64(bad), None, "{bad}");
+        }
+    }
+}
