@@ -357,6 +357,11 @@ fn every_bad_gguf_file_is_refused_and_its_neighbour_is_not() {
             if done.status.code() != Some(1) || !one_line {
                 failures.push(format!("{name}: {command}: {:?}: {error}", done.status));
             }
+            // What was found against what should be, and what to do about it.
+            let against = ["expected", "supported:", "needs", "duplicate"];
+            if !against.iter().any(|word| error.contains(word)) || !error.contains("; ") {
+                failures.push(format!("{name}: {command}: lacks what to expect or do: {error}"));
+            }
             for part in says.iter().chain(&["in.gguf"]).filter(|part| !error.contains(**part)) {
                 failures.push(format!("{name}: {command}: lacks {part:?}: {error}"));
             }

@@ -132,6 +132,37 @@ fn a_full_file_system_is_an_error() {
     assert_eq!(common::stdout(&done), "status 0\nm.gguf\n", "{}", stderr(&done));
 }
 
+/// Row 23, also where the user may write anywhere.
+#[test]
+fn a_read_only_file_system_is_an_error() {
+    let folder = tempdir().unwrap();
+    let out = folder.path().display();
+    let run = |options: &str| {
+        let script = format!(
+            "mount -t tmpfs tmpfs '{out}' && printf old >'{out}/m.gguf' \
+             && mount -o remount,{options} '{out}' || exit 77
+             '{}' convert '{}' -o '{out}/m.gguf' -t q8_0 --quiet --force; echo status $?
+             ls -A '{out}'; head -c 3 '{out}/m.gguf'",
+            env!("CARGO_BIN_EXE_quantwright"),
+            fixture("tiny-llama2").display()
+        );
+        Command::new("unshare").args(["--mount", "sh", "-c", &script]).output()
+    };
+    let done = match run("ro") {
+        Ok(done) if done.status.code() != Some(77) && !done.stdout.is_empty() => done,
+        other => {
+            println!("skipped: no file system can be mounted here: {other:?}");
+            return;
+        }
+    };
+    let error = stderr(&done);
+    assert!(error.starts_with("error: ") && error.lines().count() == 1, "{error}");
+    assert!(error.contains("m.gguf") && error.contains("Read-only file system"), "{error}");
+    assert_eq!(common::stdout(&done), "status 1\nm.gguf\nold");
+    let done = run("rw").unwrap();
+    assert_eq!(common::stdout(&done), "status 0\nm.gguf\nGGU", "{}", stderr(&done));
+}
+
 #[test]
 fn of_two_conversions_to_one_output_each_result_is_whole() {
     let folder = tempdir().unwrap();

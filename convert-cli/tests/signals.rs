@@ -19,16 +19,29 @@ fn the_temporary_is_removed_and_the_status_names_the_signal() {
     let folder = tempdir().unwrap();
     let checkpoint = sparse_checkpoint(folder.path());
     let out = folder.path().join("out");
-    for (signal, status) in [("INT", 130), ("TERM", 143), ("HUP", 129)] {
+    for (signal, status, name, ty) in [
+        ("INT", 130, "old.gguf", "q2_k"),
+        ("TERM", 143, "old.gguf", "q2_k"),
+        ("HUP", 129, "old.gguf", "q2_k"),
+        // A folder of grouped integers.
+        ("INT", 130, "old", "int4_asym"),
+        ("TERM", 143, "old", "int4_asym"),
+    ] {
         fs::create_dir_all(&out).unwrap();
-        let old = out.join("old.gguf");
-        fs::write(&old, "an old file").unwrap();
+        let old = out.join(name);
+        let file = if ty == "q2_k" {
+            old.clone()
+        } else {
+            fs::create_dir(&old).unwrap();
+            old.join("config.json")
+        };
+        fs::write(&file, "an old file").unwrap();
         let child = quantwright()
             .arg("convert")
             .arg(&checkpoint)
             .arg("-o")
             .arg(&old)
-            .args(["--force", "--no-sync", "--type", "q2_k", "--threads", "1"])
+            .args(["--force", "--no-sync", "--type", ty, "--threads", "1"])
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -47,8 +60,9 @@ fn the_temporary_is_removed_and_the_status_names_the_signal() {
         assert_eq!(stderr(&done), "error: interrupted; nothing was written\n");
         assert!(done.stdout.is_empty());
         let names: Vec<_> = fs::read_dir(&out).unwrap().map(|e| e.unwrap().file_name()).collect();
-        assert_eq!(names, ["old.gguf"], "SIG{signal}");
-        assert_eq!(fs::read(&old).unwrap(), b"an old file");
+        assert_eq!(names, [name], "SIG{signal}");
+        assert_eq!(fs::read(&file).unwrap(), b"an old file");
+        fs::remove_dir_all(&out).unwrap();
     }
 }
 
