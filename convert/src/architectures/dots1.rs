@@ -16,6 +16,7 @@ pub(super) const DOTS1: Architecture = Architecture {
                 count("vocab_size", 152_064),
                 count("max_position_embeddings", 2048),
                 number("rms_norm_eps", 1e-6),
+                count("num_key_value_heads", 32),
                 count("first_k_dense_replace", 0),
                 number("routed_scaling_factor", 1.0),
                 flag("norm_topk_prob", false),
