@@ -50,8 +50,14 @@ impl Config {
         let text = TEXT.iter().find_map(|key| values.get(*key)?.as_object().cloned());
         let wrapper = text.is_some() || values.get("vision_config").is_some_and(Value::is_object);
         for (key, value) in text.into_iter().flatten() {
-            // The class of the whole counts, unless the text model has one of its own.
-            if key != "architectures" || !value.is_null() {
+            let kept = match key.as_str() {
+                // The class of the whole counts, unless the text model has one of its own.
+                "architectures" => value.is_null(),
+                // The whole may tie what its text model would have apart.
+                "tie_word_embeddings" => values.get(&key) == Some(&Value::Bool(true)),
+                _ => false,
+            };
+            if !kept {
                 values.insert(key, value);
             }
         }

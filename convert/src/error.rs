@@ -209,7 +209,7 @@ pub enum Error {
     },
     /// The model class is not one this version converts.
     #[error(
-        "{}: architecture {} is not supported; the closest supported one is {closest}; supported: {supported}",
+        "{}: architecture {} is not supported; the closest supported ones are {closest}; supported: {supported}",
         Shown(path),
         Quoted(class)
     )]
@@ -218,8 +218,8 @@ pub enum Error {
         path: PathBuf,
         /// The class.
         class: String,
-        /// The supported class whose name is most like it.
-        closest: &'static str,
+        /// The supported classes whose names are most like it, the first most.
+        closest: String,
         /// All supported classes.
         supported: String,
     },

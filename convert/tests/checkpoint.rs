@@ -308,7 +308,7 @@ fn config_values_are_checked() {
         (
             "architectures",
             json!(["LlamaForCausalML"]),
-            "closest supported one is LlamaForCausalLM; supported: ",
+            "closest supported ones are LlamaForCausalLM, ",
         ),
     ];
     for (key, value, expected) in cases {

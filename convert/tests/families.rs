@@ -303,6 +303,7 @@ fn missing_tensors_of_any_form_are_named() {
         ("falcon-groups", "transformer.h.1.ln_mlp.bias"),
         ("gpt2", "transformer.h.0.attn.c_attn.bias"),
         ("qwen2", "model.layers.0.self_attn.k_proj.bias"),
+        ("bert", "encoder.layer.1.output.dense.bias"),
     ] {
         let message = refused(family, |snapshot| {
             let removed = snapshot["checkpoint"].as_object_mut().unwrap().remove(name);
@@ -310,6 +311,48 @@ fn missing_tensors_of_any_form_are_named() {
         });
         assert!(message.contains(&format!("tensor \"{name}\": found no such tensor")), "{message}");
     }
+}
+
+/// Tensors of a checkpoint under other names.
+fn rename(snapshot: &mut Json, name: impl Fn(&str) -> String) {
+    let tensors = snapshot["checkpoint"].as_object_mut().unwrap();
+    *tensors = tensors.iter().map(|(old, entry)| (name(old), entry.clone())).collect();
+}
+
+#[test]
+fn names_of_encoders_may_be_older_or_behind_a_head() {
+    let names = |model: Model| {
+        let mut names: Vec<_> = model.tensors.into_iter().map(|tensor| tensor.name).collect();
+        names.sort();
+        names
+    };
+    let plain = names(opened("bert", |_| {}).unwrap());
+    let other = opened("bert", |snapshot| {
+        rename(snapshot, |name| {
+            let name = name.replace("LayerNorm.weight", "LayerNorm.gamma");
+            format!("bert.{}", name.replace("LayerNorm.bias", "LayerNorm.beta"))
+        });
+    });
+    assert_eq!(names(other.unwrap()), plain);
+    let message = refused("bert", |snapshot| {
+        snapshot["checkpoint"]["bert.embeddings.LayerNorm.weight"] = json!(["BF16", [64]]);
+    });
+    assert!(message.contains("found a second one under another name"), "{message}");
+}
+
+#[test]
+fn positions_that_no_text_has_are_cut_off() {
+    let rows = |change: fn(&mut Json)| {
+        let model = opened("roberta", change).unwrap();
+        let tensor = model.tensors.iter().find(|tensor| tensor.name == "position_embd.weight");
+        let context = model.metadata.get("bert.context_length").cloned();
+        (tensor.unwrap().shape[1], context)
+    };
+    assert_eq!(rows(|_| {}), (256, Some(Value::Uint32(256))));
+    let without = |snapshot: &mut Json| snapshot["config"]["pad_token_id"] = Json::Null;
+    assert_eq!(rows(without), (258, Some(Value::Uint32(258))));
+    let message = refused("roberta", |snapshot| snapshot["config"]["pad_token_id"] = 300.into());
+    assert!(message.contains("more than the 301 up to pad_token_id"), "{message}");
 }
 
 #[test]

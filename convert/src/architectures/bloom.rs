@@ -15,7 +15,10 @@ pub(super) const BLOOM: Architecture = Architecture {
         &[&[
             count("vocab_size", 250_880),
             default("hidden_size", Fill::Given("n_embed")),
+            count("hidden_size", 64),
             default("num_attention_heads", Fill::Given("n_head")),
+            count("num_attention_heads", 8),
+            count("n_layer", 2),
             number("layer_norm_epsilon", 1e-5),
             flag("tie_word_embeddings", true),
             // Positions are not learned; the reference converter puts the width for want of better.

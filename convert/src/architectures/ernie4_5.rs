@@ -15,6 +15,7 @@ pub(super) const ERNIE4_5: Architecture = Architecture {
                 number("rms_norm_eps", 1e-5),
                 number("rope_theta", 500_000.0),
                 count("head_dim", 128),
+                count("num_key_value_heads", 2),
                 flag("tie_word_embeddings", true),
                 default("attention_bias", super::Fill::Given("use_bias")),
                 default("mlp_bias", super::Fill::Given("use_bias")),

@@ -20,6 +20,8 @@ pub(super) const EXAONE4: Architecture = Architecture {
                 count("vocab_size", 102_400),
                 count("max_position_embeddings", 2048),
                 number("rms_norm_eps", 1e-5),
+                count("num_key_value_heads", 32),
+                count("sliding_window", 4096),
             ],
             THETA,
             SAME_HEADS,

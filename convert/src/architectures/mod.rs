@@ -32,6 +32,7 @@ mod gptneox;
 mod granite;
 mod granitemoe;
 mod llama;
+mod mistral3;
 mod mixtral;
 mod modern_bert;
 mod mpt;
@@ -83,6 +84,7 @@ pub const ALL: &[&Architecture] = &[
     &granite::GRANITE,
     &granitemoe::GRANITEMOE,
     &llama::LLAMA,
+    &mistral3::MISTRAL3,
     &mixtral::MIXTRAL,
     &modern_bert::MODERN_BERT,
     &mpt::MPT,
@@ -215,10 +217,13 @@ pub fn find(config: &Config) -> Result<&'static Architecture> {
     }
     let mut supported: Vec<_> = all().collect();
     supported.sort_unstable();
+    let mut closest = supported.clone();
+    closest.sort_by_cached_key(|known| distance(class, known));
+    closest.truncate(CLOSEST);
     Err(Error::Architecture {
         path: config.path().to_path_buf(),
         class: class.to_owned(),
-        closest: all().min_by_key(|known| distance(class, known)).unwrap_or_default(),
+        closest: closest.join(", "),
         supported: supported.join(", "),
     })
 }
@@ -269,6 +274,9 @@ impl Architecture {
     }
 }
 
+/// How many supported classes are named before the list of all.
+const CLOSEST: usize = 3;
+
 /// The number of letters to change, add or remove to make one name the other.
 fn distance(a: &str, b: &str) -> usize {
     // A class name from a file may be of any length; what is beyond this is not a near miss.
@@ -310,7 +318,7 @@ mod tests {
         let message = find(&config).unwrap_err().to_string();
         assert!(
             message.contains("\"MistralForCausalM\"")
-                && message.contains("closest supported one is MistralForCausalLM")
+                && message.contains("closest supported ones are MistralForCausalLM, ")
                 && message.contains("LlamaForCausalLM"),
             "{message}"
         );

@@ -66,11 +66,15 @@ fn positions(config: &Config) -> Result<Option<Value>> {
 
 /// The graph in llama.cpp is for the settings of the published models.
 fn check(config: &Config) -> Result<()> {
-    let expect = |key: &str, expected: Value, shown: &str| match config.get(key) {
-        Some(value) if *value != expected && value.as_f64() != expected.as_f64().or(Some(-1.0)) => {
-            Err(config.wrong(key, &describe(value), shown))
+    let expect = |key: &str, expected: Value, shown: &str| {
+        let same = |value: &Value| match (value.as_f64(), expected.as_f64()) {
+            (Some(found), Some(expected)) => found == expected,
+            _ => *value == expected,
+        };
+        match config.get(key) {
+            Some(value) if !same(value) => Err(config.wrong(key, &describe(value), shown)),
+            _ => Ok(()),
         }
-        _ => Ok(()),
     };
     if config.whole("moe_every_n_layers")?.is_some_and(|every| every > 0) {
         let expected = "a model without experts (with experts it is nomic-bert-moe, which is not \

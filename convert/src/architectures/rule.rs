@@ -184,7 +184,7 @@ impl Rule {
         self.parts(&[&[Step::Swap(0, 1)]])
     }
 
-    /// One is added to each value.
+    /// One is added to each value, but not to those of its bias.
     pub const fn plus_one(mut self) -> Self {
         self.plus_one = true;
         self

@@ -506,7 +506,8 @@ impl Mapping<'_> {
     fn tensor(&self, slot: Slot, target: usize, taken: Taken) -> Result<Tensor> {
         let rule = self.rule(slot)?;
         let target = rule.targets().get(target).ok_or_else(|| no_rule(self.config))?;
-        let map = if rule.plus_one { ElementMap::PlusOne } else { ElementMap::Same };
+        let shifted = rule.plus_one && slot.part == Part::Weight;
+        let map = if shifted { ElementMap::PlusOne } else { ElementMap::Same };
         let Taken { mut shape, pieces } = taken;
         shape.reverse();
         Ok(Tensor {

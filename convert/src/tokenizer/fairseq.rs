@@ -152,9 +152,8 @@ const NAMES: [&str; 7] =
 /// Replacements of characters, compiled: of a normalizer or of the first part that has them.
 fn charsmap(normalizer: &Value) -> Option<&str> {
     let parts = normalizer.get("normalizers").and_then(Value::as_array).into_iter().flatten();
-    let of = |part: &'_ Value| part.get("precompiled_charsmap").is_some();
-    let own = std::iter::once(normalizer).chain(parts).find(|part| of(part))?;
-    own.get("precompiled_charsmap")?.as_str()
+    let mut all = std::iter::once(normalizer).chain(parts);
+    all.find_map(|part| part.get("precompiled_charsmap"))?.as_str()
 }
 
 /// The bytes of a text in base64, with padding.
@@ -170,14 +169,14 @@ fn base64(text: &str) -> Option<Vec<u8>> {
             b'/' => 63,
             _ => return None,
         };
-        value = (value << 6 | u32::from(digit)) & 0xffff;
+        value = ((value << 6) | u32::from(digit)) & 0xffff;
         bits += 6;
         if bits >= 8 {
             bits -= 8;
-            bytes.push((value >> bits & 0xff) as u8);
+            bytes.push(((value >> bits) & 0xff) as u8);
         }
     }
-    let padded = text.len() % 4 == 0 && text.len() - digits.len() <= 2;
+    let padded = text.len().is_multiple_of(4) && text.len() - digits.len() <= 2;
     padded.then_some(bytes)
 }
 
