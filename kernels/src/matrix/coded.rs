@@ -32,13 +32,16 @@ impl Plane {
         if self.bits == 0 {
             return;
         }
+        // Wrapping: checks would keep the compiler from vectorising this.
+        let up = shift as u32;
         let mask = (0xffu32 >> (8 - self.bits)) as u8;
         let bytes = &block[self.start..][..codes.len() * self.bits / 8];
         if self.run == 0 {
             let per_byte = 8 / self.bits;
             for (byte, codes) in bytes.iter().zip(codes.chunks_exact_mut(per_byte)) {
                 for (k, code) in codes.iter_mut().enumerate() {
-                    *code |= (byte >> (k * self.bits) & mask) << shift;
+                    let down = k.wrapping_mul(self.bits) as u32;
+                    *code |= (byte.wrapping_shr(down) & mask).wrapping_shl(up);
                 }
             }
             return;
@@ -46,8 +49,9 @@ impl Plane {
         let group = self.run * 8 / self.bits;
         for (bytes, codes) in bytes.chunks_exact(self.run).zip(codes.chunks_exact_mut(group)) {
             for (k, codes) in codes.chunks_exact_mut(self.run).enumerate() {
+                let down = k.wrapping_mul(self.bits) as u32;
                 for (code, byte) in codes.iter_mut().zip(bytes) {
-                    *code |= (byte >> (k * self.bits) & mask) << shift;
+                    *code |= (byte.wrapping_shr(down) & mask).wrapping_shl(up);
                 }
             }
         }

@@ -84,14 +84,15 @@ pub(crate) fn dot<F: Coded>(weights: &[u8], activations: &[u8]) -> f32 {
     result
 }
 
-/// Σ code · x and Σ x of a sub-block, exact; `x` in two's complement.
+/// Σ code · x and Σ x of a sub-block, exact; `x` in two's complement. Checked arithmetic would keep
+/// the compiler from vectorising this.
 #[inline(always)]
 fn integer_dot(codes: &[u8], x: &[u8]) -> (i32, i32) {
     let (mut product, mut total) = (0i32, 0i32);
     for (&code, &x) in codes.iter().zip(x) {
         let x = i32::from(x as i8);
         // At most 32 products of 255 · 128.
-        product = product.wrapping_add(i32::from(code) * x);
+        product = product.wrapping_add(i32::from(code).wrapping_mul(x));
         total = total.wrapping_add(x);
     }
     (product, total)

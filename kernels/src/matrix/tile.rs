@@ -115,8 +115,9 @@ impl<S: DotLanes, F: Coded> Block<S> for Direct<'_, F> {
     #[inline(always)]
     fn prefetch(self, s: S, chunk: usize) {
         if self.row == 0 {
-            let lines = 64 * bits::<F>();
-            s.prefetch(&self.group[head_bytes::<F>() + chunk * lines..][..lines], AHEAD);
+            // All of the block, its head too: lines that are left out are waited for.
+            let piece = GROUP * F::BYTES * 32 / F::LEN;
+            s.prefetch(&self.group[chunk * piece..][..piece], AHEAD);
         }
     }
 }
