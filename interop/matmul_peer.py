@@ -7,11 +7,13 @@ Prints, per type, GFLOPS (2·rows·cols·n) and GB/s of weights, with plain and 
 ("-" where ggml has no repacked kernel for the type). With one thread the time is that on the
 processor, so that other load on the machine does not count; otherwise it is the shortest run.
 For products with one column choose rows so that the weights are far larger than the caches.
-Needs llama-cpp-python and nothing else.
+Needs llama-cpp-python and nothing else. --library measures another build of ggml, made for
+example for CPUs with AVX2 only (GGML_NATIVE=OFF, GGML_AVX2=ON, GGML_FMA=ON, GGML_F16C=ON).
 """
 
 import argparse
 import ctypes as c
+import itertools
 import pathlib
 import random
 import sys
@@ -36,13 +38,17 @@ def library(folder, name):
     return c.CDLL(str(found[0]), mode=c.RTLD_GLOBAL)
 
 
-def functions():
+def installed():
+    """The folder of the libraries that came with llama-cpp-python."""
     import importlib.util
 
     spec = importlib.util.find_spec("llama_cpp")
     if spec is None:
         sys.exit("llama-cpp-python is not installed")
-    folder = pathlib.Path(spec.origin).parent / "lib"
+    return pathlib.Path(spec.origin).parent / "lib"
+
+
+def functions(folder):
     base, cpu = library(folder, "ggml-base"), library(folder, "ggml-cpu")
     p, i64 = c.c_void_p, c.c_int64
 
@@ -83,7 +89,7 @@ def weights(g, ty, rows, cols):
     return (few.raw * (rows // 16 + 1))[: rows * cols // block * size]
 
 
-def measure(g, backend, buffer_type, ty, data, args):
+def measure(g, backend, buffer_type, ty, data, inputs, args):
     """The best time in seconds, or None if these buffers do not hold the type."""
     make = lambda: g["init"](InitParams(1 << 20, None, True))
     fixed, work = make(), make()
@@ -95,8 +101,6 @@ def measure(g, backend, buffer_type, ty, data, args):
     # A repacked buffer accepts other types but keeps their layout: the operation tells.
     if all(buffers) and g["supports"](backend, y):
         g["set"](w, data, 0, len(data))
-        inputs = (c.c_float * (args.cols * args.n))(
-            *(random.Random(2).gauss(0, 1) for _ in range(args.cols * args.n)))
         g["set"](x, inputs, 0, c.sizeof(inputs))
         graph = g["graph"](work)
         g["expand"](graph, y)
@@ -122,8 +126,13 @@ def main():
     parser.add_argument("--n", type=int, default=512)
     parser.add_argument("--seconds", type=float, default=0.5)
     parser.add_argument("--types", default="Q4_0,Q8_0,Q4_K,Q5_K,Q6_K")
+    parser.add_argument("--library", type=pathlib.Path, help="folder of another build of ggml")
     args = parser.parse_args()
-    g = functions()
+    g = functions(args.library or installed())
+    # A few thousand values, again and again: the time does not depend on them.
+    few = [random.Random(i).gauss(0, 1) for i in range(4096)]
+    inputs = (c.c_float * (args.cols * args.n))(
+        *itertools.islice(itertools.cycle(few), args.cols * args.n))
     backend = g["cpu"]()
     g["threads"](backend, args.threads)
     print(f"rows {args.rows}, cols {args.cols}, n {args.n}, {args.threads} thread(s)")
@@ -134,7 +143,7 @@ def main():
         for name, width in (("plain", 13), ("repack", 16)):
             seconds = None
             if g[name] is not None:
-                seconds = measure(g, backend, g[name](), ty, data, args)
+                seconds = measure(g, backend, g[name](), ty, data, inputs, args)
             if seconds is None:
                 line += f" {'-':>{width}} {'-':>6}"
             else:

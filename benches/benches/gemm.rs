@@ -12,10 +12,9 @@ const COLS: usize = 4096;
 const N: usize = 512;
 
 fn main() {
-    let n = std::env::var("BENCH_N").ok().and_then(|n| n.parse().ok()).unwrap_or(N);
-    let x = benches::weights(n * COLS);
-    let mut y = vec![0.0; n * ROWS];
-    let operations = 2.0 * (ROWS * COLS * n) as f64;
+    let x = benches::weights(N * COLS);
+    let mut y = vec![0.0; N * ROWS];
+    let operations = 2.0 * (ROWS * COLS * N) as f64;
     for threads in matrices::threads() {
         let pool = limits::pool(threads);
         for kernels in matrices::kernels() {
@@ -31,7 +30,7 @@ fn main() {
             for weights in matrices::chosen() {
                 let packed = weights.packed(ROWS, COLS);
                 let seconds = limits::seconds(threads, Duration::from_millis(500), || {
-                    let x = Input { values: black_box(&x), n, stride: COLS };
+                    let x = Input { values: black_box(&x), n: N, stride: COLS };
                     let y = Output { values: black_box(&mut y), stride: ROWS };
                     if let Err(error) = packed.matmul(kernels, &pool, x, y) {
                         panic!("{error}");

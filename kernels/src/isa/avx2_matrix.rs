@@ -53,6 +53,16 @@ impl<const VNNI: bool> DotLanes for Avx2<VNNI> {
                 _mm256_add_epi32(sum, _mm256_madd_epi16(partial, _mm256_set1_epi16(1)))
             }
         }
+        dot_pairs(sum: __m256i, a: __m256i, b: __m256i) -> __m256i {
+            if VNNI {
+                _mm256_dpwssd_avx_epi32(sum, a, b)
+            } else {
+                _mm256_add_epi32(sum, _mm256_madd_epi16(a, b))
+            }
+        }
+        mul_add_i(a: __m256i, b: __m256i, c: __m256i) -> __m256i {
+            _mm256_add_epi32(_mm256_mullo_epi32(a, b), c)
+        }
         halves(bytes: &[u8]) -> __m256 {
             _mm256_cvtph_ps(_mm_loadu_si128(first::<16>(bytes).cast()))
         }

@@ -37,6 +37,12 @@ impl DotLanes for Token {
         dot_bytes(sum: __m512i, codes: __m512i, x: __m512i) -> __m512i {
             _mm512_dpbusd_epi32(sum, codes, x)
         }
+        dot_pairs(sum: __m512i, a: __m512i, b: __m512i) -> __m512i {
+            _mm512_dpwssd_epi32(sum, a, b)
+        }
+        mul_add_i(a: __m512i, b: __m512i, c: __m512i) -> __m512i {
+            _mm512_add_epi32(_mm512_mullo_epi32(a, b), c)
+        }
         halves(bytes: &[u8]) -> __m512 {
             _mm512_cvtph_ps(_mm256_loadu_si256(first::<32>(bytes).cast()))
         }

@@ -6,7 +6,7 @@ use quant_core::GgmlType;
 
 use super::{Token, token};
 use crate::matrix::{
-    coded::Coded,
+    coded::{Coded, subs},
     dot_lanes::DotLanes,
     drive::Product,
     float::{Bf16, F16, F32, FloatFormat},
@@ -84,9 +84,10 @@ pub(super) const fn matrix_table<M: MatrixKernels>() -> MatrixTable {
                 F => InputLayout {
                     scaling: Some(<F as Coded>::SCALING),
                     sub: <F as Coded>::SUB,
+                    pairs: subs::<F>() > 1,
                     bias: tile::bias::<M::Token, F>(),
                 },
-                InputLayout { scaling: None, sub: 1, bias: 0 }
+                InputLayout::default()
             )
         },
         fill: |inputs, x, stride, columns| M::fill(token(), inputs, x, stride, columns),

@@ -32,6 +32,12 @@ impl<const DOT: bool> DotLanes for Neon<DOT> {
             let low = vmull_s8(vget_low_s8(codes), vget_low_s8(x));
             vpadalq_s16(sum, vpaddq_s16(low, vmull_high_s8(codes, x)))
         }
+        dot_pairs(sum: int32x4_t, a: int32x4_t, b: int32x4_t) -> int32x4_t {
+            let (a, b) = (vreinterpretq_s16_s32(a), vreinterpretq_s16_s32(b));
+            let low = vmull_s16(vget_low_s16(a), vget_low_s16(b));
+            vaddq_s32(sum, vpaddq_s32(low, vmull_high_s16(a, b)))
+        }
+        mul_add_i(a: int32x4_t, b: int32x4_t, c: int32x4_t) -> int32x4_t { vmlaq_s32(c, a, b) }
         halves(bytes: &[u8]) -> float32x4_t { singles(vld1_u16(first::<8>(bytes).cast())) }
         bf16s(bytes: &[u8]) -> float32x4_t {
             vreinterpretq_f32_u32(vshll_n_u16::<16>(vld1_u16(first::<8>(bytes).cast())))

@@ -39,6 +39,12 @@ impl DotLanes for Sse41 {
         close(sum: __m128i, partial: __m128i) -> __m128i {
             _mm_add_epi32(sum, _mm_madd_epi16(partial, _mm_set1_epi16(1)))
         }
+        dot_pairs(sum: __m128i, a: __m128i, b: __m128i) -> __m128i {
+            _mm_add_epi32(sum, _mm_madd_epi16(a, b))
+        }
+        mul_add_i(a: __m128i, b: __m128i, c: __m128i) -> __m128i {
+            _mm_add_epi32(_mm_mullo_epi32(a, b), c)
+        }
         halves(bytes: &[u8]) -> __m128 {
             singles(_mm_cvtepu16_epi32(_mm_loadl_epi64(first::<8>(bytes).cast())))
         }

@@ -1,8 +1,8 @@
-//! Block formats as matrix products see them: unsigned codes in bit planes, a scale and an offset
-//! per sub-block.
+//! Block formats as matrix products see them: unsigned codes in bit planes, an integer factor and
+//! minimum per sub-block, two units per block.
 //!
-//! A value is `scale · (code − BIAS) + offset`. Codes are unsigned because the dot instructions
-//! multiply unsigned by signed bytes, and the activations are the signed side.
+//! A value is `unit · factor · (code − BIAS) + unit of minima · minimum`. Codes are unsigned because
+//! the dot instructions multiply unsigned by signed bytes, and the activations are the signed side.
 
 use quant_core::{formats::*, lanes::Lanes};
 
@@ -32,13 +32,16 @@ impl Plane {
         if self.bits == 0 {
             return;
         }
+        // Wrapping: checks would keep the compiler from vectorising this.
+        let up = shift as u32;
         let mask = (0xffu32 >> (8 - self.bits)) as u8;
         let bytes = &block[self.start..][..codes.len() * self.bits / 8];
         if self.run == 0 {
             let per_byte = 8 / self.bits;
             for (byte, codes) in bytes.iter().zip(codes.chunks_exact_mut(per_byte)) {
                 for (k, code) in codes.iter_mut().enumerate() {
-                    *code |= (byte >> (k * self.bits) & mask) << shift;
+                    let down = k.wrapping_mul(self.bits) as u32;
+                    *code |= (byte.wrapping_shr(down) & mask).wrapping_shl(up);
                 }
             }
             return;
@@ -46,8 +49,9 @@ impl Plane {
         let group = self.run * 8 / self.bits;
         for (bytes, codes) in bytes.chunks_exact(self.run).zip(codes.chunks_exact_mut(group)) {
             for (k, codes) in codes.chunks_exact_mut(self.run).enumerate() {
+                let down = k.wrapping_mul(self.bits) as u32;
                 for (code, byte) in codes.iter_mut().zip(bytes) {
-                    *code |= (byte >> (k * self.bits) & mask) << shift;
+                    *code |= (byte.wrapping_shr(down) & mask).wrapping_shl(up);
                 }
             }
         }
@@ -105,7 +109,7 @@ pub(crate) trait Coded {
     const FLIP: u8 = 0;
     /// The code of zero.
     const BIAS: i32 = 0;
-    /// Whether values have an offset.
+    /// Whether values have minima.
     const OFFSET: bool = false;
     /// How activations are quantized.
     const SCALING: Scaling;
@@ -116,8 +120,18 @@ pub(crate) trait Coded {
     /// Where the scale bytes are: start and length.
     const SCALES: (usize, usize) = (0, 0);
 
-    /// Scale and offset of sub-block `j`.
-    fn scale<S: Lanes, H: Head<S>>(s: S, head: &H, j: usize) -> (S::F32, S::F32);
+    /// The units of factors and of minima.
+    fn units<S: Lanes, H: Head<S>>(s: S, head: &H) -> (S::F32, S::F32);
+    /// Factor and minimum of sub-block `j`. Both are 1 where a block is one sub-block.
+    #[inline(always)]
+    fn factors<S: Lanes, H: Head<S>>(s: S, _: &H, _: usize) -> (S::I32, S::I32) {
+        (s.splat_i(1), s.splat_i(1))
+    }
+}
+
+/// Sub-blocks in a block: one, or an even number.
+pub(crate) const fn subs<F: Coded>() -> usize {
+    F::LEN / F::SUB
 }
 
 /// Bits in a code.
@@ -172,7 +186,7 @@ macro_rules! legacy {
             const HALVES: &'static [usize] = $halves;
 
             #[inline(always)]
-            fn scale<S: Lanes, H: Head<S>>(s: S, head: &H, _: usize) -> (S::F32, S::F32) {
+            fn units<S: Lanes, H: Head<S>>(s: S, head: &H) -> (S::F32, S::F32) {
                 (head.half(s, 0), if $offset { head.half(s, 1) } else { s.splat(0.0) })
             }
         }
@@ -185,20 +199,23 @@ legacy!(Q5_0, 22, &[0], plane(6, 4, 16), plane(2, 1, 0), 0, 16, false);
 legacy!(Q5_1, 24, &[0, 2], plane(8, 4, 16), plane(4, 1, 0), 0, 0, true);
 legacy!(Q8_0, 34, &[0], plane(2, 8, 32), NONE, 0x80, 128, false);
 
-/// Scale and minimum of sub-block `j` of Q4_K and Q5_K.
+/// Units of formats with a scale and a scale of minima, which are subtracted.
 #[inline(always)]
-fn k_min<S: Lanes, H: Head<S>>(s: S, head: &H, j: usize) -> (S::F32, S::F32) {
-    let (scale, min) = if j < 4 {
+fn scale_and_minimum<S: Lanes, H: Head<S>>(s: S, head: &H) -> (S::F32, S::F32) {
+    (head.half(s, 0), s.sub(s.splat(0.0), head.half(s, 1)))
+}
+
+/// Factor and minimum of sub-block `j` of Q4_K and Q5_K.
+#[inline(always)]
+fn six_bits<S: Lanes, H: Head<S>>(s: S, head: &H, j: usize) -> (S::I32, S::I32) {
+    if j < 4 {
         let six = s.splat_i(63);
-        (s.and_i(head.byte(s, j), six), s.and_i(head.byte(s, j + 4), six))
-    } else {
-        let low = head.byte(s, j + 4);
-        let upper = s.shl::<4>(s.shr::<6>(head.byte(s, j - 4)));
-        let upper_min = s.shl::<4>(s.shr::<6>(head.byte(s, j)));
-        (s.or_i(s.and_i(low, s.splat_i(15)), upper), s.or_i(s.shr::<4>(low), upper_min))
-    };
-    let min = s.mul(head.half(s, 1), s.to_f32(min));
-    (s.mul(head.half(s, 0), s.to_f32(scale)), s.sub(s.splat(0.0), min))
+        return (s.and_i(head.byte(s, j), six), s.and_i(head.byte(s, j + 4), six));
+    }
+    let low = head.byte(s, j + 4);
+    let upper = s.shl::<4>(s.shr::<6>(head.byte(s, j - 4)));
+    let upper_min = s.shl::<4>(s.shr::<6>(head.byte(s, j)));
+    (s.or_i(s.and_i(low, s.splat_i(15)), upper), s.or_i(s.shr::<4>(low), upper_min))
 }
 
 impl Coded for Q4K {
@@ -212,8 +229,13 @@ impl Coded for Q4K {
     const SCALES: (usize, usize) = (4, 12);
 
     #[inline(always)]
-    fn scale<S: Lanes, H: Head<S>>(s: S, head: &H, j: usize) -> (S::F32, S::F32) {
-        k_min(s, head, j)
+    fn units<S: Lanes, H: Head<S>>(s: S, head: &H) -> (S::F32, S::F32) {
+        scale_and_minimum(s, head)
+    }
+
+    #[inline(always)]
+    fn factors<S: Lanes, H: Head<S>>(s: S, head: &H, j: usize) -> (S::I32, S::I32) {
+        six_bits(s, head, j)
     }
 }
 
@@ -229,8 +251,13 @@ impl Coded for Q5K {
     const SCALES: (usize, usize) = (4, 12);
 
     #[inline(always)]
-    fn scale<S: Lanes, H: Head<S>>(s: S, head: &H, j: usize) -> (S::F32, S::F32) {
-        k_min(s, head, j)
+    fn units<S: Lanes, H: Head<S>>(s: S, head: &H) -> (S::F32, S::F32) {
+        scale_and_minimum(s, head)
+    }
+
+    #[inline(always)]
+    fn factors<S: Lanes, H: Head<S>>(s: S, head: &H, j: usize) -> (S::I32, S::I32) {
+        six_bits(s, head, j)
     }
 }
 
@@ -246,11 +273,15 @@ impl Coded for Q6K {
     const SCALES: (usize, usize) = (192, 16);
 
     #[inline(always)]
-    fn scale<S: Lanes, H: Head<S>>(s: S, head: &H, j: usize) -> (S::F32, S::F32) {
+    fn units<S: Lanes, H: Head<S>>(s: S, head: &H) -> (S::F32, S::F32) {
+        (head.half(s, 0), s.splat(0.0))
+    }
+
+    #[inline(always)]
+    fn factors<S: Lanes, H: Head<S>>(s: S, head: &H, j: usize) -> (S::I32, S::I32) {
         // From a byte to the number it is in two's complement.
         let flipped = s.and_i(s.add_i(head.byte(s, j), s.splat_i(128)), s.splat_i(0xff));
-        let scale = s.to_f32(s.sub_i(flipped, s.splat_i(128)));
-        (s.mul(head.half(s, 0), scale), s.splat(0.0))
+        (s.sub_i(flipped, s.splat_i(128)), s.splat_i(0))
     }
 }
 
@@ -265,11 +296,14 @@ impl Coded for Q2K {
     const SCALES: (usize, usize) = (0, 16);
 
     #[inline(always)]
-    fn scale<S: Lanes, H: Head<S>>(s: S, head: &H, j: usize) -> (S::F32, S::F32) {
+    fn units<S: Lanes, H: Head<S>>(s: S, head: &H) -> (S::F32, S::F32) {
+        scale_and_minimum(s, head)
+    }
+
+    #[inline(always)]
+    fn factors<S: Lanes, H: Head<S>>(s: S, head: &H, j: usize) -> (S::I32, S::I32) {
         let byte = head.byte(s, j);
-        let scale = s.to_f32(s.and_i(byte, s.splat_i(15)));
-        let min = s.mul(head.half(s, 1), s.to_f32(s.shr::<4>(byte)));
-        (s.mul(head.half(s, 0), scale), s.sub(s.splat(0.0), min))
+        (s.and_i(byte, s.splat_i(15)), s.shr::<4>(byte))
     }
 }
 
@@ -285,7 +319,12 @@ impl Coded for Q3K {
     const SCALES: (usize, usize) = (96, 12);
 
     #[inline(always)]
-    fn scale<S: Lanes, H: Head<S>>(s: S, head: &H, j: usize) -> (S::F32, S::F32) {
+    fn units<S: Lanes, H: Head<S>>(s: S, head: &H) -> (S::F32, S::F32) {
+        (head.half(s, 0), s.splat(0.0))
+    }
+
+    #[inline(always)]
+    fn factors<S: Lanes, H: Head<S>>(s: S, head: &H, j: usize) -> (S::I32, S::I32) {
         let (low, upper) = (head.byte(s, j % 8), head.byte(s, 8 + j % 4));
         let low = if j < 8 { s.and_i(low, s.splat_i(15)) } else { s.shr::<4>(low) };
         let upper = match j / 4 {
@@ -295,7 +334,6 @@ impl Coded for Q3K {
             _ => s.shr::<2>(upper),
         };
         let code = s.or_i(low, s.and_i(upper, s.splat_i(0x30)));
-        let scale = s.to_f32(s.sub_i(code, s.splat_i(32)));
-        (s.mul(head.half(s, 0), scale), s.splat(0.0))
+        (s.sub_i(code, s.splat_i(32)), s.splat_i(0))
     }
 }

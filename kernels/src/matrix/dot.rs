@@ -63,32 +63,36 @@ pub(crate) fn dot<F: Coded>(weights: &[u8], activations: &[u8]) -> f32 {
             }
         };
         let head = Block::<F>(block, std::marker::PhantomData);
-        let mut sum = 0.0;
+        let (mut sum, mut minima) = (0i32, 0i32);
         for (j, (codes, x)) in codes.chunks_exact(F::SUB).zip(x.chunks_exact(F::SUB)).enumerate() {
-            let (scale, offset) = F::scale(Scalar, &head, j);
+            let (factor, minimum) = F::factors(Scalar, &head, j);
             let (product, total) = integer_dot(codes, x);
-            sum += (product - F::BIAS * total) as f32 * scale;
-            if F::OFFSET && F::SCALING == Scaling::Per256 {
-                sum += total as f32 * offset;
-            } else if F::OFFSET {
-                // Q8_1 has its own rounding of scale × total.
-                let scaled = F16Le::from_bits(u16::from_le_bytes([block_x[2], block_x[3]]));
-                result += scaled.to_f32() * offset;
-            }
+            // At most 16 sub-blocks, each below 2¹⁸ times a factor of seven bits.
+            sum = sum.wrapping_add((product - F::BIAS * total).wrapping_mul(factor));
+            minima = minima.wrapping_add(total.wrapping_mul(minimum));
         }
-        result += sum * d;
+        let (unit, unit_of_minima) = F::units(Scalar, &head);
+        result += sum as f32 * unit * d;
+        if F::OFFSET && F::SCALING == Scaling::Per256 {
+            result += minima as f32 * unit_of_minima * d;
+        } else if F::OFFSET {
+            // Q8_1 has its own rounding of scale × total.
+            let scaled = F16Le::from_bits(u16::from_le_bytes([block_x[2], block_x[3]]));
+            result += scaled.to_f32() * unit_of_minima;
+        }
     }
     result
 }
 
-/// Σ code · x and Σ x of a sub-block, exact; `x` in two's complement.
+/// Σ code · x and Σ x of a sub-block, exact; `x` in two's complement. Checked arithmetic would keep
+/// the compiler from vectorising this.
 #[inline(always)]
 fn integer_dot(codes: &[u8], x: &[u8]) -> (i32, i32) {
     let (mut product, mut total) = (0i32, 0i32);
     for (&code, &x) in codes.iter().zip(x) {
         let x = i32::from(x as i8);
         // At most 32 products of 255 · 128.
-        product = product.wrapping_add(i32::from(code) * x);
+        product = product.wrapping_add(i32::from(code).wrapping_mul(x));
         total = total.wrapping_add(x);
     }
     (product, total)

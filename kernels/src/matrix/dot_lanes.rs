@@ -53,6 +53,11 @@ pub(crate) trait DotLanes: Lanes {
     /// The sums in 32 bits. `sum` is what [`open`](Self::open) received.
     fn close(self, sum: Self::I32, partial: Self::Partial) -> Self::I32;
 
+    /// Adds the two products of signed halves of each lane.
+    fn dot_pairs(self, sum: Self::I32, a: Self::I32, b: Self::I32) -> Self::I32;
+    /// `a · b + c`, of 32-bit integers that leave room for it.
+    fn mul_add_i(self, a: Self::I32, b: Self::I32, c: Self::I32) -> Self::I32;
+
     /// The values of the first `N` little-endian half-precision numbers.
     fn halves(self, bytes: &[u8]) -> Self::F32;
     /// The values of the first `N` little-endian bfloat16 numbers.
@@ -111,6 +116,15 @@ impl DotLanes for Scalar {
     #[inline(always)]
     fn close(self, _: i32, partial: i32) -> i32 {
         partial
+    }
+    #[inline(always)]
+    fn dot_pairs(self, sum: i32, a: i32, b: i32) -> i32 {
+        let low = i32::from(a as i16) * i32::from(b as i16);
+        sum.wrapping_add(low).wrapping_add((a >> 16) * (b >> 16))
+    }
+    #[inline(always)]
+    fn mul_add_i(self, a: i32, b: i32, c: i32) -> i32 {
+        a.wrapping_mul(b).wrapping_add(c)
     }
     #[inline(always)]
     fn halves(self, bytes: &[u8]) -> f32 {

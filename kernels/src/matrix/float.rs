@@ -58,37 +58,59 @@ pub(crate) fn tile<S: DotLanes, F: FloatFormat, const MR: usize, const NR: usize
     groups: [&[u8]; MR],
     columns: &[[i32; NR]],
 ) -> [[S::F32; MR]; NR] {
+    let size = GROUP * F::BYTES;
     let mut totals = [[s.splat(0.0); MR]; NR];
     for (b, columns) in columns.chunks(BLOCK).enumerate() {
-        // Several chains of sums hide the latency where there are few columns.
-        let mut sums = [[[s.splat(0.0); MR]; NR]; 2];
-        for (i, pair) in columns.chunks(2).enumerate() {
-            let at = (b * BLOCK + 2 * i) * GROUP * F::BYTES;
-            for (x, (k, sums)) in pair.iter().zip(sums.iter_mut().enumerate()) {
-                let at = at + k * GROUP * F::BYTES;
-                let mut w = [F::load(s, &groups[0][at..]); MR];
-                for m in 0..MR {
-                    let bytes = &groups[m][at..];
-                    if k == 0 {
-                        s.prefetch(&bytes[..1], AHEAD);
-                    }
-                    w[m] = F::load(s, bytes);
-                }
-                for c in 0..NR {
-                    let x = s.splat(f32::from_bits(x[c] as u32));
-                    for m in 0..MR {
-                        sums[c][m] = s.mul_add(w[m], x, sums[c][m]);
-                    }
+        let mut block = groups;
+        for m in 0..MR {
+            block[m] = &groups[m][b * BLOCK * size..];
+        }
+        let mut sums = [[s.splat(0.0); MR]; NR];
+        // Where there are few columns, two chains of sums hide the latency.
+        let mut odd = sums;
+        let (pairs, rest) = columns.as_chunks::<2>();
+        for (i, pair) in pairs.iter().enumerate() {
+            for m in 0..MR {
+                s.prefetch(&block[m][2 * i * size..][..1], AHEAD);
+                if F::BYTES == 4 {
+                    s.prefetch(&block[m][(2 * i + 1) * size..][..1], AHEAD);
                 }
             }
+            column::<S, F, MR, NR>(s, &block, 2 * i * size, &pair[0], &mut sums);
+            let second = if NR <= 2 { &mut odd } else { &mut sums };
+            column::<S, F, MR, NR>(s, &block, (2 * i + 1) * size, &pair[1], second);
+        }
+        for x in rest {
+            column::<S, F, MR, NR>(s, &block, (columns.len() - 1) * size, x, &mut sums);
         }
         for c in 0..NR {
             for m in 0..MR {
-                totals[c][m] = s.add(totals[c][m], s.add(sums[0][c][m], sums[1][c][m]));
+                totals[c][m] = s.add(totals[c][m], s.add(sums[c][m], odd[c][m]));
             }
         }
     }
     totals
+}
+
+/// Adds the products of one element of each row.
+#[inline(always)]
+fn column<S: DotLanes, F: FloatFormat, const MR: usize, const NR: usize>(
+    s: S,
+    block: &[&[u8]; MR],
+    at: usize,
+    x: &[i32; NR],
+    sums: &mut [[S::F32; MR]; NR],
+) {
+    let mut w = [F::load(s, &block[0][at..]); MR];
+    for m in 1..MR {
+        w[m] = F::load(s, &block[m][at..]);
+    }
+    for c in 0..NR {
+        let x = s.splat(f32::from_bits(x[c] as u32));
+        for m in 0..MR {
+            sums[c][m] = s.mul_add(w[m], x, sums[c][m]);
+        }
+    }
 }
 
 /// Sums that do not wait for each other in a product of single rows.

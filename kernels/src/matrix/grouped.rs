@@ -96,7 +96,7 @@ impl<const GROUP: usize, const ZERO_POINTS: bool> Coded for Int4<GROUP, ZERO_POI
     const SCALES: (usize, usize) = (2, ZERO_POINTS as usize);
 
     #[inline(always)]
-    fn scale<S: Lanes, H: Head<S>>(s: S, head: &H, _: usize) -> (S::F32, S::F32) {
+    fn units<S: Lanes, H: Head<S>>(s: S, head: &H) -> (S::F32, S::F32) {
         let scale = head.half(s, 0);
         if !ZERO_POINTS {
             return (scale, s.splat(0.0));

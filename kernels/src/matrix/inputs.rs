@@ -36,6 +36,8 @@ pub(crate) struct InputLayout {
     pub(crate) scaling: Option<Scaling>,
     /// Elements in a sub-block.
     pub(crate) sub: usize,
+    /// Whether a block has several sub-blocks: two sums share a word then.
+    pub(crate) pairs: bool,
     /// What to multiply the sums of codes by, negated.
     pub(crate) bias: i32,
 }
@@ -49,7 +51,7 @@ pub(crate) struct Inputs {
     layout: InputLayout,
     words: Vec<i32>,
     starts: Vec<i32>,
-    sums: Vec<f32>,
+    sums: Vec<i32>,
     scales: Vec<f32>,
 }
 
@@ -68,11 +70,11 @@ impl Inputs {
             first += live;
             before += width;
         }
-        let (words, subs, blocks) = layout.sizes(cols);
+        let Sizes { words, subs, sums, blocks } = layout.sizes(cols);
         (self.cols, self.layout) = (cols, layout);
         zeros(&mut self.words, words * before);
         zeros(&mut self.starts, subs * before);
-        zeros(&mut self.sums, subs * before);
+        zeros(&mut self.sums, sums * before);
         zeros(&mut self.scales, blocks * before);
     }
 
@@ -87,13 +89,13 @@ impl Inputs {
     /// Quantizes the rows of x that the columns name.
     #[inline(always)]
     pub(crate) fn fill<S: DotLanes>(&mut self, s: S, x: &[f32], stride: usize, columns: &[Column]) {
-        let (words, subs, blocks) = self.layout.sizes(self.cols);
+        let Sizes { words, subs, sums, blocks } = self.layout.sizes(self.cols);
         for tile in &self.tiles {
             let (width, at) = (tile.width, tile.before);
             let mut place = Place {
                 words: &mut self.words[words * at..][..words * width],
                 starts: &mut self.starts[subs * at..][..subs * width],
-                sums: &mut self.sums[subs * at..][..subs * width],
+                sums: &mut self.sums[sums * at..][..sums * width],
                 scales: &mut self.scales[blocks * at..][..blocks * width],
                 width,
                 column: 0,
@@ -125,17 +127,17 @@ impl Inputs {
         tile: &Tile,
         blocks: Range<usize>,
     ) -> Columns<'_, NR> {
-        let (words, subs, all) = self.layout.sizes(self.cols);
-        let (word, sub) = (words / all.max(1), subs / all.max(1));
-        let part = |per_block: usize, total: usize| {
+        let Sizes { words, subs, sums, blocks: all } = self.layout.sizes(self.cols);
+        let part = |total: usize| {
+            let per_block = total / all.max(1);
             tile.before * total + blocks.start * per_block * NR
                 ..tile.before * total + blocks.end * per_block * NR
         };
         Columns {
-            words: self.words[part(word, words)].as_chunks().0,
-            starts: self.starts[part(sub, subs)].as_chunks().0,
-            sums: self.sums[part(sub, subs)].as_chunks().0,
-            scales: self.scales[part(1, all)].as_chunks().0,
+            words: self.words[part(words)].as_chunks().0,
+            starts: self.starts[part(subs)].as_chunks().0,
+            sums: self.sums[part(sums)].as_chunks().0,
+            scales: self.scales[part(all)].as_chunks().0,
         }
     }
 
@@ -152,12 +154,23 @@ fn zeros<T: Copy + Default>(buffer: &mut Vec<T>, len: usize) {
     buffer.resize(len, T::default());
 }
 
+/// Words, sub-blocks, words of sums and blocks in a column.
+struct Sizes {
+    words: usize,
+    subs: usize,
+    sums: usize,
+    blocks: usize,
+}
+
 impl InputLayout {
-    /// Words, sub-blocks and blocks in a column.
-    fn sizes(self, cols: usize) -> (usize, usize, usize) {
+    fn sizes(self, cols: usize) -> Sizes {
         match self.scaling {
-            Some(scaling) => (cols / 4, cols / self.sub, cols / scaling.len()),
-            None => (cols, 0, 0),
+            Some(scaling) => {
+                let subs = cols / self.sub;
+                let sums = if self.pairs { subs / 2 } else { subs };
+                Sizes { words: cols / 4, subs, sums, blocks: cols / scaling.len() }
+            }
+            None => Sizes { words: cols, subs: 0, sums: 0, blocks: 0 },
         }
     }
 }
@@ -166,7 +179,7 @@ impl InputLayout {
 struct Place<'a> {
     words: &'a mut [i32],
     starts: &'a mut [i32],
-    sums: &'a mut [f32],
+    sums: &'a mut [i32],
     scales: &'a mut [f32],
     width: usize,
     column: usize,
@@ -214,7 +227,16 @@ impl Place<'_> {
             for (lane, &sum) in lanes[..live].iter().enumerate() {
                 let at = ((first + lane) * subs + j) * width + column;
                 self.starts[at] = -self.layout.bias * sum;
-                self.sums[at] = sum as f32;
+                if !self.layout.pairs {
+                    self.sums[at] = sum;
+                    continue;
+                }
+                let at = ((first + lane) * subs + j) / 2 * width + column;
+                if j % 2 == 0 {
+                    self.sums[at] = sum & 0xffff;
+                } else {
+                    self.sums[at] |= sum << 16;
+                }
             }
         }
         s.store(d, &mut floats);

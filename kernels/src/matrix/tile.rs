@@ -8,7 +8,7 @@
 use std::{marker::PhantomData, ops::Range};
 
 use super::{
-    coded::{Coded, Head, bits},
+    coded::{Coded, Head, bits, subs},
     dot_lanes::DotLanes,
     packed::{GROUP, head_bytes},
 };
@@ -23,8 +23,8 @@ pub(crate) struct Columns<'a, const NR: usize> {
     pub(crate) words: &'a [[i32; NR]],
     /// Minus the bias times the sum of the codes, per sub-block.
     pub(crate) starts: &'a [[i32; NR]],
-    /// The sum of the codes, per sub-block.
-    pub(crate) sums: &'a [[f32; NR]],
+    /// The sum of the codes per block, or of two sub-blocks in the halves of a word.
+    pub(crate) sums: &'a [[i32; NR]],
     /// The scale, per block.
     pub(crate) scales: &'a [[f32; NR]],
 }
@@ -41,8 +41,12 @@ pub(crate) trait Source<S: DotLanes>: Copy {
 pub(crate) trait Block<S: DotLanes>: Copy {
     /// Four codes per row: step `t` of the eight in 32 columns `chunk`.
     fn codes(self, s: S, chunk: usize, t: usize) -> S::Codes;
-    /// Scale and offset of sub-block `j`.
-    fn scale(self, s: S, j: usize) -> (S::F32, S::F32);
+    /// The units of factors and of minima.
+    fn units(self, s: S) -> (S::F32, S::F32);
+    /// The factor of sub-block `j`.
+    fn factor(self, s: S, j: usize) -> S::I32;
+    /// The minima of sub-blocks `2 · pair` and the next, in the halves of each lane.
+    fn minima(self, s: S, pair: usize) -> S::I32;
     /// Hints that what follows 32 columns will be read: a few lines at a time, for many at once
     /// would wait for each other.
     fn prefetch(self, s: S, chunk: usize);
@@ -94,15 +98,26 @@ impl<S: DotLanes, F: Coded> Block<S> for Direct<'_, F> {
     }
 
     #[inline(always)]
-    fn scale(self, s: S, j: usize) -> (S::F32, S::F32) {
-        F::scale(s, &self, j)
+    fn units(self, s: S) -> (S::F32, S::F32) {
+        F::units(s, &self)
+    }
+    #[inline(always)]
+    fn factor(self, s: S, j: usize) -> S::I32 {
+        F::factors(s, &self, j).0
+    }
+    #[inline(always)]
+    fn minima(self, s: S, pair: usize) -> S::I32 {
+        let (_, low) = F::factors(s, &self, 2 * pair);
+        let (_, high) = F::factors(s, &self, 2 * pair + 1);
+        s.or_i(low, s.shl::<16>(high))
     }
 
     #[inline(always)]
     fn prefetch(self, s: S, chunk: usize) {
         if self.row == 0 {
-            let lines = 64 * bits::<F>();
-            s.prefetch(&self.group[head_bytes::<F>() + chunk * lines..][..lines], AHEAD);
+            // All of the block, its head too: lines that are left out are waited for.
+            let piece = GROUP * F::BYTES * 32 / F::LEN;
+            s.prefetch(&self.group[chunk * piece..][..piece], AHEAD);
         }
     }
 }
@@ -133,22 +148,34 @@ impl<S: DotLanes, F: Coded> Head<S> for Direct<'_, F> {
 pub(crate) struct Panel<S: DotLanes, F, const MR: usize> {
     /// Per four columns.
     codes: Vec<[S::Codes; MR]>,
-    /// Per sub-block: scale and offset.
-    scales: Vec<[(S::F32, S::F32); MR]>,
+    /// Per block.
+    units: Vec<[(S::F32, S::F32); MR]>,
+    /// Per sub-block, if there are several.
+    factors: Vec<[S::I32; MR]>,
+    /// Per two sub-blocks, if there are minima.
+    minima: Vec<[S::I32; MR]>,
     format: PhantomData<F>,
 }
 
 impl<S: DotLanes, F: Coded, const MR: usize> Panel<S, F, MR> {
     #[inline(always)]
     pub(crate) fn new() -> Self {
-        Self { codes: Vec::new(), scales: Vec::new(), format: PhantomData }
+        Self {
+            codes: Vec::new(),
+            units: Vec::new(),
+            factors: Vec::new(),
+            minima: Vec::new(),
+            format: PhantomData,
+        }
     }
 
     /// Unpacks some blocks.
     #[inline(always)]
     pub(crate) fn fill(&mut self, s: S, source: [Direct<'_, F>; MR], blocks: Range<usize>) {
         self.codes.clear();
-        self.scales.clear();
+        self.units.clear();
+        self.factors.clear();
+        self.minima.clear();
         for b in blocks {
             let mut block = source;
             for block in &mut block {
@@ -163,12 +190,29 @@ impl<S: DotLanes, F: Coded, const MR: usize> Panel<S, F, MR> {
                     self.codes.push(codes);
                 }
             }
-            for j in 0..F::LEN / F::SUB {
-                let mut scales = [block[0].scale(s, j); MR];
+            let mut units = [block[0].units(s); MR];
+            for m in 1..MR {
+                units[m] = block[m].units(s);
+            }
+            self.units.push(units);
+            if subs::<F>() == 1 {
+                continue;
+            }
+            for j in 0..subs::<F>() {
+                let mut factors = [block[0].factor(s, j); MR];
                 for m in 1..MR {
-                    scales[m] = block[m].scale(s, j);
+                    factors[m] = block[m].factor(s, j);
                 }
-                self.scales.push(scales);
+                self.factors.push(factors);
+            }
+            if F::OFFSET {
+                for pair in 0..subs::<F>() / 2 {
+                    let mut minima = [block[0].minima(s, pair); MR];
+                    for m in 1..MR {
+                        minima[m] = block[m].minima(s, pair);
+                    }
+                    self.minima.push(minima);
+                }
             }
         }
     }
@@ -176,14 +220,23 @@ impl<S: DotLanes, F: Coded, const MR: usize> Panel<S, F, MR> {
     /// Vector `m` of the panel.
     #[inline(always)]
     pub(crate) fn vector(&self, m: usize) -> PanelVector<'_, S, F, MR> {
-        PanelVector { codes: &self.codes, scales: &self.scales, m, format: PhantomData }
+        PanelVector {
+            codes: &self.codes,
+            units: &self.units,
+            factors: &self.factors,
+            minima: &self.minima,
+            m,
+            format: PhantomData,
+        }
     }
 }
 
 /// One vector of a [`Panel`].
 pub(crate) struct PanelVector<'a, S: DotLanes, F, const MR: usize> {
     codes: &'a [[S::Codes; MR]],
-    scales: &'a [[(S::F32, S::F32); MR]],
+    units: &'a [[(S::F32, S::F32); MR]],
+    factors: &'a [[S::I32; MR]],
+    minima: &'a [[S::I32; MR]],
     m: usize,
     format: PhantomData<F>,
 }
@@ -201,11 +254,15 @@ impl<S: DotLanes, F: Coded, const MR: usize> Source<S> for PanelVector<'_, S, F,
     #[inline(always)]
     fn block(self, _: S, b: usize) -> Self {
         // Slices of constant length spare the checks in the loops.
-        Self {
-            codes: &self.codes[b * (F::LEN / 4)..][..F::LEN / 4],
-            scales: &self.scales[b * (F::LEN / F::SUB)..][..F::LEN / F::SUB],
-            ..self
+        let (mut factors, mut minima) = (self.factors, self.minima);
+        if subs::<F>() > 1 {
+            factors = &factors[b * subs::<F>()..][..subs::<F>()];
+            if F::OFFSET {
+                minima = &minima[b * subs::<F>() / 2..][..subs::<F>() / 2];
+            }
         }
+        let codes = &self.codes[b * (F::LEN / 4)..][..F::LEN / 4];
+        Self { codes, units: &self.units[b..][..1], factors, minima, ..self }
     }
 }
 
@@ -215,8 +272,16 @@ impl<S: DotLanes, F: Coded, const MR: usize> Block<S> for PanelVector<'_, S, F, 
         self.codes[chunk * 8 + t][self.m]
     }
     #[inline(always)]
-    fn scale(self, _: S, j: usize) -> (S::F32, S::F32) {
-        self.scales[j][self.m]
+    fn units(self, _: S) -> (S::F32, S::F32) {
+        self.units[0][self.m]
+    }
+    #[inline(always)]
+    fn factor(self, _: S, j: usize) -> S::I32 {
+        self.factors[j][self.m]
+    }
+    #[inline(always)]
+    fn minima(self, _: S, pair: usize) -> S::I32 {
+        self.minima[pair][self.m]
     }
     #[inline(always)]
     fn prefetch(self, _: S, _: usize) {}
@@ -231,8 +296,8 @@ pub(crate) fn tile<S: DotLanes, F: Coded, R: Source<S>, const MR: usize, const N
     columns: Columns<'_, NR>,
     totals: &mut [[S::F32; MR]; NR],
 ) {
-    let steps = F::SUB / 4;
-    let subs = F::LEN / F::SUB;
+    let (steps, subs) = (F::SUB / 4, subs::<F>());
+    let sums_len = subs.div_ceil(2);
     // In registers where blocks are small: what is behind a reference would be stored each time.
     let mut sums_of_blocks = *totals;
     for (b, scales) in columns.scales.iter().enumerate() {
@@ -243,8 +308,11 @@ pub(crate) fn tile<S: DotLanes, F: Coded, R: Source<S>, const MR: usize, const N
         }
         let words = &columns.words[b * F::LEN / 4..][..F::LEN / 4];
         let starts = &columns.starts[b * subs..][..subs];
-        let sums = &columns.sums[b * subs..][..subs];
-        let mut values = [[s.splat(0.0); MR]; NR];
+        let sums = &columns.sums[b * sums_len..][..sums_len];
+
+        // Integers as long as the factors are: exact, and on most CPUs beside the dot instructions
+        // rather than instead of them, as conversions and float multiplications would be.
+        let mut whole = [[s.splat_i(0); MR]; NR];
         for j in 0..subs {
             let products = sub_block::<S, F, R::Block, MR, NR>(
                 s,
@@ -253,25 +321,52 @@ pub(crate) fn tile<S: DotLanes, F: Coded, R: Source<S>, const MR: usize, const N
                 &words[j * steps..][..steps],
                 &starts[j],
             );
-            let mut scale = [block[0].scale(s, j); MR];
+            if subs == 1 {
+                whole = products;
+                continue;
+            }
+            let mut factor = [block[0].factor(s, j); MR];
             for m in 1..MR {
-                scale[m] = block[m].scale(s, j);
+                factor[m] = block[m].factor(s, j);
             }
             for c in 0..NR {
                 for m in 0..MR {
-                    let product = s.to_f32(products[c][m]);
-                    values[c][m] = s.mul_add(product, scale[m].0, values[c][m]);
-                    if F::OFFSET {
-                        let sum = s.splat(sums[j][c]);
-                        values[c][m] = s.mul_add(sum, scale[m].1, values[c][m]);
+                    whole[c][m] = s.mul_add_i(products[c][m], factor[m], whole[c][m]);
+                }
+            }
+        }
+        let mut minima = [[s.splat_i(0); MR]; NR];
+        if F::OFFSET && subs == 1 {
+            for c in 0..NR {
+                minima[c] = [s.splat_i(sums[0][c]); MR];
+            }
+        } else if F::OFFSET {
+            for pair in 0..subs / 2 {
+                let mut minimum = [block[0].minima(s, pair); MR];
+                for m in 1..MR {
+                    minimum[m] = block[m].minima(s, pair);
+                }
+                for c in 0..NR {
+                    let sum = s.splat_i(sums[pair][c]);
+                    for m in 0..MR {
+                        minima[c][m] = s.dot_pairs(minima[c][m], minimum[m], sum);
                     }
                 }
             }
         }
+
+        let mut units = [block[0].units(s); MR];
+        for m in 1..MR {
+            units[m] = block[m].units(s);
+        }
         for c in 0..NR {
             let scale = s.splat(scales[c]);
             for m in 0..MR {
-                sums_of_blocks[c][m] = s.mul_add(values[c][m], scale, sums_of_blocks[c][m]);
+                let mut value = s.mul(s.to_f32(whole[c][m]), units[m].0);
+                if F::OFFSET {
+                    value = s.mul_add(s.to_f32(minima[c][m]), units[m].1, value);
+                }
+                sums_of_blocks[c][m] = s.mul_add(value, scale, sums_of_blocks[c][m]);
             }
         }
     }
