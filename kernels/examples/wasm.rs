@@ -64,9 +64,9 @@ fn distribution(kind: u32) -> Vec<f32> {
         match kind / 6 {
             0 => v * scale,
             1 => (v * 4.0).round() * scale,
-            2 if i % 97 == 0 => v * scale * 100.0,
+            2 if i.is_multiple_of(97) => v * scale * 100.0,
             2 => v * scale,
-            _ if i / 64 % 2 == 0 => 0.0 * v,
+            _ if (i / 64).is_multiple_of(2) => 0.0 * v,
             _ => v.abs() * scale,
         }
     };
