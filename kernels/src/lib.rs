@@ -22,7 +22,7 @@
 //! | quantize grouped integers | [`Kernels::quantize_groups`] |
 //! | F32, F16, BF16 to single precision and back, with a check for finite values | [`Kernels::widen`], [`Kernels::narrow`] |
 //! | activations as ggml quantizes them, dot products of single rows | [`Kernels::quantize_activations`], [`Kernels::dot`] |
-//! | weights packed for products, `y = x · Wᵀ`, with experts | [`PackedMatrix`] |
+//! | weights packed for products, `y = x · Wᵀ`, with experts; grouped four-bit integers | [`PackedMatrix`], [`GroupedInt4`] |
 //! | threads for products, or your own | [`Pool`], [`Serial`], [`Parallel`] |
 //!
 //! ```
@@ -40,8 +40,14 @@
 //! # Ok::<(), quant_kernels::MatrixError>(())
 //! ```
 //!
-//! The matrix products have instances for scalar code, AVX2 and AVX-512 VNNI. The feature `probe`
-//! adds what benchmarks need to measure the limits of the machine.
+//! The matrix products have instances for scalar code, SSE4.1, AVX2, AVX-VNNI, AVX-512 VNNI, NEON and
+//! NEON with `sdot`; AVX-VNNI has not been run on a CPU that has it, NEON in an emulator only. All
+//! rest on one dot product of four unsigned and four signed bytes in each 32-bit lane (DP4a), in
+//! `matrix/dot_lanes.rs`: `vpdpbusd`, `sdot`, or what the instruction set has in their place. The
+//! integer sums are exact and the same everywhere. [`Kernels::dot`] is for single rows and for
+//! checking: it is slow for block formats.
+//!
+//! The feature `probe` adds what benchmarks need to measure the limits of the machine.
 //!
 //! `unsafe` code of the workspace is here only: the instructions in `isa/`, the borrowed task of
 //! the [`Pool`], the shared output of a product.
