@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     GgmlType,
-    lanes::{Lanes, nearest_clamped, nearest_int},
+    lanes::{Lanes, Pair, nearest_clamped, nearest_int},
     search::{Grid, fit_positive, fit_scale_min},
 };
 
@@ -48,28 +48,40 @@ impl BlockFormat for Q2K {
             let sigma2 = s.div(load(s, &rows, &batch, &mut x), s.splat(QK_K as f32));
 
             let (mut scales, mut mins, mut totals) = ([zero; SUBS], [zero; SUBS], [zero; SUBS]);
-            for j in 0..SUBS {
-                let x = &x[j];
+            for j in (0..SUBS).step_by(2) {
+                // Two sub-blocks at a time: 16 values are too few to hide the divisions between one
+                // candidate and the next.
+                let both = Pair(s);
+                let (first, second) = (&x[j], &x[j + 1]);
+                let mut x = [(zero, zero); SUB];
+                for i in 0..SUB {
+                    x[i] = (first[i], second[i]);
+                }
+                let mut weights = [(zero, zero); SUB];
                 let fit = if let Some(importance) = rows.importance {
                     let columns = batch.columns.map(|column| column + j * SUB);
-                    let weights = weigh(s, x, importance, &columns, sigma2);
-                    for &w in &weights {
-                        totals[j] = s.add(totals[j], w);
+                    let of_first = weigh(s, first, importance, &columns, sigma2);
+                    let columns = batch.columns.map(|column| column + (j + 1) * SUB);
+                    let of_second = weigh(s, second, importance, &columns, sigma2);
+                    for i in 0..SUB {
+                        weights[i] = (of_first[i], of_second[i]);
+                        totals[j] = s.add(totals[j], of_first[i]);
+                        totals[j + 1] = s.add(totals[j + 1], of_second[i]);
                     }
                     let grid = Grid { start: -0.9, step: 0.05, last: 36 };
-                    fit_scale_min::<S, SUB, false>(s, x, &weights, 3, grid)
+                    fit_scale_min::<Pair<S>, SUB, false>(both, &x, &weights, 3, grid)
                 } else {
-                    let mut weights = *x;
-                    for w in &mut weights {
-                        *w = s.abs(*w);
+                    for i in 0..SUB {
+                        weights[i] = both.abs(x[i]);
                     }
                     let grid = Grid { start: -0.5, step: 0.1, last: 15 };
-                    fit_scale_min::<S, SUB, true>(s, x, &weights, 3, grid)
+                    fit_scale_min::<Pair<S>, SUB, true>(both, &x, &weights, 3, grid)
                 };
-                scales[j] = fit.scale;
-                mins[j] = fit.min;
+                (scales[j], scales[j + 1]) = fit.scale;
+                (mins[j], mins[j + 1]) = fit.min;
                 for i in 0..SUB {
-                    codes[j * SUB + i] = fit.code(s, x[i], 3);
+                    let code = fit.code(both, x[i], 3);
+                    (codes[j * SUB + i], codes[(j + 1) * SUB + i]) = code;
                 }
             }
 

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     GgmlType,
-    lanes::{Lanes, nearest_clamped},
+    lanes::{Lanes, Pair, nearest_clamped},
     search::{fit_scale, fit_scale_by_descent, signed_extreme},
 };
 
@@ -49,9 +49,9 @@ impl BlockFormat for Q3K {
             let sigma2 = s.div(s.mul(s.splat(2.0), sum), s.splat(QK_K as f32));
 
             let (mut scales, mut totals) = ([zero; SUBS], [zero; SUBS]);
-            for j in 0..SUBS {
-                let x = &x[j];
-                if let Some(importance) = rows.importance {
+            if let Some(importance) = rows.importance {
+                for j in 0..SUBS {
+                    let x = &x[j];
                     let columns = batch.columns.map(|column| column + j * SUB);
                     let weights = weigh(s, x, importance, &columns, sigma2);
                     for &w in &weights {
@@ -62,10 +62,22 @@ impl BlockFormat for Q3K {
                     for i in 0..SUB {
                         codes[j * SUB + i] = fit.code(s, x[i], 4);
                     }
-                } else {
-                    let mut sub_codes = [s.splat_i(0); SUB];
-                    scales[j] = fit_scale_by_descent(s, x, 4, &mut sub_codes);
-                    codes[j * SUB..][..SUB].copy_from_slice(&sub_codes);
+                }
+            } else {
+                for j in (0..SUBS).step_by(2) {
+                    // A descent is one chain of operations that wait for each other: two
+                    // sub-blocks at a time.
+                    let both = Pair(s);
+                    let mut pairs = [(zero, zero); SUB];
+                    for i in 0..SUB {
+                        pairs[i] = (x[j][i], x[j + 1][i]);
+                    }
+                    let mut pair_codes = [both.splat_i(0); SUB];
+                    let fit = fit_scale_by_descent(both, &pairs, 4, &mut pair_codes);
+                    (scales[j], scales[j + 1]) = fit;
+                    for i in 0..SUB {
+                        (codes[j * SUB + i], codes[(j + 1) * SUB + i]) = pair_codes[i];
+                    }
                 }
             }
 

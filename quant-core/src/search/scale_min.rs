@@ -76,12 +76,14 @@ pub(crate) fn fit_scale_min<S: Lanes, const LEN: usize, const ABSOLUTE: bool>(
             assign(s, x, weights, candidate, min, &ends, largest, extra, &mut codes);
         let determinant = s.sub(s.mul(sum_w, sum_l2), s.mul(sum_l, sum_l));
         let solvable = s.lt(zero, determinant);
-        let mut new_scale = s.div(s.sub(s.mul(sum_w, sum_xl), s.mul(sum_x, sum_l)), determinant);
         let mut new_min = s.div(s.sub(s.mul(sum_l2, sum_x), s.mul(sum_l, sum_xl)), determinant);
-        // No branch: it would be taken for one lane or another too often to be foreseen.
+        // No branch: it would be taken for one lane or another too often to be foreseen. And one
+        // division for both cases of the scale: divisions are what takes longest here.
         let positive = s.lt(zero, new_min);
         new_min = s.select(positive, zero, new_min);
-        new_scale = s.select(positive, s.div(sum_xl, sum_l2), new_scale);
+        let free = s.sub(s.mul(sum_w, sum_xl), s.mul(sum_x, sum_l));
+        let numerator = s.select(positive, sum_xl, free);
+        let new_scale = s.div(numerator, s.select(positive, sum_l2, determinant));
         let current = error::<S, LEN, ABSOLUTE>(s, x, weights, &codes, new_scale, new_min);
         let better = s.and(solvable, s.lt(current, best));
         best = s.select(better, current, best);
