@@ -43,6 +43,10 @@ impl BlockFormat for Q2K {
         let zero = s.splat(0.0);
         let mut x = [[zero; SUB]; SUBS];
         let mut codes = [s.splat_i(0); QK_K];
+        let both = Pair(s);
+        // Declared here, for filling them with zeros takes time.
+        let mut pairs = [(zero, zero); SUB];
+        let mut weights = [(zero, zero); SUB];
         for first in (0..count).step_by(S::N) {
             let batch = rows.batch::<S>(first, count, QK_K);
             let sigma2 = s.div(load(s, &rows, &batch, &mut x), s.splat(QK_K as f32));
@@ -51,13 +55,10 @@ impl BlockFormat for Q2K {
             for j in (0..SUBS).step_by(2) {
                 // Two sub-blocks at a time: 16 values are too few to hide the divisions between one
                 // candidate and the next.
-                let both = Pair(s);
                 let (first, second) = (&x[j], &x[j + 1]);
-                let mut x = [(zero, zero); SUB];
                 for i in 0..SUB {
-                    x[i] = (first[i], second[i]);
+                    pairs[i] = (first[i], second[i]);
                 }
-                let mut weights = [(zero, zero); SUB];
                 let fit = if let Some(importance) = rows.importance {
                     let columns = batch.columns.map(|column| column + j * SUB);
                     let of_first = weigh(s, first, importance, &columns, sigma2);
@@ -69,18 +70,18 @@ impl BlockFormat for Q2K {
                         totals[j + 1] = s.add(totals[j + 1], of_second[i]);
                     }
                     let grid = Grid { start: -0.9, step: 0.05, last: 36 };
-                    fit_scale_min::<Pair<S>, SUB, false>(both, &x, &weights, 3, grid)
+                    fit_scale_min::<Pair<S>, SUB, false>(both, &pairs, &weights, 3, grid)
                 } else {
                     for i in 0..SUB {
-                        weights[i] = both.abs(x[i]);
+                        weights[i] = both.abs(pairs[i]);
                     }
                     let grid = Grid { start: -0.5, step: 0.1, last: 15 };
-                    fit_scale_min::<Pair<S>, SUB, true>(both, &x, &weights, 3, grid)
+                    fit_scale_min::<Pair<S>, SUB, true>(both, &pairs, &weights, 3, grid)
                 };
                 (scales[j], scales[j + 1]) = fit.scale;
                 (mins[j], mins[j + 1]) = fit.min;
                 for i in 0..SUB {
-                    let code = fit.code(both, x[i], 3);
+                    let code = fit.code(both, pairs[i], 3);
                     (codes[j * SUB + i], codes[(j + 1) * SUB + i]) = code;
                 }
             }

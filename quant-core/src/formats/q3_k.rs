@@ -43,6 +43,10 @@ impl BlockFormat for Q3K {
         let zero = s.splat(0.0);
         let mut x = [[zero; SUB]; SUBS];
         let mut codes = [s.splat_i(0); QK_K];
+        let both = Pair(s);
+        // Declared here, for filling them with zeros takes time.
+        let mut pairs = [(zero, zero); SUB];
+        let mut pair_codes = [both.splat_i(0); SUB];
         for first in (0..count).step_by(S::N) {
             let batch = rows.batch::<S>(first, count, QK_K);
             let sum = load(s, &rows, &batch, &mut x);
@@ -67,12 +71,9 @@ impl BlockFormat for Q3K {
                 for j in (0..SUBS).step_by(2) {
                     // A descent is one chain of operations that wait for each other: two
                     // sub-blocks at a time.
-                    let both = Pair(s);
-                    let mut pairs = [(zero, zero); SUB];
                     for i in 0..SUB {
                         pairs[i] = (x[j][i], x[j + 1][i]);
                     }
-                    let mut pair_codes = [both.splat_i(0); SUB];
                     let fit = fit_scale_by_descent(both, &pairs, 4, &mut pair_codes);
                     (scales[j], scales[j + 1]) = fit;
                     for i in 0..SUB {
