@@ -1,8 +1,13 @@
 //! Pieces of work, taken in order by a few threads.
 
-use std::sync::{
-    Mutex,
-    atomic::{AtomicBool, AtomicUsize, Ordering},
+use std::{
+    num::NonZero,
+    panic,
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    thread,
 };
 
 use crate::{Error, Result};
@@ -38,12 +43,30 @@ pub(crate) fn run<W>(
             }
         }
     };
-    let pool = rayon::ThreadPoolBuilder::new()
-        .num_threads(threads)
-        .thread_name(|i| format!("convert-{i}"))
-        .build()
-        .map_err(|e| Error::Threads { message: e.to_string() })?;
-    pool.broadcast(|_| each());
+    let cores = || thread::available_parallelism().map_or(1, NonZero::get);
+    let threads = if threads == 0 { cores() } else { threads }.min(count);
+    thread::scope(|scope| {
+        let mut workers = Vec::new();
+        let mut started = Ok(());
+        for index in 0..threads {
+            let builder = thread::Builder::new().name(format!("convert-{index}"));
+            match builder.spawn_scoped(scope, each) {
+                Ok(worker) => workers.push(worker),
+                Err(error) => {
+                    failed.store(true, Ordering::Relaxed);
+                    started = Err(Error::Threads { message: error.to_string() });
+                    break;
+                }
+            }
+        }
+        // Joined, so that none is left when this returns; a scope alone waits for less than that.
+        for worker in workers {
+            if let Err(panic) = worker.join() {
+                panic::resume_unwind(panic);
+            }
+        }
+        started
+    })?;
     match failure.into_inner().unwrap_or_else(|e| e.into_inner()) {
         Some((_, error)) => Err(error),
         None => Ok(()),

@@ -20,19 +20,20 @@ pub(crate) fn fit_scale_by_descent<S: Lanes, const LEN: usize>(
     let inverse = s.div(s.splat(-(half as f32)), s.select(all_zero, s.splat(1.0), extreme));
 
     let (mut sum_lx, mut sum_l2) = (zero, zero);
+    let (mut weights, mut weighted) = (*x, *x);
     for i in 0..LEN {
         codes[i] = nearest_clamped(s, s.mul(inverse, x[i]), -half, half - 1);
         let w = s.mul(x[i], x[i]);
+        (weights[i], weighted[i]) = (w, s.mul(w, x[i]));
         let l = s.to_f32(codes[i]);
-        sum_lx = s.add(sum_lx, s.mul(s.mul(w, x[i]), l));
+        sum_lx = s.add(sum_lx, s.mul(weighted[i], l));
         sum_l2 = s.add(sum_l2, s.mul(s.mul(w, l), l));
     }
     for _ in 0..5 {
         // A lane that a sweep leaves as it was stays so: only the lanes that still move matter.
         let mut moved = false;
         for i in 0..LEN {
-            let w = s.mul(x[i], x[i]);
-            let wx = s.mul(w, x[i]);
+            let (w, wx) = (weights[i], weighted[i]);
             let l = s.to_f32(codes[i]);
             let rest_lx = s.sub(sum_lx, s.mul(wx, l));
             let rest_l2 = s.sub(sum_l2, s.mul(s.mul(w, l), l));
