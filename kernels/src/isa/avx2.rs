@@ -9,8 +9,6 @@ use quant_core::{
     lanes::{Lanes, Pair, PerLane},
 };
 
-use crate::matrix::coded::Coded;
-
 use super::{IsaKernels, Stored, lane_ops};
 
 /// Eight lanes. Holding one proves that the CPU has AVX2, FMA and F16C, and AVX-VNNI if it says so.
@@ -236,15 +234,5 @@ impl IsaKernels for Kernels {
         }
         // SAFETY: the token proves every feature named.
         unsafe { with_features(s, ty, values, out) }
-    }
-
-    #[inline]
-    fn dot<F: Coded>(_: Token, weights: &[u8], activations: &[u8]) -> f32 {
-        #[target_feature(enable = "avx2,f16c")]
-        fn with_features<F: Coded>(weights: &[u8], activations: &[u8]) -> f32 {
-            crate::matrix::dot::dot::<F>(weights, activations)
-        }
-        // SAFETY: the token, though unused, proves every feature named.
-        unsafe { with_features::<F>(weights, activations) }
     }
 }

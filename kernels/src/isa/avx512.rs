@@ -9,8 +9,6 @@ use quant_core::{
     lanes::{Lanes, Pair, PerLane},
 };
 
-use crate::matrix::coded::Coded;
-
 use super::{IsaKernels, Stored, lane_ops};
 
 /// Sixteen lanes. Holding one proves that the CPU has AVX-512 F, BW, DQ and VL, and VNNI if it
@@ -246,15 +244,5 @@ impl IsaKernels for Kernels {
         }
         // SAFETY: the token proves every feature named.
         unsafe { with_features(s, ty, values, out) }
-    }
-
-    #[inline]
-    fn dot<F: Coded>(_: Token, weights: &[u8], activations: &[u8]) -> f32 {
-        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,f16c")]
-        fn with_features<F: Coded>(weights: &[u8], activations: &[u8]) -> f32 {
-            crate::matrix::dot::dot::<F>(weights, activations)
-        }
-        // SAFETY: the token, though unused, proves every feature named.
-        unsafe { with_features::<F>(weights, activations) }
     }
 }

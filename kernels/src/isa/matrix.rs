@@ -50,6 +50,8 @@ pub(crate) trait MatrixKernels {
     fn panels<F: Coded>(s: Self::Token, job: &Product<'_>, rows: Range<usize>);
     /// As [`drive::floats`](crate::matrix::drive::floats).
     fn floats<F: FloatFormat>(s: Self::Token, job: &Product<'_>, rows: Range<usize>);
+    /// As [`dot::dot`](crate::matrix::dot::dot).
+    fn dot<F: Coded>(s: Self::Token, weights: &[u8], activations: &[u8]) -> f32;
     /// As [`float::dot`](crate::matrix::float::dot).
     fn dot_floats<F: FloatFormat>(s: Self::Token, weights: &[u8], inputs: &[u8]) -> f32;
     /// As [`probe::int8`](crate::probe::int8).
@@ -233,6 +235,24 @@ macro_rules! matrix_kernels {
             }
             // SAFETY: the token proves every feature named.
             unsafe { with_features::<F>(s, job, rows) }
+        }
+
+        #[inline]
+        fn dot<F: $crate::matrix::coded::Coded>(
+            s: $token,
+            weights: &[u8],
+            activations: &[u8],
+        ) -> f32 {
+            #[target_feature(enable = $features)]
+            fn with_features<F: $crate::matrix::coded::Coded>(
+                s: $token,
+                weights: &[u8],
+                activations: &[u8],
+            ) -> f32 {
+                $crate::matrix::dot::dot::<$token, F>(s, weights, activations)
+            }
+            // SAFETY: the token proves every feature named.
+            unsafe { with_features::<F>(s, weights, activations) }
         }
 
         #[inline]

@@ -38,7 +38,6 @@ use self::{
     convert::{magnitude, narrow, widen},
     matrix::{MatrixKernels, MatrixTable, matrix_table},
 };
-use crate::matrix::coded::Coded;
 pub(crate) use convert::Stored;
 
 /// The methods of a [`Lanes`] that are one expression of intrinsics each.
@@ -199,8 +198,6 @@ pub(crate) trait IsaKernels {
     fn widen(s: Self::Token, stored: Stored<'_>, out: &mut [f32]) -> f32;
     /// To `F32`, `F16` or `BF16`.
     fn narrow(s: Self::Token, ty: GgmlType, values: &[f32], out: &mut [u8]);
-    /// As [`matrix::dot::dot`](crate::matrix::dot::dot).
-    fn dot<F: Coded>(s: Self::Token, weights: &[u8], activations: &[u8]) -> f32;
     /// As [`activation::quantize`](crate::activation::quantize).
     fn activations(s: Self::Token, ty: GgmlType, values: &[f32], out: &mut [u8]) -> bool;
 }
@@ -247,10 +244,9 @@ const fn table<K: IsaKernels, M: MatrixKernels>(isa: Isa) -> Table {
         magnitude,
         narrow: |ty, values, out| K::narrow(token::<K::Token>(), ty, values, out),
         dot: |ty, weights, activations| {
-            let s = token::<K::Token>();
             with_format!(
                 ty,
-                F => K::dot::<F>(s, weights, activations),
+                F => M::dot::<F>(token(), weights, activations),
                 matrix::dot_floats::<M>(ty, weights, activations)
             )
         },

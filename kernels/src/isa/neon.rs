@@ -9,8 +9,6 @@ use quant_core::{
     lanes::{Lanes, Pair, PerLane},
 };
 
-use crate::matrix::coded::Coded;
-
 use super::{IsaKernels, Stored, lane_ops};
 
 /// Four lanes. NEON is part of the architecture; holding one that says so proves that the CPU has
@@ -222,9 +220,5 @@ impl IsaKernels for Kernels {
 
     fn activations(s: Token, ty: GgmlType, values: &[f32], out: &mut [u8]) -> bool {
         crate::activation::quantize(s, ty, values, out)
-    }
-
-    fn dot<F: Coded>(_: Token, weights: &[u8], activations: &[u8]) -> f32 {
-        crate::matrix::dot::dot::<F>(weights, activations)
     }
 }

@@ -12,6 +12,7 @@ use quant_core::{
 use super::{IsaKernels, Stored, matrix::MatrixKernels};
 use crate::matrix::{
     coded::Coded,
+    dot,
     drive::{self, Product},
     float::{self, FloatFormat},
     inputs::{Column, Inputs},
@@ -54,10 +55,6 @@ impl IsaKernels for Kernels {
     fn activations(s: Scalar, ty: GgmlType, values: &[f32], out: &mut [u8]) -> bool {
         crate::activation::quantize(s, ty, values, out)
     }
-
-    fn dot<F: Coded>(_: Scalar, weights: &[u8], activations: &[u8]) -> f32 {
-        crate::matrix::dot::dot::<F>(weights, activations)
-    }
 }
 
 impl MatrixKernels for Kernels {
@@ -79,6 +76,10 @@ impl MatrixKernels for Kernels {
 
     fn floats<F: FloatFormat>(s: Scalar, job: &Product<'_>, rows: Range<usize>) {
         drive::floats::<Scalar, F, 2, 4>(s, job, rows);
+    }
+
+    fn dot<F: Coded>(s: Scalar, weights: &[u8], activations: &[u8]) -> f32 {
+        dot::dot::<Scalar, F>(s, weights, activations)
     }
 
     fn dot_floats<F: FloatFormat>(s: Scalar, weights: &[u8], inputs: &[u8]) -> f32 {

@@ -11,7 +11,6 @@ use quant_core::{
 };
 
 use super::{IsaKernels, Stored, lane_ops};
-use crate::matrix::coded::Coded;
 
 /// Four lanes. The module was compiled with simd128, so that anyone may hold one.
 #[derive(Clone, Copy, Debug)]
@@ -173,9 +172,5 @@ impl IsaKernels for Kernels {
 
     fn activations(s: Simd128, ty: GgmlType, values: &[f32], out: &mut [u8]) -> bool {
         crate::activation::quantize(s, ty, values, out)
-    }
-
-    fn dot<F: Coded>(_: Simd128, weights: &[u8], activations: &[u8]) -> f32 {
-        crate::matrix::dot::dot::<F>(weights, activations)
     }
 }

@@ -9,8 +9,6 @@ use quant_core::{
     lanes::{Lanes, PerLane},
 };
 
-use crate::matrix::coded::Coded;
-
 use super::{IsaKernels, Stored, lane_ops, scalar};
 
 /// Four lanes. Holding one proves that the CPU has SSE4.1.
@@ -191,16 +189,6 @@ impl IsaKernels for Kernels {
         }
         // SAFETY: the token proves the feature named.
         unsafe { with_features(s, ty, values, out) }
-    }
-
-    #[inline]
-    fn dot<F: Coded>(_: Sse41, weights: &[u8], activations: &[u8]) -> f32 {
-        #[target_feature(enable = "sse4.1")]
-        fn with_features<F: Coded>(weights: &[u8], activations: &[u8]) -> f32 {
-            crate::matrix::dot::dot::<F>(weights, activations)
-        }
-        // SAFETY: the token, though unused, proves the feature named.
-        unsafe { with_features::<F>(weights, activations) }
     }
 }
 

@@ -27,31 +27,46 @@ const NONE: Plane = Plane { start: 0, bits: 0, run: 0 };
 
 impl Plane {
     /// Ors the plane's bits of every code in, `shift` bits up.
+    ///
+    /// Loops over indices, without checked arithmetic: that is what the compiler vectorises.
     #[inline(always)]
     fn read(self, block: &[u8], shift: usize, codes: &mut [u8]) {
         if self.bits == 0 {
             return;
         }
-        // Wrapping: checks would keep the compiler from vectorising this.
         let up = shift as u32;
-        let mask = (0xffu32 >> (8 - self.bits)) as u8;
+        let mask = u64::from(0xffu8 >> (8 - self.bits)) * 0x0101_0101_0101_0101;
         let bytes = &block[self.start..][..codes.len() * self.bits / 8];
+        let per_byte = 8 / self.bits;
+        if self.run == 0 && self.bits == 1 {
+            for (byte, codes) in bytes.iter().zip(codes.as_chunks_mut().0) {
+                let bits = spread(*byte) << up | u64::from_le_bytes(*codes);
+                *codes = bits.to_le_bytes();
+            }
+            return;
+        }
         if self.run == 0 {
-            let per_byte = 8 / self.bits;
-            for (byte, codes) in bytes.iter().zip(codes.chunks_exact_mut(per_byte)) {
+            for i in 0..bytes.len() {
+                let codes = &mut codes[i * per_byte..][..per_byte];
                 for (k, code) in codes.iter_mut().enumerate() {
                     let down = k.wrapping_mul(self.bits) as u32;
-                    *code |= (byte.wrapping_shr(down) & mask).wrapping_shl(up);
+                    *code |= (bytes[i].wrapping_shr(down) & mask as u8).wrapping_shl(up);
                 }
             }
             return;
         }
-        let group = self.run * 8 / self.bits;
-        for (bytes, codes) in bytes.chunks_exact(self.run).zip(codes.chunks_exact_mut(group)) {
-            for (k, codes) in codes.chunks_exact_mut(self.run).enumerate() {
+        let group = self.run * per_byte;
+        for g in 0..codes.len() / group {
+            let bytes = &bytes[g * self.run..][..self.run];
+            let codes = &mut codes[g * group..][..group];
+            // Words, because there are few instructions that shift bytes.
+            for k in 0..per_byte {
+                let codes = codes[k * self.run..][..self.run].as_chunks_mut().0;
+                let bytes = bytes.as_chunks().0;
                 let down = k.wrapping_mul(self.bits) as u32;
-                for (code, byte) in codes.iter_mut().zip(bytes) {
-                    *code |= (byte.wrapping_shr(down) & mask).wrapping_shl(up);
+                for i in 0..codes.len() {
+                    let bits = u64::from_le_bytes(bytes[i]).wrapping_shr(down) & mask;
+                    codes[i] = (u64::from_le_bytes(codes[i]) | bits.wrapping_shl(up)).to_le_bytes();
                 }
             }
         }
@@ -83,6 +98,14 @@ impl Plane {
             }
         }
     }
+}
+
+/// The eight bits of a byte as eight bytes, lowest first.
+#[inline(always)]
+fn spread(byte: u8) -> u64 {
+    // Each byte keeps a bit of its own; what is not zero then carries into the highest.
+    let own = (u64::from(byte) * 0x0101_0101_0101_0101) & 0x8040_2010_0804_0201;
+    (own + 0x7f7f_7f7f_7f7f_7f7f) >> 7 & 0x0101_0101_0101_0101
 }
 
 /// The fields of a block that are not codes, of as many rows as there are lanes.

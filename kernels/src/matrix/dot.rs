@@ -1,12 +1,20 @@
 //! The dot product of one row of weights and one row of quantized activations.
 //!
-//! Written for the compiler to vectorise: each instruction set compiles it with its features.
-//! Matrix products use the packed kernels; this is what they are checked against, and what code
-//! that has single rows in GGUF bytes calls.
+//! For code that has single rows in GGUF bytes: matrix products use the packed kernels. A lane
+//! holds four neighbours of one row here, not of a row of its own.
 
-use quant_core::{GgmlType, formats::F16Le, lanes::Scalar};
+use std::marker::PhantomData;
 
-use super::coded::{Coded, Head, read_codes};
+use quant_core::{
+    GgmlType,
+    lanes::{Lanes, MAX_LANES, Scalar},
+};
+
+use super::{
+    coded::{Coded, Head, bits, read_codes, subs},
+    dot_lanes::DotLanes,
+    tile::bias,
+};
 use crate::activation::Scaling;
 
 /// The type activations are quantized to for a dot product with this type of weights, as in ggml:
@@ -23,77 +31,183 @@ pub fn activation_type(weights: GgmlType) -> Option<GgmlType> {
     }
 }
 
-/// The fields of one block as it is in a file.
-struct Block<'a, F: Coded>(&'a [u8], std::marker::PhantomData<F>);
+/// Elements multiplied at a time: a block of 256, or eight of 32.
+const PIECE: usize = 256;
+/// Groups of four elements in a piece: each is a lane's.
+const FOURS: usize = PIECE / 4;
+/// Blocks of 32 in a piece.
+const BLOCKS: usize = 8;
+/// Sub-blocks in a piece, at most.
+const PARTS: usize = 16;
 
-impl<F: Coded> Head<Scalar> for Block<'_, F> {
+/// The fields of one block as it is in a file, the same in every lane.
+struct Block<'a, F: Coded>(&'a [u8], PhantomData<F>);
+
+impl<S: Lanes, F: Coded> Head<S> for Block<'_, F> {
     #[inline(always)]
-    fn half(&self, _: Scalar, i: usize) -> f32 {
+    fn half(&self, s: S, i: usize) -> S::F32 {
         let at = F::HALVES[i];
-        F16Le::from_bits(u16::from_le_bytes([self.0[at], self.0[at + 1]])).to_f32()
+        s.f16_bits_to_f32(s.splat_i(i32::from(u16::from_le_bytes([self.0[at], self.0[at + 1]]))))
     }
     #[inline(always)]
-    fn byte(&self, _: Scalar, i: usize) -> i32 {
-        i32::from(self.0[F::SCALES.0 + i])
+    fn byte(&self, s: S, i: usize) -> S::I32 {
+        s.splat_i(i32::from(self.0[F::SCALES.0 + i]))
     }
+}
+
+/// What the sums over each sub-block of a piece are multiplied by.
+struct Factors {
+    /// Σ code · x.
+    products: [f32; PARTS],
+    /// Σ x.
+    totals: [f32; PARTS],
 }
 
 /// The product of whole blocks; the lengths have been checked.
 #[inline(always)]
-pub(crate) fn dot<F: Coded>(weights: &[u8], activations: &[u8]) -> f32 {
+pub(crate) fn dot<S: DotLanes, F: Coded>(s: S, weights: &[u8], activations: &[u8]) -> f32 {
     let per_block = match (F::SCALING, F::OFFSET) {
         (Scaling::Per256, _) => 292,
         (_, false) => 34,
         (_, true) => 36,
     };
-    let mut codes = [0u8; 256];
-    let codes = &mut codes[..F::LEN];
-    let mut result = 0.0;
-    for (block, block_x) in weights.chunks_exact(F::BYTES).zip(activations.chunks_exact(per_block))
-    {
-        read_codes::<F>(block, codes);
-        let (d, x) = match F::SCALING {
-            Scaling::Per256 => {
-                let [a, b, c, d] = [block_x[0], block_x[1], block_x[2], block_x[3]];
-                (f32::from_le_bytes([a, b, c, d]), &block_x[4..260])
-            }
-            _ => {
-                let d = F16Le::from_bits(u16::from_le_bytes([block_x[0], block_x[1]])).to_f32();
-                (d, &block_x[per_block - 32..])
-            }
-        };
-        let head = Block::<F>(block, std::marker::PhantomData);
-        let (mut sum, mut minima) = (0i32, 0i32);
-        for (j, (codes, x)) in codes.chunks_exact(F::SUB).zip(x.chunks_exact(F::SUB)).enumerate() {
-            let (factor, minimum) = F::factors(Scalar, &head, j);
-            let (product, total) = integer_dot(codes, x);
-            // At most 16 sub-blocks, each below 2¹⁸ times a factor of seven bits.
-            sum = sum.wrapping_add((product - F::BIAS * total).wrapping_mul(factor));
-            minima = minima.wrapping_add(total.wrapping_mul(minimum));
-        }
-        let (unit, unit_of_minima) = F::units(Scalar, &head);
-        result += sum as f32 * unit * d;
-        if F::OFFSET && F::SCALING == Scaling::Per256 {
-            result += minima as f32 * unit_of_minima * d;
-        } else if F::OFFSET {
-            // Q8_1 has its own rounding of scale × total.
-            let scaled = F16Le::from_bits(u16::from_le_bytes([block_x[2], block_x[3]]));
-            result += scaled.to_f32() * unit_of_minima;
+    let (w_step, x_step) = (PIECE / F::LEN * F::BYTES, PIECE / F::LEN * per_block);
+    let (w_pieces, x_pieces) = (weights.chunks_exact(w_step), activations.chunks_exact(x_step));
+    // What does not fill a piece, filled up with zeros.
+    let (mut w_rest, mut x_rest) = ([0; BLOCKS * 36], [0; BLOCKS * 36]);
+    if F::SCALING == Scaling::Per32 {
+        let (w, x) = (w_pieces.remainder(), x_pieces.remainder());
+        w_rest[..w.len()].copy_from_slice(w);
+        x_rest[..x.len()].copy_from_slice(x);
+    }
+    let mut codes = [0; PIECE];
+    let mut sum = s.splat(0.0);
+    let mut minima = 0.0;
+    for (weights, activations) in w_pieces.zip(x_pieces) {
+        if F::SCALING == Scaling::Per256 {
+            read_codes::<F>(weights, &mut codes);
+            let factors = factors_of_super_block::<S, F>(s, weights, activations);
+            sum = piece::<S, F>(s, &codes, &activations[4..4 + PIECE], &factors, sum);
+        } else {
+            sum = small_blocks::<S, F>(s, weights, activations, sum, &mut minima);
         }
     }
-    result
+    if F::SCALING == Scaling::Per32 && !weights.len().is_multiple_of(w_step) {
+        sum = small_blocks::<S, F>(s, &w_rest[..w_step], &x_rest[..x_step], sum, &mut minima);
+    }
+    let mut lanes = [0.0; MAX_LANES];
+    s.store(sum, &mut lanes);
+    lanes[..S::N].iter().sum::<f32>() + minima
 }
 
-/// Σ code · x and Σ x of a sub-block, exact; `x` in two's complement. Checked arithmetic would keep
-/// the compiler from vectorising this.
+/// Adds the products of eight blocks of 32 to the sum of each lane, and those of minima to theirs.
 #[inline(always)]
-fn integer_dot(codes: &[u8], x: &[u8]) -> (i32, i32) {
-    let (mut product, mut total) = (0i32, 0i32);
-    for (&code, &x) in codes.iter().zip(x) {
-        let x = i32::from(x as i8);
-        // At most 32 products of 255 · 128.
-        product = product.wrapping_add(i32::from(code).wrapping_mul(x));
-        total = total.wrapping_add(x);
+fn small_blocks<S: DotLanes, F: Coded>(
+    s: S,
+    weights: &[u8],
+    activations: &[u8],
+    sum: S::F32,
+    minima: &mut f32,
+) -> S::F32 {
+    let per_block = activations.len() / BLOCKS;
+    let (mut codes, mut x) = ([0; PIECE], [0; PIECE]);
+    for i in 0..BLOCKS {
+        let block = &weights[i * F::BYTES..][..F::BYTES];
+        read_codes::<F>(block, &mut codes[i * F::LEN..][..F::LEN]);
+        let values = &activations[(i + 1) * per_block - F::LEN..][..F::LEN];
+        x[i * F::LEN..][..F::LEN].copy_from_slice(values);
     }
-    (product, total)
+    let units = halves(s, weights, F::HALVES[0]);
+    let d = halves(s, activations, 0);
+    let mut factors = Factors { products: [0.0; PARTS], totals: [0.0; PARTS] };
+    for i in 0..BLOCKS {
+        factors.products[i] = units[i] * d[i];
+    }
+    if F::OFFSET {
+        // Q8_1 has its own rounding of scale × total.
+        let totals = halves(s, activations, 2);
+        let minimum = halves(s, weights, F::HALVES[1]);
+        for i in 0..BLOCKS {
+            *minima += totals[i] * minimum[i];
+        }
+    }
+    piece::<S, F>(s, &codes, &x, &factors, sum)
+}
+
+/// The factors of a block of 256 and its activations.
+#[inline(always)]
+fn factors_of_super_block<S: DotLanes, F: Coded>(s: S, block: &[u8], x: &[u8]) -> Factors {
+    let head = Block::<F>(block, PhantomData);
+    let d = s.splat(f32::from_le_bytes([x[0], x[1], x[2], x[3]]));
+    let (unit, unit_of_minima) = F::units(s, &head);
+    let (unit, unit_of_minima) = (first(s, s.mul(unit, d)), first(s, s.mul(unit_of_minima, d)));
+    let mut factors = Factors { products: [0.0; PARTS], totals: [0.0; PARTS] };
+    for j in 0..subs::<F>() {
+        let (factor, minimum) = F::factors(Scalar, &head, j);
+        factors.products[j] = unit * factor as f32;
+        factors.totals[j] = unit_of_minima * minimum as f32;
+    }
+    factors
+}
+
+/// The value of the first lane.
+#[inline(always)]
+fn first<S: Lanes>(s: S, v: S::F32) -> f32 {
+    let mut lanes = [0.0; MAX_LANES];
+    s.store(v, &mut lanes);
+    lanes[0]
+}
+
+/// The half-precision numbers `at` bytes into each of eight blocks.
+#[inline(always)]
+fn halves<S: DotLanes>(s: S, blocks: &[u8], at: usize) -> [f32; BLOCKS] {
+    let size = blocks.len() / BLOCKS;
+    let mut bytes = [0; 2 * MAX_LANES];
+    for i in 0..BLOCKS {
+        bytes[2 * i..2 * i + 2].copy_from_slice(&blocks[i * size + at..][..2]);
+    }
+    let (mut lanes, mut singles) = ([0.0; MAX_LANES], [0.0; BLOCKS]);
+    for i in (0..BLOCKS).step_by(S::N) {
+        s.store(s.halves(&bytes[2 * i..]), &mut lanes);
+        let len = S::N.min(BLOCKS);
+        singles[i..i + len].copy_from_slice(&lanes[..len]);
+    }
+    singles
+}
+
+/// Adds the products of a piece to the sum of each lane.
+#[inline(always)]
+fn piece<S: DotLanes, F: Coded>(
+    s: S,
+    codes: &[u8; PIECE],
+    x: &[u8],
+    factors: &Factors,
+    mut sum: S::F32,
+) -> S::F32 {
+    let (bias, minima) = (bias::<S, F>(), F::OFFSET && F::SCALING == Scaling::Per256);
+    let (mut products, mut totals) = ([0; 4 * FOURS], [0; 4 * FOURS]);
+    let run = F::SUB / 4;
+    for i in 0..FOURS {
+        products[4 * i..][..4].copy_from_slice(&factors.products[i / run].to_le_bytes());
+        totals[4 * i..][..4].copy_from_slice(&factors.totals[i / run].to_le_bytes());
+    }
+    let (zero, ones) = (s.splat_i(0), s.codes(&[1; 4 * MAX_LANES]));
+    for at in (0..PIECE).step_by(4 * S::N) {
+        let four = s.codes(&codes[at..]);
+        let x = s.bits(s.floats(&x[at..]));
+        let mut product = zero;
+        if bias != 0 || minima {
+            let total = s.close(zero, s.dot(s.open(zero), ones, x));
+            if minima {
+                sum = s.mul_add(s.to_f32(total), s.floats(&totals[at..]), sum);
+            }
+            product = s.mul_add_i(total, s.splat_i(-bias), zero);
+        }
+        let partial = s.open(product);
+        let partial =
+            if bits::<F>() == 8 { s.dot_bytes(partial, four, x) } else { s.dot(partial, four, x) };
+        product = s.close(product, partial);
+        sum = s.mul_add(s.to_f32(product), s.floats(&products[at..]), sum);
+    }
+    sum
 }
