@@ -89,12 +89,12 @@ impl<S: DotLanes, F: Coded> Block<S> for Direct<'_, F> {
     #[inline(always)]
     fn codes(self, s: S, chunk: usize, t: usize) -> S::Codes {
         let planes = &self.group[head_bytes::<F>() + chunk * 64 * bits::<F>()..];
-        let low = plane(s, &planes[self.row * 4..], t, F::LOW.bits);
+        let low = plane(s, &planes[self.row * 4..], t, F::LOW.bits, 0);
         if F::HIGH.bits == 0 {
             return low;
         }
-        let high = plane(s, &planes[64 * F::LOW.bits + self.row * 4..], t, F::HIGH.bits);
-        s.codes_or(low, s.codes_shl(high, F::LOW.bits))
+        let high = &planes[64 * F::LOW.bits + self.row * 4..];
+        s.codes_or(low, plane(s, high, t, F::HIGH.bits, F::LOW.bits))
     }
 
     #[inline(always)]
@@ -122,14 +122,16 @@ impl<S: DotLanes, F: Coded> Block<S> for Direct<'_, F> {
     }
 }
 
-/// The bits of step `t` in a plane.
+/// The bits of step `t` in a plane, `up` bits up.
 #[inline(always)]
-fn plane<S: DotLanes>(s: S, plane: &[u8], t: usize, bits: usize) -> S::Codes {
+fn plane<S: DotLanes>(s: S, plane: &[u8], t: usize, bits: usize, up: usize) -> S::Codes {
     let codes = s.codes(&plane[t % bits * 64..]);
     if bits == 8 {
         return codes;
     }
-    s.codes_and(s.codes_shr(codes, t / bits * bits), ((1u32 << bits) - 1) as u8)
+    let at = t / bits * bits;
+    let shifted = if at > up { s.codes_shr(codes, at - up) } else { s.codes_shl(codes, up - at) };
+    s.codes_and(shifted, (((1u32 << bits) - 1) << up) as u8)
 }
 
 impl<S: DotLanes, F: Coded> Head<S> for Direct<'_, F> {
@@ -313,26 +315,23 @@ pub(crate) fn tile<S: DotLanes, F: Coded, R: Source<S>, const MR: usize, const N
         // Integers as long as the factors are: exact, and on most CPUs beside the dot instructions
         // rather than instead of them, as conversions and float multiplications would be.
         let mut whole = [[s.splat_i(0); MR]; NR];
-        for j in 0..subs {
-            let products = sub_block::<S, F, R::Block, MR, NR>(
-                s,
-                block,
-                j,
-                &words[j * steps..][..steps],
-                &starts[j],
-            );
-            if subs == 1 {
-                whole = products;
-                continue;
+        let inputs = |j: usize| (&words[j * steps..][..steps], &starts[j]);
+        if subs == 1 {
+            whole = sub_block::<S, F, R::Block, MR, NR, 0>(s, block, 0, inputs(0));
+        } else if F::SUB == 16 {
+            // Two by two: where a sub-block is in its 32 columns is a constant then, and with it
+            // every shift of the codes.
+            for j in (0..subs).step_by(2) {
+                let products = sub_block::<S, F, R::Block, MR, NR, 0>(s, block, j, inputs(j));
+                whole = scaled(s, block, j, products, whole);
+                let products =
+                    sub_block::<S, F, R::Block, MR, NR, 1>(s, block, j + 1, inputs(j + 1));
+                whole = scaled(s, block, j + 1, products, whole);
             }
-            let mut factor = [block[0].factor(s, j); MR];
-            for m in 1..MR {
-                factor[m] = block[m].factor(s, j);
-            }
-            for c in 0..NR {
-                for m in 0..MR {
-                    whole[c][m] = s.mul_add_i(products[c][m], factor[m], whole[c][m]);
-                }
+        } else {
+            for j in 0..subs {
+                let products = sub_block::<S, F, R::Block, MR, NR, 0>(s, block, j, inputs(j));
+                whole = scaled(s, block, j, products, whole);
             }
         }
         let mut minima = [[s.splat_i(0); MR]; NR];
@@ -373,62 +372,114 @@ pub(crate) fn tile<S: DotLanes, F: Coded, R: Source<S>, const MR: usize, const N
     *totals = sums_of_blocks;
 }
 
-/// The exact products of the codes of sub-block `j`, without the bias.
+/// Adds the products of sub-block `j` times its factors.
 #[inline(always)]
-fn sub_block<S: DotLanes, F: Coded, B: Block<S>, const MR: usize, const NR: usize>(
+fn scaled<S: DotLanes, B: Block<S>, const MR: usize, const NR: usize>(
     s: S,
     block: [B; MR],
     j: usize,
-    words: &[[i32; NR]],
-    starts: &[i32; NR],
+    products: [[S::I32; MR]; NR],
+    mut whole: [[S::I32; MR]; NR],
 ) -> [[S::I32; MR]; NR] {
-    let steps = F::SUB / 4;
-    let run = run::<S, F>();
+    let mut factor = [block[0].factor(s, j); MR];
+    for m in 1..MR {
+        factor[m] = block[m].factor(s, j);
+    }
+    for c in 0..NR {
+        for m in 0..MR {
+            whole[c][m] = s.mul_add_i(products[c][m], factor[m], whole[c][m]);
+        }
+    }
+    whole
+}
+
+/// The exact products of the codes of sub-block `j`, which is part `PART` of its 32 columns,
+/// without the bias. The inputs are the words and starts of its columns.
+#[inline(always)]
+fn sub_block<
+    S: DotLanes,
+    F: Coded,
+    B: Block<S>,
+    const MR: usize,
+    const NR: usize,
+    const PART: usize,
+>(
+    s: S,
+    block: [B; MR],
+    j: usize,
+    (words, starts): (&[[i32; NR]], &[i32; NR]),
+) -> [[S::I32; MR]; NR] {
     let mut products = [[s.splat_i(0); MR]; NR];
     if bias::<S, F>() != 0 {
         for c in 0..NR {
             products[c] = [s.splat_i(starts[c]); MR];
         }
     }
-    for first in (0..steps).step_by(run) {
-        let mut partial = [[s.open(products[0][0]); MR]; NR];
-        for c in 0..NR {
-            for m in 0..MR {
-                partial[c][m] = s.open(products[c][m]);
-            }
+    for (i, words) in words.chunks_exact(words.len().min(8)).enumerate() {
+        let chunk = j * F::SUB / 32 + i;
+        let mut sums = Sums { products, partial: [[s.open(products[0][0]); MR]; NR] };
+        // Not a loop: each step has its own shifts, and the compiler does not always unroll it.
+        if PART == 0 {
+            block[0].prefetch(s, chunk);
+            sums = step::<S, F, B, MR, NR, 0>(s, block, chunk, &words[0], sums);
+            sums = step::<S, F, B, MR, NR, 1>(s, block, chunk, &words[1], sums);
+            sums = step::<S, F, B, MR, NR, 2>(s, block, chunk, &words[2], sums);
+            sums = step::<S, F, B, MR, NR, 3>(s, block, chunk, &words[3], sums);
         }
-        for t in first..first + run {
-            let (chunk, step) = ((j * steps + t) / 8, (j * steps + t) % 8);
-            if step == 0 {
-                block[0].prefetch(s, chunk);
-            }
-            let mut codes = [block[0].codes(s, chunk, step); MR];
-            for m in 1..MR {
-                codes[m] = block[m].codes(s, chunk, step);
-            }
-            for c in 0..NR {
-                let x = s.splat_i(words[t][c]);
-                for m in 0..MR {
-                    partial[c][m] = if bits::<F>() == 8 {
-                        s.dot_bytes(partial[c][m], codes[m], x)
-                    } else {
-                        s.dot(partial[c][m], codes[m], x)
-                    };
-                }
-            }
+        if F::SUB != 16 || PART == 1 {
+            let words = &words[if F::SUB == 16 { 0 } else { 4 }..];
+            sums = step::<S, F, B, MR, NR, 4>(s, block, chunk, &words[0], sums);
+            sums = step::<S, F, B, MR, NR, 5>(s, block, chunk, &words[1], sums);
+            sums = step::<S, F, B, MR, NR, 6>(s, block, chunk, &words[2], sums);
+            sums = step::<S, F, B, MR, NR, 7>(s, block, chunk, &words[3], sums);
         }
-        for c in 0..NR {
-            for m in 0..MR {
-                products[c][m] = s.close(products[c][m], partial[c][m]);
-            }
-        }
+        products = sums.products;
     }
     products
 }
 
-/// Dots that fit partial sums: each adds two products of a code and 127 to a 16-bit sum.
+/// The sums of a sub-block on their way.
+struct Sums<S: DotLanes, const MR: usize, const NR: usize> {
+    products: [[S::I32; MR]; NR],
+    partial: [[S::Partial; MR]; NR],
+}
+
+/// Adds the products of step `T` of the eight in 32 columns.
+#[inline(always)]
+fn step<S: DotLanes, F: Coded, B: Block<S>, const MR: usize, const NR: usize, const T: usize>(
+    s: S,
+    block: [B; MR],
+    chunk: usize,
+    words: &[i32; NR],
+    Sums { mut products, mut partial }: Sums<S, MR, NR>,
+) -> Sums<S, MR, NR> {
+    let mut codes = [block[0].codes(s, chunk, T); MR];
+    for m in 1..MR {
+        codes[m] = block[m].codes(s, chunk, T);
+    }
+    for c in 0..NR {
+        let x = s.splat_i(words[c]);
+        for m in 0..MR {
+            if T.is_multiple_of(run::<S, F>()) {
+                partial[c][m] = s.open(products[c][m]);
+            }
+            partial[c][m] = if bits::<F>() == 8 {
+                s.dot_bytes(partial[c][m], codes[m], x)
+            } else {
+                s.dot(partial[c][m], codes[m], x)
+            };
+            if (T + 1).is_multiple_of(run::<S, F>()) {
+                products[c][m] = s.close(products[c][m], partial[c][m]);
+            }
+        }
+    }
+    Sums { products, partial }
+}
+
+/// Dots that fit partial sums, of the steps in 32 columns or in a sub-block: each adds two products
+/// of a code and 127 to a 16-bit sum.
 const fn run<S: DotLanes, F: Coded>() -> usize {
-    let steps = F::SUB / 4;
+    let steps = if F::SUB == 16 { 4 } else { 8 };
     let fit = match bits::<F>() {
         _ if S::WIDE => steps,
         8 => 1,
