@@ -44,8 +44,8 @@
 //! NEON with `sdot`; AVX-VNNI has not been run on a CPU that has it, NEON in an emulator only. All
 //! rest on one dot product of four unsigned and four signed bytes in each 32-bit lane (DP4a), in
 //! `matrix/dot_lanes.rs`: `vpdpbusd`, `sdot`, or what the instruction set has in their place. The
-//! integer sums are exact and the same everywhere. [`Kernels::dot`] is for single rows and for
-//! checking: it is slow for block formats.
+//! integer sums are exact and the same everywhere. [`Kernels::dot`] is for single rows: it
+//! unpacks them each time.
 //!
 //! The feature `probe` adds what benchmarks need to measure the limits of the machine.
 //!
