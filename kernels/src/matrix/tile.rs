@@ -420,7 +420,10 @@ fn sub_block<
         let mut sums = Sums { products, partial: [[s.open(products[0][0]); MR]; NR] };
         // Not a loop: each step has its own shifts, and the compiler does not always unroll it.
         if PART == 0 {
-            block[0].prefetch(s, chunk);
+            // With one column the CPU's own prefetching keeps pace, and ours would only be in its way.
+            if NR > 1 {
+                block[0].prefetch(s, chunk);
+            }
             sums = step::<S, F, B, MR, NR, 0>(s, block, chunk, &words[0], sums);
             sums = step::<S, F, B, MR, NR, 1>(s, block, chunk, &words[1], sums);
             sums = step::<S, F, B, MR, NR, 2>(s, block, chunk, &words[2], sums);
