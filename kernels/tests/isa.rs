@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot read its data has failed")]
 
+mod common;
+
+use common::TYPES;
 use proptest::prelude::*;
 use quant_core::{
     GgmlType,
@@ -10,22 +13,6 @@ use quant_core::{
 };
 use quant_kernels::Kernels;
 use safetensors::SafeTensors;
-
-const TYPES: [GgmlType; 13] = [
-    GgmlType::F32,
-    GgmlType::F16,
-    GgmlType::BF16,
-    GgmlType::Q4_0,
-    GgmlType::Q4_1,
-    GgmlType::Q5_0,
-    GgmlType::Q5_1,
-    GgmlType::Q8_0,
-    GgmlType::Q2_K,
-    GgmlType::Q3_K,
-    GgmlType::Q4_K,
-    GgmlType::Q5_K,
-    GgmlType::Q6_K,
-];
 
 fn quantize(kernels: Kernels, ty: GgmlType, rows: Rows<'_>) -> Vec<u8> {
     let bytes = ty.row_bytes(rows.values.len() as u64).unwrap();

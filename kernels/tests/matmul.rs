@@ -2,27 +2,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot read its data has failed")]
 
+mod common;
+
+use common::TYPES;
 use std::num::NonZeroUsize;
 
 use proptest::prelude::*;
 use quant_core::GgmlType;
 use quant_kernels::{Input, Kernels, MatrixError, Output, PackedMatrix, Parallel, Pool, Serial};
-
-const TYPES: [GgmlType; 13] = [
-    GgmlType::F32,
-    GgmlType::F16,
-    GgmlType::BF16,
-    GgmlType::Q4_0,
-    GgmlType::Q4_1,
-    GgmlType::Q5_0,
-    GgmlType::Q5_1,
-    GgmlType::Q8_0,
-    GgmlType::Q2_K,
-    GgmlType::Q3_K,
-    GgmlType::Q4_K,
-    GgmlType::Q5_K,
-    GgmlType::Q6_K,
-];
 
 /// Rounding in single precision, relative to the largest weight and activation of each block.
 const ROUNDING: f64 = 2e-6;

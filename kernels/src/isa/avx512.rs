@@ -9,7 +9,7 @@ use quant_core::{
     lanes::{Lanes, Pair, PerLane},
 };
 
-use super::{IsaKernels, Stored, lane_ops};
+use super::{IsaKernels, Stored, lane_ops, with_features};
 
 /// Sixteen lanes. Holding one proves that the CPU has AVX-512 F, BW, DQ and VL, and VNNI if it
 /// says so.
@@ -167,10 +167,8 @@ pub(crate) struct Kernels;
 impl IsaKernels for Kernels {
     type Token = Token;
 
-    #[inline]
-    fn quantize<F: BlockFormat>(s: Token, rows: Rows<'_>, blocks: &mut [F::Block]) {
-        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,f16c")]
-        fn with_features<F: BlockFormat>(s: Token, rows: Rows<'_>, blocks: &mut [F::Block]) {
+    with_features! { "avx512f,avx512bw,avx512dq,avx512vl,avx2,f16c":
+        fn quantize<F: BlockFormat>(s: Token, rows: Rows<'_>, blocks: &mut [F::Block]) {
             // The searches are chains of dependent operations: two vectors hide their latency.
             // Without a search the bytes come faster than memory has them; one vector is enough.
             if F::SEARCHES || rows.importance.is_some() {
@@ -179,34 +177,16 @@ impl IsaKernels for Kernels {
                 F::quantize(s, rows, blocks);
             }
         }
-        // SAFETY: the token proves every feature named.
-        unsafe { with_features::<F>(s, rows, blocks) }
-    }
 
-    #[inline]
-    fn dequantize<F: BlockFormat>(_: Token, blocks: &[F::Block], out: &mut [f32]) {
-        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,f16c")]
-        fn with_features<F: BlockFormat>(blocks: &[F::Block], out: &mut [f32]) {
+        fn dequantize<F: BlockFormat>(_s: Token, blocks: &[F::Block], out: &mut [f32]) {
             super::dequantize_blocks::<F>(blocks, out);
         }
-        // SAFETY: the token, though unused, proves every feature named.
-        unsafe { with_features::<F>(blocks, out) }
-    }
 
-    #[inline]
-    fn quantize_groups(s: Token, job: Job<'_>, out: GroupedMut<'_>) -> Result<(), Error> {
-        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,f16c")]
-        fn with_features(s: Token, job: Job<'_>, out: GroupedMut<'_>) -> Result<(), Error> {
+        fn quantize_groups(s: Token, job: Job<'_>, out: GroupedMut<'_>) -> Result<(), Error> {
             quantize_with(s, job, out)
         }
-        // SAFETY: the token proves every feature named.
-        unsafe { with_features(s, job, out) }
-    }
 
-    #[inline]
-    fn widen(_: Token, stored: Stored<'_>, out: &mut [f32]) -> f32 {
-        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,f16c")]
-        fn with_features(stored: Stored<'_>, out: &mut [f32]) -> f32 {
+        fn widen(_s: Token, stored: Stored<'_>, out: &mut [f32]) -> f32 {
             super::widen(stored, out, |halves, out| {
                 // SAFETY: both arrays hold sixteen elements; the function has the features.
                 unsafe {
@@ -215,14 +195,8 @@ impl IsaKernels for Kernels {
                 }
             })
         }
-        // SAFETY: the token, though unused, proves every feature named.
-        unsafe { with_features(stored, out) }
-    }
 
-    #[inline]
-    fn narrow(_: Token, ty: GgmlType, values: &[f32], out: &mut [u8]) {
-        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,f16c")]
-        fn with_features(ty: GgmlType, values: &[f32], out: &mut [u8]) {
+        fn narrow(_s: Token, ty: GgmlType, values: &[f32], out: &mut [u8]) {
             super::narrow(ty, values, out, |values, out| {
                 // SAFETY: both arrays hold sixteen elements; the function has the features.
                 unsafe {
@@ -232,17 +206,9 @@ impl IsaKernels for Kernels {
                 }
             });
         }
-        // SAFETY: the token, though unused, proves every feature named.
-        unsafe { with_features(ty, values, out) }
-    }
 
-    #[inline]
-    fn activations(s: Token, ty: GgmlType, values: &[f32], out: &mut [u8]) -> bool {
-        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,f16c")]
-        fn with_features(s: Token, ty: GgmlType, values: &[f32], out: &mut [u8]) -> bool {
+        fn activations(s: Token, ty: GgmlType, values: &[f32], out: &mut [u8]) -> bool {
             crate::activation::quantize(s, ty, values, out)
         }
-        // SAFETY: the token proves every feature named.
-        unsafe { with_features(s, ty, values, out) }
     }
 }

@@ -161,16 +161,8 @@ macro_rules! matrix_kernels {
     ($token:ty, $features:literal, $direct:literal, $rows:literal, $columns:literal) => {
         type Token = $token;
 
-        #[inline]
-        fn fill(
-            s: $token,
-            inputs: &mut $crate::matrix::inputs::Inputs,
-            x: &[f32],
-            stride: usize,
-            columns: &[$crate::matrix::inputs::Column],
-        ) {
-            #[target_feature(enable = $features)]
-            fn with_features(
+        $crate::isa::with_features! { $features:
+            fn fill(
                 s: $token,
                 inputs: &mut $crate::matrix::inputs::Inputs,
                 x: &[f32],
@@ -179,128 +171,61 @@ macro_rules! matrix_kernels {
             ) {
                 inputs.fill(s, x, stride, columns);
             }
-            // SAFETY: the token proves every feature named.
-            unsafe { with_features(s, inputs, x, stride, columns) }
-        }
 
-        #[inline]
-        fn direct<F: $crate::matrix::coded::Coded>(
-            s: $token,
-            job: &$crate::matrix::drive::Product<'_>,
-            rows: std::ops::Range<usize>,
-        ) {
-            #[target_feature(enable = $features)]
-            fn with_features<F: $crate::matrix::coded::Coded>(
+            fn direct<F: $crate::matrix::coded::Coded>(
                 s: $token,
                 job: &$crate::matrix::drive::Product<'_>,
                 rows: std::ops::Range<usize>,
             ) {
                 $crate::matrix::drive::direct::<$token, F, $direct>(s, job, rows);
             }
-            // SAFETY: the token proves every feature named.
-            unsafe { with_features::<F>(s, job, rows) }
-        }
 
-        #[inline]
-        fn panels<F: $crate::matrix::coded::Coded>(
-            s: $token,
-            job: &$crate::matrix::drive::Product<'_>,
-            rows: std::ops::Range<usize>,
-        ) {
-            #[target_feature(enable = $features)]
-            fn with_features<F: $crate::matrix::coded::Coded>(
+            fn panels<F: $crate::matrix::coded::Coded>(
                 s: $token,
                 job: &$crate::matrix::drive::Product<'_>,
                 rows: std::ops::Range<usize>,
             ) {
                 $crate::matrix::drive::panels::<$token, F, $rows, $columns>(s, job, rows);
             }
-            // SAFETY: the token proves every feature named.
-            unsafe { with_features::<F>(s, job, rows) }
-        }
 
-        #[inline]
-        fn floats<F: $crate::matrix::float::FloatFormat>(
-            s: $token,
-            job: &$crate::matrix::drive::Product<'_>,
-            rows: std::ops::Range<usize>,
-        ) {
-            #[target_feature(enable = $features)]
-            fn with_features<F: $crate::matrix::float::FloatFormat>(
+            fn floats<F: $crate::matrix::float::FloatFormat>(
                 s: $token,
                 job: &$crate::matrix::drive::Product<'_>,
                 rows: std::ops::Range<usize>,
             ) {
                 $crate::matrix::drive::floats::<$token, F, $rows, $columns>(s, job, rows);
             }
-            // SAFETY: the token proves every feature named.
-            unsafe { with_features::<F>(s, job, rows) }
-        }
 
-        #[inline]
-        fn dot<F: $crate::matrix::coded::Coded>(
-            s: $token,
-            weights: &[u8],
-            activations: &[u8],
-        ) -> f32 {
-            #[target_feature(enable = $features)]
-            fn with_features<F: $crate::matrix::coded::Coded>(
+            fn dot<F: $crate::matrix::coded::Coded>(
                 s: $token,
                 weights: &[u8],
                 activations: &[u8],
             ) -> f32 {
                 $crate::matrix::dot::dot::<$token, F>(s, weights, activations)
             }
-            // SAFETY: the token proves every feature named.
-            unsafe { with_features::<F>(s, weights, activations) }
-        }
 
-        #[inline]
-        fn dot_floats<F: $crate::matrix::float::FloatFormat>(
-            s: $token,
-            weights: &[u8],
-            inputs: &[u8],
-        ) -> f32 {
-            #[target_feature(enable = $features)]
-            fn with_features<F: $crate::matrix::float::FloatFormat>(
+            fn dot_floats<F: $crate::matrix::float::FloatFormat>(
                 s: $token,
                 weights: &[u8],
                 inputs: &[u8],
             ) -> f32 {
                 $crate::matrix::float::dot::<$token, F>(s, weights, inputs)
             }
-            // SAFETY: the token proves every feature named.
-            unsafe { with_features::<F>(s, weights, inputs) }
-        }
 
-        #[cfg(feature = "probe")]
-        fn probe_int8(s: $token, turns: usize, sink: &mut i32) -> u64 {
-            #[target_feature(enable = $features)]
-            fn with_features(s: $token, turns: usize, sink: &mut i32) -> u64 {
+            #[cfg(feature = "probe")]
+            fn probe_int8(s: $token, turns: usize, sink: &mut i32) -> u64 {
                 $crate::probe::int8(s, turns, sink)
             }
-            // SAFETY: the token proves every feature named.
-            unsafe { with_features(s, turns, sink) }
-        }
 
-        #[cfg(feature = "probe")]
-        fn probe_float(s: $token, turns: usize, sink: &mut f32) -> u64 {
-            #[target_feature(enable = $features)]
-            fn with_features(s: $token, turns: usize, sink: &mut f32) -> u64 {
+            #[cfg(feature = "probe")]
+            fn probe_float(s: $token, turns: usize, sink: &mut f32) -> u64 {
                 $crate::probe::float(s, turns, sink)
             }
-            // SAFETY: the token proves every feature named.
-            unsafe { with_features(s, turns, sink) }
-        }
 
-        #[cfg(feature = "probe")]
-        fn probe_read(s: $token, bytes: &[u8], sink: &mut i32) {
-            #[target_feature(enable = $features)]
-            fn with_features(s: $token, bytes: &[u8], sink: &mut i32) {
+            #[cfg(feature = "probe")]
+            fn probe_read(s: $token, bytes: &[u8], sink: &mut i32) {
                 $crate::probe::read(s, bytes, sink);
             }
-            // SAFETY: the token proves every feature named.
-            unsafe { with_features(s, bytes, sink) }
         }
     };
 }

@@ -187,6 +187,27 @@ impl<const VNNI: bool> Token for avx512::Avx512<VNNI> {
     }
 }
 
+/// Functions compiled with some features, one of whose arguments is a token that proves them.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+macro_rules! with_features {
+    ($features:literal: $(
+        $(#[$attribute:meta])*
+        fn $name:ident $(<$format:ident: $bound:path>)? ($($arg:ident: $ty:ty),* $(,)?)
+            $(-> $out:ty)? $body:block
+    )*) => {$(
+        $(#[$attribute])*
+        #[inline]
+        fn $name $(<$format: $bound>)? ($($arg: $ty),*) $(-> $out)? {
+            #[target_feature(enable = $features)]
+            fn with_features $(<$format: $bound>)? ($($arg: $ty),*) $(-> $out)? $body
+            // SAFETY: the token proves every feature named.
+            unsafe { with_features $(::<$format>)? ($($arg),*) }
+        }
+    )*};
+}
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+pub(crate) use with_features;
+
 /// One instruction set's instances of the generic kernels, compiled with its features.
 pub(crate) trait IsaKernels {
     type Token: Token;

@@ -9,7 +9,7 @@ use quant_core::{
     lanes::{Lanes, PerLane},
 };
 
-use super::{IsaKernels, Stored, lane_ops, scalar};
+use super::{IsaKernels, Stored, lane_ops, scalar, with_features};
 
 /// Four lanes. Holding one proves that the CPU has SSE4.1.
 #[derive(Clone, Copy, Debug)]
@@ -127,41 +127,21 @@ pub(crate) struct Kernels;
 impl IsaKernels for Kernels {
     type Token = Sse41;
 
-    #[inline]
-    fn quantize<F: BlockFormat>(s: Sse41, rows: Rows<'_>, blocks: &mut [F::Block]) {
-        // One vector: sixteen registers are too few for the searches on two.
-        #[target_feature(enable = "sse4.1")]
-        fn with_features<F: BlockFormat>(s: Sse41, rows: Rows<'_>, blocks: &mut [F::Block]) {
+    with_features! { "sse4.1":
+        fn quantize<F: BlockFormat>(s: Sse41, rows: Rows<'_>, blocks: &mut [F::Block]) {
+            // One vector: sixteen registers are too few for the searches on two.
             F::quantize(s, rows, blocks);
         }
-        // SAFETY: the token proves the feature named.
-        unsafe { with_features::<F>(s, rows, blocks) }
-    }
 
-    #[inline]
-    fn dequantize<F: BlockFormat>(_: Sse41, blocks: &[F::Block], out: &mut [f32]) {
-        #[target_feature(enable = "sse4.1")]
-        fn with_features<F: BlockFormat>(blocks: &[F::Block], out: &mut [f32]) {
+        fn dequantize<F: BlockFormat>(_s: Sse41, blocks: &[F::Block], out: &mut [f32]) {
             super::dequantize_blocks::<F>(blocks, out);
         }
-        // SAFETY: the token, though unused, proves the feature named.
-        unsafe { with_features::<F>(blocks, out) }
-    }
 
-    #[inline]
-    fn quantize_groups(s: Sse41, job: Job<'_>, out: GroupedMut<'_>) -> Result<(), Error> {
-        #[target_feature(enable = "sse4.1")]
-        fn with_features(s: Sse41, job: Job<'_>, out: GroupedMut<'_>) -> Result<(), Error> {
+        fn quantize_groups(s: Sse41, job: Job<'_>, out: GroupedMut<'_>) -> Result<(), Error> {
             quantize_with(s, job, out)
         }
-        // SAFETY: the token proves the feature named.
-        unsafe { with_features(s, job, out) }
-    }
 
-    #[inline]
-    fn widen(_: Sse41, stored: Stored<'_>, out: &mut [f32]) -> f32 {
-        #[target_feature(enable = "sse4.1")]
-        fn with_features(stored: Stored<'_>, out: &mut [f32]) -> f32 {
+        fn widen(_s: Sse41, stored: Stored<'_>, out: &mut [f32]) -> f32 {
             super::widen(stored, out, |bytes, out| {
                 for (bytes, out) in bytes.chunks_exact(8).zip(out.chunks_exact_mut(4)) {
                     // SAFETY: the chunks hold four elements; the function has the features.
@@ -172,23 +152,15 @@ impl IsaKernels for Kernels {
                 }
             })
         }
-        // SAFETY: the token, though unused, proves the feature named.
-        unsafe { with_features(stored, out) }
+
+        fn activations(s: Sse41, ty: GgmlType, values: &[f32], out: &mut [u8]) -> bool {
+            crate::activation::quantize(s, ty, values, out)
+        }
     }
 
     #[inline]
     fn narrow(_: Sse41, ty: GgmlType, values: &[f32], out: &mut [u8]) {
         scalar::Kernels::narrow(quant_core::lanes::Scalar, ty, values, out);
-    }
-
-    #[inline]
-    fn activations(s: Sse41, ty: GgmlType, values: &[f32], out: &mut [u8]) -> bool {
-        #[target_feature(enable = "sse4.1")]
-        fn with_features(s: Sse41, ty: GgmlType, values: &[f32], out: &mut [u8]) -> bool {
-            crate::activation::quantize(s, ty, values, out)
-        }
-        // SAFETY: the token proves the feature named.
-        unsafe { with_features(s, ty, values, out) }
     }
 }
 

@@ -194,11 +194,11 @@ const fn plane(start: usize, bits: usize, run: usize) -> Plane {
 }
 
 macro_rules! legacy {
-    ($name:ident, $bytes:literal, $halves:expr, $low:expr, $high:expr, $flip:literal, $bias:literal,
+    ($name:ident, $halves:expr, $low:expr, $high:expr, $flip:literal, $bias:literal,
      $offset:literal) => {
         impl Coded for $name {
-            const LEN: usize = 32;
-            const BYTES: usize = $bytes;
+            const LEN: usize = Self::TYPE.block_len();
+            const BYTES: usize = Self::TYPE.block_bytes();
             const SUB: usize = 32;
             const LOW: Plane = $low;
             const HIGH: Plane = $high;
@@ -216,11 +216,11 @@ macro_rules! legacy {
     };
 }
 
-legacy!(Q4_0, 18, &[0], plane(2, 4, 16), NONE, 0, 8, false);
-legacy!(Q4_1, 20, &[0, 2], plane(4, 4, 16), NONE, 0, 0, true);
-legacy!(Q5_0, 22, &[0], plane(6, 4, 16), plane(2, 1, 0), 0, 16, false);
-legacy!(Q5_1, 24, &[0, 2], plane(8, 4, 16), plane(4, 1, 0), 0, 0, true);
-legacy!(Q8_0, 34, &[0], plane(2, 8, 32), NONE, 0x80, 128, false);
+legacy!(Q4_0, &[0], plane(2, 4, 16), NONE, 0, 8, false);
+legacy!(Q4_1, &[0, 2], plane(4, 4, 16), NONE, 0, 0, true);
+legacy!(Q5_0, &[0], plane(6, 4, 16), plane(2, 1, 0), 0, 16, false);
+legacy!(Q5_1, &[0, 2], plane(8, 4, 16), plane(4, 1, 0), 0, 0, true);
+legacy!(Q8_0, &[0], plane(2, 8, 32), NONE, 0x80, 128, false);
 
 /// Units of formats with a scale and a scale of minima, which are subtracted.
 #[inline(always)]
@@ -241,52 +241,38 @@ fn six_bits<S: Lanes, H: Head<S>>(s: S, head: &H, j: usize) -> (S::I32, S::I32) 
     (s.or_i(s.and_i(low, s.splat_i(15)), upper), s.or_i(s.shr::<4>(low), upper_min))
 }
 
-impl Coded for Q4K {
-    const LEN: usize = QK_K;
-    const BYTES: usize = 144;
-    const SUB: usize = 32;
-    const LOW: Plane = plane(16, 4, 32);
-    const OFFSET: bool = true;
-    const SCALING: Scaling = Scaling::Per256;
-    const HALVES: &'static [usize] = &[0, 2];
-    const SCALES: (usize, usize) = (4, 12);
+macro_rules! six_bit_scales {
+    ($name:ident, $low:expr, $high:expr) => {
+        impl Coded for $name {
+            const LEN: usize = Self::TYPE.block_len();
+            const BYTES: usize = Self::TYPE.block_bytes();
+            const SUB: usize = 32;
+            const LOW: Plane = $low;
+            const HIGH: Plane = $high;
+            const OFFSET: bool = true;
+            const SCALING: Scaling = Scaling::Per256;
+            const HALVES: &'static [usize] = &[0, 2];
+            const SCALES: (usize, usize) = (4, 12);
 
-    #[inline(always)]
-    fn units<S: Lanes, H: Head<S>>(s: S, head: &H) -> (S::F32, S::F32) {
-        scale_and_minimum(s, head)
-    }
+            #[inline(always)]
+            fn units<S: Lanes, H: Head<S>>(s: S, head: &H) -> (S::F32, S::F32) {
+                scale_and_minimum(s, head)
+            }
 
-    #[inline(always)]
-    fn factors<S: Lanes, H: Head<S>>(s: S, head: &H, j: usize) -> (S::I32, S::I32) {
-        six_bits(s, head, j)
-    }
+            #[inline(always)]
+            fn factors<S: Lanes, H: Head<S>>(s: S, head: &H, j: usize) -> (S::I32, S::I32) {
+                six_bits(s, head, j)
+            }
+        }
+    };
 }
 
-impl Coded for Q5K {
-    const LEN: usize = QK_K;
-    const BYTES: usize = 176;
-    const SUB: usize = 32;
-    const LOW: Plane = plane(48, 4, 32);
-    const HIGH: Plane = plane(16, 1, 32);
-    const OFFSET: bool = true;
-    const SCALING: Scaling = Scaling::Per256;
-    const HALVES: &'static [usize] = &[0, 2];
-    const SCALES: (usize, usize) = (4, 12);
-
-    #[inline(always)]
-    fn units<S: Lanes, H: Head<S>>(s: S, head: &H) -> (S::F32, S::F32) {
-        scale_and_minimum(s, head)
-    }
-
-    #[inline(always)]
-    fn factors<S: Lanes, H: Head<S>>(s: S, head: &H, j: usize) -> (S::I32, S::I32) {
-        six_bits(s, head, j)
-    }
-}
+six_bit_scales!(Q4K, plane(16, 4, 32), NONE);
+six_bit_scales!(Q5K, plane(48, 4, 32), plane(16, 1, 32));
 
 impl Coded for Q6K {
-    const LEN: usize = QK_K;
-    const BYTES: usize = 210;
+    const LEN: usize = Self::TYPE.block_len();
+    const BYTES: usize = Self::TYPE.block_bytes();
     const SUB: usize = 16;
     const LOW: Plane = plane(0, 4, 64);
     const HIGH: Plane = plane(128, 2, 32);
@@ -309,8 +295,8 @@ impl Coded for Q6K {
 }
 
 impl Coded for Q2K {
-    const LEN: usize = QK_K;
-    const BYTES: usize = 84;
+    const LEN: usize = Self::TYPE.block_len();
+    const BYTES: usize = Self::TYPE.block_bytes();
     const SUB: usize = 16;
     const LOW: Plane = plane(16, 2, 32);
     const OFFSET: bool = true;
@@ -331,8 +317,8 @@ impl Coded for Q2K {
 }
 
 impl Coded for Q3K {
-    const LEN: usize = QK_K;
-    const BYTES: usize = 110;
+    const LEN: usize = Self::TYPE.block_len();
+    const BYTES: usize = Self::TYPE.block_bytes();
     const SUB: usize = 16;
     const LOW: Plane = plane(32, 2, 32);
     const HIGH: Plane = plane(0, 1, 32);

@@ -37,6 +37,8 @@ const PIECE: usize = 256;
 const FOURS: usize = PIECE / 4;
 /// Blocks of 32 in a piece.
 const BLOCKS: usize = 8;
+/// Bytes of such blocks, at most: those of Q8_1.
+const REST: usize = BLOCKS * GgmlType::Q8_1.block_bytes();
 /// Sub-blocks in a piece, at most.
 const PARTS: usize = 16;
 
@@ -66,15 +68,16 @@ struct Factors {
 /// The product of whole blocks; the lengths have been checked.
 #[inline(always)]
 pub(crate) fn dot<S: DotLanes, F: Coded>(s: S, weights: &[u8], activations: &[u8]) -> f32 {
-    let per_block = match (F::SCALING, F::OFFSET) {
-        (Scaling::Per256, _) => 292,
-        (_, false) => 34,
-        (_, true) => 36,
+    let activation = match (F::SCALING, F::OFFSET) {
+        (Scaling::Per256, _) => GgmlType::Q8_K,
+        (_, false) => GgmlType::Q8_0,
+        (_, true) => GgmlType::Q8_1,
     };
+    let per_block = activation.block_bytes();
     let (w_step, x_step) = (PIECE / F::LEN * F::BYTES, PIECE / F::LEN * per_block);
     let (w_pieces, x_pieces) = (weights.chunks_exact(w_step), activations.chunks_exact(x_step));
     // What does not fill a piece, filled up with zeros.
-    let (mut w_rest, mut x_rest) = ([0; BLOCKS * 36], [0; BLOCKS * 36]);
+    let (mut w_rest, mut x_rest) = ([0; REST], [0; REST]);
     if F::SCALING == Scaling::Per32 {
         let (w, x) = (w_pieces.remainder(), x_pieces.remainder());
         w_rest[..w.len()].copy_from_slice(w);
