@@ -1,8 +1,17 @@
 //! The comparison of instruction sets as a WebAssembly module, where the test harness does not run:
 //! `kernels/wasm.mjs` calls it and prints what it returns.
 
+#![allow(clippy::unwrap_used, reason = "a panic is what the caller is to see")]
+
+#[path = "../tests/common/mod.rs"]
+mod common;
+#[path = "../tests/products/mod.rs"]
+mod products;
+
 use quant_core::{GgmlType, formats::Rows, quantize};
-use quant_kernels::Kernels;
+use quant_kernels::{Kernels, Serial};
+
+use products::{Case, check, check_integer_sums};
 
 const ROW: usize = 512;
 
@@ -30,6 +39,29 @@ pub extern "C" fn compare() -> i32 {
         }
     }
     equal
+}
+
+/// Matrix products found exact and near double precision; negative at the first that is not.
+#[unsafe(no_mangle)]
+pub extern "C" fn multiply() -> i32 {
+    let mut right = 0;
+    for kernels in Kernels::supported() {
+        for ty in common::TYPES {
+            let exact = if ty.is_quantized() { check_integer_sums(ty, kernels) } else { Ok(()) };
+            let near = (0..=20).chain([47]).try_for_each(|n| {
+                let (rows, cols) = (37 + n, 512 + 256 * (n % 3));
+                let seed = n as u64;
+                let case =
+                    Case { rows, cols, n, x_gap: 1, y_gap: 1, w_scale: 1.0, x_scale: 1.0, seed };
+                check(&case, ty, kernels, &Serial)
+            });
+            if exact.and(near).is_err() {
+                return -1 - ty as i32;
+            }
+            right += 1;
+        }
+    }
+    right
 }
 
 /// The number of instruction sets compared.

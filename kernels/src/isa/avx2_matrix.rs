@@ -91,7 +91,7 @@ impl MatrixKernels for Kernels {
     const DIRECT_WIDTHS: &'static [usize] = &[4, 2, 1];
     const PANEL_WIDTHS: &'static [usize] = &[4, 2, 1];
 
-    matrix_kernels! { Avx2<false>, "avx2,fma,f16c", 2, 1, 4 }
+    matrix_kernels! { Avx2<false>, "avx2,fma,f16c"; 2, 1, 4 }
 }
 
 /// AVX2 with AVX-VNNI.
@@ -102,5 +102,5 @@ impl MatrixKernels for VnniKernels {
     const DIRECT_WIDTHS: &'static [usize] = &[4, 2, 1];
     const PANEL_WIDTHS: &'static [usize] = &[4, 2, 1];
 
-    matrix_kernels! { Avx2<true>, "avx2,fma,f16c,avxvnni", 2, 1, 4 }
+    matrix_kernels! { Avx2<true>, "avx2,fma,f16c,avxvnni"; 2, 1, 4 }
 }

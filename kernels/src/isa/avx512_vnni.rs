@@ -81,6 +81,6 @@ impl MatrixKernels for Kernels {
     const PANEL_WIDTHS: &'static [usize] = &[6, 4, 2, 1];
 
     matrix_kernels! {
-        Token, "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c", 1, 2, 6
+        Token, "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c"; 1, 2, 6
     }
 }

@@ -119,7 +119,7 @@ pub(super) const fn matrix_table<M: MatrixKernels>() -> MatrixTable {
 }
 
 /// The first bytes, for a load of as many.
-#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "wasm32"))]
 #[inline(always)]
 pub(super) fn first<const N: usize>(bytes: &[u8]) -> *const u8 {
     bytes[..N].as_ptr()
@@ -140,9 +140,10 @@ pub(super) fn prefetch(bytes: &[u8], ahead: usize) {
 }
 
 /// The methods of a [`DotLanes`] that are intrinsics.
-#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "wasm32"))]
 macro_rules! dot_lane_ops {
-    ($($name:ident($($arg:ident: $ty:ty),*) -> $out:ty $body:block)*) => {$(
+    ($($name:ident($($arg:ident: $ty:ty),* $(,)?) -> $out:ty $body:block)*) => {$(
+        #[cfg_attr(target_arch = "wasm32", allow(unused_unsafe, reason = "intrinsics are safe"))]
         #[inline(always)]
         fn $name(self, $($arg: $ty),*) -> $out {
             // SAFETY: the token proves that the CPU has the instructions; loads are from slices
@@ -151,17 +152,16 @@ macro_rules! dot_lane_ops {
         }
     )*};
 }
-#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "wasm32"))]
 pub(super) use dot_lane_ops;
 
-/// The methods of a [`MatrixKernels`]: token, features, vectors of rows in a direct tile, vectors
-/// of rows and columns in a panel tile.
-#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+/// The methods of a [`MatrixKernels`]: token, features if it needs any, vectors of rows in a direct
+/// tile, vectors of rows and columns in a panel tile.
 macro_rules! matrix_kernels {
-    ($token:ty, $features:literal, $direct:literal, $rows:literal, $columns:literal) => {
+    ($token:ty $(, $features:literal)?; $direct:literal, $rows:literal, $columns:literal) => {
         type Token = $token;
 
-        $crate::isa::with_features! { $features:
+        $crate::isa::with_features! { $($features)?:
             fn fill(
                 s: $token,
                 inputs: &mut $crate::matrix::inputs::Inputs,
@@ -229,5 +229,4 @@ macro_rules! matrix_kernels {
         }
     };
 }
-#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 pub(super) use matrix_kernels;

@@ -21,6 +21,8 @@ mod neon_matrix;
 mod scalar;
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
 mod simd128;
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+mod simd128_matrix;
 #[cfg(target_arch = "x86_64")]
 mod sse41;
 #[cfg(target_arch = "x86_64")]
@@ -76,7 +78,9 @@ pub enum Isa {
     Neon,
     /// aarch64 NEON with the dot product instructions (FEAT_DotProd).
     NeonDot,
-    /// WebAssembly simd128; matrix products are those of [`Scalar`](Self::Scalar).
+    /// aarch64 NEON with the dot product and matrix product instructions (FEAT_I8MM).
+    NeonI8mm,
+    /// WebAssembly simd128, with relaxed-simd if the module was compiled with it.
     Simd128,
 }
 
@@ -92,6 +96,7 @@ impl Isa {
             Self::Avx512Vnni => "avx512vnni",
             Self::Neon => "neon",
             Self::NeonDot => "neondot",
+            Self::NeonI8mm => "neoni8mm",
             Self::Simd128 => "simd128",
         }
     }
@@ -132,8 +137,10 @@ static TABLES: &[Table] = &[
     table::<neon::Kernels, neon_matrix::Kernels>(Isa::Neon),
     #[cfg(target_arch = "aarch64")]
     table::<neon::Kernels, neon_matrix::DotKernels>(Isa::NeonDot),
+    #[cfg(target_arch = "aarch64")]
+    table::<neon::Kernels, neon_matrix::I8mmKernels>(Isa::NeonI8mm),
     #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
-    table::<simd128::Kernels, scalar::Kernels>(Isa::Simd128),
+    table::<simd128::Kernels, simd128_matrix::Kernels>(Isa::Simd128),
 ];
 
 /// The tables of all instruction sets this CPU has, slowest first. Never empty.
@@ -153,7 +160,7 @@ impl Token for Scalar {
 }
 
 #[cfg(target_arch = "aarch64")]
-impl<const DOT: bool> Token for neon::Neon<DOT> {
+impl<const DOT: bool, const I8MM: bool> Token for neon::Neon<DOT, I8MM> {
     fn detect() -> Option<Self> {
         Self::new()
     }
@@ -187,9 +194,10 @@ impl<const VNNI: bool> Token for avx512::Avx512<VNNI> {
     }
 }
 
-/// Functions compiled with some features, one of whose arguments is a token that proves them.
-#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+/// Functions compiled with some features, one of whose arguments is a token that proves them; or
+/// without features of their own.
 macro_rules! with_features {
+    (: $($item:item)*) => {$(#[inline] $item)*};
     ($features:literal: $(
         $(#[$attribute:meta])*
         fn $name:ident $(<$format:ident: $bound:path>)? ($($arg:ident: $ty:ty),* $(,)?)
@@ -205,7 +213,6 @@ macro_rules! with_features {
         }
     )*};
 }
-#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 pub(crate) use with_features;
 
 /// One instruction set's instances of the generic kernels, compiled with its features.

@@ -12,21 +12,22 @@ use quant_core::{
 use super::{IsaKernels, Stored, lane_ops};
 
 /// Four lanes. NEON is part of the architecture; holding one that says so proves that the CPU has
-/// the dot product instructions.
+/// the dot product instructions, or those and the matrix product instructions.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Neon<const DOT: bool> {
+pub(crate) struct Neon<const DOT: bool, const I8MM: bool = false> {
     _private: (),
 }
 
-impl<const DOT: bool> Neon<DOT> {
+impl<const DOT: bool, const I8MM: bool> Neon<DOT, I8MM> {
     /// The token, if the CPU has what it stands for.
     pub(crate) fn new() -> Option<Self> {
-        let detected = !DOT || std::arch::is_aarch64_feature_detected!("dotprod");
-        detected.then_some(Self { _private: () })
+        let dot = !DOT || std::arch::is_aarch64_feature_detected!("dotprod");
+        let i8mm = !I8MM || std::arch::is_aarch64_feature_detected!("i8mm");
+        (dot && i8mm).then_some(Self { _private: () })
     }
 }
 
-impl<const DOT: bool> Lanes for Neon<DOT> {
+impl<const DOT: bool, const I8MM: bool> Lanes for Neon<DOT, I8MM> {
     const N: usize = 4;
     type F32 = float32x4_t;
     type I32 = int32x4_t;

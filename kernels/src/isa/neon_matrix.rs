@@ -1,4 +1,5 @@
-//! NEON, with or without the dot product instructions: matrix products with four rows to a vector.
+//! NEON, with or without the dot product and matrix product instructions: matrix products with four
+//! rows to a vector.
 
 use std::arch::{aarch64::*, asm};
 
@@ -8,11 +9,12 @@ use super::{
 };
 use crate::matrix::dot_lanes::DotLanes;
 
-impl<const DOT: bool> DotLanes for Neon<DOT> {
+impl<const DOT: bool, const I8MM: bool> DotLanes for Neon<DOT, I8MM> {
     type Codes = uint8x16_t;
     type Partial = int32x4_t;
     const WIDE: bool = true;
-    const SIGNED_BYTES: bool = true;
+    const SIGNED_BYTES: bool = !I8MM;
+    const SQUARES: bool = I8MM;
 
     dot_lane_ops! {
         codes(bytes: &[u8]) -> uint8x16_t { vld1q_u8(first::<16>(bytes)) }
@@ -37,6 +39,31 @@ impl<const DOT: bool> DotLanes for Neon<DOT> {
             let low = vmull_s16(vget_low_s16(a), vget_low_s16(b));
             vaddq_s32(sum, vpaddq_s32(low, vmull_high_s16(a, b)))
         }
+        eights(fours: [uint8x16_t; 2]) -> [uint8x16_t; 2] {
+            let (a, b) = (vreinterpretq_u32_u8(fours[0]), vreinterpretq_u32_u8(fours[1]));
+            [vreinterpretq_u8_u32(vzip1q_u32(a, b)), vreinterpretq_u8_u32(vzip2q_u32(a, b))]
+        }
+        fours(eights: [uint8x16_t; 2]) -> [uint8x16_t; 2] {
+            let (a, b) = (vreinterpretq_u32_u8(eights[0]), vreinterpretq_u32_u8(eights[1]));
+            [vreinterpretq_u8_u32(vuzp1q_u32(a, b)), vreinterpretq_u8_u32(vuzp2q_u32(a, b))]
+        }
+        // A square has two rows of two columns.
+        dot_squares(
+            sums: [int32x4_t; 2],
+            codes: [uint8x16_t; 2],
+            x: [[i32; 2]; 2],
+        ) -> [int32x4_t; 2] {
+            let (first, second) = (vld1_s32(x[0].as_ptr()), vld1_s32(x[1].as_ptr()));
+            let x = vcombine_s32(vzip1_s32(first, second), vzip2_s32(first, second));
+            let x = vreinterpretq_s8_s32(x);
+            [usmmla(sums[0], codes[0], x), usmmla(sums[1], codes[1], x)]
+        }
+        close_squares(sums: [int32x4_t; 2], squares: [int32x4_t; 2]) -> [int32x4_t; 2] {
+            [
+                vaddq_s32(sums[0], vuzp1q_s32(squares[0], squares[1])),
+                vaddq_s32(sums[1], vuzp2q_s32(squares[0], squares[1])),
+            ]
+        }
         mul_add_i(a: int32x4_t, b: int32x4_t, c: int32x4_t) -> int32x4_t { vmlaq_s32(c, a, b) }
         halves(bytes: &[u8]) -> float32x4_t { singles(vld1_u16(first::<8>(bytes).cast())) }
         bf16s(bytes: &[u8]) -> float32x4_t {
@@ -58,6 +85,10 @@ impl<const DOT: bool> DotLanes for Neon<DOT> {
     }
     #[inline(always)]
     fn dot_bytes(self, sum: int32x4_t, codes: uint8x16_t, x: int32x4_t) -> int32x4_t {
+        if I8MM {
+            // SAFETY: the token proves that the CPU has the instruction.
+            return unsafe { usdot(sum, codes, vreinterpretq_s8_s32(x)) };
+        }
         // SAFETY: NEON is part of the architecture.
         let signed = unsafe { veorq_u8(codes, vdupq_n_u8(0x80)) };
         self.dot(sum, signed, x)
@@ -93,6 +124,30 @@ fn sdot(mut sum: int32x4_t, a: int8x16_t, b: int8x16_t) -> int32x4_t {
     sum
 }
 
+/// Adds the products of four unsigned and four signed bytes in each lane.
+#[inline]
+#[target_feature(enable = "neon,i8mm")]
+fn usdot(mut sum: int32x4_t, a: uint8x16_t, b: int8x16_t) -> int32x4_t {
+    // SAFETY: the instruction reads and writes only the registers named.
+    unsafe {
+        asm!("usdot {sum:v}.4s, {a:v}.16b, {b:v}.16b", sum = inout(vreg) sum, a = in(vreg) a,
+            b = in(vreg) b, options(pure, nomem, nostack, preserves_flags));
+    }
+    sum
+}
+
+/// Adds the product of two rows of eight unsigned bytes and two columns of eight signed bytes.
+#[inline]
+#[target_feature(enable = "neon,i8mm")]
+fn usmmla(mut sum: int32x4_t, a: uint8x16_t, b: int8x16_t) -> int32x4_t {
+    // SAFETY: the instruction reads and writes only the registers named.
+    unsafe {
+        asm!("usmmla {sum:v}.4s, {a:v}.16b, {b:v}.16b", sum = inout(vreg) sum, a = in(vreg) a,
+            b = in(vreg) b, options(pure, nomem, nostack, preserves_flags));
+    }
+    sum
+}
+
 /// NEON alone.
 #[derive(Debug)]
 pub(crate) struct Kernels;
@@ -101,7 +156,7 @@ impl MatrixKernels for Kernels {
     const DIRECT_WIDTHS: &'static [usize] = &[4, 2, 1];
     const PANEL_WIDTHS: &'static [usize] = &[4, 2, 1];
 
-    matrix_kernels! { Neon<false>, "neon", 4, 2, 4 }
+    matrix_kernels! { Neon<false>, "neon"; 4, 2, 4 }
 }
 
 /// NEON with the dot product instructions.
@@ -112,5 +167,16 @@ impl MatrixKernels for DotKernels {
     const DIRECT_WIDTHS: &'static [usize] = &[4, 2, 1];
     const PANEL_WIDTHS: &'static [usize] = &[4, 2, 1];
 
-    matrix_kernels! { Neon<true>, "neon,dotprod", 4, 2, 4 }
+    matrix_kernels! { Neon<true>, "neon,dotprod"; 4, 2, 4 }
+}
+
+/// NEON with the dot product and matrix product instructions.
+#[derive(Debug)]
+pub(crate) struct I8mmKernels;
+
+impl MatrixKernels for I8mmKernels {
+    const DIRECT_WIDTHS: &'static [usize] = &[4, 2, 1];
+    const PANEL_WIDTHS: &'static [usize] = &[4, 2, 1];
+
+    matrix_kernels! { Neon<true, true>, "neon,dotprod,i8mm"; 4, 2, 4 }
 }

@@ -1,7 +1,5 @@
 //! Plain scalar code: runs everywhere, the reference for every other instance.
 
-use std::ops::Range;
-
 use quant_core::{
     Error, GgmlType,
     formats::{BlockFormat, Rows},
@@ -9,13 +7,9 @@ use quant_core::{
     lanes::Scalar,
 };
 
-use super::{IsaKernels, Stored, matrix::MatrixKernels};
-use crate::matrix::{
-    coded::Coded,
-    dot,
-    drive::{self, Product},
-    float::{self, FloatFormat},
-    inputs::{Column, Inputs},
+use super::{
+    IsaKernels, Stored,
+    matrix::{MatrixKernels, matrix_kernels},
 };
 
 #[derive(Debug)]
@@ -58,46 +52,8 @@ impl IsaKernels for Kernels {
 }
 
 impl MatrixKernels for Kernels {
-    type Token = Scalar;
     const DIRECT_WIDTHS: &'static [usize] = &[4, 2, 1];
     const PANEL_WIDTHS: &'static [usize] = &[4, 2, 1];
 
-    fn fill(s: Scalar, inputs: &mut Inputs, x: &[f32], stride: usize, columns: &[Column]) {
-        inputs.fill(s, x, stride, columns);
-    }
-
-    fn direct<F: Coded>(s: Scalar, job: &Product<'_>, rows: Range<usize>) {
-        drive::direct::<Scalar, F, 1>(s, job, rows);
-    }
-
-    fn panels<F: Coded>(s: Scalar, job: &Product<'_>, rows: Range<usize>) {
-        drive::panels::<Scalar, F, 2, 4>(s, job, rows);
-    }
-
-    fn floats<F: FloatFormat>(s: Scalar, job: &Product<'_>, rows: Range<usize>) {
-        drive::floats::<Scalar, F, 2, 4>(s, job, rows);
-    }
-
-    fn dot<F: Coded>(s: Scalar, weights: &[u8], activations: &[u8]) -> f32 {
-        dot::dot::<Scalar, F>(s, weights, activations)
-    }
-
-    fn dot_floats<F: FloatFormat>(s: Scalar, weights: &[u8], inputs: &[u8]) -> f32 {
-        float::dot::<Scalar, F>(s, weights, inputs)
-    }
-
-    #[cfg(feature = "probe")]
-    fn probe_int8(s: Scalar, turns: usize, sink: &mut i32) -> u64 {
-        crate::probe::int8(s, turns, sink)
-    }
-
-    #[cfg(feature = "probe")]
-    fn probe_float(s: Scalar, turns: usize, sink: &mut f32) -> u64 {
-        crate::probe::float(s, turns, sink)
-    }
-
-    #[cfg(feature = "probe")]
-    fn probe_read(s: Scalar, bytes: &[u8], sink: &mut i32) {
-        crate::probe::read(s, bytes, sink);
-    }
+    matrix_kernels! { Scalar; 1, 2, 4 }
 }

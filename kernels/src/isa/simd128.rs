@@ -44,9 +44,8 @@ impl Lanes for Simd128 {
         div(a: v128, b: v128) -> v128 { f32x4_div(a, b) }
         sqrt(a: v128) -> v128 { f32x4_sqrt(a) }
         abs(a: v128) -> v128 { f32x4_abs(a) }
-        // The pseudo-minimum of (b, a) is `if a < b { a } else { b }`, and so for the maximum.
-        min(a: v128, b: v128) -> v128 { f32x4_pmin(b, a) }
-        max(a: v128, b: v128) -> v128 { f32x4_pmax(b, a) }
+        min(a: v128, b: v128) -> v128 { minimum(a, b) }
+        max(a: v128, b: v128) -> v128 { maximum(a, b) }
         round(a: v128) -> v128 { f32x4_nearest(a) }
         lt(a: v128, b: v128) -> v128 { f32x4_lt(a, b) }
         le(a: v128, b: v128) -> v128 { f32x4_le(a, b) }
@@ -123,6 +122,27 @@ impl Lanes for Simd128 {
                 i32x4_shuffle::<2, 3, 6, 7>(ab.1, cd.1),
             ];
         }
+    }
+}
+
+/// `if a < b { a } else { b }`, which is what the pseudo-minimum does with its operands exchanged.
+/// With relaxed-simd LLVM makes it the relaxed minimum, which may return the other zero.
+#[inline(always)]
+fn minimum(a: v128, b: v128) -> v128 {
+    if cfg!(target_feature = "relaxed-simd") {
+        v128_bitselect(a, b, f32x4_lt(a, b))
+    } else {
+        f32x4_pmin(b, a)
+    }
+}
+
+/// `if a > b { a } else { b }`, as [`minimum`].
+#[inline(always)]
+fn maximum(a: v128, b: v128) -> v128 {
+    if cfg!(target_feature = "relaxed-simd") {
+        v128_bitselect(a, b, f32x4_gt(a, b))
+    } else {
+        f32x4_pmax(b, a)
     }
 }
 

@@ -72,5 +72,5 @@ impl MatrixKernels for Kernels {
     const DIRECT_WIDTHS: &'static [usize] = &[2, 1];
     const PANEL_WIDTHS: &'static [usize] = &[4, 2, 1];
 
-    matrix_kernels! { Sse41, "sse4.1", 4, 1, 4 }
+    matrix_kernels! { Sse41, "sse4.1"; 4, 1, 4 }
 }

@@ -10,6 +10,9 @@
 //! | AVX-VNNI, AVX-512 VNNI | `vpdpbusd` | 32 bits |
 //! | NEON | `smull`, `addp`, `sadalp` | 32 bits |
 //! | NEON with dot products | `sdot` | 32 bits |
+//! | NEON with matrix products | `usmmla` for two columns at a time, `usdot` and `sdot` for one | 32 bits |
+//! | simd128 | `i32x4.dot_i16x8` of what is extended once for a tile | 32 bits |
+//! | simd128 with relaxed-simd | `i32x4.relaxed_dot_i8x16_i7x16_add` | 32 bits |
 //!
 //! All are exact, so the integer sums are the same everywhere. `pmaddubsw` saturates at 16 bits:
 //! codes of up to six bits leave room for several products; for eight bits the instance moves
@@ -52,6 +55,44 @@ pub(crate) trait DotLanes: Lanes {
     fn dot_bytes(self, sum: Self::Partial, codes: Self::Codes, x: Self::I32) -> Self::Partial;
     /// The sums in 32 bits. `sum` is what [`open`](Self::open) received.
     fn close(self, sum: Self::I32, partial: Self::Partial) -> Self::I32;
+
+    /// Whether two columns at a time are faster: tiles with an even number of them use what follows,
+    /// whose defaults are what [`dot_bytes`](Self::dot_bytes) does.
+    const SQUARES: bool = false;
+    /// Codes of two steps as [`dot_squares`](Self::dot_squares) wants them.
+    #[inline(always)]
+    fn eights(self, fours: [Self::Codes; 2]) -> [Self::Codes; 2] {
+        fours
+    }
+    /// The inverse of [`eights`](Self::eights).
+    #[inline(always)]
+    fn fours(self, eights: [Self::Codes; 2]) -> [Self::Codes; 2] {
+        eights
+    }
+    /// Adds the products of any codes of two steps with the inputs of each step, of two columns. The
+    /// partial sums start from zero and are the instance's own.
+    #[inline(always)]
+    fn dot_squares(
+        self,
+        sums: [Self::Partial; 2],
+        [a, b]: [Self::Codes; 2],
+        x: [[i32; 2]; 2],
+    ) -> [Self::Partial; 2] {
+        let first = self.dot_bytes(sums[0], a, self.splat_i(x[0][0]));
+        let second = self.dot_bytes(sums[1], a, self.splat_i(x[0][1]));
+        [
+            self.dot_bytes(first, b, self.splat_i(x[1][0])),
+            self.dot_bytes(second, b, self.splat_i(x[1][1])),
+        ]
+    }
+    /// The sums of two columns, added to `sums`.
+    #[inline(always)]
+    fn close_squares(self, sums: [Self::I32; 2], partial: [Self::Partial; 2]) -> [Self::I32; 2] {
+        [
+            self.add_i(sums[0], self.close(self.splat_i(0), partial[0])),
+            self.add_i(sums[1], self.close(self.splat_i(0), partial[1])),
+        ]
+    }
 
     /// Adds the two products of signed halves of each lane.
     fn dot_pairs(self, sum: Self::I32, a: Self::I32, b: Self::I32) -> Self::I32;

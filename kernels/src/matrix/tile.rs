@@ -41,6 +41,8 @@ pub(crate) trait Source<S: DotLanes>: Copy {
 pub(crate) trait Block<S: DotLanes>: Copy {
     /// Four codes per row: step `t` of the eight in 32 columns `chunk`.
     fn codes(self, s: S, chunk: usize, t: usize) -> S::Codes;
+    /// The codes of steps `t` and `t + 1` as [`DotLanes::dot_squares`] wants them.
+    fn eights(self, s: S, chunk: usize, t: usize) -> [S::Codes; 2];
     /// The units of factors and of minima.
     fn units(self, s: S) -> (S::F32, S::F32);
     /// The factor of sub-block `j`.
@@ -98,6 +100,10 @@ impl<S: DotLanes, F: Coded> Block<S> for Direct<'_, F> {
     }
 
     #[inline(always)]
+    fn eights(self, s: S, chunk: usize, t: usize) -> [S::Codes; 2] {
+        s.eights([self.codes(s, chunk, t), self.codes(s, chunk, t + 1)])
+    }
+    #[inline(always)]
     fn units(self, s: S) -> (S::F32, S::F32) {
         F::units(s, &self)
     }
@@ -148,7 +154,7 @@ impl<S: DotLanes, F: Coded> Head<S> for Direct<'_, F> {
 
 /// `MR` vectors of rows unpacked to a byte per code, to be used for many columns.
 pub(crate) struct Panel<S: DotLanes, F, const MR: usize> {
-    /// Per four columns.
+    /// Per four columns; if there are squares, two by two as they want them.
     codes: Vec<[S::Codes; MR]>,
     /// Per block.
     units: Vec<[(S::F32, S::F32); MR]>,
@@ -190,6 +196,14 @@ impl<S: DotLanes, F: Coded, const MR: usize> Panel<S, F, MR> {
                         codes[m] = block[m].codes(s, chunk, t);
                     }
                     self.codes.push(codes);
+                }
+                if S::SQUARES {
+                    let len = self.codes.len();
+                    for pair in self.codes[len - 8..].as_chunks_mut::<2>().0 {
+                        for m in 0..MR {
+                            [pair[0][m], pair[1][m]] = s.eights([pair[0][m], pair[1][m]]);
+                        }
+                    }
                 }
             }
             let mut units = [block[0].units(s); MR];
@@ -270,8 +284,15 @@ impl<S: DotLanes, F: Coded, const MR: usize> Source<S> for PanelVector<'_, S, F,
 
 impl<S: DotLanes, F: Coded, const MR: usize> Block<S> for PanelVector<'_, S, F, MR> {
     #[inline(always)]
-    fn codes(self, _: S, chunk: usize, t: usize) -> S::Codes {
+    fn codes(self, s: S, chunk: usize, t: usize) -> S::Codes {
+        if S::SQUARES {
+            return s.fours(self.eights(s, chunk, t & !1))[t & 1];
+        }
         self.codes[chunk * 8 + t][self.m]
+    }
+    #[inline(always)]
+    fn eights(self, _: S, chunk: usize, t: usize) -> [S::Codes; 2] {
+        [self.codes[chunk * 8 + t][self.m], self.codes[chunk * 8 + t + 1][self.m]]
     }
     #[inline(always)]
     fn units(self, _: S) -> (S::F32, S::F32) {
@@ -417,13 +438,17 @@ fn sub_block<
     }
     for (i, words) in words.chunks_exact(words.len().min(8)).enumerate() {
         let chunk = j * F::SUB / 32 + i;
+        // With one column the CPU's own prefetching keeps pace, and ours would only be in its way.
+        if PART == 0 && NR > 1 {
+            block[0].prefetch(s, chunk);
+        }
+        if S::SQUARES && NR.is_multiple_of(2) {
+            products = squares::<S, F, B, MR, NR, PART>(s, block, chunk, words, products);
+            continue;
+        }
         let mut sums = Sums { products, partial: [[s.open(products[0][0]); MR]; NR] };
         // Not a loop: each step has its own shifts, and the compiler does not always unroll it.
         if PART == 0 {
-            // With one column the CPU's own prefetching keeps pace, and ours would only be in its way.
-            if NR > 1 {
-                block[0].prefetch(s, chunk);
-            }
             sums = step::<S, F, B, MR, NR, 0>(s, block, chunk, &words[0], sums);
             sums = step::<S, F, B, MR, NR, 1>(s, block, chunk, &words[1], sums);
             sums = step::<S, F, B, MR, NR, 2>(s, block, chunk, &words[2], sums);
@@ -437,6 +462,45 @@ fn sub_block<
             sums = step::<S, F, B, MR, NR, 7>(s, block, chunk, &words[3], sums);
         }
         products = sums.products;
+    }
+    products
+}
+
+/// Adds the products of part `PART` of 32 columns of the weights, two columns of inputs at a time.
+#[inline(always)]
+fn squares<
+    S: DotLanes,
+    F: Coded,
+    B: Block<S>,
+    const MR: usize,
+    const NR: usize,
+    const PART: usize,
+>(
+    s: S,
+    block: [B; MR],
+    chunk: usize,
+    words: &[[i32; NR]],
+    mut products: [[S::I32; MR]; NR],
+) -> [[S::I32; MR]; NR] {
+    let mut partial = [[s.open(s.splat_i(0)); MR]; NR];
+    let first = if F::SUB == 16 { 4 * PART } else { 0 };
+    for (i, words) in words.as_chunks::<2>().0.iter().enumerate() {
+        for m in 0..MR {
+            let codes = block[m].eights(s, chunk, first + 2 * i);
+            for c in (0..NR).step_by(2) {
+                let x = [[words[0][c], words[0][c + 1]], [words[1][c], words[1][c + 1]]];
+                [partial[c][m], partial[c + 1][m]] =
+                    s.dot_squares([partial[c][m], partial[c + 1][m]], codes, x);
+            }
+        }
+    }
+    for c in (0..NR).step_by(2) {
+        for m in 0..MR {
+            [products[c][m], products[c + 1][m]] = s.close_squares(
+                [products[c][m], products[c + 1][m]],
+                [partial[c][m], partial[c + 1][m]],
+            );
+        }
     }
     products
 }
