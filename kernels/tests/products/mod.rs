@@ -1,6 +1,8 @@
 //! Checks of matrix products that need no test harness: the tests run them, and where there is none
 //! the module of `examples/wasm.rs`.
 
+#![allow(dead_code, reason = "not every test needs all of them")]
+
 use quant_core::GgmlType;
 use quant_kernels::{Input, Kernels, Output, PackedMatrix, Parallel, Serial};
 
