@@ -55,6 +55,22 @@ fn golden_dots_agree_on_every_isa() {
 }
 
 #[test]
+fn every_code_of_q8_0_is_multiplied_exactly() {
+    let block = |code: u8| [&[0, 0x3c][..], &[code; 32]].concat();
+    for (w, x) in [(-1, -128), (-128, -128), (127, -128), (-128, 127), (-127, 127), (5, -128)] {
+        for blocks in [1, 8, 9] {
+            let (weights, activations) =
+                (block(w as u8).repeat(blocks), block(x as u8).repeat(blocks));
+            for kernels in Kernels::supported() {
+                let found = kernels.dot(GgmlType::Q8_0, 32 * blocks, &weights, &activations);
+                let expected = (w * x * 32 * blocks as i32) as f32;
+                assert_eq!(found, Ok(expected), "{} {w} {x}", kernels.isa().name());
+            }
+        }
+    }
+}
+
+#[test]
 fn floats_multiply() {
     // Whole vectors of every instruction set, and what is left over.
     for len in (0..140).chain([1000, 4096, 4111]) {

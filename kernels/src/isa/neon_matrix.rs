@@ -7,7 +7,7 @@ use super::{
     matrix::{MatrixKernels, dot_lane_ops, first, matrix_kernels},
     neon::{Neon, singles},
 };
-use crate::matrix::dot_lanes::DotLanes;
+use crate::matrix::dot_lanes::{DotLanes, two_columns};
 
 impl<const DOT: bool, const I8MM: bool> DotLanes for Neon<DOT, I8MM> {
     type Codes = uint8x16_t;
@@ -47,17 +47,6 @@ impl<const DOT: bool, const I8MM: bool> DotLanes for Neon<DOT, I8MM> {
             let (a, b) = (vreinterpretq_u32_u8(eights[0]), vreinterpretq_u32_u8(eights[1]));
             [vreinterpretq_u8_u32(vuzp1q_u32(a, b)), vreinterpretq_u8_u32(vuzp2q_u32(a, b))]
         }
-        // A square has two rows of two columns.
-        dot_squares(
-            sums: [int32x4_t; 2],
-            codes: [uint8x16_t; 2],
-            x: [[i32; 2]; 2],
-        ) -> [int32x4_t; 2] {
-            let (first, second) = (vld1_s32(x[0].as_ptr()), vld1_s32(x[1].as_ptr()));
-            let x = vcombine_s32(vzip1_s32(first, second), vzip2_s32(first, second));
-            let x = vreinterpretq_s8_s32(x);
-            [usmmla(sums[0], codes[0], x), usmmla(sums[1], codes[1], x)]
-        }
         close_squares(sums: [int32x4_t; 2], squares: [int32x4_t; 2]) -> [int32x4_t; 2] {
             [
                 vaddq_s32(sums[0], vuzp1q_s32(squares[0], squares[1])),
@@ -79,6 +68,25 @@ impl<const DOT: bool, const I8MM: bool> DotLanes for Neon<DOT, I8MM> {
         }
     }
 
+    #[inline(always)]
+    fn dot_squares(
+        self,
+        sums: [int32x4_t; 2],
+        codes: [uint8x16_t; 2],
+        x: [[i32; 2]; 2],
+    ) -> [int32x4_t; 2] {
+        if !I8MM {
+            return two_columns(self, sums, codes, x);
+        }
+        // SAFETY: the token proves that the CPU has the instruction; the loads are of two integers.
+        unsafe {
+            let (first, second) = (vld1_s32(x[0].as_ptr()), vld1_s32(x[1].as_ptr()));
+            let x = vcombine_s32(vzip1_s32(first, second), vzip2_s32(first, second));
+            let x = vreinterpretq_s8_s32(x);
+            // A square has two rows of two columns.
+            [usmmla(sums[0], codes[0], x), usmmla(sums[1], codes[1], x)]
+        }
+    }
     #[inline(always)]
     fn open(self, sum: int32x4_t) -> int32x4_t {
         sum

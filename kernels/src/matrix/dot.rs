@@ -134,6 +134,11 @@ fn small_blocks<S: DotLanes, F: Coded>(
             *minima += totals[i] * minimum[i];
         }
     }
+    // Where bytes are multiplied signed, −128 has no opposite; ours never have it, but others' may.
+    if bits::<F>() == 8 && S::SIGNED_BYTES && x.contains(&0x80) {
+        *minima += piece::<Scalar, F>(Scalar, &codes, &x, &factors, 0.0);
+        return sum;
+    }
     piece::<S, F>(s, &codes, &x, &factors, sum)
 }
 

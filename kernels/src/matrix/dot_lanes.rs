@@ -78,12 +78,7 @@ pub(crate) trait DotLanes: Lanes {
         [a, b]: [Self::Codes; 2],
         x: [[i32; 2]; 2],
     ) -> [Self::Partial; 2] {
-        let first = self.dot_bytes(sums[0], a, self.splat_i(x[0][0]));
-        let second = self.dot_bytes(sums[1], a, self.splat_i(x[0][1]));
-        [
-            self.dot_bytes(first, b, self.splat_i(x[1][0])),
-            self.dot_bytes(second, b, self.splat_i(x[1][1])),
-        ]
+        two_columns(self, sums, [a, b], x)
     }
     /// The sums of two columns, added to `sums`.
     #[inline(always)]
@@ -111,6 +106,19 @@ pub(crate) trait DotLanes: Lanes {
     fn mul_add(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32;
     /// Hints that the bytes `ahead` of these, as many again, will be read.
     fn prefetch(self, bytes: &[u8], ahead: usize);
+}
+
+/// What [`DotLanes::dot_squares`] does where there are no squares.
+#[inline(always)]
+pub(crate) fn two_columns<S: DotLanes>(
+    s: S,
+    sums: [S::Partial; 2],
+    [a, b]: [S::Codes; 2],
+    x: [[i32; 2]; 2],
+) -> [S::Partial; 2] {
+    let first = s.dot_bytes(sums[0], a, s.splat_i(x[0][0]));
+    let second = s.dot_bytes(sums[1], a, s.splat_i(x[0][1]));
+    [s.dot_bytes(first, b, s.splat_i(x[1][0])), s.dot_bytes(second, b, s.splat_i(x[1][1]))]
 }
 
 impl DotLanes for Scalar {
