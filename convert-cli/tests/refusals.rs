@@ -341,7 +341,7 @@ const CASES: &[(&str, &[&str], Prepare)] = &[
         let options = ["--force", "--imatrix", matrix.to_str().unwrap()];
         f.convert_to(fixture("tiny-llama2"), &output, &options)
     }),
-    ("an output without a folder", &["m.gguf", "No such file"], |f, bad| {
+    ("an output without a folder", &["m.gguf", "folder that does not exist"], |f, bad| {
         let output = f.0.join(if bad { "nowhere" } else { "out" }).join("m.gguf");
         f.convert_to(fixture("tiny-llama2"), &output, &[])
     }),
@@ -366,7 +366,11 @@ const CASES: &[(&str, &[&str], Prepare)] = &[
         write_gguf(&input, if bad { 96 } else { 256 }, 0.5);
         f.convert(input, &["--strict"])
     }),
-    ("a type that needs importance", &["IQ2_XXS", "--imatrix"], |f, bad| {
+    ("a type that needs importance", &["Q2_K", "--imatrix"], |f, bad| {
+        let more: &[&str] = if bad { &[] } else { &["--dry-run"] };
+        f.convert(fixture("tiny-llama2"), &[&["-t", "q2_k_s"], more].concat())
+    }),
+    ("a type that is not written", &["IQ2_XXS", "does not write", "Q2_K"], |f, bad| {
         let more: &[&str] = if bad { &[] } else { &["--dry-run"] };
         f.convert(fixture("tiny-llama2"), &[&["-t", "iq2_xxs"], more].concat())
     }),

@@ -91,6 +91,19 @@ impl Plan {
         Ok(AtomicSet::create(&files, options)?)
     }
 
+    /// What [`create`](Self::create) would refuse of an output, told without creating anything.
+    ///
+    /// # Errors
+    /// As [`create`](Self::create), but for a folder that is not writable.
+    pub fn check_output(&self, output: &Path, options: &Options) -> Result<()> {
+        let writing = OutputOptions { overwrite: options.overwrite, sync: !options.no_sync };
+        for (path, layout) in self.paths(output).iter().zip(&self.layouts) {
+            self.refuse_inputs(path, options)?;
+            AtomicFile::check(path, layout.total, writing)?;
+        }
+        Ok(())
+    }
+
     /// [Runs](Self::run) the plan into what [`create`](Self::create) has made.
     ///
     /// # Errors

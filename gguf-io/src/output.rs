@@ -115,14 +115,9 @@ impl AtomicFile {
     /// a folder or device, [`Error::NoSpace`] if it does not fit, [`Error::Io`] if the folder is
     /// missing or not writable.
     pub fn create(path: &Path, len: u64, options: OutputOptions) -> Result<Self> {
-        let Some(name) = path.file_name() else {
-            return Err(Error::WrongKind {
-                path: path.into(),
-                found: "no file name",
-                expected: "the path of the output file",
-            });
-        };
+        let name = file_name(path)?;
         check_target(path, options.overwrite)?;
+        check_folder(path)?;
         let folder = folder(path);
         let prefix = prefix(name);
         remove_stale(folder, |rest| rest.strip_prefix(prefix.as_encoded_bytes()));
@@ -141,6 +136,17 @@ impl AtomicFile {
             writer: Box::new(writer),
             written: AtomicU64::new(0),
         })
+    }
+
+    /// What [`create`](Self::create) would refuse, told without creating anything.
+    ///
+    /// # Errors
+    /// As [`create`](Self::create), but for a folder that is not writable.
+    pub fn check(path: &Path, len: u64, options: OutputOptions) -> Result<()> {
+        file_name(path)?;
+        check_target(path, options.overwrite)?;
+        check_folder(path)?;
+        check_space(path, folder(path), len)
     }
 
     /// Puts another writer around the one in use, for tests of what happens when writing fails.
@@ -296,6 +302,31 @@ pub(crate) fn prefix(name: &OsStr) -> OsString {
     }
     prefix.push(MARK);
     prefix
+}
+
+/// The name of an output, which is no folder: `model/` is refused before anything is read.
+fn file_name(path: &Path) -> Result<&OsStr> {
+    let ends_as_folder = path.to_string_lossy().ends_with(std::path::is_separator);
+    match path.file_name() {
+        Some(name) if !ends_as_folder => Ok(name),
+        _ => Err(Error::WrongKind {
+            path: path.into(),
+            found: if ends_as_folder { "a folder" } else { "no file name" },
+            expected: "the path of the output file",
+        }),
+    }
+}
+
+/// Refuses an output whose folder is not there.
+pub(crate) fn check_folder(path: &Path) -> Result<()> {
+    match std::fs::metadata(folder(path)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Error::WrongKind {
+            path: path.into(),
+            found: "in a folder that does not exist",
+            expected: "the path of the output; create its folder first",
+        }),
+        _ => Ok(()),
+    }
 }
 
 fn check_target(path: &Path, overwrite: bool) -> Result<()> {

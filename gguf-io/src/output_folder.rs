@@ -1,7 +1,8 @@
 //! A folder of files that is complete or absent.
 
 use std::{
-    fs::File,
+    ffi::OsStr,
+    fs::{File, TryLockError},
     io,
     path::{Path, PathBuf},
 };
@@ -10,7 +11,7 @@ use tempfile::TempDir;
 
 use crate::{
     Error, OutputOptions, Result,
-    output::{RANDOM, SUFFIX, folder, prefix, sync_folder},
+    output::{RANDOM, SUFFIX, check_folder, folder, prefix, sync_folder},
 };
 
 /// A folder that gets its name when all of its files are complete.
@@ -36,15 +37,7 @@ impl AtomicFolder {
     /// [`Error::Io`] if the folder around it is missing or not writable.
     pub fn create(path: &Path, options: OutputOptions) -> Result<Self> {
         let io = |error| Error::Io { path: path.into(), action: "cannot create the output", error };
-        // `a/b/.` and `a/b/..` have no last part to put a temporary beside.
-        let Some(name) = path.file_name() else {
-            return Err(Error::WrongKind {
-                path: path.into(),
-                found: "no folder name",
-                expected: "the path of the output folder",
-            });
-        };
-        check_target(path, options.overwrite)?;
+        let name = Self::name_of(path, options)?;
         let around = folder(path);
         let prefix = prefix(name);
         remove_stale(around, prefix.as_encoded_bytes());
@@ -56,13 +49,45 @@ impl AtomicFolder {
             use std::os::unix::fs::PermissionsExt;
             builder.permissions(std::fs::Permissions::from_mode(0o777));
         }
-        let temporary = builder.tempdir_in(around).map_err(io)?;
-        // Where folders cannot be locked, none is ever taken for stale.
-        let handle = File::open(temporary.path()).ok();
-        if let Some(Err(error)) = handle.as_ref().map(File::try_lock) {
-            tracing::debug!(%error, "temporary folder not locked");
+        loop {
+            let temporary = builder.tempdir_in(around).map_err(io)?;
+            // Another run may have taken it for stale before it was locked, and remove it.
+            let handle = match File::open(temporary.path()) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                handle => handle.ok(),
+            };
+            match handle.as_ref().map(File::try_lock) {
+                Some(Err(TryLockError::WouldBlock)) => continue,
+                Some(Ok(())) if !temporary.path().exists() => continue,
+                // Where folders cannot be locked, none is ever taken for stale.
+                Some(Err(error)) => tracing::debug!(%error, "temporary folder not locked"),
+                _ => {}
+            }
+            return Ok(Self { path: path.into(), options, temporary, _handle: handle });
         }
-        Ok(Self { path: path.into(), options, temporary, _handle: handle })
+    }
+
+    /// What [`create`](Self::create) would refuse, told without creating anything.
+    ///
+    /// # Errors
+    /// As [`create`](Self::create), but for a folder that is not writable.
+    pub fn check(path: &Path, options: OutputOptions) -> Result<()> {
+        Self::name_of(path, options).map(|_| ())
+    }
+
+    /// The name of an output that may be written.
+    fn name_of(path: &Path, options: OutputOptions) -> Result<&OsStr> {
+        // `a/b/.` and `a/b/..` have no last part to put a temporary beside.
+        let Some(name) = path.file_name() else {
+            return Err(Error::WrongKind {
+                path: path.into(),
+                found: "no folder name",
+                expected: "the path of the output folder",
+            });
+        };
+        check_target(path, options.overwrite)?;
+        check_folder(path)?;
+        Ok(name)
     }
 
     /// The temporary folder, to create files in.

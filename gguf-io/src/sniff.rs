@@ -72,8 +72,13 @@ impl Kind {
             ),
             Self::Pickle => ("a pickle or zip file as PyTorch writes them", PICKLE_HELP),
             Self::Gguf => ("a GGUF file", NAME),
-            Self::BigEndianGguf => ("a big-endian GGUF file", NAME),
-            Self::Safetensors => ("a safetensors file", NAME),
+            Self::BigEndianGguf => (
+                "a big-endian GGUF file",
+                "make it little-endian with gguf-convert-endian of the gguf package",
+            ),
+            Self::Safetensors => {
+                ("a safetensors file", "a model is the folder that holds it and its config.json")
+            }
             Self::Json => ("a JSON file", NAME),
             Self::Other => ("of an unknown format", NAME),
         }

@@ -102,8 +102,8 @@ fn targets_that_cannot_be() {
         assert_error(AtomicFile::create(dir.path(), 1, options), "WrongKind", &["a folder"]);
         assert_error(
             AtomicFile::create(&dir.path().join("none/out"), 1, options),
-            "Io",
-            &["none/out", "cannot create"],
+            "WrongKind",
+            &["none/out", "in a folder that does not exist"],
         );
         assert_error(
             AtomicFile::create(Path::new(".."), 1, options),

@@ -41,6 +41,16 @@ impl FolderPlan {
         self.run_with(output, options, control, |writer| writer)
     }
 
+    /// What [`run`](Self::run) would refuse of an output, told without creating anything.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run), but for a folder that is not writable.
+    pub fn check_output(&self, output: &Path, options: &Options) -> Result<()> {
+        self.refuse_inputs(output, options)?;
+        let writing = OutputOptions { overwrite: options.overwrite, sync: !options.no_sync };
+        Ok(AtomicFolder::check(output, writing)?)
+    }
+
     /// [`run`](Self::run) with another writer around each in use, for tests of what happens when
     /// writing fails.
     ///
