@@ -169,6 +169,17 @@ fn checkpoints_and_importance_matrices_are_checked() {
         failures.extend(check(name, &fixture(name), &[]));
         failures.extend(check(name, &fixture(name).join("imatrix.gguf"), &[]));
     }
+    // A quantization that is not read does not make its files unsound.
+    let other = folder.path().join("other");
+    fs::create_dir(&other).unwrap();
+    for name in ["config.json", "model.safetensors"] {
+        fs::copy(fixture("tiny-llama3").join(name), other.join(name)).unwrap();
+    }
+    let config = fs::read(other.join("config.json")).unwrap();
+    let mut config: Json = serde_json::from_slice(&config).unwrap();
+    config["quantization_config"] = serde_json::json!({"quant_method": "bitsandbytes"});
+    fs::write(other.join("config.json"), config.to_string()).unwrap();
+    failures.extend(check("bitsandbytes", &other, &[]));
     let weights = fixture("tiny-llama3/model.safetensors");
     failures.extend(check("one file", &weights, &[]));
     let mut bytes = fs::read(&weights).unwrap();

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Mutex};
 use quant_core::{GgmlType, Metrics, can_dequantize};
 use quant_kernels::Kernels;
 
-use crate::{Error, Options, Result, load::Loader, model::Model, workers};
+use crate::{Error, Options, Result, load::Loader, model::Model, plan::written_shape, workers};
 
 /// A tensor that both models have, in the same shape.
 #[derive(Clone, Debug)]
@@ -71,7 +71,7 @@ pub fn compare(reference: &Model, candidate: &Model, options: &Options) -> Resul
         let name = tensor.name.clone();
         match others.get(&tensor.name[..]) {
             None => result.missing.push(name),
-            Some(other) if other.shape != tensor.shape => {
+            Some(other) if written_shape(&other.shape) != written_shape(&tensor.shape) => {
                 result.shapes.push((name, tensor.shape.clone(), other.shape.clone()));
             }
             Some(other) if ![tensor, *other].iter().all(|t| can_dequantize(t.source_type())) => {
@@ -129,4 +129,31 @@ pub fn compare(reference: &Model, candidate: &Model, options: &Options) -> Resul
         file.check_unchanged()?;
     }
     Ok(result)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Origin, Tensor, TensorData};
+
+    #[test]
+    fn outer_dimensions_of_one_make_no_difference() {
+        // As Qwen2-MoE's gate is in a checkpoint and in a GGUF file.
+        let model = |shape: &[u64]| Model {
+            metadata: gguf_io::Metadata::new(),
+            tensors: vec![Tensor {
+                name: "gate".into(),
+                shape: shape.into(),
+                data: TensorData::Computed(vec![1.0; 64]),
+            }],
+            files: vec![],
+            origin: Origin::Gguf,
+            left_out: vec![],
+        };
+        let options = Options::default();
+        let same = compare(&model(&[64, 1]), &model(&[64]), &options).unwrap();
+        assert!(same.shapes.is_empty() && same.tensors.len() == 1);
+        let turned = compare(&model(&[1, 64]), &model(&[64]), &options).unwrap();
+        assert_eq!(turned.shapes.len(), 1);
+    }
 }

@@ -31,6 +31,14 @@ impl Config {
     /// If it is not there or not a JSON object.
     pub fn read(dir: &Path) -> Result<Self> {
         let path = dir.join("config.json");
+        if dir.is_dir() && !path.exists() {
+            return Err(gguf_io::Error::WrongKind {
+                path: dir.into(),
+                found: "a folder without config.json",
+                expected: "the folder of a Hugging Face checkpoint",
+            }
+            .into());
+        }
         let values = json::read_object(&path)?;
         Ok(Self::new(path, values))
     }

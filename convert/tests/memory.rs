@@ -143,6 +143,29 @@ fn memory_is_bounded() {
         }
     }
 
+    // Two-bit codes of a small file stand for many columns.
+    let folder = tempfile::tempdir().unwrap();
+    let n = 1u64 << 20;
+    let header = format!(
+        "{{\"model.layers.0.mlp.up_proj.qweight\":{{\"dtype\":\"I32\",\"shape\":[{n},1],\"data_offsets\":[0,{q}]}},\
+         \"model.layers.0.mlp.up_proj.scales\":{{\"dtype\":\"F16\",\"shape\":[1,1],\"data_offsets\":[{q},{s}]}},\
+         \"model.layers.0.mlp.up_proj.qzeros\":{{\"dtype\":\"I32\",\"shape\":[1,1],\"data_offsets\":[{s},{z}]}}}}",
+        q = 4 * n,
+        s = 4 * n + 2,
+        z = 4 * n + 6,
+    );
+    let mut bytes = text(&header);
+    bytes.resize(bytes.len() + 4 * n as usize + 6, 0);
+    std::fs::write(folder.path().join("model.safetensors"), &bytes).unwrap();
+    let config = r#"{"architectures": ["LlamaForCausalLM"],
+        "quantization_config": {"quant_method": "gptq", "bits": 2, "group_size": -1}}"#;
+    std::fs::write(folder.path().join("config.json"), config).unwrap();
+    let peak_of_packed = peak(|| drop(open(folder.path(), &Options::default())));
+    println!("packed: {} bytes take {peak_of_packed}", bytes.len());
+    if peak_of_packed > 8 * bytes.len() {
+        failures.push(format!("packed: {peak_of_packed} of {} bytes", bytes.len()));
+    }
+
     // The window of a conversion, as the crate documents it: 1 MiB for each thread and 1 MiB.
     let folder = tempfile::tempdir().unwrap();
     let (input, output) = (folder.path().join("in.gguf"), folder.path().join("out.gguf"));

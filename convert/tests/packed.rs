@@ -226,6 +226,20 @@ fn packed_weights_are_restored_exactly() {
     }
 }
 
+#[test]
+fn a_packed_file_stays_one_where_files_are_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let (packed, _) = checkpoint(4, false, |layer| layer.gptq(4, 1));
+    save(dir.path(), &packed, gptq(4));
+    let options = Options {
+        request: Request::new(FileType::Q8_0),
+        split: Some(quant_convert::Split::Keep),
+        ..Options::default()
+    };
+    let plan = Plan::new(open(dir.path(), &options).unwrap(), &options).unwrap();
+    assert_eq!(plan.shards().unwrap().len(), 1);
+}
+
 /// Damages the tensor of a name.
 type Damage = fn(&mut Tensors, &str);
 

@@ -6,7 +6,7 @@ use gguf_io::{Dtype, SourceFile};
 use quant_core::grouped::pack;
 
 use super::{
-    Layer, Part, Parts,
+    Groups, Layer, Part, Parts,
     reader::{Blocks, floats},
 };
 use crate::Result;
@@ -21,8 +21,8 @@ struct ByRows {
     codes: Part,
     scales: Part,
     zeros: Option<Part>,
-    /// The group of each column, where groups are not consecutive.
-    groups: Option<Vec<u32>>,
+    /// The group of each column.
+    groups: Groups,
 }
 
 /// A layer whose codes have one of these widths.
@@ -62,14 +62,9 @@ pub(super) fn layer(parts: &Parts<'_>, bits: &[u32]) -> Result<Layer> {
         Some(part) => {
             parts.expect("weight_g_idx", &part, 1, columns)?;
             used.push("weight_g_idx");
-            Some(parts.integers("weight_g_idx", &part, scales.columns)?)
+            parts.groups("weight_g_idx", &part, scales.columns)?
         }
-        None if columns.is_multiple_of(scales.columns) => None,
-        None => {
-            let found = format!("{} groups", scales.columns);
-            let expected = format!("a divisor of {columns} columns");
-            return Err(parts.wrong("weight_scale", &found, &expected));
-        }
+        None => parts.even_groups("weight_scale", columns, scales.columns)?,
     };
     let files = Arc::clone(parts.files);
     Ok((Box::new(ByRows { files, bits, rows, columns, codes, scales, zeros, groups }), used))
@@ -113,16 +108,12 @@ impl Blocks for ByRows {
                     *zero = pack::code(word, self.bits, (row % per_word as u64) as u32).into();
                 }
             }
-            let group_len = (columns / groups.max(1)).max(1);
             let codes = bytes.as_chunks().0.iter().flat_map(|word| {
                 let word = u32::from_le_bytes(*word);
                 (0..per_word as u32).map(move |i| pack::code(word, self.bits, i))
             });
             for (column, (out, code)) in out.iter_mut().zip(codes).enumerate() {
-                let group = match &self.groups {
-                    Some(groups) => groups.get(column).map_or(0, |group| *group as usize),
-                    None => column / group_len,
-                };
+                let group = self.groups.of(column);
                 let scale = scales.get(group).copied().unwrap_or(0.0);
                 let zero = zeros.get(group).copied().unwrap_or(middle);
                 *out = (f32::from(code) - zero) * scale;

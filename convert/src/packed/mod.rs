@@ -157,8 +157,8 @@ impl Parts<'_> {
         ))
     }
 
-    /// Reads a small vector of 32-bit integers, such as the groups of the columns.
-    fn integers(&self, name: &str, part: &Part, limit: u64) -> Result<Vec<u32>> {
+    /// Reads the groups of the columns.
+    fn groups(&self, name: &str, part: &Part, limit: u64) -> Result<Groups> {
         let count = usize::try_from(part.columns).map_err(|_| quant_core::Error::TooLarge)?;
         let bytes = count.checked_mul(4).ok_or(quant_core::Error::TooLarge)?;
         let mut buffer = vec![0; bytes];
@@ -172,8 +172,18 @@ impl Parts<'_> {
                 let expected = format!("groups 0 to {}", limit.saturating_sub(1));
                 Err(self.wrong(name, &format!("group {}", *value as i32), &expected))
             }
-            None => Ok(values),
+            None => Ok(Groups::Given(values)),
         }
+    }
+
+    /// Groups one after the other, if they divide the columns. Nothing is kept for each column: a
+    /// small file may announce many.
+    fn even_groups(&self, name: &str, columns: u64, groups: u64) -> Result<Groups> {
+        if groups == 0 || !columns.is_multiple_of(groups) {
+            let found = format!("{groups} groups");
+            return Err(self.wrong(name, &found, &format!("a divisor of {columns} columns")));
+        }
+        Ok(Groups::Even(columns / groups))
     }
 
     fn wrong(&self, part: &str, found: &str, expected: &str) -> Error {
@@ -186,6 +196,24 @@ impl Parts<'_> {
             found: found.to_owned(),
             expected: expected.to_owned(),
             help: "the checkpoint is damaged or of a variant that is not read; take the original one",
+        }
+    }
+}
+
+/// The group of each column.
+#[derive(Debug)]
+enum Groups {
+    /// Groups of this many, one after the other.
+    Even(u64),
+    /// As the file says.
+    Given(Vec<u32>),
+}
+
+impl Groups {
+    fn of(&self, column: usize) -> usize {
+        match self {
+            Self::Even(size) => usize::try_from(column as u64 / (*size).max(1)).unwrap_or(0),
+            Self::Given(groups) => groups.get(column).map_or(0, |group| *group as usize),
         }
     }
 }

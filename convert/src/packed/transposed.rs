@@ -9,7 +9,7 @@ use gguf_io::{Dtype, SourceFile};
 use quant_core::grouped::pack;
 
 use super::{
-    Layer, Part, Parts,
+    Groups, Layer, Part, Parts,
     reader::{Blocks, floats},
 };
 use crate::Result;
@@ -39,7 +39,7 @@ struct Transposed {
     /// Places of codes in words that go along the outputs.
     order: &'static [u32],
     /// The group of each input.
-    groups: Vec<u32>,
+    groups: Groups,
 }
 
 /// A layer of GPTQ.
@@ -57,9 +57,9 @@ pub(super) fn gptq(parts: &Parts<'_>, bits: u32, zero_offset: u8) -> Result<Laye
         Some(part) => {
             parts.expect("g_idx", &part, 1, columns)?;
             used.push("g_idx");
-            parts.integers("g_idx", &part, scales.rows)?
+            parts.groups("g_idx", &part, scales.rows)?
         }
-        None => even_groups(parts, columns, scales.rows)?,
+        None => parts.even_groups("scales", columns, scales.rows)?,
     };
     let layer = Transposed {
         files: Arc::clone(parts.files),
@@ -96,19 +96,9 @@ pub(super) fn awq(parts: &Parts<'_>) -> Result<Layer> {
         zeros,
         zero_offset: 0,
         order: &AWQ_ORDER,
-        groups: even_groups(parts, codes.rows, scales.rows)?,
+        groups: parts.even_groups("scales", codes.rows, scales.rows)?,
     };
     Ok((Box::new(layer), vec!["qweight", "scales", "qzeros"]))
-}
-
-/// The group of each input where groups are consecutive.
-fn even_groups(parts: &Parts<'_>, columns: u64, groups: u64) -> Result<Vec<u32>> {
-    if groups == 0 || !columns.is_multiple_of(groups) {
-        let found = format!("{groups} groups");
-        return Err(parts.wrong("scales", &found, &format!("a divisor of {columns} inputs")));
-    }
-    let size = columns / groups;
-    Ok((0..columns).map(|column| u32::try_from(column / size).unwrap_or(u32::MAX)).collect())
 }
 
 impl Transposed {
@@ -167,7 +157,7 @@ impl Blocks for Transposed {
         }
 
         let mut put = |column: usize, codes: &[u8]| {
-            let group = self.groups.get(column).map_or(0, |group| *group as usize) * rows;
+            let group = self.groups.of(column).saturating_mul(rows);
             let scales = scales.get(group..).unwrap_or_default();
             let zeros = zeros.get(group..).unwrap_or_default();
             let places = out.iter_mut().skip(column).step_by(columns.max(1));

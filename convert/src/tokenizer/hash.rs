@@ -110,7 +110,9 @@ fn around(processor: &Value) -> (Vec<u32>, Vec<u32>) {
 fn ids<'m>(tokenizer: &TokenizerJson, merges: impl Iterator<Item = &'m str>) -> Option<Vec<u32>> {
     let part = |part: &Option<Value>| part.clone().filter(|part| !part.is_null());
     let (normalizer, pre) = (part(&tokenizer.normalizer), part(&tokenizer.pre_tokenizer));
-    if !normalizer.iter().chain(&pre).all(|part| is_plain(part, DEEPEST)) {
+    let parts = || normalizer.iter().chain(&pre);
+    let growth = parts().map(growth).fold(1, usize::saturating_mul);
+    if !parts().all(|part| is_plain(part, DEEPEST)) || growth > MOST_GROWTH {
         return None;
     }
     let mut found = Tokenizer::new(model(tokenizer, merges)?);
@@ -165,6 +167,29 @@ fn is_plain(part: &Value, depth: usize) -> bool {
     let mut parts = parts.filter_map(Value::as_array).flatten();
     kind.is_some_and(|kind| PLAIN.contains(&kind))
         && (depth > 0 && parts.all(|part| is_plain(part, depth - 1)))
+}
+
+/// How much longer the text may become: real tokenizers stay far below, and a chain of a few
+/// replacements could make it longer than any memory.
+const MOST_GROWTH: usize = 1000;
+
+/// How many times as many bytes a part may make of a text, at most; none where it is not plain.
+fn growth(part: &Value) -> usize {
+    let text = |key: &str| part.get(key).and_then(Value::as_str).map_or(0, str::len);
+    match part.get("type").and_then(Value::as_str) {
+        Some("Sequence") => {
+            let parts = ["normalizers", "pretokenizers"].into_iter().filter_map(|k| part.get(k));
+            let parts = parts.filter_map(Value::as_array).flatten();
+            parts.map(growth).fold(1, usize::saturating_mul)
+        }
+        // A pattern may match nothing, between any two characters.
+        Some("Replace") => text("content").saturating_add(1),
+        Some("Prepend") => text("prepend").saturating_add(1),
+        // U+FDFA becomes eighteen letters.
+        Some("NFKC" | "NFKD") => 12,
+        Some("NFC" | "NFD" | "BertNormalizer" | "ByteLevel" | "Lowercase") => 2,
+        _ => 1,
+    }
 }
 
 /// The library's model. It takes merges and prefixes on trust, so they are looked at first.
@@ -281,6 +306,16 @@ mod tests {
         ] {
             assert_eq!(ids(&model, ""), None, "{model}");
         }
+        let replace = r#"{"type": "Replace", "pattern": {"String": "a"}, "content": "aaaaaaaaa"}"#;
+        let chain = |n: usize| {
+            let parts = vec![replace; n].join(", ");
+            format!(", \"normalizer\": {{\"type\": \"Sequence\", \"normalizers\": [{parts}]}}")
+        };
+        assert!(ids(&ok, &chain(3)).is_some());
+        assert_eq!(ids(&ok, &chain(4)), None);
+        let levels = vec![r#"{"type": "ByteLevel"}"#; 40].join(", ");
+        let pre = r#""pre_tokenizer": {"type": "Sequence", "pretokenizers""#;
+        assert_eq!(ids(&ok, &format!(", {pre}: [{levels}]}}")), None);
         for pre in [
             r#"{"type": "FixedLength", "length": 0}"#,
             r#"{"type": "Split", "pattern": {"Regex": "("}, "behavior": "Isolated", "invert": false}"#,
