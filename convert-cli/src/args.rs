@@ -172,9 +172,6 @@ pub(crate) struct ConvertArgs {
     #[arg(long, value_name = "NAME")]
     pub(crate) pre_tokenizer: Option<String>,
 
-    #[command(flatten)]
-    pub(crate) grouped: GroupedArgs,
-
     /// Print the plan only; write nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
@@ -202,6 +199,10 @@ pub(crate) struct ConvertArgs {
     /// Do not wait until the output is on the disk before it gets its name
     #[arg(long)]
     pub(crate) no_sync: bool,
+
+    // Last: its heading would be that of what follows.
+    #[command(flatten)]
+    pub(crate) grouped: GroupedArgs,
 }
 
 /// Options of grouped integers.
@@ -323,10 +324,13 @@ pub(crate) enum TypeArg {
     Grouped(GroupedType),
 }
 
-fn file_type(text: &str) -> Result<TypeArg, recipe::Error> {
+fn file_type(text: &str) -> Result<TypeArg, String> {
     match GroupedType::from_name(text) {
         Some(ty) => Ok(TypeArg::Grouped(ty)),
-        None => FileType::parse_or_auto(text).map(TypeArg::Recipe),
+        None => FileType::parse_or_auto(text).map(TypeArg::Recipe).map_err(|error| {
+            let names = GroupedType::ALL.iter().map(|ty| ty.name()).collect::<Vec<_>>().join(", ");
+            format!("{error}, or grouped integers: {names}")
+        }),
     }
 }
 
@@ -384,8 +388,13 @@ fn override_kv(text: &str) -> Result<(String, Value), String> {
 impl ConvertArgs {
     /// Whether a folder is written instead of a GGUF file.
     pub(crate) fn writes_folder(&self, options: &Options) -> bool {
-        let gguf = self.output.as_ref().and_then(|path| path.extension());
-        options.grouped.is_some() && !gguf.is_some_and(|e| e.eq_ignore_ascii_case("gguf"))
+        options.grouped.is_some() && !self.names_gguf()
+    }
+
+    /// Whether the name of the output is that of a GGUF file.
+    fn names_gguf(&self) -> bool {
+        let extension = self.output.as_ref().and_then(|path| path.extension());
+        extension.is_some_and(|e| e.eq_ignore_ascii_case("gguf"))
     }
 
     /// Ends the program, as for other wrong usage, if options do not go together.
@@ -398,9 +407,23 @@ impl ConvertArgs {
             (!self.tensor_type.is_empty(), "--tensor-type"),
             (self.tensor_type_file.is_some(), "--tensor-type-file"),
         ];
+        let of_gguf = [
+            (self.prune_layers.is_some(), "--prune-layers"),
+            (self.metadata.is_some(), "--metadata"),
+            (!self.override_kv.is_empty(), "--override-kv"),
+            (self.pre_tokenizer.is_some(), "--pre-tokenizer"),
+        ];
+        let falls_back = self.grouped.group_size_fallback.is_some_and(|f| f != Fallback::Error);
         let message = if grouped {
             let given = recipes.iter().find(|(given, _)| *given);
-            given.map(|(_, name)| format!("{name} is for recipes, not for grouped integers"))
+            let folder = of_gguf.iter().find(|(given, _)| *given && !self.names_gguf());
+            given
+                .map(|(_, name)| format!("{name} is for recipes, not for grouped integers"))
+                .or(folder.map(|(_, name)| {
+                    format!("{name} is for GGUF files, not for a folder: its files are copied")
+                }))
+                .or((self.strict && falls_back)
+                    .then(|| "--strict refuses what --group-size-fallback allows".into()))
         } else {
             let name = self.grouped.preset.map(|_| "--preset").or(self.grouped.first_given());
             name.map(|name| format!("{name} is for grouped integers, give --type int4_sym, int4_asym, int8_sym or int8_asym"))

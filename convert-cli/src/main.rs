@@ -55,7 +55,7 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 fn one_line(error: &anyhow::Error) -> String {
     let mut text = error.to_string();
     // The library's messages hold their causes already.
-    if error.downcast_ref::<quant_convert::Error>().is_none() {
+    if !(error.is::<quant_convert::Error>() || error.is::<quant_convert::recipe::Error>()) {
         text = format!("{error:#}");
     }
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()

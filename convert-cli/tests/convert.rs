@@ -107,6 +107,43 @@ fn a_dry_run_writes_nothing() {
 }
 
 #[test]
+fn a_dry_run_says_what_a_real_run_would_refuse() {
+    let folder = tempdir().unwrap();
+    let existing = folder.path().join("m.gguf");
+    fs::write(&existing, "old").unwrap();
+    let slash = folder.path().join("model/");
+    for (output, options, says) in [
+        (existing.clone(), &[][..], "exists already"),
+        (existing.clone(), &["--force"], ""),
+        (slash, &[], "is a folder"),
+        (folder.path().join("none/m.gguf"), &[], "none/m.gguf: is in a folder that does not"),
+        (fixture("tiny-llama2").join("config.json"), &["--force"], "is one of the inputs"),
+        (folder.path().to_owned(), &["-tint4_sym", "--force"], "a folder with other things"),
+        (
+            folder.path().join("none/int4"),
+            &["-tint4_sym"],
+            "none/int4: is in a folder that does not",
+        ),
+        (folder.path().join("m2.gguf"), &["-tiq4_nl", "--quiet"], "does not write"),
+    ] {
+        let done = quantwright()
+            .args(["convert", "--dry-run"])
+            .arg(fixture("tiny-llama2"))
+            .arg("-o")
+            .arg(&output)
+            .args(options)
+            .output()
+            .unwrap();
+        assert!(done.status.success());
+        let text = stderr(&done);
+        let warned = text.starts_with("warning: a real run would fail: ") && text.contains(says);
+        assert!(if says.is_empty() { text.is_empty() } else { warned }, "{output:?}: {text:?}");
+    }
+    assert_eq!(fs::read(&existing).unwrap(), b"old");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[test]
 fn threads_and_flushing_do_not_change_the_bytes() {
     let folder = tempdir().unwrap();
     let input = fixture("tiny-llama2");
@@ -268,13 +305,19 @@ fn the_importance_matrix_is_used_where_asked() {
     for name in ["attn_q", "attn_v", "ffn_down", "ffn_gate"] {
         assert!(changed.contains(name), "{name} of {changed:?}");
     }
-    let done = quantwright()
-        .arg("convert")
-        .arg(&input)
-        .args(["--dry-run", "--imatrix", &imatrix, "--include-weights", "ffn_"])
-        .output()
-        .unwrap();
-    assert!(stderr(&done).starts_with("warning: the importance matrix has no entry for"));
+    // The matrix has no entry for these two; those that it is not used for are not missing.
+    let warned = |options: &[&str]| {
+        let mut command = quantwright();
+        command.arg("convert").arg(&input).args(["--dry-run", "--imatrix", &imatrix]).args(options);
+        stderr(&command.output().unwrap())
+    };
+    assert_eq!(
+        warned(&[]),
+        "warning: the importance matrix has no entry for 2 tensors: \
+         output.weight, token_embd.weight\n"
+    );
+    assert_eq!(warned(&["--include-weights", "ffn_"]), "");
+    assert_eq!(warned(&["--exclude-weights", "ffn_"]), warned(&[]));
     let run =
         |name: &str, options: &[&str]| data(name, &[&["--imatrix", &imatrix], options].concat());
     let included = run("included", &["--include-weights", "ffn_"]);

@@ -54,6 +54,14 @@ fn a_gguf_file_is_written_where_it_holds_the_same_values() {
     ]);
     assert!(done.status.success(), "{}", stderr(&done));
     assert!(stdout(&done).contains("int4_sym in groups of 128 is written as Q4_0"));
+    let done = quantwright()
+        .args(["convert", "--dry-run", "-tint8_sym", "-o", "m.gguf"])
+        .arg(&input)
+        .output()
+        .unwrap();
+    let text = stdout(&done);
+    assert!(text.contains("would write Q8_0, 21 tensors"), "{text}");
+    assert!(text.contains("int8_sym per channel is written as Q8_0 with"), "{text}");
 }
 
 #[test]
@@ -77,6 +85,11 @@ fn options_that_do_not_go_together_are_wrong_usage() {
         &["-tq4_0", "--ratio", "0.5"][..],
         &["--group-size", "64"],
         &["-tint4_sym", "--pure"],
+        &["-tint4_sym", "--prune-layers", "0"],
+        &["-tint4_sym", "--override-kv", "a.b=int:3"],
+        &["-tint4_sym", "--metadata", "none.json"],
+        &["-tint4_sym", "--pre-tokenizer", "qwen2"],
+        &["-tint4_sym", "--strict", "--group-size-fallback", "adjust"],
         &["-tint4_sym", "--ratio", "1.5"],
         &["-tint4_sym", "--group-size", "0"],
         &["-tint4_sym", "--backup", "int2"],

@@ -9,20 +9,32 @@ use crate::{Error, Options, Result};
 pub(crate) struct Importance {
     imatrix: Imatrix,
     path: String,
+    /// Parts of names that it is used for; empty for all.
+    included: Vec<String>,
+    /// Parts of names that it is not used for.
+    excluded: Vec<String>,
 }
 
 impl Importance {
     /// Opens the matrix that the options name, reduced to the entries they ask for.
     pub(crate) fn open(options: &Options) -> Result<Option<Self>> {
         let Some(path) = &options.imatrix else { return Ok(None) };
-        let mut imatrix = Imatrix::open(path, &options.limits)?;
-        let contains = |name: &str, parts: &[String]| parts.iter().any(|p| name.contains(p));
-        imatrix.entries.retain(|name, _| {
-            let included =
-                options.include_weights.is_empty() || contains(name, &options.include_weights);
-            included && !contains(name, &options.exclude_weights)
-        });
-        Ok(Some(Self { imatrix, path: path.to_string_lossy().into_owned() }))
+        let mut importance = Self {
+            imatrix: Imatrix::open(path, &options.limits)?,
+            path: path.to_string_lossy().into_owned(),
+            included: options.include_weights.clone(),
+            excluded: options.exclude_weights.clone(),
+        };
+        let mut entries = std::mem::take(&mut importance.imatrix.entries);
+        entries.retain(|name, _| importance.is_wanted(name));
+        importance.imatrix.entries = entries;
+        Ok(Some(importance))
+    }
+
+    /// Whether the options ask to use it for a tensor.
+    pub(crate) fn is_wanted(&self, name: &str) -> bool {
+        let contains = |parts: &[String]| parts.iter().any(|part| name.contains(part));
+        (self.included.is_empty() || contains(&self.included)) && !contains(&self.excluded)
     }
 
     /// Whether no entry is left; the reference then converts as without a matrix.

@@ -9,7 +9,7 @@ use gguf_io::{Layout, PlacedTensor, TensorSpec, gguf::shards};
 use quant_core::{GgmlType, can_dequantize, can_quantize};
 
 use crate::{
-    Error, Options, Result,
+    Control, Error, Options, Result,
     grouped::{self, Scheme},
     importance::Importance,
     model::{Model, Origin, Tensor, TensorData},
@@ -73,12 +73,22 @@ pub struct PlannedTensor<'a> {
 }
 
 impl Plan {
-    /// Plans a conversion. Reads the importance matrix, no weights.
+    /// Plans a conversion. Reads the importance matrix; weights only for grouped integers with a
+    /// ratio below 1.
     ///
     /// # Errors
     /// Whatever the options ask that the model does not allow. What only stands in the way of
     /// running the plan, not of looking at it, is kept for [`check`](Self::check).
-    pub fn new(mut model: Model, options: &Options) -> Result<Self> {
+    pub fn new(model: Model, options: &Options) -> Result<Self> {
+        Self::new_with(model, options, Control::default())
+    }
+
+    /// [`new`](Self::new), with a way to stop it: grouped integers with a ratio read all weights to
+    /// choose layers.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new), and [`Error::Cancelled`].
+    pub fn new_with(mut model: Model, options: &Options, control: Control<'_>) -> Result<Self> {
         let importance = Importance::open(options)?.filter(|importance| !importance.is_empty());
 
         // The order of llama-quantize: overrides are seen by the recipe, pruning is not.
@@ -113,7 +123,8 @@ impl Plan {
         let mut request = options.request.clone();
         if options.grouped.is_some() {
             // What GGUF files of these blocks are called; which tensors get them is chosen below.
-            request.file_type = Some(FileType::Q4_0);
+            let eight_bits = options.grouped.is_some_and(|grouped| grouped.ty.bits() == 8);
+            request.file_type = Some(if eight_bits { FileType::Q8_0 } else { FileType::Q4_0 });
         }
         request.has_imatrix = importance.is_some();
         if request.file_type.is_none() && model.origin == Origin::Checkpoint {
@@ -152,9 +163,14 @@ impl Plan {
                         Some(importance) if quantizable => importance.of(name, shape)?,
                         _ => None,
                     };
-                    wanted.push(grouped::Wanted { tensor, quantizable, squares });
+                    let kept = if quantizable {
+                        model.tensors[tensor].source_type()
+                    } else {
+                        assignment.ty
+                    };
+                    wanted.push(grouped::Wanted { tensor, quantizable, kept, squares });
                 }
-                grouped::plan(&model, &wanted, grouped, options.threads)?
+                grouped::plan(&model, &wanted, grouped, options.threads, control)?
             }
         };
         let refine = options.grouped.is_some_and(|grouped| grouped.refine);
@@ -178,18 +194,27 @@ impl Plan {
                 refine,
                 importance: weights.filter(|_| changes).map(<[f32]>::to_vec),
                 wanted: assignment.wanted.filter(|_| options.grouped.is_none()),
-                without_importance: importance.is_some()
+                without_importance: importance
+                    .as_ref()
+                    .is_some_and(|importance| importance.is_wanted(&tensor.name))
                     && assignment.quantizable
                     && ty.is_quantized()
                     && weights.is_none(),
             });
-            if assignment.requires_imatrix && weights.is_none() && options.grouped.is_none() {
+            let obstacle = obstacle(&model, tensor, ty, options);
+            // An importance matrix would not help a type that is not written.
+            let hopeless = matches!(obstacle, Some(Error::CannotWrite { .. }));
+            if assignment.requires_imatrix
+                && weights.is_none()
+                && options.grouped.is_none()
+                && !hopeless
+            {
                 obstacles.push(Error::ImportanceNeeded {
                     tensor: tensor.name.clone(),
                     ty: assignment.ty,
                 });
             }
-            obstacles.extend(obstacle(&model, tensor, ty, options));
+            obstacles.extend(obstacle);
         }
 
         metadata = model.metadata.clone();
@@ -221,9 +246,18 @@ impl Plan {
             metadata.replace_at_end(key, pruning.kept());
         }
 
+        // A packed layer reads as a file of its own, but counts as the one that it is in.
+        let mut by_path = HashMap::new();
+        let paths = model.files.iter().enumerate();
+        let on_disk: Vec<usize> =
+            paths.map(|(i, file)| *by_path.entry(file.path()).or_insert(i)).collect();
+        let file_of = |job: &Job| {
+            let file = place(&model.tensors[job.tensor]).0;
+            on_disk.get(file).copied().unwrap_or(file)
+        };
         if keep {
             // Stable: within a file of a checkpoint the order stays.
-            jobs.sort_by_key(|job| place(&model.tensors[job.tensor]).0);
+            jobs.sort_by_key(file_of);
         }
         let specs: Vec<_> = jobs
             .iter()
@@ -233,7 +267,7 @@ impl Plan {
                 shape: written_shape(&model.tensors[job.tensor].shape),
             })
             .collect();
-        let files: Vec<usize> = jobs.iter().map(|j| place(&model.tensors[j.tensor]).0).collect();
+        let files: Vec<usize> = jobs.iter().map(file_of).collect();
         let layouts = match options.split {
             None => vec![Layout::new(&metadata, &specs)?],
             Some(split) => shards::layout(&metadata, &specs, split.by(&files))?,
@@ -321,7 +355,7 @@ impl Plan {
 }
 
 /// A shape without outer dimensions of 1, which ggml counts and writes no tensor with.
-fn written_shape(shape: &[u64]) -> Vec<u64> {
+pub(crate) fn written_shape(shape: &[u64]) -> Vec<u64> {
     let dimensions = shape.iter().rposition(|n| *n != 1).map_or(1, |last| last.saturating_add(1));
     shape.iter().copied().take(dimensions).collect()
 }

@@ -2,7 +2,8 @@
 
 use std::{
     fs,
-    io::{self, Write},
+    io::{self, Read, Write},
+    path::Path,
 };
 
 use anyhow::Context;
@@ -31,7 +32,12 @@ pub(crate) fn run(args: &CompareArgs) -> anyhow::Result<()> {
             .any(|model| model.files.iter().any(|file| file.is_same_file(path)));
         anyhow::ensure!(!same, "{}: is one of the inputs; choose another name", path.display());
         // A report may replace an older report, but nothing else.
-        let overwrite = fs::read(path).is_ok_and(|old| old.starts_with(MARK.as_bytes()));
+        let overwrite = is_report(path);
+        anyhow::ensure!(
+            overwrite || !path.is_file(),
+            "{}: exists and is not a report of this program; choose another name",
+            path.display()
+        );
         let options = OutputOptions { overwrite, sync: false };
         let file = AtomicFile::create(path, page.len() as u64, options)?;
         file.write_all_at(page.as_bytes(), 0)?;
@@ -54,6 +60,16 @@ pub(crate) fn run(args: &CompareArgs) -> anyhow::Result<()> {
         args.reference.display()
     );
     Ok(())
+}
+
+/// Whether a file is an older report.
+fn is_report(path: &Path) -> bool {
+    let mut start = Vec::new();
+    path.is_file()
+        && fs::File::open(path)
+            .and_then(|file| file.take(MARK.len() as u64).read_to_end(&mut start))
+            .is_ok()
+        && start == MARK.as_bytes()
 }
 
 /// What keeps the comparison from being one.

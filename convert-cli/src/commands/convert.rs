@@ -8,6 +8,7 @@ use std::{
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
 use quant_convert::{Control, Plan, grouped::FolderPlan};
+use quant_core::grouped::GroupSize;
 
 use crate::{
     args::ConvertArgs,
@@ -27,12 +28,15 @@ pub(crate) fn run(args: &ConvertArgs, warnings: &Warnings) -> anyhow::Result<()>
         false => Ok(ProgressBar::hidden()),
     };
 
+    let control = Control { cancel: Some(cancel), ..Control::default() };
     if args.writes_folder(&options) {
-        let control = Control { cancel: Some(cancel), ..Control::default() };
         let grouped = options.grouped.context("no grouped type")?;
         let plan = FolderPlan::new(&args.input, &grouped, &options, control)?;
         let mut report = Report::folder(&plan);
-        if let Some(output) = args.output.as_ref().filter(|_| !args.dry_run) {
+        let mut obstacle = None;
+        if let Some(output) = args.output.as_ref().filter(|_| args.dry_run) {
+            obstacle = plan.check_output(output, &options).err();
+        } else if let Some(output) = &args.output {
             let bar = progress_of(plan.source_bytes())?;
             let progress = |done| bar.set_position(done);
             let result =
@@ -42,31 +46,31 @@ pub(crate) fn run(args: &ConvertArgs, warnings: &Warnings) -> anyhow::Result<()>
             report.output = Some(report::path(output));
             report.seconds = Some(start.elapsed().as_secs_f64());
         }
-        return finish(args, &report, warnings, None);
+        return finish(args, &report, warnings, obstacle.as_ref());
     }
 
     let model = quant_convert::open(&args.input, &options)?;
-    let plan = Plan::new(model, &options)?;
+    let plan = Plan::new_with(model, &options, control)?;
     let mut report = Report::new(&plan, args.output.as_deref());
     // The first of the files, by which the others are found.
     let first = args.output.as_ref().and_then(|output| plan.paths(output).into_iter().next());
     if let Some(grouped) = &options.grouped {
         report.note = Some(format!(
-            "{} in {} is written as {} with the scale of each group repeated: the same values exactly",
+            "{} {}{} is written as {} with the scale of each group repeated: the same values exactly",
             grouped.ty,
+            if grouped.group_size() == GroupSize::Channel { "" } else { "in " },
             grouped.group_size(),
             if grouped.ty.bits() == 4 { "Q4_0 (and 8-bit layers as Q8_0)" } else { "Q8_0" },
         ));
     }
     let Some(output) = args.output.as_ref().filter(|_| !args.dry_run) else {
-        let obstacle = plan.obstacle().map(|e| format!("a real run would fail: {e}"));
-        return finish(args, &report, warnings, obstacle);
+        let output = args.output.as_ref().and_then(|o| plan.check_output(o, &options).err());
+        return finish(args, &report, warnings, plan.obstacle().or(output.as_ref()));
     };
 
     let bar = progress_of(plan.source_bytes())?;
     let progress = |done| bar.set_position(done);
-    let control = Control { progress: Some(&progress), cancel: Some(cancel), ..Control::default() };
-    let result = plan.run(output, &options, control);
+    let result = plan.run(output, &options, Control { progress: Some(&progress), ..control });
     bar.finish_and_clear();
     result?;
 
@@ -79,8 +83,25 @@ fn finish(
     args: &ConvertArgs,
     report: &Report,
     warnings: &Warnings,
-    obstacle: Option<String>,
+    obstacle: Option<&quant_convert::Error>,
 ) -> anyhow::Result<()> {
+    print(args, report).with_context(|| match &report.output {
+        Some(output) => format!("{output} is complete, but standard output cannot be written"),
+        None => "standard output cannot be written".into(),
+    })?;
+    if !args.quiet {
+        warnings.print();
+        for remark in report.remarks() {
+            crate::say(&format!("warning: {}", escape(&remark)));
+        }
+    }
+    if let Some(obstacle) = obstacle {
+        crate::say(&format!("warning: a real run would fail: {}", escape(&obstacle.to_string())));
+    }
+    Ok(())
+}
+
+fn print(args: &ConvertArgs, report: &Report) -> io::Result<()> {
     let mut out = io::stdout().lock();
     if args.json {
         serde_json::to_writer(&mut out, report).map_err(io::Error::from)?;
@@ -97,13 +118,7 @@ fn finish(
             writeln!(out, "{note}")?;
         }
     }
-    if !args.quiet {
-        warnings.print();
-        for remark in report.remarks().into_iter().chain(obstacle) {
-            crate::say(&format!("warning: {}", escape(&remark)));
-        }
-    }
-    Ok(())
+    out.flush()
 }
 
 fn progress_bar(bytes: u64) -> anyhow::Result<ProgressBar> {

@@ -350,13 +350,12 @@ fn warn_of_kept(model: &Model, roles: &[Role]) {
     if let Some((first, _)) = kept.first()
         && sum > all / 20
     {
-        let (tensors, first) = (kept.len(), first.name.as_str());
-        let percent = (sum as f64 / all as f64 * 100.0).round();
         tracing::warn!(
-            tensors,
-            first,
-            percent,
-            "matrices that are no linear layers, such as stacked experts, keep their precision"
+            "{} matrices, {:.0} % of the weights, keep their precision: they are no linear layers, \
+             but stacked experts or the like (the first is {:?})",
+            kept.len(),
+            sum as f64 / all as f64 * 100.0,
+            first.name
         );
     }
 }

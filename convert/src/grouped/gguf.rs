@@ -23,6 +23,8 @@ pub(crate) struct Wanted<'a> {
     pub(crate) tensor: usize,
     /// Whether recipes apply to it.
     pub(crate) quantizable: bool,
+    /// The type it has if it is not quantized.
+    pub(crate) kept: GgmlType,
     /// Mean squares of its inputs.
     pub(crate) squares: Option<&'a [f32]>,
 }
@@ -36,6 +38,7 @@ pub(crate) fn plan(
     tensors: &[Wanted<'_>],
     options: &Options,
     threads: usize,
+    control: Control<'_>,
 ) -> Result<Vec<(Scheme, GgmlType)>> {
     const HELP: &str = "for GGUF choose int4_sym with a --group-size that is a multiple of 32, or \
                         write a folder (an output whose name does not end in .gguf)";
@@ -62,13 +65,12 @@ pub(crate) fn plan(
         })
         .collect();
     let rest = Rest { backup, ends: backup };
-    let schemes = assign(model, &candidates, options, rest, threads, Control::default())?;
+    let schemes = assign(model, &candidates, options, rest, threads, control)?;
     let mut planned = Vec::with_capacity(schemes.len());
     for (wanted, scheme) in tensors.iter().zip(schemes) {
         let tensor = &model.tensors[wanted.tensor];
         let ty = match scheme {
-            Scheme::Keep if wanted.quantizable => tensor.source_type(),
-            Scheme::Keep => GgmlType::F32,
+            Scheme::Keep => wanted.kept,
             Scheme::Groups { ty, len, .. } if len.is_multiple_of(BLOCK) => {
                 if ty.bits() == 4 {
                     GgmlType::Q4_0

@@ -86,10 +86,7 @@ fn check_applicable(request: &Request) -> Result<(), Error> {
 fn warn_of_unused_overrides(tensors: &[TensorFacts<'_>], request: &Request) {
     for unused in &request.overrides {
         if !tensors.iter().any(|t| unused.pattern.is_match(t.name)) {
-            tracing::warn!(
-                pattern = unused.pattern.as_str(),
-                "no tensor matches this pattern of --tensor-type"
-            );
+            tracing::warn!("no tensor matches {:?} of --tensor-type", unused.pattern.as_str());
         }
     }
 }
