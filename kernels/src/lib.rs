@@ -47,13 +47,21 @@
 //! instruction set has in their place. The integer sums are exact and the same everywhere. [`Kernels::dot`] is for single rows: it
 //! unpacks them each time.
 //!
-//! The feature `probe` adds what benchmarks need to measure the limits of the machine.
+//! Products are behind the feature `matrix`, which is on by default; without it the crate compiles in a
+//! fraction of the time, and instruction sets that differ in products alone are left out. The feature
+//! `probe` adds what benchmarks need to measure the limits of the machine.
 //!
 //! `unsafe` code of the workspace is here only: the instructions in `isa/`, the borrowed task of
 //! the [`Pool`], the shared output of a product.
 
+#![cfg_attr(
+    not(feature = "matrix"),
+    allow(dead_code, unused_imports, unused_macros, reason = "what only products use")
+)]
+
 mod activation;
 mod isa;
+#[cfg(feature = "matrix")]
 mod matrix;
 #[cfg(feature = "probe")]
 mod probe;
@@ -66,6 +74,7 @@ use quant_core::{
 
 pub use isa::Isa;
 use isa::Stored;
+#[cfg(feature = "matrix")]
 pub use matrix::{
     GroupedInt4, Input, MatrixError, Output, PackedMatrix, Parallel, Pool, Serial, UnpackedInt4,
     activation_type,
@@ -195,6 +204,7 @@ impl Kernels {
     /// [`Error::Unsupported`] for a type without an [`activation_type`], [`Error::Length`] if a
     /// buffer does not hold `cols` elements, [`Error::RowLength`] if `cols` is not a whole number
     /// of blocks.
+    #[cfg(feature = "matrix")]
     pub fn dot(
         self,
         ty: GgmlType,

@@ -6,26 +6,27 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(feature = "matrix", target_arch = "x86_64"))]
 mod avx2_matrix;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(feature = "matrix", target_arch = "x86_64"))]
 mod avx512_vnni;
 mod convert;
+#[cfg(feature = "matrix")]
 mod matrix;
 #[cfg(target_arch = "aarch64")]
 mod neon;
-#[cfg(target_arch = "aarch64")]
+#[cfg(all(feature = "matrix", target_arch = "aarch64"))]
 mod neon_matrix;
 mod scalar;
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
 mod simd128;
-#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+#[cfg(all(feature = "matrix", target_arch = "wasm32", target_feature = "simd128"))]
 mod simd128_matrix;
 #[cfg(target_arch = "x86_64")]
 mod sse41;
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(feature = "matrix", target_arch = "x86_64"))]
 mod sse41_matrix;
 
 use quant_core::{
@@ -36,10 +37,9 @@ use quant_core::{
     with_format,
 };
 
-use self::{
-    convert::{magnitude, narrow, widen},
-    matrix::{MatrixKernels, MatrixTable, matrix_table},
-};
+use self::convert::{magnitude, narrow, widen};
+#[cfg(feature = "matrix")]
+use self::matrix::{MatrixKernels, MatrixTable, matrix_table};
 pub(crate) use convert::Stored;
 
 /// The methods of a [`Lanes`] that are one expression of intrinsics each.
@@ -114,33 +114,46 @@ pub(crate) struct Table {
     pub(crate) magnitude: fn(&[f32]) -> f32,
     pub(crate) narrow: fn(GgmlType, &[f32], &mut [u8]),
     pub(crate) quantize_activations: fn(GgmlType, &[f32], &mut [u8]) -> bool,
+    #[cfg(feature = "matrix")]
     pub(crate) dot: fn(GgmlType, &[u8], &[u8]) -> f32,
+    #[cfg(feature = "matrix")]
     pub(crate) matrix: MatrixTable,
 }
 
+/// A row of the table: quantizers and, if there are any, matrix products.
+macro_rules! row {
+    ($quantizers:ty, $products:ty, $isa:ident) => {{
+        #[cfg(feature = "matrix")]
+        let row = table::<$quantizers, $products>(Isa::$isa);
+        #[cfg(not(feature = "matrix"))]
+        let row = table::<$quantizers>(Isa::$isa);
+        row
+    }};
+}
+
 /// The table that every CPU supports.
-pub(crate) static SCALAR: Table = table::<scalar::Kernels, scalar::Kernels>(Isa::Scalar);
+pub(crate) static SCALAR: Table = row!(scalar::Kernels, scalar::Kernels, Scalar);
 
 /// The other tables, slowest first.
 static TABLES: &[Table] = &[
     #[cfg(target_arch = "x86_64")]
-    table::<sse41::Kernels, sse41_matrix::Kernels>(Isa::Sse41),
+    row!(sse41::Kernels, sse41_matrix::Kernels, Sse41),
     #[cfg(target_arch = "x86_64")]
-    table::<avx2::Kernels, avx2_matrix::Kernels>(Isa::Avx2),
+    row!(avx2::Kernels, avx2_matrix::Kernels, Avx2),
+    #[cfg(all(feature = "matrix", target_arch = "x86_64"))]
+    row!(avx2::Kernels, avx2_matrix::VnniKernels, AvxVnni),
     #[cfg(target_arch = "x86_64")]
-    table::<avx2::Kernels, avx2_matrix::VnniKernels>(Isa::AvxVnni),
-    #[cfg(target_arch = "x86_64")]
-    table::<avx512::Kernels, avx2_matrix::Kernels>(Isa::Avx512),
-    #[cfg(target_arch = "x86_64")]
-    table::<avx512::Kernels, avx512_vnni::Kernels>(Isa::Avx512Vnni),
+    row!(avx512::Kernels, avx2_matrix::Kernels, Avx512),
+    #[cfg(all(feature = "matrix", target_arch = "x86_64"))]
+    row!(avx512::Kernels, avx512_vnni::Kernels, Avx512Vnni),
     #[cfg(target_arch = "aarch64")]
-    table::<neon::Kernels, neon_matrix::Kernels>(Isa::Neon),
-    #[cfg(target_arch = "aarch64")]
-    table::<neon::Kernels, neon_matrix::DotKernels>(Isa::NeonDot),
-    #[cfg(target_arch = "aarch64")]
-    table::<neon::Kernels, neon_matrix::I8mmKernels>(Isa::NeonI8mm),
+    row!(neon::Kernels, neon_matrix::Kernels, Neon),
+    #[cfg(all(feature = "matrix", target_arch = "aarch64"))]
+    row!(neon::Kernels, neon_matrix::DotKernels, NeonDot),
+    #[cfg(all(feature = "matrix", target_arch = "aarch64"))]
+    row!(neon::Kernels, neon_matrix::I8mmKernels, NeonI8mm),
     #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
-    table::<simd128::Kernels, simd128_matrix::Kernels>(Isa::Simd128),
+    row!(simd128::Kernels, simd128_matrix::Kernels, Simd128),
 ];
 
 /// The tables of all instruction sets this CPU has, slowest first. Never empty.
@@ -238,10 +251,13 @@ fn token<T: Token>() -> T {
     }
 }
 
-const fn table<K: IsaKernels, M: MatrixKernels>(isa: Isa) -> Table {
+const fn table<K: IsaKernels, #[cfg(feature = "matrix")] M: MatrixKernels>(isa: Isa) -> Table {
     Table {
         isa,
+        #[cfg(feature = "matrix")]
         supported: || K::Token::detect().is_some() && M::Token::detect().is_some(),
+        #[cfg(not(feature = "matrix"))]
+        supported: || K::Token::detect().is_some(),
         quantize: |ty, rows, out| {
             let s = token::<K::Token>();
             with_format!(
@@ -271,6 +287,7 @@ const fn table<K: IsaKernels, M: MatrixKernels>(isa: Isa) -> Table {
         // Simple enough that every target's baseline vectorises it.
         magnitude,
         narrow: |ty, values, out| K::narrow(token::<K::Token>(), ty, values, out),
+        #[cfg(feature = "matrix")]
         dot: |ty, weights, activations| {
             with_format!(
                 ty,
@@ -278,6 +295,7 @@ const fn table<K: IsaKernels, M: MatrixKernels>(isa: Isa) -> Table {
                 matrix::dot_floats::<M>(ty, weights, activations)
             )
         },
+        #[cfg(feature = "matrix")]
         matrix: matrix_table::<M>(),
         quantize_activations: |ty, values, out| {
             K::activations(token::<K::Token>(), ty, values, out)

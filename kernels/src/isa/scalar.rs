@@ -7,10 +7,9 @@ use quant_core::{
     lanes::Scalar,
 };
 
-use super::{
-    IsaKernels, Stored,
-    matrix::{MatrixKernels, matrix_kernels},
-};
+#[cfg(feature = "matrix")]
+use super::matrix::{MatrixKernels, matrix_kernels};
+use super::{IsaKernels, Stored};
 
 #[derive(Debug)]
 pub(crate) struct Kernels;
@@ -51,6 +50,7 @@ impl IsaKernels for Kernels {
     }
 }
 
+#[cfg(feature = "matrix")]
 impl MatrixKernels for Kernels {
     const DIRECT_WIDTHS: &'static [usize] = &[4, 2, 1];
     const PANEL_WIDTHS: &'static [usize] = &[4, 2, 1];
