@@ -6,8 +6,8 @@ mod common;
 use std::{collections::BTreeSet, fs, path::Path};
 
 use common::{
-    convert, copy_checkpoint, fixture, planned, quantwright, run, stderr, stdout, text, types,
-    write_gguf,
+    convert, copy_checkpoint, fixture, planned, quantwright, run, stderr, stdout, text,
+    try_convert, types, write_gguf,
 };
 use serde_json::{Value, json};
 use tempfile::tempdir;
@@ -126,14 +126,8 @@ fn a_dry_run_says_what_a_real_run_would_refuse() {
         ),
         (folder.path().join("m2.gguf"), &["-tiq4_nl", "--quiet"], "does not write"),
     ] {
-        let done = quantwright()
-            .args(["convert", "--dry-run"])
-            .arg(fixture("tiny-llama2"))
-            .arg("-o")
-            .arg(&output)
-            .args(options)
-            .output()
-            .unwrap();
+        let options = [&["--dry-run"], options].concat();
+        let done = try_convert(&fixture("tiny-llama2"), &output, &options);
         assert!(done.status.success());
         let text = stderr(&done);
         let warned = text.starts_with("warning: a real run would fail: ") && text.contains(says);

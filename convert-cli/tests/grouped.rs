@@ -3,9 +3,9 @@
 
 mod common;
 
-use std::fs;
+use std::{fs, path::Path};
 
-use common::{fixture, planned, quantwright, run, stderr, stdout, types};
+use common::{fixture, planned, quantwright, run, stderr, stdout, try_convert, types};
 use serde_json::Value;
 use tempfile::tempdir;
 
@@ -54,11 +54,7 @@ fn a_gguf_file_is_written_where_it_holds_the_same_values() {
     ]);
     assert!(done.status.success(), "{}", stderr(&done));
     assert!(stdout(&done).contains("int4_sym in groups of 128 is written as Q4_0"));
-    let done = quantwright()
-        .args(["convert", "--dry-run", "-tint8_sym", "-o", "m.gguf"])
-        .arg(&input)
-        .output()
-        .unwrap();
+    let done = try_convert(&input, Path::new("m.gguf"), &["--dry-run", "-tint8_sym"]);
     let text = stdout(&done);
     assert!(text.contains("would write Q8_0, 21 tensors"), "{text}");
     assert!(text.contains("int8_sym per channel is written as Q8_0 with"), "{text}");
@@ -96,14 +92,7 @@ fn options_that_do_not_go_together_are_wrong_usage() {
         &["--preset", "gpt-5"],
         &["-tq8_0", "--preset", "phi-2"],
     ] {
-        let done = quantwright()
-            .arg("convert")
-            .arg(fixture("tiny-llama2"))
-            .arg("-o")
-            .arg(&output)
-            .args(options)
-            .output()
-            .unwrap();
+        let done = try_convert(&fixture("tiny-llama2"), &output, options);
         assert_eq!(done.status.code(), Some(2), "{options:?}");
         assert!(stderr(&done).starts_with("error: ") && !output.exists());
     }

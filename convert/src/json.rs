@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, path::Path};
 
-use gguf_io::{Budget, Limits, SourceFile};
+use gguf_io::SourceFile;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
@@ -21,13 +21,7 @@ const LONGEST: u64 = 16 << 20;
 
 /// Reads a whole file of at most `longest` bytes.
 pub(crate) fn read_bytes(path: &Path, longest: u64) -> Result<Vec<u8>> {
-    let file = SourceFile::open(path)?;
-    let len = file.len();
-    let mut budget = Budget::new(&Limits::with_heap(longest));
-    budget.admit(len);
-    // A length beyond the address space is beyond every budget.
-    let len = usize::try_from(len).unwrap_or(usize::MAX);
-    Ok(file.read_vec(0, len, &mut budget)?)
+    Ok(SourceFile::open(path)?.read_all(longest)?)
 }
 
 /// Reads a whole text file, which must be UTF-8.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use gguf_io::{Limits, metadata::Value};
+use gguf_io::{Limits, OutputOptions, metadata::Value};
 
 use crate::recipe::Request;
 
@@ -41,6 +41,13 @@ pub struct Options {
     pub threads: usize,
     /// What readers may allocate.
     pub limits: Limits,
+}
+
+impl Options {
+    /// How outputs are written.
+    pub(crate) fn writing(&self) -> OutputOptions {
+        OutputOptions { overwrite: self.overwrite, sync: !self.no_sync }
+    }
 }
 
 /// How the output is split into several files.

@@ -121,9 +121,9 @@ impl Plan {
         });
 
         let mut request = options.request.clone();
-        if options.grouped.is_some() {
+        if let Some(grouped) = &options.grouped {
             // What GGUF files of these blocks are called; which tensors get them is chosen below.
-            let eight_bits = options.grouped.is_some_and(|grouped| grouped.ty.bits() == 8);
+            let eight_bits = grouped.ty.bits() == 8;
             request.file_type = Some(if eight_bits { FileType::Q8_0 } else { FileType::Q4_0 });
         }
         request.has_imatrix = importance.is_some();

@@ -10,7 +10,7 @@ use std::{
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
-use gguf_io::{AtomicFile, AtomicSet, OutputOptions};
+use gguf_io::{AtomicFile, AtomicSet};
 use quant_core::{
     GgmlType, can_dequantize,
     formats::Rows,
@@ -87,8 +87,7 @@ impl Plan {
         }
         let sizes = self.layouts.iter().map(|layout| layout.total);
         let files: Vec<_> = paths.into_iter().zip(sizes).collect();
-        let options = OutputOptions { overwrite: options.overwrite, sync: !options.no_sync };
-        Ok(AtomicSet::create(&files, options)?)
+        Ok(AtomicSet::create(&files, options.writing())?)
     }
 
     /// What [`create`](Self::create) would refuse of an output, told without creating anything.
@@ -96,10 +95,9 @@ impl Plan {
     /// # Errors
     /// As [`create`](Self::create), but for a folder that is not writable.
     pub fn check_output(&self, output: &Path, options: &Options) -> Result<()> {
-        let writing = OutputOptions { overwrite: options.overwrite, sync: !options.no_sync };
         for (path, layout) in self.paths(output).iter().zip(&self.layouts) {
             self.refuse_inputs(path, options)?;
-            AtomicFile::check(path, layout.total, writing)?;
+            AtomicFile::check(path, layout.total, options.writing())?;
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ use std::{
     time::SystemTime,
 };
 
-use crate::{Budget, Error, Place, Result};
+use crate::{Budget, Error, Limits, Place, Result};
 
 /// Positioned reads from something whose length is known.
 pub trait ReadAt: Send + Sync + std::fmt::Debug {
@@ -266,6 +266,18 @@ impl SourceFile {
         let mut bytes = vec![0; len];
         self.read_exact_at(&mut bytes, offset)?;
         Ok(bytes)
+    }
+
+    /// Reads the whole file if it has at most `longest` bytes.
+    ///
+    /// # Errors
+    /// [`Error::LimitsExceeded`] if it has more, [`Error::Read`] if reading fails.
+    pub fn read_all(&self, longest: u64) -> Result<Vec<u8>> {
+        let mut budget = Budget::new(&Limits::with_heap(longest));
+        budget.admit(self.len);
+        // A length beyond the address space is beyond every budget.
+        let len = usize::try_from(self.len).unwrap_or(usize::MAX);
+        self.read_vec(0, len, &mut budget)
     }
 
     /// Checks that the length and the time of the last change are still those found at opening.

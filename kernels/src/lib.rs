@@ -44,8 +44,8 @@
 //! alone, with `sdot` and with `usmmla`, simd128 and relaxed-simd; AVX-VNNI has not been run on a CPU
 //! that has it, NEON in an emulator only. All rest on one dot product of four unsigned and four signed
 //! bytes in each 32-bit lane (DP4a), in `matrix/dot_lanes.rs`: `vpdpbusd`, `sdot`, or what the
-//! instruction set has in their place. The integer sums are exact and the same everywhere. [`Kernels::dot`] is for single rows: it
-//! unpacks them each time.
+//! instruction set has in their place. The integer sums are exact and the same everywhere.
+//! [`Kernels::dot`] is for single rows: it unpacks them each time.
 //!
 //! Products are behind the feature `matrix`, which is on by default; without it the crate compiles in a
 //! fraction of the time, and instruction sets that differ in products alone are left out. The feature

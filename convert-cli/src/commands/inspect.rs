@@ -20,6 +20,9 @@ use crate::{
 /// Arrays longer than this are given by their length.
 const MOST_ELEMENTS: usize = 64;
 
+/// Bytes of a config.json that is shown.
+const LONGEST_CONFIG: u64 = 16 << 20;
+
 #[derive(Serialize)]
 struct Inspection {
     version: Option<u32>,
@@ -76,15 +79,6 @@ fn gguf(path: &Path) -> anyhow::Result<Inspection> {
 
 /// Tensors under their Hugging Face names, shapes innermost first as everywhere; the metadata is
 /// what config.json says.
-/// The bytes of a file of a sensible size, as config.json is.
-fn small_file(path: &Path) -> gguf_io::Result<Vec<u8>> {
-    const MOST: u64 = 16 << 20;
-    let file = SourceFile::open(path)?;
-    let mut bytes = vec![0; usize::try_from(file.len().min(MOST)).unwrap_or(0)];
-    file.read_exact_at(&mut bytes, 0)?;
-    Ok(bytes)
-}
-
 fn checkpoint(path: &Path) -> anyhow::Result<Inspection> {
     let model = Checkpoint::open(path, &Limits::default())?;
     let several = model.files.len() > 1;
@@ -98,7 +92,8 @@ fn checkpoint(path: &Path) -> anyhow::Result<Inspection> {
         file: name(t.file).filter(|_| several).map(|n| n.to_string_lossy().into_owned()),
     });
     // A checkpoint can be looked at also if its configuration is missing or damaged.
-    let config = small_file(&path.join("config.json")).unwrap_or_default();
+    let config = SourceFile::open(&path.join("config.json"));
+    let config = config.and_then(|file| file.read_all(LONGEST_CONFIG)).unwrap_or_default();
     let config: Map<String, serde_json::Value> =
         serde_json::from_slice(&config).unwrap_or_default();
     let metadata = config.into_iter().map(|(key, value)| {

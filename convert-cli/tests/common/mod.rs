@@ -27,17 +27,14 @@ pub(crate) fn run(args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Output {
     quantwright().args(args).output().unwrap()
 }
 
+/// `convert INPUT -o OUTPUT` with options, whatever comes of it.
+pub(crate) fn try_convert(input: &Path, output: &Path, options: &[&str]) -> Output {
+    quantwright().arg("convert").arg(input).arg("-o").arg(output).args(options).output().unwrap()
+}
+
 /// Runs `convert` without a flush to the device; fails if it does, or says anything on stderr.
 pub(crate) fn convert(input: &Path, output: &Path, options: &[&str]) -> Vec<u8> {
-    let done = quantwright()
-        .arg("convert")
-        .arg(input)
-        .arg("-o")
-        .arg(output)
-        .args(["--no-sync", "--quiet"])
-        .args(options)
-        .output()
-        .unwrap();
+    let done = try_convert(input, output, &[&["--no-sync", "--quiet"], options].concat());
     assert!(done.status.success(), "{options:?}: {}", stderr(&done));
     assert_eq!(stderr(&done), "", "{options:?}");
     fs::read(output).unwrap()

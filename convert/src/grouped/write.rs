@@ -47,8 +47,7 @@ impl FolderPlan {
     /// As [`run`](Self::run), but for a folder that is not writable.
     pub fn check_output(&self, output: &Path, options: &Options) -> Result<()> {
         self.refuse_inputs(output, options)?;
-        let writing = OutputOptions { overwrite: options.overwrite, sync: !options.no_sync };
-        Ok(AtomicFolder::check(output, writing)?)
+        Ok(AtomicFolder::check(output, options.writing())?)
     }
 
     /// [`run`](Self::run) with another writer around each in use, for tests of what happens when
@@ -65,7 +64,7 @@ impl FolderPlan {
     ) -> Result<()> {
         self.refuse_inputs(output, options)?;
         control.check()?;
-        let writing = OutputOptions { overwrite: options.overwrite, sync: !options.no_sync };
+        let writing = options.writing();
         let folder = AtomicFolder::create(output, writing)?;
         let inside = OutputOptions { overwrite: false, ..writing };
         let create = |name: &str, len| {

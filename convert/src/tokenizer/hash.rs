@@ -110,9 +110,9 @@ fn around(processor: &Value) -> (Vec<u32>, Vec<u32>) {
 fn ids<'m>(tokenizer: &TokenizerJson, merges: impl Iterator<Item = &'m str>) -> Option<Vec<u32>> {
     let part = |part: &Option<Value>| part.clone().filter(|part| !part.is_null());
     let (normalizer, pre) = (part(&tokenizer.normalizer), part(&tokenizer.pre_tokenizer));
-    let parts = || normalizer.iter().chain(&pre);
-    let growth = parts().map(growth).fold(1, usize::saturating_mul);
-    if !parts().all(|part| is_plain(part, DEEPEST)) || growth > MOST_GROWTH {
+    let steps = || normalizer.iter().chain(&pre);
+    // Only what is plain, and so not deep, is walked for its growth.
+    if !steps().all(|part| is_plain(part, DEEPEST)) || growth_of(steps()) > MOST_GROWTH {
         return None;
     }
     let mut found = Tokenizer::new(model(tokenizer, merges)?);
@@ -163,25 +163,30 @@ const PLAIN: [&str; 18] = [
 
 fn is_plain(part: &Value, depth: usize) -> bool {
     let kind = part.get("type").and_then(Value::as_str);
-    let parts = ["normalizers", "pretokenizers"].into_iter().filter_map(|key| part.get(key));
-    let mut parts = parts.filter_map(Value::as_array).flatten();
     kind.is_some_and(|kind| PLAIN.contains(&kind))
-        && (depth > 0 && parts.all(|part| is_plain(part, depth - 1)))
+        && (depth > 0 && inner(part).all(|part| is_plain(part, depth - 1)))
+}
+
+/// The parts of a sequence.
+fn inner(part: &Value) -> impl Iterator<Item = &Value> {
+    let lists = ["normalizers", "pretokenizers"].into_iter().filter_map(|key| part.get(key));
+    lists.filter_map(Value::as_array).flatten()
 }
 
 /// How much longer the text may become: real tokenizers stay far below, and a chain of a few
 /// replacements could make it longer than any memory.
 const MOST_GROWTH: usize = 1000;
 
-/// How many times as many bytes a part may make of a text, at most; none where it is not plain.
+/// How many times as many bytes parts may make of a text, one after the other.
+fn growth_of<'v>(parts: impl Iterator<Item = &'v Value>) -> usize {
+    parts.map(growth).fold(1, usize::saturating_mul)
+}
+
+/// How many times as many bytes a plain part may make of a text, at most.
 fn growth(part: &Value) -> usize {
     let text = |key: &str| part.get(key).and_then(Value::as_str).map_or(0, str::len);
     match part.get("type").and_then(Value::as_str) {
-        Some("Sequence") => {
-            let parts = ["normalizers", "pretokenizers"].into_iter().filter_map(|k| part.get(k));
-            let parts = parts.filter_map(Value::as_array).flatten();
-            parts.map(growth).fold(1, usize::saturating_mul)
-        }
+        Some("Sequence") => growth_of(inner(part)),
         // A pattern may match nothing, between any two characters.
         Some("Replace") => text("content").saturating_add(1),
         Some("Prepend") => text("prepend").saturating_add(1),
