@@ -135,7 +135,14 @@ fn small_blocks<S: DotLanes, F: Coded>(
         }
     }
     // Where bytes are multiplied signed, −128 has no opposite; ours never have it, but others' may.
-    if bits::<F>() == 8 && S::SIGNED_BYTES && x.contains(&0x80) {
+    // The lowest by vectors: a search for that byte took as long as the product.
+    let mut lowest = 0;
+    if bits::<F>() == 8 && S::SIGNED_BYTES {
+        for &code in &x {
+            lowest = lowest.min(code as i8);
+        }
+    }
+    if lowest == i8::MIN {
         *minima += piece::<Scalar, F>(Scalar, &codes, &x, &factors, 0.0);
         return sum;
     }
