@@ -172,6 +172,11 @@ pub(crate) struct ConvertArgs {
     #[arg(long, value_name = "NAME")]
     pub(crate) pre_tokenizer: Option<String>,
 
+    /// Write what llama.cpp's converter writes, its faults included, where the two differ: metadata
+    /// and which of several sets of weights counts
+    #[arg(long)]
+    pub(crate) like_reference: bool,
+
     /// Print the plan only; write nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
@@ -465,6 +470,7 @@ impl ConvertArgs {
             metadata: self.metadata.clone(),
             override_kv: self.override_kv.clone(),
             pre_tokenizer: self.pre_tokenizer.clone(),
+            like_reference: self.like_reference,
             grouped,
             split: match (self.split_max_size, self.split_max_tensors, self.keep_split) {
                 (Some(most), ..) => Some(Split::MaxBytes(most)),

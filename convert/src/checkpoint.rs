@@ -20,6 +20,8 @@ pub struct CheckpointOptions {
     pub pre_tokenizer: Option<String>,
     /// A JSON file with keys of GGUF that replace those of the model card and the like.
     pub metadata: Option<PathBuf>,
+    /// Do as llama.cpp's converter does even where its result is wrong for the user.
+    pub like_reference: bool,
     /// Limits on what the headers of the weights may allocate.
     pub limits: Limits,
 }
@@ -29,6 +31,7 @@ impl From<&Options> for CheckpointOptions {
         Self {
             pre_tokenizer: options.pre_tokenizer.clone(),
             metadata: options.metadata.clone(),
+            like_reference: options.like_reference,
             limits: options.limits,
         }
     }
@@ -76,6 +79,7 @@ pub fn open(dir: &Path, options: &CheckpointOptions) -> Result<Model> {
         kinds: architecture.tokenizers,
         adjustments: architecture.special,
         pre_tokenizer: options.pre_tokenizer.as_deref(),
+        like_reference: options.like_reference,
     };
     tokenizer::write(dir, &config, &reading, &mut metadata)?;
     if metadata.get_str("tokenizer.ggml.model") == Some("llama") {

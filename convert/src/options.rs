@@ -29,6 +29,9 @@ pub struct Options {
     pub override_kv: Vec<(String, Value)>,
     /// The name of the BPE pre-tokenizer, instead of detecting it.
     pub pre_tokenizer: Option<String>,
+    /// Do as llama.cpp's converter does even where its result is wrong for the user: metadata, and
+    /// which of several sets of weights counts.
+    pub like_reference: bool,
     /// Write several files instead of one; a folder has the files of the checkpoint if `None`.
     pub split: Option<Split>,
     /// Replace an existing output.

@@ -17,7 +17,8 @@ const KINDS: &[Kind] = &[Kind::SentencePiece, Kind::ByteFallback, Kind::ByteLeve
 
 fn read(dir: &Path, pre: Option<&str>) -> Result<Metadata> {
     let config = Config::read(dir)?;
-    let options = Options { kinds: KINDS, adjustments: &[], pre_tokenizer: pre };
+    let options =
+        Options { kinds: KINDS, adjustments: &[], pre_tokenizer: pre, like_reference: false };
     let mut metadata = Metadata::new();
     tokenizer::write(dir, &config, &options, &mut metadata)?;
     Ok(metadata)

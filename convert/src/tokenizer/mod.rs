@@ -77,6 +77,9 @@ pub struct Options<'a> {
     pub adjustments: &'a [Adjustment],
     /// llama.cpp's name for the BPE pre-tokenizer, instead of finding it out.
     pub pre_tokenizer: Option<&'a str>,
+    /// Write what llama.cpp's converter writes even where its file splits text otherwise than the
+    /// checkpoint's own tokenizer.
+    pub like_reference: bool,
 }
 
 /// Token types of GGUF.
