@@ -49,6 +49,7 @@ impl<S: Lanes> Lanes for Pair<S> {
         sub_i(a: I32, b: I32) -> I32;
         and_i(a: I32, b: I32) -> I32;
         or_i(a: I32, b: I32) -> I32;
+        xor_i(a: I32, b: I32) -> I32;
         min_i(a: I32, b: I32) -> I32;
         max_i(a: I32, b: I32) -> I32;
         min_u(a: I32, b: I32) -> I32;
