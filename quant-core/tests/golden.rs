@@ -3,7 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot read its data has failed")]
 
 use quant_core::{
-    GgmlType, can_dequantize, can_quantize, dequantize, formats::Importance, importance_use, quantize,
+    GgmlType, can_dequantize, can_quantize, dequantize, formats::Importance, importance_use,
+    quantize,
 };
 use safetensors::SafeTensors;
 

@@ -3,7 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::{
-    BlockFormat, F16Le, Importance, Quantizer, QK_K, Rows,
+    BlockFormat, F16Le, Importance, QK_K, Quantizer, Rows,
     batch::{scatter, scatter_f16, weigh, word},
     k_signed::{SUB, SUBS, load, recode, two_bit_words},
 };

@@ -3,7 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::{
-    BlockFormat, F16Le, Importance, Quantizer, QK_K, Rows,
+    BlockFormat, F16Le, Importance, QK_K, Quantizer, Rows,
     batch::scatter,
     k_min::{self, KMinBlock, nibble_words, unpack_scale},
 };

@@ -43,7 +43,8 @@ mod tests {
         for i in -87_000..=88_700 {
             let a = i as f32 / 1000.0;
             let exact = f64::from(a).exp();
-            let ulp = f64::from(f32::from_bits((exact as f32).to_bits() + 1)) - f64::from(exact as f32);
+            let ulp =
+                f64::from(f32::from_bits((exact as f32).to_bits() + 1)) - f64::from(exact as f32);
             let error = (f64::from(Scalar.exp(a)) - exact).abs() / ulp;
             assert!(error < 2.0, "{a}: {error} units");
         }

@@ -27,6 +27,8 @@ pub type PerLane<T> = [T; MAX_LANES];
 pub trait Lanes: Copy {
     /// The number of lanes, at most [`MAX_LANES`].
     const N: usize;
+    /// Whether searches run faster on a [`Pair`] of its vectors: there are registers for two.
+    const PAIRS: bool = false;
     /// A float in each lane.
     type F32: Copy;
     /// A 32-bit integer in each lane.
@@ -176,6 +178,24 @@ pub trait Lanes: Copy {
     #[inline(always)]
     fn exp(self, a: Self::F32) -> Self::F32 {
         exp::exp(self, a)
+    }
+
+    /// Half precision, little-endian, to single precision: as many values as `out` holds, a multiple
+    /// of sixteen.
+    #[inline(always)]
+    fn widen_halves(self, bytes: &[u8], out: &mut [f32]) {
+        for (bytes, out) in bytes.as_chunks().0.iter().zip(out) {
+            *out = half::f16::from_le_bytes(*bytes).to_f32();
+        }
+    }
+
+    /// The inverse of [`widen_halves`](Self::widen_halves), to nearest even; what is too large becomes
+    /// infinity.
+    #[inline(always)]
+    fn narrow_halves(self, values: &[f32], out: &mut [u8]) {
+        for (v, out) in values.iter().zip(out.as_chunks_mut().0) {
+            *out = half::f16::from_f32(*v).to_le_bytes();
+        }
     }
 
     /// Transposes: lane `b` of `out[i]` becomes `values[starts[b] + i]`.

@@ -104,6 +104,23 @@ impl<S: Lanes> Lanes for Pair<S> {
     }
 
     #[inline(always)]
+    fn look_up(self, table: &[f32; 16], index: Self::I32) -> Self::F32 {
+        (self.0.look_up(table, index.0), self.0.look_up(table, index.1))
+    }
+    #[inline(always)]
+    fn gather(self, table: &[f32], index: Self::I32) -> Self::F32 {
+        (self.0.gather(table, index.0), self.0.gather(table, index.1))
+    }
+    #[inline(always)]
+    fn widen_halves(self, bytes: &[u8], out: &mut [f32]) {
+        self.0.widen_halves(bytes, out);
+    }
+    #[inline(always)]
+    fn narrow_halves(self, values: &[f32], out: &mut [u8]) {
+        self.0.narrow_halves(values, out);
+    }
+
+    #[inline(always)]
     fn load_columns(self, values: &[f32], starts: &PerLane<usize>, out: &mut [Self::F32]) {
         let (mut low, mut high) = ([self.0.splat(0.0); TILE], [self.0.splat(0.0); TILE]);
         for (t, out) in out.chunks_mut(TILE).enumerate() {
