@@ -2,14 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use gguf_io::{Limits, metadata::Metadata};
+use gguf_io::{Limits, metadata::Metadata, safetensors::Preference};
 
 use crate::{
     Config, Model, Options, Result,
     architectures::{self, parameters::Keys, tensors::Mapped},
     general,
     model::Origin,
-    model_card, packed, tokenizer,
+    model_card, neighbours, packed, tokenizer,
 };
 
 /// How to read a checkpoint.
@@ -51,13 +51,16 @@ const QUANTIZATION_VERSION: u32 = 2;
 pub fn open(dir: &Path, options: &CheckpointOptions) -> Result<Model> {
     let overrides = model_card::read_overrides(options.metadata.as_deref())?;
     let mut config = Config::read(dir)?;
-    let architecture = architectures::find(&config)?;
+    let architecture =
+        architectures::find(&config).map_err(|error| neighbours::of_class(&config, error))?;
     // What cannot be read at all is refused for that first.
-    packed::check(&config)?;
+    packed::check(&config).map_err(|error| neighbours::of_quantization(&config, error))?;
     architecture.complete(&mut config)?;
     // An absurd number of layers is refused before anything is done with it.
     architectures::tensors::layers(&config)?;
-    let checkpoint = packed::open(dir, &config, &options.limits)?;
+    let preference = preference(options.like_reference);
+    let checkpoint = packed::open(dir, &config, preference, &options.limits)?;
+    neighbours::refuse_mlx(&checkpoint)?;
     let Mapped { tensors: stored, left_out } =
         architectures::tensors::map(architecture, &config, &checkpoint, dir)?;
     warn(&left_out);
@@ -72,7 +75,8 @@ pub fn open(dir: &Path, options: &CheckpointOptions) -> Result<Model> {
     for (key, value) in computed_keys.iter() {
         metadata.insert(key, value.clone());
     }
-    general::write(dir, &config, &tensors, &overrides, &mut metadata);
+    let folder = general::folder(dir, options.like_reference);
+    general::write(dir, folder, &config, &tensors, &overrides, &mut metadata);
     architectures::parameters::write(architecture, &config, &mut metadata)?;
     metadata.insert("general.quantization_version", QUANTIZATION_VERSION);
     let reading = tokenizer::Options {
@@ -90,6 +94,11 @@ pub fn open(dir: &Path, options: &CheckpointOptions) -> Result<Model> {
     let left_out = left_out.into_iter().map(|(name, _)| name).collect();
     let origin = Origin::Checkpoint;
     Ok(Model { metadata, tensors, files: checkpoint.files, origin, left_out })
+}
+
+/// Which weights count where a folder holds two sets.
+pub(crate) fn preference(like_reference: bool) -> Preference {
+    if like_reference { Preference::Index } else { Preference::SingleFile }
 }
 
 /// Says what of the checkpoint is not in the output, a line for each reason.

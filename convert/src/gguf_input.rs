@@ -24,9 +24,18 @@ pub fn open(path: &Path, limits: &Limits) -> Result<Model> {
 /// A model whose headers have been read.
 ///
 /// # Errors
-/// [`crate::Error::Files`] if data is missing or misplaced, [`crate::Error::Tokenizer`] if a list of
+/// [`crate::Error::Files`] if data is missing or misplaced or the file is an importance matrix, [`crate::Error::Tokenizer`] if a list of
 /// the tokenizer has elements of another type than programs take it to have.
 pub fn read(file: GgufFile) -> Result<Model> {
+    if file.metadata.get_str("general.type") == Some("imatrix") {
+        return Err(gguf_io::Error::NotAModel {
+            path: file.files.first().map_or(Path::new(""), |file| file.path()).into(),
+            found: "an importance matrix".into(),
+            expected: "a GGUF model",
+            help: "give the model here, and this file as its matrix (--imatrix)",
+        }
+        .into());
+    }
     file.check_data()?;
     check_lists(&file.metadata, &file.files)?;
     let GgufFile { mut metadata, tensors, files, .. } = file;

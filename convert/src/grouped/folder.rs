@@ -21,7 +21,7 @@ use crate::{
     importance::Importance,
     json as json_file,
     model::{Model, Tensor, TensorData},
-    packed,
+    neighbours, packed,
 };
 
 /// A folder that is ready to be written.
@@ -94,6 +94,7 @@ impl FolderPlan {
         options: &Options,
         control: Control<'_>,
     ) -> Result<Self> {
+        let dir = &gguf_io::safetensors::locate(dir)?;
         if !dir.is_dir() {
             return Err(Error::Grouped {
                 problem: format!("{}: is not the folder of a checkpoint", crate::error::Shown(dir)),
@@ -101,7 +102,10 @@ impl FolderPlan {
             });
         }
         let config = Config::read(dir)?;
-        let checkpoint = packed::open(dir, &config, &options.limits)?;
+        let preference = crate::checkpoint::preference(options.like_reference);
+        let checkpoint = packed::open(dir, &config, preference, &options.limits)
+            .map_err(|error| neighbours::of_quantization(&config, error))?;
+        neighbours::refuse_mlx(&checkpoint)?;
         let names = gguf_names(dir, config, &checkpoint)?;
         let importance = Importance::open(options)?.filter(|importance| !importance.is_empty());
         let model = source::model(checkpoint)?;
