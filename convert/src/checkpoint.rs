@@ -9,7 +9,7 @@ use crate::{
     architectures::{self, parameters::Keys, tensors::Mapped},
     general,
     model::Origin,
-    model_card, neighbours, packed, tokenizer,
+    model_card, packed, tokenizer,
 };
 
 /// How to read a checkpoint.
@@ -51,16 +51,17 @@ const QUANTIZATION_VERSION: u32 = 2;
 pub fn open(dir: &Path, options: &CheckpointOptions) -> Result<Model> {
     let overrides = model_card::read_overrides(options.metadata.as_deref())?;
     let mut config = Config::read(dir)?;
-    let architecture =
-        architectures::find(&config).map_err(|error| neighbours::of_class(&config, error))?;
+    let architecture = architectures::find(&config)?;
     // What cannot be read at all is refused for that first.
-    packed::check(&config).map_err(|error| neighbours::of_quantization(&config, error))?;
+    packed::check(&config)?;
     architecture.complete(&mut config)?;
     // An absurd number of layers is refused before anything is done with it.
     architectures::tensors::layers(&config)?;
-    let preference = preference(options.like_reference);
+    let preference = match options.like_reference {
+        true => Preference::Index,
+        false => Preference::SingleFile,
+    };
     let checkpoint = packed::open(dir, &config, preference, &options.limits)?;
-    neighbours::refuse_mlx(&checkpoint)?;
     let Mapped { tensors: stored, left_out } =
         architectures::tensors::map(architecture, &config, &checkpoint, dir)?;
     warn(&left_out);
@@ -94,11 +95,6 @@ pub fn open(dir: &Path, options: &CheckpointOptions) -> Result<Model> {
     let left_out = left_out.into_iter().map(|(name, _)| name).collect();
     let origin = Origin::Checkpoint;
     Ok(Model { metadata, tensors, files: checkpoint.files, origin, left_out })
-}
-
-/// Which weights count where a folder holds two sets.
-pub(crate) fn preference(like_reference: bool) -> Preference {
-    if like_reference { Preference::Index } else { Preference::SingleFile }
 }
 
 /// Says what of the checkpoint is not in the output, a line for each reason.

@@ -16,26 +16,27 @@ use crate::{
 /// Opens a GGUF model, split or not. Its metadata is carried over but for the keys of the split.
 ///
 /// # Errors
-/// [`crate::Error::Files`] if a file is damaged, cut short, or not a GGUF file.
+/// [`crate::Error::Files`] if a file is damaged, cut short, or not a GGUF model.
 pub fn open(path: &Path, limits: &Limits) -> Result<Model> {
-    read(GgufFile::open(path, limits)?)
-}
-
-/// A model whose headers have been read.
-///
-/// # Errors
-/// [`crate::Error::Files`] if data is missing or misplaced or the file is an importance matrix, [`crate::Error::Tokenizer`] if a list of
-/// the tokenizer has elements of another type than programs take it to have.
-pub fn read(file: GgufFile) -> Result<Model> {
+    let file = GgufFile::open(path, limits)?;
     if file.metadata.get_str("general.type") == Some("imatrix") {
         return Err(gguf_io::Error::NotAModel {
-            path: file.files.first().map_or(Path::new(""), |file| file.path()).into(),
+            path: path.into(),
             found: "an importance matrix".into(),
             expected: "a GGUF model",
             help: "give the model here, and this file as its matrix (--imatrix)",
         }
         .into());
     }
+    read(file)
+}
+
+/// A model whose headers have been read.
+///
+/// # Errors
+/// [`crate::Error::Files`] if data is missing or misplaced, [`crate::Error::Tokenizer`] if a list of
+/// the tokenizer has elements of another type than programs take it to have.
+pub fn read(file: GgufFile) -> Result<Model> {
     file.check_data()?;
     check_lists(&file.metadata, &file.files)?;
     let GgufFile { mut metadata, tensors, files, .. } = file;

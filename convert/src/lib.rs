@@ -80,7 +80,7 @@ pub use stream::Control;
 pub fn open(path: &Path, options: &Options) -> Result<Model> {
     let path = &gguf_io::safetensors::locate(path)?;
     if path.is_dir() {
-        checkpoint::open(path, &options.into())
+        checkpoint::open(path, &options.into()).map_err(|error| neighbours::explain(path, error))
     } else {
         let overrides = model_card::read_overrides(options.metadata.as_deref())?;
         let mut model = gguf_input::open(path, &options.limits)?;

@@ -1,15 +1,36 @@
 //! Checkpoints that look like those that are read and are not: named, with the way out.
+//!
+//! Looked at when a checkpoint has been refused, so that what this version reads is never in the
+//! way.
 
-use gguf_io::{Checkpoint, Dtype};
+use std::path::Path;
+
+use gguf_io::{Checkpoint, Dtype, Limits};
 use serde_json::Value;
 
-use crate::{Config, Error, Result, error::Quoted, json::describe};
+use crate::{Config, Error, error::Quoted, json::describe};
 
 const ORIGINAL: &str =
     "take the original checkpoint, which the model's authors usually publish too";
 const MLX_HELP: &str = "write the weights out with mlx_lm (mlx_lm.convert --hf-path DIR --mlx-path \
     OUT --dequantize), or take the original checkpoint";
 const TEXT_MODEL: &str = "a language model in the Hugging Face format";
+
+/// A better error for the checkpoint in `dir`, if it is recognised as something else.
+pub(crate) fn explain(dir: &Path, error: Error) -> Error {
+    match &error {
+        Error::Architecture { .. } | Error::Config { .. } => match Config::read(dir) {
+            Ok(config) => of_class(&config, error),
+            Err(_) => error,
+        },
+        Error::Packed { .. } => match Config::read(dir) {
+            Ok(config) => of_quantization(&config, error),
+            Err(_) => error,
+        },
+        Error::Weights { .. } => of_weights(dir).unwrap_or(error),
+        _ => error,
+    }
+}
 
 /// A kind of model by the names of its classes.
 struct Kind {
@@ -56,7 +77,7 @@ const KINDS: &[Kind] = &[
 ];
 
 /// What the class of a checkpoint, or what it has instead, tells about it.
-pub(crate) fn of_class(config: &Config, error: Error) -> Error {
+fn of_class(config: &Config, error: Error) -> Error {
     let other = |found: String, expected, help| Error::OtherModel {
         path: config.path().to_path_buf(),
         found,
@@ -67,7 +88,7 @@ pub(crate) fn of_class(config: &Config, error: Error) -> Error {
     let class = match &error {
         Error::Architecture { class, .. } => Some(class.as_str()),
         // A configuration without a class of transformers.
-        Error::Config { .. } => text("_class_name"),
+        Error::Config { key, .. } if key == "architectures" => text("_class_name"),
         _ => return error,
     };
     if let Some(class) = class {
@@ -143,7 +164,7 @@ const METHODS: &[(&str, &str, &str)] = &[
 ];
 
 /// Says whose a quantization is that is not read.
-pub(crate) fn of_quantization(config: &Config, error: Error) -> Error {
+fn of_quantization(config: &Config, error: Error) -> Error {
     let Error::Packed { path, place, found, expected, help } = error else { return error };
     const KEY: &str = "quantization_config";
     let object = config.get(KEY);
@@ -166,26 +187,24 @@ pub(crate) fn of_quantization(config: &Config, error: Error) -> Error {
     }
 }
 
-/// Refuses layers that MLX packed, wherever config.json says so: codes in words of 32 bits, with
-/// scales and biases beside them.
-///
-/// # Errors
-/// [`Error::Packed`] with the first such layer.
-pub(crate) fn refuse_mlx(checkpoint: &Checkpoint) -> Result<()> {
-    for (name, tensor) in &checkpoint.tensors {
-        let Some(module) = name.strip_suffix(".weight") else { continue };
-        let has = |part: &str| checkpoint.tensors.contains_key(&format!("{module}.{part}"));
-        if tensor.dtype != Dtype::U32 || !has("scales") {
-            continue;
-        }
-        let path = checkpoint.files.get(tensor.file).map(|file| file.path().to_path_buf());
-        return Err(Error::Packed {
-            path: path.unwrap_or_default(),
-            place: format!("tensor {}", Quoted(name)),
-            found: "codes of MLX in words of 32 bits, with scales beside them".into(),
-            expected: "weights".into(),
-            help: MLX_HELP,
-        });
-    }
-    Ok(())
+/// The first layer that MLX packed without a word about it in config.json: codes in words of 32
+/// bits, with scales beside them.
+fn of_weights(dir: &Path) -> Option<Error> {
+    let checkpoint = Checkpoint::open(dir, &Limits::default()).ok()?;
+    let packed = |name: &str| {
+        let module = name.strip_suffix(".weight")?;
+        checkpoint.tensors.get(&format!("{module}.scales"))
+    };
+    let (name, tensor) = checkpoint
+        .tensors
+        .iter()
+        .find(|(name, tensor)| tensor.dtype == Dtype::U32 && packed(name).is_some())?;
+    let path = checkpoint.files.get(tensor.file).map(|file| file.path().to_path_buf());
+    Some(Error::Packed {
+        path: path.unwrap_or_default(),
+        place: format!("tensor {}", Quoted(name)),
+        found: "codes of MLX in words of 32 bits, with scales beside them".into(),
+        expected: "weights".into(),
+        help: MLX_HELP,
+    })
 }

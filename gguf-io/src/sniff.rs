@@ -17,8 +17,6 @@ pub(crate) enum Kind {
     BigEndianGguf,
     Safetensors,
     Json,
-    /// An importance matrix in the format before GGUF.
-    LegacyImatrix,
     /// A format of somebody else.
     Foreign(Foreign),
     Other,
@@ -163,8 +161,6 @@ impl Kind {
             Self::Foreign(*foreign)
         } else if is_onnx(head) {
             Self::Foreign(ONNX)
-        } else if is_legacy_imatrix(head) {
-            Self::LegacyImatrix
         } else if text.starts_with(b"{") && !short_length {
             Self::Json
         } else {
@@ -212,9 +208,6 @@ impl Kind {
                 "a JSON file",
                 "a model is a GGUF file, or the folder with config.json and the weights",
             ),
-            Self::LegacyImatrix => {
-                ("an importance matrix", "give the model here, and this file as its matrix")
-            }
             Self::Foreign(Foreign { found, help }) => (found, help),
             Self::Other => ("of an unknown format", NAME),
         }
@@ -224,6 +217,9 @@ impl Kind {
     pub(crate) fn error(self, file: &SourceFile, expected: &'static str) -> Error {
         let (found, help) = match (self, unfinished(file.path())) {
             (Self::Empty | Self::Other, Some(unfinished)) => unfinished,
+            (Self::Other, _) if head(file).is_ok_and(|head| is_legacy_imatrix(&head)) => {
+                ("an importance matrix", "give the model here, and this file as its matrix")
+            }
             _ => self.named(file.path()).describe(),
         };
         Error::NotAModel { path: file.path().into(), found: found.to_owned(), expected, help }
@@ -371,8 +367,7 @@ mod tests {
             (b"tjgg\x03\0\0\0", Kind::Foreign(OLD_GGML)),
             (b"\x08\x07\x12\x07pytorch", Kind::Foreign(ONNX)),
             (b"\x08\x07\x12\0\0\0\0\0", Kind::Other),
-            (b"\x10\0\0\0\x08\0\0\0a.weight\x01\0\0\0", Kind::LegacyImatrix),
-            (b"\x10\0\0\0\x08\0\0\0a.weighs\x01\0\0\0", Kind::Other),
+            (b"\x10\0\0\0\x08\0\0\0a.weight\x01\0\0\0", Kind::Other),
             (b"\x0a\x0e\x0a\x05<unk>\x15\0\0\0\0\x18\x02", Kind::Foreign(SENTENCEPIECE)),
             (b"\x80\x02}q", Kind::Pickle),
             (b"\x80\x02\0\0\0\0\0\0{}", Kind::Safetensors),
@@ -385,6 +380,15 @@ mod tests {
         for (bytes, kind) in rows {
             assert_eq!(Kind::of(bytes), *kind, "{:?}", bytes.escape_ascii().to_string());
         }
+    }
+
+    #[test]
+    fn a_legacy_matrix_begins_with_the_name_of_a_weight() {
+        assert!(is_legacy_imatrix(b"\x10\0\0\0\x08\0\0\0a.weight\x01\0\0\0"));
+        assert!(!is_legacy_imatrix(b"\x10\0\0\0\x08\0\0\0a.weighs\x01\0\0\0"));
+        assert!(!is_legacy_imatrix(b"\0\0\0\0\x08\0\0\0a.weight\x01\0\0\0"));
+        assert!(!is_legacy_imatrix(b"\x10\0\0\0\xff\xff\xff\xffa.weight"));
+        assert!(!is_legacy_imatrix(b"\x10\0\0\0\x09\0\0\0a.weight"));
     }
 
     #[test]

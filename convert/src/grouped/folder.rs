@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use gguf_io::Checkpoint;
+use gguf_io::{Checkpoint, safetensors::Preference};
 use quant_core::grouped::{GroupedType, ScaleType, pack};
 use serde_json::Value;
 
@@ -95,6 +95,16 @@ impl FolderPlan {
         control: Control<'_>,
     ) -> Result<Self> {
         let dir = &gguf_io::safetensors::locate(dir)?;
+        Self::of_folder(dir, grouped, options, control)
+            .map_err(|error| neighbours::explain(dir, error))
+    }
+
+    fn of_folder(
+        dir: &Path,
+        grouped: &Grouped,
+        options: &Options,
+        control: Control<'_>,
+    ) -> Result<Self> {
         if !dir.is_dir() {
             return Err(Error::Grouped {
                 problem: format!("{}: is not the folder of a checkpoint", crate::error::Shown(dir)),
@@ -102,10 +112,7 @@ impl FolderPlan {
             });
         }
         let config = Config::read(dir)?;
-        let preference = crate::checkpoint::preference(options.like_reference);
-        let checkpoint = packed::open(dir, &config, preference, &options.limits)
-            .map_err(|error| neighbours::of_quantization(&config, error))?;
-        neighbours::refuse_mlx(&checkpoint)?;
+        let checkpoint = packed::open(dir, &config, Preference::SingleFile, &options.limits)?;
         let names = gguf_names(dir, config, &checkpoint)?;
         let importance = Importance::open(options)?.filter(|importance| !importance.is_empty());
         let model = source::model(checkpoint)?;

@@ -178,14 +178,8 @@ fn gguf(model: &GgufFile, options: &Options, found: &mut Findings) -> Result<()>
 
 fn folder(path: &Path, options: &Options, found: &mut Findings) -> Result<()> {
     found.format = "safetensors checkpoint".into();
-    let located = match gguf_io::safetensors::locate(path) {
-        Ok(located) => located,
-        Err(error) => {
-            found.check(STRUCTURE, |_| Err::<(), _>(error));
-            return Ok(());
-        }
-    };
-    let path = &*located;
+    let located = found.check("what the folder holds", |_| gguf_io::safetensors::locate(path));
+    let Some(path) = located.as_deref() else { return Ok(()) };
     let opened = found.check(STRUCTURE, |_| Checkpoint::open(path, &options.limits));
     if !path.join("config.json").exists() {
         found.note("config.json: not there, so the tensors are compared with no architecture");
@@ -194,7 +188,6 @@ fn folder(path: &Path, options: &Options, found: &mut Findings) -> Result<()> {
             // Not being able to convert a model does not make it unsound.
             Err(
                 error @ (Error::Architecture { .. }
-                | Error::OtherModel { .. }
                 | Error::PreTokenizer { .. }
                 | Error::PreTokenizerName { .. }),
             ) => found.note(&format!("not checked against its architecture: {error}")),

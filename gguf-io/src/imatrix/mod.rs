@@ -67,7 +67,7 @@ impl Imatrix {
         budget.admit(file.len());
         match Kind::of(&sniff::head(&file)?) {
             Kind::Gguf | Kind::BigEndianGguf => gguf::read(&file, budget),
-            Kind::LegacyImatrix | Kind::Other => legacy::read(&file, budget),
+            Kind::Other => legacy::read(&file, budget),
             other => Err(other.error(&file, "an importance matrix, GGUF or .dat")),
         }
     }

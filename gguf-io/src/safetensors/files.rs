@@ -83,7 +83,7 @@ pub(super) fn find(dir: &Path, preference: Preference, budget: &mut Budget) -> R
         .contains(INDEX)
         .then(|| SourceFile::open(&dir.join(INDEX)).and_then(|file| Index::read(file, budget)));
     let mut strict = true;
-    let (paths, index) = match (index, names.contains(SINGLE)) {
+    let (chosen, index) = match (index, names.contains(SINGLE)) {
         (index, true) => {
             let single = vec![dir.join(SINGLE)];
             match beside(dir, preference, index, &shards)? {
@@ -104,7 +104,7 @@ pub(super) fn find(dir: &Path, preference: Preference, budget: &mut Budget) -> R
         }
         (None, false) => return Err(neighbours::folder(dir, &names)),
     };
-    let files = paths.iter().map(|path| SourceFile::open(path)).collect::<Result<_>>()?;
+    let files = chosen.iter().map(|path| SourceFile::open(path)).collect::<Result<_>>()?;
     Ok(Found { files, index, strict })
 }
 
