@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use gguf_io::Checkpoint;
+use gguf_io::{Checkpoint, safetensors::Preference};
 use quant_core::grouped::{GroupedType, ScaleType, pack};
 use serde_json::Value;
 
@@ -21,7 +21,7 @@ use crate::{
     importance::Importance,
     json as json_file,
     model::{Model, Tensor, TensorData},
-    packed,
+    neighbours, packed,
 };
 
 /// A folder that is ready to be written.
@@ -94,6 +94,17 @@ impl FolderPlan {
         options: &Options,
         control: Control<'_>,
     ) -> Result<Self> {
+        let dir = &gguf_io::safetensors::locate(dir)?;
+        Self::of_folder(dir, grouped, options, control)
+            .map_err(|error| neighbours::explain(dir, error))
+    }
+
+    fn of_folder(
+        dir: &Path,
+        grouped: &Grouped,
+        options: &Options,
+        control: Control<'_>,
+    ) -> Result<Self> {
         if !dir.is_dir() {
             return Err(Error::Grouped {
                 problem: format!("{}: is not the folder of a checkpoint", crate::error::Shown(dir)),
@@ -101,7 +112,7 @@ impl FolderPlan {
             });
         }
         let config = Config::read(dir)?;
-        let checkpoint = packed::open(dir, &config, &options.limits)?;
+        let checkpoint = packed::open(dir, &config, Preference::SingleFile, &options.limits)?;
         let names = gguf_names(dir, config, &checkpoint)?;
         let importance = Importance::open(options)?.filter(|importance| !importance.is_empty());
         let model = source::model(checkpoint)?;
