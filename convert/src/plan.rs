@@ -228,6 +228,9 @@ impl Plan {
         }
 
         metadata = model.metadata.clone();
+        if let Some(pruning) = &pruning {
+            pruning.apply(&facts, &mut metadata)?;
+        }
         metadata.replace_at_end("general.quantization_version", 2u32);
         let file_type = match request.file_type {
             // Floats around such blocks make the kind of file that has them.
