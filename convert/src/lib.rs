@@ -48,6 +48,7 @@ mod importance;
 mod json;
 mod load;
 mod lost;
+mod mend;
 pub mod model;
 mod model_card;
 mod model_name;
