@@ -2,11 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot read its data has failed")]
 
-mod common;
 mod products;
 
-use common::multipliable;
-use products::{Case, check, quantize, values};
+use products::{Case, check, multipliable, quantize, values};
 use std::num::NonZeroUsize;
 
 use proptest::prelude::*;
