@@ -10,7 +10,10 @@ use super::{
     neighbours,
     shards::{Shard, few},
 };
-use crate::{Error, Result, SourceFile, error::Shown};
+use crate::{
+    Error, Result, SourceFile,
+    error::{Quoted, Shown},
+};
 
 /// Finds the checkpoint that a path given by a person stands for: the folder itself; the snapshot
 /// in a folder of the Hugging Face cache (`models--ORG--NAME`); the only checkpoint among the
@@ -101,7 +104,18 @@ fn snapshot(dir: &Path, names: &BTreeSet<String>) -> Result<Option<PathBuf>> {
             );
             chosen
         }
-        (None, [only]) => only,
+        (None, [only]) => {
+            if !main.is_empty() {
+                tracing::warn!(
+                    kind = "input",
+                    "{}: is a folder of the Hugging Face cache whose refs/main names {}, which is \
+                     not there; the only snapshot is read, snapshots/{only}",
+                    Shown(dir),
+                    Quoted(&main)
+                );
+            }
+            only
+        }
         (None, []) => {
             return wrong(
                 "a folder of the Hugging Face cache without a snapshot".to_owned(),
