@@ -393,8 +393,6 @@ fn checkpoints_of_other_quantizers_are_named_llama_cpp_14467() {
     for (prepare, says) in rows {
         check(&prepare, says);
     }
-    let settings = json!({"group_size": 32, "bits": 4});
-    check(&|dir| config(dir, "quantization_config", settings.clone()), Some(mlx));
     assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
 }
 
