@@ -98,9 +98,10 @@ fn snapshot(dir: &Path, names: &BTreeSet<String>) -> Result<Option<PathBuf>> {
             tracing::warn!(
                 kind = "input",
                 "{}: is a folder of the Hugging Face cache with the snapshots {}; the one that \
-                 refs/main names is read, snapshots/{chosen}",
+                 refs/main names is read, snapshots/{}",
                 Shown(dir),
-                few(&shown)
+                few(&shown),
+                Shown(Path::new(chosen))
             );
             chosen
         }
@@ -109,9 +110,10 @@ fn snapshot(dir: &Path, names: &BTreeSet<String>) -> Result<Option<PathBuf>> {
                 tracing::warn!(
                     kind = "input",
                     "{}: is a folder of the Hugging Face cache whose refs/main names {}, which is \
-                     not there; the only snapshot is read, snapshots/{only}",
+                     not there; the only snapshot is read, snapshots/{}",
                     Shown(dir),
-                    Quoted(&main)
+                    Quoted(&main),
+                    Shown(Path::new(only))
                 );
             }
             only
@@ -163,8 +165,9 @@ fn within(dir: &Path, names: &BTreeSet<String>) -> Result<PathBuf> {
         [(name, folder, inside)] => {
             tracing::warn!(
                 kind = "input",
-                "{}: holds no weights itself; the checkpoint in its folder {name} is read",
-                Shown(dir)
+                "{}: holds no weights itself; the checkpoint in its folder {} is read",
+                Shown(dir),
+                Shown(Path::new(name))
             );
             Ok(snapshot(folder, inside)?.unwrap_or_else(|| folder.clone()))
         }
