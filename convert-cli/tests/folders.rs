@@ -293,6 +293,14 @@ fn a_folder_of_the_cache_is_its_snapshot_and_has_the_name_of_the_repository_llam
     assert!(text.contains(OTHER) && text.contains(&format!("snapshots/{COMMIT}")), "{text}");
     fs::write(root.join("refs/main"), format!("{OTHER}\n")).unwrap();
     assert_ne!(outcome(&root, &[]).first, first);
+    // The commit of refs/main may not have been downloaded.
+    let set_aside = folder.path().join("aside");
+    fs::rename(root.join("snapshots").join(OTHER), &set_aside).unwrap();
+    let only = outcome(&root, &[]);
+    assert_eq!(only.first, first);
+    let text = stderr(&only.done);
+    assert!(text.contains(OTHER) && text.contains(&format!("snapshots/{COMMIT}")), "{text}");
+    fs::rename(set_aside, root.join("snapshots").join(OTHER)).unwrap();
     for main in ["../../..", "/etc", "", "0000"] {
         fs::write(root.join("refs/main"), main).unwrap();
         let says = ["Hugging Face cache", COMMIT, OTHER, "give the path of one"];
@@ -301,6 +309,17 @@ fn a_folder_of_the_cache_is_its_snapshot_and_has_the_name_of_the_repository_llam
 
     // What a download that was cut off leaves.
     fs::remove_dir_all(root.join("snapshots").join(OTHER)).unwrap();
+    fs::write(root.join("refs/main"), COMMIT).unwrap();
+    #[cfg(unix)]
+    {
+        fs::rename(snapshot.join(SINGLE), root.join("blobs/4567")).unwrap();
+        std::os::unix::fs::symlink("../../blobs/4567", snapshot.join(SINGLE)).unwrap();
+        let linked = outcome(&root, &[]);
+        assert_eq!(linked.first, first, "{}", stderr(&linked.done));
+        fs::remove_file(root.join("blobs/4567")).unwrap();
+        let says = [COMMIT, "\"model.safetensors\" is a link that leads nowhere", "download"];
+        assert_eq!(refused(&outcome(&root, &[]).done, &says), [""; 0]);
+    }
     fs::remove_file(snapshot.join(SINGLE)).unwrap();
     fs::remove_file(snapshot.join("tokenizer.json")).unwrap();
     fs::remove_file(snapshot.join("config.json")).unwrap();

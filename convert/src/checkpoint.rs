@@ -61,7 +61,7 @@ pub fn open(dir: &Path, options: &CheckpointOptions) -> Result<Model> {
         true => Preference::Index,
         false => Preference::SingleFile,
     };
-    let checkpoint = packed::open(dir, &config, preference, &options.limits)?;
+    let checkpoint = packed::open_with(dir, &config, preference, &options.limits)?;
     let Mapped { tensors: stored, left_out } =
         architectures::tensors::map(architecture, &config, &checkpoint, dir)?;
     warn(&left_out);

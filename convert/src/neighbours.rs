@@ -8,7 +8,7 @@ use std::path::Path;
 use gguf_io::{Checkpoint, Dtype, Limits};
 use serde_json::Value;
 
-use crate::{Config, Error, error::Quoted, json::describe};
+use crate::{Config, Error, error::Quoted};
 
 const ORIGINAL: &str =
     "take the original checkpoint, which the model's authors usually publish too";
@@ -23,8 +23,9 @@ pub(crate) fn explain(dir: &Path, error: Error) -> Error {
             Ok(config) => of_class(&config, error),
             Err(_) => error,
         },
-        Error::Packed { .. } => match Config::read(dir) {
-            Ok(config) => of_quantization(&config, error),
+        // MLX gives its quantization no name, but its layers tell.
+        Error::Packed { place, .. } if place.contains("quant_method") => match Config::read(dir) {
+            Ok(config) => of_weights(dir).unwrap_or_else(|| of_quantization(&config, error)),
             Err(_) => error,
         },
         Error::Weights { .. } => of_weights(dir).unwrap_or(error),
@@ -160,29 +161,23 @@ const METHODS: &[(&str, &str, &str)] = &[
         "take the checkpoint with BF16 weights, which the authors publish too; TQ1_0 and TQ2_0 \
          hold its weights as they are",
     ),
-    ("mlx", "codes of MLX", MLX_HELP),
 ];
 
 /// Says whose a quantization is that is not read.
 fn of_quantization(config: &Config, error: Error) -> Error {
     let Error::Packed { path, place, found, expected, help } = error else { return error };
-    const KEY: &str = "quantization_config";
-    let object = config.get(KEY);
-    let get = |key: &str| object.and_then(|object| object.get(key)).filter(|v| !v.is_null());
-    let method = get("quant_method").and_then(Value::as_str).unwrap_or_default().to_lowercase();
-    // MLX gives neither a method nor a name.
-    let mlx = method.is_empty() && get("group_size").is_some() && get("bits").is_some();
-    let method = if mlx { "mlx" } else { method.as_str() };
-    let known = METHODS.iter().find(|(name, ..)| method.starts_with(name));
-    match known.filter(|_| place.contains("quant_method")) {
-        Some((_, what, help)) => {
-            let found = match get("quant_method") {
-                Some(Value::String(name)) => format!("{} ({what})", Quoted(name)),
-                Some(other) => format!("{} ({what})", describe(other)),
-                None => format!("none, and group_size and bits: {what}"),
-            };
-            Error::Packed { path, place, found, expected, help }
-        }
+    let name = config.get("quantization_config").and_then(|object| object.get("quant_method"));
+    let name = name.and_then(Value::as_str).unwrap_or_default();
+    let method = name.to_lowercase();
+    let known = METHODS.iter().find(|(known, ..)| method.starts_with(known));
+    match known {
+        Some((_, what, help)) => Error::Packed {
+            path,
+            place,
+            found: format!("{} ({what})", Quoted(name)),
+            expected,
+            help,
+        },
         None => Error::Packed { path, place, found, expected, help },
     }
 }

@@ -76,6 +76,16 @@ const SENTENCEPIECE: Foreign = Foreign {
     help: "give the folder that holds it with config.json and the weights",
 };
 
+const TOKENIZER: Foreign = Foreign { found: "a tokenizer, not a model", help: SENTENCEPIECE.help };
+const ADAPTER: Foreign = Foreign {
+    found: "part of a LoRA adapter, not a model",
+    help: "merge the adapter into its base model first (merge_and_unload of peft), and convert that",
+};
+const MISTRAL: Foreign = Foreign {
+    found: "weights in Mistral's own format",
+    help: "take the form of the checkpoint for transformers, with config.json and model*.safetensors",
+};
+
 /// Marks of formats: where, which bytes.
 const MARKS: &[(usize, &[u8], Foreign)] = &[
     // The four letters are a number, which is stored little end first.
@@ -172,7 +182,13 @@ impl Kind {
     fn named(self, path: &Path) -> Self {
         let ending = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
         let pickle = ["bin", "pt", "pth", "ckpt", "pkl"].contains(&&*ending);
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let starts = |start: &str| name.starts_with(start);
         match self {
+            Self::Json if starts("tokenizer") => Self::Foreign(TOKENIZER),
+            Self::Safetensors if starts("adapter") => Self::Foreign(ADAPTER),
+            Self::Json if starts("adapter") => Self::Foreign(ADAPTER),
+            Self::Safetensors if starts("consolidated") => Self::Foreign(MISTRAL),
             Self::Zip if pickle => Self::Pickle,
             Self::Zip | Self::Other | Self::Foreign(ARCHIVE) => ENDINGS
                 .iter()

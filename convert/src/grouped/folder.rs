@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use gguf_io::{Checkpoint, safetensors::Preference};
+use gguf_io::Checkpoint;
 use quant_core::grouped::{GroupedType, ScaleType, pack};
 use serde_json::Value;
 
@@ -21,7 +21,7 @@ use crate::{
     importance::{Importance, used_by},
     json as json_file,
     model::{Model, Tensor, TensorData},
-    neighbours, packed,
+    packed,
 };
 
 /// A folder that is ready to be written.
@@ -96,7 +96,7 @@ impl FolderPlan {
     ) -> Result<Self> {
         let dir = &gguf_io::safetensors::locate(dir)?;
         Self::of_folder(dir, grouped, options, control)
-            .map_err(|error| neighbours::explain(dir, error))
+            .map_err(|error| crate::neighbours::explain(dir, error))
     }
 
     fn of_folder(
@@ -112,7 +112,7 @@ impl FolderPlan {
             });
         }
         let config = Config::read(dir)?;
-        let checkpoint = packed::open(dir, &config, Preference::SingleFile, &options.limits)?;
+        let checkpoint = packed::open(dir, &config, &options.limits)?;
         let (names, all_names) = gguf_names(dir, config, &checkpoint)?;
         let importance = Importance::open(options)?.filter(|importance| !importance.is_empty());
         let model = source::model(checkpoint)?;

@@ -41,7 +41,12 @@ pub(crate) fn check(config: &Config) -> Result<()> {
 /// # Errors
 /// As [`Checkpoint::open`]; [`Error::Packed`] for a quantization that is not read, by name, and for
 /// packed tensors that do not fit each other.
-pub(crate) fn open(
+pub(crate) fn open(dir: &Path, config: &Config, limits: &Limits) -> Result<Checkpoint> {
+    open_with(dir, config, Preference::default(), limits)
+}
+
+/// As [`open`], with the choice between two sets of weights.
+pub(crate) fn open_with(
     dir: &Path,
     config: &Config,
     preference: Preference,

@@ -104,8 +104,19 @@ pub(super) fn find(dir: &Path, preference: Preference, budget: &mut Budget) -> R
         }
         (None, false) => return Err(neighbours::folder(dir, &names)),
     };
+    refuse_dangling(dir, &chosen)?;
     let files = chosen.iter().map(|path| SourceFile::open(path)).collect::<Result<_>>()?;
     Ok(Found { files, index, strict })
+}
+
+/// Refuses links to nothing, as the Hugging Face cache has them where a download did not finish.
+fn refuse_dangling(dir: &Path, chosen: &[PathBuf]) -> Result<()> {
+    let mut problems = Problems::default();
+    for path in chosen.iter().filter(|path| path.is_symlink() && !path.exists()) {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        problems.add(|| format!("{} is a link that leads nowhere", Quoted(&name)));
+    }
+    problems.into_result(dir, INCOMPLETE)
 }
 
 /// Decides between `model.safetensors` and what stands beside it. Returns the files of the index

@@ -10,7 +10,10 @@ use super::{
     neighbours,
     shards::{Shard, few},
 };
-use crate::{Error, Result, SourceFile, error::Shown};
+use crate::{
+    Error, Result, SourceFile,
+    error::{Quoted, Shown},
+};
 
 /// Finds the checkpoint that a path given by a person stands for: the folder itself; the snapshot
 /// in a folder of the Hugging Face cache (`models--ORG--NAME`); the only checkpoint among the
@@ -95,13 +98,26 @@ fn snapshot(dir: &Path, names: &BTreeSet<String>) -> Result<Option<PathBuf>> {
             tracing::warn!(
                 kind = "input",
                 "{}: is a folder of the Hugging Face cache with the snapshots {}; the one that \
-                 refs/main names is read, snapshots/{chosen}",
+                 refs/main names is read, snapshots/{}",
                 Shown(dir),
-                few(&shown)
+                few(&shown),
+                Shown(Path::new(chosen))
             );
             chosen
         }
-        (None, [only]) => only,
+        (None, [only]) => {
+            if !main.is_empty() {
+                tracing::warn!(
+                    kind = "input",
+                    "{}: is a folder of the Hugging Face cache whose refs/main names {}, which is \
+                     not there; the only snapshot is read, snapshots/{}",
+                    Shown(dir),
+                    Quoted(&main),
+                    Shown(Path::new(only))
+                );
+            }
+            only
+        }
         (None, []) => {
             return wrong(
                 "a folder of the Hugging Face cache without a snapshot".to_owned(),
@@ -149,8 +165,9 @@ fn within(dir: &Path, names: &BTreeSet<String>) -> Result<PathBuf> {
         [(name, folder, inside)] => {
             tracing::warn!(
                 kind = "input",
-                "{}: holds no weights itself; the checkpoint in its folder {name} is read",
-                Shown(dir)
+                "{}: holds no weights itself; the checkpoint in its folder {} is read",
+                Shown(dir),
+                Shown(Path::new(name))
             );
             Ok(snapshot(folder, inside)?.unwrap_or_else(|| folder.clone()))
         }

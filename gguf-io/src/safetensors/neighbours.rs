@@ -164,6 +164,9 @@ pub(super) fn folder(dir: &Path, names: &BTreeSet<String>) -> Error {
             "give the folder above, which holds modules.json",
         );
     }
+    if let Some(quantizer) = exllama(dir) {
+        return error(format!("a checkpoint quantized for ExLlama ({quantizer})"), ORIGINAL);
+    }
     if is_incomplete_snapshot(dir) {
         return error(
             "a snapshot of the Hugging Face cache that is not complete".to_owned(),
@@ -229,6 +232,13 @@ fn is_module(dir: &Path, names: &BTreeSet<String>) -> bool {
         let config = settings(&dir.join("config.json"));
         config.get("architectures").is_none() && config.get("word_embedding_dimension").is_some()
     }
+}
+
+/// EXL2 or EXL3, whose weights have names of their own (`output.safetensors`).
+fn exllama(dir: &Path) -> Option<&'static str> {
+    let config = settings(&dir.join("config.json"));
+    let method = config.get("quantization_config")?.get("quant_method")?.as_str()?;
+    ["exl2", "exl3"].into_iter().find(|known| method.eq_ignore_ascii_case(known))
 }
 
 /// A small JSON file, as far as it can be read: it only serves to word a message.

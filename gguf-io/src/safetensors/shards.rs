@@ -34,7 +34,9 @@ impl<'a> Shard<'a> {
         };
         let (rest, count) = name.strip_suffix(".safetensors")?.rsplit_once("-of-")?;
         let (prefix, text) = rest.rsplit_once('-')?;
-        prefix.starts_with("model").then_some(())?;
+        // Such a name needs no escapes in messages.
+        let plain = prefix.bytes().all(|b| b.is_ascii_graphic());
+        (plain && prefix.starts_with("model")).then_some(())?;
         Some(Self {
             name,
             prefix,
