@@ -3,7 +3,7 @@
 use std::{collections::HashSet, fmt::Write, path::PathBuf};
 
 use gguf_io::{Imatrix, Metadata};
-use quant_core::GgmlType;
+use quant_core::{GgmlType, importance_use};
 
 use crate::{
     Error, Options, Result,
@@ -142,9 +142,7 @@ impl Importance {
 
 /// Whether importance changes the blocks of a type.
 pub(crate) fn bends(ty: GgmlType) -> bool {
-    use GgmlType as T;
-    ty.is_quantized()
-        && !matches!(ty, T::Q8_0 | T::Q8_1 | T::Q8_K | T::MXFP4 | T::NVFP4 | T::TQ1_0 | T::TQ2_0)
+    importance_use(ty).is_some_and(|used| used != quant_core::formats::Importance::Ignored)
 }
 
 /// How many neighbouring weights become zero where the importance of all of them is, whatever the
