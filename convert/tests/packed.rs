@@ -14,9 +14,12 @@ use std::{
 use common::fixture;
 use gguf_io::{Checkpoint, GgufFile, Limits};
 use quant_convert::{
-    Control, Error, Options, Plan, open,
+    Control, Error, Options, Plan,
+    grouped::{self, FolderPlan},
+    open,
     recipe::{FileType, Request},
 };
+use quant_core::grouped::{GroupSize, GroupedType};
 use serde_json::{Value, json};
 
 /// A tensor of a safetensors file: type, shape, bytes.
@@ -670,7 +673,10 @@ fn mlx_stacks_of_experts_become_experts() {
     }
     let moe = "model.layers.0.block_sparse_moe";
     tensors.insert(format!("{moe}.gate.weight"), floats(&[4, 64], vec![0.25; 256]));
-    for (part, rows, columns) in [("gate", 96, 64), ("up", 96, 64), ("down", 64, 96)] {
+    // One that is left alone.
+    let up = (0..4 * 96 * 64).map(|i| scale(i));
+    tensors.insert(format!("{moe}.switch_mlp.up_proj.weight"), floats(&[4, 96, 64], up));
+    for (part, rows, columns) in [("gate", 96, 64), ("down", 64, 96)] {
         for (name, (dtype, shape, bytes)) in mlx(4 * rows, columns, 4, 32) {
             let shape = vec![4, shape[0] / 4, shape[1]];
             let name = format!("{moe}.switch_mlp.{part}_proj.{name}");
@@ -693,4 +699,49 @@ fn mlx_stacks_of_experts_become_experts() {
         let expected = f32::from(code(row, column) & 15) * scale(group) - scale(group + 7);
         assert_eq!(found, expected, "row {row}, column {column}");
     }
+    let up = restored(dir.path(), "blk.0.ffn_up_exps.weight").unwrap();
+    assert!(up.into_iter().enumerate().all(|(i, found)| found == scale(i)));
+}
+
+#[test]
+fn modelopt_settings_beside_config_json_count() {
+    let dir = tempfile::tempdir().unwrap();
+    let weight = tensor("F8_E4M3", &[ROWS, COLUMNS], vec![0x3c; ROWS * COLUMNS]);
+    small(dir.path(), &Value::Null, &[("weight", weight), ("weight_scale", floats(&[], [0.25]))]);
+    let settings = |algorithm: &str| json!({"producer": {"name": "modelopt"}, "quantization": {"quant_algo": algorithm}});
+    let path = dir.path().join("hf_quant_config.json");
+    fs::write(&path, settings("NVFP4").to_string()).unwrap();
+    let message = restored(dir.path(), "blk.0.ffn_down.weight").unwrap_err().to_string();
+    assert!(message.contains("hf_quant_config.json") && message.contains("nvfp4"), "{message}");
+    fs::write(&path, settings("FP8").to_string()).unwrap();
+    let found = restored(dir.path(), "blk.0.ffn_down.weight").unwrap();
+    assert_eq!(found, vec![0.375; ROWS * COLUMNS]);
+}
+
+#[test]
+fn folders_are_made_of_eight_bit_codes_as_of_the_weights_they_stand_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let value = |i: usize| f32::from(code(i / COLUMNS, i % COLUMNS) as i8) * scale(i / COLUMNS);
+    let plain = floats(&[ROWS, COLUMNS], (0..ROWS * COLUMNS).map(value));
+    let coded = vec![
+        ("weight", codes("I8")),
+        ("weight_scale", scales(&[ROWS, 1])),
+        ("input_scale", scales(&[1])),
+    ];
+    let w8a8 = compressed("int-quantized", json!({"num_bits": 8, "type": "int"}));
+    let (a, b) = (dir.path().join("coded"), dir.path().join("plain"));
+    small(&a, &w8a8, &coded);
+    small(&b, &Value::Null, &[("weight", plain)]);
+    let how = grouped::Options {
+        group_size: GroupSize::from_number(32),
+        ..grouped::Options::new(GroupedType::Int4Sym)
+    };
+    let options = Options { no_sync: true, ..Options::default() };
+    let weights = [a, b].map(|input| {
+        let output = input.with_extension("out");
+        let plan = FolderPlan::new(&input, &how, &options, Control::default()).unwrap();
+        plan.run(&output, &options, Control::default()).unwrap();
+        fs::read(output.join("model.safetensors")).unwrap()
+    });
+    assert!(weights[0] == weights[1]);
 }

@@ -25,7 +25,7 @@ pub(crate) enum Quantization {
 }
 
 /// What a tensor of a checkpoint is to its quantization.
-pub(super) enum Found {
+pub(crate) enum Found {
     Weight,
     Scale,
     LeftOut(&'static str),
@@ -33,10 +33,10 @@ pub(super) enum Found {
 
 /// Why a tensor cannot be read.
 #[derive(Debug)]
-pub(super) struct Problem {
-    pub(super) found: String,
-    pub(super) expected: String,
-    pub(super) help: &'static str,
+pub(crate) struct Problem {
+    pub(crate) found: String,
+    pub(crate) expected: String,
+    pub(crate) help: &'static str,
 }
 
 impl From<String> for Problem {
@@ -91,7 +91,7 @@ impl Quantization {
         })
     }
 
-    pub(super) fn role(self, name: &str, checkpoint: &Checkpoint) -> Found {
+    pub(crate) fn role(self, name: &str, checkpoint: &Checkpoint) -> Found {
         if matches!(self, Self::None | Self::Mxfp4) {
             return Found::Weight;
         }
@@ -112,7 +112,7 @@ impl Quantization {
     }
 
     /// How a tensor's values are stored.
-    pub(super) fn encoding(
+    pub(crate) fn encoding(
         self,
         checkpoint: &Checkpoint,
         name: &str,
@@ -311,5 +311,46 @@ pub(super) fn mxfp4(
             expected: format!("a tensor {name:?} beside it"),
             help: "the checkpoint is incomplete",
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scales_of_stacked_experts_lie_over_each_of_them() {
+        let scales = |shape: &[u64], layout| {
+            let stored = CheckpointTensor {
+                dtype: Dtype::F32,
+                shape: shape.to_vec(),
+                file: 0,
+                offset: 0,
+                bytes: 4 * shape.iter().product::<u64>(),
+            };
+            // Three experts of 32 × 64.
+            scales_of("s", &stored, &[3, 32, 64], layout)
+                .map(|scales| (scales.per_row, scales.rows, scales.columns))
+                .map_err(|problem| problem.expected)
+        };
+        let rows = ScaleLayout { rows: true, ..ScaleLayout::default() };
+        let blocks = ScaleLayout { block: Some([16, 48]), ..ScaleLayout::default() };
+        let odd = ScaleLayout { block: Some([24, 48]), ..ScaleLayout::default() };
+        for (shape, layout, expected) in [
+            (&[][..], rows, (1, 96, 64)),
+            (&[3], rows, (1, 32, 64)),
+            (&[3, 1, 1], rows, (1, 32, 64)),
+            (&[3, 32], rows, (1, 1, 64)),
+            (&[3, 32, 1], rows, (1, 1, 64)),
+            (&[3, 2, 2], blocks, (2, 16, 48)),
+        ] {
+            assert_eq!(scales(shape, layout), Ok(expected), "{shape:?}");
+        }
+        // Blocks that would go over from one expert to the next, and other shapes.
+        for (shape, layout) in
+            [(&[3, 2, 2][..], odd), (&[3, 2, 2], rows), (&[32], rows), (&[96], rows)]
+        {
+            assert!(scales(shape, layout).is_err(), "{shape:?}");
+        }
     }
 }

@@ -195,7 +195,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::grouped::source;
+    use crate::{architectures::fp8::Quantization, grouped::source};
 
     /// Every entry of what NNCF chose for the tiny checkpoints.
     #[test]
@@ -206,7 +206,8 @@ mod tests {
         let (mut problems, mut cases) = (Vec::new(), 0);
         for (checkpoint, entries) in golden.as_object().unwrap() {
             let dir = fixtures.join(checkpoint);
-            let model = source::model(Checkpoint::open(&dir, &Limits::default()).unwrap()).unwrap();
+            let stored = Checkpoint::open(&dir, &Limits::default()).unwrap();
+            let model = source::model(stored, Quantization::None).unwrap();
             for (case, expected) in entries.as_object().unwrap() {
                 let mut words = case.split(' ');
                 let ty = GroupedType::from_name(words.next().unwrap()).unwrap();

@@ -18,7 +18,8 @@ use super::{
     source,
 };
 use crate::{
-    Config, Control, Error, Options, Result, Split, architectures,
+    Config, Control, Error, Options, Result, Split,
+    architectures::{self, fp8::Quantization},
     importance::Importance,
     json as json_file,
     model::{Model, Tensor, TensorData},
@@ -104,9 +105,10 @@ impl FolderPlan {
         let config = Config::read(dir)?;
         let checkpoint = packed::open(dir, &config, &options.limits)?;
         let wrapper = config.is_wrapper();
+        let quantization = Quantization::read(&config)?;
         let names = gguf_names(dir, config, &checkpoint)?;
         let importance = Importance::open(options)?.filter(|importance| !importance.is_empty());
-        let model = source::model(checkpoint)?;
+        let model = source::model(checkpoint, quantization)?;
         let mut squares: Vec<Option<&[f32]>> = vec![None; model.tensors.len()];
         if let Some(importance) = &importance {
             for (tensor, squares) in model.tensors.iter().zip(&mut squares) {

@@ -64,11 +64,22 @@ impl Format {
             return Keys { path: config.path(), key: "quantization.", object }.mlx();
         }
         match config.get(KEY) {
-            None => Ok(Self::Floats),
+            None => Self::of_modelopt(config.path()),
             Some(Value::Object(object)) => {
                 Keys { path: config.path(), key: "quantization_config.", object }.format()
             }
             Some(other) => Err(wrong(config.path(), KEY, &describe(other), "an object")),
+        }
+    }
+
+    /// The format in the file that modelopt writes beside a config.json that says nothing.
+    fn of_modelopt(config: &Path) -> Result<Self> {
+        let path = config.with_file_name("hf_quant_config.json");
+        match json::read_optional(&path)?.as_ref().and_then(|file| file.get("quantization")) {
+            Some(Value::Object(object)) => {
+                Keys { path: &path, key: "quantization.", object }.modelopt()
+            }
+            _ => Ok(Self::Floats),
         }
     }
 
@@ -164,15 +175,19 @@ impl Keys<'_> {
                 Ok(Format::Scaled(ScaleLayout { block, rows: block.is_none(), groups: false }))
             }
             "fbgemm_fp8" => Ok(Format::Scaled(ScaleLayout { rows: true, ..Default::default() })),
-            "modelopt" => match self.text("quant_algo")?.unwrap_or_default().as_str() {
-                "fp8" | "fp8_per_channel_per_token" => {
-                    Ok(Format::Scaled(ScaleLayout { rows: true, ..Default::default() }))
-                }
-                other => Err(self.wrong("quant_algo", &shown(other), "FP8")),
-            },
+            "modelopt" => self.modelopt(),
             "mxfp4" => Ok(Format::Mxfp4),
             "" if self.get("bits").is_some() && self.get("group_size").is_some() => self.mlx(),
             other => Err(self.wrong("quant_method", &shown(other), METHODS)),
+        }
+    }
+
+    fn modelopt(&self) -> Result<Format> {
+        match self.text("quant_algo")?.unwrap_or_default().as_str() {
+            "fp8" | "fp8_per_channel_per_token" => {
+                Ok(Format::Scaled(ScaleLayout { rows: true, ..Default::default() }))
+            }
+            other => Err(self.wrong("quant_algo", &shown(other), "FP8")),
         }
     }
 
@@ -336,7 +351,10 @@ impl Keys<'_> {
     }
 
     fn mlx(&self) -> Result<Format> {
-        self.only("mode", &["affine"])?;
+        if self.get("mode").is_some() && !self.is("mode", "affine") {
+            let found = self.get("mode").map(describe).unwrap_or_default();
+            return Err(self.wrong("mode", &found, "affine, the mode of MLX that is read"));
+        }
         let width = |key: &str, object: &Map<String, Value>| -> Result<Width> {
             let size = object.get("group_size").and_then(Value::as_u64).filter(|size| *size > 0);
             let size = size.ok_or_else(|| {

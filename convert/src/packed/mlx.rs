@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use gguf_io::{Dtype, SourceFile};
+use gguf_io::{Checkpoint, CheckpointTensor, Dtype, SourceFile};
 use quant_core::grouped::pack;
 
 use super::{
@@ -18,6 +18,9 @@ const FLOATS: &[Dtype] = &[Dtype::F16, Dtype::BF16, Dtype::F32];
 
 /// What the name of a module holds in which all experts of a layer are.
 pub(super) const STACK: &str = ".switch_mlp.";
+
+/// Experts beyond any model: each gets a tensor with a name.
+pub(super) const MOST_EXPERTS: u64 = 4096;
 
 /// Bits of a code, and codes in a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,6 +85,44 @@ pub(super) fn experts(module: &str, count: u64) -> Vec<String> {
         part => part,
     };
     (0..count).map(|expert| format!("{layer}.experts.{expert}.{part}.weight")).collect()
+}
+
+/// Gives each expert of a stack that is not packed a tensor of its own.
+pub(super) fn unstack(checkpoint: &mut Checkpoint) {
+    let stacks: Vec<(String, CheckpointTensor)> = checkpoint
+        .tensors
+        .iter()
+        .filter(|(name, tensor)| {
+            name.contains(STACK) && name.ends_with(".weight") && tensor.dtype != Dtype::U32
+        })
+        .map(|(name, tensor)| (name.clone(), tensor.clone()))
+        .collect();
+    for (name, tensor) in stacks {
+        let ([count, rows, columns], Some(module)) = (
+            tensor.shape[..].first_chunk().copied().unwrap_or_default(),
+            name.strip_suffix(".weight"),
+        ) else {
+            continue;
+        };
+        let sound = tensor.shape.len() == 3 && (1..=MOST_EXPERTS).contains(&count);
+        if !sound || !tensor.bytes.is_multiple_of(count) {
+            continue;
+        }
+        let experts = experts(module, count);
+        // Two weights for one place are for the architecture to refuse.
+        if experts.iter().any(|expert| checkpoint.tensors.contains_key(expert)) {
+            continue;
+        }
+        checkpoint.tensors.shift_remove(&name);
+        let bytes = tensor.bytes / count;
+        for (number, expert) in (0u64..).zip(experts) {
+            let offset = tensor.offset.saturating_add(number.saturating_mul(bytes));
+            let shape = vec![rows, columns];
+            checkpoint
+                .tensors
+                .insert(expert, CheckpointTensor { shape, offset, bytes, ..tensor.clone() });
+        }
+    }
 }
 
 impl Affine {

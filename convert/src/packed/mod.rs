@@ -54,6 +54,7 @@ pub(crate) fn open(dir: &Path, config: &Config, limits: &Limits) -> Result<Check
         Format::Floats => Format::of_older(dir, &checkpoint)?,
         format => format,
     };
+    mlx::unstack(&mut checkpoint);
     let Some(codes) = format.codes() else { return Ok(checkpoint) };
     // A second set of handles, which the readers own.
     let paths = checkpoint.files.iter().map(|file| SourceFile::open(file.path()));
@@ -136,7 +137,9 @@ impl Parts<'_> {
     fn stack(&self) -> Option<u64> {
         let weight = self.checkpoint.tensors.get(&format!("{}.weight", self.module))?;
         match weight.shape[..] {
-            [experts, _, _] if self.module.contains(mlx::STACK) => Some(experts),
+            [experts @ 1..=mlx::MOST_EXPERTS, _, _] if self.module.contains(mlx::STACK) => {
+                Some(experts)
+            }
             _ => None,
         }
     }
