@@ -260,6 +260,23 @@ def pack_compressed(weight, bits, group):
     return parts, torch.from_numpy(restored)
 
 
+def pack_w8a8(weight):
+    """Whole numbers with a scale for each row, as llm-compressor writes W8A8."""
+    w = weight.float()
+    scale = (w.abs().amax(1, keepdim=True) / 127).bfloat16()
+    codes = torch.clamp(torch.round(w / scale.float()), -128, 127).to(torch.int8)
+    return {"weight": codes, "weight_scale": scale}, codes.float() * scale.float()
+
+
+def pack_fp8(weight):
+    """Torch's own FP8 with one scale, as AutoFP8 writes it."""
+    w = weight.float()
+    scale = w.abs().max() / 448
+    codes = (w / scale).to(torch.float8_e4m3fn)
+    parts = {"weight": codes, "weight_scale": scale, "input_scale": torch.tensor(0.5)}
+    return parts, codes.float() * scale
+
+
 def packed_checkpoint(folder, method, packer):
     """A checkpoint whose linear layers are packed; returns the weights it stands for."""
     shutil.copytree(FIXTURES / "tiny-llama2", folder, ignore=shutil.ignore_patterns("model*", "*.gguf"))
@@ -301,6 +318,11 @@ def packed_inputs(tool, work):
         "compressed-tensors 4 bits": (ct(4), lambda w: pack_compressed(w, 4, 64)),
         "compressed-tensors 8 bits": (ct(8), lambda w: pack_compressed(w, 8, 128)),
     }
+    w8a8 = {"num_bits": 8, "type": "int", "strategy": "channel"}
+    groups = {"group_0": {"targets": ["Linear"], "weights": w8a8}}
+    w8a8 = {"quant_method": "compressed-tensors", "format": "int-quantized", "config_groups": groups}
+    cases["compressed-tensors W8A8"] = (w8a8, pack_w8a8)
+    cases["AutoFP8"] = ({"quant_method": "fp8", "activation_scheme": "static"}, pack_fp8)
     for number, (what, (method, packer)) in enumerate(cases.items()):
         packed, plain = work / f"packed{number}", work / f"plain{number}"
         weights = packed_checkpoint(packed, method, packer)
