@@ -674,7 +674,7 @@ fn mlx_stacks_of_experts_become_experts() {
     let moe = "model.layers.0.block_sparse_moe";
     tensors.insert(format!("{moe}.gate.weight"), floats(&[4, 64], vec![0.25; 256]));
     // One that is left alone.
-    let up = (0..4 * 96 * 64).map(|i| scale(i));
+    let up = (0..4 * 96 * 64).map(scale);
     tensors.insert(format!("{moe}.switch_mlp.up_proj.weight"), floats(&[4, 96, 64], up));
     for (part, rows, columns) in [("gate", 96, 64), ("down", 64, 96)] {
         for (name, (dtype, shape, bytes)) in mlx(4 * rows, columns, 4, 32) {
