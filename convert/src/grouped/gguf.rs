@@ -64,7 +64,7 @@ pub(crate) fn plan(
             squares: wanted.squares,
         })
         .collect();
-    let rest = Rest { backup, ends: backup };
+    let rest = Rest { backup, ends: backup, experts_as_one: false };
     let schemes = assign(model, &candidates, options, rest, threads, control)?;
     let mut planned = Vec::with_capacity(schemes.len());
     for (wanted, scheme) in tensors.iter().zip(schemes) {
