@@ -51,6 +51,7 @@ const QUANTIZATION_VERSION: u32 = 2;
 pub fn open(dir: &Path, options: &CheckpointOptions) -> Result<Model> {
     let overrides = model_card::read_overrides(options.metadata.as_deref())?;
     let mut config = Config::read(dir)?;
+    config.follow_reference(options.like_reference);
     let architecture = architectures::find(&config)?;
     // What cannot be read at all is refused for that first.
     packed::check(&config)?;
@@ -74,6 +75,7 @@ pub fn open(dir: &Path, options: &CheckpointOptions) -> Result<Model> {
     }
     general::write(dir, &config, &tensors, &overrides, &mut metadata);
     architectures::parameters::write(architecture, &config, &mut metadata)?;
+    architectures::finish(architecture, &config, &tensors, &mut metadata)?;
     metadata.insert("general.quantization_version", QUANTIZATION_VERSION);
     let reading = tokenizer::Options {
         kinds: architecture.tokenizers,
