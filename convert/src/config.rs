@@ -71,16 +71,17 @@ impl Config {
         let text = TEXT.iter().find_map(|key| inner.get(*key)?.as_object().cloned());
         let wrapper = text.is_some()
             || OTHER_PARTS.iter().any(|part| values.get(*part).is_some_and(Value::is_object));
-        let text_class = text.as_ref().is_some_and(|text| {
-            text.get("architectures").is_some_and(|classes| !classes.is_null())
-        });
+        let names_class =
+            |classes: &Value| !(classes.is_null() || classes.as_array().is_some_and(Vec::is_empty));
+        let class = text.as_ref().and_then(|text| text.get("architectures"));
+        let text_class = class.is_some_and(names_class);
         let given = |key: &str| values.get(key).is_some_and(|value| !value.is_null());
         let text: Vec<(String, Value)> = text
             .into_iter()
             .flatten()
             .filter(|(key, value)| match key.as_str() {
                 // The class of the whole counts, unless the text model has one of its own.
-                "architectures" => !value.is_null(),
+                "architectures" => names_class(value),
                 // The whole may tie what its text model would have apart.
                 "tie_word_embeddings" => values.get(key) != Some(&Value::Bool(true)),
                 // The whole may end a text with another token than its text model would.

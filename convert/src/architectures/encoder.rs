@@ -120,7 +120,7 @@ fn labels(config: &Config) -> Result<Option<Vec<String>>> {
 
 /// The number of classes of a classifier whose labels have names or have none.
 fn classes(config: &Config, named: Option<bool>) -> Result<Option<Value>> {
-    if !config.class()?.ends_with("ForSequenceClassification") {
+    if !config.class().is_ok_and(|class| class.ends_with("ForSequenceClassification")) {
         return Ok(None);
     }
     let labels = labels(config)?;
@@ -175,8 +175,8 @@ fn pooling_module(dir: &Path, like_reference: bool) -> Result<Option<u32>> {
     if !dense.is_empty() {
         tracing::warn!(
             kind = "pooling",
-            "modules.json: the dense layers after pooling ({}) are left out: embeddings are those \
-             before them, as llama.cpp's converter writes the model too",
+            "modules.json: the dense layers after pooling ({}) are left out, as llama.cpp's \
+             converter does: embeddings will be those before them",
             Quoted(&dense.join(", "))
         );
     }

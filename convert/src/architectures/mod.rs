@@ -228,24 +228,31 @@ pub enum Fill {
 /// # Errors
 /// [`Error::Architecture`] if no family covers the class.
 pub fn find(config: &Config) -> Result<&'static Architecture> {
+    if config.get("architectures").is_none()
+        && let Some(family) = by_type(config)
+    {
+        tracing::warn!(
+            kind = "architecture",
+            "config.json names no class in architectures: the model is converted as its \
+             model_type says ({})",
+            family.name
+        );
+        return Ok(family);
+    }
     let class = config.class()?;
     let all = || ALL.iter().flat_map(|family| family.classes.iter().copied());
     let known = ALL.iter().find(|family| family.classes.contains(&class)).copied();
-    if known.is_none() || WRAPPERS.contains(&class) {
-        if let Some(family) = text_model(config) {
-            if known.is_none() {
-                tracing::warn!(
-                    kind = "text-model",
-                    "config.json: the class {} is not known; the text model inside is converted, \
-                     as text_config describes it ({})",
-                    crate::error::Quoted(class),
-                    family.name
-                );
-            }
-            return Ok(family);
-        }
+    let inside = text_model(config).filter(|_| known.is_none() || WRAPPERS.contains(&class));
+    if let (None, Some(family)) = (known, inside) {
+        tracing::warn!(
+            kind = "text-model",
+            "config.json: the class {} is not known; the text model inside is converted, as \
+             text_config describes it ({})",
+            crate::error::Quoted(class),
+            family.name
+        );
     }
-    if let Some(family) = known {
+    if let Some(family) = inside.or(known) {
         return Ok(family);
     }
     let mut supported: Vec<_> = all().collect();
@@ -272,9 +279,11 @@ const WRAPPERS: [&str; 4] = [
 
 /// The family of the text model inside a multimodal one, by the type that its configuration has.
 fn text_model(config: &Config) -> Option<&'static Architecture> {
-    if !config.is_wrapper() || config.is_text_class() {
-        return None;
-    }
+    if config.is_wrapper() && !config.is_text_class() { by_type(config) } else { None }
+}
+
+/// The first family of a type of model.
+fn by_type(config: &Config) -> Option<&'static Architecture> {
     let model_type = config.get("model_type")?.as_str()?;
     let is_of = |family: &Architecture| family.defaults.iter().any(|d| d.model_type == model_type);
     ALL.iter().copied().find(|family| is_of(family))
@@ -477,9 +486,17 @@ mod tests {
         assert_eq!(family(&wrapper("VoxtralForConditionalGeneration", "{}")).unwrap(), "llama");
         let message = family(&wrapper("NewVLModel", r#"{"model_type": "new"}"#)).unwrap_err();
         assert!(message.contains("\"NewVLModel\" is not supported"), "{message}");
-        // Without a text model inside, a type is no class.
+        // A class that nobody knows may be another graph whatever its type.
         let message = family(r#"{"architectures": ["NewModel"], "model_type": "qwen2"}"#);
         assert!(message.unwrap_err().contains("is not supported"));
+        // Where there is no class at all, the type tells, as in transformers.
+        assert_eq!(family(r#"{"architectures": null, "model_type": "qwen2"}"#).unwrap(), "qwen2");
+        assert_eq!(
+            family(&wrapper("x", r#"{"model_type": "qwen3", "architectures": []}"#)).unwrap(),
+            "qwen3"
+        );
+        let message = family(r#"{"model_type": "new"}"#).unwrap_err();
+        assert!(message.contains("key \"architectures\" is missing"), "{message}");
     }
 
     #[test]
