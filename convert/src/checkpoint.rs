@@ -59,8 +59,9 @@ pub fn open(dir: &Path, options: &CheckpointOptions) -> Result<Model> {
     // An absurd number of layers is refused before anything is done with it.
     architectures::tensors::layers(&config)?;
     let checkpoint = packed::open(dir, &config, &options.limits)?;
-    let Mapped { tensors: stored, left_out } =
+    let Mapped { tensors: mut stored, left_out } =
         architectures::tensors::map(architecture, &config, &checkpoint, dir)?;
+    architectures::rerank::apply(architecture, &config, &mut stored)?;
     warn(&left_out);
     let mut computed_keys = Metadata::new();
     let mut tensors =

@@ -13,7 +13,7 @@ use std::{
 
 use common::{fixture, hex};
 use gguf_io::{
-    GgufFile, Limits,
+    GgufFile, GgufString, Limits,
     metadata::{Array, Value},
 };
 use quant_convert::{
@@ -584,4 +584,43 @@ fn falcon_has_had_several_layouts() {
     });
     let expected = outline(&opened("falcon-groups", |_| {}).unwrap());
     assert_eq!(outline(&groups.unwrap()), expected);
+}
+
+#[test]
+fn rerankers_are_classifiers_of_yes_and_no() {
+    let converted = |tied: bool, card: &str| {
+        let mut snapshot = snapshot("qwen3");
+        snapshot["config"]["tie_word_embeddings"] = tied.into();
+        let folder = tempfile::tempdir().unwrap();
+        let dir = folder.path().join("model");
+        generate(&dir, &snapshot);
+        fs::write(dir.join("README.md"), card).unwrap();
+        let path = dir.join("tokenizer.json");
+        let mut tokenizer: Json = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        let added = tokenizer["added_tokens"].as_array_mut().unwrap();
+        added.retain(|token| token["content"] != "<|im_start|>");
+        added.push(json!({"id": 1022, "content": "yes", "special": false}));
+        fs::write(path, tokenizer.to_string()).unwrap();
+        open(&dir, &options(&snapshot)).unwrap()
+    };
+    let has = |model: &Model, name: &str| model.tensors.iter().any(|tensor| tensor.name == name);
+    for tied in [true, false] {
+        let model = converted(tied, "---\nlicense: mit\n---\n\n# Qwen3-Reranker-0.6B\n");
+        let rows = model.tensors.iter().find(|tensor| tensor.name == "cls.output.weight").unwrap();
+        assert_eq!(rows.shape, [64, 2]);
+        // The snapshot's model has a head of its own, which tied models do not use for answers.
+        assert_eq!(has(&model, "output.weight"), tied);
+        assert!(has(&model, "token_embd.weight"));
+        let keys = [
+            ("qwen3.pooling_type", Value::Uint32(4)),
+            ("qwen3.classifier.output_labels", vec![GgufString::from("yes"), "no".into()].into()),
+            ("tokenizer.chat_templates", vec![GgufString::from("rerank")].into()),
+        ];
+        for (key, value) in keys {
+            assert_eq!(model.metadata.get(key), Some(&value), "{key}");
+        }
+        let model = converted(tied, "# A language model");
+        assert!(!has(&model, "cls.output.weight"));
+        assert_eq!(model.metadata.get("qwen3.pooling_type"), None);
+    }
 }

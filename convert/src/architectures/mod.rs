@@ -8,6 +8,7 @@ pub(crate) mod fp8;
 mod head;
 pub mod parameters;
 mod refusals;
+pub(crate) mod rerank;
 mod rope;
 mod rule;
 mod shared;

@@ -30,7 +30,7 @@ pub(super) const QWEN2: Architecture = Architecture {
             HEAD_SIZE,
         ],
     )],
-    parameters: PARAMETERS,
+    parameters: &[COMMON, KEY_LENGTHS, FILE_TYPE, &[Parameter::With(encoder::pooling)]],
     tensors: &[EMBEDDING, OUTPUT_NORM, NORMS, BIASED_ATTENTION, GATED_MLP],
     check: check_heads,
     ..BASE
@@ -51,9 +51,5 @@ pub(super) const KORMO: Architecture = Architecture {
     ],
     ..QWEN2
 };
-
-/// With the pooling of embedding models.
-pub(super) const PARAMETERS: &[&[Parameter]] =
-    &[COMMON, KEY_LENGTHS, FILE_TYPE, &[Parameter::With(encoder::pooling)]];
 
 const SIZES: &[Default] = &sizes([151_936, 4096, 22_016, 32, 32]);

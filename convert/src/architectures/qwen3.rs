@@ -1,6 +1,11 @@
 //! Qwen3: norms of queries and keys instead of biases.
 
-use super::{Architecture, BASE, Default, qwen2, shared::*};
+use super::{
+    Architecture, BASE, Default, encoder,
+    parameters::{COMMON, FILE_TYPE, KEY_LENGTHS, Parameter},
+    rerank,
+    shared::*,
+};
 
 pub(super) const QWEN3: Architecture = Architecture {
     name: "qwen3",
@@ -20,7 +25,12 @@ pub(super) const QWEN3: Architecture = Architecture {
             HEAD_SIZE,
         ],
     )],
-    parameters: qwen2::PARAMETERS,
+    parameters: &[
+        COMMON,
+        KEY_LENGTHS,
+        FILE_TYPE,
+        &[Parameter::With(encoder::pooling), Parameter::With(rerank::keys)],
+    ],
     tensors: &[EMBEDDING, OUTPUT_NORM, NORMS, ATTENTION, HEAD_NORMS, GATED_MLP],
     check: check_heads,
     ..BASE

@@ -6,7 +6,7 @@ use crate::{Config, Result};
 use super::{
     Architecture, BASE, Default, Fill, encoder,
     parameters::{COMMON, FILE_TYPE, KEY_LENGTHS, Keys, Parameter},
-    qwen3, qwen3moe,
+    qwen3, qwen3moe, rerank,
     shared::*,
     tensors::{Dim, Rule, Step, Target},
 };
@@ -33,7 +33,11 @@ pub(super) const QWEN3VL: Architecture = Architecture {
         COMMON,
         KEY_LENGTHS,
         FILE_TYPE,
-        &[Parameter::With(encoder::pooling), Parameter::With(deepstack)],
+        &[
+            Parameter::With(encoder::pooling),
+            Parameter::With(rerank::keys),
+            Parameter::With(deepstack),
+        ],
     ],
     tensors: qwen3::QWEN3.tensors,
     check: check_heads,
