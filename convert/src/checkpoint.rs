@@ -59,8 +59,11 @@ pub fn open(dir: &Path, options: &CheckpointOptions) -> Result<Model> {
     // An absurd number of layers is refused before anything is done with it.
     architectures::tensors::layers(&config)?;
     let checkpoint = packed::open(dir, &config, &options.limits)?;
-    let Mapped { tensors: mut stored, left_out } =
+    let Mapped { tensors: mut stored, left_out, absent_head } =
         architectures::tensors::map(architecture, &config, &checkpoint, dir)?;
+    if let Some(head) = absent_head {
+        architectures::head::tie(architecture, &config, head, &mut stored)?;
+    }
     architectures::rerank::apply(architecture, &config, &mut stored)?;
     warn(&left_out);
     let mut computed_keys = Metadata::new();

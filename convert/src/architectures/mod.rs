@@ -5,7 +5,7 @@
 
 mod forms;
 pub(crate) mod fp8;
-mod head;
+pub(crate) mod head;
 pub mod parameters;
 mod refusals;
 pub(crate) mod rerank;

@@ -107,6 +107,8 @@ pub struct Mapped {
     pub tensors: Vec<Tensor>,
     /// Tensors of the checkpoint that have no place in the output, with the reason.
     pub left_out: Vec<(String, &'static str)>,
+    /// The name of the head that predicts tokens, if the checkpoint lacks it.
+    pub absent_head: Option<&'static str>,
 }
 
 /// The number of layers.
@@ -211,9 +213,8 @@ pub fn map(
         }
     }
     outputs.sort_by_key(|(place, _)| *place);
-    let mut tensors = outputs.into_iter().map(|(_, tensor)| tensor).collect();
-    mapping.tie(&seen, &mut tensors)?;
-    Ok(Mapped { tensors, left_out })
+    let tensors = outputs.into_iter().map(|(_, tensor)| tensor).collect();
+    Ok(Mapped { tensors, left_out, absent_head: mapping.absent_head(&seen) })
 }
 
 /// What one output tensor takes: its shape, outermost first, and where from.
