@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use gguf_io::{Limits, metadata::Metadata};
+use gguf_io::{Limits, metadata::Metadata, safetensors::Preference};
 
 use crate::{
     Config, Model, Options, Result,
@@ -58,7 +58,11 @@ pub fn open(dir: &Path, options: &CheckpointOptions) -> Result<Model> {
     architecture.complete(&mut config)?;
     // An absurd number of layers is refused before anything is done with it.
     architectures::tensors::layers(&config)?;
-    let checkpoint = packed::open(dir, &config, &options.limits)?;
+    let preference = match options.like_reference {
+        true => Preference::Index,
+        false => Preference::SingleFile,
+    };
+    let checkpoint = packed::open(dir, &config, preference, &options.limits)?;
     let Mapped { tensors: mut stored, left_out, absent_head } =
         architectures::tensors::map(architecture, &config, &checkpoint, dir)?;
     if let Some(head) = absent_head {
@@ -77,7 +81,8 @@ pub fn open(dir: &Path, options: &CheckpointOptions) -> Result<Model> {
     for (key, value) in computed_keys.iter() {
         metadata.insert(key, value.clone());
     }
-    general::write(dir, &config, &tensors, &overrides, &mut metadata);
+    let folder = general::folder(dir, options.like_reference);
+    general::write(dir, folder, &config, &tensors, &overrides, &mut metadata);
     architectures::parameters::write(architecture, &config, &mut metadata)?;
     architectures::finish(architecture, &config, &tensors, &mut metadata)?;
     metadata.insert("general.quantization_version", QUANTIZATION_VERSION);

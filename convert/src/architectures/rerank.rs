@@ -6,7 +6,7 @@ use gguf_io::GgufString;
 use serde_json::Value;
 
 use crate::{
-    Config, Result, json,
+    Config, Result, general, json,
     model::{Piece, Tensor, TensorData},
 };
 
@@ -31,7 +31,7 @@ const TEMPLATE: &str = "<|im_start|>system\nJudge whether the Document meets the
 /// The ids of the answers, if the model is a reranker by its folder or its card.
 fn answers(config: &Config) -> Result<Option<[u64; 2]>> {
     let dir = config.path().parent().unwrap_or(Path::new(""));
-    let folder = dir.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+    let folder = general::folder(dir, config.like_reference()).unwrap_or_default().to_lowercase();
     if !(NAMES.iter().any(|name| folder.contains(name)) || has_card(dir)) {
         return Ok(None);
     }

@@ -1,14 +1,17 @@
 //! Whether a model file can be trusted: its structure, what loaders need of it, and every value.
 
-pub(crate) mod finite;
 mod needs;
 
 use std::{ffi::OsStr, path::Path, sync::Mutex};
 
 use gguf_io::{Checkpoint, GgufFile, Imatrix, SourceFile};
 
-use crate::{Error, Options, Result, error::Quoted, error::Shown, workers};
-use finite::Stored;
+use crate::{
+    Error, Options, Result,
+    error::{Quoted, Shown},
+    finite::Stored,
+    workers,
+};
 
 /// What was checked and what was found.
 #[derive(Clone, Debug, Default)]
@@ -178,6 +181,8 @@ fn gguf(model: &GgufFile, options: &Options, found: &mut Findings) -> Result<()>
 
 fn folder(path: &Path, options: &Options, found: &mut Findings) -> Result<()> {
     found.format = "safetensors checkpoint".into();
+    let located = found.check("what the folder holds", |_| gguf_io::safetensors::locate(path));
+    let Some(path) = located.as_deref() else { return Ok(()) };
     let opened = found.check(STRUCTURE, |_| Checkpoint::open(path, &options.limits));
     if !path.join("config.json").exists() {
         found.note("config.json: not there, so the tensors are compared with no architecture");
