@@ -45,6 +45,13 @@ MODERN = dict(ENCODER, num_hidden_layers=4, local_attention=64, pad_token_id=0, 
               eos_token_id=2, cls_token_id=1, sep_token_id=2, layer_norm_eps=1e-5,
               global_attn_every_n_layers=3)
 
+# Encoders of images and sound, whose tensors are left out.
+PIXTRAL = dict(hidden_size=32, intermediate_size=48, num_hidden_layers=1, num_attention_heads=2,
+               image_size=28, patch_size=14, model_type="pixtral")
+AUDIO = dict(hidden_size=32, intermediate_size=48, num_hidden_layers=1, num_attention_heads=2)
+QWEN3_VISION = dict(depth=3, hidden_size=32, num_heads=2, out_hidden_size=64, intermediate_size=48,
+                    num_position_embeddings=16, deepstack_visual_indexes=[0, 1])
+
 # name: (configuration class or that and the model's, tokenizer, settings)
 FAMILIES = {
     "llama": ("Llama", "bpe", SMALL),
@@ -149,6 +156,48 @@ FAMILIES = {
     "xlm-roberta-rank": ("XLMRoberta:ForSequenceClassification", "unigram", dict(
         ROBERTA, id2label={0: "LABEL_0"})),
     "nomic-bert": ("NomicBert:Model", "wordpiece", dict(ENCODER, max_position_embeddings=8192)),
+    "qwen3-embedding": ("Qwen3:Model", "qwen", dict(SMALL, head_dim=32)),
+    "qwen2-embedding": ("Qwen2:Model", "qwen", SMALL),
+    "llama-embedding": ("Llama:Model", "bpe", SMALL),
+    "gemma-embedding": ("Gemma3Text:Model", "spm", dict(
+        SMALL, model_class="Gemma3TextModel", head_dim=32, sliding_window=64,
+        use_bidirectional_attention=True)),
+    "llama-embed": ("Llama:Model", "bpe", dict(SMALL, architectures=["LlamaBidirectionalModel"])),
+    "bloom-bare": ("Bloom:Model", "bpe", dict(vocab_size=1024, hidden_size=64, n_layer=2, n_head=4)),
+    "kormo": ("Llama:ForCausalLM", "bpe", dict(SMALL, architectures=["KORMoForCausalLM"])),
+    "smolvlm": ("SmolVLM:ForConditionalGeneration", "spm", dict(
+        text_config=dict(SMALL, model_type="llama", architectures=["VLlama3ForCausalLM"],
+                         pad_token_id=0),
+        vision_config=dict(hidden_size=32, intermediate_size=48, num_hidden_layers=1,
+                           num_attention_heads=2, image_size=28, patch_size=14))),
+    "llava-mistral": ("Llava:ForConditionalGeneration", "bpe", dict(
+        text_config=dict(SMALL, model_type="mistral", head_dim=32), vision_config=PIXTRAL)),
+    "llava-qwen2": ("Llava:ForConditionalGeneration", "qwen", dict(
+        text_config=dict(SMALL, model_type="qwen2", architectures=["Qwen2ForCausalLM"]),
+        vision_config=PIXTRAL)),
+    "voxtral": ("Voxtral:ForConditionalGeneration", "bpe", dict(
+        text_config=dict(SMALL, model_type="llama"), audio_config=AUDIO)),
+    "qwen2-audio": ("Qwen2Audio:ForConditionalGeneration", "qwen", dict(
+        text_config=dict(SMALL, model_type="qwen2"), audio_config=dict(
+            AUDIO, encoder_layers=1, encoder_attention_heads=2, encoder_ffn_dim=48, d_model=32))),
+    "qwen2vl": ("Qwen2VL:ForConditionalGeneration", "qwen", dict(
+        text_config=dict(SMALL, rope_parameters=dict(
+            rope_type="default", rope_theta=1e6, mrope_section=[2, 3, 3])),
+        vision_config=dict(depth=1, embed_dim=32, num_heads=2, hidden_size=64, mlp_ratio=2))),
+    "qwen2_5vl": ("Qwen2_5_VL:ForConditionalGeneration", "qwen", dict(
+        text_config=dict(SMALL, rope_parameters=dict(
+            rope_type="default", rope_theta=1e6, mrope_section=[2, 3, 3])),
+        vision_config=dict(depth=1, hidden_size=32, num_heads=2, out_hidden_size=64,
+                           intermediate_size=48))),
+    "qwen3vl": ("Qwen3VL:ForConditionalGeneration", "qwen", dict(
+        text_config=dict(SMALL, head_dim=32, rope_parameters=dict(
+            rope_type="default", rope_theta=5e6, mrope_section=[6, 5, 5])),
+        vision_config=QWEN3_VISION)),
+    "qwen3vlmoe": ("Qwen3VLMoe:ForConditionalGeneration", "qwen", dict(
+        text_config=dict(SMALL, head_dim=32, moe_intermediate_size=32, num_experts=4,
+                         num_experts_per_tok=2, rope_parameters=dict(
+                             rope_type="default", rope_theta=5e6, mrope_section=[6, 5, 5])),
+        vision_config=QWEN3_VISION)),
     "modern-bert": ("ModernBert:Model", "bpe", MODERN),
     "modern-bert-words": ("ModernBert:ForMaskedLM", "bpe", MODERN),
     "modern-bert-classes": ("ModernBert:ForSequenceClassification", "bpe", dict(
@@ -178,7 +227,10 @@ TOKENIZERS = {"spm": "tiny-llama2", "bpe": "tiny-llama3", "qwen": "tiny-qwen2",
               "wordpiece": "tokenizers/bert", "unigram": "tokenizers/xlm-roberta"}
 
 # Sentence encoders come with files that say how the states of tokens become one.
-POOLING = {"bert": {"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False},
+POOLING = {"qwen3-embedding": {"pooling_mode_lasttoken": True},
+           "qwen2-embedding": {"pooling_mode": "lasttoken"},
+           "gemma-embedding": {"pooling_mode_mean_tokens": True},
+           "bert": {"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False},
            "distilbert": {"pooling_mode": "mean"},
            "roberta": {"pooling_mode_cls_token": False, "pooling_mode_mean_tokens": True},
            "xlm-roberta": {"pooling_mode_lasttoken": True},
@@ -198,9 +250,13 @@ def make(name, folder, to_load):
     kind, _, model_class = kind.partition(":")
     if to_load and name in LAYERS:
         settings = dict(settings, num_hidden_layers=LAYERS[name])
+    settings = dict(settings)
+    published = settings.pop("architectures", None)
+    bare = settings.pop("model_class", None)
     config = getattr(transformers, kind + "Config")(**settings)
     torch.manual_seed(hash_of(name))
-    model_class = kind + model_class if model_class else CAUSAL.get(kind, kind + "ForCausalLM")
+    model_class = bare or (
+        kind + model_class if model_class else CAUSAL.get(kind, kind + "ForCausalLM"))
     model = getattr(transformers, model_class)(config)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -210,6 +266,8 @@ def make(name, folder, to_load):
     source = FIXTURES / TOKENIZERS[tokenizer]
     for file in source.glob("*token*"):
         shutil.copy(file, folder)
+    if published:
+        publish(folder, published)
     for special in ("fp8", "mxfp4", "f64"):
         if special in name:
             requantize(folder, name)
@@ -217,6 +275,8 @@ def make(name, folder, to_load):
         pool(folder, POOLING[name.removesuffix("-hub")])
     if name.startswith("nomic-bert"):
         publish_nomic(folder)
+    if name == "qwen3vlmoe":
+        store_by_columns(folder)
     if name == "modern-bert-words":
         drop(folder, "decoder.bias")  # The reference stops at it.
     if name.endswith("-hub"):
@@ -230,6 +290,31 @@ def pool(folder, settings):
     modules = [{"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
                for i, (path, kind) in enumerate([("", "Transformer"), ("1_Pooling", "Pooling")])]
     (folder / "modules.json").write_text(json.dumps(modules))
+
+
+def publish(folder, classes):
+    """Gives a checkpoint the class, and the names of tensors, of code that transformers lacks."""
+    from safetensors.torch import load_file, save_file
+
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    config["architectures"] = classes
+    path.write_text(json.dumps(config))
+    if classes == ["KORMoForCausalLM"]:
+        tensors = {name.replace("input_layernorm", "pre_attention_layernorm").replace(
+            "post_attention_layernorm", "pre_mlp_layernorm"): tensor
+            for name, tensor in load_file(folder / "model.safetensors").items()}
+        save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def store_by_columns(folder):
+    """Stores experts as the published files have them, which transformers no longer does."""
+    from safetensors.torch import load_file, save_file
+
+    path = folder / "model.safetensors"
+    tensors = {name: tensor.transpose(1, 2).contiguous() if ".experts." in name else tensor
+               for name, tensor in load_file(path).items()}
+    save_file(tensors, path, metadata={"format": "pt"})
 
 
 def drop(folder, name):

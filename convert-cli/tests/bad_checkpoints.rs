@@ -231,10 +231,16 @@ const ROWS: &[Row] = &[
             }
         },
     ),
-    Row("32 Infinity", "tiny-llama3", F16, &["config.json: line", "rms_norm_eps"], |dir, bad| {
-        text(dir, "config.json", "1e-05", if bad { "Infinity" } else { "1e-06" });
-    }),
-    Row("32 NaN", "tiny-llama3", F16, &["config.json: line", "rms_norm_eps"], |dir, bad| {
+    Row(
+        "32 Infinity",
+        "tiny-llama3",
+        F16,
+        &["config.json: key", "rms_norm_eps", "Infinity"],
+        |dir, bad| {
+            text(dir, "config.json", "1e-05", if bad { "Infinity" } else { "1e-06" });
+        },
+    ),
+    Row("32 NaN", "tiny-llama3", F16, &["config.json: key", "rms_norm_eps"], |dir, bad| {
         text(dir, "config.json", "1e-05", if bad { "NaN" } else { "1e-4" });
     }),
     Row(

@@ -51,6 +51,7 @@ const QUANTIZATION_VERSION: u32 = 2;
 pub fn open(dir: &Path, options: &CheckpointOptions) -> Result<Model> {
     let overrides = model_card::read_overrides(options.metadata.as_deref())?;
     let mut config = Config::read(dir)?;
+    config.follow_reference(options.like_reference);
     let architecture = architectures::find(&config)?;
     // What cannot be read at all is refused for that first.
     packed::check(&config)?;
@@ -62,8 +63,12 @@ pub fn open(dir: &Path, options: &CheckpointOptions) -> Result<Model> {
         false => Preference::SingleFile,
     };
     let checkpoint = packed::open_with(dir, &config, preference, &options.limits)?;
-    let Mapped { tensors: stored, left_out } =
+    let Mapped { tensors: mut stored, left_out, absent_head } =
         architectures::tensors::map(architecture, &config, &checkpoint, dir)?;
+    if let Some(head) = absent_head {
+        architectures::head::tie(architecture, &config, head, &mut stored)?;
+    }
+    architectures::rerank::apply(architecture, &config, &mut stored)?;
     warn(&left_out);
     let mut computed_keys = Metadata::new();
     let mut tensors =
@@ -79,6 +84,7 @@ pub fn open(dir: &Path, options: &CheckpointOptions) -> Result<Model> {
     let folder = general::folder(dir, options.like_reference);
     general::write(dir, folder, &config, &tensors, &overrides, &mut metadata);
     architectures::parameters::write(architecture, &config, &mut metadata)?;
+    architectures::finish(architecture, &config, &tensors, &mut metadata)?;
     metadata.insert("general.quantization_version", QUANTIZATION_VERSION);
     let reading = tokenizer::Options {
         kinds: architecture.tokenizers,

@@ -17,10 +17,21 @@ pub struct Config {
     path: PathBuf,
     values: Object,
     wrapper: bool,
+    text_class: bool,
+    like_reference: bool,
 }
 
 /// Where the configurations of multimodal models keep that of their text model.
 const TEXT: [&str; 4] = ["text_config", "llm_config", "lm_config", "language_config"];
+
+/// Where models that speak as well keep the configurations of the part that thinks.
+const THINKER: &str = "thinker_config";
+
+/// Configurations of parts that only a multimodal model has.
+const OTHER_PARTS: [&str; 2] = ["vision_config", "audio_config"];
+
+/// Blocks that say how positions are rotated.
+const ROPE: [&str; 2] = ["rope_parameters", "rope_scaling"];
 
 const HELP: &str = "check that the file is the one that belongs to these weights";
 
@@ -53,28 +64,61 @@ impl Config {
         Ok(Self::new(path, values))
     }
 
-    /// The keys of the text model count, those around it where it has none of that name.
+    /// The keys of the text model override those around it.
     fn new(path: PathBuf, mut values: Object) -> Self {
-        let text = TEXT.iter().find_map(|key| values.get(*key)?.as_object().cloned());
-        let wrapper = text.is_some() || values.get("vision_config").is_some_and(Value::is_object);
-        for (key, value) in text.into_iter().flatten() {
-            let kept = match key.as_str() {
+        let thinker = values.get(THINKER).and_then(Value::as_object).cloned();
+        let inner = thinker.as_ref().unwrap_or(&values);
+        let text = TEXT.iter().find_map(|key| inner.get(*key)?.as_object().cloned());
+        let wrapper = text.is_some()
+            || OTHER_PARTS.iter().any(|part| values.get(*part).is_some_and(Value::is_object));
+        let names_class =
+            |classes: &Value| !(classes.is_null() || classes.as_array().is_some_and(Vec::is_empty));
+        let class = text.as_ref().and_then(|text| text.get("architectures"));
+        let text_class = class.is_some_and(names_class);
+        let given = |key: &str| values.get(key).is_some_and(|value| !value.is_null());
+        let text: Vec<(String, Value)> = text
+            .into_iter()
+            .flatten()
+            .filter(|(key, value)| match key.as_str() {
                 // The class of the whole counts, unless the text model has one of its own.
-                "architectures" => value.is_null(),
+                "architectures" => names_class(value),
                 // The whole may tie what its text model would have apart.
-                "tie_word_embeddings" => values.get(&key) == Some(&Value::Bool(true)),
-                _ => false,
-            };
-            if !kept {
-                values.insert(key, value);
+                "tie_word_embeddings" => values.get(key) != Some(&Value::Bool(true)),
+                // The whole may end a text with another token than its text model would.
+                key => !(key.ends_with("_token_id") && given(key)),
+            })
+            .collect();
+        // A block of its own is all that the text model rotates by.
+        if ROPE.iter().any(|block| text.iter().any(|(key, _)| key == block)) {
+            ROPE.iter().for_each(|block| _ = values.remove(*block));
+        }
+        values.extend(text);
+        if let Some(thinker) = thinker {
+            for (key, value) in thinker {
+                values.entry(key).or_insert(value);
             }
         }
-        Self { path, values, wrapper }
+        Self { path, values, wrapper, text_class, like_reference: false }
     }
 
     /// Whether this is a multimodal model, of which the text model is a part.
     pub(crate) fn is_wrapper(&self) -> bool {
         self.wrapper
+    }
+
+    /// Whether the class is that of the text model, not that of a whole around it.
+    pub(crate) fn is_text_class(&self) -> bool {
+        self.text_class
+    }
+
+    /// Whether the reference converter is followed even where its result is wrong.
+    pub(crate) fn like_reference(&self) -> bool {
+        self.like_reference
+    }
+
+    /// Follows the reference converter even where its result is wrong.
+    pub(crate) fn follow_reference(&mut self, follow: bool) {
+        self.like_reference = follow;
     }
 
     /// The file.
@@ -265,6 +309,41 @@ mod tests {
         assert_eq!(ok.quotient("hidden", "heads").unwrap(), 3);
         let message = ok.quotient("hidden", "odd").unwrap_err().to_string();
         assert!(message.contains("key \"hidden\" is 12, expected a multiple of odd"), "{message}");
+    }
+
+    #[test]
+    fn the_tokens_of_the_whole_count_before_those_of_its_text_model() {
+        let config = config(
+            r#"{"eos_token_id": 7, "bos_token_id": null, "tie_word_embeddings": true, "hidden": 1,
+                "text_config": {"eos_token_id": 2, "bos_token_id": 1, "pad_token_id": 0,
+                "tie_word_embeddings": false, "hidden": 2}}"#,
+        );
+        let ids = ["eos_token_id", "bos_token_id", "pad_token_id", "hidden"];
+        assert_eq!(ids.map(|key| config.whole(key).unwrap()), [Some(7), Some(1), Some(0), Some(2)]);
+        assert!(config.flag("tie_word_embeddings").unwrap());
+    }
+
+    #[test]
+    fn the_block_of_the_text_model_replaces_that_of_the_whole() {
+        for (text, left) in [
+            (r#"{"rope_scaling": {"a": 1}, "text_config": {"rope_parameters": {"b": 2}}}"#, false),
+            (r#"{"rope_scaling": {"a": 1}, "text_config": {"hidden_size": 2}}"#, true),
+            (r#"{"rope_scaling": {"a": 1}, "vision_config": {"rope_parameters": {}}}"#, true),
+        ] {
+            assert_eq!(config(text).has("rope_scaling"), left, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_text_model_may_be_part_of_one_that_thinks() {
+        let config = config(
+            r#"{"model_type": "qwen2_5_omni", "thinker_config": {"vision_config": {"depth": 1},
+                "text_config": {"model_type": "qwen2_5_omni_text", "hidden_size": 8}}}"#,
+        );
+        assert!(config.is_wrapper());
+        assert_eq!(config.require("hidden_size").unwrap(), 8);
+        assert_eq!(config.get("model_type").unwrap(), "qwen2_5_omni_text");
+        assert!(config.get("vision_config").is_some());
     }
 
     #[test]

@@ -13,7 +13,7 @@ use std::{
 
 use common::{fixture, hex};
 use gguf_io::{
-    GgufFile, Limits,
+    GgufFile, GgufString, Limits,
     metadata::{Array, Value},
 };
 use quant_convert::{
@@ -38,7 +38,8 @@ fn snapshots() -> Vec<(String, Json)> {
 }
 
 fn snapshot(name: &str) -> Json {
-    snapshots().into_iter().find(|(other, _)| other == name).unwrap().1
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/families/{name}.json"));
+    serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
 }
 
 /// Bits of a value, those kept of a random number, what is added, its random bits and their place.
@@ -130,6 +131,7 @@ fn plain(value: &Value) -> Json {
         Value::Bool(v) => json!(v),
         Value::String(v) => json!(v.as_str().unwrap()),
         Value::Array(Array::Bool(values)) => json!(values),
+        Value::Array(Array::Int32(values)) => json!(values),
         Value::Array(Array::String(values)) => {
             values.iter().map(|value| value.as_str().unwrap()).collect()
         }
@@ -208,12 +210,30 @@ fn the_book_lists_every_class() {
 
 /// A generated checkpoint, changed, and how it opens.
 fn opened(name: &str, change: impl FnOnce(&mut Json)) -> Result<Model, String> {
+    opened_with(name, change, |_| {})
+}
+
+fn opened_with(
+    name: &str,
+    change: impl FnOnce(&mut Json),
+    choose: impl FnOnce(&mut Options),
+) -> Result<Model, String> {
     let mut snapshot = snapshot(name);
     change(&mut snapshot);
     let folder = tempfile::tempdir().unwrap();
     let dir: PathBuf = folder.path().join(name);
     generate(&dir, &snapshot);
-    open(&dir, &options(&snapshot)).map_err(|error| error.to_string())
+    let mut options = options(&snapshot);
+    choose(&mut options);
+    open(&dir, &options).map_err(|error| error.to_string())
+}
+
+/// Names and shapes of a model's tensors, and the keys of its architecture, a line each.
+fn outline(model: &Model) -> Vec<String> {
+    let tensors = model.tensors.iter().map(|tensor| format!("{} {:?}", tensor.name, tensor.shape));
+    let own = |key: &str| !key.starts_with("general.") && !key.starts_with("tokenizer.");
+    let keys = model.metadata.iter().filter(|(key, _)| own(key));
+    tensors.chain(keys.map(|(key, value)| format!("{key} {value:?}"))).collect()
 }
 
 fn refused(name: &str, change: impl FnOnce(&mut Json)) -> String {
@@ -381,5 +401,226 @@ fn experts_in_one_tensor_are_taken_apart() {
         assert_eq!(shape("blk.2.ffn_gate_exps.weight"), [64, inner, count]);
         assert_eq!(shape("blk.2.ffn_up_exps.weight"), [64, inner, count]);
         assert_eq!(shape("blk.2.ffn_down_exps.weight"), [inner, 64, count]);
+    }
+}
+
+#[test]
+fn other_classes_of_the_same_graph_convert_alike() {
+    for (name, class) in [
+        ("llama", "IQuestCoderForCausalLM"),
+        ("llama-embedding", "MistralModel"),
+        ("qwen2", "DotsOCRForCausalLM"),
+        ("qwen2-audio", "AudioFlamingo3ForConditionalGeneration"),
+        ("phi3", "Phi4ForCausalLMV"),
+        ("olmo", "OLMoForCausalLM"),
+        ("gemma2", "Gemma2Model"),
+        ("qwen2vl", "Qwen2VLModel"),
+        ("xlm-roberta", "CamembertModel"),
+    ] {
+        let expected = outline(&opened(name, |_| {}).unwrap());
+        let found = opened(name, |snapshot| {
+            snapshot["config"]["architectures"] = json!([class]);
+            // Vision and sound belong to no text model, whatever the class.
+            snapshot["config"]["vision_config"] = json!({"hidden_size": 8});
+            snapshot["checkpoint"]["model.vision_tower.x.weight"] = json!(["BF16", [3, 4]]);
+            snapshot["checkpoint"]["model.mm_projector.0.weight"] = json!(["BF16", [3, 4]]);
+        })
+        .unwrap();
+        assert_eq!(outline(&found), expected, "{class}");
+        assert!(found.left_out.iter().any(|name| name == "model.mm_projector.0.weight"));
+    }
+}
+
+#[test]
+fn text_models_of_wrappers_nobody_knows_convert_by_their_type() {
+    let expected = outline(&opened("llava-qwen2", |_| {}).unwrap());
+    let found = opened("llava-qwen2", |snapshot| {
+        snapshot["config"]["architectures"] = json!(["NewVisionForConditionalGeneration"]);
+        let text = snapshot["config"]["text_config"].as_object_mut().unwrap();
+        text.remove("architectures");
+        rename(snapshot, |name| name.replace("language_model.", "text_model."));
+    });
+    assert_eq!(outline(&found.unwrap()), expected);
+    let message = refused("llava-qwen2", |snapshot| {
+        snapshot["checkpoint"]["model.language_model.cross_attention.weight"] =
+            json!(["BF16", [3, 4]]);
+    });
+    assert!(message.contains("expected only tensors that architecture qwen2"), "{message}");
+}
+
+#[test]
+fn text_models_of_models_that_speak_are_converted() {
+    let expected = outline(&opened("qwen2_5vl", |_| {}).unwrap());
+    let found = opened("qwen2_5vl", |snapshot| {
+        let config = snapshot["config"].take();
+        snapshot["config"] = json!({
+            "architectures": ["Qwen2_5OmniModel"],
+            "model_type": "qwen2_5_omni",
+            "thinker_config": config,
+        });
+        rename(snapshot, |name| format!("thinker.{}", name.replace("model.visual", "visual")));
+        for name in ["talker.model.norm.weight", "token2wav.dit.weight", "thinker.audio_tower.x"] {
+            snapshot["checkpoint"][name] = json!(["BF16", [4]]);
+        }
+    });
+    assert_eq!(outline(&found.unwrap()), expected);
+}
+
+#[test]
+fn experts_may_be_stored_by_rows_or_by_columns() {
+    // The published files of Qwen3-VL have columns, those that transformers 5 writes rows.
+    let expected = outline(&opened("qwen3vlmoe", |_| {}).unwrap());
+    let found = opened("qwen3vlmoe", |snapshot| {
+        for (name, entry) in snapshot["checkpoint"].as_object_mut().unwrap() {
+            if name.contains(".experts.") {
+                let shape = entry[1].as_array_mut().unwrap();
+                shape.swap(1, 2);
+            }
+        }
+    });
+    let found = found.unwrap();
+    assert_eq!(outline(&found), expected);
+    let down = found.tensors.iter().find(|tensor| tensor.name.contains("down_exps")).unwrap();
+    assert!(!down.is_reordered());
+}
+
+#[test]
+fn models_without_a_head_get_what_loaders_need() {
+    let without = |snapshot: &mut Json| {
+        snapshot["checkpoint"].as_object_mut().unwrap().remove("lm_head.weight").unwrap();
+    };
+    let tensor = |model: &Model, name: &str| {
+        model.tensors.iter().find(|tensor| tensor.name == name).map(|t| format!("{:?}", t.data))
+    };
+    // llama.cpp takes the token embedding by itself ...
+    for name in ["llama", "qwen3", "phi3", "granite", "falcon-groups"] {
+        let model = opened(name, |snapshot| {
+            snapshot["config"]["tie_word_embeddings"] = false.into();
+            snapshot["checkpoint"].as_object_mut().unwrap().remove("lm_head.weight");
+        });
+        assert_eq!(tensor(&model.unwrap(), "output.weight"), None, "{name}");
+    }
+    // ... or does not load the model without an output.
+    for name in ["qwen2moe", "olmo2", "stablelm", "nemotron", "gpt_oss"] {
+        let model = opened(name, without).unwrap();
+        let output = tensor(&model, "output.weight");
+        assert!(output.is_some(), "{name}");
+        assert_eq!(output, tensor(&model, "token_embd.weight"), "{name}");
+        let like = opened_with(name, without, |options| options.like_reference = true).unwrap();
+        assert_eq!(tensor(&like, "output.weight"), None, "{name}");
+    }
+    // Whose output has a bias that nothing could stand in for.
+    let message = refused("phi2", without);
+    assert!(message.contains("\"lm_head.weight\": found no such tensor"), "{message}");
+}
+
+#[test]
+fn pooling_is_that_of_sentence_transformers_in_every_family_llama_cpp_15023() {
+    for (name, key) in [
+        ("llama-embedding", "llama.pooling_type"),
+        ("mistral", "llama.pooling_type"),
+        ("gemma2", "gemma2.pooling_type"),
+        ("llama-embed", "llama-embed.pooling_type"),
+        ("qwen3moe", "qwen3moe.pooling_type"),
+        ("arcee", "arcee.pooling_type"),
+    ] {
+        let pooled = |snapshot: &mut Json| snapshot["pooling"] = json!({"pooling_mode": "cls"});
+        let model = opened(name, pooled).unwrap();
+        assert_eq!(model.metadata.get(key), Some(&Value::Uint32(2)), "{name}");
+        assert_eq!(opened(name, |_| {}).unwrap().metadata.get(key), None, "{name}");
+        // llama.cpp's converter forgets it in most families.
+        let like = opened_with(name, pooled, |options| options.like_reference = true).unwrap();
+        assert_eq!(like.metadata.get(key).is_some(), name == "arcee", "{name}");
+    }
+    let message = refused("llama-embedding", |snapshot| {
+        snapshot["pooling"] = json!({"pooling_mode_max_tokens": true})
+    });
+    assert!(message.contains("\"pooling_mode\" is none that is known"), "{message}");
+}
+
+#[test]
+fn falcon_has_had_several_layouts() {
+    let keys = |change: fn(&mut Json)| {
+        let model = opened("falcon", |snapshot| {
+            // As published by its authors: github.com/ggml-org/llama.cpp/issues/2894.
+            snapshot["config"] = json!({
+                "architectures": ["RWForCausalLM"], "model_type": "RefinedWebModel",
+                "alibi": false, "bias": false, "hidden_size": 64, "layer_norm_epsilon": 1e-5,
+                "multi_query": true, "n_head": 4, "n_layer": 2, "parallel_attn": true,
+                "vocab_size": 1024
+            });
+            change(snapshot);
+        });
+        model.map(|model| outline(&model))
+    };
+    let expected = outline(&opened("falcon", |_| {}).unwrap());
+    assert_eq!(keys(|_| {}).unwrap(), expected);
+    // transformers writes the number of query heads, which nothing reads.
+    assert_eq!(keys(|snapshot| snapshot["config"]["num_kv_heads"] = 4.into()).unwrap(), expected);
+    let silent =
+        |snapshot: &mut Json| _ = snapshot["config"].as_object_mut().unwrap().remove("multi_query");
+    assert_eq!(keys(silent).unwrap(), expected);
+    for (change, expected) in [
+        (
+            (|snapshot| snapshot["config"]["alibi"] = true.into()) as fn(&mut Json),
+            "key \"alibi\" is true, expected false",
+        ),
+        (
+            |snapshot| snapshot["config"]["parallel_attn"] = false.into(),
+            "key \"parallel_attn\" is false, expected true",
+        ),
+        (|snapshot| snapshot["config"]["multi_query"] = false.into(), "groups of heads 4"),
+    ] {
+        let message = keys(change).unwrap_err();
+        assert!(message.contains(expected), "{message}");
+    }
+    // The original files of the 40B model.
+    let groups = opened("falcon-groups", |snapshot| {
+        snapshot["config"] = json!({
+            "architectures": ["RWForCausalLM"], "model_type": "RefinedWeb", "alibi": false,
+            "bias": false, "hidden_size": 64, "layer_norm_epsilon": 1e-5, "n_head": 4,
+            "n_head_kv": 2, "n_layer": 2, "parallel_attn": true, "vocab_size": 1024
+        });
+    });
+    let expected = outline(&opened("falcon-groups", |_| {}).unwrap());
+    assert_eq!(outline(&groups.unwrap()), expected);
+}
+
+#[test]
+fn rerankers_are_classifiers_of_yes_and_no() {
+    let converted = |tied: bool, card: &str| {
+        let mut snapshot = snapshot("qwen3");
+        snapshot["config"]["tie_word_embeddings"] = tied.into();
+        let folder = tempfile::tempdir().unwrap();
+        let dir = folder.path().join("model");
+        generate(&dir, &snapshot);
+        fs::write(dir.join("README.md"), card).unwrap();
+        let path = dir.join("tokenizer.json");
+        let mut tokenizer: Json = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        let added = tokenizer["added_tokens"].as_array_mut().unwrap();
+        added.retain(|token| token["content"] != "<|im_start|>");
+        added.push(json!({"id": 1022, "content": "yes", "special": false}));
+        fs::write(path, tokenizer.to_string()).unwrap();
+        open(&dir, &options(&snapshot)).unwrap()
+    };
+    let has = |model: &Model, name: &str| model.tensors.iter().any(|tensor| tensor.name == name);
+    for tied in [true, false] {
+        let model = converted(tied, "---\nlicense: mit\n---\n\n# Qwen3-Reranker-0.6B\n");
+        let rows = model.tensors.iter().find(|tensor| tensor.name == "cls.output.weight").unwrap();
+        assert_eq!(rows.shape, [64, 2]);
+        // The snapshot's model has a head of its own, which tied models do not use for answers.
+        assert_eq!(has(&model, "output.weight"), tied);
+        assert!(has(&model, "token_embd.weight"));
+        let keys = [
+            ("qwen3.pooling_type", Value::Uint32(4)),
+            ("qwen3.classifier.output_labels", vec![GgufString::from("yes"), "no".into()].into()),
+            ("tokenizer.chat_templates", vec![GgufString::from("rerank")].into()),
+        ];
+        for (key, value) in keys {
+            assert_eq!(model.metadata.get(key), Some(&value), "{key}");
+        }
+        let model = converted(tied, "# A language model");
+        assert!(!has(&model, "cls.output.weight"));
+        assert_eq!(model.metadata.get("qwen3.pooling_type"), None);
     }
 }

@@ -1,8 +1,8 @@
 //! Arcee's AFM: Llama's graph without a gate.
 
 use super::{
-    Architecture, BASE, Fill, llama,
-    parameters::{COMMON, FILE_TYPE, KEY_LENGTHS},
+    Architecture, BASE, Fill, encoder, llama,
+    parameters::{COMMON, FILE_TYPE, KEY_LENGTHS, Parameter},
     shared::*,
     tensors::Rule,
 };
@@ -20,7 +20,13 @@ pub(super) const ARCEE: Architecture = Architecture {
             HEAD_SIZE,
         ],
     )],
-    parameters: &[COMMON, KEY_LENGTHS, FILE_TYPE, llama::ROPE],
+    parameters: &[
+        COMMON,
+        KEY_LENGTHS,
+        FILE_TYPE,
+        llama::ROPE,
+        &[Parameter::With(encoder::pooling)],
+    ],
     tensors: &[
         EMBEDDING,
         OUTPUT_NORM,

@@ -9,7 +9,7 @@ use super::{
 
 pub(super) const BLOOM: Architecture = Architecture {
     name: "bloom",
-    classes: &["BloomForCausalLM"],
+    classes: &["BloomForCausalLM", "BloomModel"],
     defaults: &[model(
         "bloom",
         &[&[
@@ -43,7 +43,7 @@ pub(super) const BLOOM: Architecture = Architecture {
         Rule::new("transformer.word_embeddings", "token_embd", &[VOCAB, HIDDEN]),
         Rule::new("transformer.word_embeddings_layernorm", "token_embd_norm", &[HIDDEN]).bias(),
         Rule::new("transformer.ln_f", "output_norm", &[HIDDEN]).bias(),
-        Rule::new("lm_head", "output", &[VOCAB, HIDDEN]).unless("tie_word_embeddings"),
+        Rule::new("lm_head", "output", &[VOCAB, HIDDEN]).head(),
         Rule::new("transformer.h.{}.input_layernorm", "blk.{}.attn_norm", &[HIDDEN]).bias(),
         Rule::new(
             "transformer.h.{}.self_attention.query_key_value",

@@ -55,7 +55,7 @@ pub(super) const DEEPSEEK2: Architecture = Architecture {
         &[
             Rule::new("model.embed_tokens", "token_embd", &[VOCAB, HIDDEN]),
             Rule::new("lm_head", "output", &[VOCAB, HIDDEN])
-                .only_unless("tie_word_embeddings", "the output is the token embedding"),
+                .head_unless("tie_word_embeddings", "the output is the token embedding"),
         ],
         OUTPUT_NORM,
         NORMS,

@@ -49,5 +49,6 @@ pub(super) const DOTS1: Architecture = Architecture {
     ],
     tensors: &[EMBEDDING, OUTPUT_NORM, NORMS, ATTENTION, HEAD_NORMS, deepseek2::MLP],
     check: check_heads,
+    needs_output: true,
     ..BASE
 };

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::{
     Config, Error, Result,
-    error::DOWNLOAD,
+    error::{DOWNLOAD, Quoted},
     json::{self, Object, describe},
 };
 
@@ -120,7 +120,7 @@ fn labels(config: &Config) -> Result<Option<Vec<String>>> {
 
 /// The number of classes of a classifier whose labels have names or have none.
 fn classes(config: &Config, named: Option<bool>) -> Result<Option<Value>> {
-    if !config.class()?.ends_with("ForSequenceClassification") {
+    if !config.class().is_ok_and(|class| class.ends_with("ForSequenceClassification")) {
         return Ok(None);
     }
     let labels = labels(config)?;
@@ -129,9 +129,9 @@ fn classes(config: &Config, named: Option<bool>) -> Result<Option<Value>> {
 }
 
 /// How the states of all tokens become one, as the files of sentence-transformers say.
-fn pooling(config: &Config, keys: &mut Keys<'_>) -> Result<()> {
+pub(super) fn pooling(config: &Config, keys: &mut Keys<'_>) -> Result<()> {
     let dir = config.path().parent().unwrap_or(Path::new(""));
-    if let Some(pooling) = pooling_module(dir)? {
+    if let Some(pooling) = pooling_module(dir, config.like_reference())? {
         keys.set("pooling_type", pooling);
     }
     if let Some(value) = config.get("classifier_pooling") {
@@ -151,51 +151,71 @@ const MEAN: u32 = 1;
 const FIRST: u32 = 2;
 const LAST: u32 = 3;
 
-fn pooling_module(dir: &Path) -> Result<Option<u32>> {
+/// What a user can do about pooling that GGUF does not know.
+const WITHOUT: &str = "move the file away to convert the model without pooling";
+
+/// The folder of the pooling module where no modules.json names it.
+const USUAL: &str = "1_Pooling";
+
+fn pooling_module(dir: &Path, like_reference: bool) -> Result<Option<u32>> {
     let path = dir.join("modules.json");
     if !path.is_file() {
-        return Ok(None);
+        // Some copies have lost modules.json; the reference converter then writes nothing.
+        let path = dir.join(USUAL).join("config.json");
+        return if path.is_file() && !like_reference { mode(&path).map(Some) } else { Ok(None) };
     }
     let modules: Vec<Object> = json::parse(&path, json::read_text(&path)?.as_bytes())?;
     let text = |module: &Object, key| module.get(key).and_then(Value::as_str).map(str::to_owned);
-    let Some(module) = modules
-        .iter()
-        .find(|module| text(module, "type").is_some_and(|ty| ty.ends_with("Pooling")))
-    else {
+    let is = |module: &&Object, kind| text(module, "type").is_some_and(|ty| ty.ends_with(kind));
+    let Some(module) = modules.iter().find(|module| is(module, "Pooling")) else {
         return Ok(None);
     };
-    let wrong = |path: &Path, key: &str, found: String, expected: &str| Error::Config {
-        path: path.to_path_buf(),
-        key: key.into(),
-        found,
-        expected: expected.into(),
-        help: DOWNLOAD,
-    };
+    let dense = modules.iter().filter(|module| is(module, "Dense"));
+    let dense: Vec<_> = dense.filter_map(|module| text(module, "path")).collect();
+    if !dense.is_empty() {
+        tracing::warn!(
+            kind = "pooling",
+            "modules.json: the dense layers after pooling ({}) are left out, as llama.cpp's \
+             converter does: embeddings will be those before them",
+            Quoted(&dense.join(", "))
+        );
+    }
     let folder = text(module, "path").unwrap_or_default();
     let inside = Path::new(&folder).components().all(|part| matches!(part, Component::Normal(_)));
     if !inside {
-        let found = describe(&folder.into());
-        return Err(wrong(&path, "path", found, "a folder inside that of the model"));
+        return Err(Error::Config {
+            path,
+            key: "path".into(),
+            found: describe(&folder.into()),
+            expected: "a folder inside that of the model".into(),
+            help: DOWNLOAD,
+        });
     }
-    let path = dir.join(folder).join("config.json");
-    let settings = json::read_object(&path)?;
+    mode(&dir.join(folder).join("config.json")).map(Some)
+}
+
+/// What the configuration of a pooling module says.
+fn mode(path: &Path) -> Result<u32> {
+    let settings = json::read_object(path)?;
     let is = |key: &str| settings.get(key) == Some(&Value::Bool(true));
     if is("pooling_mode_mean_tokens") {
-        Ok(Some(MEAN))
+        Ok(MEAN)
     } else if is("pooling_mode_cls_token") {
-        Ok(Some(FIRST))
+        Ok(FIRST)
     } else if is("pooling_mode_lasttoken") {
-        Ok(Some(LAST))
+        Ok(LAST)
     } else {
         match settings.get("pooling_mode").and_then(Value::as_str) {
-            Some("mean") => Ok(Some(MEAN)),
-            Some("cls") => Ok(Some(FIRST)),
-            Some("lasttoken") => Ok(Some(LAST)),
-            other => {
-                let found = other.map_or("none that is known".into(), str::to_owned);
-                let expected = "the mean of all tokens, the first or the last token";
-                Err(wrong(&path, "pooling_mode", found, expected))
-            }
+            Some("mean") => Ok(MEAN),
+            Some("cls") => Ok(FIRST),
+            Some("lasttoken") => Ok(LAST),
+            other => Err(Error::Config {
+                path: path.to_path_buf(),
+                key: "pooling_mode".into(),
+                found: other.map_or("none that is known".into(), |other| Quoted(other).to_string()),
+                expected: "the mean of all tokens, the first or the last token".into(),
+                help: WITHOUT,
+            }),
         }
     }
 }
@@ -235,7 +255,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let write =
             |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
-        assert_eq!(pooling_module(folder.path()).unwrap(), None);
+        assert_eq!(pooling_module(folder.path(), false).unwrap(), None);
         for (path, pooling, expected) in [
             ("p", r#"{"pooling_mode_mean_tokens": true}"#, Ok(MEAN)),
             (
@@ -257,7 +277,7 @@ mod tests {
                         {{"type": "sentence_transformers.models.Pooling", "path": "{path}"}}]"#
                 ),
             );
-            match (pooling_module(folder.path()), expected) {
+            match (pooling_module(folder.path(), false), expected) {
                 (Ok(found), Ok(expected)) => assert_eq!(found, Some(expected)),
                 (Err(error), Err(part)) => assert!(error.to_string().contains(part), "{error}"),
                 (found, _) => panic!("{path} {pooling}: {found:?}"),

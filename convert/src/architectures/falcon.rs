@@ -1,5 +1,7 @@
 //! Falcon: groups of query heads, each with its key and value head, taken apart.
 
+use crate::{Config, Result};
+
 use super::{
     Architecture, BASE, Fill,
     parameters::{self, Constant, Parameter},
@@ -13,15 +15,14 @@ pub(super) const FALCON: Architecture = Architecture {
     defaults: &[model(
         "falcon",
         &[&[
+            default("hidden_size", Fill::Given("n_embed")),
             default("num_hidden_layers", Fill::Given("n_layer")),
             default("num_attention_heads", Fill::Given("n_head")),
-            default("num_kv_heads", Fill::Given("n_head_kv")),
-            or_null("num_kv_heads", Fill::Same("num_attention_heads")),
             number("layer_norm_epsilon", 1e-5),
             default("ffn_hidden_size", Fill::Sum(&[Dim(&["4", "hidden_size"])])),
             flag("tie_word_embeddings", true),
             // A group of one key and value head has them and its query heads.
-            default(GROUPS, Fill::Given("num_kv_heads")),
+            default(GROUPS, Fill::With(|config| groups(config).map(|n| Some(n.into())))),
             default("query heads in a group", Fill::Quotient("num_attention_heads", GROUPS)),
             default(
                 "heads in a group",
@@ -36,19 +37,19 @@ pub(super) const FALCON: Architecture = Architecture {
         Parameter::Constant("tensor_data_layout", Constant::Text("jploski")),
         parameters::required("embedding_length", &["hidden_size"]),
         Parameter::With(|config, keys| {
-            keys.set_count("feed_forward_length", Dim(&["4", "hidden_size"]).size(config)?);
+            keys.set_count("feed_forward_length", INNER.size(config)?);
             Ok(())
         }),
         parameters::required("block_count", &["num_hidden_layers"]),
         parameters::required("attention.head_count", &["num_attention_heads"]),
-        parameters::required("attention.head_count_kv", &["num_kv_heads"]),
+        parameters::required("attention.head_count_kv", &[GROUPS]),
         parameters::required_number("attention.layer_norm_epsilon", &["layer_norm_epsilon"]),
         Parameter::FileType,
     ]],
     prefix: "transformer.",
     tensors: &[&[
         Rule::new("transformer.word_embeddings", "token_embd", &[VOCAB, HIDDEN]),
-        Rule::new("lm_head", "output", &[VOCAB, HIDDEN]).unless("tie_word_embeddings"),
+        Rule::new("lm_head", "output", &[VOCAB, HIDDEN]).head(),
         Rule::new("transformer.ln_f", "output_norm", &[HIDDEN]).bias(),
         // One norm for both parts of a layer, or one for each.
         Rule::new("transformer.h.{}.input_layernorm", "blk.{}.attn_norm", &[HIDDEN])
@@ -87,8 +88,37 @@ pub(super) const FALCON: Architecture = Architecture {
         Rule::new("transformer.h.{}.mlp.dense_4h_to_h", "blk.{}.ffn_down", &[HIDDEN, INNER])
             .maybe_bias(),
     ]],
+    check: |config| {
+        // What llama.cpp's graph of Falcon does otherwise.
+        for (key, graph) in [("alibi", false), ("parallel_attn", true)] {
+            let given = config.get(key).is_some();
+            if given && config.flag(key)? != graph && !config.flag("new_decoder_architecture")? {
+                let expected = format!("{graph}, the only form that llama.cpp computes");
+                return Err(config.wrong(key, &(!graph).to_string(), &expected));
+            }
+        }
+        Ok(())
+    },
     ..BASE
 };
+
+/// The number of key and value heads. Falcon-7B has one for all queries, whatever `num_kv_heads`
+/// says, unless `multi_query` is false. The original files of Falcon-40B say `n_head_kv` alone.
+fn groups(config: &Config) -> Result<u64> {
+    let stated = match config.positive("num_kv_heads")? {
+        Some(stated) => Some(stated),
+        None => config.positive("n_head_kv")?,
+    };
+    let groups = match config.get("new_decoder_architecture") {
+        Some(_) => config.flag("new_decoder_architecture")?,
+        None => config.get("n_head_kv").is_some(),
+    };
+    let shared = config.get("multi_query").is_none() || config.flag("multi_query")?;
+    if shared && !groups {
+        return Ok(1);
+    }
+    stated.map_or_else(|| config.require("num_attention_heads"), Ok)
+}
 
 const GROUPS: &str = "groups of heads";
 const QUERIES: Dim = Dim(&["query heads in a group"]);

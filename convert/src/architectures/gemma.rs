@@ -10,8 +10,9 @@ use super::{
 pub(super) const GEMMA: Architecture = Architecture {
     name: "gemma",
     classes: &["GemmaForCausalLM"],
-    defaults: &[model(
+    defaults: &[part(
         "gemma",
+        SIZES,
         &[
             &[count("max_position_embeddings", 8192), count("num_key_value_heads", 16)],
             GIVEN,
@@ -38,6 +39,8 @@ pub(super) const GEMMA: Architecture = Architecture {
     ],
     ..BASE
 };
+
+const SIZES: &[Default] = &sizes([256_000, 3072, 24_576, 28, 16]);
 
 pub(super) const GIVEN: &[Default] = &[
     count("head_dim", 256),

@@ -1,16 +1,17 @@
 //! Gemma 2: norms on both sides, soft caps, a sliding window in every second layer.
 
 use super::{
-    Architecture, BASE, gemma,
+    Architecture, BASE, Default, gemma,
     parameters::{self, Constant},
     shared::*,
 };
 
 pub(super) const GEMMA2: Architecture = Architecture {
     name: "gemma2",
-    classes: &["Gemma2ForCausalLM"],
-    defaults: &[model(
+    classes: &["Gemma2ForCausalLM", "Gemma2Model"],
+    defaults: &[part(
         "gemma2",
+        SIZES,
         &[
             &[
                 count("max_position_embeddings", 8192),
@@ -36,3 +37,5 @@ pub(super) const GEMMA2: Architecture = Architecture {
     last: &[("tokenizer.ggml.add_space_prefix", Constant::Flag(false))],
     ..BASE
 };
+
+const SIZES: &[Default] = &sizes([256_000, 2304, 9216, 26, 8]);

@@ -38,7 +38,7 @@ pub(super) const GPT2: Architecture = Architecture {
         Rule::new("transformer.wte", "token_embd", &[VOCAB, WIDTH]),
         Rule::new("transformer.wpe", "position_embd", &[Dim(&["n_positions"]), WIDTH]),
         Rule::new("transformer.ln_f", "output_norm", &[WIDTH]).bias(),
-        Rule::new("lm_head", "output", &[VOCAB, WIDTH]).unless("tie_word_embeddings"),
+        Rule::new("lm_head", "output", &[VOCAB, WIDTH]).head(),
         Rule::new("transformer.h.{}.ln_1", "blk.{}.attn_norm", &[WIDTH]).bias(),
         Rule::new(
             "transformer.h.{}.attn.c_attn",

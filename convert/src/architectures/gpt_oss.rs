@@ -73,6 +73,7 @@ pub(super) const GPT_OSS: Architecture = Architecture {
         FLOATS,
     ],
     check: check_heads,
+    needs_output: true,
     ..BASE
 };
 

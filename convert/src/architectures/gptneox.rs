@@ -42,7 +42,7 @@ pub(super) const GPTNEOX: Architecture = Architecture {
     prefix: "gpt_neox.",
     tensors: &[&[
         Rule::new("gpt_neox.embed_in", "token_embd", &[VOCAB, HIDDEN]),
-        Rule::new("embed_out", "output", &[VOCAB, HIDDEN]).unless("tie_word_embeddings"),
+        Rule::new("embed_out", "output", &[VOCAB, HIDDEN]).head(),
         Rule::new("gpt_neox.final_layer_norm", "output_norm", &[HIDDEN]).bias(),
         Rule::new("gpt_neox.layers.{}.input_layernorm", "blk.{}.attn_norm", &[HIDDEN]).bias(),
         Rule::new("gpt_neox.layers.{}.post_attention_layernorm", "blk.{}.ffn_norm", &[HIDDEN])
@@ -65,5 +65,6 @@ pub(super) const GPTNEOX: Architecture = Architecture {
         )
         .bias(),
     ]],
+    needs_output: true,
     ..BASE
 };

@@ -10,10 +10,21 @@ use super::{
 
 pub(super) const LLAMA: Architecture = Architecture {
     name: "llama",
-    classes: &["LlamaForCausalLM", "MistralForCausalLM", "LLaMAForCausalLM"],
+    classes: &[
+        "LlamaForCausalLM",
+        "MistralForCausalLM",
+        "LLaMAForCausalLM",
+        "LlamaModel",
+        "MistralModel",
+        "IQuestCoderForCausalLM",
+        "VLlama3ForCausalLM",
+        "LlavaForConditionalGeneration",
+        "VoxtralForConditionalGeneration",
+    ],
     defaults: &[
-        model(
+        part(
             "llama",
+            SIZES,
             &[
                 &[count("max_position_embeddings", 2048)],
                 GIVEN,
@@ -22,8 +33,9 @@ pub(super) const LLAMA: Architecture = Architecture {
                 HEAD_SIZE,
             ],
         ),
-        model(
+        part(
             "mistral",
+            MISTRAL_SIZES,
             &[
                 &[count("max_position_embeddings", 131_072), count("num_key_value_heads", 8)],
                 GIVEN,
@@ -41,6 +53,13 @@ pub(super) const LLAMA: Architecture = Architecture {
     special: SPECIAL,
     ..BASE
 };
+
+/// NVIDIA's Llama that embeds text, whose attention looks in both directions.
+pub(super) const LLAMA_EMBED: Architecture =
+    Architecture { name: "llama-embed", classes: &["LlamaBidirectionalModel"], ..LLAMA };
+
+const SIZES: &[Default] = &sizes([32_000, 4096, 11_008, 32, 32]);
+const MISTRAL_SIZES: &[Default] = &sizes([32_000, 4096, 14_336, 32, 32]);
 
 const GIVEN: &[Default] = &[number("rms_norm_eps", 1e-6), number("rope_theta", 10_000.0)];
 

@@ -3,9 +3,12 @@
 //! A family is one file that declares an [`Architecture`]; the engine beside it
 //! ([`parameters`], [`tensors`]) does the work. To add one: declare it, list it in [`ALL`].
 
+mod forms;
 pub(crate) mod fp8;
+pub(crate) mod head;
 pub mod parameters;
 mod refusals;
+pub(crate) mod rerank;
 mod rope;
 mod rule;
 mod shared;
@@ -45,8 +48,10 @@ mod phi2;
 mod phi3;
 mod qwen2;
 mod qwen2moe;
+mod qwen2vl;
 mod qwen3;
 mod qwen3moe;
+mod qwen3vl;
 mod roberta;
 mod seed_oss;
 mod smollm3;
@@ -54,6 +59,7 @@ mod stablelm;
 mod starcoder;
 mod starcoder2;
 
+use gguf_io::metadata::Metadata;
 use serde_json::Value;
 
 use crate::{Config, Error, Result, model::Tensor, tokenizer};
@@ -77,6 +83,7 @@ pub const ALL: &[&Architecture] = &[
     &falcon::FALCON,
     &gemma2::GEMMA2,
     &gemma3::GEMMA3,
+    &gemma3::GEMMA_EMBEDDING,
     &gemma::GEMMA,
     &gpt2::GPT2,
     &gpt_oss::GPT_OSS,
@@ -84,6 +91,7 @@ pub const ALL: &[&Architecture] = &[
     &granite::GRANITE,
     &granitemoe::GRANITEMOE,
     &llama::LLAMA,
+    &llama::LLAMA_EMBED,
     &mistral3::MISTRAL3,
     &mixtral::MIXTRAL,
     &modern_bert::MODERN_BERT,
@@ -96,9 +104,13 @@ pub const ALL: &[&Architecture] = &[
     &phi2::PHI2,
     &phi3::PHI3,
     &qwen2::QWEN2,
+    &qwen2::KORMO,
     &qwen2moe::QWEN2MOE,
+    &qwen2vl::QWEN2VL,
     &qwen3::QWEN3,
     &qwen3moe::QWEN3MOE,
+    &qwen3vl::QWEN3VL,
+    &qwen3vl::QWEN3VLMOE,
     &roberta::ROBERTA,
     &roberta::XLM_ROBERTA,
     &seed_oss::SEED_OSS,
@@ -132,6 +144,9 @@ pub struct Architecture {
     pub endings: &'static [(&'static str, &'static str)],
     /// Why layers after the last are no part of the output, if checkpoints have such.
     pub beyond: Option<&'static str>,
+    /// Whether llama.cpp loads no model without a tensor for the output, even if its embeddings are
+    /// tied.
+    pub needs_output: bool,
     /// Relations between hyper-parameters that must hold.
     pub check: fn(&Config) -> Result<()>,
     /// Tensors that no checkpoint holds, written before the others, and keys that go with them.
@@ -155,6 +170,7 @@ pub const BASE: Architecture = Architecture {
     wrappers: &[],
     endings: &[],
     beyond: None,
+    needs_output: false,
     check: |_| Ok(()),
     computed: |_, _| Ok(Vec::new()),
     tokenizers: &[Kind::SentencePiece, Kind::ByteLevel],
@@ -169,6 +185,9 @@ pub struct ModelDefaults {
     pub model_type: &'static str,
     /// Applied in order, so that a later one can use an earlier.
     pub values: &'static [&'static [Default]],
+    /// Sizes that multimodal models leave out of the configuration of their text model where they
+    /// are what its class assumes. A text model by itself has to state them.
+    pub in_wrapper: &'static [Default],
 }
 
 /// A value for a key that config.json leaves out.
@@ -210,9 +229,31 @@ pub enum Fill {
 /// # Errors
 /// [`Error::Architecture`] if no family covers the class.
 pub fn find(config: &Config) -> Result<&'static Architecture> {
+    if config.get("architectures").is_none()
+        && let Some(family) = by_type(config)
+    {
+        tracing::warn!(
+            kind = "architecture",
+            "config.json names no class in architectures: the model is converted as its \
+             model_type says ({})",
+            family.name
+        );
+        return Ok(family);
+    }
     let class = config.class()?;
     let all = || ALL.iter().flat_map(|family| family.classes.iter().copied());
-    if let Some(family) = ALL.iter().find(|family| family.classes.contains(&class)) {
+    let known = ALL.iter().find(|family| family.classes.contains(&class)).copied();
+    let inside = text_model(config).filter(|_| known.is_none() || WRAPPERS.contains(&class));
+    if let (None, Some(family)) = (known, inside) {
+        tracing::warn!(
+            kind = "text-model",
+            "config.json: the class {} is not known; the text model inside is converted, as \
+             text_config describes it ({})",
+            crate::error::Quoted(class),
+            family.name
+        );
+    }
+    if let Some(family) = inside.or(known) {
         return Ok(family);
     }
     let mut supported: Vec<_> = all().collect();
@@ -228,6 +269,27 @@ pub fn find(config: &Config) -> Result<&'static Architecture> {
     })
 }
 
+/// Multimodal classes whose text model may be of several families. Where `text_config` names
+/// neither a class nor a type, it is of the family that lists them.
+const WRAPPERS: [&str; 4] = [
+    "AudioFlamingo3ForConditionalGeneration",
+    "LlavaForConditionalGeneration",
+    "Qwen2AudioForConditionalGeneration",
+    "VoxtralForConditionalGeneration",
+];
+
+/// The family of the text model inside a multimodal one, by the type that its configuration has.
+fn text_model(config: &Config) -> Option<&'static Architecture> {
+    if config.is_wrapper() && !config.is_text_class() { by_type(config) } else { None }
+}
+
+/// The first family of a type of model.
+fn by_type(config: &Config) -> Option<&'static Architecture> {
+    let model_type = config.get("model_type")?.as_str()?;
+    let is_of = |family: &Architecture| family.defaults.iter().any(|d| d.model_type == model_type);
+    ALL.iter().copied().find(|family| is_of(family))
+}
+
 impl Architecture {
     /// Completes a configuration with what its class assumes, and checks it.
     ///
@@ -241,7 +303,9 @@ impl Architecture {
             .find(|defaults| Some(defaults.model_type) == model_type)
             // A file without the key, or with a name of its own, is read as the family's first.
             .or(self.defaults.first());
-        for default in defaults.iter().flat_map(|defaults| defaults.values).copied().flatten() {
+        let sizes = defaults.filter(|_| config.is_wrapper()).map(|defaults| defaults.in_wrapper);
+        let values = defaults.iter().flat_map(|defaults| defaults.values).copied();
+        for default in sizes.into_iter().chain(values).flatten() {
             let absent = !config.has(default.key);
             if !(absent || default.null && config.get(default.key).is_none()) {
                 continue;
@@ -270,8 +334,30 @@ impl Architecture {
             };
             config.fill(default.key, value);
         }
+        rope::warn(config)?;
         (self.check)(config)
     }
+}
+
+/// Writes how an embedding model's states become one, where its family has no place of its own for
+/// that, and warns of a scaled rotary embedding that neither keys nor tensors tell.
+///
+/// # Errors
+/// If the files of sentence-transformers ask for what GGUF does not know.
+pub(crate) fn finish(
+    architecture: &Architecture,
+    config: &Config,
+    tensors: &[Tensor],
+    metadata: &mut Metadata,
+) -> Result<()> {
+    let key = |name: &str| format!("{}.{name}", architecture.name);
+    // The reference converter writes it for some families only; engines then do no pooling.
+    if metadata.get(&key("pooling_type")).is_none() && !config.like_reference() {
+        encoder::pooling(config, &mut Keys::new(architecture, metadata))?;
+    }
+    let scaled = metadata.get_str(&key("rope.scaling.type")).is_some_and(|kind| kind != "none")
+        || tensors.iter().any(|tensor| tensor.name.starts_with("rope_f"));
+    rope::warn_left_out(config, scaled)
 }
 
 /// How many supported classes are named before the list of all.
@@ -322,6 +408,96 @@ mod tests {
                 && message.contains("LlamaForCausalLM"),
             "{message}"
         );
+    }
+
+    /// The family of a configuration, and the configuration with what its class assumes.
+    fn completed(text: &str) -> (&'static Architecture, Config) {
+        let mut config = Config::parse("config.json", text.as_bytes()).unwrap();
+        let family = find(&config).unwrap();
+        family.complete(&mut config).unwrap();
+        (family, config)
+    }
+
+    #[test]
+    fn text_models_in_wrappers_may_leave_out_what_their_class_assumes() {
+        // As published for LLaVA 1.5 and Pixtral.
+        for (text, name, sizes) in [
+            (
+                r#"{"architectures": ["LlavaForConditionalGeneration"], "model_type": "llava",
+                    "text_config": {"architectures": ["LlamaForCausalLM"], "model_type": "llama",
+                    "max_position_embeddings": 4096, "vocab_size": 32064}}"#,
+                "llama",
+                [32_064, 4096, 11_008, 32, 32, 32, 128],
+            ),
+            (
+                r#"{"architectures": ["LlavaForConditionalGeneration"], "model_type": "llava",
+                    "text_config": {"model_type": "mistral", "hidden_size": 5120, "head_dim": 128,
+                    "num_hidden_layers": 40, "vocab_size": 131072}}"#,
+                "llama",
+                [131_072, 5120, 14_336, 40, 32, 8, 128],
+            ),
+            (
+                r#"{"architectures": ["PaliGemmaForConditionalGeneration"],
+                    "text_config": {"model_type": "gemma", "hidden_size": 2048,
+                    "num_hidden_layers": 18, "num_attention_heads": 8, "num_key_value_heads": 1,
+                    "intermediate_size": 16384, "vocab_size": 257152}}"#,
+                "gemma",
+                [257_152, 2048, 16_384, 18, 8, 1, 256],
+            ),
+        ] {
+            let (family, config) = completed(text);
+            assert_eq!(family.name, name);
+            let keys = [
+                "vocab_size",
+                "hidden_size",
+                "intermediate_size",
+                "num_hidden_layers",
+                "num_attention_heads",
+                "num_key_value_heads",
+                "head_dim",
+            ];
+            assert_eq!(keys.map(|key| config.require(key).unwrap()), sizes, "{text}");
+        }
+        // A text model by itself states them.
+        let text = br#"{"architectures": ["LlamaForCausalLM"], "model_type": "llama"}"#;
+        let mut config = Config::parse("config.json", text).unwrap();
+        assert!(find(&config).unwrap().complete(&mut config).is_err());
+    }
+
+    #[test]
+    fn the_text_model_decides_what_a_wrapper_is() {
+        let family = |text: &str| {
+            let config = Config::parse("config.json", text.as_bytes()).unwrap();
+            find(&config).map(|family| family.name).map_err(|error| error.to_string())
+        };
+        let wrapper = |class: &str, inner: &str| {
+            format!(
+                r#"{{"architectures": ["{class}"], "model_type": "x", "text_config": {inner}}}"#
+            )
+        };
+        let qwen2 = r#"{"model_type": "qwen2"}"#;
+        assert_eq!(family(&wrapper("LlavaForConditionalGeneration", qwen2)).unwrap(), "qwen2");
+        assert_eq!(family(&wrapper("NewVLModel", qwen2)).unwrap(), "qwen2");
+        let named = r#"{"model_type": "x", "architectures": ["Qwen3ForCausalLM"]}"#;
+        assert_eq!(family(&wrapper("LlavaForConditionalGeneration", named)).unwrap(), "qwen3");
+        // Whose graph is another though its text model has a known type.
+        let mistral = r#"{"model_type": "mistral"}"#;
+        let class = "Mistral3ForConditionalGeneration";
+        assert_eq!(family(&wrapper(class, mistral)).unwrap(), "mistral3");
+        assert_eq!(family(&wrapper("VoxtralForConditionalGeneration", "{}")).unwrap(), "llama");
+        let message = family(&wrapper("NewVLModel", r#"{"model_type": "new"}"#)).unwrap_err();
+        assert!(message.contains("\"NewVLModel\" is not supported"), "{message}");
+        // A class that nobody knows may be another graph whatever its type.
+        let message = family(r#"{"architectures": ["NewModel"], "model_type": "qwen2"}"#);
+        assert!(message.unwrap_err().contains("is not supported"));
+        // Where there is no class at all, the type tells, as in transformers.
+        assert_eq!(family(r#"{"architectures": null, "model_type": "qwen2"}"#).unwrap(), "qwen2");
+        assert_eq!(
+            family(&wrapper("x", r#"{"model_type": "qwen3", "architectures": []}"#)).unwrap(),
+            "qwen3"
+        );
+        let message = family(r#"{"model_type": "new"}"#).unwrap_err();
+        assert!(message.contains("key \"architectures\" is missing"), "{message}");
     }
 
     #[test]

@@ -48,7 +48,7 @@ pub(super) const MPT: Architecture = Architecture {
         Rule::new("transformer.wte", "token_embd", &[VOCAB, WIDTH]),
         Rule::new("transformer.wpe", "position_embd", &[Dim(&["max_seq_len"]), WIDTH]).optional(),
         Rule::new("transformer.norm_f", "output_norm", &[WIDTH]).maybe_bias(),
-        Rule::new("lm_head", "output", &[VOCAB, WIDTH]).unless("tie_word_embeddings"),
+        Rule::new("lm_head", "output", &[VOCAB, WIDTH]).head(),
         Rule::new("transformer.blocks.{}.norm_1", "blk.{}.attn_norm", &[WIDTH]).maybe_bias(),
         Rule::new(
             "transformer.blocks.{}.attn.Wqkv",

@@ -73,5 +73,6 @@ pub(super) const NEMOTRON: Architecture = Architecture {
         ("tokenizer.ggml.padding_token_id", Constant::Count(0)),
         ("tokenizer.ggml.unknown_token_id", Constant::Count(1)),
     ],
+    needs_output: true,
     ..BASE
 };

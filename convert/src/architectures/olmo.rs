@@ -8,7 +8,7 @@ use super::{
 
 pub(super) const OLMO: Architecture = Architecture {
     name: "olmo",
-    classes: &["OlmoForCausalLM"],
+    classes: &["OlmoForCausalLM", "OLMoForCausalLM"],
     defaults: &[model(
         "olmo",
         &[&[count("max_position_embeddings", 2048)], THETA, SAME_HEADS, HEAD_SIZE],

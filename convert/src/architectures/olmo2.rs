@@ -71,5 +71,6 @@ pub(super) const OLMO2: Architecture = Architecture {
         ],
     ],
     check: check_heads,
+    needs_output: true,
     ..BASE
 };

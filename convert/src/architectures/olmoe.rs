@@ -61,6 +61,7 @@ pub(super) const OLMOE: Architecture = Architecture {
         ],
     ],
     check: check_heads,
+    needs_output: true,
     ..BASE
 };
 

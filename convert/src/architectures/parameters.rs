@@ -98,6 +98,11 @@ impl<'m> Keys<'m> {
         self.metadata.insert(key, value);
     }
 
+    /// Writes a key that has no architecture before it.
+    pub(super) fn set_global(&mut self, key: &str, value: impl Into<Value>) {
+        self.metadata.insert(key, value);
+    }
+
     /// Writes a number as `FLOAT32`.
     pub fn set_number(&mut self, key: &str, value: f64) {
         self.set(key, value as f32);

@@ -42,7 +42,7 @@ pub(super) const PHI2: Architecture = Architecture {
     ]],
     tensors: &[&[
         Rule::new("model.embed_tokens", "token_embd", &[VOCAB, HIDDEN]),
-        Rule::new("lm_head", "output", &[VOCAB, HIDDEN]).bias().unless("tie_word_embeddings"),
+        Rule::new("lm_head", "output", &[VOCAB, HIDDEN]).bias(),
         Rule::new("model.final_layernorm", "output_norm", &[HIDDEN]).bias(),
         Rule::new("model.layers.{}.input_layernorm", "blk.{}.attn_norm", &[HIDDEN]).bias(),
         Rule::new("model.layers.{}.self_attn.q_proj", "blk.{}.attn_q", &[QUERY, HIDDEN]).bias(),

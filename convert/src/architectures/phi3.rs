@@ -13,7 +13,7 @@ use super::{
 
 pub(super) const PHI3: Architecture = Architecture {
     name: "phi3",
-    classes: &["Phi3ForCausalLM"],
+    classes: &["Phi3ForCausalLM", "Phi4ForCausalLMV"],
     defaults: &[model(
         "phi3",
         &[
@@ -31,7 +31,7 @@ pub(super) const PHI3: Architecture = Architecture {
     parameters: &[&[
         parameters::required("context_length", &["n_positions", "max_position_embeddings"]),
         Parameter::With(|config, keys| {
-            let context = Rope::read(config)?.count(ORIGINAL)?;
+            let context = Rope::read(config)?.original_context()?;
             keys.set_count("rope.scaling.original_context_length", context);
             Ok(())
         }),
@@ -76,7 +76,6 @@ pub(super) const PHI3: Architecture = Architecture {
 };
 
 const FUSED: &str = "rows of queries, keys and values";
-const ORIGINAL: &str = "original_max_position_embeddings";
 
 /// The factors for contexts longer and shorter than the original one.
 fn factors(config: &Config, keys: &mut Keys<'_>) -> Result<Vec<Tensor>> {
@@ -92,7 +91,7 @@ fn factors(config: &Config, keys: &mut Keys<'_>) -> Result<Vec<Tensor>> {
         return Err(config.wrong(&rope.shown("short_factor"), "of another length", expected));
     };
     let context = config.require("max_position_embeddings")? as f64;
-    let original = rope.count(ORIGINAL)? as f64;
+    let original = rope.original_context()? as f64;
     let scale = context / original;
     let factor = match rope.kind()?.as_deref() {
         _ if scale <= 1.0 => 1.0,

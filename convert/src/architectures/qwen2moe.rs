@@ -44,6 +44,7 @@ pub(super) const QWEN2MOE: Architecture = Architecture {
     ],
     tensors: &[EMBEDDING, OUTPUT_NORM, NORMS, ATTENTION_BIASED, SHARED, EXPERTS],
     check: check_heads,
+    needs_output: true,
     ..BASE
 };
 

@@ -1,12 +1,18 @@
 //! Qwen3: norms of queries and keys instead of biases.
 
-use super::{Architecture, BASE, shared::*};
+use super::{
+    Architecture, BASE, Default, encoder,
+    parameters::{COMMON, FILE_TYPE, KEY_LENGTHS, Parameter},
+    rerank,
+    shared::*,
+};
 
 pub(super) const QWEN3: Architecture = Architecture {
     name: "qwen3",
-    classes: &["Qwen3ForCausalLM"],
-    defaults: &[model(
+    classes: &["Qwen3ForCausalLM", "Qwen3Model"],
+    defaults: &[part(
         "qwen3",
+        SIZES,
         &[
             &[
                 count("max_position_embeddings", 32_768),
@@ -19,7 +25,15 @@ pub(super) const QWEN3: Architecture = Architecture {
             HEAD_SIZE,
         ],
     )],
+    parameters: &[
+        COMMON,
+        KEY_LENGTHS,
+        FILE_TYPE,
+        &[Parameter::With(encoder::pooling), Parameter::With(rerank::keys)],
+    ],
     tensors: &[EMBEDDING, OUTPUT_NORM, NORMS, ATTENTION, HEAD_NORMS, GATED_MLP],
     check: check_heads,
     ..BASE
 };
+
+const SIZES: &[Default] = &sizes([151_936, 4096, 22_016, 32, 32]);

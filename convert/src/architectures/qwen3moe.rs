@@ -2,7 +2,7 @@
 
 use super::{
     Architecture, BASE, Fill,
-    parameters::{self, COMMON, FILE_TYPE, KEY_LENGTHS},
+    parameters::{self, COMMON, FILE_TYPE, KEY_LENGTHS, Parameter},
     shared::*,
 };
 
@@ -26,13 +26,12 @@ pub(super) const QWEN3MOE: Architecture = Architecture {
             HEAD_SIZE,
         ],
     )],
-    parameters: &[
-        COMMON,
-        KEY_LENGTHS,
-        FILE_TYPE,
-        &[parameters::count("expert_feed_forward_length", &["moe_intermediate_size"])],
-    ],
+    parameters: &[COMMON, KEY_LENGTHS, FILE_TYPE, WIDTH],
     tensors: &[EMBEDDING, OUTPUT_NORM, NORMS, ATTENTION, HEAD_NORMS, EXPERTS],
     check: check_heads,
     ..BASE
 };
+
+/// The width of an expert.
+pub(super) const WIDTH: &[Parameter] =
+    &[parameters::count("expert_feed_forward_length", &["moe_intermediate_size"])];

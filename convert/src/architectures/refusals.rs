@@ -32,14 +32,6 @@ impl Mapping<'_> {
     }
 
     /// Finds the first missing tensor. At most one more slot is tried than there are tensors.
-    /// The forms that are there; the first one where none is.
-    fn forms(&self, seen: &HashSet<Slot>) -> Vec<&'static str> {
-        let rules = seen.iter().filter_map(|slot| self.rules.get(slot.rule));
-        let there: Vec<_> = rules.filter_map(|rule| rule.form).collect();
-        let first = || self.rules.iter().find_map(|rule| rule.form);
-        if there.is_empty() { first().into_iter().collect() } else { there }
-    }
-
     pub(super) fn refuse_missing(&self, seen: &HashSet<Slot>) -> Result<()> {
         let forms = self.forms(seen);
         let mut missing = 0u64;
@@ -51,7 +43,8 @@ impl Mapping<'_> {
             let weight = match rule.presence {
                 Presence::Required => true,
                 Presence::Optional | Presence::LeftOut(_) => false,
-                Presence::Unless(key) | Presence::OnlyUnless(key, _) => !self.config.flag(key)?,
+                Presence::Head | Presence::HeadUnless(..) => false,
+                Presence::Unless(key) => !self.config.flag(key)?,
                 Presence::If(key) => self.config.flag(key)?,
                 Presence::With(_) | Presence::Without(_) => self.applies(rule),
             };

@@ -27,9 +27,16 @@ pub(super) const ROBERTA: Architecture = Architecture {
     ..BASE
 };
 
+/// CamemBERT is XLM-RoBERTa with another vocabulary. The reference converter reads it as BERT, whose
+/// positions and tokenizer are others.
 pub(super) const XLM_ROBERTA: Architecture = Architecture {
     name: "bert",
-    classes: &["XLMRobertaModel", "XLMRobertaForSequenceClassification"],
+    classes: &[
+        "XLMRobertaModel",
+        "XLMRobertaForSequenceClassification",
+        "CamembertModel",
+        "CamembertForSequenceClassification",
+    ],
     defaults: &[model(
         "xlm-roberta",
         &[bert::SIZES, &[count("vocab_size", 30_522)], POSITIONS, encoder::CLASSIFIER],

@@ -9,8 +9,11 @@ use crate::{
 
 use super::parameters::Keys;
 
-/// Where config.json keeps the parameters: the form of transformers 5, then the older one.
-const PLACES: [&str; 2] = ["rope_parameters", "rope_scaling"];
+/// The block of transformers 5.
+const PARAMETERS: &str = "rope_parameters";
+
+/// The block of older versions, which users add by hand to lengthen a model's context.
+const SCALING: &str = "rope_scaling";
 
 /// Names that the base frequency has had outside of those.
 const THETA: &[&str] = &[
@@ -43,21 +46,36 @@ pub(super) struct Rope<'c> {
 }
 
 impl<'c> Rope<'c> {
+    /// As transformers reads them: `rope_scaling` counts where it has entries. It replaces
+    /// `rope_parameters`, or changes those of full attention where each kind of attention has its
+    /// own.
     pub(super) fn read(config: &'c Config) -> Result<Self> {
-        let [place, older] = PLACES;
-        let place = if config.has(place) { place } else { older };
-        let mut object = match config.get(place) {
-            None => Object::new(),
-            Some(Value::Object(object)) => object.clone(),
-            Some(other) => return Err(config.wrong(place, &describe(other), "an object")),
+        let (own, added) = (block(config, PARAMETERS)?, block(config, SCALING)?);
+        let place = if own.is_some() && added.is_none() { PARAMETERS } else { SCALING };
+        let nested =
+            |object: &Object, kind: &str| object.get(kind).and_then(Value::as_object).cloned();
+        let has_kinds = |object: &Object| KINDS.iter().any(|kind| nested(object, kind).is_some());
+        let mut object = match (own, added) {
+            (Some(own), Some(mut added)) if has_kinds(&own) && !has_kinds(&added) => {
+                let [full, sliding] = KINDS.map(|kind| nested(&own, kind));
+                name_type(&mut added);
+                let mut full = full.unwrap_or_default();
+                full.extend(added);
+                let mut object = Object::new();
+                object.insert(FULL.to_owned(), full.into());
+                if let Some(sliding) = sliding {
+                    object.insert(SLIDING.to_owned(), sliding.into());
+                }
+                object
+            }
+            (own, added) => added.or(own).unwrap_or_default(),
         };
         // Models that mix kinds of attention have an object for each.
-        let nested = |kind: &str| object.get(kind).and_then(Value::as_object).cloned();
-        let (full, mut local) = (nested("full_attention"), nested("sliding_attention"));
-        let mixed = full.is_some() || local.is_some();
-        if let Some(full) = full {
+        let mut local = nested(&object, SLIDING);
+        if let Some(full) = nested(&object, FULL) {
             object = full;
         }
+        name_type(&mut object);
         let mut mirror = |to: &str, value: Option<&Value>| {
             if let (false, Some(value)) = (object.contains_key(to), value) {
                 object.insert(to.to_owned(), value.clone());
@@ -65,14 +83,6 @@ impl<'c> Rope<'c> {
         };
         mirror("rope_theta", config.alias(THETA).and_then(|key| config.get(key)));
         mirror("partial_rotary_factor", config.alias(PARTIAL).and_then(|key| config.get(key)));
-        if !mixed {
-            let original = "original_max_position_embeddings";
-            mirror(original, config.get(original));
-            let older = object.get("type").cloned();
-            if let (false, Some(kind)) = (object.contains_key("rope_type"), older) {
-                object.insert("rope_type".to_owned(), kind);
-            }
-        }
         if let Some(theta) = config.alias(LOCAL_THETA).and_then(|key| config.get(key)) {
             let local = local.get_or_insert_default();
             if !local.contains_key("rope_theta") {
@@ -124,20 +134,127 @@ impl<'c> Rope<'c> {
         }
     }
 
-    pub(super) fn count(&self, key: &str) -> Result<u64> {
-        let expected = "a positive whole number of 32 bits";
-        match self.object.get(key) {
-            None | Some(Value::Null) => Err(self.config.missing(&self.shown(key), expected)),
+    /// The context the model was trained with, before it was scaled.
+    ///
+    /// Where the block does not say it, transformers takes `original_max_position_embeddings`
+    /// beside the block, then `max_position_embeddings`. The reference converter misses the former.
+    pub(super) fn original_context(&self) -> Result<u64> {
+        let outside = self.config.get(ORIGINAL).filter(|_| !self.config.like_reference());
+        let longest = || self.config.require("max_position_embeddings");
+        match self.object.get(ORIGINAL).filter(|value| !value.is_null()) {
             Some(value) => value
-                .as_u64()
-                .filter(|count| (1..=u64::from(u32::MAX)).contains(count))
-                .ok_or_else(|| self.config.wrong(&self.shown(key), &describe(value), expected)),
+                .as_f64()
+                .filter(|count| count.fract() == 0.0 && (1.0..=f64::from(u32::MAX)).contains(count))
+                .map(|count| count as u64)
+                .ok_or_else(|| {
+                    let expected = "a positive whole number of 32 bits";
+                    self.config.wrong(&self.shown(ORIGINAL), &describe(value), expected)
+                }),
+            None if outside.is_some() => self.config.require(ORIGINAL),
+            None => longest(),
         }
+    }
+
+    /// How many times longer the context is than the original one. Where YaRN's factor is `null`,
+    /// that follows from both, as in transformers.
+    fn factor(&self) -> Result<Option<f64>> {
+        let is_null = self.object.get("factor").is_some_and(Value::is_null);
+        if is_null && self.kind()?.as_deref() == Some("yarn") {
+            let longest = self.config.require("max_position_embeddings")? as f64;
+            return Ok(Some(longest / self.original_context()? as f64));
+        }
+        self.number("factor")
+    }
+
+    /// How many rotary pairs each axis of a position turns: time, height, width and one more.
+    fn sections(&self) -> Result<Option<Vec<i32>>> {
+        const KEY: &str = "mrope_section";
+        const AXES: usize = 4;
+        let wrong = |value: &Value| {
+            let expected = "a list of up to 4 whole numbers of 31 bits";
+            self.config.wrong(&self.shown(KEY), &describe(value), expected)
+        };
+        let Some(value) = self.object.get(KEY).filter(|value| !value.is_null()) else {
+            return Ok(None);
+        };
+        let sections = value.as_array().filter(|sections| sections.len() <= AXES);
+        let pairs = |value: &Value| value.as_u64().and_then(|pairs| i32::try_from(pairs).ok());
+        let mut sections = sections
+            .and_then(|sections| sections.iter().map(pairs).collect::<Option<Vec<_>>>())
+            .ok_or_else(|| wrong(value))?;
+        sections.resize(AXES, 0);
+        Ok(Some(sections))
     }
 
     pub(super) fn shown(&self, key: &str) -> String {
         format!("{}.{key}", self.place)
     }
+}
+
+const ORIGINAL: &str = "original_max_position_embeddings";
+const FULL: &str = "full_attention";
+const SLIDING: &str = "sliding_attention";
+
+/// Kinds of attention that may each have a block of their own.
+const KINDS: [&str; 2] = [FULL, SLIDING];
+
+/// A block of config.json; `None` where it is absent or empty.
+fn block(config: &Config, key: &str) -> Result<Option<Object>> {
+    match config.get(key) {
+        None => Ok(None),
+        Some(Value::Object(object)) => Ok(Some(object.clone()).filter(|block| !block.is_empty())),
+        Some(other) => Err(config.wrong(key, &describe(other), "an object")),
+    }
+}
+
+/// Gives the method its name of today.
+fn name_type(object: &mut Object) {
+    if let (false, Some(kind)) = (object.contains_key("rope_type"), object.get("type").cloned()) {
+        object.insert("rope_type".to_owned(), kind);
+    }
+}
+
+/// Warns of two blocks that contradict each other.
+pub(super) fn warn(config: &Config) -> Result<()> {
+    let (Some(own), Some(added)) = (block(config, PARAMETERS)?, block(config, SCALING)?) else {
+        return Ok(());
+    };
+    if own == added {
+        return Ok(());
+    }
+    let rope = Rope::read(config)?;
+    let (theta, lost) = (rope.number("rope_theta")?, own.get("rope_theta").and_then(Value::as_f64));
+    let base = match (theta, lost) {
+        (Some(theta), Some(lost)) if theta != lost && !added.contains_key("rope_theta") => format!(
+            "; the base frequency becomes {theta}, as in transformers: add rope_theta to \
+             rope_scaling if it has to stay {lost}"
+        ),
+        _ => String::new(),
+    };
+    tracing::warn!(
+        kind = "rope-scaling",
+        "config.json has both rope_scaling and rope_parameters, and they differ: rope_scaling \
+         counts, as in transformers{base}"
+    );
+    Ok(())
+}
+
+/// Warns where a model's rotary embedding is scaled but its file says nothing of it: `written` is
+/// whether it does.
+pub(crate) fn warn_left_out(config: &Config, written: bool) -> Result<()> {
+    let rope = Rope::read(config)?;
+    match rope.kind()?.as_deref() {
+        None | Some("default" | "mrope") => {}
+        Some(_) if written => {}
+        Some(kind) => tracing::warn!(
+            kind = "rope-scaling",
+            "{} is {:?}: GGUF has no place for it in this architecture, so that the model works up \
+             to its original context only",
+            rope.shown("rope_type"),
+            kind.chars().take(40).collect::<String>(),
+        ),
+    }
+    Ok(())
 }
 
 /// Numbers that YaRN may set, under config.json's name and GGUF's.
@@ -151,7 +268,7 @@ const YARN: [(&[&str], &str); 4] = [
 /// Writes the scaling method and the base frequency.
 pub(super) fn write(config: &Config, keys: &mut Keys<'_>) -> Result<()> {
     let rope = Rope::read(config)?;
-    let factor = rope.number("factor")?;
+    let factor = rope.factor()?;
     match (rope.kind()?.as_deref(), factor) {
         (Some("linear"), Some(factor)) => {
             keys.set("rope.scaling.type", "linear");
@@ -160,7 +277,7 @@ pub(super) fn write(config: &Config, keys: &mut Keys<'_>) -> Result<()> {
         (Some("yarn"), Some(factor)) => {
             keys.set("rope.scaling.type", "yarn");
             keys.set_number("rope.scaling.factor", factor);
-            let context = rope.count("original_max_position_embeddings")?;
+            let context = rope.original_context()?;
             keys.set_count("rope.scaling.original_context_length", context);
             for (names, key) in YARN {
                 let name = names.iter().find(|name| rope.object.contains_key(**name));
@@ -170,14 +287,14 @@ pub(super) fn write(config: &Config, keys: &mut Keys<'_>) -> Result<()> {
             }
         }
         (Some("su" | "longrope"), _) => keys.set("rope.scaling.type", "longrope"),
-        // llama3 becomes a tensor; default and none need nothing.
-        (None | Some("default" | "llama3" | "dynamic"), _) => {}
         (Some("linear" | "yarn"), None) => {
             return Err(config.missing(&rope.shown("factor"), "a positive number"));
         }
-        (Some(kind), _) => {
-            tracing::warn!(kind, "rope scaling of this kind has no GGUF keys and is left out");
-        }
+        // llama3 becomes a tensor; warn_left_out names what has no keys.
+        _ => {}
+    }
+    if let Some(sections) = rope.sections()? {
+        keys.set("rope.dimension_sections", sections);
     }
     if let Some(theta) = rope.number("rope_theta")? {
         keys.set_number("rope.freq_base", theta);
@@ -203,7 +320,7 @@ pub(super) fn llama3_factors(config: &Config, head_dim: u64) -> Result<Option<Ve
     let factor = or("factor", 8.0)?;
     let low = or("low_freq_factor", 1.0)?;
     let high = or("high_freq_factor", 4.0)?;
-    let context = or("original_max_position_embeddings", 8192.0)?;
+    let context = rope.original_context()? as f64;
     if high <= low {
         return Err(config.wrong(
             &rope.shown("high_freq_factor"),
@@ -258,6 +375,100 @@ mod tests {
             assert_eq!(rope.number("rope_theta").unwrap(), Some(500_000.0), "{text}");
             assert_eq!(rope.kind().unwrap().as_deref(), Some("linear"), "{text}");
             assert_eq!(rope.number("factor").unwrap(), Some(2.0), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_block_that_a_user_added_counts_transformers_33783() {
+        let own = r#""rope_parameters": {"rope_theta": 1e6, "rope_type": "default"}"#;
+        let kinds = r#""rope_parameters": {
+            "full_attention": {"rope_theta": 1e6, "rope_type": "default"},
+            "sliding_attention": {"rope_theta": 1e4, "rope_type": "default"}}"#;
+        for (text, kind, theta, local) in [
+            // As transformers 5 has it, the base frequency is that of the block or beside both.
+            (
+                format!(
+                    r#"{own}, "rope_scaling": {{"type": "yarn", "factor": 4}}, "rope_theta": 7"#
+                ),
+                "yarn",
+                7.0,
+                None,
+            ),
+            (
+                format!(
+                    r#"{own}, "rope_scaling": {{"rope_type": "yarn", "rope_theta": 8, "factor": 4}}"#
+                ),
+                "yarn",
+                8.0,
+                None,
+            ),
+            (
+                format!(r#"{kinds}, "rope_scaling": {{"type": "linear", "factor": 8}}"#),
+                "linear",
+                1e6,
+                Some(1e4),
+            ),
+            // One that is empty or null was not added.
+            (format!(r#"{own}, "rope_scaling": {{}}"#), "default", 1e6, None),
+            (format!(r#"{own}, "rope_scaling": null"#), "default", 1e6, None),
+        ] {
+            let config = config(&format!("{{{text}}}"));
+            let rope = Rope::read(&config).unwrap();
+            assert_eq!(rope.kind().unwrap().as_deref(), Some(kind), "{text}");
+            assert_eq!(rope.number("rope_theta").unwrap(), Some(theta), "{text}");
+            assert_eq!(rope.local.get("rope_theta").and_then(Value::as_f64), local, "{text}");
+        }
+    }
+
+    #[test]
+    fn yarn_finds_its_original_context_transformers_33783() {
+        for (text, expected) in [
+            (r#""rope_scaling": {"original_max_position_embeddings": 32}"#, 32),
+            (r#""rope_scaling": {"original_max_position_embeddings": 32.0}"#, 32),
+            (r#""rope_scaling": {}, "original_max_position_embeddings": 64"#, 64),
+            (r#""rope_parameters": {"original_max_position_embeddings": null}"#, 256),
+            (r#""rope_parameters": {"full_attention": {"rope_type": "yarn"}}"#, 256),
+        ] {
+            let config = config(&format!(r#"{{"max_position_embeddings": 256, {text}}}"#));
+            assert_eq!(
+                Rope::read(&config).unwrap().original_context().unwrap(),
+                expected,
+                "{text}"
+            );
+        }
+        let text = r#"{"max_position_embeddings": 256, "original_max_position_embeddings": 64}"#;
+        let mut config = config(text);
+        config.follow_reference(true);
+        assert_eq!(Rope::read(&config).unwrap().original_context().unwrap(), 256);
+        for wrong in ["0", "-1", "1.5", "\"x\"", "1e10"] {
+            let text =
+                format!(r#"{{"rope_scaling": {{"original_max_position_embeddings": {wrong}}}}}"#);
+            let config = self::config(&text);
+            let message = Rope::read(&config).unwrap().original_context().unwrap_err().to_string();
+            assert!(message.contains("rope_scaling.original_max_position_embeddings"), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_factor_that_is_null_follows_from_both_contexts() {
+        let config = config(
+            r#"{"max_position_embeddings": 256, "rope_scaling":
+                {"type": "yarn", "factor": null, "original_max_position_embeddings": 64}}"#,
+        );
+        assert_eq!(Rope::read(&config).unwrap().factor().unwrap(), Some(4.0));
+    }
+
+    #[test]
+    fn sections_are_four_whole_numbers() {
+        let sections = |list: &str| {
+            let config = config(&format!(r#"{{"rope_scaling": {{"mrope_section": {list}}}}}"#));
+            Rope::read(&config).unwrap().sections().map_err(|error| error.to_string())
+        };
+        assert_eq!(sections("[16, 24, 24]").unwrap().unwrap(), [16, 24, 24, 0]);
+        assert_eq!(sections("null").unwrap(), None);
+        for wrong in ["[1, 2, 3, 4, 5]", "[-1]", "[1.5]", "7", "[4294967296]"] {
+            let message = sections(wrong).unwrap_err();
+            assert!(message.contains("rope_scaling.mrope_section"), "{message}");
         }
     }
 

@@ -89,8 +89,11 @@ pub(super) enum Presence {
     Optional,
     /// May be left out where this key of config.json is true.
     Unless(&'static str),
-    /// Required, and left out for the reason given where this key of config.json is true.
-    OnlyUnless(&'static str, &'static str),
+    /// The head that predicts tokens: where it is absent, the token embedding takes its place.
+    Head,
+    /// As [`Head`](Self::Head), and left out for the reason given where this key of config.json is
+    /// true.
+    HeadUnless(&'static str, &'static str),
     /// Required where this key of config.json is true.
     If(&'static str),
     /// Required where this key of config.json has a value.
@@ -233,9 +236,15 @@ impl Rule {
         self
     }
 
-    /// Is left out if `key` is true, for this reason, be it there or not.
-    pub const fn only_unless(mut self, key: &'static str, reason: &'static str) -> Self {
-        self.presence = Presence::OnlyUnless(key, reason);
+    /// Is the head that predicts tokens: where it is absent, the token embedding takes its place.
+    pub const fn head(mut self) -> Self {
+        self.presence = Presence::Head;
+        self
+    }
+
+    /// As [`head`](Self::head), and left out if `key` is true, for this reason.
+    pub const fn head_unless(mut self, key: &'static str, reason: &'static str) -> Self {
+        self.presence = Presence::HeadUnless(key, reason);
         self
     }
 

@@ -49,7 +49,29 @@ pub(super) const fn model(
     model_type: &'static str,
     values: &'static [&'static [Default]],
 ) -> ModelDefaults {
-    ModelDefaults { model_type, values }
+    ModelDefaults { model_type, values, in_wrapper: &[] }
+}
+
+/// As [`model`]; `in_wrapper` are the sizes that multimodal models leave out.
+pub(super) const fn part(
+    model_type: &'static str,
+    in_wrapper: &'static [Default],
+    values: &'static [&'static [Default]],
+) -> ModelDefaults {
+    ModelDefaults { model_type, values, in_wrapper }
+}
+
+/// Sizes that a class assumes: vocabulary, width, width of the feed-forward part, layers, heads.
+pub(super) const fn sizes(
+    [vocabulary, hidden, feed_forward, layers, heads]: [u64; 5],
+) -> [Default; 5] {
+    [
+        count("vocab_size", vocabulary),
+        count("hidden_size", hidden),
+        count("intermediate_size", feed_forward),
+        count("num_hidden_layers", layers),
+        count("num_attention_heads", heads),
+    ]
 }
 
 /// The size of a head, given or derived. It has to come after all that it is derived from.
@@ -80,7 +102,7 @@ pub(super) const ROTARY_KEY: &[&[Step]] =
 
 pub(super) const EMBEDDING: &[Rule] = &[
     Rule::new("model.embed_tokens", "token_embd", &[VOCAB, HIDDEN]),
-    Rule::new("lm_head", "output", &[VOCAB, HIDDEN]).unless("tie_word_embeddings"),
+    Rule::new("lm_head", "output", &[VOCAB, HIDDEN]).head(),
 ];
 
 pub(super) const OUTPUT_NORM: &[Rule] = &[Rule::new("model.norm", "output_norm", &[HIDDEN])];

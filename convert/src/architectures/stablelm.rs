@@ -73,5 +73,6 @@ pub(super) const STABLELM: Architecture = Architecture {
         ],
     ],
     check: check_heads,
+    needs_output: true,
     ..BASE
 };

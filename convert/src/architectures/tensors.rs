@@ -41,17 +41,34 @@ const BUFFERS: [&str; 6] = [
 /// What the names of tensors begin with or hold that belong to other parts of a multimodal model
 /// than the text model.
 const OTHER_PARTS: (&[&str], &[&str]) = (
-    &["mlp1", "vit.", "vpm.", "siglip2.", "conformer.", "merger.", "resampler."],
+    &[
+        "mlp1",
+        "vit.",
+        "vpm.",
+        "siglip2.",
+        "conformer.",
+        "merger.",
+        "resampler.",
+        "sound_encoder.",
+        "sound_projection.",
+        "speech_embeddings.",
+    ],
     &[
         "visual.",
         "vision.",
         "audio.",
+        "talker.",
+        "token2wav.",
+        "code2wav.",
         "vision_",
         "audio_",
         "projector.",
+        "pre_mm_projector_norm",
         "image_newline",
+        "view_seperator",
         "patch_embed",
         "patch_merger.",
+        "patch_merge_mlp.",
         "model.connector.",
     ],
 );
@@ -90,6 +107,8 @@ pub struct Mapped {
     pub tensors: Vec<Tensor>,
     /// Tensors of the checkpoint that have no place in the output, with the reason.
     pub left_out: Vec<(String, &'static str)>,
+    /// The name of the head that predicts tokens, if the checkpoint lacks it.
+    pub absent_head: Option<&'static str>,
 }
 
 /// The number of layers.
@@ -125,7 +144,7 @@ pub fn map(
         checkpoint,
         quantization: Quantization::read(config)?,
     };
-    let names = mapping.names();
+    let (names, misfits) = (mapping.names(), mapping.misfits());
     let mut seen = HashSet::new();
     let mut stacks = HashMap::new();
     let mut outputs = Vec::new();
@@ -144,9 +163,9 @@ pub fn map(
             }
             Found::Weight => {}
         }
-        let (pattern, layer, expert) = split_numbers(&own_name(architecture, name));
+        let (pattern, layer, expert) = split_numbers(&own_name(architecture, config, name));
         let prefixed = || names.get(&format!("{}{pattern}", architecture.prefix));
-        let Some(&(rule, part)) = names.get(&pattern).or_else(prefixed) else {
+        let Some(&(first, part)) = names.get(&pattern).or_else(prefixed) else {
             if mapping.is_scales(&pattern) {
                 continue;
             }
@@ -156,6 +175,7 @@ pub fn map(
             }
             continue;
         };
+        let rule = mapping.fitting(first, &misfits);
         let slot = Slot { rule, part, layer, expert };
         if let Some(reason) = mapping.leaves_out(slot)? {
             left_out.push((name.to_owned(), reason));
@@ -194,7 +214,7 @@ pub fn map(
     }
     outputs.sort_by_key(|(place, _)| *place);
     let tensors = outputs.into_iter().map(|(_, tensor)| tensor).collect();
-    Ok(Mapped { tensors, left_out })
+    Ok(Mapped { tensors, left_out, absent_head: mapping.absent_head(&seen) })
 }
 
 /// What one output tensor takes: its shape, outermost first, and where from.
@@ -233,19 +253,31 @@ impl Stack {
     }
 }
 
-/// A name without what a multimodal model puts before those of its text model and a head before
-/// those of its encoder, and as it is today.
-fn own_name<'n>(architecture: &Architecture, name: &'n str) -> Cow<'n, str> {
-    if name.contains("language_model.") {
-        return name.replace("language_model.", "").into();
+/// What multimodal models put into the names of their text model's tensors.
+const TEXT_MODEL: [&str; 3] = ["language_model.", "text_model.", "thinker."];
+
+/// Strips what wrappers put around the names of a text model or an encoder, and maps old endings to
+/// those of today.
+pub(super) fn own_name<'n>(
+    architecture: &Architecture,
+    config: &Config,
+    name: &'n str,
+) -> Cow<'n, str> {
+    let mut name = Cow::Borrowed(name);
+    // Some checkpoints of text models keep the name that they had in a multimodal one.
+    for part in TEXT_MODEL.iter().take(if config.is_wrapper() { TEXT_MODEL.len() } else { 1 }) {
+        if name.contains(part) {
+            name = name.replace(part, "").into();
+        }
     }
-    let bare = architecture.wrappers.iter().find_map(|wrapper| name.strip_prefix(wrapper));
-    let name = bare.unwrap_or(name);
+    if let Some(bare) = architecture.wrappers.iter().find_map(|w| name.strip_prefix(w)) {
+        name = bare.to_owned().into();
+    }
     let renamed = architecture
         .endings
         .iter()
         .find_map(|(old, today)| Some(format!("{}{today}", name.strip_suffix(old)?)));
-    renamed.map_or(name.into(), Cow::Owned)
+    renamed.map_or(name, Cow::Owned)
 }
 
 /// Tensors by the name of their file, then by their own.
@@ -259,7 +291,7 @@ fn in_order(checkpoint: &Checkpoint) -> Vec<(&str, &CheckpointTensor)> {
 }
 
 /// A name with `{}` for its first two numbers, and the numbers.
-fn split_numbers(name: &str) -> (String, u64, u64) {
+pub(super) fn split_numbers(name: &str) -> (String, u64, u64) {
     let mut numbers = [0; 2];
     let mut free = numbers.iter_mut();
     let parts: Vec<&str> = name
@@ -349,7 +381,7 @@ impl Mapping<'_> {
         let rule = self.rule(slot)?;
         match rule.presence {
             Presence::LeftOut(reason) => return Ok(Some(reason)),
-            Presence::OnlyUnless(key, reason) if self.config.flag(key)? => return Ok(Some(reason)),
+            Presence::HeadUnless(key, reason) if self.config.flag(key)? => return Ok(Some(reason)),
             _ => {}
         }
         Ok(self

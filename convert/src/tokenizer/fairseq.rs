@@ -64,6 +64,17 @@ fn realigned(sources: &Sources<'_>) -> Result<Found> {
         expected: expected.into(),
         help: DOWNLOAD,
     };
+    // CamemBERT's ids are others than those of XLM-RoBERTa, and only tokenizer.json has them.
+    if sources.config.get("model_type").and_then(Value::as_str) == Some("camembert") {
+        return match &sources.tokenizer {
+            Some(tokenizer) => listed(sources, tokenizer),
+            None => Err(wrong(
+                "pieces",
+                "no tokenizer.json beside it".into(),
+                "one, which has the ids of CamemBERT (transformers writes it with save_pretrained)",
+            )),
+        };
+    }
     if !model.is_unigram {
         let found = "a model that merges pieces".into();
         return Err(wrong("trainer_spec.model_type", found, "a unigram model"));

@@ -1,0 +1,118 @@
+//! Qwen3-VL, its text models with and without experts: Qwen3's graphs, positions of several axes,
+//! states of images added in the first layers.
+
+use crate::{Config, Result};
+
+use super::{
+    Architecture, BASE, Default, Fill, encoder,
+    parameters::{COMMON, FILE_TYPE, KEY_LENGTHS, Keys, Parameter},
+    qwen3, qwen3moe, rerank,
+    shared::*,
+    tensors::{Dim, Rule, Step, Target},
+};
+
+pub(super) const QWEN3VL: Architecture = Architecture {
+    name: "qwen3vl",
+    classes: &["Qwen3VLForConditionalGeneration"],
+    defaults: &[part(
+        "qwen3_vl_text",
+        SIZES,
+        &[
+            &[
+                count("max_position_embeddings", 128_000),
+                number("rms_norm_eps", 1e-6),
+                number("rope_theta", 500_000.0),
+                count("num_key_value_heads", 32),
+                count("head_dim", 128),
+            ],
+            SAME_HEADS,
+            HEAD_SIZE,
+        ],
+    )],
+    parameters: &[
+        COMMON,
+        KEY_LENGTHS,
+        FILE_TYPE,
+        &[
+            Parameter::With(encoder::pooling),
+            Parameter::With(rerank::keys),
+            Parameter::With(deepstack),
+        ],
+    ],
+    tensors: qwen3::QWEN3.tensors,
+    check: check_heads,
+    ..BASE
+};
+
+pub(super) const QWEN3VLMOE: Architecture = Architecture {
+    name: "qwen3vlmoe",
+    classes: &["Qwen3VLMoeForConditionalGeneration"],
+    defaults: &[part(
+        "qwen3_vl_moe_text",
+        MOE_SIZES,
+        &[
+            &[
+                count("max_position_embeddings", 128_000),
+                number("rms_norm_eps", 1e-6),
+                number("rope_theta", 500_000.0),
+                count("num_key_value_heads", 16),
+                default("num_experts", Fill::Given("num_local_experts")),
+                count("num_experts", 60),
+                count("num_experts_per_tok", 4),
+                count("moe_intermediate_size", 1408),
+            ],
+            SAME_HEADS,
+            HEAD_SIZE,
+        ],
+    )],
+    parameters: &[COMMON, KEY_LENGTHS, FILE_TYPE, qwen3moe::WIDTH, &[Parameter::With(deepstack)]],
+    tensors: &[EMBEDDING, OUTPUT_NORM, NORMS, ATTENTION, HEAD_NORMS, BY_COLUMNS, EXPERTS],
+    check: check_heads,
+    ..BASE
+};
+
+const SIZES: &[Default] = &sizes([151_936, 4096, 22_016, 32, 32]);
+const MOE_SIZES: &[Default] = &sizes([151_936, 2048, 5632, 24, 16]);
+
+/// The number of layers that states of images are added to.
+fn deepstack(config: &Config, keys: &mut Keys<'_>) -> Result<()> {
+    let vision = config.get("vision_config");
+    let layers = vision.and_then(|vision| vision.get("deepstack_visual_indexes")?.as_array());
+    keys.set_count("n_deepstack_layers", layers.map_or(0, |layers| layers.len() as u64));
+    Ok(())
+}
+
+const COUNT: Dim = Dim(&["num_experts"]);
+const INNER: Dim = Dim(&["moe_intermediate_size"]);
+
+/// The form of the published files: all experts of a layer in one tensor, each matrix stored by
+/// columns. transformers 5 stores them by rows.
+const COLUMNS: &str = "experts stored by columns";
+
+const BY_COLUMNS: &[Rule] = &[
+    Rule::exact(
+        "model.layers.{}.mlp.experts.down_proj",
+        "blk.{}.ffn_down_exps.weight",
+        &[COUNT, INNER, HIDDEN],
+    )
+    .parts(&[&[Step::Swap(1, 2)]])
+    .form(COLUMNS),
+    Rule::split_exact(
+        "model.layers.{}.mlp.experts.gate_up_proj",
+        &[
+            Target {
+                name: "blk.{}.ffn_gate_exps.weight",
+                parts: &[&[Step::Narrow { axis: 2, from: None, len: INNER }, Step::Swap(1, 2)]],
+            },
+            Target {
+                name: "blk.{}.ffn_up_exps.weight",
+                parts: &[&[
+                    Step::Narrow { axis: 2, from: Some(INNER), len: INNER },
+                    Step::Swap(1, 2),
+                ]],
+            },
+        ],
+        &[COUNT, HIDDEN, Dim(&["2", "moe_intermediate_size"])],
+    )
+    .form(COLUMNS),
+];
