@@ -66,6 +66,8 @@ pub struct PlannedTensor<'a> {
     pub wanted: Option<GgmlType>,
     /// Whether an importance matrix was given that has no entry for this tensor.
     pub without_importance: bool,
+    /// Whether blocks of the input are copied as they are.
+    pub carried: bool,
     /// Bytes of its data.
     pub bytes: u64,
     /// The number of its file, from 0.
@@ -305,9 +307,16 @@ impl Plan {
             ty: placed.ty,
             wanted: job.wanted,
             without_importance: job.without_importance,
+            carried: job.ty.is_quantized()
+                && self.model.tensors[job.tensor].source_type() == job.ty,
             bytes: placed.bytes,
             shard,
         })
+    }
+
+    /// Names of the checkpoint's tensors that have no place in the output.
+    pub fn left_out(&self) -> &[String] {
+        &self.model.left_out
     }
 
     /// The place of every job's tensor: the number of its file, and where it is in that.

@@ -287,7 +287,8 @@ impl ConvertArgs {
     pub(crate) fn options(&self) -> anyhow::Result<Options> {
         let mut overrides = self.tensor_type.clone();
         if let Some(path) = &self.tensor_type_file {
-            overrides.extend(recipe::read_tensor_type_file(path)?);
+            let file = recipe::read_tensor_type_file(path).map_err(quant_convert::Error::from)?;
+            overrides.extend(file);
         }
         let (file_type, grouped) = match (self.file_type, self.grouped.preset) {
             (Some(TypeArg::Grouped(ty)), _) => (None, Some(self.grouped.options(Some(ty)))),

@@ -43,6 +43,20 @@ pub(crate) enum Command {
     Man,
 }
 
+impl Command {
+    /// Whether standard output is for a machine.
+    pub(crate) fn json(&self) -> bool {
+        match self {
+            Self::Convert(args) => args.json,
+            Self::Inspect(args) => args.json,
+            Self::Presets { json } => *json,
+            Self::Verify(args) => args.json,
+            Self::Compare(args) => args.json,
+            Self::Completions { .. } | Self::Man => false,
+        }
+    }
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct InspectArgs {
     /// A GGUF file (the first shard, if it is split) or the folder of a checkpoint

@@ -1,6 +1,9 @@
 //! What can be wrong with a request or with the model it is for.
 
-use std::{fmt, io, path::PathBuf};
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+};
 
 use quant_core::GgmlType;
 
@@ -117,6 +120,43 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// The file that it is about, if there is one.
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Self::Read { path, .. } => Some(path),
+            _ => None,
+        }
+    }
+
+    /// The tensor that it is about, the first if there are several.
+    pub fn tensor(&self) -> Option<&str> {
+        match self {
+            Self::NoLayer { tensor, .. } => Some(tensor),
+            Self::AwkwardShapes { tensors } => tensors.first().map(|shape| &*shape.tensor),
+            _ => None,
+        }
+    }
+
+    /// The metadata key that it is about, if there is one.
+    pub fn key(&self) -> Option<&str> {
+        match self {
+            Self::MissingKey { key } | Self::BadValue { key, .. } => Some(key),
+            _ => None,
+        }
+    }
+
+    /// What to do about it: the last part of the message.
+    pub fn hint(&self) -> Option<&str> {
+        match self {
+            Self::AwkwardShapes { .. } => Some(SMALLER),
+            _ => None,
+        }
+    }
+}
+
+const SMALLER: &str = "choose a type with smaller blocks for them";
+
 /// A tensor whose rows are not a whole number of blocks.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AwkwardShape {
@@ -170,7 +210,7 @@ impl fmt::Display for AwkwardShapes<'_> {
             let separator = if i == 0 { "" } else { "; " };
             write!(f, "{separator}{tensor}")?;
         }
-        f.write_str("; choose a type with smaller blocks for them")
+        write!(f, "; {SMALLER}")
     }
 }
 
