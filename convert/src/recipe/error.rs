@@ -73,15 +73,6 @@ pub enum Error {
         reason: String,
     },
 
-    /// An option that has no effect with this recipe.
-    #[error("{option} has no effect with --type {}: leave it out or choose a quantized type", file_type.map_or("AUTO", FileType::name))]
-    NotApplicable {
-        /// The option.
-        option: &'static str,
-        /// The recipe; `None` is `auto`.
-        file_type: Option<FileType>,
-    },
-
     /// The metadata lacks what the choice of types depends on.
     #[error("metadata key {} is missing: the choice of tensor types depends on it", Quoted(key))]
     MissingKey {
