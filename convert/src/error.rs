@@ -25,10 +25,11 @@ pub enum Error {
     Recipe(#[from] crate::recipe::Error),
     /// An importance matrix has an entry for a tensor of another shape.
     #[error(
-        "{}: entry {} has {found} values, the tensor has {columns} columns in {matrices} matrices; \
+        "{}: entry {} has {found} values{}, the tensor has {columns} columns in {matrices} matrices; \
          {OTHER_MODEL}",
         Shown(path),
-        Quoted(tensor)
+        Quoted(tensor),
+        In(*found_matrices)
     )]
     ImportanceLength {
         /// The importance matrix.
@@ -37,10 +38,44 @@ pub enum Error {
         tensor: String,
         /// Values of the entry.
         found: usize,
+        /// Matrices that they are for; 1 also where the file does not say.
+        found_matrices: usize,
         /// Columns of the tensor.
         columns: u64,
         /// Matrices of the tensor.
         matrices: u64,
+    },
+    /// An importance is so large that sums with it overflow.
+    #[error(
+        "{}: entry {} holds {value:e} as value {index}, expected at most {most:e}; the matrix is \
+         damaged: make it again, or leave the tensor out with --exclude-weights",
+        Shown(path),
+        Quoted(tensor)
+    )]
+    ImportanceTooLarge {
+        /// The importance matrix.
+        path: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// Index of the value.
+        index: usize,
+        /// The value, a prior included.
+        value: f32,
+        /// The largest that is taken.
+        most: f32,
+    },
+    /// What is to be added to every importance is not a number for that, or there is nothing to add
+    /// it to.
+    #[error("{}", if *has_matrix {
+        format!("--imatrix-prior is {prior}, expected a finite number that is not negative")
+    } else {
+        format!("--imatrix-prior {prior} needs an importance matrix; give one with --imatrix")
+    })]
+    ImportancePrior {
+        /// The prior.
+        prior: f32,
+        /// Whether there is an importance matrix.
+        has_matrix: bool,
     },
     /// A type gives garbage without importance weights, and there are none.
     #[error(
@@ -293,6 +328,7 @@ impl Error {
             Self::Files(error) => error.file(),
             Self::Recipe(error) => error.file(),
             Self::ImportanceLength { path, .. }
+            | Self::ImportanceTooLarge { path, .. }
             | Self::CannotRead { path, .. }
             | Self::Packed { path, .. }
             | Self::SameFile { path }
@@ -312,6 +348,7 @@ impl Error {
             Self::Files(error) => error.tensor(),
             Self::Recipe(error) => error.tensor(),
             Self::ImportanceLength { tensor, .. }
+            | Self::ImportanceTooLarge { tensor, .. }
             | Self::ImportanceNeeded { tensor, .. }
             | Self::Requantize { tensor, .. }
             | Self::CannotWrite { tensor, .. }
@@ -397,6 +434,18 @@ impl fmt::Display for Shown<'_> {
             }
         }
         Ok(())
+    }
+}
+
+/// ` in 4 matrices`, or nothing for one.
+struct In(usize);
+
+impl fmt::Display for In {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            0 | 1 => Ok(()),
+            n => write!(f, " in {n} matrices"),
+        }
     }
 }
 

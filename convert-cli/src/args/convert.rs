@@ -18,7 +18,7 @@ use super::{
     Cli,
     values::{
         FALLBACKS, file_type, group_size, named, output_tensor_type, override_kv, preset_name,
-        ratio, split_size, tensor_type, token_embedding_type,
+        prior, ratio, split_size, tensor_type, token_embedding_type,
     },
 };
 
@@ -47,6 +47,10 @@ pub(crate) struct ConvertArgs {
     /// Do not use the importance matrix for tensors whose name contains NAME (repeatable)
     #[arg(long, value_name = "NAME", requires = "imatrix")]
     pub(crate) exclude_weights: Vec<String>,
+
+    /// Add X to every importance of the matrix, so that none is zero
+    #[arg(long, value_name = "X", requires = "imatrix", value_parser = prior)]
+    pub(crate) imatrix_prior: Option<f32>,
 
     /// One type for every quantized tensor, no mixture
     #[arg(long)]
@@ -311,6 +315,7 @@ impl ConvertArgs {
             imatrix: self.imatrix.clone(),
             include_weights: self.include_weights.clone(),
             exclude_weights: self.exclude_weights.clone(),
+            imatrix_prior: self.imatrix_prior.unwrap_or_default(),
             allow_requantize: self.allow_requantize,
             prune_layers: self.prune_layers.clone(),
             metadata: self.metadata.clone(),

@@ -32,6 +32,11 @@ pub(super) fn ratio(text: &str) -> Result<f64, &'static str> {
     number.ok_or("expected a number from 0 to 1")
 }
 
+pub(super) fn prior(text: &str) -> Result<f32, &'static str> {
+    let number = text.parse().ok().filter(|prior: &f32| prior.is_finite() && *prior >= 0.0);
+    number.ok_or("expected a finite number that is not negative")
+}
+
 pub(super) fn named<T: Copy>(text: &str, names: &[(&'static str, T)]) -> Result<T, String> {
     let found = names.iter().find(|(name, _)| name.eq_ignore_ascii_case(text));
     found.map(|(_, value)| *value).ok_or_else(|| {
