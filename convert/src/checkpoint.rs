@@ -58,6 +58,7 @@ pub fn open(dir: &Path, options: &CheckpointOptions) -> Result<Model> {
     // An absurd number of layers is refused before anything is done with it.
     architectures::tensors::layers(&config)?;
     let checkpoint = packed::open(dir, &config, &options.limits)?;
+    let packed_types = packed::stored::types(dir, &config, &checkpoint, &options.limits)?;
     let Mapped { tensors: stored, left_out } =
         architectures::tensors::map(architecture, &config, &checkpoint, dir)?;
     warn(&left_out);
@@ -89,7 +90,7 @@ pub fn open(dir: &Path, options: &CheckpointOptions) -> Result<Model> {
     }
     let left_out = left_out.into_iter().map(|(name, _)| name).collect();
     let origin = Origin::Checkpoint;
-    Ok(Model { metadata, tensors, files: checkpoint.files, origin, left_out })
+    Ok(Model { metadata, tensors, files: checkpoint.files, origin, left_out, packed_types })
 }
 
 /// Says what of the checkpoint is not in the output, a line for each reason.

@@ -15,6 +15,7 @@ use crate::{
     model::{Model, Origin, Tensor, TensorData},
     options::Split,
     recipe::{self, FileType, ModelFacts, Pruning, TensorFacts},
+    unused,
 };
 
 /// A conversion that is ready to run.
@@ -148,7 +149,9 @@ impl Plan {
         if model.origin == Origin::Checkpoint && !options.allow_requantize {
             for (&i, assignment) in order.iter().zip(&mut assignments) {
                 let source = model.tensors[i].source_type();
-                if source.is_quantized() {
+                // Another type that an option names for it is no matter of the recipe: refused below.
+                let asked = assignment.asked && assignment.ty != source;
+                if source.is_quantized() && !asked {
                     carried = true;
                     assignment.ty = source;
                     assignment.requires_imatrix = false;
@@ -157,6 +160,7 @@ impl Plan {
             }
         }
 
+        let mut importance_used = false;
         let schemes = match &options.grouped {
             None => assignments.iter().map(|a| (Scheme::Keep, a.ty)).collect(),
             Some(grouped) => {
@@ -170,6 +174,7 @@ impl Plan {
                         }
                         _ => None,
                     };
+                    importance_used |= squares.is_some();
                     let kept = if quantizable {
                         model.tensors[tensor].source_type()
                     } else {
@@ -229,6 +234,20 @@ impl Plan {
             obstacles.extend(obstacle);
         }
 
+        importance_used |= jobs.iter().any(|job| job.importance.is_some());
+        if !importance_used {
+            unused::importance(options, importance.as_ref(), &jobs, &model);
+        }
+        // What says where weights come from would be untrue of a file that has none of them.
+        let importance = importance.filter(|_| importance_used || options.like_reference);
+        unused::leave(options, &jobs, &model);
+        let layers_key = format!("{}.block_count", facts.arch);
+        unused::overrides(options, &model.metadata, |key| {
+            let of_matrix = importance.is_some() && key.starts_with("quantize.imatrix.");
+            let of_layers = pruning.is_some() && key == layers_key;
+            of_matrix.then_some("--imatrix").or(of_layers.then_some("--prune-layers"))
+        })?;
+
         metadata = model.metadata.clone();
         metadata.replace_at_end("general.quantization_version", 2u32);
         let file_type = match request.file_type {
@@ -254,8 +273,7 @@ impl Plan {
             importance.describe(&mut metadata);
         }
         if let Some(pruning) = &pruning {
-            let key = format!("{}.block_count", facts.arch);
-            metadata.replace_at_end(key, pruning.kept());
+            metadata.replace_at_end(layers_key, pruning.kept());
         }
 
         // A packed layer reads as a file of its own, but counts as the one that it is in.
@@ -284,6 +302,7 @@ impl Plan {
             None => vec![Layout::new(&metadata, &specs)?],
             Some(split) => shards::layout(&metadata, &specs, split.by(&files))?,
         };
+        unused::split(options.split, &layouts);
         model.metadata = metadata;
         let is_split = options.split.is_some();
         Ok(Self { model, jobs, layouts, is_split, file_type, obstacles })

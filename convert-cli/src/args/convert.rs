@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, CommandFactory, error::ErrorKind};
+use clap::{Args, CommandFactory, builder::NonEmptyStringValueParser, error::ErrorKind};
 use gguf_io::{Limits, metadata::Value};
 use quant_convert::{
     Options, Split,
     grouped::{self, Backup, Preset, Sensitivity},
-    recipe::{self, FileType, Request, TensorOverride},
+    recipe::{self, FileType, Request},
 };
 use quant_core::{
     GgmlType,
@@ -17,8 +17,8 @@ use quant_core::{
 use super::{
     Cli,
     values::{
-        FALLBACKS, file_type, group_size, named, output_tensor_type, override_kv, preset_name,
-        prior, ratio, split_size, tensor_type, token_embedding_type,
+        FALLBACKS, TensorTypes, file_type, group_size, named, output_tensor_type, override_kv,
+        preset_name, prior, ratio, split_size, tensor_types, token_embedding_type,
     },
 };
 
@@ -40,12 +40,16 @@ pub(crate) struct ConvertArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) imatrix: Option<PathBuf>,
 
-    /// Use the importance matrix only for tensors whose name contains NAME (repeatable)
-    #[arg(long, value_name = "NAME", requires = "imatrix")]
+    /// Use the importance matrix only for tensors whose name contains NAME (repeatable, or a list
+    /// with commas)
+    #[arg(long, value_name = "NAME", requires = "imatrix", value_delimiter = ',')]
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     pub(crate) include_weights: Vec<String>,
 
-    /// Do not use the importance matrix for tensors whose name contains NAME (repeatable)
-    #[arg(long, value_name = "NAME", requires = "imatrix")]
+    /// Do not use the importance matrix for tensors whose name contains NAME (repeatable, or a list
+    /// with commas)
+    #[arg(long, value_name = "NAME", requires = "imatrix", value_delimiter = ',')]
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     pub(crate) exclude_weights: Vec<String>,
 
     /// Add X to every importance of the matrix, so that none is zero
@@ -68,9 +72,10 @@ pub(crate) struct ConvertArgs {
     #[arg(long, value_name = "T", value_parser = token_embedding_type)]
     pub(crate) token_embedding_type: Option<GgmlType>,
 
-    /// Type of the tensors whose name matches a regular expression (repeatable, first match counts)
-    #[arg(long, value_name = "REGEX=T", value_parser = tensor_type)]
-    pub(crate) tensor_type: Vec<TensorOverride>,
+    /// Type of the tensors whose name matches a regular expression (repeatable, or a list with
+    /// commas; the first match counts); with --type auto the others keep theirs
+    #[arg(long, value_name = "REGEX=T", value_parser = tensor_types)]
+    pub(crate) tensor_type: Vec<TensorTypes>,
 
     /// File with one REGEX=T a line, tried after those of --tensor-type
     #[arg(long, value_name = "FILE")]
@@ -289,7 +294,8 @@ impl ConvertArgs {
 
     /// What the library is asked to do.
     pub(crate) fn options(&self) -> anyhow::Result<Options> {
-        let mut overrides = self.tensor_type.clone();
+        let mut overrides: Vec<_> =
+            self.tensor_type.iter().flat_map(|list| list.0.clone()).collect();
         if let Some(path) = &self.tensor_type_file {
             let file = recipe::read_tensor_type_file(path).map_err(quant_convert::Error::from)?;
             overrides.extend(file);

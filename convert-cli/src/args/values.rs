@@ -63,8 +63,12 @@ pub(super) fn token_embedding_type(text: &str) -> Result<GgmlType, recipe::Error
     recipe::parse_type_name(text, "--token-embedding-type")
 }
 
-pub(super) fn tensor_type(text: &str) -> Result<TensorOverride, recipe::Error> {
-    recipe::parse_tensor_type(text)
+/// The value of a `--tensor-type`, which may be a list.
+#[derive(Clone, Debug)]
+pub(crate) struct TensorTypes(pub(crate) Vec<TensorOverride>);
+
+pub(super) fn tensor_types(text: &str) -> Result<TensorTypes, recipe::Error> {
+    recipe::parse_tensor_types(text).map(TensorTypes)
 }
 
 /// A size such as `2G`, in bytes.

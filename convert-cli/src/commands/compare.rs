@@ -125,8 +125,8 @@ fn as_json(args: &CompareArgs, result: &Comparison) -> Value {
         let about = json!({
             "name": t.name,
             "shape": t.shape,
-            "reference_type": t.reference.name(),
-            "type": t.candidate.name(),
+            "reference_type": t.reference,
+            "type": t.candidate,
         });
         with(about, &t.metrics)
     });
@@ -164,7 +164,7 @@ fn rows(result: &Comparison) -> Vec<[String; 9]> {
         .iter()
         .map(|t| {
             let [a, b, c, d, e] = numbers(&t.metrics);
-            let (from, to) = (t.reference.name().into(), t.candidate.name().into());
+            let (from, to) = (t.reference.clone(), t.candidate.clone());
             [t.name.clone(), shape(&t.shape), from, to, a, b, c, d, e]
         })
         .collect();

@@ -14,7 +14,7 @@ use super::{
     assign::{Candidate, Rest, assign},
     header::{self, Entry},
     layers::{Role, in_layer},
-    source,
+    source, unused,
 };
 use crate::{
     Config, Control, Error, Options, Result, Split, architectures,
@@ -137,19 +137,23 @@ impl FolderPlan {
         let backup = grouped.backup.unwrap_or(Backup::Int8Asym).ty();
         let rest = Rest { backup, ends: None };
         let schemes = assign(&model, &candidates, grouped, rest, options.threads, control)?;
+        unused::warn(&model, &candidates, grouped, rest, &schemes);
         if !schemes.iter().any(|scheme| matches!(scheme, Scheme::Groups { .. })) {
             return Err(Error::Grouped {
                 problem: format!("{}: no layer would be quantized", crate::error::Shown(dir)),
                 help: "the names of this model's layers are not known, or --ratio and --backup leave all as they are",
             });
         }
+        let informed = squares.iter().any(Option::is_some);
         let importance = squares
             .iter()
             .map(|squares| squares.filter(|_| grouped.refine).map(<[f32]>::to_vec))
             .collect();
         let roles: Vec<_> = candidates.into_iter().map(|candidate| candidate.role).collect();
         warn_of_kept(&model, &roles);
-        lay_out(dir, model, &roles, &schemes, importance, grouped, options.split)
+        let plan = lay_out(dir, model, &roles, &schemes, importance, grouped, options.split)?;
+        unused::warn_in_folder(&plan, options, informed);
+        Ok(plan)
     }
 
     /// The weights, in the order of the checkpoint.

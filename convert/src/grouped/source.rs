@@ -33,6 +33,7 @@ pub(super) fn model(checkpoint: Checkpoint) -> Result<Model> {
         files: checkpoint.files,
         origin: Origin::Checkpoint,
         left_out: Vec::new(),
+        packed_types: Default::default(),
     })
 }
 

@@ -13,6 +13,7 @@
 mod by_rows;
 mod config;
 mod reader;
+pub(crate) mod stored;
 mod transposed;
 
 use std::{path::Path, sync::Arc};

@@ -1,0 +1,120 @@
+//! Options of grouped integers that had no effect on any layer.
+
+use quant_core::grouped::{Fallback, GroupSize};
+
+use super::{
+    FolderPlan, Options, Scheme,
+    assign::{Candidate, Rest, per_channel},
+    layers::Role,
+};
+use crate::{
+    Split,
+    model::Model,
+    unused::{GROUPED, large_tensor, no_effect, warn_of_matrix},
+};
+
+/// Warns of the options that the choice of schemes did not depend on.
+pub(super) fn warn(
+    model: &Model,
+    candidates: &[Candidate<'_>],
+    options: &Options,
+    rest: Rest,
+    schemes: &[Scheme],
+) {
+    let row = |candidate: &Candidate<'_>| model.tensors[candidate.tensor].row_len();
+    let is_end =
+        |candidate: &Candidate<'_>| matches!(candidate.role, Role::Embedding | Role::Output);
+    let all = || candidates.iter().zip(schemes);
+    let ends = || all().filter(|(candidate, _)| is_end(candidate));
+    // Those that the options are for, as opposed to norms, and to ends that are left out.
+    let taking_part = || {
+        all().filter(|(candidate, _)| match candidate.role {
+            Role::Linear { .. } => true,
+            Role::Embedding | Role::Output => options.all_layers,
+            Role::Other => false,
+        })
+    };
+    let has_type =
+        |scheme: &Scheme| matches!(scheme, Scheme::Groups { ty, .. } if *ty == options.ty);
+    let left_over = taking_part().any(|(_, scheme)| !has_type(scheme));
+    let mixed = options.ratio < 1.0;
+
+    if mixed && !left_over {
+        let reason = format!("every layer gets {}", options.ty);
+        no_effect(&format!("--ratio {}", options.ratio), &reason);
+    }
+    let backed_up = rest.ends.is_some() && !options.all_layers && ends().next().is_some();
+    if options.backup.is_some() && !left_over && !backed_up {
+        let reason = match mixed {
+            true => format!("every layer gets {}", options.ty),
+            false => format!("with --ratio 1 every layer gets {}", options.ty),
+        };
+        no_effect("--backup", &reason);
+    }
+    if !mixed {
+        const ONE: &str = "with --ratio 1 there are no layers to choose";
+        if options.sensitivity.is_some() {
+            no_effect("--sensitivity", ONE);
+        }
+        if options.per_layer {
+            no_effect("--per-layer", ONE);
+        }
+    }
+    if options.all_layers {
+        let as_without = |(candidate, scheme): (&Candidate<'_>, &Scheme)| {
+            *scheme == per_channel(row(candidate), rest.ends)
+        };
+        if ends().next().is_none() {
+            no_effect("--all-layers", NO_ENDS);
+        } else if !mixed && ends().all(as_without) {
+            no_effect("--all-layers", "embedding and output get this type without it too");
+        }
+    }
+    if options.fallback != Fallback::Error {
+        let size = options.group_size();
+        let fits = |(candidate, _): (&Candidate<'_>, &Scheme)| {
+            let row = usize::try_from(row(candidate)).unwrap_or(usize::MAX);
+            size.fit(row, Fallback::Error).is_ok()
+        };
+        if taking_part().all(fits) {
+            let reason = match size {
+                GroupSize::Channel => "each row is one group".to_owned(),
+                GroupSize::Elements(_) => format!("every row is a whole number of {size}"),
+            };
+            no_effect("--group-size-fallback", &reason);
+        }
+    }
+}
+
+const NO_ENDS: &str =
+    "the model has no output of its own, and an embedding stays as it is in a folder";
+
+/// Warns of what a folder has no use for; `informed` says whether a layer used importance.
+pub(super) fn warn_in_folder(plan: &FolderPlan, options: &crate::Options, informed: bool) {
+    if let Some(path) = options.imatrix.as_ref().filter(|_| !informed) {
+        warn_of_matrix(path, GROUPED);
+    }
+    if options.allow_requantize {
+        let reason = "a folder is made from restored values, whatever the checkpoint holds";
+        no_effect("--allow-requantize", reason);
+    }
+    let one = plan.files.len() == 1;
+    match options.split {
+        None => {}
+        Some(Split::Keep) => {
+            no_effect("--keep-split", "a folder has the weight files of its checkpoint anyway");
+        }
+        Some(Split::MaxBytes(most)) => {
+            if one {
+                no_effect("--split-max-size", "all weights fit into one file");
+            }
+            let large = plan.tensors().filter(|tensor| tensor.bytes > most);
+            large.for_each(|tensor| large_tensor(tensor.name, tensor.bytes, most));
+        }
+        Some(Split::MaxTensors(_)) => {
+            if one {
+                no_effect("--split-max-tensors", "all weights fit into one file");
+            }
+        }
+    }
+}
