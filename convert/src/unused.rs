@@ -157,17 +157,20 @@ pub(crate) fn split(split: Option<Split>, layouts: &[Layout]) {
     }
     if let Some(Split::MaxBytes(most)) = split {
         let tensors = layouts.iter().flat_map(|layout| &layout.tensors);
-        let large = tensors.filter(|tensor| tensor.bytes > most);
-        large.for_each(|tensor| large_tensor(&tensor.name, tensor.bytes, most));
+        large_tensors(tensors.map(|tensor| (tensor.name.as_str(), tensor.bytes)), most);
     }
 }
 
-/// A tensor that is larger than a file may be.
-pub(crate) fn large_tensor(name: &str, bytes: u64, most: u64) {
+/// Names and sizes of tensors, some of which may be larger than a file is to be.
+pub(crate) fn large_tensors<'a>(tensors: impl Iterator<Item = (&'a str, u64)>, most: u64) {
+    let large: Vec<_> = tensors.filter(|(_, bytes)| *bytes > most).collect();
+    let Some((name, bytes)) = large.iter().max_by_key(|(_, bytes)| *bytes) else { return };
     tracing::warn!(
         kind = "large-tensor",
         tensor = %name,
-        "tensor {} alone takes {bytes} bytes, more than the {most} of --split-max-size",
+        "{} of the files are larger than the {most} bytes of --split-max-size, because a tensor \
+         is not divided: the largest is {} of {bytes} bytes",
+        large.len(),
         Quoted(name)
     );
 }

@@ -215,6 +215,18 @@ impl GroupedArgs {
         given.into_iter().find(|(given, _)| *given).map(|(_, name)| name)
     }
 
+    /// A preset is a type, a group size and a ratio.
+    fn warn_of_preset(&self, ty: Option<TypeArg>) {
+        let all = ty.is_some() && self.group_size.is_some() && self.ratio.is_some();
+        if let Some(preset) = self.preset.filter(|_| all) {
+            tracing::warn!(
+                kind = "unused-option",
+                "--preset {} has no effect: --type, --group-size and --ratio replace all of it",
+                preset.name
+            );
+        }
+    }
+
     fn options(&self, ty: Option<GroupedType>) -> grouped::Options {
         let base = match (self.preset, ty) {
             (Some(preset), None) => preset.options(),
@@ -287,6 +299,7 @@ impl ConvertArgs {
             let name = self.grouped.preset.map(|_| "--preset").or(self.grouped.first_given());
             name.map(|name| format!("{name} is for grouped integers, give --type int4_sym, int4_asym, int8_sym or int8_asym"))
         };
+        self.grouped.warn_of_preset(self.file_type);
         if let Some(message) = message {
             Cli::command().error(ErrorKind::ArgumentConflict, message).exit();
         }

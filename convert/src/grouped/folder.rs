@@ -137,7 +137,7 @@ impl FolderPlan {
         let backup = grouped.backup.unwrap_or(Backup::Int8Asym).ty();
         let rest = Rest { backup, ends: None };
         let schemes = assign(&model, &candidates, grouped, rest, options.threads, control)?;
-        unused::warn(&model, &candidates, grouped, rest, &schemes);
+        unused::warn(&model, &candidates, grouped, rest, &schemes, false);
         if !schemes.iter().any(|scheme| matches!(scheme, Scheme::Groups { .. })) {
             return Err(Error::Grouped {
                 problem: format!("{}: no layer would be quantized", crate::error::Shown(dir)),

@@ -67,7 +67,7 @@ pub(crate) fn plan(
         .collect();
     let rest = Rest { backup, ends: backup };
     let schemes = assign(model, &candidates, options, rest, threads, control)?;
-    unused::warn(model, &candidates, options, rest, &schemes);
+    unused::warn(model, &candidates, options, rest, &schemes, true);
     let mut planned = Vec::with_capacity(schemes.len());
     for (wanted, scheme) in tensors.iter().zip(schemes) {
         let tensor = &model.tensors[wanted.tensor];

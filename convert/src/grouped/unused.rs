@@ -10,16 +10,18 @@ use super::{
 use crate::{
     Split,
     model::Model,
-    unused::{GROUPED, large_tensor, no_effect, warn_of_matrix},
+    unused::{GROUPED, large_tensors, no_effect, warn_of_matrix},
 };
 
-/// Warns of the options that the choice of schemes did not depend on.
+/// Warns of the options that the choice of schemes did not depend on. `backs_up_ends` says whether
+/// embedding and output get the backup type where they do not take part.
 pub(super) fn warn(
     model: &Model,
     candidates: &[Candidate<'_>],
     options: &Options,
     rest: Rest,
     schemes: &[Scheme],
+    backs_up_ends: bool,
 ) {
     let row = |candidate: &Candidate<'_>| model.tensors[candidate.tensor].row_len();
     let is_end =
@@ -43,7 +45,7 @@ pub(super) fn warn(
         let reason = format!("every layer gets {}", options.ty);
         no_effect(&format!("--ratio {}", options.ratio), &reason);
     }
-    let backed_up = rest.ends.is_some() && !options.all_layers && ends().next().is_some();
+    let backed_up = backs_up_ends && !options.all_layers && ends().next().is_some();
     if options.backup.is_some() && !left_over && !backed_up {
         let reason = match mixed {
             true => format!("every layer gets {}", options.ty),
@@ -108,8 +110,8 @@ pub(super) fn warn_in_folder(plan: &FolderPlan, options: &crate::Options, inform
             if one {
                 no_effect("--split-max-size", "all weights fit into one file");
             }
-            let large = plan.tensors().filter(|tensor| tensor.bytes > most);
-            large.for_each(|tensor| large_tensor(tensor.name, tensor.bytes, most));
+            let tensors: Vec<_> = plan.tensors().collect();
+            large_tensors(tensors.iter().map(|tensor| (tensor.name, tensor.bytes)), most);
         }
         Some(Split::MaxTensors(_)) => {
             if one {
