@@ -240,7 +240,7 @@ impl Plan {
         }
         // What says where weights come from would be untrue of a file that has none of them.
         let importance = importance.filter(|_| importance_used || options.like_reference);
-        unused::leave(options, &jobs, &model);
+        unused::leave(options, &jobs, &model, importance_used);
         let layers_key = format!("{}.block_count", facts.arch);
         unused::overrides(options, &model.metadata, |key| {
             let of_matrix = importance.is_some() && key.starts_with("quantize.imatrix.");

@@ -75,7 +75,7 @@ pub(crate) fn warn_of_matrix(path: &std::path::Path, reason: &str) {
 }
 
 /// Leave to quantize again that nothing needed, and the reference's ways where there is no choice.
-pub(crate) fn leave(options: &Options, jobs: &[Job], model: &Model) {
+pub(crate) fn leave(options: &Options, jobs: &[Job], model: &Model, importance_used: bool) {
     let source = |job: &Job| model.tensors.get(job.tensor).map(|tensor| tensor.source_type());
     let quantized = || jobs.iter().filter(|job| source(job).is_some_and(|ty| ty.is_quantized()));
     if options.allow_requantize && !quantized().any(|job| source(job) != Some(job.ty)) {
@@ -85,7 +85,9 @@ pub(crate) fn leave(options: &Options, jobs: &[Job], model: &Model) {
         };
         no_effect("--allow-requantize", reason);
     }
-    if options.like_reference && model.origin == Origin::Gguf && options.imatrix.is_none() {
+    // It has the keys of a matrix written that no tensor used.
+    let names_matrix = options.imatrix.is_some() && !importance_used;
+    if options.like_reference && model.origin == Origin::Gguf && !names_matrix {
         no_effect("--like-reference", "the metadata of a GGUF file is carried over");
     }
 }

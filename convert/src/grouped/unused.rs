@@ -100,23 +100,18 @@ pub(super) fn warn_in_folder(plan: &FolderPlan, options: &crate::Options, inform
         let reason = "a folder is made from restored values, whatever the checkpoint holds";
         no_effect("--allow-requantize", reason);
     }
+    const ONE: &str = "all weights fit into one file";
     let one = plan.files.len() == 1;
     match options.split {
-        None => {}
         Some(Split::Keep) => {
             no_effect("--keep-split", "a folder has the weight files of its checkpoint anyway");
         }
-        Some(Split::MaxBytes(most)) => {
-            if one {
-                no_effect("--split-max-size", "all weights fit into one file");
-            }
-            let tensors: Vec<_> = plan.tensors().collect();
-            large_tensors(tensors.iter().map(|tensor| (tensor.name, tensor.bytes)), most);
-        }
-        Some(Split::MaxTensors(_)) => {
-            if one {
-                no_effect("--split-max-tensors", "all weights fit into one file");
-            }
-        }
+        Some(Split::MaxBytes(_)) if one => no_effect("--split-max-size", ONE),
+        Some(Split::MaxTensors(_)) if one => no_effect("--split-max-tensors", ONE),
+        _ => {}
+    }
+    if let Some(Split::MaxBytes(most)) = options.split {
+        let tensors: Vec<_> = plan.tensors().collect();
+        large_tensors(tensors.iter().map(|tensor| (tensor.name, tensor.bytes)), most);
     }
 }

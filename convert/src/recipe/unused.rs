@@ -76,8 +76,8 @@ pub(super) fn warn(
     warn_of_patterns(facts, tensors, request, used);
 }
 
-const NO_OUTPUT: &str = "the model has no output.weight, its token_embd.weight doubles as one \
-                         (--token-embedding-type names the type of that)";
+const NO_OUTPUT: &str = "the model has no output.weight; where its token_embd.weight doubles as \
+                         one, --token-embedding-type names the type of that";
 
 /// Patterns that decided nothing, together if they did so for the same reason.
 fn warn_of_patterns(
