@@ -147,19 +147,25 @@ pub enum Error {
         /// How many there are.
         count: u64,
     },
-    /// A value or a scale does not fit half precision.
+    /// A value is too large for its type or the scale of its block, or for sums that are weighed by
+    /// importance.
     #[error(
-        "tensor {} holds values up to {magnitude:e}, too large for {ty}; \
-         {WIDER}",
-        Quoted(tensor)
+        "tensor {} holds {magnitude:e} at index {index}{}, too large for {ty}; {}",
+        Quoted(tensor),
+        Weighed(*importance),
+        too_large(*ty, importance.is_some())
     )]
     Overflow {
         /// The tensor, under its GGUF name.
         tensor: String,
         /// The type.
         ty: GgmlType,
-        /// The largest magnitude.
+        /// The largest magnitude of the block.
         magnitude: f32,
+        /// Where it is, in the order of the output.
+        index: u64,
+        /// The importance, where it takes part in it.
+        importance: Option<f32>,
     },
     /// Rows are not a whole number of groups.
     #[error(
@@ -315,7 +321,6 @@ const NEEDS_MATRIX: &str = "give a matrix that has them with --imatrix, or choos
 const REQUANTIZE: &str = "start from the original checkpoint, or insist with --allow-requantize";
 const ORIGINAL: &str = "start from the original checkpoint";
 const DIVERGED: &str = "the checkpoint is damaged or was trained to divergence";
-const WIDER: &str = "keep it in BF16 or F32 (--type bf16, or --tensor-type NAME=bf16)";
 const GROUPS: &str =
     "choose a --group-size that divides them, or --group-size-fallback ignore or adjust";
 const OTHER_NAME: &str = "choose another name for the output";
@@ -390,7 +395,7 @@ impl Error {
             Self::Requantize { .. } => Some(REQUANTIZE),
             Self::CannotRead { .. } => Some(ORIGINAL),
             Self::NonFinite { .. } => Some(DIVERGED),
-            Self::Overflow { .. } => Some(WIDER),
+            Self::Overflow { ty, importance, .. } => Some(too_large(*ty, importance.is_some())),
             Self::GroupSize { .. } => Some(GROUPS),
             Self::SameFile { .. } => Some(OTHER_NAME),
             Self::Threads { .. } => Some(FEWER),
@@ -434,6 +439,30 @@ impl fmt::Display for Shown<'_> {
             }
         }
         Ok(())
+    }
+}
+
+/// ` with an importance of 1e30`, or nothing.
+struct Weighed(Option<f32>);
+
+impl fmt::Display for Weighed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(importance) => write!(f, " with an importance of {importance:e}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What to do about a value that is too large.
+fn too_large(ty: GgmlType, is_weighed: bool) -> &'static str {
+    match ty {
+        _ if is_weighed => {
+            "the importance matrix is damaged: make it again, or leave the tensor out with \
+             --exclude-weights"
+        }
+        GgmlType::BF16 => "keep it in F32 (--type f32)",
+        _ => "keep it in BF16 or F32 (--type bf16, or --tensor-type NAME=bf16)",
     }
 }
 

@@ -12,6 +12,7 @@ use crate::{
     Control, Error, Options, Result,
     grouped::{self, Scheme},
     importance::{self, Importance},
+    mend,
     model::{Model, Origin, Tensor, TensorData},
     options::Split,
     recipe::{self, FileType, ModelFacts, Pruning, TensorFacts},
@@ -92,6 +93,9 @@ impl Plan {
     /// # Errors
     /// As [`new`](Self::new), and [`Error::Cancelled`].
     pub fn new_with(mut model: Model, options: &Options, control: Control<'_>) -> Result<Self> {
+        if model.origin == Origin::Gguf {
+            mend::metadata(&mut model.metadata, &model.files)?;
+        }
         let importance = Importance::open(options)?.filter(|importance| !importance.is_empty());
         if let Some(importance) = &importance {
             importance.warn_of_strays(model.tensors.iter().map(|tensor| tensor.name.as_str()));
@@ -249,6 +253,9 @@ impl Plan {
         })?;
 
         metadata = model.metadata.clone();
+        if let Some(pruning) = &pruning {
+            pruning.apply(&facts, &mut metadata)?;
+        }
         metadata.replace_at_end("general.quantization_version", 2u32);
         let file_type = match request.file_type {
             // Floats around such blocks make the kind of file that has them.

@@ -53,7 +53,7 @@ pub(crate) struct ConvertArgs {
     pub(crate) exclude_weights: Vec<String>,
 
     /// Add X to every importance of the matrix, so that none is zero
-    #[arg(long, value_name = "X", requires = "imatrix", value_parser = prior)]
+    #[arg(long, value_name = "X", requires = "imatrix", value_parser = prior, allow_negative_numbers = true)]
     pub(crate) imatrix_prior: Option<f32>,
 
     /// One type for every quantized tensor, no mixture

@@ -1,14 +1,17 @@
 //! Whether a model file can be trusted: its structure, what loaders need of it, and every value.
 
-pub(crate) mod finite;
 mod needs;
 
 use std::{ffi::OsStr, path::Path, sync::Mutex};
 
 use gguf_io::{Checkpoint, GgufFile, Imatrix, SourceFile};
 
-use crate::{Error, Options, Result, error::Quoted, error::Shown, workers};
-use finite::Stored;
+use crate::{
+    Error, Options, Result,
+    error::{Quoted, Shown},
+    finite::Stored,
+    workers,
+};
 
 /// What was checked and what was found.
 #[derive(Clone, Debug, Default)]

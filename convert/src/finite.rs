@@ -19,6 +19,18 @@ pub(crate) enum Scale {
 
 use Scale::{Exponent, Half, Quarters, Single};
 
+/// The largest half-precision number.
+pub(crate) const LARGEST_HALF: f32 = 65504.0;
+
+/// What the scales of a range of blocks are like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Scales {
+    /// Whether all are finite.
+    pub(crate) finite: bool,
+    /// Whether there are blocks all of whose scales are zero.
+    pub(crate) zero: bool,
+}
+
 /// How a range of bytes holds values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stored {
@@ -103,6 +115,60 @@ impl Stored {
         }
     }
 
+    /// What the scales of blocks are like; those of other values are neither zero nor infinite.
+    ///
+    /// Every block that is written is looked at, so that the loops have no way out and are short.
+    pub(crate) fn scales(self, bytes: &[u8]) -> Scales {
+        let Self::Blocks(size, scales) = self else {
+            return Scales { finite: true, zero: false };
+        };
+        let blocks = bytes.chunks_exact(size.max(1));
+        // Signs aside, halves are in the order of their bits.
+        let halves = |bits: fn(&[u8], usize, usize) -> (u16, u16), first, second| {
+            let (most, least) = blocks.clone().fold((0, u16::MAX), |(most, least), block| {
+                let (larger, either) = bits(block, first, second);
+                (larger.max(most), either.min(least))
+            });
+            Scales { finite: most < 0x7c00, zero: least == 0 }
+        };
+        match *scales {
+            [Half(at)] => halves(
+                |block, at, _| {
+                    let bits = half(block, at) & 0x7fff;
+                    (bits, bits)
+                },
+                at,
+                at,
+            ),
+            [Half(first), Half(second)] => halves(
+                |block, first, second| {
+                    let (a, b) = (half(block, first) & 0x7fff, half(block, second) & 0x7fff);
+                    (a.max(b), a | b)
+                },
+                first,
+                second,
+            ),
+            _ => Scales {
+                finite: blocks.clone().all(|b| scales.iter().all(|scale| scale.is_finite(b))),
+                zero: blocks.clone().any(|b| self.is_zero(b)),
+            },
+        }
+    }
+
+    /// Whether all values of a block are zero because its scales are.
+    pub(crate) fn is_zero(self, block: &[u8]) -> bool {
+        match self {
+            Self::Blocks(_, scales) => scales.iter().all(|scale| scale.is_zero(block)),
+            _ => false,
+        }
+    }
+
+    /// Whether blocks have scales that are at most [`LARGEST_HALF`].
+    pub(crate) fn is_scaled_by_halves(self) -> bool {
+        let Self::Blocks(_, scales) = self else { return false };
+        scales.iter().any(|scale| matches!(scale, Half(_) | Quarters(_)))
+    }
+
     /// The first unit that is not finite and how many there are.
     pub(crate) fn find(self, bytes: &[u8]) -> Option<(u64, u64)> {
         match self {
@@ -159,11 +225,20 @@ impl Scale {
                 bytes.is_some_and(|b| (f32::from_le_bytes(*b) * 128.0).is_finite())
             }
             Exponent(at) => block.get(at).is_some_and(|e| *e != 0xff),
-            Quarters(at) => {
-                let quarter = |i: usize| half(block, at + 2 * i) >> 12 << (4 * i);
-                let bits = quarter(0) | quarter(1) | quarter(2) | quarter(3);
-                bits & 0x7c00 != 0x7c00
+            Quarters(at) => quarters(block, at) & 0x7c00 != 0x7c00,
+        }
+    }
+
+    fn is_zero(self, block: &[u8]) -> bool {
+        match self {
+            Half(at) => half(block, at) & 0x7fff == 0,
+            Single(at) => {
+                let bytes = block.get(at..).and_then(|b| b.first_chunk::<4>());
+                bytes.is_some_and(|b| f32::from_le_bytes(*b) == 0.0)
             }
+            // The least power of two is no zero.
+            Exponent(_) => false,
+            Quarters(at) => quarters(block, at) & 0x7fff == 0,
         }
     }
 }
@@ -172,6 +247,12 @@ impl Scale {
 #[inline(always)]
 fn half(block: &[u8], at: usize) -> u16 {
     block.get(at..).and_then(|b| b.first_chunk()).map_or(u16::MAX, |b| u16::from_le_bytes(*b))
+}
+
+/// The half-precision number whose bits are the high quarters of four 16-bit numbers.
+fn quarters(block: &[u8], at: usize) -> u16 {
+    let quarter = |i: usize| half(block, at + 2 * i) >> 12 << (4 * i);
+    quarter(0) | quarter(1) | quarter(2) | quarter(3)
 }
 
 #[cfg(test)]
@@ -203,8 +284,13 @@ mod tests {
                         let mut values = vec![0.0; ty.block_len()];
                         dequantize(ty, &block, &mut values).unwrap();
                         let finite = values.iter().all(|v| v.is_finite());
-                        let found = Stored::from(ty).find(&block);
+                        let stored = Stored::from(ty);
+                        let found = stored.find(&block);
                         assert_eq!(found.is_none(), finite, "{ty} {bits:x} as {scale:?}");
+                        let Scales { finite: all, zero } = stored.scales(&block);
+                        assert_eq!((all, zero), (finite, stored.is_zero(&block)), "{ty} {bits:x}");
+                        assert!(!zero || values.iter().all(|v| *v == 0.0), "{ty} {bits:x}");
+                        assert!(scales.len() > 1 || zero == (bits & 0x7fff == 0), "{ty} {bits:x}");
                     }
                 }
             }
@@ -225,6 +311,8 @@ mod tests {
                     assert!(scales.iter().all(|scale| end(scale) <= size), "{ty}");
                     assert_eq!(Stored::from(ty).find(&vec![0xff; 3 * size]), Some((0, 3)), "{ty}");
                     assert_eq!(Stored::from(ty).find(&vec![0; 3 * size]), None, "{ty}");
+                    let zeros = Stored::from(ty).scales(&vec![0; 3 * size]);
+                    assert_eq!(zeros, Scales { finite: true, zero: ty != GgmlType::MXFP4 }, "{ty}");
                 }
                 other => assert_eq!((ty, other), (GgmlType::NVFP4, Stored::Any(36))),
             }
