@@ -83,6 +83,8 @@ impl Fields {
             "message" => self.message = value,
             "kind" => self.kind = Some(value),
             "tensor" => self.tensor = Some(value),
+            // What the bridge from the `log` crate adds.
+            name if name.starts_with("log.") => {}
             name => {
                 let separator = if self.others.is_empty() { "" } else { ", " };
                 let _ = write!(self.others, "{separator}{name}: {value}");

@@ -144,6 +144,22 @@ fn a_matrix_is_named_where_it_was_used_llama_cpp_5754() {
         let keys = metadata.keys().filter(|key| key.starts_with("quantize.imatrix.")).count();
         assert_eq!(keys > 0, named, "{options:?}");
     }
+    // A copy keeps what its input says; blocks that are made anew do not.
+    let with_matrix = folder.path().join("q5_k_m.gguf");
+    convert(&lossless, &with_matrix, &["-t", "q5_k_m", "--imatrix", matrix]);
+    for (options, named) in [
+        (&["-t", "auto"][..], true),
+        // Its output.weight is Q6_K in both.
+        (&["-t", "q4_0"], true),
+        (&["-t", "q8_0"], false),
+        (&["-t", "f16"], false),
+        (&["-t", "f16", "--like-reference"], true),
+    ] {
+        let output = folder.path().join("out.gguf");
+        convert(&with_matrix, &output, &[options, &["--force", "--allow-requantize"]].concat());
+        let metadata = inspected(&output)["metadata"].as_object().unwrap().clone();
+        assert_eq!(metadata.contains_key("quantize.imatrix.file"), named, "{options:?}");
+    }
 }
 
 #[test]

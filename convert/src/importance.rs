@@ -63,6 +63,11 @@ impl Importance {
         (self.included.is_empty() || contains(&self.included)) && !contains(&self.excluded)
     }
 
+    /// Whether there is an entry for a tensor, be it a broken one.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.imatrix.entries.contains_key(name) || self.imatrix.broken.contains_key(name)
+    }
+
     /// Whether no entry is left; the reference then converts as without a matrix.
     pub(crate) fn is_empty(&self) -> bool {
         self.imatrix.entries.is_empty() && self.imatrix.broken.is_empty()

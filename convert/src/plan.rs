@@ -253,6 +253,12 @@ impl Plan {
         })?;
 
         metadata = model.metadata.clone();
+        if !options.like_reference && (importance.is_some() || !copies_blocks(&model, &jobs)) {
+            // What the input says of a matrix is of blocks that the output does not have.
+            let keys = metadata.iter().map(|(key, _)| key.to_owned());
+            let keys: Vec<_> = keys.filter(|key| key.starts_with("quantize.imatrix.")).collect();
+            keys.iter().for_each(|key| _ = metadata.remove(key));
+        }
         if let Some(pruning) = &pruning {
             pruning.apply(&facts, &mut metadata)?;
         }
@@ -403,6 +409,12 @@ impl Plan {
 pub(crate) fn written_shape(shape: &[u64]) -> Vec<u64> {
     let dimensions = shape.iter().rposition(|n| *n != 1).map_or(1, |last| last.saturating_add(1));
     shape.iter().copied().take(dimensions).collect()
+}
+
+/// Whether blocks of the input are in the output.
+fn copies_blocks(model: &Model, jobs: &[Job]) -> bool {
+    let source = |job: &Job| model.tensors[job.tensor].source_type();
+    jobs.iter().any(|job| job.ty.is_quantized() && source(job) == job.ty)
 }
 
 /// Where a tensor is stored: the number of the file and the offset in it.

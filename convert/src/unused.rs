@@ -47,6 +47,11 @@ pub(crate) fn importance(
     model: &Model,
 ) {
     let Some(path) = &options.imatrix else { return };
+    // A matrix of another model is warned of as such.
+    let of_model = |matrix: &Importance| model.tensors.iter().any(|t| matrix.has(&t.name));
+    if importance.is_some_and(|matrix| !of_model(matrix)) {
+        return;
+    }
     let source = |job: &Job| model.tensors.get(job.tensor).map(|tensor| tensor.source_type());
     let searches = jobs.iter().any(|job| bends(job.ty) && source(job) != Some(job.ty));
     let reason = if importance.is_none() {
