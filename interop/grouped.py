@@ -2,13 +2,14 @@
 """Grouped integers against independent implementations.
 
     python -m venv V
-    V/bin/pip install torch transformers compressed-tensors==0.17.1 safetensors numpy \
-        llama-cpp-python==0.3.36
+    V/bin/pip install torch transformers compressed-tensors==0.17.1 safetensors numpy psutil \
+        accelerate llama-cpp-python==0.3.36
     cargo build --release && V/bin/python interop/grouped.py target/release/quantwright
 
 Written folders are loaded with transformers, their weights decompressed by compressed-tensors and
 compared with a dequantization written here from the description of the layout; the logits are those
-of the original model with these weights. Packed checkpoints for the readers are made by packers
+of the original model with these weights. Mixtures of experts are among them: every folder that is
+written without a warning loads. Packed checkpoints for the readers are made by packers
 written here from the descriptions of GPTQ and AWQ, and by the compressed-tensors library. If
 llama-cpp-python is installed, it loads the GGUF file too.
 
@@ -18,6 +19,7 @@ model with unpacked ones when that version is installed, and so refuses every as
 
 import json
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -46,7 +48,7 @@ def run(tool, *arguments, fails=None):
     if fails is None:
         if result.returncode:
             sys.exit(f"{arguments}: {result.stderr}")
-        return
+        return result.stderr
     lines = result.stderr.strip().split("\n")
     refused = result.returncode == 1 and len(lines) == 1 and lines[0].startswith("error: ")
     check(f"refused: {lines[0][:110]}", refused and fails in lines[0])
@@ -77,7 +79,7 @@ def dequantized(folder):
     for name in [n for n in stored if n.endswith(".weight_packed")]:
         module = name.removesuffix(".weight_packed")
         rows, columns = stored[module + ".weight_shape"].tolist()
-        named = [g for g in groups if module in g["targets"]]
+        named = [g for g in groups if any(is_target(t, module) for t in g["targets"])]
         scheme = (named or [g for g in groups if "Linear" in g["targets"]])[0]["weights"]
         bits = scheme["num_bits"]
         codes = unpack(stored[name], bits, columns)
@@ -92,6 +94,29 @@ def dequantized(folder):
     return weights
 
 
+def is_target(target, module):
+    return bool(re.match(target[3:], module)) if target.startswith("re:") else target == module
+
+
+def fused(weights):
+    """The experts as transformers has them since version 5: one tensor for all of a layer, unpacked
+    in the precision of the scales, which is BF16 here."""
+    merged, experts = {}, {}
+    for name, weight in weights.items():
+        found = re.fullmatch(r"(.*)\.block_sparse_moe\.experts\.(\d+)\.(w[123])\.weight", name)
+        if found:
+            layer, expert, part = found.groups()
+            experts.setdefault((layer, part), {})[int(expert)] = weight.bfloat16().float()
+        else:
+            merged[name.replace(".block_sparse_moe.", ".mlp.")] = weight
+    stack = lambda layer, part: torch.stack([w for _, w in sorted(experts[layer, part].items())])
+    for layer in {layer for layer, _ in experts}:
+        gate_up = torch.cat([stack(layer, "w1"), stack(layer, "w3")], 1)
+        merged[f"{layer}.mlp.experts.gate_up_proj"] = gate_up
+        merged[f"{layer}.mlp.experts.down_proj"] = stack(layer, "w2")
+    return merged
+
+
 def logits(model, ids):
     with torch.no_grad():
         return model(ids).logits.float()
@@ -104,12 +129,24 @@ def written_folders(tool, work):
         ("tiny-qwen2", ["-t", "int4_asym", "--group-size", 64, "--ratio", 0.8]),
         ("tiny-qwen2", ["-t", "int8_asym", "--refine-scales"]),
         ("tiny-llama2", ["-t", "int4_sym", "--group-size", -1, "--all-layers"]),
+        ("tiny-mixtral", ["-t", "int4_sym", "--group-size", 64]),
+        ("tiny-mixtral", ["-t", "int8_sym"]),
+        # The experts do not fit in the first ratio, and do in the second.
+        ("tiny-mixtral", ["-t", "int4_sym", "--group-size", 64, "--ratio", 0.6]),
+        ("tiny-mixtral", ["-t", "int4_sym", "--group-size", 64, "--ratio", 0.9]),
+        ("tiny-mixtral", ["-t", "int4_sym", "--ratio", 0.9, "--backup", "none", "--all-layers"]),
+        (stacked(work), ["-t", "int4_asym", "--group-size", 64]),
     ]
+    for kept in [["--ratio", 0.6, "--backup", "none"]]:
+        warned = run(tool, FIXTURES / "tiny-mixtral", "-o", work / "kept", "-t", "int4_sym", *kept)
+        check(f"{' '.join(map(str, kept))}: warned of", "transformers 5 does not" in warned)
+    for refused in [["-t", "int4_asym"], ["-t", "int4_sym", "--ratio", 0.6, "--backup", "int8_asym"]]:
+        run(tool, FIXTURES / "tiny-mixtral", "-o", work / "refused", *refused, fails="experts")
     for number, (fixture, options) in enumerate(cases):
         what = f"{fixture} {' '.join(map(str, options))}"
         folder = work / f"folder{number}"
         run(tool, FIXTURES / fixture, "-o", folder, *options)
-        ours = dequantized(folder)
+        ours = fused(dequantized(folder))
         original = AutoModelForCausalLM.from_pretrained(FIXTURES / fixture, dtype=torch.float32)
         with safe_open(FIXTURES / fixture / "reference_logits.safetensors", "pt") as f:
             ids = f.get_tensor("input_ids").long()[None]
@@ -122,8 +159,20 @@ def written_folders(tool, work):
         check(f"{what}: weights equal {differ[:3]}", not differ)
 
         original.load_state_dict(ours, strict=False)
-        difference = (logits(loaded, ids) - logits(original, ids)).abs().max().item()
+        # Experts stay in BF16 else.
+        difference = (logits(torch.nn.Module.float(loaded), ids) - logits(original, ids)).abs().max().item()
         check(f"{what}: logits differ by {difference:.2e}", difference <= 1e-4)
+
+
+def stacked(work):
+    """tiny-mixtral as transformers 5 has it in memory: the experts of a layer in one tensor."""
+    folder = work / "stacked"
+    ignored = shutil.ignore_patterns("model*", "*.gguf")
+    shutil.copytree(FIXTURES / "tiny-mixtral", folder, ignore=ignored)
+    weights = fused(tensors(FIXTURES / "tiny-mixtral"))
+    stored = {k: v.bfloat16().contiguous() for k, v in weights.items()}
+    save_file(stored, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
 
 
 def decompressed(model):
@@ -211,6 +260,23 @@ def pack_compressed(weight, bits, group):
     return parts, torch.from_numpy(restored)
 
 
+def pack_w8a8(weight):
+    """Whole numbers with a scale for each row, as llm-compressor writes W8A8."""
+    w = weight.float()
+    scale = (w.abs().amax(1, keepdim=True) / 127).bfloat16()
+    codes = torch.clamp(torch.round(w / scale.float()), -128, 127).to(torch.int8)
+    return {"weight": codes, "weight_scale": scale}, codes.float() * scale.float()
+
+
+def pack_fp8(weight):
+    """Torch's own FP8 with one scale, as AutoFP8 writes it."""
+    w = weight.float()
+    scale = w.abs().max() / 448
+    codes = (w / scale).to(torch.float8_e4m3fn)
+    parts = {"weight": codes, "weight_scale": scale, "input_scale": torch.tensor(0.5)}
+    return parts, codes.float() * scale
+
+
 def packed_checkpoint(folder, method, packer):
     """A checkpoint whose linear layers are packed; returns the weights it stands for."""
     shutil.copytree(FIXTURES / "tiny-llama2", folder, ignore=shutil.ignore_patterns("model*", "*.gguf"))
@@ -252,6 +318,11 @@ def packed_inputs(tool, work):
         "compressed-tensors 4 bits": (ct(4), lambda w: pack_compressed(w, 4, 64)),
         "compressed-tensors 8 bits": (ct(8), lambda w: pack_compressed(w, 8, 128)),
     }
+    w8a8 = {"num_bits": 8, "type": "int", "strategy": "channel"}
+    groups = {"group_0": {"targets": ["Linear"], "weights": w8a8}}
+    w8a8 = {"quant_method": "compressed-tensors", "format": "int-quantized", "config_groups": groups}
+    cases["compressed-tensors W8A8"] = (w8a8, pack_w8a8)
+    cases["AutoFP8"] = ({"quant_method": "fp8", "activation_scheme": "static"}, pack_fp8)
     for number, (what, (method, packer)) in enumerate(cases.items()):
         packed, plain = work / f"packed{number}", work / f"plain{number}"
         weights = packed_checkpoint(packed, method, packer)
@@ -267,7 +338,7 @@ def packed_inputs(tool, work):
                 outputs.append(work / f"{source.name}.{ty}.gguf")
                 run(tool, home, "-o", outputs[-1], "-t", ty, "--no-sync")
             check(f"{what} to {ty}: as from the dequantized weights", outputs[0].read_bytes() == outputs[1].read_bytes())
-    for change in [{"bits": 3}, {"checkpoint_format": "marlin"}, {"quant_method": "bitsandbytes"}]:
+    for change in [{"bits": 5}, {"checkpoint_format": "marlin"}, {"quant_method": "bitsandbytes"}]:
         home = work / "packed0-home" / "model"
         config = json.loads((home / "config.json").read_text())
         config["quantization_config"] = {**gptq(4), **change}

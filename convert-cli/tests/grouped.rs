@@ -61,6 +61,32 @@ fn a_gguf_file_is_written_where_it_holds_the_same_values() {
 }
 
 #[test]
+fn folders_of_experts_load_or_are_warned_of_llm_compressor_2163() {
+    let dir = tempdir().unwrap();
+    let output = dir.path().join("out");
+    let input = fixture("tiny-mixtral");
+    let ratio = ["-tint4_sym", "--group-size", "64", "--ratio"];
+    for (options, status, message) in [
+        (&["-tint4_sym", "--group-size", "64"][..], 0, None),
+        (&[&ratio[..], &["0.9"]].concat(), 0, None),
+        (&[&ratio[..], &["0.6"]].concat(), 0, Some("a ratio above 0.800 gives them int4_sym")),
+        (&[&ratio[..], &["0.6", "--backup", "none"]].concat(), 0, Some("transformers 5 does not")),
+        (&["-tint4_asym", "--group-size", "64"], 1, Some("experts would get int4_asym")),
+    ] {
+        // A dry run says what the run would.
+        for more in [&["--dry-run"][..], &["--force", "--no-sync"]] {
+            let done = try_convert(&input, &output, &[options, more].concat());
+            let text = stderr(&done);
+            assert_eq!(done.status.code(), Some(status), "{options:?}: {text}");
+            match message {
+                Some(message) => assert!(text.contains(message), "{options:?}: {text}"),
+                None => assert!(!text.contains("expert"), "{options:?}: {text}"),
+            }
+        }
+    }
+}
+
+#[test]
 fn presets_are_listed_and_taken() {
     let done = run(["presets", "--json"]);
     let presets: Value = serde_json::from_slice(&done.stdout).unwrap();

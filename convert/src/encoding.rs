@@ -15,12 +15,12 @@ pub enum Encoding {
     /// In double precision, read as single precision.
     F64,
     /// In eight bits, each value times a scale, read as single precision.
-    Fp8 {
-        /// The kind of eight bits.
-        format: Fp8,
+    Coded {
+        /// What the eight bits stand for.
+        code: Code,
         /// Values in a stored row.
         columns: u64,
-        /// The scales; without them values stand for themselves.
+        /// The scales; without them codes stand for themselves.
         scales: Option<Scales>,
     },
     /// In four bits with a scale for each 32, kept apart: read as ggml's MXFP4, which has them side
@@ -35,14 +35,17 @@ pub enum Encoding {
 
 /// Kinds of numbers of eight bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fp8 {
-    /// Four bits of exponent, no infinities.
+#[non_exhaustive]
+pub enum Code {
+    /// A float with four bits of exponent, no infinities.
     E4M3,
-    /// Five bits of exponent.
+    /// A float with five bits of exponent.
     E5M2,
+    /// A whole number from -128 to 127.
+    Int8,
 }
 
-/// A matrix of scales, each for a rectangle of values.
+/// A matrix of scales, each for a rectangle of values: a value is `(code − zero point) · scale`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scales {
     /// The file they are in.
@@ -57,6 +60,8 @@ pub struct Scales {
     pub columns: u64,
     /// Scales in a row of them.
     pub per_row: u64,
+    /// File and offset of the zero points, one signed byte for each scale; 0 without them.
+    pub zeros: Option<(usize, u64)>,
 }
 
 /// Values of an MXFP4 block, and the bytes of its codes.
@@ -67,7 +72,7 @@ impl Encoding {
     pub fn ty(&self) -> GgmlType {
         match self {
             Self::Ggml(ty) => *ty,
-            Self::F64 | Self::Fp8 { .. } => GgmlType::F32,
+            Self::F64 | Self::Coded { .. } => GgmlType::F32,
             Self::Mxfp4 { .. } => GgmlType::MXFP4,
         }
     }
@@ -75,8 +80,9 @@ impl Encoding {
     /// The name of the stored type.
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Fp8 { format: Fp8::E4M3, .. } => "F8_E4M3",
-            Self::Fp8 { format: Fp8::E5M2, .. } => "F8_E5M2",
+            Self::Coded { code: Code::E4M3, .. } => "F8_E4M3",
+            Self::Coded { code: Code::E5M2, .. } => "F8_E5M2",
+            Self::Coded { code: Code::Int8, .. } => "INT8",
             Self::F64 => "F64",
             _ => self.ty().name(),
         }
@@ -87,7 +93,7 @@ impl Encoding {
         match self {
             Self::Ggml(ty) => ty.block_bytes() as u64,
             Self::F64 => 8,
-            Self::Fp8 { .. } => 1,
+            Self::Coded { .. } => 1,
             Self::Mxfp4 { .. } => MXFP4.1 + 1,
         }
     }
@@ -119,10 +125,10 @@ impl Encoding {
                     out.copy_from_slice(&(f64::from_le_bytes(*value) as f32).to_le_bytes());
                 }
             }
-            Self::Fp8 { format, columns, scales } => {
+            Self::Coded { code, columns, scales } => {
                 let mut stored = vec![0; out.len() / 4];
                 source.read_exact_at(&mut stored, place(offset, first, 1)?)?;
-                let table = format.values();
+                let table = code.values();
                 let value = |code: u8| table.get(usize::from(code)).copied().unwrap_or(f32::NAN);
                 match scales {
                     None => {
@@ -172,7 +178,7 @@ fn mxfp4_block(codes: &[u8; 16], scale: u8) -> [u8; 17] {
     block
 }
 
-impl Fp8 {
+impl Code {
     /// The value of each code.
     fn values(self) -> [f32; 256] {
         std::array::from_fn(|code| self.value(u8::try_from(code).unwrap_or_default()))
@@ -180,6 +186,7 @@ impl Fp8 {
 
     fn value(self, code: u8) -> f32 {
         match self {
+            Self::Int8 => f32::from(code as i8),
             // The first eight bits of a half-precision number.
             Self::E5M2 => f16::from_bits(u16::from(code) << 8).to_f32(),
             Self::E4M3 if code & 0x7f == 0x7f => f32::NAN,
@@ -207,7 +214,7 @@ impl Scales {
         out: &mut [u8],
     ) -> Result<()> {
         let columns = columns.max(1);
-        let mut scales: Vec<f32> = Vec::new();
+        let (mut scales, mut zeros) = (Vec::new(), Vec::new());
         let mut held = None;
         let (mut at, mut codes, mut out) = (first, codes, out);
         while !codes.is_empty() {
@@ -216,6 +223,7 @@ impl Scales {
             let scale_row = row / self.rows.max(1);
             if held != Some(scale_row) {
                 self.read_row(model, scale_row, &mut scales)?;
+                self.read_zeros(model, scale_row, &mut zeros)?;
                 held = Some(scale_row);
             }
             let (now, later) = codes.split_at(here);
@@ -223,7 +231,12 @@ impl Scales {
             for ((column, code), out) in (column..).zip(now).zip(to.chunks_exact_mut(4)) {
                 let index = usize::try_from(column / self.columns.max(1)).unwrap_or(usize::MAX);
                 let scale = scales.get(index).copied().unwrap_or(f32::NAN);
-                out.copy_from_slice(&(value(*code) * scale).to_le_bytes());
+                // Not subtracted where there are none: −0 is a value of its own.
+                let value = match zeros.get(index) {
+                    Some(zero) => value(*code) - f32::from(*zero as i8),
+                    None => value(*code),
+                };
+                out.copy_from_slice(&(value * scale).to_le_bytes());
             }
             at = at.saturating_add(here as u64);
             (codes, out) = (later, rest);
@@ -250,6 +263,14 @@ impl Scales {
         }
         Ok(())
     }
+
+    fn read_zeros(&self, model: &Model, row: u64, zeros: &mut Vec<u8>) -> Result<()> {
+        let Some((file, offset)) = self.zeros else { return Ok(()) };
+        let count = usize::try_from(self.per_row).map_err(|_| quant_core::Error::TooLarge)?;
+        zeros.resize(count, 0);
+        let at = place(offset, row, self.per_row)?;
+        Ok(source(model, file)?.read_exact_at(zeros, at)?)
+    }
 }
 
 #[cfg(test)]
@@ -269,12 +290,13 @@ mod tests {
             (0xfe, -448.0),
             (0xb8, -1.0),
         ] {
-            assert_eq!(Fp8::E4M3.value(code), expected, "{code:#x}");
+            assert_eq!(Code::E4M3.value(code), expected, "{code:#x}");
         }
-        assert!(Fp8::E4M3.value(0x7f).is_nan() && Fp8::E4M3.value(0xff).is_nan());
-        assert_eq!(Fp8::E5M2.value(0x3c), 1.0);
-        assert_eq!(Fp8::E5M2.value(0x7b), 57344.0);
-        assert!(Fp8::E5M2.value(0x7c).is_infinite());
+        assert!(Code::E4M3.value(0x7f).is_nan() && Code::E4M3.value(0xff).is_nan());
+        assert_eq!(Code::E5M2.value(0x3c), 1.0);
+        assert_eq!(Code::E5M2.value(0x7b), 57344.0);
+        assert!(Code::E5M2.value(0x7c).is_infinite());
+        assert_eq!((Code::Int8.value(0x80), Code::Int8.value(0xff)), (-128.0, -1.0));
     }
 
     #[test]

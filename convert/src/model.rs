@@ -7,7 +7,7 @@ use gguf_io::{SourceFile, metadata::Metadata};
 use quant_core::GgmlType;
 
 pub use crate::{
-    encoding::{Encoding, Fp8, Scales},
+    encoding::{Code, Encoding, Scales},
     view::View,
 };
 

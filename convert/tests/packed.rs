@@ -1,4 +1,5 @@
-//! Checkpoints packed by GPTQ and AWQ: made here from the descriptions of the layouts.
+//! Checkpoints packed by GPTQ, AWQ, AutoRound, compressed-tensors and MLX: made here from the
+//! descriptions of the layouts.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot read its data has failed")]
 
@@ -11,11 +12,14 @@ use std::{
 };
 
 use common::fixture;
-use gguf_io::{Checkpoint, Limits};
+use gguf_io::{Checkpoint, GgufFile, Limits};
 use quant_convert::{
-    Control, Error, Options, Plan, open,
+    Control, Error, Options, Plan,
+    grouped::{self, FolderPlan},
+    open,
     recipe::{FileType, Request},
 };
+use quant_core::grouped::{GroupSize, GroupedType};
 use serde_json::{Value, json};
 
 /// A tensor of a safetensors file: type, shape, bytes.
@@ -104,27 +108,26 @@ impl Layer {
     }
 
     fn gptq(&self, bits: u32, version: u8) -> Vec<(&'static str, Tensor)> {
-        let per_word = 32 / bits as usize;
-        let mut words = Vec::new();
-        for line in 0..self.columns / per_word {
-            for row in 0..self.rows {
-                let word = (0..per_word).fold(0u32, |w, place| {
-                    let code = self.codes[row * self.columns + line * per_word + place];
-                    w | u32::from(code) << (bits * place as u32)
-                });
-                words.extend(word.to_le_bytes());
-            }
-        }
-        let shape = vec![(self.columns / per_word) as u64, self.rows as u64];
-        let order: Vec<_> = (0..per_word).collect();
+        // The words of each output, then word by word over the outputs.
+        let codes = |row: usize| &self.codes[row * self.columns..][..self.columns];
+        let words: Vec<_> = (0..self.rows).map(|row| stream(codes(row), bits)).collect();
+        let lines = words[0].len();
+        let bytes = (0..lines).flat_map(|line| words.iter().map(move |words| words[line]));
+        let bytes = bytes.flat_map(u32::to_le_bytes).collect();
+        let shape = vec![lines as u64, self.rows as u64];
         let groups = self.group_count();
-        let zeros = self.along_rows(groups, bits, &order, |row, group| {
-            self.zeros[row * groups + group] - (2 - version)
-        });
+        let zeros: Vec<_> = (0..groups)
+            .flat_map(|group| {
+                let zero = |row| self.zeros[row * groups + group] - (2 - version);
+                stream(&(0..self.rows).map(zero).collect::<Vec<_>>(), bits)
+            })
+            .collect();
+        let zeros_shape = vec![groups as u64, (zeros.len() / groups) as u64];
+        let zeros = zeros.into_iter().flat_map(u32::to_le_bytes).collect();
         let g_idx = self.groups.iter().flat_map(|g| (*g as u32).to_le_bytes()).collect();
         vec![
-            ("qweight", ("I32", shape, words)),
-            ("qzeros", zeros),
+            ("qweight", ("I32", shape, bytes)),
+            ("qzeros", ("I32", zeros_shape, zeros)),
             ("scales", self.scales()),
             ("g_idx", ("I32", vec![self.columns as u64], g_idx)),
         ]
@@ -140,6 +143,21 @@ impl Layer {
             self.along_rows(groups, 4, &ORDER, |row, group| self.zeros[row * groups + group]);
         vec![("qweight", codes), ("qzeros", zeros), ("scales", self.scales())]
     }
+}
+
+/// Codes without gaps, low bits first.
+fn stream(codes: &[u8], bits: u32) -> Vec<u32> {
+    let (mut words, mut held, mut filled) = (Vec::new(), 0u64, 0);
+    for code in codes {
+        held |= u64::from(*code) << filled;
+        filled += bits;
+        if filled >= 32 {
+            words.push(held as u32);
+            (held, filled) = (held >> 32, filled - 32);
+        }
+    }
+    assert_eq!(filled, 0);
+    words
 }
 
 fn save(dir: &Path, tensors: &Tensors, quantization: Value) {
@@ -212,6 +230,7 @@ fn packed_weights_are_restored_exactly() {
         ("gptq act-order", gptq(4), checkpoint(4, true, |layer| layer.gptq(4, 1))),
         ("gptq 8 bits", gptq(8), checkpoint(8, false, |layer| layer.gptq(8, 1))),
         ("gptq 2 bits", gptq(2), checkpoint(2, false, |layer| layer.gptq(2, 1))),
+        ("gptq 3 bits", gptq(3), checkpoint(3, true, |layer| layer.gptq(3, 1))),
         ("awq", awq, checkpoint(4, false, Layer::awq)),
     ];
     for (what, quantization, (packed, plain)) in cases {
@@ -270,4 +289,459 @@ fn damaged_layers_are_refused_by_name() {
         assert!(error.contains(&name) && error.contains(message), "{error}");
         assert!(!error.contains('\n') && !output.exists());
     }
+}
+
+/// Sizes of a small model: rows and columns of its down projection.
+const ROWS: usize = 64;
+const COLUMNS: usize = 96;
+
+const DOWN: &str = "model.layers.0.mlp.down_proj";
+
+fn tensor(dtype: &'static str, shape: &[usize], bytes: Vec<u8>) -> Tensor {
+    (dtype, shape.iter().map(|n| *n as u64).collect(), bytes)
+}
+
+fn floats(shape: &[usize], values: impl IntoIterator<Item = f32>) -> Tensor {
+    tensor("F32", shape, values.into_iter().flat_map(f32::to_le_bytes).collect())
+}
+
+/// Scales that BF16 holds.
+fn scale(i: usize) -> f32 {
+    (1 + i % 100) as f32 / 512.0
+}
+
+fn scales(shape: &[usize]) -> Tensor {
+    let scales = (0..shape.iter().product()).map(|i| half::bf16::from_f32(scale(i)));
+    tensor("BF16", shape, scales.flat_map(half::bf16::to_le_bytes).collect())
+}
+
+/// A model of one layer whose down projection is in these parts, all else as it was, as people
+/// have it when some layers are left alone.
+fn small(dir: &Path, quantization: &Value, parts: &[(&str, Tensor)]) {
+    let mut tensors = Tensors::new();
+    for (name, shape) in [
+        ("model.embed_tokens", &[1024, 64][..]),
+        ("lm_head", &[1024, 64]),
+        ("model.norm", &[64]),
+        ("model.layers.0.input_layernorm", &[64]),
+        ("model.layers.0.post_attention_layernorm", &[64]),
+        ("model.layers.0.self_attn.q_proj", &[64, 64]),
+        ("model.layers.0.self_attn.k_proj", &[32, 64]),
+        ("model.layers.0.self_attn.v_proj", &[32, 64]),
+        ("model.layers.0.self_attn.o_proj", &[64, 64]),
+        ("model.layers.0.mlp.gate_proj", &[COLUMNS, ROWS]),
+        ("model.layers.0.mlp.up_proj", &[COLUMNS, ROWS]),
+    ] {
+        let count = shape.iter().product();
+        tensors.insert(format!("{name}.weight"), floats(shape, vec![0.5; count]));
+    }
+    tensors.extend(parts.iter().map(|(part, tensor)| (format!("{DOWN}.{part}"), tensor.clone())));
+    save(dir, &tensors, quantization.clone());
+    let path = dir.join("config.json");
+    let mut config: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    for (key, value) in [
+        ("hidden_size", 64),
+        ("intermediate_size", COLUMNS),
+        ("num_hidden_layers", 1),
+        ("num_attention_heads", 4),
+        ("num_key_value_heads", 2),
+        ("head_dim", 16),
+    ] {
+        config[key] = value.into();
+    }
+    fs::write(path, config.to_string()).unwrap();
+}
+
+/// The values of a tensor of what a checkpoint becomes.
+fn restored(dir: &Path, name: &str) -> Result<Vec<f32>, Error> {
+    let output = dir.join("out.gguf");
+    let request = Request::new(FileType::F32);
+    let options = Options { request, no_sync: true, overwrite: true, ..Options::default() };
+    let plan = Plan::new(open(dir, &options)?, &options)?;
+    plan.run(&output, &options, Control::default())?;
+    let file = GgufFile::open(&output, &Limits::default()).unwrap();
+    let tensor = file.tensors.iter().find(|tensor| tensor.name == name).unwrap();
+    let mut bytes = vec![0; tensor.bytes as usize];
+    file.files[tensor.file].read_exact_at(&mut bytes, tensor.offset).unwrap();
+    Ok(bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect())
+}
+
+/// A way of storing, and the value it stands for at a row and column.
+type Case = (&'static str, Value, Vec<(&'static str, Tensor)>, Box<dyn Fn(usize, usize) -> f32>);
+
+fn assert_restored(cases: Vec<Case>) {
+    for (what, quantization, parts, expected) in cases {
+        let dir = tempfile::tempdir().unwrap();
+        small(dir.path(), &quantization, &parts);
+        let found = restored(dir.path(), "blk.0.ffn_down.weight");
+        let found = found.unwrap_or_else(|error| panic!("{what}: {error}"));
+        assert_eq!(found.len(), ROWS * COLUMNS, "{what}");
+        for (i, found) in found.into_iter().enumerate() {
+            let (row, column) = (i / COLUMNS, i % COLUMNS);
+            assert_eq!(found, expected(row, column), "{what}: row {row}, column {column}");
+        }
+    }
+}
+
+fn refused(quantization: &Value, parts: &[(&str, Tensor)]) -> String {
+    let dir = tempfile::tempdir().unwrap();
+    small(dir.path(), quantization, parts);
+    let message = restored(dir.path(), "blk.0.ffn_down.weight").unwrap_err().to_string();
+    assert!(!message.contains('\n'), "{message}");
+    message
+}
+
+fn compressed(format: &str, weights: Value) -> Value {
+    json!({"quant_method": "compressed-tensors", "format": format,
+           "config_groups": {"group_0": {"targets": ["Linear"], "weights": weights}}})
+}
+
+/// Any code of eight bits.
+fn code(row: usize, column: usize) -> u8 {
+    (row * 7 + column * 13 + row * column) as u8
+}
+
+fn codes(dtype: &'static str) -> Tensor {
+    let code = |i| code(i / COLUMNS, i % COLUMNS);
+    tensor(dtype, &[ROWS, COLUMNS], (0..ROWS * COLUMNS).map(code).collect())
+}
+
+#[test]
+fn int_quantized_layers_are_codes_times_scales_llama_cpp_17069() {
+    let int = |row, column| f32::from(code(row, column) as i8);
+    let w8a8 = |strategy: &str| {
+        let weights = json!({"num_bits": 8, "type": "int", "strategy": strategy});
+        compressed("int-quantized", weights)
+    };
+    let naive = compressed("naive-quantized", json!({"num_bits": 8, "type": "int"}));
+    let zero = |row: usize| row as i8 - 20;
+    let zeros = (0..ROWS).map(|row| zero(row) as u8).collect();
+    let part = |name, scales| vec![("weight", codes("I8")), (name, scales)];
+    let with = |more: &[(&'static str, Tensor)]| {
+        let mut parts = part("weight_scale", scales(&[ROWS, 1]));
+        parts.extend_from_slice(more);
+        parts
+    };
+    let per_row = move |row, column| int(row, column) * scale(row);
+    let alone = move |row, column| int(row, column) * scale(0);
+    assert_restored(vec![
+        ("rows", w8a8("channel"), with(&[]), Box::new(per_row)),
+        ("naive", naive, with(&[]), Box::new(per_row)),
+        (
+            "a vector of rows",
+            w8a8("channel"),
+            part("weight_scale", scales(&[ROWS])),
+            Box::new(per_row),
+        ),
+        ("a scalar", w8a8("tensor"), part("weight_scale", scales(&[])), Box::new(alone)),
+        ("one of one", w8a8("tensor"), part("weight_scale", scales(&[1])), Box::new(alone)),
+        ("a matrix of one", w8a8("tensor"), part("weight_scale", scales(&[1, 1])), Box::new(alone)),
+        (
+            "groups",
+            w8a8("group"),
+            part("weight_scale", scales(&[ROWS, 3])),
+            Box::new(move |row, column| int(row, column) * scale(row * 3 + column / 32)),
+        ),
+        (
+            "zero points",
+            w8a8("channel"),
+            with(&[("weight_zero_point", tensor("I8", &[ROWS, 1], zeros))]),
+            Box::new(move |row, column| (int(row, column) - f32::from(zero(row))) * scale(row)),
+        ),
+        (
+            "static activation scales",
+            w8a8("channel"),
+            with(&[
+                ("input_scale", scales(&[1])),
+                ("input_zero_point", tensor("I8", &[1], vec![3])),
+                ("output_scale", scales(&[])),
+            ]),
+            Box::new(per_row),
+        ),
+    ]);
+    // Neighbours that are refused, by name.
+    let message = refused(&w8a8("channel"), &part("weight_scale", scales(&[ROWS, 3])));
+    assert!(message.contains("down_proj.weight_scale\" of shape [64, 3]"), "{message}");
+    let message = refused(&w8a8("channel"), &[("weight", codes("I8"))]);
+    assert!(message.contains("type I8 without scales"), "{message}");
+    let zeros = tensor("I8", &[ROWS / 2], vec![0; ROWS / 2]);
+    let message = refused(&w8a8("channel"), &with(&[("weight_zero_point", zeros)]));
+    assert!(message.contains("weight_zero_point"), "{message}");
+    let message = refused(&Value::Null, &with(&[]));
+    assert!(message.contains("type I8, expected F32, F16 or BF16"), "{message}");
+}
+
+#[test]
+fn fp8_scales_have_either_name_and_any_shape_llama_cpp_23124() {
+    // 1, -1, 1.5, the largest and a small value of E4M3.
+    const CODES: [(u8, f32); 5] =
+        [(0x38, 1.0), (0xb8, -1.0), (0x3c, 1.5), (0x7e, 448.0), (0x08, 0.015_625)];
+    let fp8 = |row: usize, column: usize| CODES[(row + column * 3) % 5];
+    let bytes = (0..ROWS * COLUMNS).map(|i| fp8(i / COLUMNS, i % COLUMNS).0).collect();
+    let weight = ("weight", tensor("F8_E4M3", &[ROWS, COLUMNS], bytes));
+    let value = move |row, column| fp8(row, column).1;
+    let method = |more: Value| {
+        let mut config = json!({"quant_method": "fp8", "activation_scheme": "static"});
+        config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        config
+    };
+    let float = |strategy: &str| {
+        let weights = json!({"num_bits": 8, "type": "float", "strategy": strategy});
+        compressed("float-quantized", weights)
+    };
+    let with =
+        |name, scales| vec![weight.clone(), (name, scales), ("input_scale", floats(&[], [2.0]))];
+    let alone = move |row, column| value(row, column) * scale(0);
+    let per_row = move |row, column| value(row, column) * scale(row);
+    let none = json!({});
+    let blocks = json!({"weight_block_size": [16, 48]});
+    let in_blocks =
+        move |row: usize, column| value(row, column) * scale(row / 16 * 2 + column / 48);
+    let block = json!({"num_bits": 8, "type": "float", "strategy": "block",
+                       "block_structure": [16, 48]});
+    let block = compressed("float-quantized", block);
+    assert_restored(vec![
+        ("scalar", method(none.clone()), with("weight_scale", scales(&[])), Box::new(alone)),
+        ("[1]", method(none.clone()), with("weight_scale", scales(&[1])), Box::new(alone)),
+        ("[1, 1]", method(none.clone()), with("weight_scale", scales(&[1, 1])), Box::new(alone)),
+        ("inverse", method(none.clone()), with("weight_scale_inv", scales(&[])), Box::new(alone)),
+        ("rows", method(none), with("weight_scale", scales(&[ROWS, 1])), Box::new(per_row)),
+        (
+            "blocks",
+            method(blocks.clone()),
+            with("weight_scale_inv", scales(&[4, 2])),
+            Box::new(in_blocks),
+        ),
+        (
+            "blocks, scale",
+            method(blocks),
+            with("weight_scale", scales(&[4, 2])),
+            Box::new(in_blocks),
+        ),
+        (
+            "fbgemm",
+            json!({"quant_method": "fbgemm_fp8"}),
+            with("weight_scale", scales(&[ROWS, 1])),
+            Box::new(per_row),
+        ),
+        ("tensor strategy", float("tensor"), with("weight_scale", scales(&[1])), Box::new(alone)),
+        (
+            "channel strategy",
+            float("channel"),
+            with("weight_scale", scales(&[ROWS])),
+            Box::new(per_row),
+        ),
+        ("block strategy", block, with("weight_scale", scales(&[4, 2])), Box::new(in_blocks)),
+    ]);
+    let message = refused(&method(json!({})), &with("weight_scale", scales(&[4, 2])));
+    assert!(message.contains("expected one scale or one for each of 64 rows"), "{message}");
+}
+
+#[test]
+fn scales_for_whole_tensors_and_rows_of_packed_codes_have_any_shape() {
+    let words = |row: usize| stream(&(0..COLUMNS).map(|c| code(row, c)).collect::<Vec<_>>(), 8);
+    let packed = (0..ROWS).flat_map(words).flat_map(u32::to_le_bytes).collect();
+    let shape = [ROWS as u64, COLUMNS as u64].into_iter().flat_map(u64::to_le_bytes).collect();
+    let with = |scales: Tensor| {
+        vec![
+            ("weight_packed", tensor("I32", &[ROWS, COLUMNS / 4], Vec::clone(&packed))),
+            ("weight_scale", scales),
+            ("weight_shape", tensor("I64", &[2], Vec::clone(&shape))),
+        ]
+    };
+    let config = compressed("pack-quantized", json!({"num_bits": 8, "type": "int"}));
+    let value = |row, column| f32::from(code(row, column)) - 128.0;
+    let alone = move |row, column| value(row, column) * scale(0);
+    let per_row = move |row, column| value(row, column) * scale(row);
+    assert_restored(vec![
+        ("scalar", config.clone(), with(scales(&[])), Box::new(alone)),
+        ("[1]", config.clone(), with(scales(&[1])), Box::new(alone)),
+        ("[1, 1]", config.clone(), with(scales(&[1, 1])), Box::new(alone)),
+        ("[rows]", config.clone(), with(scales(&[ROWS])), Box::new(per_row)),
+        ("[rows, 1]", config, with(scales(&[ROWS, 1])), Box::new(per_row)),
+    ]);
+}
+
+/// A layer of GPTQ of so many bits, its group size the tests' own, with the values it stands for.
+fn gptq_down(bits: u32, version: u8) -> (Vec<(&'static str, Tensor)>, Vec<f32>) {
+    // Groups of 64 do not divide 96 columns: one group.
+    let mut layer = Layer::new(ROWS, 128, bits, false);
+    layer.columns = COLUMNS;
+    layer.groups = vec![0; COLUMNS];
+    layer.codes.truncate(ROWS * COLUMNS);
+    let groups = layer.group_count();
+    layer.scales.truncate(ROWS * groups);
+    layer.zeros.truncate(ROWS * groups);
+    let (_, _, bytes) = layer.weight();
+    let values = bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+    (layer.gptq(bits, version), values)
+}
+
+#[test]
+fn gptq_modules_may_have_settings_of_their_own_gptqmodel_1680() {
+    let dynamic = |rules: Value| json!({"quant_method": "gptq", "bits": 4, "dynamic": rules});
+    let auto_round = |format: &str, more: Value| {
+        json!({"quant_method": "auto-round", "bits": 4, "group_size": 64, "data_type": "int",
+               "packing_format": format, "extra_config": more})
+    };
+    let eight = json!({DOWN: {"bits": 8}, "lm_head": {"bits": 16}});
+    let cases = [
+        ("left alone", 4, 1, dynamic(json!({"-:.*q_proj.*": {}}))),
+        ("others wider", 4, 1, dynamic(json!({"+:.*up_proj.*": {"bits": 8, "group_size": 32}}))),
+        ("wider", 8, 1, dynamic(json!({"-:.*gate.*": {}, "+:.*down_proj.*": {"bits": 8}}))),
+        ("narrower", 3, 1, dynamic(json!({".*down_proj.*": {"bits": 3}}))),
+        ("AutoRound", 4, 2, auto_round("auto_round", json!({}))),
+        ("AutoRound as GPTQ", 4, 1, auto_round("auto_round:auto_gptq", json!({}))),
+        ("AutoRound, wider", 8, 1, auto_round("auto_round:auto_gptq", eight)),
+    ];
+    let mut table = Vec::new();
+    for (what, bits, version, config) in cases {
+        let (parts, values) = gptq_down(bits, version);
+        let value = move |row, column| values[row * COLUMNS + column];
+        table.push((what, config, parts, Box::new(value) as Box<dyn Fn(usize, usize) -> f32>));
+    }
+    assert_restored(table);
+    // Codes of a width that nothing announces.
+    let message = refused(&dynamic(json!({"+:.*up_proj.*": {"bits": 2}})), &gptq_down(8, 1).0);
+    assert!(message.contains("down_proj.qzeros\": found shape [1, 16]"), "{message}");
+}
+
+#[test]
+fn older_settings_beside_config_json_count_vllm_7086() {
+    let dir = tempfile::tempdir().unwrap();
+    let (parts, values) = gptq_down(4, 1);
+    small(dir.path(), &Value::Null, &parts);
+    let message = restored(dir.path(), "blk.0.ffn_down.weight").unwrap_err().to_string();
+    assert!(message.contains("a quantize_config.json"), "{message}");
+    let settings = r#"{"bits": 4, "group_size": 128, "damp_percent": 0.01, "desc_act": false}"#;
+    fs::write(dir.path().join("quantize_config.json"), settings).unwrap();
+    assert_eq!(restored(dir.path(), "blk.0.ffn_down.weight").unwrap(), values);
+    // What config.json says comes first.
+    small(dir.path(), &gptq(8), &parts);
+    assert!(restored(dir.path(), "blk.0.ffn_down.weight").is_err());
+}
+
+/// A layer of MLX.
+fn mlx(rows: usize, columns: usize, bits: u32, group: usize) -> Vec<(&'static str, Tensor)> {
+    let mask = (1u32 << bits) - 1;
+    let code = |row, column| (u32::from(code(row, column)) & mask) as u8;
+    let words = |row| stream(&(0..columns).map(|c| code(row, c)).collect::<Vec<_>>(), bits);
+    let words: Vec<u32> = (0..rows).flat_map(words).collect();
+    let width = words.len() / rows;
+    let words = words.into_iter().flat_map(u32::to_le_bytes).collect();
+    let groups = columns / group;
+    let biases = (0..rows * groups).map(|i| -scale(i + 7));
+    vec![
+        ("weight", tensor("U32", &[rows, width], words)),
+        ("scales", scales(&[rows, groups])),
+        ("biases", floats(&[rows, groups], biases)),
+    ]
+}
+
+#[test]
+fn mlx_layers_are_read_llama_cpp_14467() {
+    let mut cases: Vec<Case> = Vec::new();
+    for bits in [2, 3, 4, 5, 6, 8] {
+        let mask = (1u32 << bits) - 1;
+        let value = move |row: usize, column: usize| {
+            let group = row * 3 + column / 32;
+            (u32::from(code(row, column)) & mask) as f32 * scale(group) - scale(group + 7)
+        };
+        let own = json!({"group_size": 64, "bits": 4, DOWN: {"group_size": 32, "bits": bits}});
+        for (what, config) in [("of all", json!({"group_size": 32, "bits": bits})), ("own", own)] {
+            cases.push((what, config, mlx(ROWS, COLUMNS, bits, 32), Box::new(value)));
+        }
+    }
+    assert_restored(cases);
+    let message = refused(&json!({"group_size": 64, "bits": 4}), &mlx(ROWS, COLUMNS, 4, 32));
+    assert!(message.contains("3 groups of 64 codes of 4 bits by config.json"), "{message}");
+}
+
+#[test]
+fn mlx_stacks_of_experts_become_experts() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = json!({"group_size": 32, "bits": 4});
+    small(dir.path(), &config, &[]);
+    let source = Checkpoint::open(dir.path(), &Limits::default()).unwrap();
+    let mut tensors = Tensors::new();
+    for (name, t) in &source.tensors {
+        if !name.contains(".mlp.") {
+            let mut bytes = vec![0; t.bytes as usize];
+            source.files[t.file].read_exact_at(&mut bytes, t.offset).unwrap();
+            tensors.insert(name.clone(), (t.dtype.name(), t.shape.clone(), bytes));
+        }
+    }
+    let moe = "model.layers.0.block_sparse_moe";
+    tensors.insert(format!("{moe}.gate.weight"), floats(&[4, 64], vec![0.25; 256]));
+    // One that is left alone.
+    let up = (0..4 * 96 * 64).map(|i| scale(i));
+    tensors.insert(format!("{moe}.switch_mlp.up_proj.weight"), floats(&[4, 96, 64], up));
+    for (part, rows, columns) in [("gate", 96, 64), ("down", 64, 96)] {
+        for (name, (dtype, shape, bytes)) in mlx(4 * rows, columns, 4, 32) {
+            let shape = vec![4, shape[0] / 4, shape[1]];
+            let name = format!("{moe}.switch_mlp.{part}_proj.{name}");
+            tensors.insert(name, (dtype, shape, bytes));
+        }
+    }
+    let sizes: Value =
+        serde_json::from_slice(&fs::read(dir.path().join("config.json")).unwrap()).unwrap();
+    save(dir.path(), &tensors, config);
+    let mut sizes = sizes;
+    sizes["architectures"] = json!(["MixtralForCausalLM"]);
+    sizes["num_local_experts"] = 4.into();
+    sizes["num_experts_per_tok"] = 2.into();
+    fs::write(dir.path().join("config.json"), sizes.to_string()).unwrap();
+    let found = restored(dir.path(), "blk.0.ffn_down_exps.weight").unwrap();
+    assert_eq!(found.len(), 4 * ROWS * COLUMNS);
+    for (i, found) in found.into_iter().enumerate() {
+        let (row, column) = (i / COLUMNS, i % COLUMNS);
+        let group = row * 3 + column / 32;
+        let expected = f32::from(code(row, column) & 15) * scale(group) - scale(group + 7);
+        assert_eq!(found, expected, "row {row}, column {column}");
+    }
+    let up = restored(dir.path(), "blk.0.ffn_up_exps.weight").unwrap();
+    assert!(up.into_iter().enumerate().all(|(i, found)| found == scale(i)));
+}
+
+#[test]
+fn modelopt_settings_beside_config_json_count() {
+    let dir = tempfile::tempdir().unwrap();
+    let weight = tensor("F8_E4M3", &[ROWS, COLUMNS], vec![0x3c; ROWS * COLUMNS]);
+    small(dir.path(), &Value::Null, &[("weight", weight), ("weight_scale", floats(&[], [0.25]))]);
+    let settings = |algorithm: &str| json!({"producer": {"name": "modelopt"}, "quantization": {"quant_algo": algorithm}});
+    let path = dir.path().join("hf_quant_config.json");
+    fs::write(&path, settings("NVFP4").to_string()).unwrap();
+    let message = restored(dir.path(), "blk.0.ffn_down.weight").unwrap_err().to_string();
+    assert!(message.contains("hf_quant_config.json") && message.contains("nvfp4"), "{message}");
+    fs::write(&path, settings("FP8").to_string()).unwrap();
+    let found = restored(dir.path(), "blk.0.ffn_down.weight").unwrap();
+    assert_eq!(found, vec![0.375; ROWS * COLUMNS]);
+}
+
+#[test]
+fn folders_are_made_of_eight_bit_codes_as_of_the_weights_they_stand_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let value = |i: usize| f32::from(code(i / COLUMNS, i % COLUMNS) as i8) * scale(i / COLUMNS);
+    let plain = floats(&[ROWS, COLUMNS], (0..ROWS * COLUMNS).map(value));
+    let coded = vec![
+        ("weight", codes("I8")),
+        ("weight_scale", scales(&[ROWS, 1])),
+        ("input_scale", scales(&[1])),
+    ];
+    let w8a8 = compressed("int-quantized", json!({"num_bits": 8, "type": "int"}));
+    let (a, b) = (dir.path().join("coded"), dir.path().join("plain"));
+    small(&a, &w8a8, &coded);
+    small(&b, &Value::Null, &[("weight", plain)]);
+    let how = grouped::Options {
+        group_size: GroupSize::from_number(32),
+        ..grouped::Options::new(GroupedType::Int4Sym)
+    };
+    let options = Options { no_sync: true, ..Options::default() };
+    let weights = [a, b].map(|input| {
+        let output = input.with_extension("out");
+        let plan = FolderPlan::new(&input, &how, &options, Control::default()).unwrap();
+        plan.run(&output, &options, Control::default()).unwrap();
+        fs::read(output.join("model.safetensors")).unwrap()
+    });
+    assert!(weights[0] == weights[1]);
 }

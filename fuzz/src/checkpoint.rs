@@ -69,6 +69,23 @@ pub const PACKED: &[(&str, Parts)] = &[
         r#"{"quant_method": "modelopt", "quant_algo": "FP8"}"#,
         &[("weight", "F8_E4M3", [64, 64]), ("weight_scale", "F32", [1, 0])],
     ),
+    (
+        r#"{"quant_method": "gptq", "bits": 4, "dynamic": {"+:.*": {"bits": 3}}}"#,
+        &[("qweight", "I32", [6, 64]), ("qzeros", "I32", [2, 6]), ("scales", "F16", [2, 64])],
+    ),
+    (
+        r#"{"quant_method": "compressed-tensors", "format": "int-quantized",
+            "config_groups": {"a": {"weights": {"num_bits": 8, "type": "int", "strategy": "group"}}}}"#,
+        &[
+            ("weight", "I8", [64, 64]),
+            ("weight_scale", "BF16", [64, 2]),
+            ("weight_zero_point", "I8", [64, 2]),
+        ],
+    ),
+    (
+        r#"{"bits": 3, "group_size": 32}"#,
+        &[("weight", "U32", [64, 6]), ("scales", "F16", [64, 2]), ("biases", "BF16", [64, 2])],
+    ),
     ("null", &[("weight", "F64", [64, 64])]),
     ("null", &[("weight", "BF16", [64, 64])]),
 ];
@@ -164,9 +181,9 @@ pub fn save(dir: &Path, config: &Value, tensors: &Tensors, values: &[u8], odd: b
     let mut values = values.iter().copied().chain([0]).cycle();
     for (name, dtype, shape) in tensors {
         let size = match *dtype {
-            "U8" | "F8_E4M3" | "F8_E5M2" => 1,
+            "I8" | "U8" | "F8_E4M3" | "F8_E5M2" => 1,
             "F16" | "BF16" => 2,
-            "F32" | "I32" => 4,
+            "F32" | "I32" | "U32" => 4,
             _ => 8,
         };
         let (start, count) = (data.len(), shape.iter().product::<u64>() as usize);

@@ -171,8 +171,7 @@ pub(crate) struct GroupedArgs {
     #[arg(long, value_name = "R", value_parser = ratio)]
     pub(crate) ratio: Option<f64>,
 
-    /// Type of the layers that --ratio leaves over: int8_asym, int8_sym or none [default:
-    /// int8_asym, in a GGUF file int8_sym]
+    /// Type of the layers that --ratio leaves over: int8_sym, int8_asym or none [default: int8_sym]
     #[arg(long, value_name = "TYPE", value_parser = |text: &str| named(text, &Backup::NAMES))]
     pub(crate) backup: Option<Backup>,
 

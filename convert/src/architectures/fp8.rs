@@ -1,33 +1,31 @@
-//! How the weights of a checkpoint are stored: floats, or codes of few bits with scales beside
-//! them that are multiplied on the way.
+//! How the values of a tensor are stored: floats, or codes of few bits with scales beside them that
+//! are multiplied on the way. Layers packed in words appear as floats here: see `packed`.
 
 use gguf_io::{Checkpoint, CheckpointTensor, Dtype};
 use quant_core::GgmlType;
-use serde_json::Value;
 
+use super::refusals::Shape;
 use crate::{
     Config, Result,
-    model::{Encoding, Fp8, Scales},
+    model::{Code, Encoding, Scales},
+    packed::{Format, ScaleLayout},
 };
 
-/// What config.json says about how the weights are stored.
+/// What config.json says about how values are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Quantization {
     /// As floats.
     None,
-    /// In eight bits with scales.
-    Fp8 {
-        /// What is added to a weight's name for that of its scales.
-        suffix: &'static str,
-        /// Rows and columns that share a scale, if scales are for blocks.
-        block: Option<[u64; 2]>,
-    },
+    /// As floats; the checkpoint may hold scales of activations.
+    Packed,
+    /// Some in eight bits with scales.
+    Scaled(ScaleLayout),
     /// The experts in MXFP4, which is carried over.
     Mxfp4,
 }
 
 /// What a tensor of a checkpoint is to its quantization.
-pub(super) enum Found {
+pub(crate) enum Found {
     Weight,
     Scale,
     LeftOut(&'static str),
@@ -35,10 +33,10 @@ pub(super) enum Found {
 
 /// Why a tensor cannot be read.
 #[derive(Debug)]
-pub(super) struct Problem {
-    pub(super) found: String,
-    pub(super) expected: String,
-    pub(super) help: &'static str,
+pub(crate) struct Problem {
+    pub(crate) found: String,
+    pub(crate) expected: String,
+    pub(crate) help: &'static str,
 }
 
 impl From<String> for Problem {
@@ -54,9 +52,30 @@ impl From<&str> for Problem {
     }
 }
 
-/// Scales that only engines need that compute in eight bits.
-const ACTIVATION_SCALES: [&str; 5] =
-    [".activation_scale", "_activation_scale", ".input_scale", ".k_scale", ".v_scale"];
+/// What is added to the name of a weight for that of its scales. Either way values are multiplied.
+const SCALES: [&str; 2] = ["_scale_inv", "_scale"];
+
+/// What is added to the name of a weight for that of its zero points.
+const ZEROS: &str = "_zero_point";
+
+/// Ends of the names of activation scales and the like, which only engines use that compute in
+/// eight bits.
+const ACTIVATIONS: [&str; 14] = [
+    ".activation_scale",
+    "_activation_scale",
+    ".input_scale",
+    "_input_scale",
+    ".input_scale_ub",
+    ".input_zero_point",
+    ".input_global_scale",
+    ".output_scale",
+    ".output_zero_point",
+    ".q_scale",
+    ".k_scale",
+    ".v_scale",
+    ".kv_scale",
+    ".prob_output_scale",
+];
 
 impl Quantization {
     /// Reads `quantization_config`.
@@ -64,118 +83,99 @@ impl Quantization {
     /// # Errors
     /// If the weights are codes of a quantization that is not read.
     pub(crate) fn read(config: &Config) -> Result<Self> {
-        const KEY: &str = "quantization_config";
-        let Some(quantization) = config.get(KEY) else {
-            return Ok(Self::None);
-        };
-        let method = quantization.get("quant_method").and_then(Value::as_str);
-        let block = |value: Option<&Value>| match value {
-            None | Some(Value::Null) => Some(None),
-            Some(value) => {
-                match value.as_array()?.iter().map(Value::as_u64).collect::<Vec<_>>()[..] {
-                    [Some(rows @ 1..), Some(columns @ 1..)] => Some(Some([rows, columns])),
-                    _ => None,
-                }
-            }
-        };
-        let refuse = |found: &str| {
-            let found = format!("{:?}", found.chars().take(60).collect::<String>());
-            let expected = "an unquantized checkpoint (F32, F16 or BF16) or one in FP8, which the model's authors usually publish too";
-            Err(config.wrong(KEY, &found, expected))
-        };
-        match method {
-            Some("fp8") => match block(quantization.get("weight_block_size")) {
-                Some(block) => Ok(Self::Fp8 { suffix: "_scale_inv", block }),
-                None => refuse("fp8 with a weight_block_size that is not two numbers"),
-            },
-            Some("modelopt") => {
-                let algorithm = quantization.get("quant_algo").and_then(Value::as_str);
-                match algorithm {
-                    Some("FP8") => Ok(Self::Fp8 { suffix: "_scale", block: None }),
-                    other => refuse(&format!("modelopt {}", other.unwrap_or_default())),
-                }
-            }
-            Some("compressed-tensors") => {
-                let format = quantization.get("format").and_then(Value::as_str).unwrap_or_default();
-                let groups = quantization.get("config_groups").and_then(Value::as_object);
-                let mut groups = groups.into_iter().flat_map(|groups| groups.values());
-                let weights = groups.next().and_then(|group| group.get("weights"));
-                let is = |key: &str, expected: &Value| {
-                    weights.and_then(|weights| weights.get(key)) == Some(expected)
-                };
-                let block = block(weights.and_then(|weights| weights.get("block_structure")));
-                let sound = is("type", &"float".into()) && is("num_bits", &8.into());
-                match (format, groups.next(), block) {
-                    ("float-quantized" | "naive-quantized", None, Some(block)) if sound => {
-                        Ok(Self::Fp8 { suffix: "_scale", block })
-                    }
-                    // Layers packed in few bits appear as floats: see `packed`.
-                    _ if format == "pack-quantized" => Ok(Self::None),
-                    _ => refuse(&format!("compressed-tensors {format}")),
-                }
-            }
-            Some("gptq" | "awq") => Ok(Self::None),
-            Some("mxfp4") => Ok(Self::Mxfp4),
-            other => refuse(other.unwrap_or("an unnamed method")),
-        }
+        Ok(match Format::of(config)? {
+            Format::Floats => Self::None,
+            Format::Gptq { .. } | Format::Awq | Format::Mlx(_) => Self::Packed,
+            Format::Compressed { scales, .. } | Format::Scaled(scales) => Self::Scaled(scales),
+            Format::Mxfp4 => Self::Mxfp4,
+        })
     }
 
-    pub(super) fn role(self, name: &str, checkpoint: &Checkpoint) -> Found {
-        let Self::Fp8 { suffix, .. } = self else {
+    pub(crate) fn role(self, name: &str, checkpoint: &Checkpoint) -> Found {
+        if matches!(self, Self::None | Self::Mxfp4) {
             return Found::Weight;
+        }
+        let of_weight = |end: &str| {
+            name.strip_suffix(end).is_some_and(|weight| checkpoint.tensors.contains_key(weight))
         };
-        let weight = name.strip_suffix(suffix);
-        if weight.is_some_and(|weight| checkpoint.tensors.contains_key(weight)) {
+        if matches!(self, Self::Scaled(_))
+            && (SCALES.into_iter().any(of_weight) || of_weight(ZEROS))
+        {
             return Found::Scale;
         }
-        if ACTIVATION_SCALES.iter().any(|scale| name.ends_with(scale)) {
-            return Found::LeftOut("activations are scaled by them where FP8 is computed with");
+        if ACTIVATIONS.iter().any(|end| name.ends_with(end)) {
+            return Found::LeftOut(
+                "engines scale activations by them where they compute in 8 bits",
+            );
         }
         Found::Weight
     }
 
     /// How a tensor's values are stored.
-    pub(super) fn encoding(
+    pub(crate) fn encoding(
         self,
         checkpoint: &Checkpoint,
         name: &str,
         tensor: &CheckpointTensor,
     ) -> Result<Encoding, Problem> {
-        let format = match tensor.dtype {
-            Dtype::F8E4M3 => Fp8::E4M3,
-            Dtype::F8E5M2 => Fp8::E5M2,
-            other => return float(other),
+        let code = match (tensor.dtype, self) {
+            (Dtype::F8E4M3, _) => Code::E4M3,
+            (Dtype::F8E5M2, _) => Code::E5M2,
+            (Dtype::I8, Self::Scaled(_)) => Code::Int8,
+            (other, _) => return float(other),
         };
-        let (rows, columns) = match tensor.shape[..] {
-            [columns] => (1, columns),
-            [ref rows @ .., columns] => (rows.iter().product(), columns),
-            [] => (1, 1),
+        let columns = tensor.shape.last().copied().unwrap_or(1);
+        let Self::Scaled(layout) = self else {
+            return Ok(Encoding::Coded { code, columns, scales: None });
         };
-        let scales = match self {
-            Self::Fp8 { suffix, block } => {
-                let name = format!("{name}{suffix}");
-                let Some(scales) = checkpoint.tensors.get(&name) else {
-                    return Err(Problem {
-                        found: format!("type {} without scales", tensor.dtype),
-                        expected: format!("a tensor {name:?} beside it"),
-                        help: "the checkpoint is incomplete",
-                    });
-                };
-                Some(scales_of(&name, scales, (rows, columns), tensor.shape.len(), block)?)
+        let names = SCALES.map(|end| format!("{name}{end}"));
+        let found = names.iter().find_map(|name| Some((name, checkpoint.tensors.get(name)?)));
+        let Some((scales_name, stored)) = found else {
+            return Err(Problem {
+                found: format!("type {} without scales", tensor.dtype),
+                expected: format!("a tensor {:?} or {:?} beside it", names[0], names[1]),
+                help: "the checkpoint is incomplete",
+            });
+        };
+        let mut scales = scales_of(scales_name, stored, &tensor.shape, layout)?;
+        let zeros_name = format!("{name}{ZEROS}");
+        if let Some(zeros) = checkpoint.tensors.get(&zeros_name) {
+            let count = |tensor: &CheckpointTensor| tensor.shape.iter().product::<u64>();
+            if (code, zeros.dtype) != (Code::Int8, Dtype::I8) || count(zeros) != count(stored) {
+                return Err(Problem {
+                    found: format!(
+                        "codes of type {} with zero points {zeros_name:?} of type {}, shape {}",
+                        tensor.dtype,
+                        zeros.dtype,
+                        Shape(&zeros.shape)
+                    ),
+                    expected: format!(
+                        "I8 codes and I8 zero points, one for each scale of shape {}",
+                        Shape(&stored.shape)
+                    ),
+                    help: "zero points of this kind are not read; start from the BF16 checkpoint",
+                });
             }
-            _ => None,
-        };
-        Ok(Encoding::Fp8 { format, columns, scales })
+            scales.zeros = Some((zeros.file, zeros.offset));
+        }
+        let order = format!("{name}_g_idx");
+        if checkpoint.tensors.contains_key(&order) {
+            return Err(Problem {
+                found: format!("an order of groups {order:?} of codes that are not packed"),
+                expected: "groups one after the other".into(),
+                help: "start from the BF16 checkpoint",
+            });
+        }
+        Ok(Encoding::Coded { code, columns, scales: Some(scales) })
     }
 }
 
-/// How the scales of a weight of so many rows and columns lie over it.
+/// How the scales of a weight of this shape, outermost first, lie over it.
 fn scales_of(
     name: &str,
     scales: &CheckpointTensor,
-    (rows, columns): (u64, u64),
-    dimensions: usize,
-    block: Option<[u64; 2]>,
+    shape: &[u64],
+    layout: ScaleLayout,
 ) -> Result<Scales, Problem> {
     let ty = match float(scales.dtype)? {
         Encoding::Ggml(ty) => ty,
@@ -187,36 +187,69 @@ fn scales_of(
             });
         }
     };
-    let count: u64 = scales.shape.iter().product();
-    let block = block.filter(|_| scales.shape.len() == 2 && count != 1);
-    let (per_row, over) = match (&scales.shape[..], block) {
-        (_, None) if count == 1 => (1, (rows, columns)),
-        ([down, across], Some([block_rows, block_columns]))
-            if dimensions == 2
-                && *down == rows.div_ceil(block_rows)
-                && *across == columns.div_ceil(block_columns) =>
+    // Matrices, the outer ones of a stack of experts.
+    let (matrices, rows, columns) = match *shape {
+        [ref outer @ .., rows, columns] => (outer.iter().product::<u64>(), rows, columns),
+        [columns] => (1, 1, columns),
+        [] => (1, 1, 1),
+    };
+    let all_rows = matrices.saturating_mul(rows);
+    let stacked = shape.len() > 2;
+    let inner = match scales.shape[..] {
+        [first, ref inner @ ..] if stacked && first == matrices => inner,
+        ref all if !stacked => all,
+        _ => &[][..],
+    };
+    let alone = scales.shape.iter().product::<u64>() == 1;
+    let flat = shape.len() < 2;
+    // Scales in a row of them, and the rows and columns that share one.
+    let found = match (inner, layout.block) {
+        _ if alone => Some((1, all_rows, columns)),
+        _ if flat => None,
+        // One for each matrix of a stack.
+        ([] | [1] | [1, 1], _) if stacked && scales.shape.first() == Some(&matrices) => {
+            Some((1, rows, columns))
+        }
+        (&[down, across], Some([block_rows, block_columns]))
+            if down == rows.div_ceil(block_rows)
+                && across == columns.div_ceil(block_columns)
+                && (matrices == 1 || rows.is_multiple_of(block_rows)) =>
         {
-            (*across, (block_rows, block_columns))
+            Some((across, block_rows, block_columns))
         }
-        ([down] | [down, 1], None) if dimensions == 2 && *down == rows => (1, (1, columns)),
-        _ => {
-            return Err(Problem {
-                found: format!("scales {name:?} of shape {:?}", scales.shape),
-                expected: format!(
-                    "one scale, one for each of {rows} rows, or one for each block{}",
-                    block.map_or(String::new(), |[r, c]| format!(" of {r} × {c} values"))
-                ),
-                help: "scales of this kind are not read; start from the BF16 checkpoint",
-            });
+        (&([down] | [down, 1]), _) if layout.rows && down == rows => Some((1, 1, columns)),
+        (&[down, across], _)
+            if layout.groups && down == rows && across > 0 && columns.is_multiple_of(across) =>
+        {
+            Some((across, 1, columns / across))
         }
+        _ => None,
+    };
+    let Some((per_row, rows_of_one, columns_of_one)) = found else {
+        let mut ways = vec!["one scale".to_owned()];
+        if layout.rows {
+            ways.push(format!("one for each of {rows} rows"));
+        }
+        if let Some([rows, columns]) = layout.block {
+            ways.push(format!("one for each block of {rows} × {columns} values"));
+        }
+        if layout.groups {
+            ways.push(format!("the same number for each of {rows} rows"));
+        }
+        return Err(Problem {
+            found: format!("scales {name:?} of shape {}", Shape(&scales.shape)),
+            expected: ways.join(" or "),
+            help: "scales of this kind are not read; start from the BF16 checkpoint",
+        });
     };
     Ok(Scales {
         file: scales.file,
         offset: scales.offset,
         ty,
-        rows: over.0,
-        columns: over.1,
+        rows: rows_of_one,
+        columns: columns_of_one,
         per_row,
+        zeros: None,
     })
 }
 
@@ -278,5 +311,46 @@ pub(super) fn mxfp4(
             expected: format!("a tensor {name:?} beside it"),
             help: "the checkpoint is incomplete",
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scales_of_stacked_experts_lie_over_each_of_them() {
+        let scales = |shape: &[u64], layout| {
+            let stored = CheckpointTensor {
+                dtype: Dtype::F32,
+                shape: shape.to_vec(),
+                file: 0,
+                offset: 0,
+                bytes: 4 * shape.iter().product::<u64>(),
+            };
+            // Three experts of 32 × 64.
+            scales_of("s", &stored, &[3, 32, 64], layout)
+                .map(|scales| (scales.per_row, scales.rows, scales.columns))
+                .map_err(|problem| problem.expected)
+        };
+        let rows = ScaleLayout { rows: true, ..ScaleLayout::default() };
+        let blocks = ScaleLayout { block: Some([16, 48]), ..ScaleLayout::default() };
+        let odd = ScaleLayout { block: Some([24, 48]), ..ScaleLayout::default() };
+        for (shape, layout, expected) in [
+            (&[][..], rows, (1, 96, 64)),
+            (&[3], rows, (1, 32, 64)),
+            (&[3, 1, 1], rows, (1, 32, 64)),
+            (&[3, 32], rows, (1, 1, 64)),
+            (&[3, 32, 1], rows, (1, 1, 64)),
+            (&[3, 2, 2], blocks, (2, 16, 48)),
+        ] {
+            assert_eq!(scales(shape, layout), Ok(expected), "{shape:?}");
+        }
+        // Blocks that would go over from one expert to the next, and other shapes.
+        for (shape, layout) in
+            [(&[3, 2, 2][..], odd), (&[3, 2, 2], rows), (&[32], rows), (&[96], rows)]
+        {
+            assert!(scales(shape, layout).is_err(), "{shape:?}");
+        }
     }
 }

@@ -6,6 +6,7 @@ use quant_core::grouped::{Fit, GroupSize, GroupedType};
 
 use super::{
     Options, Unit,
+    experts::{self, is_expert},
     layers::Role,
     score::{self, Layer, Sensitivity},
     select,
@@ -44,6 +45,8 @@ pub(crate) struct Candidate<'a> {
 pub(crate) struct Rest {
     pub(crate) backup: Option<GroupedType>,
     pub(crate) ends: Option<GroupedType>,
+    /// Whether all experts of the model get one scheme, unless layers are chosen one by one.
+    pub(crate) experts_as_one: bool,
 }
 
 /// Chooses a scheme for each candidate. Reads weights only if the ratio is less than 1.
@@ -59,11 +62,14 @@ pub(crate) fn assign(
     // Units of the ratio set by their place in the order of computation; a layer by itself is a
     // unit of one.
     let mut units: BTreeMap<_, Vec<usize>> = BTreeMap::new();
+    let as_one = rest.experts_as_one && !options.per_layer;
+    let experts = if as_one { experts::find(model, candidates, options)? } else { None };
     for (i, candidate) in candidates.iter().enumerate() {
         let tensor = &model.tensors[candidate.tensor];
         let channel = |ty: Option<GroupedType>| per_channel(tensor.row_len(), ty);
         let order = match &candidate.role {
             Role::Other => continue,
+            role if as_one && is_expert(role) => continue,
             Role::Embedding | Role::Output if !options.all_layers => {
                 schemes[i] = channel(rest.ends);
                 continue;
@@ -98,6 +104,19 @@ pub(crate) fn assign(
             }
         }
     }
+    let channel = options.group_size() == GroupSize::Channel;
+    for &i in experts.iter().flat_map(|experts| &experts.members) {
+        let row_len = model.tensors[candidates[i].tensor].row_len();
+        schemes[i] = match experts.as_ref().map(|experts| experts.fit) {
+            Some(Fit::Groups(len)) => {
+                let len =
+                    if channel { usize::try_from(row_len).unwrap_or(usize::MAX) } else { len };
+                Scheme::Groups { ty: options.ty, len, channel }
+            }
+            Some(Fit::Backup) => per_channel(row_len, rest.backup),
+            Some(Fit::Keep) | None => Scheme::Keep,
+        };
+    }
     if options.ratio >= 1.0 {
         return Ok(schemes);
     }
@@ -123,7 +142,7 @@ pub(crate) fn assign(
     }
     let scores = score::scores(model, &layers, sensitivity, threads, control)?;
     let mut scores = members.iter().zip(scores).collect::<std::collections::HashMap<_, _>>();
-    let list: Vec<Unit> = units
+    let mut list: Vec<Unit> = units
         .values()
         .map(|members| Unit {
             elements: members.iter().map(|&i| model.tensors[candidates[i].tensor].elements()).sum(),
@@ -131,7 +150,29 @@ pub(crate) fn assign(
             score: members.iter().filter_map(|i| scores.remove(i)).fold(f64::MIN, f64::max),
         })
         .collect();
-    for (members, taken) in units.values().zip(select(&list, options.ratio)) {
+    // Experts are most of a model's weights: they come first where the ratio has room for all of
+    // them, else last, so that the walk goes on without them.
+    let experts = experts.filter(|experts| matches!(experts.fit, Fit::Groups(_)));
+    if let Some(experts) = &experts {
+        let others = list.iter().map(|unit| unit.elements).fold(0, u64::saturating_add);
+        let share = experts.elements as f64 / others.saturating_add(experts.elements) as f64;
+        let fits = share < options.ratio;
+        let score = if fits { f64::NEG_INFINITY } else { f64::INFINITY };
+        list.push(Unit { elements: experts.elements, score });
+        if !fits {
+            tracing::warn!(
+                kind = "experts",
+                "the experts hold {:.1} % of the weights that --ratio {} divides, and load only if \
+                 all are quantized alike: they get {}; a ratio above {share:.3} gives them {}",
+                share * 100.0,
+                options.ratio,
+                rest.backup.map_or("no quantization", |ty| ty.name()),
+                options.ty
+            );
+        }
+    }
+    let units = units.values().chain(experts.iter().map(|experts| &experts.members));
+    for (members, taken) in units.zip(select(&list, options.ratio)) {
         for &i in members.iter().filter(|_| !taken) {
             schemes[i] = per_channel(model.tensors[candidates[i].tensor].row_len(), rest.backup);
         }
@@ -154,7 +195,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::grouped::source;
+    use crate::{architectures::fp8::Quantization, grouped::source};
 
     /// Every entry of what NNCF chose for the tiny checkpoints.
     #[test]
@@ -165,7 +206,8 @@ mod tests {
         let (mut problems, mut cases) = (Vec::new(), 0);
         for (checkpoint, entries) in golden.as_object().unwrap() {
             let dir = fixtures.join(checkpoint);
-            let model = source::model(Checkpoint::open(&dir, &Limits::default()).unwrap()).unwrap();
+            let stored = Checkpoint::open(&dir, &Limits::default()).unwrap();
+            let model = source::model(stored, Quantization::None).unwrap();
             for (case, expected) in entries.as_object().unwrap() {
                 let mut words = case.split(' ');
                 let ty = GroupedType::from_name(words.next().unwrap()).unwrap();
@@ -189,7 +231,7 @@ mod tests {
                     })
                     .collect();
                 let backup = Some(GroupedType::Int8Asym);
-                let rest = Rest { backup, ends: backup };
+                let rest = Rest { backup, ends: backup, experts_as_one: false };
                 let control = Control::default();
                 let schemes = assign(&model, &candidates, &options, rest, 2, control).unwrap();
                 let found: BTreeMap<_, _> = model

@@ -1,7 +1,7 @@
 //! The plan of a Hugging Face folder in the pack-quantized layout of compressed-tensors.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     path::{Path, PathBuf},
 };
 
@@ -12,12 +12,14 @@ use serde_json::Value;
 use super::{
     Backup, Options as Grouped, Scheme,
     assign::{Candidate, Rest, assign},
+    experts,
     header::{self, Entry},
     layers::{Role, in_layer},
     source, unused,
 };
 use crate::{
-    Config, Control, Error, Options, Result, Split, architectures,
+    Config, Control, Error, Options, Result, Split,
+    architectures::{self, fp8::Quantization},
     importance::{Importance, used_by},
     json as json_file,
     model::{Model, Tensor, TensorData},
@@ -102,9 +104,11 @@ impl FolderPlan {
         }
         let config = Config::read(dir)?;
         let checkpoint = packed::open(dir, &config, &options.limits)?;
+        let wrapper = config.is_wrapper();
+        let quantization = Quantization::read(&config)?;
         let (names, all_names) = gguf_names(dir, config, &checkpoint)?;
         let importance = Importance::open(options)?.filter(|importance| !importance.is_empty());
-        let model = source::model(checkpoint)?;
+        let model = source::model(checkpoint, quantization)?;
         let mut squares: Vec<Option<&[f32]>> = vec![None; model.tensors.len()];
         if let Some(importance) = &importance {
             importance.warn_of_strays(all_names.iter().map(String::as_str));
@@ -134,8 +138,8 @@ impl FolderPlan {
                 Candidate { tensor, role, squares: *squares }
             })
             .collect();
-        let backup = grouped.backup.unwrap_or(Backup::Int8Asym).ty();
-        let rest = Rest { backup, ends: None };
+        let backup = grouped.backup.unwrap_or(Backup::Int8Sym).ty();
+        let rest = Rest { backup, ends: None, experts_as_one: true };
         let schemes = assign(&model, &candidates, grouped, rest, options.threads, control)?;
         unused::warn(&model, &candidates, grouped, rest, &schemes, false);
         if !schemes.iter().any(|scheme| matches!(scheme, Scheme::Groups { .. })) {
@@ -150,8 +154,11 @@ impl FolderPlan {
             .map(|squares| squares.filter(|_| grouped.refine).map(<[f32]>::to_vec))
             .collect();
         let roles: Vec<_> = candidates.into_iter().map(|candidate| candidate.role).collect();
+        experts::check(&model, &roles, &schemes)?;
         warn_of_kept(&model, &roles);
-        let plan = lay_out(dir, model, &roles, &schemes, importance, grouped, options.split)?;
+        let names = header::Names { wrapper };
+        let all = (&roles[..], names);
+        let plan = lay_out(dir, model, all, &schemes, importance, grouped, options.split)?;
         unused::warn_in_folder(&plan, options, informed);
         Ok(plan)
     }
@@ -247,7 +254,7 @@ fn gguf_names(
 fn lay_out(
     dir: &Path,
     model: Model,
-    roles: &[Role],
+    (roles, names): (&[Role], header::Names),
     schemes: &[Scheme],
     importance: Vec<Option<Vec<f32>>>,
     options: &Grouped,
@@ -257,7 +264,8 @@ fn lay_out(
     let mut entries: Vec<Entry> = Vec::new();
     // The tensor of the checkpoint that each entry is of.
     let mut sources = Vec::new();
-    let (mut quantized, mut ignore) = (Vec::new(), Vec::new());
+    let (mut quantized, mut ignore) = (Vec::new(), BTreeSet::new());
+    let (mut stacked, mut experts) = (false, None);
     let mut tied = true;
     for (i, ((tensor, scheme), importance)) in
         model.tensors.iter().zip(schemes).zip(importance).enumerate()
@@ -277,13 +285,20 @@ fn lay_out(
                 let dtype = source::dtype(tensor.source_type());
                 entries.push(Entry { name: tensor.name.clone(), dtype, shape, bytes });
                 let embedding = model_embedding(&tensor.name);
-                if tensor.shape.len() == 2 && !embedding {
-                    ignore.push(module.to_owned());
+                stacked |= tensor.shape.len() > 2 && in_layer(&tensor.name).is_some();
+                if experts::is_expert(role) {
+                    experts = Some(Scheme::Keep);
+                } else if tensor.shape.len() == 2 && !embedding {
+                    ignore.insert(names.of(module));
                 }
             }
             Scheme::Groups { ty, len, .. } => {
                 entries.extend(packed_entries(module, tensor, ty, len, scale)?);
-                quantized.push((module.to_owned(), *scheme));
+                if experts::is_expert(role) {
+                    experts = Some(*scheme);
+                } else {
+                    quantized.push((names.of(module), *scheme));
+                }
             }
         }
         sources.resize(entries.len(), i);
@@ -299,8 +314,18 @@ fn lay_out(
         });
     }
     if tied {
-        ignore.push("lm_head".to_owned());
+        ignore.insert(names.of("lm_head"));
     }
+    match experts {
+        Some(scheme @ Scheme::Groups { .. }) => {
+            quantized.insert(0, (header::EXPERTS.to_owned(), scheme));
+        }
+        Some(Scheme::Keep) => drop(ignore.insert(header::EXPERTS.to_owned())),
+        // vLLM looks for the experts of a stack under the names of single ones.
+        None if stacked => drop(ignore.insert(header::EXPERTS.to_owned())),
+        None => {}
+    }
+    let ignore: Vec<String> = ignore.into_iter().collect();
 
     let (names, file_of) = distribute(&model, &entries, &sources, split);
     let mut placed: Vec<Placed> = entries

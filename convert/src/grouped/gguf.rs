@@ -65,7 +65,7 @@ pub(crate) fn plan(
             squares: wanted.squares,
         })
         .collect();
-    let rest = Rest { backup, ends: backup };
+    let rest = Rest { backup, ends: backup, experts_as_one: false };
     let schemes = assign(model, &candidates, options, rest, threads, control)?;
     unused::warn(model, &candidates, options, rest, &schemes, true);
     let mut planned = Vec::with_capacity(schemes.len());

@@ -62,8 +62,47 @@ pub(super) fn pretty(value: &Value) -> Vec<u8> {
     bytes
 }
 
+/// What stands for all experts in `targets` and `ignore`. vLLM asks for those of every model as
+/// `….experts.0.gate_proj`, whatever they are called in the checkpoint, and transformers looks for
+/// an expression with "experts" in it.
+pub(super) const EXPERTS: &str = r"re:.*\.experts\.\d+\..*";
+
+/// How modules are named in `targets` and `ignore`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Names {
+    /// Whether the text model is part of a multimodal one, which engines name in their own ways.
+    pub(super) wrapper: bool,
+}
+
+impl Names {
+    /// A module by its name in the checkpoint: as it is, or as an expression for what transformers
+    /// and vLLM make of it. All of another part than the text model counts as one.
+    pub(super) fn of(self, module: &str) -> String {
+        const TEXT: &str = "language_model.";
+        if !self.wrapper {
+            return module.to_owned();
+        }
+        if module.ends_with("lm_head") {
+            return "re:.*lm_head$".to_owned();
+        }
+        let bare = match module.split_once(TEXT) {
+            Some((_, name)) => {
+                let name = regex::escape(name.strip_prefix("model.").unwrap_or(name));
+                return format!(r"re:.*language_model\.(model\.)?{name}$");
+            }
+            None => module.strip_prefix("model.").unwrap_or(module),
+        };
+        match bare.split_once('.') {
+            Some((part, _)) if part != "layers" => {
+                format!(r"re:(.*\.)?{}\..*", regex::escape(part))
+            }
+            _ => format!(r"re:(.*\.)?{}$", regex::escape(bare)),
+        }
+    }
+}
+
 /// The `quantization_config` of compressed-tensors: layers by scheme, and linear layers that are
-/// left alone.
+/// left alone. The first that expressions match counts, so experts come first.
 pub(super) fn quantization_config(layers: &[(String, Scheme)], ignore: &[String]) -> Value {
     let mut groups: Vec<(Scheme, Vec<&str>)> = Vec::new();
     for (module, scheme) in layers {

@@ -132,7 +132,7 @@ impl Role {
             return None;
         }
         let layer = layer.parse().ok()?;
-        LINEARS.iter().enumerate().find_map(|(place, (pattern, fusion))| {
+        let known = LINEARS.iter().enumerate().find_map(|(place, (pattern, fusion))| {
             let expert = match pattern.split_once("{}") {
                 None => (rest == *pattern).then_some(0),
                 Some((before, after)) => {
@@ -141,6 +141,13 @@ impl Role {
             }?;
             let fused = (layer, fusion.unwrap_or(Fusion::Alone(place)));
             Some(Self::Linear { order: (layer, place, expert), fused })
+        });
+        // Experts under any other name are fused all the same.
+        known.or_else(|| {
+            let (_, expert) = rest.split_once(".experts.")?;
+            let expert = expert.split_once('.')?.0.parse().ok()?;
+            let order = (layer, LINEARS.len(), expert);
+            Some(Self::Linear { order, fused: (layer, EXPERTS) })
         })
     }
 
@@ -215,6 +222,10 @@ mod tests {
         assert_eq!(
             fused("model.layers.0.block_sparse_moe.experts.0.w1.weight"),
             fused("model.layers.0.block_sparse_moe.experts.3.w2.weight")
+        );
+        assert_eq!(
+            fused("model.layers.0.block_sparse_moe.experts.0.w1.weight"),
+            fused("model.layers.0.feed_forward.experts.12.linear_v.weight")
         );
         assert_eq!(role("model.embed_tokens.weight"), Role::Embedding);
         assert_eq!(role("lm_head.weight"), Role::Output);

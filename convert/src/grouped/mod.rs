@@ -10,9 +10,11 @@
 //! | options that model families ship with | [`PRESETS`] |
 //! | the walk along the ratio | [`select`] |
 //! | names of linear layers | `layers.rs` |
+//! | one scheme for all experts | `experts.rs` |
 //! | another metric of sensitivity | [`Sensitivity`], `score.rs` |
 
 mod assign;
+mod experts;
 mod folder;
 mod gguf;
 mod header;
@@ -42,7 +44,8 @@ pub struct Options {
     pub group_size: Option<GroupSize>,
     /// The share of the weights that get `ty`, from 0 to 1.
     pub ratio: f64,
-    /// What the other layers get; [`Backup::Int8Asym`] if `None`, but what Q8_0 holds in GGUF.
+    /// What the other layers get; [`Backup::Int8Sym`] if `None`, which Q8_0 holds and common GPUs
+    /// run.
     pub backup: Option<Backup>,
     /// Whether embedding and output take part.
     pub all_layers: bool,

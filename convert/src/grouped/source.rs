@@ -1,18 +1,22 @@
 //! A checkpoint as a model whose tensors keep their names.
 
-use gguf_io::{Checkpoint, CheckpointTensor, Dtype};
+use gguf_io::{Checkpoint, CheckpointTensor};
 use quant_core::GgmlType;
 
 use crate::{
     Error, Result,
+    architectures::fp8::{Found, Quantization},
     model::{ElementMap, Encoding, Model, Origin, Piece, Tensor, TensorData, View},
 };
 
-/// The tensors of a checkpoint under their own names, in the order of the files.
-pub(super) fn model(checkpoint: Checkpoint) -> Result<Model> {
+/// The weights of a checkpoint under their own names, in the order of the files.
+pub(super) fn model(checkpoint: Checkpoint, quantization: Quantization) -> Result<Model> {
     let mut tensors = Vec::with_capacity(checkpoint.tensors.len());
     for (name, stored) in &checkpoint.tensors {
-        let ty = float(&checkpoint, name, stored)?;
+        if !matches!(quantization.role(name, &checkpoint), Found::Weight) {
+            continue;
+        }
+        let encoding = encoding(quantization, &checkpoint, name, stored)?;
         tensors.push(Tensor {
             name: name.clone(),
             shape: stored.shape.iter().rev().copied().collect(),
@@ -20,7 +24,7 @@ pub(super) fn model(checkpoint: Checkpoint) -> Result<Model> {
                 pieces: vec![Piece {
                     file: stored.file,
                     offset: stored.offset,
-                    encoding: Encoding::Ggml(ty),
+                    encoding,
                     view: View::whole(&stored.shape).ok_or(quant_core::Error::TooLarge)?,
                 }],
                 map: ElementMap::Same,
@@ -37,19 +41,22 @@ pub(super) fn model(checkpoint: Checkpoint) -> Result<Model> {
     })
 }
 
-fn float(checkpoint: &Checkpoint, name: &str, stored: &CheckpointTensor) -> Result<GgmlType> {
-    match stored.dtype {
-        Dtype::F32 => Ok(GgmlType::F32),
-        Dtype::F16 => Ok(GgmlType::F16),
-        Dtype::BF16 => Ok(GgmlType::BF16),
-        other => Err(Error::Weights {
-            path: checkpoint.files.get(stored.file).map(|f| f.path().into()).unwrap_or_default(),
+fn encoding(
+    quantization: Quantization,
+    checkpoint: &Checkpoint,
+    name: &str,
+    stored: &CheckpointTensor,
+) -> Result<Encoding> {
+    quantization.encoding(checkpoint, name, stored).map_err(|problem| {
+        let file = checkpoint.files.get(stored.file);
+        Error::Weights {
+            path: file.map(|file| file.path().into()).unwrap_or_default(),
             name: name.to_owned(),
-            found: format!("type {other}"),
-            expected: "F32, F16 or BF16".to_owned(),
-            help: "save the checkpoint as BF16 first, or take the original one",
-        }),
-    }
+            found: problem.found,
+            expected: problem.expected,
+            help: problem.help,
+        }
+    })
 }
 
 /// The safetensors name of a float type.

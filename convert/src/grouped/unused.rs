@@ -5,6 +5,7 @@ use quant_core::grouped::{Fallback, GroupSize};
 use super::{
     FolderPlan, Options, Scheme,
     assign::{Candidate, Rest, per_channel},
+    experts::is_expert,
     layers::Role,
 };
 use crate::{
@@ -58,7 +59,9 @@ pub(super) fn warn(
         if options.sensitivity.is_some() {
             no_effect("--sensitivity", ONE);
         }
-        if options.per_layer {
+        // Experts of which each has groups of its own are another matter.
+        let experts = rest.experts_as_one && candidates.iter().any(|c| is_expert(&c.role));
+        if options.per_layer && !experts {
             no_effect("--per-layer", ONE);
         }
     }

@@ -28,7 +28,7 @@ struct ByRows {
 /// A layer whose codes have one of these widths.
 pub(super) fn layer(parts: &Parts<'_>, bits: &[u32]) -> Result<Layer> {
     let codes = parts.need("weight_packed", &[Dtype::I32])?;
-    let scales = parts.need("weight_scale", &[Dtype::F16, Dtype::BF16, Dtype::F32])?;
+    let mut scales = parts.need("weight_scale", &[Dtype::F16, Dtype::BF16, Dtype::F32])?;
     let shape = parts.need("weight_shape", &[Dtype::I64, Dtype::I32])?;
     parts.expect("weight_shape", &shape, 1, 2)?;
     let size = if shape.dtype == Dtype::I64 { 8 } else { 4 };
@@ -50,7 +50,12 @@ pub(super) fn layer(parts: &Parts<'_>, bits: &[u32]) -> Result<Layer> {
         let expected = format!("the packed codes of a weight [{rows}, {columns}]");
         return Err(parts.wrong("weight_packed", &found, &expected));
     };
-    parts.expect("weight_scale", &scales, rows, scales.columns)?;
+    match (scales.rows, scales.columns) {
+        (1, 1) => {}
+        // One for each row.
+        (1, count) if count == rows => (scales.rows, scales.columns) = (rows, 1),
+        _ => parts.expect("weight_scale", &scales, rows, scales.columns)?,
+    }
     let mut used = vec!["weight_packed", "weight_scale", "weight_shape"];
     let zeros = parts.find("weight_zero_point", &[Dtype::I32])?;
     if let Some(zeros) = &zeros {
@@ -71,7 +76,9 @@ pub(super) fn layer(parts: &Parts<'_>, bits: &[u32]) -> Result<Layer> {
 }
 
 impl ByRows {
+    /// Reads a row of a part; one that is a single row counts for all.
     fn read(&self, part: &Part, size: u64, row: u64, bytes: &mut [u8]) -> gguf_io::Result<()> {
+        let row = row.min(part.rows.saturating_sub(1));
         match self.files.get(part.file) {
             Some(file) => file.read_exact_at(bytes, part.offset + row * part.columns * size),
             None => Ok(()),

@@ -1,17 +1,23 @@
-//! Checkpoints whose weights are packed already: GPTQ, AWQ, compressed-tensors.
+//! Checkpoints whose weights are packed already: GPTQ, AWQ, AutoRound, compressed-tensors, MLX.
 //!
 //! Every packed layer becomes a file of its own that is not on disk: reading it dequantizes, some
 //! rows at a time. So whatever works on weights in single precision works on these, and no more
-//! than a few blocks of rows are in memory. Values are exact: `(code − zero point) · scale`.
+//! than a few blocks of rows are in memory. Values are exact: `(code − zero point) · scale`, in
+//! MLX `code · scale + bias`. Codes of eight bits that are not packed are an [`Encoding`] instead,
+//! see `architectures/fp8.rs`.
 //!
 //! | format | layout | file |
 //! |---|---|---|
-//! | GPTQ v1 and v2, 2, 4, 8 bits, act-order | codes along the columns | `transposed.rs` |
-//! | AWQ GEMM, 4 bits | codes along the rows of the transpose, interleaved | `transposed.rs` |
-//! | compressed-tensors pack-quantized, 4, 8 bits | codes along the rows | `by_rows.rs` |
+//! | GPTQ v1 and v2, 2, 3, 4, 8 bits, act-order; AutoRound | codes along the columns | `transposed.rs` |
+//! | AWQ GEMM, 4 bits; AutoRound | codes along the rows of the transpose, interleaved | `transposed.rs` |
+//! | compressed-tensors pack-quantized, 2 to 8 bits | codes along the rows | `by_rows.rs` |
+//! | MLX affine, 2, 3, 4, 5, 6, 8 bits | codes along the rows, without gaps | `mlx.rs` |
+//!
+//! [`Encoding`]: crate::model::Encoding
 
 mod by_rows;
 mod config;
+mod mlx;
 mod reader;
 pub(crate) mod stored;
 mod transposed;
@@ -22,7 +28,7 @@ use gguf_io::{Checkpoint, CheckpointTensor, Dtype, Limits, SourceFile};
 
 use crate::{Config, Error, Result};
 
-use config::Format;
+pub(crate) use config::{Format, ScaleLayout};
 use reader::{Blocks, Cache, Reader};
 
 /// What to do about a checkpoint that cannot be read.
@@ -45,12 +51,17 @@ pub(crate) fn check(config: &Config) -> Result<()> {
 pub(crate) fn open(dir: &Path, config: &Config, limits: &Limits) -> Result<Checkpoint> {
     let format = Format::of(config)?;
     let mut checkpoint = Checkpoint::open(dir, limits)?;
-    let Some(format) = format else { return Ok(checkpoint) };
+    let format = match format {
+        Format::Floats => Format::of_older(dir, &checkpoint)?,
+        format => format,
+    };
+    mlx::unstack(&mut checkpoint);
+    let Some(codes) = format.codes() else { return Ok(checkpoint) };
     // A second set of handles, which the readers own.
     let paths = checkpoint.files.iter().map(|file| SourceFile::open(file.path()));
     let files = Arc::new(paths.collect::<gguf_io::Result<Vec<_>>>()?);
     let cache = Arc::new(Cache::default());
-    let suffix = format!(".{}", format.codes());
+    let suffix = format!(".{codes}");
     let modules: Vec<String> = checkpoint
         .tensors
         .keys()
@@ -60,30 +71,39 @@ pub(crate) fn open(dir: &Path, config: &Config, limits: &Limits) -> Result<Check
         let parts = Parts { checkpoint: &checkpoint, files: &files, module: &module };
         let (blocks, used) = format.layer(&parts)?;
         let file = parts.file()?;
+        let names = match (&format, parts.stack()) {
+            (Format::Mlx(_), Some(experts)) => mlx::experts(&module, experts),
+            _ => vec![format!("{module}.weight")],
+        };
         let path = checkpoint.files.get(file).map(|f| f.path().to_path_buf()).unwrap_or_default();
         let [rows, columns] = blocks.shape();
+        let too_large = quant_core::Error::TooLarge;
+        let rows = rows.checked_div(names.len() as u64).ok_or_else(|| too_large.clone())?;
         let bytes = rows.checked_mul(columns).and_then(|n| n.checked_mul(4));
-        let bytes = bytes.ok_or(quant_core::Error::TooLarge)?;
+        let bytes = bytes.ok_or_else(|| too_large.clone())?;
         let reader = Reader::new(blocks, Arc::clone(&cache), checkpoint.files.len());
         for part in used {
             checkpoint.tensors.shift_remove(&format!("{module}.{part}"));
         }
-        let weight = CheckpointTensor {
-            dtype: Dtype::F32,
-            shape: vec![rows, columns],
-            file: checkpoint.files.len(),
-            offset: 0,
-            bytes,
-        };
+        let file = checkpoint.files.len();
         checkpoint.files.push(SourceFile::from_reader(path.clone(), Box::new(reader))?);
-        if checkpoint.tensors.insert(format!("{module}.weight"), weight).is_some() {
-            return Err(Error::Packed {
-                path,
-                place: format!("tensor {:?}", format!("{module}.weight")),
-                found: "both a weight and its packed form".into(),
-                expected: "one of them".into(),
-                help: HELP,
-            });
+        for (number, name) in (0u64..).zip(names) {
+            let weight = CheckpointTensor {
+                dtype: Dtype::F32,
+                shape: vec![rows, columns],
+                file,
+                offset: number.checked_mul(bytes).ok_or_else(|| too_large.clone())?,
+                bytes,
+            };
+            if checkpoint.tensors.insert(name.clone(), weight).is_some() {
+                return Err(Error::Packed {
+                    path,
+                    place: format!("tensor {}", crate::error::Quoted(&name)),
+                    found: "both a weight and its packed form".into(),
+                    expected: "one of them".into(),
+                    help: HELP,
+                });
+            }
         }
     }
     Ok(checkpoint)
@@ -114,6 +134,17 @@ impl Parts<'_> {
         Ok(found.map_or(0, |(_, tensor)| tensor.file))
     }
 
+    /// The number of experts that are stacked in one weight, as in MLX.
+    fn stack(&self) -> Option<u64> {
+        let weight = self.checkpoint.tensors.get(&format!("{}.weight", self.module))?;
+        match weight.shape[..] {
+            [experts @ 1..=mlx::MOST_EXPERTS, _, _] if self.module.contains(mlx::STACK) => {
+                Some(experts)
+            }
+            _ => None,
+        }
+    }
+
     /// A part, if it is there; a vector counts as a single row.
     fn find(&self, part: &str, dtypes: &[Dtype]) -> Result<Option<Part>> {
         let Some(tensor) = self.checkpoint.tensors.get(&format!("{}.{part}", self.module)) else {
@@ -121,8 +152,13 @@ impl Parts<'_> {
         };
         let names: Vec<_> = dtypes.iter().map(|dtype| dtype.name()).collect();
         let (rows, columns) = match tensor.shape[..] {
+            [] => (1, 1),
             [columns] => (1, columns),
             [rows, columns] => (rows, columns),
+            // The experts of a layer, one below the other.
+            [experts, rows, columns] if self.stack().is_some() => {
+                (experts.checked_mul(rows).ok_or(quant_core::Error::TooLarge)?, columns)
+            }
             _ => return Err(self.wrong(part, &format!("{} dimensions", tensor.shape.len()), "2")),
         };
         if !dtypes.contains(&tensor.dtype) {

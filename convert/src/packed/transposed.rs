@@ -17,10 +17,12 @@ use crate::Result;
 const FLOATS: &[Dtype] = &[Dtype::F16, Dtype::BF16, Dtype::F32];
 
 /// Where in a word of AWQ the code of each of its eight columns is.
-const AWQ_ORDER: [u32; 8] = [0, 4, 1, 5, 2, 6, 3, 7];
+const AWQ_ORDER: [usize; 8] = [0, 4, 1, 5, 2, 6, 3, 7];
 
-/// Where in a word of GPTQ's zero points each code is: one after the other.
-const IN_ORDER: [u32; 16] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
+/// Words after which codes of a width begin with a word again.
+fn unit(bits: u32) -> u64 {
+    if 32u32.is_multiple_of(bits.max(1)) { 1 } else { u64::from(bits) }
+}
 
 /// A packed layer.
 #[derive(Debug)]
@@ -36,24 +38,35 @@ struct Transposed {
     zeros: Part,
     /// Added to stored zero points.
     zero_offset: u8,
-    /// Places of codes in words that go along the outputs.
-    order: &'static [u32],
     /// The group of each input.
     groups: Groups,
 }
 
-/// A layer of GPTQ.
-pub(super) fn gptq(parts: &Parts<'_>, bits: u32, zero_offset: u8) -> Result<Layer> {
-    let per_word = pack::per_word(bits)? as u64;
+/// A layer of GPTQ whose codes have one of these widths, the first if none fits.
+pub(super) fn gptq(parts: &Parts<'_>, bits: &[u32], zero_offset: u8) -> Result<Layer> {
     let codes = parts.need("qweight", &[Dtype::I32])?;
     let scales = parts.need("scales", FLOATS)?;
     let zeros = parts.need("qzeros", &[Dtype::I32])?;
+    let g_idx = parts.find("g_idx", &[Dtype::I32])?;
     let rows = codes.columns;
-    let columns = codes.rows.checked_mul(per_word).ok_or(quant_core::Error::TooLarge)?;
+    let code_bits = codes.rows.checked_mul(32).ok_or(quant_core::Error::TooLarge)?;
+    let zero_words = |bits: u32| rows.saturating_mul(u64::from(bits)).div_ceil(32);
+    let fits = |bits: &&u32| {
+        codes.rows.is_multiple_of(unit(**bits))
+            && zeros.columns == zero_words(**bits)
+            && g_idx.is_none_or(|part| part.columns == code_bits / u64::from(**bits))
+    };
+    let bits = bits.iter().find(fits).or(bits.first()).copied().unwrap_or(4);
+    let columns = code_bits / u64::from(bits.max(1));
+    if !codes.rows.is_multiple_of(unit(bits)) {
+        let found = format!("{} rows of words", codes.rows);
+        let expected = format!("a multiple of {} for codes of {bits} bits", unit(bits));
+        return Err(parts.wrong("qweight", &found, &expected));
+    }
     parts.expect("scales", &scales, scales.rows, rows)?;
-    parts.expect("qzeros", &zeros, scales.rows, rows.div_ceil(per_word))?;
+    parts.expect("qzeros", &zeros, scales.rows, zero_words(bits))?;
     let mut used = vec!["qweight", "scales", "qzeros"];
-    let groups = match parts.find("g_idx", &[Dtype::I32])? {
+    let groups = match g_idx {
         Some(part) => {
             parts.expect("g_idx", &part, 1, columns)?;
             used.push("g_idx");
@@ -71,7 +84,6 @@ pub(super) fn gptq(parts: &Parts<'_>, bits: u32, zero_offset: u8) -> Result<Laye
         scales,
         zeros,
         zero_offset,
-        order: IN_ORDER.get(..per_word as usize).unwrap_or_default(),
         groups,
     };
     Ok((Box::new(layer), used))
@@ -95,7 +107,6 @@ pub(super) fn awq(parts: &Parts<'_>) -> Result<Layer> {
         scales,
         zeros,
         zero_offset: 0,
-        order: &AWQ_ORDER,
         groups: parts.even_groups("scales", codes.rows, scales.rows)?,
     };
     Ok((Box::new(layer), vec!["qweight", "scales", "qzeros"]))
@@ -121,16 +132,29 @@ impl Transposed {
         rows: usize,
         (words, out): (&mut Vec<u8>, &mut Vec<u8>),
     ) -> gguf_io::Result<()> {
-        let per_word = self.order.len().max(1);
-        words.resize(4 * rows.div_ceil(per_word), 0);
-        self.read(part, row, first / per_word as u64, words)?;
+        let bits = self.bits as usize;
+        let first_bit = first.saturating_mul(u64::from(self.bits));
+        let skipped = (first_bit % 32) as usize;
+        words.resize(4 * (skipped + rows * bits).div_ceil(32), 0);
+        self.read(part, row, first_bit / 32, words)?;
         out.clear();
-        for word in words.as_chunks().0 {
-            let word = u32::from_le_bytes(*word);
-            out.extend(self.order.iter().map(|place| pack::code(word, self.bits, *place)));
-        }
-        out.truncate(rows);
+        out.extend((0..rows).map(|i| {
+            let place = if self.codes_along_outputs {
+                i / 8 * 8 + AWQ_ORDER.get(i % 8).copied().unwrap_or(0)
+            } else {
+                i
+            };
+            pack::stream_code(words, skipped + place * bits, self.bits)
+        }));
         Ok(())
+    }
+}
+
+impl Transposed {
+    /// The code of an output at a bit of its words, which are a line apart.
+    fn straddling(&self, bytes: &[u8], line: usize, output: usize, bit: usize) -> u8 {
+        let byte = |at: usize| bytes.get(at / 4 * line + 4 * output + at % 4).copied().unwrap_or(0);
+        pack::stream_code(&[byte(bit / 8), byte(bit / 8 + 1)], bit % 8, self.bits)
     }
 }
 
@@ -172,15 +196,27 @@ impl Blocks for Transposed {
             }
             return Ok(());
         }
-        let per_word = u64::from(32 / self.bits.max(1));
-        for row in 0..self.codes.rows {
-            bytes.resize(4 * rows, 0);
-            self.read(&self.codes, row, first, &mut bytes)?;
-            for place in 0..per_word {
+        let unit = unit(self.bits);
+        let per_unit = (32 * unit / u64::from(self.bits.max(1))) as usize;
+        let line = 4 * rows;
+        for row in (0..self.codes.rows).step_by(unit as usize) {
+            // Words of the same output, one below the other.
+            bytes.resize(line * unit as usize, 0);
+            for (word, bytes) in (row..).zip(bytes.chunks_exact_mut(line.max(1))) {
+                self.read(&self.codes, word, first, bytes)?;
+            }
+            let column = row as usize * 32 / self.bits.max(1) as usize;
+            for place in 0..per_unit {
+                let bit = place * self.bits as usize;
                 codes.clear();
-                let words = bytes.as_chunks().0.iter().map(|word| u32::from_le_bytes(*word));
-                codes.extend(words.map(|word| pack::code(word, self.bits, place as u32)));
-                put((row * per_word + place) as usize, &codes);
+                if unit == 1 {
+                    let words = bytes.as_chunks().0.iter().map(|word| u32::from_le_bytes(*word));
+                    codes.extend(words.map(|word| pack::code(word, self.bits, place as u32)));
+                } else {
+                    codes
+                        .extend((0..rows).map(|output| self.straddling(&bytes, line, output, bit)));
+                }
+                put(column + place, &codes);
             }
         }
         Ok(())

@@ -3,6 +3,9 @@
 //! A word holds `32 / bits` codes, rounded down; code `i` of a word is at bit `bits · i`. The last
 //! word of a row or column is padded with zeros. compressed-tensors packs weights along rows and
 //! zero points along columns; GPTQ packs weights along columns and zero points along rows.
+//!
+//! GPTQ's three bits and MLX leave no gaps: there a code may go over from one word to the next
+//! ([`stream_code`]).
 
 use crate::Error;
 
@@ -30,6 +33,16 @@ pub fn words(bits: u32, len: usize) -> Result<usize, Error> {
 pub fn code(word: u32, bits: u32, index: u32) -> u8 {
     let mask = (1u32 << (bits & 15)).wrapping_sub(1);
     (word.checked_shr(bits * (index & 31)).unwrap_or(0) & mask) as u8
+}
+
+/// The code whose lowest bit is at `bit` of codes that follow one another without gaps, over
+/// little-endian words; 0 past the end of `bytes`. `bits` is at most 8.
+#[inline(always)]
+pub fn stream_code(bytes: &[u8], bit: usize, bits: u32) -> u8 {
+    let byte = |at: usize| bytes.get(at).copied().unwrap_or(0);
+    let pair = u16::from_le_bytes([byte(bit / 8), byte(bit / 8 + 1)]);
+    let mask = (1u16 << bits.min(8)) - 1;
+    ((pair >> (bit % 8)) & mask) as u8
 }
 
 /// Packs rows of `row_len` codes, each row to words of its own; little-endian bytes.
