@@ -34,11 +34,15 @@ pub(crate) fn types(
         let Some(codes) = codes else { continue };
         let (weights, words) = (elements(&tensor.shape), elements(&codes.shape));
         let bits = words.saturating_mul(32) / weights.max(1);
-        let ty = match method {
-            "gptq" | "awq" => format!("{}_INT{bits}", method.to_uppercase()),
-            _ if part("biases").is_some() => format!("MLX_INT{bits}"),
-            _ if part("weight_zero_point").is_some() => format!("INT{bits}_ASYM"),
-            _ => format!("INT{bits}_SYM"),
+        // GPTQ, AWQ and AutoRound name their codes alike.
+        let ty = if part("qweight").is_some() {
+            format!("{}_INT{bits}", method.to_uppercase())
+        } else if part("biases").is_some() {
+            format!("MLX_INT{bits}")
+        } else if part("weight_zero_point").is_some() {
+            format!("INT{bits}_ASYM")
+        } else {
+            format!("INT{bits}_SYM")
         };
         types.insert((tensor.file, tensor.offset), ty);
     }
