@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use gguf_io::{Limits, metadata::Metadata};
+use gguf_io::{Limits, metadata::Metadata, safetensors::Preference};
 
 use crate::{
     Config, Model, Options, Result,
@@ -57,8 +57,10 @@ pub fn open(dir: &Path, options: &CheckpointOptions) -> Result<Model> {
     architecture.complete(&mut config)?;
     // An absurd number of layers is refused before anything is done with it.
     architectures::tensors::layers(&config)?;
-    let checkpoint = packed::open(dir, &config, &options.limits)?;
-    let packed_types = packed::stored::types(dir, &config, &checkpoint, &options.limits)?;
+    let preference = preference(options.like_reference);
+    let checkpoint = packed::open(dir, &config, preference, &options.limits)?;
+    let packed_types =
+        packed::stored::types(dir, &config, &checkpoint, preference, &options.limits)?;
     let Mapped { tensors: stored, left_out } =
         architectures::tensors::map(architecture, &config, &checkpoint, dir)?;
     warn(&left_out);
@@ -73,7 +75,8 @@ pub fn open(dir: &Path, options: &CheckpointOptions) -> Result<Model> {
     for (key, value) in computed_keys.iter() {
         metadata.insert(key, value.clone());
     }
-    general::write(dir, &config, &tensors, &overrides, &mut metadata);
+    let folder = general::folder(dir, options.like_reference);
+    general::write(dir, folder, &config, &tensors, &overrides, &mut metadata);
     architectures::parameters::write(architecture, &config, &mut metadata)?;
     metadata.insert("general.quantization_version", QUANTIZATION_VERSION);
     let reading = tokenizer::Options {
@@ -91,6 +94,11 @@ pub fn open(dir: &Path, options: &CheckpointOptions) -> Result<Model> {
     let left_out = left_out.into_iter().map(|(name, _)| name).collect();
     let origin = Origin::Checkpoint;
     Ok(Model { metadata, tensors, files: checkpoint.files, origin, left_out, packed_types })
+}
+
+/// Which of two sets of weights counts: the reference goes by the index, transformers does not.
+pub(crate) fn preference(like_reference: bool) -> Preference {
+    if like_reference { Preference::Index } else { Preference::SingleFile }
 }
 
 /// Says what of the checkpoint is not in the output, a line for each reason.

@@ -264,6 +264,18 @@ pub enum Error {
         /// All supported classes.
         supported: String,
     },
+    /// The checkpoint is sound but of another kind than those that become a GGUF file here.
+    #[error("{}: is of {found}, expected {expected}; {help}", Shown(path))]
+    OtherModel {
+        /// The file that tells.
+        path: PathBuf,
+        /// What the checkpoint is.
+        found: String,
+        /// What is converted.
+        expected: &'static str,
+        /// What to do.
+        help: &'static str,
+    },
     /// The weights are not those that config.json describes.
     #[error("{}: tensor {}: found {found}, expected {expected}; {help}", Shown(path), Quoted(name))]
     Weights {

@@ -2,22 +2,10 @@
 //! are finite if its scales are, so only those are looked at.
 
 use gguf_io::Dtype;
-use quant_core::GgmlType;
-
-/// A number that scales a block, at this byte of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Scale {
-    /// Half precision.
-    Half(usize),
-    /// Single precision.
-    Single(usize),
-    /// A power of two, whose largest code stands for no number.
-    Exponent(usize),
-    /// Half precision whose bits are the high quarters of four 16-bit numbers.
-    Quarters(usize),
-}
-
-use Scale::{Exponent, Half, Quarters, Single};
+use quant_core::{
+    BlockFloat::{self, Half, Quarters, Single},
+    GgmlType,
+};
 
 /// The largest half-precision number.
 pub(crate) const LARGEST_HALF: f32 = 65504.0;
@@ -43,36 +31,21 @@ pub(crate) enum Stored {
     /// Floats of one byte: sign aside, codes from this one on are not finite.
     One(u8),
     /// Blocks of this size with scales.
-    Blocks(usize, &'static [Scale]),
+    Blocks(usize, &'static [BlockFloat]),
     /// Every code is a number.
     Any(usize),
 }
 
 impl From<GgmlType> for Stored {
     fn from(ty: GgmlType) -> Self {
-        use GgmlType as T;
-        let scales: &'static [Scale] = match ty {
-            T::F32 => return Self::Four,
-            T::F16 => return Self::Two(0x7c00),
-            T::BF16 => return Self::Two(0x7f80),
-            T::F64 => return Self::Eight,
-            T::Q4_0 | T::Q5_0 | T::Q8_0 | T::IQ4_NL | T::Q1_0 | T::Q2_0 => &[Half(0)],
-            T::IQ1_S | T::IQ2_XXS | T::IQ2_XS | T::IQ2_S | T::IQ3_XXS | T::IQ3_S | T::IQ4_XS => {
-                &[Half(0)]
-            }
-            T::Q4_1 | T::Q5_1 | T::Q8_1 | T::Q4_K | T::Q5_K => &[Half(0), Half(2)],
-            T::Q2_K => &[Half(80), Half(82)],
-            T::Q3_K => &[Half(108)],
-            T::Q6_K => &[Half(208)],
-            T::Q8_K => &[Single(0)],
-            T::TQ1_0 => &[Half(52)],
-            T::TQ2_0 => &[Half(64)],
-            T::MXFP4 => &[Exponent(0)],
-            T::IQ1_M => &[Quarters(48)],
-            // NVFP4's readers take its one code that is no number for zero.
-            _ => return Self::Any(ty.block_bytes()),
-        };
-        Self::Blocks(ty.block_bytes(), scales)
+        match ty {
+            GgmlType::F32 => Self::Four,
+            GgmlType::F16 => Self::Two(0x7c00),
+            GgmlType::BF16 => Self::Two(0x7f80),
+            GgmlType::F64 => Self::Eight,
+            _ if ty.floats().is_empty() => Self::Any(ty.block_bytes()),
+            _ => Self::Blocks(ty.block_bytes(), ty.floats()),
+        }
     }
 }
 
@@ -149,7 +122,7 @@ impl Stored {
                 second,
             ),
             _ => Scales {
-                finite: blocks.clone().all(|b| scales.iter().all(|scale| scale.is_finite(b))),
+                finite: blocks.clone().all(|b| scales.iter().all(|scale| is_finite(*scale, b))),
                 zero: blocks.clone().any(|b| self.is_zero(b)),
             },
         }
@@ -158,7 +131,7 @@ impl Stored {
     /// Whether all values of a block are zero because its scales are.
     pub(crate) fn is_zero(self, block: &[u8]) -> bool {
         match self {
-            Self::Blocks(_, scales) => scales.iter().all(|scale| scale.is_zero(block)),
+            Self::Blocks(_, scales) => scales.iter().all(|scale| scale.value(block) == 0.0),
             _ => false,
         }
     }
@@ -196,7 +169,7 @@ impl Stored {
             }
             Self::Blocks(size, scales) => {
                 let blocks = bytes.chunks_exact(size.max(1));
-                let bad = |block: &[u8]| scales.iter().any(|scale| !scale.is_finite(block));
+                let bad = |block: &[u8]| scales.iter().any(|scale| !is_finite(*scale, block));
                 let mut found = None;
                 for (i, _) in (0u64..).zip(blocks).filter(|(_, block)| bad(block)) {
                     let (_, count) = found.get_or_insert((i, 0));
@@ -214,32 +187,13 @@ fn first<T>(units: &[T], bad: impl Fn(&T) -> bool) -> Option<(u64, u64)> {
     Some((index as u64, rest.iter().filter(|unit| bad(unit)).count() as u64))
 }
 
-impl Scale {
-    #[inline(always)]
-    fn is_finite(self, block: &[u8]) -> bool {
-        match self {
-            Half(at) => half(block, at) & 0x7c00 != 0x7c00,
-            // Multiplied with a code of up to 127 it has to stay finite.
-            Single(at) => {
-                let bytes = block.get(at..).and_then(|b| b.first_chunk::<4>());
-                bytes.is_some_and(|b| (f32::from_le_bytes(*b) * 128.0).is_finite())
-            }
-            Exponent(at) => block.get(at).is_some_and(|e| *e != 0xff),
-            Quarters(at) => quarters(block, at) & 0x7c00 != 0x7c00,
-        }
-    }
-
-    fn is_zero(self, block: &[u8]) -> bool {
-        match self {
-            Half(at) => half(block, at) & 0x7fff == 0,
-            Single(at) => {
-                let bytes = block.get(at..).and_then(|b| b.first_chunk::<4>());
-                bytes.is_some_and(|b| f32::from_le_bytes(*b) == 0.0)
-            }
-            // The least power of two is no zero.
-            Exponent(_) => false,
-            Quarters(at) => quarters(block, at) & 0x7fff == 0,
-        }
+#[inline(always)]
+fn is_finite(scale: BlockFloat, block: &[u8]) -> bool {
+    match scale {
+        Half(at) => half(block, at) & 0x7c00 != 0x7c00,
+        // Multiplied with a code of up to 127 it has to stay finite.
+        Single(_) => (scale.value(block) * 128.0).is_finite(),
+        _ => scale.value(block).is_finite(),
     }
 }
 
@@ -247,12 +201,6 @@ impl Scale {
 #[inline(always)]
 fn half(block: &[u8], at: usize) -> u16 {
     block.get(at..).and_then(|b| b.first_chunk()).map_or(u16::MAX, |b| u16::from_le_bytes(*b))
-}
-
-/// The half-precision number whose bits are the high quarters of four 16-bit numbers.
-fn quarters(block: &[u8], at: usize) -> u16 {
-    let quarter = |i: usize| half(block, at + 2 * i) >> 12 << (4 * i);
-    quarter(0) | quarter(1) | quarter(2) | quarter(3)
 }
 
 #[cfg(test)]
@@ -273,7 +221,7 @@ mod tests {
                 for bits in halves {
                     for scale in scales {
                         let mut block = vec![fill; size];
-                        let place = |scale: &Scale| match *scale {
+                        let place = |scale: &BlockFloat| match *scale {
                             Half(at) => at..at + 2,
                             _ => 0..0,
                         };
@@ -301,14 +249,7 @@ mod tests {
     fn every_quantized_type_is_looked_at() {
         for &ty in GgmlType::ALL.iter().filter(|ty| ty.is_quantized()) {
             match Stored::from(ty) {
-                Stored::Blocks(size, scales) => {
-                    let end = |scale: &Scale| match *scale {
-                        Half(at) => at + 2,
-                        Single(at) => at + 4,
-                        Exponent(at) => at + 1,
-                        Quarters(at) => at + 8,
-                    };
-                    assert!(scales.iter().all(|scale| end(scale) <= size), "{ty}");
+                Stored::Blocks(size, _) => {
                     assert_eq!(Stored::from(ty).find(&vec![0xff; 3 * size]), Some((0, 3)), "{ty}");
                     assert_eq!(Stored::from(ty).find(&vec![0; 3 * size]), None, "{ty}");
                     let zeros = Stored::from(ty).scales(&vec![0; 3 * size]);

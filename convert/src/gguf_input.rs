@@ -12,9 +12,19 @@ use crate::{
 /// Opens a GGUF model, split or not. Its metadata is carried over but for the keys of the split.
 ///
 /// # Errors
-/// [`crate::Error::Files`] if a file is damaged, cut short, or not a GGUF file.
+/// [`crate::Error::Files`] if a file is damaged, cut short, or not a GGUF model.
 pub fn open(path: &Path, limits: &Limits) -> Result<Model> {
-    read(GgufFile::open(path, limits)?)
+    let file = GgufFile::open(path, limits)?;
+    if file.metadata.get_str("general.type") == Some("imatrix") {
+        return Err(gguf_io::Error::NotAModel {
+            path: path.into(),
+            found: "an importance matrix".into(),
+            expected: "a GGUF model",
+            help: "give the model here, and this file as its matrix (--imatrix)",
+        }
+        .into());
+    }
+    read(file)
 }
 
 /// A model whose headers have been read.

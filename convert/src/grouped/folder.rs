@@ -20,10 +20,11 @@ use super::{
 use crate::{
     Config, Control, Error, Options, Result, Split,
     architectures::{self, fp8::Quantization},
+    checkpoint::preference,
     importance::{Importance, used_by},
     json as json_file,
     model::{Model, Tensor, TensorData},
-    packed,
+    neighbours, packed,
 };
 
 /// A folder that is ready to be written.
@@ -96,6 +97,17 @@ impl FolderPlan {
         options: &Options,
         control: Control<'_>,
     ) -> Result<Self> {
+        let dir = &gguf_io::safetensors::locate(dir)?;
+        Self::of_folder(dir, grouped, options, control)
+            .map_err(|error| neighbours::explain(dir, error))
+    }
+
+    fn of_folder(
+        dir: &Path,
+        grouped: &Grouped,
+        options: &Options,
+        control: Control<'_>,
+    ) -> Result<Self> {
         if !dir.is_dir() {
             return Err(Error::Grouped {
                 problem: format!("{}: is not the folder of a checkpoint", crate::error::Shown(dir)),
@@ -103,7 +115,8 @@ impl FolderPlan {
             });
         }
         let config = Config::read(dir)?;
-        let checkpoint = packed::open(dir, &config, &options.limits)?;
+        let preference = preference(options.like_reference);
+        let checkpoint = packed::open(dir, &config, preference, &options.limits)?;
         let wrapper = config.is_wrapper();
         let quantization = Quantization::read(&config)?;
         let (names, all_names) = gguf_names(dir, config, &checkpoint)?;

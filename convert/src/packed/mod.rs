@@ -24,7 +24,7 @@ mod transposed;
 
 use std::{path::Path, sync::Arc};
 
-use gguf_io::{Checkpoint, CheckpointTensor, Dtype, Limits, SourceFile};
+use gguf_io::{Checkpoint, CheckpointTensor, Dtype, Limits, SourceFile, safetensors::Preference};
 
 use crate::{Config, Error, Result};
 
@@ -48,9 +48,14 @@ pub(crate) fn check(config: &Config) -> Result<()> {
 /// # Errors
 /// As [`Checkpoint::open`]; [`Error::Packed`] for a quantization that is not read, by name, and for
 /// packed tensors that do not fit each other.
-pub(crate) fn open(dir: &Path, config: &Config, limits: &Limits) -> Result<Checkpoint> {
+pub(crate) fn open(
+    dir: &Path,
+    config: &Config,
+    preference: Preference,
+    limits: &Limits,
+) -> Result<Checkpoint> {
     let format = Format::of(config)?;
-    let mut checkpoint = Checkpoint::open(dir, limits)?;
+    let mut checkpoint = Checkpoint::open_with(dir, preference, limits)?;
     let format = match format {
         Format::Floats => Format::of_older(dir, &checkpoint)?,
         format => format,

@@ -2,8 +2,9 @@
 
 use std::{collections::HashMap, path::Path};
 
-use gguf_io::{Checkpoint, Limits};
+use gguf_io::{Checkpoint, Limits, safetensors::Preference};
 
+use super::mlx;
 use crate::{Config, Result};
 
 /// Where the values of a layer are read: the number of the file and the offset in it.
@@ -18,12 +19,14 @@ pub(crate) fn types(
     dir: &Path,
     config: &Config,
     restored: &Checkpoint,
+    preference: Preference,
     limits: &Limits,
 ) -> Result<HashMap<Place, String>> {
     let method = ["quantization_config", "quantization"].iter().find_map(|key| config.get(key));
     let Some(method) = method else { return Ok(HashMap::new()) };
     let method = method.get("quant_method").and_then(|name| name.as_str()).unwrap_or_default();
-    let stored = Checkpoint::open(dir, limits)?;
+    let mut stored = Checkpoint::open_with(dir, preference, limits)?;
+    mlx::unstack(&mut stored);
     let mut types = HashMap::new();
     for (name, tensor) in &restored.tensors {
         let Some(module) = name.strip_suffix(".weight") else { continue };

@@ -181,6 +181,8 @@ fn gguf(model: &GgufFile, options: &Options, found: &mut Findings) -> Result<()>
 
 fn folder(path: &Path, options: &Options, found: &mut Findings) -> Result<()> {
     found.format = "safetensors checkpoint".into();
+    let located = found.check("what the folder holds", |_| gguf_io::safetensors::locate(path));
+    let Some(path) = located.as_deref() else { return Ok(()) };
     let opened = found.check(STRUCTURE, |_| Checkpoint::open(path, &options.limits));
     if !path.join("config.json").exists() {
         found.note("config.json: not there, so the tensors are compared with no architecture");

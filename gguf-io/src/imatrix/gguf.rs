@@ -8,7 +8,7 @@ use quant_core::GgmlType;
 use super::{BrokenEntry, Entry, Imatrix, ImatrixEntry, check_values};
 use crate::{
     Array, Budget, Error, Place, Result, SourceFile, TensorInfo, Value,
-    error::DAMAGED,
+    error::{DAMAGED, Quoted},
     gguf::{
         check,
         read::{self, Header},
@@ -22,6 +22,16 @@ const NOT_ONE: &str = "the file is no importance matrix, or one of a model's own
 
 pub(super) fn read(file: &SourceFile, budget: &mut Budget) -> Result<Imatrix> {
     let Header { metadata, tensors, data, .. } = read::header(file, 0, budget)?;
+    if let Some(architecture) = metadata.get_str("general.architecture")
+        && metadata.get(DATASETS).is_none()
+    {
+        return Err(Error::NotAModel {
+            path: file.path().into(),
+            found: format!("a GGUF model of architecture {}", Quoted(architecture)),
+            expected: "an importance matrix",
+            help: "give the file that llama-imatrix wrote for the model",
+        });
+    }
     check::file(file, &data, tensors.iter())?;
     let malformed = |place, found: String, expected: &str, help| Error::Malformed {
         path: file.path().into(),
