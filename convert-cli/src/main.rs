@@ -5,6 +5,7 @@
 
 mod args;
 mod commands;
+mod failure;
 mod report;
 mod signals;
 mod warnings;
@@ -17,9 +18,11 @@ use std::{
 use clap::Parser;
 
 use args::{Cli, Command};
+use failure::{Failure, Told};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    let json = cli.command.json();
     let warnings = warnings::collect();
     let result = match cli.command {
         Command::Convert(args) => commands::convert::run(&args, &warnings),
@@ -34,7 +37,11 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            say(&format!("error: {}", one_line(&error)));
+            if json && !error.is::<Told>() {
+                // If nobody reads it, the line below says the same.
+                let _ = writeln!(io::stdout(), "{}", Failure::from(&error).as_json());
+            }
+            say(&format!("error: {}", failure::message(&error)));
             signals::exit_code().unwrap_or(ExitCode::FAILURE)
         }
     }
@@ -49,14 +56,4 @@ fn say(line: &str) {
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     let mut causes = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
     causes.any(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
-}
-
-/// Errors are one line, also where the operating system or a file's text has its say.
-fn one_line(error: &anyhow::Error) -> String {
-    let mut text = error.to_string();
-    // The library's messages hold their causes already.
-    if !(error.is::<quant_convert::Error>() || error.is::<quant_convert::recipe::Error>()) {
-        text = format!("{error:#}");
-    }
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }

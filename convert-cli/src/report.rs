@@ -3,9 +3,11 @@
 use std::{fmt::Write, path::Path};
 
 use comfy_table::{CellAlignment, Table, presets};
-use quant_convert::{Plan, grouped::FolderPlan, recipe::FileType};
+use quant_convert::{Plan, PlannedTensor, grouped::FolderPlan, recipe::FileType};
 use quant_core::GgmlType;
 use serde::Serialize;
+
+use crate::{failure::Failure, warnings::Warning};
 
 /// The result of `convert`, as cli.md has it.
 #[derive(Debug, Serialize)]
@@ -17,6 +19,18 @@ pub(crate) struct Report {
     shards: Option<Vec<ShardReport>>,
     total_bytes: u64,
     bits_per_weight: f64,
+    /// Tensors of another type than the recipe asked for.
+    fallbacks: Vec<Fallback>,
+    /// Tensors that the importance matrix has no entry for.
+    without_importance: Vec<String>,
+    /// Tensors of the input that are not in the output.
+    left_out: Vec<String>,
+    /// Tensors whose blocks are copied as the input has them.
+    carried: Vec<String>,
+    pub(crate) warnings: Vec<Warning>,
+    /// Why a real run would fail.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) error: Option<Failure>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) output: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -48,8 +62,17 @@ struct TensorReport {
     /// The type the recipe asked for, where the shape did not allow it.
     #[serde(skip_serializing_if = "Option::is_none")]
     wanted: Option<&'static str>,
-    #[serde(skip)]
-    without_importance: bool,
+}
+
+/// A tensor whose rows do not fit the blocks of the type asked for.
+#[derive(Debug, Serialize)]
+struct Fallback {
+    tensor: String,
+    wanted: &'static str,
+    #[serde(rename = "type")]
+    ty: &'static str,
+    /// Values in a row.
+    row: u64,
 }
 
 impl Report {
@@ -72,9 +95,25 @@ impl Report {
             bytes: t.bytes,
             shard: is_split.then(|| t.shard.saturating_add(1)),
             wanted: t.wanted.map(GgmlType::name),
-            without_importance: t.without_importance,
         });
+        let fallbacks = plan.tensors().filter_map(|t| {
+            Some(Fallback {
+                tensor: t.name.into(),
+                wanted: t.wanted?.name(),
+                ty: t.ty.name(),
+                row: t.shape.first().copied().unwrap_or(1),
+            })
+        });
+        let names = |which: fn(&PlannedTensor<'_>) -> bool| {
+            plan.tensors().filter(which).map(|t| t.name.to_owned()).collect()
+        };
         Self {
+            fallbacks: fallbacks.collect(),
+            without_importance: names(|t| t.without_importance),
+            left_out: plan.left_out().to_vec(),
+            carried: names(|t| t.carried),
+            warnings: Vec::new(),
+            error: None,
             file_type: file_type(plan),
             tensors: tensors.collect(),
             shards,
@@ -95,9 +134,14 @@ impl Report {
             bytes: t.bytes,
             shard: None,
             wanted: None,
-            without_importance: false,
         });
         Self {
+            fallbacks: Vec::new(),
+            without_importance: Vec::new(),
+            left_out: Vec::new(),
+            carried: Vec::new(),
+            warnings: Vec::new(),
+            error: None,
             shards: None,
             file_type: plan.options().ty.name().to_uppercase(),
             tensors: tensors.collect(),
@@ -174,29 +218,29 @@ impl Report {
         Some(finish(table, &[1, 2]))
     }
 
-    /// What the user should know besides: fallbacks, tensors without importance.
-    pub(crate) fn remarks(&self) -> Vec<String> {
+    /// What the plan says that the user should know besides.
+    pub(crate) fn remarks(&self) -> Vec<Warning> {
         let mut remarks = Vec::new();
-        let fallbacks: Vec<_> = self.tensors.iter().filter_map(|t| Some((t, t.wanted?))).collect();
-        if !fallbacks.is_empty() {
-            let listed = fallbacks.iter().map(|(t, wanted)| {
-                let row = t.shape.first().copied().unwrap_or(1);
-                format!("{} ({wanted} → {}, rows of {row})", escape(&t.name), t.ty)
+        if !self.fallbacks.is_empty() {
+            let listed = self.fallbacks.iter().map(|fallback| {
+                let Fallback { tensor, wanted, ty, row } = fallback;
+                format!("{tensor} ({wanted} → {ty}, rows of {row})")
             });
-            remarks.push(format!(
+            let message = format!(
                 "{} of {} tensors have rows that do not fit the blocks of the type asked for: {}",
-                fallbacks.len(),
+                self.fallbacks.len(),
                 self.tensors.len(),
                 some(listed)
-            ));
+            );
+            remarks.push(Warning::new("fallback", message));
         }
-        let without: Vec<_> = self.tensors.iter().filter(|t| t.without_importance).collect();
-        if !without.is_empty() {
-            remarks.push(format!(
+        if !self.without_importance.is_empty() {
+            let message = format!(
                 "the importance matrix has no entry for {} tensors: {}",
-                without.len(),
-                some(without.iter().map(|t| escape(&t.name)))
-            ));
+                self.without_importance.len(),
+                some(self.without_importance.iter().cloned())
+            );
+            remarks.push(Warning::new("without-importance", message));
         }
         remarks
     }

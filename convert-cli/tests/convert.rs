@@ -62,7 +62,17 @@ fn the_json_of_a_run_is_that_of_the_plan_and_more() {
     assert_eq!(result, plan);
 
     let keys: Vec<_> = plan.as_object().unwrap().keys().cloned().collect();
-    let expected = ["file_type", "tensors", "total_bytes", "bits_per_weight"];
+    let expected = [
+        "file_type",
+        "tensors",
+        "total_bytes",
+        "bits_per_weight",
+        "fallbacks",
+        "without_importance",
+        "left_out",
+        "carried",
+        "warnings",
+    ];
     assert_eq!(BTreeSet::from_iter(keys), expected.map(String::from).into());
     assert_eq!(plan["file_type"], "Q5_K_S");
     assert_eq!(plan["total_bytes"], fs::metadata(&output).unwrap().len());
@@ -107,34 +117,95 @@ fn a_dry_run_writes_nothing() {
 }
 
 #[test]
-fn a_dry_run_says_what_a_real_run_would_refuse() {
+fn a_matrix_is_named_where_it_was_used_llama_cpp_5754() {
     let folder = tempdir().unwrap();
-    let existing = folder.path().join("m.gguf");
-    fs::write(&existing, "old").unwrap();
-    let slash = folder.path().join("model/");
-    for (output, options, says) in [
-        (existing.clone(), &[][..], "exists already"),
-        (existing.clone(), &["--force"], ""),
-        (slash, &[], "is a folder"),
-        (folder.path().join("none/m.gguf"), &[], "none/m.gguf: is in a folder that does not"),
-        (fixture("tiny-llama2").join("config.json"), &["--force"], "is one of the inputs"),
-        (folder.path().to_owned(), &["-tint4_sym", "--force"], "a folder with other things"),
-        (
-            folder.path().join("none/int4"),
-            &["-tint4_sym"],
-            "none/int4: is in a folder that does not",
-        ),
-        (folder.path().join("m2.gguf"), &["-tiq4_nl", "--quiet"], "does not write"),
+    let matrix = fixture("tiny-llama2/imatrix.gguf");
+    let matrix = matrix.to_str().unwrap();
+    let lossless = folder.path().join("f16.gguf");
+    convert(&fixture("tiny-llama2"), &lossless, &["-t", "f16"]);
+    let quantized = folder.path().join("q4_k_m.gguf");
+    convert(&lossless, &quantized, &[]);
+    for (input, options, named) in [
+        (&lossless, &["-t", "q4_0"][..], true),
+        (&lossless, &["-t", "q8_0"], false),
+        (&lossless, &["-t", "q8_0", "--like-reference"], true),
+        (&lossless, &["-t", "q8_0", "--tensor-type", "attn_v=q4_k"], true),
+        (&lossless, &["-t", "bf16"], false),
+        (&lossless, &["-t", "int4_sym"], false),
+        (&lossless, &["-t", "int4_sym", "--refine-scales"], true),
+        (&lossless, &["-t", "int4_sym", "--ratio", "0.5"], true),
+        (&lossless, &["-t", "int4_sym", "--ratio", "0.5", "--sensitivity", "weights"], false),
+        (&lossless, &["-t", "q4_0", "--exclude-weights", "blk"], false),
+        (&quantized, &["-t", "q4_k_m"], false),
     ] {
-        let options = [&["--dry-run"], options].concat();
-        let done = try_convert(&fixture("tiny-llama2"), &output, &options);
-        assert!(done.status.success());
-        let text = stderr(&done);
-        let warned = text.starts_with("warning: a real run would fail: ") && text.contains(says);
-        assert!(if says.is_empty() { text.is_empty() } else { warned }, "{output:?}: {text:?}");
+        let output = folder.path().join("out.gguf");
+        convert(input, &output, &[options, &["--force", "--imatrix", matrix]].concat());
+        let metadata = inspected(&output)["metadata"].as_object().unwrap().clone();
+        let keys = metadata.keys().filter(|key| key.starts_with("quantize.imatrix.")).count();
+        assert_eq!(keys > 0, named, "{options:?}");
     }
-    assert_eq!(fs::read(&existing).unwrap(), b"old");
-    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    // A copy keeps what its input says; blocks that are made anew do not.
+    let with_matrix = folder.path().join("q5_k_m.gguf");
+    convert(&lossless, &with_matrix, &["-t", "q5_k_m", "--imatrix", matrix]);
+    for (options, named) in [
+        (&["-t", "auto"][..], true),
+        // Its output.weight is Q6_K in both.
+        (&["-t", "q4_0"], true),
+        (&["-t", "q8_0"], false),
+        (&["-t", "f16"], false),
+        (&["-t", "f16", "--like-reference"], true),
+    ] {
+        let output = folder.path().join("out.gguf");
+        convert(&with_matrix, &output, &[options, &["--force", "--allow-requantize"]].concat());
+        let metadata = inspected(&output)["metadata"].as_object().unwrap().clone();
+        assert_eq!(metadata.contains_key("quantize.imatrix.file"), named, "{options:?}");
+    }
+}
+
+#[test]
+fn one_tensor_changes_and_the_rest_is_copied_llama_cpp_6239() {
+    let folder = tempdir().unwrap();
+    let (first, second) = (folder.path().join("q4_k_m.gguf"), folder.path().join("out.gguf"));
+    convert(&fixture("tiny-llama2"), &first, &[]);
+    let before = types(&planned(&first, &["-t", "auto"]));
+    for (option, value, changed, ty) in [
+        ("--token-embedding-type", "q8_0", "token_embd.weight", "Q8_0"),
+        ("--output-tensor-type", "q5_0", "output.weight", "Q5_0"),
+        ("--tensor-type", "blk.1.attn_k=q6_k", "blk.1.attn_k.weight", "Q6_K"),
+    ] {
+        let options = ["-t", "auto", option, value, "--allow-requantize", "--force"];
+        convert(&first, &second, &options);
+        let mut expected = before.clone();
+        expected.insert(changed.into(), ty.into());
+        assert_eq!(types(&inspected(&second)), expected, "{option}");
+    }
+    // Of a checkpoint too, which keeps its own precision.
+    let plan = planned(&fixture("tiny-llama3"), &["-t", "auto", "--tensor-type", "attn_v=q8_0"]);
+    assert_eq!(types(&plan)["blk.0.attn_v.weight"], "Q8_0");
+    assert_eq!(types(&plan)["blk.0.attn_q.weight"], "BF16");
+}
+
+#[test]
+fn packed_layers_are_called_what_they_are_stored_as_llama_cpp_5461() {
+    let folder = tempdir().unwrap();
+    let input = fixture("tiny-llama2");
+    for (ty, name) in
+        [("int4_sym", "INT4_SYM"), ("int4_asym", "INT4_ASYM"), ("int8_asym", "INT8_ASYM")]
+    {
+        let output = folder.path().join(ty);
+        let done = try_convert(&input, &output, &["-t", ty, "--no-sync", "--quiet"]);
+        assert!(done.status.success(), "{}", stderr(&done));
+        let done =
+            run(["compare".as_ref(), input.as_os_str(), output.as_os_str(), "--json".as_ref()]);
+        let found: Value = serde_json::from_slice(&done.stdout).unwrap();
+        let named = |name: &str| {
+            let mut tensors = found["tensors"].as_array().unwrap().iter();
+            let tensor = tensors.find(|t| t["name"] == name).unwrap();
+            (text(&tensor["reference_type"]), text(&tensor["type"]))
+        };
+        assert_eq!(named("blk.0.attn_q.weight"), ("F16".into(), name.into()));
+        assert_eq!(named("token_embd.weight"), ("F16".into(), "F16".into()));
+    }
 }
 
 #[test]

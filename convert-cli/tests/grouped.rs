@@ -74,7 +74,7 @@ fn folders_of_experts_load_or_are_warned_of_llm_compressor_2163() {
         (&["-tint4_asym", "--group-size", "64"], 1, Some("experts would get int4_asym")),
     ] {
         // A dry run says what the run would.
-        for more in [&["--dry-run"][..], &["--force", "--no-sync"]] {
+        for more in [&["--dry-run", "--force"][..], &["--force", "--no-sync"]] {
             let done = try_convert(&input, &output, &[options, more].concat());
             let text = stderr(&done);
             assert_eq!(done.status.code(), Some(status), "{options:?}: {text}");

@@ -367,12 +367,14 @@ const CASES: &[(&str, &[&str], Prepare)] = &[
         f.convert(input, &["--strict"])
     }),
     ("a type that needs importance", &["Q2_K", "--imatrix"], |f, bad| {
-        let more: &[&str] = if bad { &[] } else { &["--dry-run"] };
+        let matrix = fixture("tiny-llama2/imatrix.gguf");
+        let more = ["--imatrix", matrix.to_str().unwrap()];
+        let more: &[&str] = if bad { &[] } else { &more };
         f.convert(fixture("tiny-llama2"), &[&["-t", "q2_k_s"], more].concat())
     }),
     ("a type that is not written", &["IQ2_XXS", "does not write", "Q2_K"], |f, bad| {
-        let more: &[&str] = if bad { &[] } else { &["--dry-run"] };
-        f.convert(fixture("tiny-llama2"), &[&["-t", "iq2_xxs"], more].concat())
+        let ty = if bad { "iq2_xxs" } else { "q6_k" };
+        f.convert(fixture("tiny-llama2"), &["-t", ty])
     }),
     ("no such importance matrix", &["none.gguf", "cannot open"], |f, bad| {
         let name = if bad { "none.gguf" } else { "imatrix.gguf" };

@@ -58,11 +58,10 @@ pub fn open(dir: &Path, options: &CheckpointOptions) -> Result<Model> {
     architecture.complete(&mut config)?;
     // An absurd number of layers is refused before anything is done with it.
     architectures::tensors::layers(&config)?;
-    let preference = match options.like_reference {
-        true => Preference::Index,
-        false => Preference::SingleFile,
-    };
-    let checkpoint = packed::open_with(dir, &config, preference, &options.limits)?;
+    let preference = preference(options.like_reference);
+    let checkpoint = packed::open(dir, &config, preference, &options.limits)?;
+    let packed_types =
+        packed::stored::types(dir, &config, &checkpoint, preference, &options.limits)?;
     let Mapped { tensors: mut stored, left_out, absent_head } =
         architectures::tensors::map(architecture, &config, &checkpoint, dir)?;
     if let Some(head) = absent_head {
@@ -100,7 +99,12 @@ pub fn open(dir: &Path, options: &CheckpointOptions) -> Result<Model> {
     }
     let left_out = left_out.into_iter().map(|(name, _)| name).collect();
     let origin = Origin::Checkpoint;
-    Ok(Model { metadata, tensors, files: checkpoint.files, origin, left_out })
+    Ok(Model { metadata, tensors, files: checkpoint.files, origin, left_out, packed_types })
+}
+
+/// Which of two sets of weights counts: the reference goes by the index, transformers does not.
+pub(crate) fn preference(like_reference: bool) -> Preference {
+    if like_reference { Preference::Index } else { Preference::SingleFile }
 }
 
 /// Says what of the checkpoint is not in the output, a line for each reason.

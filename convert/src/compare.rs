@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Mutex};
 
-use quant_core::{GgmlType, Metrics, can_dequantize};
+use quant_core::{Metrics, can_dequantize};
 use quant_kernels::Kernels;
 
 use crate::{Error, Options, Result, load::Loader, model::Model, plan::written_shape, workers};
@@ -14,10 +14,10 @@ pub struct Difference {
     pub name: String,
     /// Dimensions, innermost first.
     pub shape: Vec<u64>,
-    /// Its type in the reference.
-    pub reference: GgmlType,
-    /// Its type in the candidate.
-    pub candidate: GgmlType,
+    /// What it is stored as in the reference, by [`Model::stored_type`].
+    pub reference: String,
+    /// What it is stored as in the candidate.
+    pub candidate: String,
     /// How far the values are apart; not a number if any value is none.
     pub metrics: Metrics,
 }
@@ -114,8 +114,8 @@ pub fn compare(reference: &Model, candidate: &Model, options: &Options) -> Resul
         .map(|(a, b)| Difference {
             name: a.name.clone(),
             shape: a.shape.clone(),
-            reference: a.source_type(),
-            candidate: b.source_type(),
+            reference: reference.stored_type(a).to_owned(),
+            candidate: candidate.stored_type(b).to_owned(),
             metrics: Metrics::default(),
         })
         .collect();
@@ -149,6 +149,7 @@ mod tests {
             files: vec![],
             origin: Origin::Gguf,
             left_out: vec![],
+            packed_types: HashMap::new(),
         };
         let options = Options::default();
         let same = compare(&model(&[64, 1]), &model(&[64]), &options).unwrap();

@@ -77,6 +77,17 @@ impl Encoding {
         }
     }
 
+    /// The name of the stored type.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Coded { code: Code::E4M3, .. } => "F8_E4M3",
+            Self::Coded { code: Code::E5M2, .. } => "F8_E5M2",
+            Self::Coded { code: Code::Int8, .. } => "INT8",
+            Self::F64 => "F64",
+            _ => self.ty().name(),
+        }
+    }
+
     /// Bytes of a unit at the source. A unit is a value, or a block of them.
     pub(crate) fn stored_bytes(&self) -> u64 {
         match self {

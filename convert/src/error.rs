@@ -26,7 +26,7 @@ pub enum Error {
     /// An importance matrix has an entry for a tensor of another shape.
     #[error(
         "{}: entry {} has {found} values{}, the tensor has {columns} columns in {matrices} matrices; \
-         the matrix was made for another model",
+         {OTHER_MODEL}",
         Shown(path),
         Quoted(tensor),
         In(*found_matrices)
@@ -80,7 +80,7 @@ pub enum Error {
     /// A type gives garbage without importance weights, and there are none.
     #[error(
         "tensor {} would become {ty}, which needs importance weights; \
-         give a matrix that has them with --imatrix, or choose a larger type",
+         {NEEDS_MATRIX}",
         Quoted(tensor)
     )]
     ImportanceNeeded {
@@ -92,7 +92,7 @@ pub enum Error {
     /// A tensor is quantized already.
     #[error(
         "tensor {} is {source_type} already; quantizing it again to {ty} adds errors: \
-         start from the original checkpoint, or insist with --allow-requantize",
+         {REQUANTIZE}",
         Quoted(tensor)
     )]
     Requantize {
@@ -119,7 +119,7 @@ pub enum Error {
     /// This version does not read a type's values.
     #[error(
         "{}: tensor {} is {ty}, which this version copies but does not convert; \
-         start from the original checkpoint",
+         {ORIGINAL}",
         Shown(path),
         Quoted(tensor)
     )]
@@ -134,7 +134,7 @@ pub enum Error {
     /// A tensor holds values that are not finite.
     #[error(
         "tensor {} holds {count} values that are not finite, the first ({value}) at index {index}; \
-         the checkpoint is damaged or was trained to divergence",
+         {DIVERGED}",
         Quoted(tensor)
     )]
     NonFinite {
@@ -170,7 +170,7 @@ pub enum Error {
     /// Rows are not a whole number of groups.
     #[error(
         "tensor {} has rows of {row} weights, which are not a whole number of groups of {group}; \
-         choose a --group-size that divides them, or --group-size-fallback ignore or adjust",
+         {GROUPS}",
         Quoted(tensor)
     )]
     GroupSize {
@@ -204,13 +204,13 @@ pub enum Error {
         help: &'static str,
     },
     /// The output is one of the inputs.
-    #[error("{}: is one of the inputs; choose another name for the output", Shown(path))]
+    #[error("{}: is one of the inputs; {OTHER_NAME}", Shown(path))]
     SameFile {
         /// The output.
         path: PathBuf,
     },
     /// Worker threads could not be started.
-    #[error("cannot start worker threads: {message}; try fewer with --threads")]
+    #[error("cannot start worker threads: {message}; {FEWER}")]
     Threads {
         /// The reason.
         message: String,
@@ -326,6 +326,100 @@ pub enum Error {
         /// The names there are.
         names: String,
     },
+}
+
+const OTHER_MODEL: &str = "the matrix was made for another model";
+const NEEDS_MATRIX: &str = "give a matrix that has them with --imatrix, or choose a larger type";
+const REQUANTIZE: &str = "start from the original checkpoint, or insist with --allow-requantize";
+const ORIGINAL: &str = "start from the original checkpoint";
+const DIVERGED: &str = "the checkpoint is damaged or was trained to divergence";
+const GROUPS: &str =
+    "choose a --group-size that divides them, or --group-size-fallback ignore or adjust";
+const OTHER_NAME: &str = "choose another name for the output";
+const FEWER: &str = "try fewer with --threads";
+
+impl Error {
+    /// The file or folder that it is about, if there is one.
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Self::Files(error) => error.file(),
+            Self::Recipe(error) => error.file(),
+            Self::ImportanceLength { path, .. }
+            | Self::ImportanceTooLarge { path, .. }
+            | Self::CannotRead { path, .. }
+            | Self::Packed { path, .. }
+            | Self::SameFile { path }
+            | Self::Json { path, .. }
+            | Self::Config { path, .. }
+            | Self::Architecture { path, .. }
+            | Self::Weights { path, .. }
+            | Self::Tokenizer { path, .. }
+            | Self::PreTokenizer { path, .. } => Some(path),
+            _ => None,
+        }
+    }
+
+    /// The tensor that it is about, if there is one.
+    pub fn tensor(&self) -> Option<&str> {
+        match self {
+            Self::Files(error) => error.tensor(),
+            Self::Recipe(error) => error.tensor(),
+            Self::ImportanceLength { tensor, .. }
+            | Self::ImportanceTooLarge { tensor, .. }
+            | Self::ImportanceNeeded { tensor, .. }
+            | Self::Requantize { tensor, .. }
+            | Self::CannotWrite { tensor, .. }
+            | Self::CannotRead { tensor, .. }
+            | Self::NonFinite { tensor, .. }
+            | Self::Overflow { tensor, .. }
+            | Self::GroupSize { tensor, .. }
+            | Self::Weights { name: tensor, .. } => Some(tensor),
+            _ => None,
+        }
+    }
+
+    /// The key of a JSON file or of the metadata that it is about, if there is one.
+    pub fn key(&self) -> Option<&str> {
+        match self {
+            Self::Files(error) => error.key(),
+            Self::Recipe(error) => error.key(),
+            Self::Config { key, .. } => Some(key),
+            Self::Json { key, .. } => key.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// The offset in the file, in bytes, if it is known.
+    pub fn byte(&self) -> Option<u64> {
+        match self {
+            Self::Files(error) => error.byte(),
+            _ => None,
+        }
+    }
+
+    /// What to do about it: the last part of the message.
+    pub fn hint(&self) -> Option<&str> {
+        match self {
+            Self::Files(error) => error.hint(),
+            Self::Recipe(error) => error.hint(),
+            Self::ImportanceLength { .. } => Some(OTHER_MODEL),
+            Self::ImportanceNeeded { .. } => Some(NEEDS_MATRIX),
+            Self::Requantize { .. } => Some(REQUANTIZE),
+            Self::CannotRead { .. } => Some(ORIGINAL),
+            Self::NonFinite { .. } => Some(DIVERGED),
+            Self::Overflow { ty, importance, .. } => Some(too_large(*ty, importance.is_some())),
+            Self::GroupSize { .. } => Some(GROUPS),
+            Self::SameFile { .. } => Some(OTHER_NAME),
+            Self::Threads { .. } => Some(FEWER),
+            Self::Grouped { help, .. }
+            | Self::Packed { help, .. }
+            | Self::Json { help, .. }
+            | Self::Config { help, .. }
+            | Self::Weights { help, .. }
+            | Self::Tokenizer { help, .. } => Some(help),
+            _ => None,
+        }
+    }
 }
 
 /// What to do about a file that cannot be as its program wrote it.

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::{
     Config,
+    error::Quoted,
     json::{self, Object},
     model::Tensor,
     model_card::ModelCard,
@@ -53,6 +54,18 @@ pub(crate) fn replace(overrides: &Object, metadata: &mut Metadata) {
     let mut settings = Object::new();
     replace_sampling(&mut settings, overrides);
     sampling(&settings, metadata);
+    let empty = |value: &Value| match value {
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        _ => value.is_null(),
+    };
+    for (key, _) in overrides.iter().filter(|(_, value)| empty(value)) {
+        tracing::warn!(
+            kind = "metadata",
+            "--metadata: key {} is empty, which leaves that of the GGUF file as it is",
+            Quoted(key)
+        );
+    }
     let mut card = ModelCard::default();
     card.replace(overrides);
     card.write(metadata);
@@ -66,7 +79,11 @@ fn replace_sampling(settings: &mut Object, overrides: &Object) {
         match names.and_then(<[_]>::first) {
             Some(name) => _ = settings.insert((*name).to_owned(), value.clone()),
             None if key == "sequence" => _ = settings.insert(key.to_owned(), value.clone()),
-            None => tracing::warn!(key, "a sampling setting that is not known"),
+            None => tracing::warn!(
+                kind = "metadata",
+                "--metadata: key \"general.sampling.{}\" is not known and is left out",
+                key.escape_debug()
+            ),
         }
     }
 }
@@ -136,7 +153,11 @@ fn sampling(settings: &Object, metadata: &mut Metadata) {
             (true, Some(number), _) => _ = metadata.insert(key, number),
             (false, _, Some(number)) => _ = metadata.insert(key, number as f32),
             _ => {
-                tracing::warn!(key, found = json::describe(value), "a sampling setting is left out")
+                let found = json::describe(value);
+                tracing::warn!(
+                    kind = "metadata",
+                    "{key} is left out: the value of the sampling setting is {found}"
+                )
             }
         }
     }

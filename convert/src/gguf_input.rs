@@ -1,6 +1,6 @@
 //! A GGUF file as the source of a conversion.
 
-use std::path::Path;
+use std::{collections::HashMap, path::Path};
 
 use gguf_io::{GgufFile, Limits};
 
@@ -54,5 +54,12 @@ pub fn read(file: GgufFile) -> Result<Model> {
             Ok(Tensor { name: t.name, shape: t.shape, data })
         })
         .collect::<Result<_>>()?;
-    Ok(Model { metadata, tensors, files, origin: Origin::Gguf, left_out: Vec::new() })
+    Ok(Model {
+        metadata,
+        tensors,
+        files,
+        origin: Origin::Gguf,
+        left_out: Vec::new(),
+        packed_types: HashMap::new(),
+    })
 }

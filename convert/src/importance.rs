@@ -10,6 +10,7 @@ use crate::{
     error::{Quoted, Shown},
     grouped::{self, Sensitivity},
     model::Tensor,
+    unused,
 };
 
 /// The largest importance that is taken. Quantizers sum up to 256 products of an importance, a
@@ -43,6 +44,8 @@ impl Importance {
             included: options.include_weights.clone(),
             excluded: options.exclude_weights.clone(),
         };
+        let names = importance.imatrix.entries.keys();
+        unused::weights(options, names.chain(importance.imatrix.broken.keys()));
         let mut entries = std::mem::take(&mut importance.imatrix.entries);
         entries.retain(|name, _| importance.is_wanted(name));
         let mut broken = std::mem::take(&mut importance.imatrix.broken);
@@ -58,6 +61,11 @@ impl Importance {
     pub(crate) fn is_wanted(&self, name: &str) -> bool {
         let contains = |parts: &[String]| parts.iter().any(|part| name.contains(part));
         (self.included.is_empty() || contains(&self.included)) && !contains(&self.excluded)
+    }
+
+    /// Whether there is an entry for a tensor, be it a broken one.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.imatrix.entries.contains_key(name) || self.imatrix.broken.contains_key(name)
     }
 
     /// Whether no entry is left; the reference then converts as without a matrix.

@@ -60,6 +60,7 @@ pub mod recipe;
 mod rows;
 mod stream;
 pub mod tokenizer;
+mod unused;
 pub mod verify;
 mod view;
 mod workers;
@@ -88,6 +89,9 @@ pub fn open(path: &Path, options: &Options) -> Result<Model> {
         let overrides = model_card::read_overrides(options.metadata.as_deref())?;
         let mut model = gguf_input::open(path, &options.limits)?;
         general::replace(&overrides, &mut model.metadata);
+        if let Some(name) = &options.pre_tokenizer {
+            tokenizer::of_gguf::set_pre_tokenizer(path, name, &mut model.metadata)?;
+        }
         Ok(model)
     }
 }

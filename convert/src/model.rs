@@ -1,6 +1,8 @@
 //! What a conversion reads, whatever it came from: metadata and a list of tensors, none of whose
 //! data has been loaded yet.
 
+use std::collections::HashMap;
+
 use gguf_io::{SourceFile, metadata::Metadata};
 use quant_core::GgmlType;
 
@@ -22,6 +24,9 @@ pub struct Model {
     pub origin: Origin,
     /// Names of the checkpoint's tensors that have no place in the output.
     pub left_out: Vec<String>,
+    /// What packed layers are stored as, such as `GPTQ_INT4`, by the file and offset at which their
+    /// restored values are read.
+    pub packed_types: HashMap<(usize, u64), String>,
 }
 
 /// What a model was read from.
@@ -31,6 +36,19 @@ pub enum Origin {
     Checkpoint,
     /// A GGUF file: tensors that no recipe applies to keep their type.
     Gguf,
+}
+
+impl Model {
+    /// What a tensor's values are stored as, for people: the name of ggml's type, or of another
+    /// that they are restored from.
+    pub fn stored_type(&self, tensor: &Tensor) -> &str {
+        let TensorData::Stored { pieces, .. } = &tensor.data else { return GgmlType::F32.name() };
+        let Some(piece) = pieces.first() else { return GgmlType::F32.name() };
+        match self.packed_types.get(&(piece.file, piece.offset)) {
+            Some(name) => name,
+            None => piece.encoding.name(),
+        }
+    }
 }
 
 impl Origin {

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::{
     Result,
+    error::{Quoted, Shown},
     json::{self, Object, describe},
     model_name::{Name, title},
 };
@@ -71,7 +72,7 @@ impl ModelCard {
             Ok(Some(card)) => Self::from_card(&card, weights),
             Ok(None) => Self::default(),
             Err(problem) => {
-                tracing::warn!(%problem, "README.md is left out");
+                tracing::warn!(kind = "metadata", "README.md is left out: {problem}");
                 Self::default()
             }
         }
@@ -126,7 +127,8 @@ impl ModelCard {
     pub(crate) fn replace(&mut self, given: &Object) {
         for (key, value) in given {
             let Some(name) = key.strip_prefix("general.") else {
-                tracing::warn!(key, "a key of the metadata file that does not begin with general.");
+                let problem = "does not begin with \"general.\" and is left out";
+                tracing::warn!(kind = "metadata", "--metadata: key {} {problem}", Quoted(key));
                 continue;
             };
             match name {
@@ -139,8 +141,18 @@ impl ModelCard {
                     Some((name, _)) => {
                         self.texts.extend(text(name, value).map(|value| (*name, value)));
                     }
-                    None => tracing::warn!(key, "a key of the metadata file that is not known"),
+                    None => {
+                        let problem = "is not one that a file of metadata can set and is left out";
+                        tracing::warn!(
+                            kind = "metadata",
+                            "--metadata: key {} {problem}",
+                            Quoted(key)
+                        );
+                    }
                 },
+            }
+            if matches!(name, "base_models" | "datasets") {
+                warn_of_parents(key, value);
             }
         }
     }
@@ -178,7 +190,12 @@ impl ModelCard {
 /// # Errors
 /// If it is not there or not a JSON object: it was asked for.
 pub(crate) fn read_overrides(path: Option<&Path>) -> Result<Object> {
-    path.map_or_else(|| Ok(Object::new()), json::read_object)
+    let Some(path) = path else { return Ok(Object::new()) };
+    let keys = json::read_object(path)?;
+    if keys.is_empty() {
+        tracing::warn!(kind = "unused-option", "{}: --metadata holds no keys", Shown(path));
+    }
+    Ok(keys)
 }
 
 /// The YAML between the first two lines of three dashes.
@@ -225,7 +242,11 @@ fn text(key: &str, value: &Value) -> Option<String> {
             Some(values.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(","))
         }
         other => {
-            tracing::warn!(key, found = describe(other), "a value that is not text is left out");
+            let (key, found) = (Quoted(key), describe(other));
+            tracing::warn!(
+                kind = "metadata",
+                "the value of {key} is {found}, not text, and is left out"
+            );
             None
         }
     }
@@ -241,6 +262,25 @@ fn items(value: Option<&Value>) -> &[Value] {
         None | Some(Value::Null) => &[],
         Some(Value::Array(values)) => values,
         Some(value) => std::slice::from_ref(value),
+    }
+}
+
+/// What a metadata file says of parent models or data sets and no key of GGUF holds.
+fn warn_of_parents(key: &str, value: &Value) {
+    let warn = |problem: String| {
+        tracing::warn!(kind = "metadata", "--metadata: key {}: {problem}", Quoted(key));
+    };
+    for item in items(Some(value)) {
+        match item {
+            Value::String(_) => {}
+            Value::Object(given) => {
+                for unknown in given.keys().filter(|key| !PARENT.contains(&key.as_str())) {
+                    let known = PARENT.join(", ");
+                    warn(format!("{} is left out, the keys there are: {known}", Quoted(unknown)));
+                }
+            }
+            other => warn(format!("found {}, expected a name or keys", describe(other))),
+        }
     }
 }
 

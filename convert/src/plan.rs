@@ -16,6 +16,7 @@ use crate::{
     model::{Model, Origin, Tensor, TensorData},
     options::Split,
     recipe::{self, FileType, ModelFacts, Pruning, TensorFacts},
+    unused,
 };
 
 /// A conversion that is ready to run.
@@ -67,6 +68,8 @@ pub struct PlannedTensor<'a> {
     pub wanted: Option<GgmlType>,
     /// Whether an importance matrix was given that has no entry for this tensor.
     pub without_importance: bool,
+    /// Whether blocks of the input are copied as they are.
+    pub carried: bool,
     /// Bytes of its data.
     pub bytes: u64,
     /// The number of its file, from 0.
@@ -150,7 +153,9 @@ impl Plan {
         if model.origin == Origin::Checkpoint && !options.allow_requantize {
             for (&i, assignment) in order.iter().zip(&mut assignments) {
                 let source = model.tensors[i].source_type();
-                if source.is_quantized() {
+                // Another type that an option names for it is no matter of the recipe: refused below.
+                let asked = assignment.asked && assignment.ty != source;
+                if source.is_quantized() && !asked {
                     carried = true;
                     assignment.ty = source;
                     assignment.requires_imatrix = false;
@@ -159,6 +164,7 @@ impl Plan {
             }
         }
 
+        let mut importance_used = false;
         let schemes = match &options.grouped {
             None => assignments.iter().map(|a| (Scheme::Keep, a.ty)).collect(),
             Some(grouped) => {
@@ -172,6 +178,7 @@ impl Plan {
                         }
                         _ => None,
                     };
+                    importance_used |= squares.is_some();
                     let kept = if quantizable {
                         model.tensors[tensor].source_type()
                     } else {
@@ -231,7 +238,27 @@ impl Plan {
             obstacles.extend(obstacle);
         }
 
+        importance_used |= jobs.iter().any(|job| job.importance.is_some());
+        if !importance_used {
+            unused::importance(options, importance.as_ref(), &jobs, &model);
+        }
+        // What says where weights come from would be untrue of a file that has none of them.
+        let importance = importance.filter(|_| importance_used || options.like_reference);
+        unused::leave(options, &jobs, &model, importance_used);
+        let layers_key = format!("{}.block_count", facts.arch);
+        unused::overrides(options, &model.metadata, |key| {
+            let of_matrix = importance.is_some() && key.starts_with("quantize.imatrix.");
+            let of_layers = pruning.is_some() && key == layers_key;
+            of_matrix.then_some("--imatrix").or(of_layers.then_some("--prune-layers"))
+        })?;
+
         metadata = model.metadata.clone();
+        if !options.like_reference && (importance.is_some() || !copies_blocks(&model, &jobs)) {
+            // What the input says of a matrix is of blocks that the output does not have.
+            let keys = metadata.iter().map(|(key, _)| key.to_owned());
+            let keys: Vec<_> = keys.filter(|key| key.starts_with("quantize.imatrix.")).collect();
+            keys.iter().for_each(|key| _ = metadata.remove(key));
+        }
         if let Some(pruning) = &pruning {
             pruning.apply(&facts, &mut metadata)?;
         }
@@ -259,8 +286,7 @@ impl Plan {
             importance.describe(&mut metadata);
         }
         if let Some(pruning) = &pruning {
-            let key = format!("{}.block_count", facts.arch);
-            metadata.replace_at_end(key, pruning.kept());
+            metadata.replace_at_end(layers_key, pruning.kept());
         }
 
         // A packed layer reads as a file of its own, but counts as the one that it is in.
@@ -289,6 +315,7 @@ impl Plan {
             None => vec![Layout::new(&metadata, &specs)?],
             Some(split) => shards::layout(&metadata, &specs, split.by(&files))?,
         };
+        unused::split(options.split, &layouts);
         model.metadata = metadata;
         let is_split = options.split.is_some();
         Ok(Self { model, jobs, layouts, is_split, file_type, obstacles })
@@ -322,9 +349,16 @@ impl Plan {
             ty: placed.ty,
             wanted: job.wanted,
             without_importance: job.without_importance,
+            carried: job.ty.is_quantized()
+                && self.model.tensors[job.tensor].source_type() == job.ty,
             bytes: placed.bytes,
             shard,
         })
+    }
+
+    /// Names of the checkpoint's tensors that have no place in the output.
+    pub fn left_out(&self) -> &[String] {
+        &self.model.left_out
     }
 
     /// The place of every job's tensor: the number of its file, and where it is in that.
@@ -375,6 +409,12 @@ impl Plan {
 pub(crate) fn written_shape(shape: &[u64]) -> Vec<u64> {
     let dimensions = shape.iter().rposition(|n| *n != 1).map_or(1, |last| last.saturating_add(1));
     shape.iter().copied().take(dimensions).collect()
+}
+
+/// Whether blocks of the input are in the output.
+fn copies_blocks(model: &Model, jobs: &[Job]) -> bool {
+    let source = |job: &Job| model.tensors[job.tensor].source_type();
+    jobs.iter().any(|job| job.ty.is_quantized() && source(job) == job.ty)
 }
 
 /// Where a tensor is stored: the number of the file and the offset in it.

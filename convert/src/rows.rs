@@ -183,6 +183,7 @@ mod tests {
             files: vec![SourceFile::open(file).unwrap()],
             origin: Origin::Checkpoint,
             left_out: vec![],
+            packed_types: Default::default(),
         }
     }
 

@@ -98,7 +98,7 @@ impl Plan {
     /// What [`create`](Self::create) would refuse of an output, told without creating anything.
     ///
     /// # Errors
-    /// As [`create`](Self::create), but for a folder that is not writable.
+    /// As [`create`](Self::create).
     pub fn check_output(&self, output: &Path, options: &Options) -> Result<()> {
         for (path, layout) in self.paths(output).iter().zip(&self.layouts) {
             self.refuse_inputs(path, options)?;

@@ -314,6 +314,24 @@ fn blocks_of_mxfp4_need_their_scales() {
 }
 
 #[test]
+fn a_type_that_is_asked_for_of_carried_blocks_is_not_ignored() {
+    let plan = |pattern: &str, allow_requantize| {
+        let overrides = quant_convert::recipe::parse_tensor_types(pattern).unwrap();
+        let request = Request { overrides, ..Request::new(FileType::Q8_0) };
+        let options = Options { request, allow_requantize, ..Options::default() };
+        Plan::new(opened("gpt_oss-mxfp4", |_| {}).unwrap(), &options).unwrap()
+    };
+    let carried = |plan: &Plan| plan.tensors().filter(|t| t.carried).count();
+    let all = plan("attn_q=f16", false);
+    assert!(carried(&all) > 0 && all.obstacle().is_none());
+    let refused = plan("ffn_down_exps=f16", false);
+    let message = refused.obstacle().map(ToString::to_string).unwrap_or_default();
+    assert!(message.contains("is MXFP4 already; quantizing it again to F16"), "{message}");
+    let allowed = plan("ffn_down_exps=f16", true);
+    assert!(allowed.obstacle().is_none() && carried(&allowed) < carried(&all));
+}
+
+#[test]
 fn missing_tensors_of_any_form_are_named() {
     for (family, name) in [
         ("mixtral", "model.layers.1.block_sparse_moe.experts.2.w3.weight"),

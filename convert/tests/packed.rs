@@ -259,6 +259,26 @@ fn a_packed_file_stays_one_where_files_are_kept() {
     assert_eq!(plan.shards().unwrap().len(), 1);
 }
 
+#[test]
+fn packed_layers_are_named_as_they_are_stored_llama_cpp_5461() {
+    let awq = json!({"quant_method": "awq", "bits": 4, "version": "gemm"});
+    for (name, quantization, (packed, _)) in [
+        ("GPTQ_INT3", gptq(3), checkpoint(3, true, |layer| layer.gptq(3, 1))),
+        ("GPTQ_INT8", gptq(8), checkpoint(8, false, |layer| layer.gptq(8, 1))),
+        ("AWQ_INT4", awq, checkpoint(4, false, Layer::awq)),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        save(dir.path(), &packed, quantization);
+        let model = open(dir.path(), &Options::default()).unwrap();
+        let stored = |name: &str| {
+            let tensor = model.tensors.iter().find(|tensor| tensor.name == name).unwrap();
+            model.stored_type(tensor)
+        };
+        assert_eq!(stored("blk.0.attn_q.weight"), name);
+        assert!(["F32", "F16", "BF16"].contains(&stored("output_norm.weight")), "{name}");
+    }
+}
+
 /// Damages the tensor of a name.
 type Damage = fn(&mut Tensors, &str);
 

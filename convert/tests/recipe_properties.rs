@@ -84,26 +84,27 @@ fn a_tied_embedding_takes_the_type_of_the_output() {
 }
 
 #[test]
-fn options_without_effect_are_refused() {
-    let overrides = vec![recipe::parse_tensor_type("attn_v=q8_0").unwrap()];
-    let refused = |request: Request, option: &str| {
-        let error = assign(&llama(1), &[], &request).unwrap_err().to_string();
-        assert!(error.starts_with(option), "{error}");
-        assert!(error.contains("has no effect with --type "), "{error}");
+fn options_that_name_a_tensor_work_without_a_mix() {
+    let tensors: [(&str, &[u64]); 4] = [
+        ("output.weight", &[256, 4]),
+        ("token_embd.weight", &[256, 4]),
+        ("blk.0.attn_k.weight", &[256, 4]),
+        ("blk.0.attn_v.weight", &[256, 4]),
+    ];
+    let options = |file_type| Request {
+        file_type,
+        overrides: recipe::parse_tensor_types("attn_v=q8_0,attn_norm=q4_0").unwrap(),
+        output_tensor_type: Some(GgmlType::Q6_K),
+        token_embedding_type: Some(GgmlType::Q4_K),
+        ..Request::default()
     };
-    refused(
-        Request { overrides: overrides.clone(), ..Request::new(FileType::F16) },
-        "--tensor-type",
-    );
-    refused(Request { overrides, ..Request::default() }, "--tensor-type");
-    refused(
-        Request { output_tensor_type: Some(GgmlType::Q8_0), ..Request::default() },
-        "--output-tensor-type",
-    );
-    refused(
-        Request { token_embedding_type: Some(GgmlType::Q8_0), ..Request::default() },
-        "--token-embedding-type",
-    );
+    for (file_type, rest) in [(None, GgmlType::F32), (Some(FileType::F16), GgmlType::F16)] {
+        let got = assign(&llama(1), &tensors, &options(file_type)).unwrap();
+        let types: Vec<_> = got.iter().map(|a| (a.ty, a.asked)).collect();
+        let expected =
+            [(GgmlType::Q6_K, true), (GgmlType::Q4_K, true), (rest, false), (GgmlType::Q8_0, true)];
+        assert_eq!(types, expected, "{file_type:?}");
+    }
 }
 
 #[test]

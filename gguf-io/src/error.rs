@@ -57,10 +57,7 @@ pub enum Error {
         expected: &'static str,
     },
     /// The file changed while it was being read.
-    #[error(
-        "{}: changed while it was read: {what}; run again when nothing writes to it",
-        Shown(path)
-    )]
+    #[error("{}: changed while it was read: {what}; {AGAIN}", Shown(path))]
     Changed {
         /// The file.
         path: Box<Path>,
@@ -82,7 +79,7 @@ pub enum Error {
     /// The file ends before what it announces.
     #[error(
         "{}: {place}: needs {needed} bytes, found {left} before the end of the file; \
-         the file is cut short or damaged, download it again",
+         {CUT_SHORT}",
         Shown(path)
     )]
     Truncated {
@@ -180,19 +177,13 @@ pub enum Error {
         expected: String,
     },
     /// The output is there already.
-    #[error(
-        "{}: exists already; choose another name or allow it to be replaced (--force)",
-        Shown(path)
-    )]
+    #[error("{}: exists already; {REPLACE}", Shown(path))]
     Exists {
         /// The output.
         path: Box<Path>,
     },
     /// The output does not fit on its file system.
-    #[error(
-        "{}: needs {needed} bytes, its file system has {available}; free some space or choose another folder",
-        Shown(path)
-    )]
+    #[error("{}: needs {needed} bytes, its file system has {available}; {SPACE}", Shown(path))]
     NoSpace {
         /// The output.
         path: Box<Path>,
@@ -201,6 +192,90 @@ pub enum Error {
         /// Bytes there are.
         available: u64,
     },
+}
+
+const AGAIN: &str = "run again when nothing writes to it";
+const CUT_SHORT: &str = "the file is cut short or damaged, download it again";
+const REPLACE: &str = "choose another name or allow it to be replaced (--force)";
+const SPACE: &str = "free some space or choose another folder";
+
+impl Error {
+    /// The file or folder that it is about, if there is one.
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Self::Io { path, .. }
+            | Self::Read { path, .. }
+            | Self::Write { path, .. }
+            | Self::WrongKind { path, .. }
+            | Self::Changed { path, .. }
+            | Self::NotAModel { path, .. }
+            | Self::Truncated { path, .. }
+            | Self::Malformed { path, .. }
+            | Self::Unsupported { path, .. }
+            | Self::Duplicate { path, .. }
+            | Self::LimitsExceeded { path, .. }
+            | Self::Set { path, .. }
+            | Self::Exists { path }
+            | Self::NoSpace { path, .. } => Some(path),
+            _ => None,
+        }
+    }
+
+    /// The place in the file, if the error knows one.
+    fn place(&self) -> Option<&Place> {
+        match self {
+            Self::Truncated { place, .. }
+            | Self::Malformed { place, .. }
+            | Self::Unsupported { place, .. }
+            | Self::LimitsExceeded { place, .. }
+            | Self::Layout { place, .. } => Some(place),
+            _ => None,
+        }
+    }
+
+    /// The tensor that it is about, if there is one.
+    pub fn tensor(&self) -> Option<&str> {
+        match (self, self.place()) {
+            (Self::Duplicate { what: "tensor" | "entry", name, .. }, _) => Some(name),
+            (_, Some(Place::Tensor(name, _))) => Some(name),
+            _ => None,
+        }
+    }
+
+    /// The metadata key that it is about, if there is one.
+    pub fn key(&self) -> Option<&str> {
+        match (self, self.place()) {
+            (Self::Duplicate { what: "key", name, .. }, _) => Some(name),
+            (_, Some(Place::Key(key, _))) => Some(key),
+            _ => None,
+        }
+    }
+
+    /// The offset in the file, in bytes, if it is known.
+    pub fn byte(&self) -> Option<u64> {
+        match (self, self.place()) {
+            (Self::Read { offset, .. } | Self::Write { offset, .. }, _) => Some(*offset),
+            // A layout is not of a file yet.
+            (Self::Layout { .. }, _) | (_, None) => None,
+            (_, Some(Place::Field(_, at) | Place::Key(_, at) | Place::Tensor(_, at))) => Some(*at),
+        }
+    }
+
+    /// What to do about it: the last part of the message.
+    pub fn hint(&self) -> Option<&str> {
+        match self {
+            Self::Changed { .. } => Some(AGAIN),
+            Self::Truncated { .. } => Some(CUT_SHORT),
+            Self::Duplicate { .. } => Some(DAMAGED),
+            Self::Exists { .. } => Some(REPLACE),
+            Self::NoSpace { .. } => Some(SPACE),
+            Self::NotAModel { help, .. }
+            | Self::Malformed { help, .. }
+            | Self::Unsupported { help, .. }
+            | Self::Set { help, .. } => Some(help),
+            _ => None,
+        }
+    }
 }
 
 pub(crate) const DAMAGED: &str = "the file is damaged or was written by a faulty program";

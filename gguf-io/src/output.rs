@@ -141,11 +141,12 @@ impl AtomicFile {
     /// What [`create`](Self::create) would refuse, told without creating anything.
     ///
     /// # Errors
-    /// As [`create`](Self::create), but for a folder that is not writable.
+    /// As [`create`](Self::create).
     pub fn check(path: &Path, len: u64, options: OutputOptions) -> Result<()> {
         file_name(path)?;
         check_target(path, options.overwrite)?;
         check_folder(path)?;
+        check_writable(path)?;
         check_space(path, folder(path), len)
     }
 
@@ -327,6 +328,26 @@ pub(crate) fn check_folder(path: &Path) -> Result<()> {
         }),
         _ => Ok(()),
     }
+}
+
+/// Asks the system whether the folder of an output may be written, for those who do not try it.
+#[cfg(unix)]
+pub(crate) fn check_writable(path: &Path) -> Result<()> {
+    use rustix::{fs::Access, io::Errno};
+    match rustix::fs::access(folder(path), Access::WRITE_OK | Access::EXEC_OK) {
+        Err(error @ (Errno::ACCESS | Errno::ROFS)) => Err(Error::Io {
+            path: path.into(),
+            action: "cannot create the output",
+            error: error.into(),
+        }),
+        // Not every file system has an answer.
+        _ => Ok(()),
+    }
+}
+
+#[cfg(not(unix))]
+pub(crate) fn check_writable(_: &Path) -> Result<()> {
+    Ok(())
 }
 
 fn check_target(path: &Path, overwrite: bool) -> Result<()> {

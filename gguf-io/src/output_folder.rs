@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use crate::{
     Error, OutputOptions, Result,
-    output::{RANDOM, SUFFIX, check_folder, folder, prefix, sync_folder},
+    output::{RANDOM, SUFFIX, check_folder, check_writable, folder, prefix, sync_folder},
 };
 
 /// A folder that gets its name when all of its files are complete.
@@ -70,9 +70,10 @@ impl AtomicFolder {
     /// What [`create`](Self::create) would refuse, told without creating anything.
     ///
     /// # Errors
-    /// As [`create`](Self::create), but for a folder that is not writable.
+    /// As [`create`](Self::create).
     pub fn check(path: &Path, options: OutputOptions) -> Result<()> {
-        Self::name_of(path, options).map(|_| ())
+        Self::name_of(path, options)?;
+        check_writable(path)
     }
 
     /// The name of an output that may be written.

@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 
 use crate::{
     args::CompareArgs,
+    failure::{Failure, Told},
     report::{self, escape, finish, shape, table},
 };
 
@@ -43,23 +44,30 @@ pub(crate) fn run(args: &CompareArgs) -> anyhow::Result<()> {
         file.write_all_at(page.as_bytes(), 0)?;
         file.commit().context("cannot write the report")?;
     }
+    let problems = problems(&result);
+    let failure = (!problems.is_empty()).then(|| {
+        let (candidate, reference) = (&args.candidate, &args.reference);
+        let message = format!(
+            "{}: {}; it was not made from {}, or only in part",
+            candidate.display(),
+            problems.join("; "),
+            reference.display()
+        );
+        Failure::of_file(message, report::path(candidate))
+    });
     let mut out = io::BufWriter::new(io::stdout().lock());
     if args.json {
-        serde_json::to_writer(&mut out, &as_json(args, &result)).map_err(io::Error::from)?;
+        let mut json = as_json(args, &result);
+        if let Some(failure) = &failure {
+            json["error"] = json!(failure);
+        }
+        serde_json::to_writer(&mut out, &json).map_err(io::Error::from)?;
         writeln!(out)?;
     } else {
         out.write_all(text(&result).as_bytes())?;
     }
     out.flush()?;
-    let problems = problems(&result);
-    anyhow::ensure!(
-        problems.is_empty(),
-        "{}: {}; it was not made from {}, or only in part",
-        args.candidate.display(),
-        problems.join("; "),
-        args.reference.display()
-    );
-    Ok(())
+    failure.map_or(Ok(()), |failure| Err(Told(failure).into()))
 }
 
 /// Whether a file is an older report.
@@ -117,8 +125,8 @@ fn as_json(args: &CompareArgs, result: &Comparison) -> Value {
         let about = json!({
             "name": t.name,
             "shape": t.shape,
-            "reference_type": t.reference.name(),
-            "type": t.candidate.name(),
+            "reference_type": t.reference,
+            "type": t.candidate,
         });
         with(about, &t.metrics)
     });
@@ -156,7 +164,7 @@ fn rows(result: &Comparison) -> Vec<[String; 9]> {
         .iter()
         .map(|t| {
             let [a, b, c, d, e] = numbers(&t.metrics);
-            let (from, to) = (t.reference.name().into(), t.candidate.name().into());
+            let (from, to) = (t.reference.clone(), t.candidate.clone());
             [t.name.clone(), shape(&t.shape), from, to, a, b, c, d, e]
         })
         .collect();

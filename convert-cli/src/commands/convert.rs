@@ -12,6 +12,7 @@ use quant_core::grouped::GroupSize;
 
 use crate::{
     args::ConvertArgs,
+    failure::{Failure, Told},
     report::{self, Report, escape},
     signals,
     warnings::Warnings,
@@ -46,7 +47,7 @@ pub(crate) fn run(args: &ConvertArgs, warnings: &Warnings) -> anyhow::Result<()>
             report.output = Some(report::path(output));
             report.seconds = Some(start.elapsed().as_secs_f64());
         }
-        return finish(args, &report, warnings, obstacle.as_ref());
+        return finish(args, report, warnings, obstacle.as_ref());
     }
 
     let model = quant_convert::open(&args.input, &options)?;
@@ -65,7 +66,7 @@ pub(crate) fn run(args: &ConvertArgs, warnings: &Warnings) -> anyhow::Result<()>
     }
     let Some(output) = args.output.as_ref().filter(|_| !args.dry_run) else {
         let output = args.output.as_ref().and_then(|o| plan.check_output(o, &options).err());
-        return finish(args, &report, warnings, plan.obstacle().or(output.as_ref()));
+        return finish(args, report, warnings, plan.obstacle().or(output.as_ref()));
     };
 
     let bar = progress_of(plan.source_bytes())?;
@@ -76,27 +77,30 @@ pub(crate) fn run(args: &ConvertArgs, warnings: &Warnings) -> anyhow::Result<()>
 
     report.output = first.as_deref().map(report::path);
     report.seconds = Some(start.elapsed().as_secs_f64());
-    finish(args, &report, warnings, None)
+    finish(args, report, warnings, None)
 }
 
 fn finish(
     args: &ConvertArgs,
-    report: &Report,
+    mut report: Report,
     warnings: &Warnings,
     obstacle: Option<&quant_convert::Error>,
 ) -> anyhow::Result<()> {
-    print(args, report).with_context(|| match &report.output {
+    report.warnings = warnings.take();
+    report.warnings.extend(report.remarks());
+    report.error = obstacle.map(Failure::from);
+    print(args, &report).with_context(|| match &report.output {
         Some(output) => format!("{output} is complete, but standard output cannot be written"),
         None => "standard output cannot be written".into(),
     })?;
-    if !args.quiet {
-        warnings.print();
-        for remark in report.remarks() {
-            crate::say(&format!("warning: {}", escape(&remark)));
-        }
+    // A dry run ends as the real run would: after a refusal there is nothing to warn of.
+    if let Some(failure) = report.error {
+        return Err(Told(failure).into());
     }
-    if let Some(obstacle) = obstacle {
-        crate::say(&format!("warning: a real run would fail: {}", escape(&obstacle.to_string())));
+    if !args.quiet {
+        for warning in &report.warnings {
+            crate::say(&format!("warning: {}", escape(&warning.message)));
+        }
     }
     Ok(())
 }

@@ -10,30 +10,40 @@ use serde_json::json;
 
 use crate::{
     args::VerifyArgs,
+    failure::{Failure, Told},
     report::{self, escape, size},
 };
 
 pub(crate) fn run(args: &VerifyArgs) -> anyhow::Result<()> {
     let options = Options { threads: args.threads.map_or(0, usize::from), ..Options::default() };
     let found = verify::verify(&args.input, &options)?;
+    let failure = failure(args, &found);
     let mut out = io::BufWriter::new(io::stdout().lock());
     if args.json {
-        serde_json::to_writer(&mut out, &as_json(args, &found)).map_err(io::Error::from)?;
+        let mut json = as_json(args, &found);
+        if let Some(failure) = &failure {
+            json["error"] = json!(failure);
+        }
+        serde_json::to_writer(&mut out, &json).map_err(io::Error::from)?;
         writeln!(out)?;
     } else {
         out.write_all(text(&found).as_bytes())?;
     }
     out.flush()?;
-    let Some(first) = found.problems.first().filter(|_| !found.is_sound()) else {
-        return Ok(());
-    };
+    failure.map_or(Ok(()), |failure| Err(Told(failure).into()))
+}
+
+/// The line that says that the file is not sound.
+fn failure(args: &VerifyArgs, found: &Findings) -> Option<Failure> {
+    let first = found.problems.first().filter(|_| !found.is_sound())?;
     // Messages of the readers name the file themselves.
     let path = report::path(&args.input);
     let name = if first.contains(&path) { String::new() } else { format!("{path}: ") };
-    match found.count {
-        1 => anyhow::bail!("{name}{first}"),
-        n => anyhow::bail!("{name}{n} problems, the first: {first}"),
-    }
+    let message = match found.count {
+        1 => format!("{name}{first}"),
+        n => format!("{name}{n} problems, the first: {first}"),
+    };
+    Some(Failure::of_file(message, path))
 }
 
 fn as_json(args: &VerifyArgs, found: &Findings) -> serde_json::Value {

@@ -180,7 +180,7 @@ pub(crate) fn assign(
     Ok(schemes)
 }
 
-fn per_channel(row_len: u64, ty: Option<GroupedType>) -> Scheme {
+pub(super) fn per_channel(row_len: u64, ty: Option<GroupedType>) -> Scheme {
     match (ty, usize::try_from(row_len)) {
         (Some(ty), Ok(len)) if len > 0 => Scheme::Groups { ty, len, channel: true },
         _ => Scheme::Keep,

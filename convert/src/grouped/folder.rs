@@ -15,11 +15,12 @@ use super::{
     experts,
     header::{self, Entry},
     layers::{Role, in_layer},
-    source,
+    source, unused,
 };
 use crate::{
     Config, Control, Error, Options, Result, Split,
     architectures::{self, fp8::Quantization},
+    checkpoint::preference,
     importance::{Importance, used_by},
     json as json_file,
     model::{Model, Tensor, TensorData},
@@ -114,7 +115,8 @@ impl FolderPlan {
             });
         }
         let config = Config::read(dir)?;
-        let checkpoint = packed::open(dir, &config, &options.limits)?;
+        let preference = preference(options.like_reference);
+        let checkpoint = packed::open(dir, &config, preference, &options.limits)?;
         let wrapper = config.is_wrapper();
         let quantization = Quantization::read(&config)?;
         let (names, all_names) = gguf_names(dir, config, &checkpoint)?;
@@ -152,12 +154,14 @@ impl FolderPlan {
         let backup = grouped.backup.unwrap_or(Backup::Int8Sym).ty();
         let rest = Rest { backup, ends: None, experts_as_one: true };
         let schemes = assign(&model, &candidates, grouped, rest, options.threads, control)?;
+        unused::warn(&model, &candidates, grouped, rest, &schemes, false);
         if !schemes.iter().any(|scheme| matches!(scheme, Scheme::Groups { .. })) {
             return Err(Error::Grouped {
                 problem: format!("{}: no layer would be quantized", crate::error::Shown(dir)),
                 help: "the names of this model's layers are not known, or --ratio and --backup leave all as they are",
             });
         }
+        let informed = squares.iter().any(Option::is_some);
         let importance = squares
             .iter()
             .map(|squares| squares.filter(|_| grouped.refine).map(<[f32]>::to_vec))
@@ -166,7 +170,10 @@ impl FolderPlan {
         experts::check(&model, &roles, &schemes)?;
         warn_of_kept(&model, &roles);
         let names = header::Names { wrapper };
-        lay_out(dir, model, (&roles, names), &schemes, importance, grouped, options.split)
+        let all = (&roles[..], names);
+        let plan = lay_out(dir, model, all, &schemes, importance, grouped, options.split)?;
+        unused::warn_in_folder(&plan, options, informed);
+        Ok(plan)
     }
 
     /// The weights, in the order of the checkpoint.

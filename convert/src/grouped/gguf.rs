@@ -10,6 +10,7 @@ use super::{
     Backup, Options, Scheme,
     assign::{Candidate, Rest, assign},
     layers::Role,
+    unused,
 };
 use crate::{Control, Error, Result, model::Model};
 
@@ -66,6 +67,7 @@ pub(crate) fn plan(
         .collect();
     let rest = Rest { backup, ends: backup, experts_as_one: false };
     let schemes = assign(model, &candidates, options, rest, threads, control)?;
+    unused::warn(model, &candidates, options, rest, &schemes, true);
     let mut planned = Vec::with_capacity(schemes.len());
     for (wanted, scheme) in tensors.iter().zip(schemes) {
         let tensor = &model.tensors[wanted.tensor];

@@ -23,6 +23,7 @@ mod presets;
 mod ratio;
 mod score;
 mod source;
+mod unused;
 mod write;
 
 use quant_core::grouped::{Fallback, GroupSize, GroupedType};

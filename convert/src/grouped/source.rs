@@ -37,6 +37,7 @@ pub(super) fn model(checkpoint: Checkpoint, quantization: Quantization) -> Resul
         files: checkpoint.files,
         origin: Origin::Checkpoint,
         left_out: Vec::new(),
+        packed_types: Default::default(),
     })
 }
 

@@ -49,7 +49,7 @@ impl FolderPlan {
     /// What [`run`](Self::run) would refuse of an output, told without creating anything.
     ///
     /// # Errors
-    /// As [`run`](Self::run), but for a folder that is not writable.
+    /// As [`run`](Self::run).
     pub fn check_output(&self, output: &Path, options: &Options) -> Result<()> {
         self.refuse_inputs(output, options)?;
         Ok(AtomicFolder::check(output, options.writing())?)

@@ -19,6 +19,7 @@ mod by_rows;
 mod config;
 mod mlx;
 mod reader;
+pub(crate) mod stored;
 mod transposed;
 
 use std::{path::Path, sync::Arc};
@@ -47,12 +48,7 @@ pub(crate) fn check(config: &Config) -> Result<()> {
 /// # Errors
 /// As [`Checkpoint::open`]; [`Error::Packed`] for a quantization that is not read, by name, and for
 /// packed tensors that do not fit each other.
-pub(crate) fn open(dir: &Path, config: &Config, limits: &Limits) -> Result<Checkpoint> {
-    open_with(dir, config, Preference::default(), limits)
-}
-
-/// As [`open`], with the choice between two sets of weights.
-pub(crate) fn open_with(
+pub(crate) fn open(
     dir: &Path,
     config: &Config,
     preference: Preference,

@@ -7,9 +7,11 @@ use super::{
     mixes::{CORRECTIONS, Cond, FALLBACKS, Files, LOW, MIXES, NEED_IMATRIX, Roles, Rule, Then},
     order::scan_layer,
     role::{Counter, PER_LAYER_EMBEDDING, Role, is_quantizable},
+    unused::{self, Used},
 };
 
-/// Chooses the type of every tensor.
+/// Chooses the type of every tensor. Options that no tensor took its type from are warned of: the
+/// reference accepts them without a word.
 ///
 /// `tensors` are all tensors of the output, sorted by [`output_order`](super::output_order), with
 /// the types they are kept in if they are not quantized: the stored ones of a GGUF file, F32 for
@@ -17,22 +19,16 @@ use super::{
 ///
 /// # Errors
 /// [`Error::AwkwardShapes`] lists every tensor for which no type remains,
-/// [`Error::NoLayer`] a feed-forward tensor whose layer is unknown, and
-/// [`Error::NotApplicable`] an option that the recipe would ignore.
+/// [`Error::NoLayer`] names a feed-forward tensor whose layer is unknown.
 pub fn assign(
     facts: &ModelFacts,
     tensors: &[TensorFacts<'_>],
     request: &Request,
 ) -> Result<Vec<Assignment>, Error> {
-    check_applicable(request)?;
-    let Some(file_type) = request.file_type else {
-        return Ok(tensors.iter().map(|t| Assignment::kept(t.ty)).collect());
-    };
-
     let mut engine = Engine {
         facts,
         request,
-        file_type,
+        used: Used::default(),
         tied: !tensors.iter().any(|t| Role::of(t.name) == Role::Output),
         attn_v_total: tensors
             .iter()
@@ -47,16 +43,22 @@ pub fn assign(
             assignments.push(Assignment::kept(tensor.ty));
             continue;
         }
-        let fitted = match engine.choose(tensor)? {
+        let choice = engine.choose(tensor)?;
+        let fitted = match choice {
+            Choice::Kept => {
+                assignments.push(Assignment::kept(tensor.ty));
+                continue;
+            }
             Choice::Named(ty, option) => named(tensor, ty, option),
-            Choice::Fitting(ty) => fit(tensor, ty, request.strict),
+            Choice::Matched(ty) | Choice::Recipe(ty) => fit(tensor, ty, request.strict),
         };
         match fitted {
             Ok((ty, wanted)) => assignments.push(Assignment {
                 ty,
                 wanted,
-                requires_imatrix: requires_imatrix(tensor.name, ty, file_type),
+                requires_imatrix: requires_imatrix(tensor.name, ty, request.file_type),
                 quantizable: true,
+                asked: !matches!(choice, Choice::Recipe(_)),
             }),
             Err(shape) => awkward.push(shape),
         }
@@ -64,46 +66,29 @@ pub fn assign(
     if !awkward.is_empty() {
         return Err(Error::AwkwardShapes { tensors: awkward });
     }
-    warn_of_unused_overrides(tensors, request);
+    let Engine { used, tied, .. } = engine;
+    unused::warn(facts, tensors, request, &used, tied);
     Ok(assignments)
-}
-
-/// Refuses options that would be ignored: the reference accepts them without a word.
-fn check_applicable(request: &Request) -> Result<(), Error> {
-    let quantized = request.file_type.is_some_and(FileType::is_quantized);
-    let copied = request.file_type.is_none();
-    let ignored = [
-        ("--tensor-type", !quantized && !request.overrides.is_empty()),
-        ("--output-tensor-type", copied && request.output_tensor_type.is_some()),
-        ("--token-embedding-type", copied && request.token_embedding_type.is_some()),
-    ];
-    match ignored.iter().find(|(_, ignored)| *ignored) {
-        Some(&(option, _)) => Err(Error::NotApplicable { option, file_type: request.file_type }),
-        None => Ok(()),
-    }
-}
-
-fn warn_of_unused_overrides(tensors: &[TensorFacts<'_>], request: &Request) {
-    for unused in &request.overrides {
-        if !tensors.iter().any(|t| unused.pattern.is_match(t.name)) {
-            tracing::warn!("no tensor matches {:?} of --tensor-type", unused.pattern.as_str());
-        }
-    }
 }
 
 /// How a type came about decides what happens if the shape does not suit it.
 enum Choice {
+    /// The tensor keeps the type it has: there is no recipe, and no option names the tensor.
+    Kept,
     /// An option named it outright: there is no fallback.
     Named(GgmlType, &'static str),
-    /// It may fall back.
-    Fitting(GgmlType),
+    /// A pattern named it; it may fall back.
+    Matched(GgmlType),
+    /// The recipe chose it; it may fall back.
+    Recipe(GgmlType),
 }
 
 /// The state of one pass over the tensors.
 struct Engine<'a> {
     facts: &'a ModelFacts,
     request: &'a Request,
-    file_type: FileType,
+    /// Which options have had a say.
+    used: Used,
     /// No output of its own: the embedding doubles as one.
     tied: bool,
     attn_v_total: u64,
@@ -117,18 +102,21 @@ struct Subject<'a> {
     role: Role,
     place: u64,
     places: u64,
+    file_type: FileType,
 }
 
 impl Engine<'_> {
-    fn may_quantize(&self, tensor: &TensorFacts<'_>) -> bool {
+    fn may_quantize(&mut self, tensor: &TensorFacts<'_>) -> bool {
+        let quantizable = is_quantizable(tensor.name, tensor.shape, &self.facts.arch);
         let left = self.request.leave_output_tensor && Role::of(tensor.name) == Role::Output;
-        !left && is_quantizable(tensor.name, tensor.shape, &self.facts.arch)
+        self.used.leave_output |= left && quantizable;
+        quantizable && !left
     }
 
     fn choose(&mut self, tensor: &TensorFacts<'_>) -> Result<Choice, Error> {
         let role = Role::of(tensor.name);
-        let by_pattern =
-            self.request.overrides.iter().find(|o| o.pattern.is_match(tensor.name)).map(|o| o.ty);
+        let mut overrides = self.request.overrides.iter().enumerate();
+        let by_pattern = overrides.find(|(_, o)| o.pattern.is_match(tensor.name));
 
         match role {
             Role::TokenEmbedding => {
@@ -137,42 +125,56 @@ impl Engine<'_> {
                 if let Some(ty) = self.request.token_embedding_type
                     && !singled_out
                 {
+                    self.used.embedding_type = true;
                     return Ok(Choice::Named(ty, "--token-embedding-type"));
                 }
             }
             Role::Output => {
                 if let Some(ty) = self.request.output_tensor_type {
+                    self.used.output_type = true;
                     return Ok(Choice::Named(ty, "--output-tensor-type"));
                 }
             }
             _ => {}
         }
 
-        let base = self.file_type.base();
-        if let Some(ty) = by_pattern {
-            return Ok(Choice::Fitting(ty));
+        if let Some((number, by_pattern)) = by_pattern {
+            self.used.overrides.insert(number);
+            return Ok(Choice::Matched(by_pattern.ty));
         }
-        if self.request.pure || !base.is_quantized() {
-            return Ok(Choice::Fitting(base));
+        let Some(file_type) = self.request.file_type else { return Ok(Choice::Kept) };
+        let base = file_type.base();
+        if !base.is_quantized() {
+            return Ok(Choice::Recipe(base));
         }
-        self.mix(tensor, role).map(Choice::Fitting)
+        if self.request.pure {
+            self.used.pure = true;
+            return Ok(Choice::Recipe(base));
+        }
+        self.mix(file_type, tensor, role).map(Choice::Recipe)
     }
 
     /// Consults the tables. Only tensors that come here are counted: a tensor that an option
     /// takes out of the mix moves the places of those after it, as in the reference.
-    fn mix(&mut self, tensor: &TensorFacts<'_>, role: Role) -> Result<GgmlType, Error> {
+    fn mix(
+        &mut self,
+        file_type: FileType,
+        tensor: &TensorFacts<'_>,
+        role: Role,
+    ) -> Result<GgmlType, Error> {
         let role = match role {
             Role::TokenEmbedding if self.tied => {
                 if let Some(ty) = self.request.output_tensor_type {
+                    self.used.output_type = true;
                     return Ok(ty);
                 }
                 Role::Output
             }
             other => other,
         };
-        let (place, places) = self.place(tensor.name, role)?;
-        let subject = Subject { tensor, role, place, places };
-        let base = self.file_type.base();
+        let (place, places) = self.place(file_type, tensor.name, role)?;
+        let subject = Subject { tensor, role, place, places, file_type };
+        let base = file_type.base();
         let resolve = |then: &Then| match then {
             Then::Base => base,
             Then::Type(ty) => *ty,
@@ -190,7 +192,7 @@ impl Engine<'_> {
     }
 
     /// The tensor's number among its like, and how many there are; advances the count.
-    fn place(&mut self, name: &str, role: Role) -> Result<(u64, u64), Error> {
+    fn place(&mut self, file_type: FileType, name: &str, role: Role) -> Result<(u64, u64), Error> {
         let Some(counter) = role.counter() else {
             return Ok((0, 0));
         };
@@ -205,9 +207,8 @@ impl Engine<'_> {
         let layers = self.facts.layers;
         // Where a layer has several tensors of a role (separate or shared experts), counting
         // does not find the layer; the name does. The low recipes and MXFP4 never look at it.
-        let by_name = self.facts.experts > 1
-            && self.file_type != FileType::MXFP4_MOE
-            && !LOW.contains(&self.file_type);
+        let by_name =
+            self.facts.experts > 1 && file_type != FileType::MXFP4_MOE && !LOW.contains(&file_type);
         let place = if by_name {
             scan_layer(name)
                 .and_then(|layer| u32::try_from(layer).ok())
@@ -227,8 +228,8 @@ impl Engine<'_> {
         };
         let file = match rule.files {
             Files::Any => true,
-            Files::Of(files) => files.contains(&self.file_type),
-            Files::Not(files) => !files.contains(&self.file_type),
+            Files::Of(files) => files.contains(&subject.file_type),
+            Files::Not(files) => !files.contains(&subject.file_type),
         };
         role && file && rule.when.iter().all(|&cond| self.holds(cond, subject, chosen))
     }
@@ -254,7 +255,7 @@ impl Engine<'_> {
             Cond::Arch(arch) => self.facts.arch == arch,
             Cond::NotArch(arch) => self.facts.arch != arch,
             Cond::Named(parts) => parts.iter().any(|part| subject.tensor.name.contains(part)),
-            Cond::RowNotWhole => !divides(self.file_type.base(), subject.tensor.row_len()),
+            Cond::RowNotWhole => !divides(subject.file_type.base(), subject.tensor.row_len()),
             Cond::Chosen(types) => types.contains(&chosen),
         }
     }
@@ -296,9 +297,9 @@ fn fit(tensor: &TensorFacts<'_>, ty: GgmlType, strict: bool) -> Fitted {
     Ok((other, Some(ty)))
 }
 
-fn requires_imatrix(name: &str, ty: GgmlType, file_type: FileType) -> bool {
+fn requires_imatrix(name: &str, ty: GgmlType, file_type: Option<FileType>) -> bool {
     !matches!(Role::of(name), Role::TokenEmbedding | Role::Output)
         && NEED_IMATRIX
             .iter()
-            .any(|&(needy, only)| needy == ty && only.is_none_or(|only| only == file_type))
+            .any(|&(needy, only)| needy == ty && (only.is_none() || only == file_type))
 }

@@ -1,6 +1,9 @@
 //! What can be wrong with a request or with the model it is for.
 
-use std::{fmt, io, path::PathBuf};
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+};
 
 use quant_core::GgmlType;
 
@@ -70,15 +73,6 @@ pub enum Error {
         reason: String,
     },
 
-    /// An option that has no effect with this recipe.
-    #[error("{option} has no effect with --type {}: leave it out or choose a quantized type", file_type.map_or("AUTO", FileType::name))]
-    NotApplicable {
-        /// The option.
-        option: &'static str,
-        /// The recipe; `None` is `auto`.
-        file_type: Option<FileType>,
-    },
-
     /// The metadata lacks what the choice of types depends on.
     #[error("metadata key {} is missing: the choice of tensor types depends on it", Quoted(key))]
     MissingKey {
@@ -116,6 +110,43 @@ pub enum Error {
         tensors: Vec<AwkwardShape>,
     },
 }
+
+impl Error {
+    /// The file that it is about, if there is one.
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Self::Read { path, .. } => Some(path),
+            _ => None,
+        }
+    }
+
+    /// The tensor that it is about, the first if there are several.
+    pub fn tensor(&self) -> Option<&str> {
+        match self {
+            Self::NoLayer { tensor, .. } => Some(tensor),
+            Self::AwkwardShapes { tensors } => tensors.first().map(|shape| &*shape.tensor),
+            _ => None,
+        }
+    }
+
+    /// The metadata key that it is about, if there is one.
+    pub fn key(&self) -> Option<&str> {
+        match self {
+            Self::MissingKey { key } | Self::BadValue { key, .. } => Some(key),
+            _ => None,
+        }
+    }
+
+    /// What to do about it: the last part of the message.
+    pub fn hint(&self) -> Option<&str> {
+        match self {
+            Self::AwkwardShapes { .. } => Some(SMALLER),
+            _ => None,
+        }
+    }
+}
+
+const SMALLER: &str = "choose a type with smaller blocks for them";
 
 /// A tensor whose rows are not a whole number of blocks.
 #[derive(Clone, Debug, PartialEq)]
@@ -170,7 +201,7 @@ impl fmt::Display for AwkwardShapes<'_> {
             let separator = if i == 0 { "" } else { "; " };
             write!(f, "{separator}{tensor}")?;
         }
-        f.write_str("; choose a type with smaller blocks for them")
+        write!(f, "; {SMALLER}")
     }
 }
 

@@ -8,7 +8,8 @@
 //! 1. Vectors, norms, expert routers and some special tensors keep the type they have.
 //! 2. `--token-embedding-type` and `--output-tensor-type` name a type outright.
 //! 3. Otherwise the first `--tensor-type` pattern that matches names it,
-//! 4. otherwise the base type if `--pure` or the recipe is a plain float type,
+//! 4. otherwise it keeps its type if there is no recipe (`--type auto`), or gets the base type if
+//!    `--pure` or the recipe is a plain float type. (The reference ignores patterns there.)
 //! 5. otherwise the first rule of the mix that applies.
 //! 6. A type from 3 to 5 whose blocks do not divide the row gives way to one with smaller blocks,
 //!    or to F16; `--strict` refuses that. A type from 2 does not give way: the reference cuts such
@@ -48,6 +49,7 @@ mod order;
 mod overrides;
 mod prune;
 mod role;
+mod unused;
 
 use quant_core::GgmlType;
 
@@ -56,7 +58,9 @@ pub use error::{AwkwardReason, AwkwardShape, Error};
 pub use facts::ModelFacts;
 pub use file_type::FileType;
 pub use order::output_order;
-pub use overrides::{TensorOverride, parse_tensor_type, parse_type_name, read_tensor_type_file};
+pub use overrides::{
+    TensorOverride, parse_tensor_type, parse_tensor_types, parse_type_name, read_tensor_type_file,
+};
 pub use prune::Pruning;
 
 /// What is asked for: a recipe and the options that bend it.
@@ -120,10 +124,12 @@ pub struct Assignment {
     pub requires_imatrix: bool,
     /// Whether the recipe applies to the tensor at all, as opposed to norms and the like.
     pub quantizable: bool,
+    /// Whether an option names the type of this very tensor.
+    pub asked: bool,
 }
 
 impl Assignment {
     fn kept(ty: GgmlType) -> Self {
-        Self { ty, wanted: None, requires_imatrix: false, quantizable: false }
+        Self { ty, wanted: None, requires_imatrix: false, quantizable: false, asked: false }
     }
 }

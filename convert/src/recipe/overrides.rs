@@ -17,6 +17,8 @@ pub struct TensorOverride {
     pub pattern: Regex,
     /// The type they get.
     pub ty: GgmlType,
+    /// Where it was given, for messages: the option, or the file and line.
+    pub place: String,
 }
 
 /// Parses the argument of `--tensor-type`: `REGEX=TYPE`.
@@ -30,21 +32,61 @@ pub fn parse_tensor_type(text: &str) -> Result<TensorOverride, Error> {
     parse_at(text, "--tensor-type")
 }
 
-/// Reads a `--tensor-type-file`: `REGEX=TYPE`, separated by blanks or line ends.
+/// Parses a list of them separated by commas: `REGEX=TYPE,REGEX=TYPE`. A comma within a pattern is
+/// part of it, as in `a{1,2}=q8_0`.
+///
+/// # Errors
+/// As [`parse_tensor_type`].
+pub fn parse_tensor_types(text: &str) -> Result<Vec<TensorOverride>, Error> {
+    items(text).map(parse_tensor_type).collect()
+}
+
+/// The items of a list: a comma ends one where the name of a type stands before it.
+fn items(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = Some(text);
+    std::iter::from_fn(move || {
+        let text = rest?;
+        let ends_item = |&(at, _): &(usize, &str)| {
+            let name = text.get(..at).and_then(|item| item.rsplit_once('='));
+            name.is_some_and(|(_, name)| GgmlType::from_name(name).is_some())
+        };
+        let (item, after) = match text.match_indices(',').find(ends_item) {
+            Some((at, _)) => (text.get(..at)?, text.get(at.saturating_add(1)..)),
+            None => (text, None),
+        };
+        rest = after;
+        Some(item)
+    })
+}
+
+/// Reads a `--tensor-type-file`: `REGEX=TYPE`, separated by blanks, commas or line ends of any
+/// kind. A byte order mark, as editors on Windows write one, is skipped.
 ///
 /// # Errors
 /// As [`parse_tensor_type`], with the line; [`Error::Read`].
 pub fn read_tensor_type_file(path: &Path) -> Result<Vec<TensorOverride>, Error> {
     let failed = |source| Error::Read { path: path.into(), source };
-    let mut text = String::new();
+    let mut bytes = Vec::new();
     File::open(path)
-        .and_then(|file| file.take(MAX_FILE_BYTES.saturating_add(1)).read_to_string(&mut text))
+        .and_then(|file| file.take(MAX_FILE_BYTES.saturating_add(1)).read_to_end(&mut bytes))
         .map_err(failed)?;
+    let text = match String::from_utf8(bytes) {
+        Ok(text) => text,
+        Err(error) => {
+            let utf16 = matches!(error.as_bytes(), [0xff, 0xfe, ..] | [0xfe, 0xff, ..]);
+            let found = if utf16 { "UTF-16" } else { "not UTF-8" };
+            return Err(failed(std::io::Error::other(format!("it is {found}: save it as UTF-8"))));
+        }
+    };
     if text.len() as u64 > MAX_FILE_BYTES {
         let message = format!("it is larger than {MAX_FILE_BYTES} bytes");
         return Err(failed(std::io::Error::other(message)));
     }
-    parse_list(&text, path)
+    let list = parse_list(text.strip_prefix('\u{feff}').unwrap_or(&text), path)?;
+    if list.is_empty() {
+        tracing::warn!(kind = "unused-option", "{path:?} of --tensor-type-file holds no types");
+    }
+    Ok(list)
 }
 
 /// Parses the name of a tensor type in any case, e.g. for `--output-tensor-type`; `option` is
@@ -63,6 +105,7 @@ fn parse_list(text: &str, path: &Path) -> Result<Vec<TensorOverride>, Error> {
     text.lines()
         .zip(1u64..)
         .flat_map(|(line, number)| line.split_whitespace().map(move |item| (item, number)))
+        .flat_map(|(list, number)| items(list).map(move |item| (item, number)))
         .map(|(item, number)| parse_at(item, &format!("{path:?} line {number}")))
         .collect()
 }
@@ -81,7 +124,7 @@ fn parse_at(text: &str, place: &str) -> Result<TensorOverride, Error> {
             reason: last_line(&error),
         }
     })?;
-    Ok(TensorOverride { pattern, ty })
+    Ok(TensorOverride { pattern, ty, place: place.into() })
 }
 
 /// The regex crate draws its errors over several lines, the last of which says what is wrong.
@@ -103,6 +146,34 @@ mod tests {
         assert_eq!(parsed.ty, GgmlType::Q8_0);
         assert!(parsed.pattern.is_match("blk.2.attn_v.weight"));
         assert!(!parsed.pattern.is_match("blk.12.attn_v.weight"));
+    }
+
+    #[test]
+    fn commas_separate_items_unless_they_are_in_a_pattern() {
+        let listed = |text: &str| -> Vec<String> {
+            let types = parse_tensor_types(text).unwrap();
+            types.iter().map(|o| format!("{} {}", o.pattern, o.ty)).collect()
+        };
+        assert_eq!(listed("a=q8_0,b=q6_k"), ["a Q8_0", "b Q6_K"]);
+        assert_eq!(listed("a{1,2}=Q8_0,b[,=]=f16"), ["a{1,2} Q8_0", "b[,=] F16"]);
+        assert_eq!(listed("x=y,z=f16"), ["x=y,z F16"]);
+        for bad in ["a=q8_0,", "a=q8_0,b", "a=q8_0,=f16", "a=q9,b=q8_0,c", ""] {
+            assert!(parse_tensor_types(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn files_from_windows_are_read() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(b"\xef\xbb\xbfattn_v=q8_0\r\nattn_k=q6_k,ffn_up=f16\r\n").unwrap();
+        let types = read_tensor_type_file(file.path()).unwrap();
+        let patterns: Vec<_> = types.iter().map(|o| o.pattern.as_str()).collect();
+        assert_eq!(patterns, ["attn_v", "attn_k", "ffn_up"]);
+        assert!(types[2].place.ends_with("line 2"), "{}", types[2].place);
+        let utf16: Vec<u8> = "\u{feff}a=f16".encode_utf16().flat_map(u16::to_le_bytes).collect();
+        std::fs::write(file.path(), utf16).unwrap();
+        let error = read_tensor_type_file(file.path()).unwrap_err().to_string();
+        assert!(error.ends_with("it is UTF-16: save it as UTF-8"), "{error}");
     }
 
     #[test]

@@ -98,7 +98,9 @@ impl Pruning {
             if layer >= layers {
                 return Err(bad(item, format!("the model has {layers} layers, counted from 0")));
             }
-            pruned.insert(layer);
+            if !pruned.insert(layer) {
+                tracing::warn!(kind = "unused-option", "--prune-layers names layer {layer} twice");
+            }
         }
         let pruning = Self { pruned, layers };
         if pruning.kept() == 0 {

@@ -5,6 +5,7 @@ mod byte_level;
 mod fairseq;
 mod hash;
 mod hashes;
+pub(crate) mod of_gguf;
 pub mod pre;
 mod sentencepiece;
 mod special;

@@ -1,92 +1,26 @@
-//! The command line: every option documents itself.
+//! The arguments of `convert`.
 
 use std::path::PathBuf;
 
-use clap::{Args, CommandFactory, Parser, Subcommand, error::ErrorKind};
-use clap_complete::Shell;
+use clap::{Args, CommandFactory, builder::NonEmptyStringValueParser, error::ErrorKind};
 use gguf_io::{Limits, metadata::Value};
 use quant_convert::{
     Options, Split,
-    grouped::{self, Backup, Preset, Sensitivity, preset},
-    recipe::{self, FileType, Request, TensorOverride},
+    grouped::{self, Backup, Preset, Sensitivity},
+    recipe::{self, FileType, Request},
 };
 use quant_core::{
     GgmlType,
     grouped::{Fallback, GroupSize, GroupedType},
 };
 
-/// Turns a Hugging Face checkpoint into a quantized GGUF file, byte for byte what llama.cpp makes.
-#[derive(Debug, Parser)]
-#[command(name = "quantwright", version, max_term_width = 100)]
-pub(crate) struct Cli {
-    #[command(subcommand)]
-    pub(crate) command: Command,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum Command {
-    /// Convert a checkpoint or a GGUF file to a GGUF file
-    Convert(Box<ConvertArgs>),
-    /// Show what is in a GGUF file or a checkpoint, without reading its weights
-    Inspect(InspectArgs),
-    /// List the named sets of options for --preset
-    Presets {
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
+use super::{
+    Cli,
+    values::{
+        FALLBACKS, TensorTypes, file_type, group_size, named, output_tensor_type, override_kv,
+        preset_name, prior, ratio, split_size, tensor_types, token_embedding_type,
     },
-    /// Check a model file to its last value: structure, metadata, scales
-    Verify(VerifyArgs),
-    /// Measure how far the tensors of one model are from those of another
-    Compare(CompareArgs),
-    /// Print a completion script for a shell
-    Completions {
-        /// The shell
-        shell: Shell,
-    },
-    /// Print the manual page
-    Man,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct InspectArgs {
-    /// A GGUF file (the first shard, if it is split) or the folder of a checkpoint
-    pub(crate) input: PathBuf,
-    /// Print JSON
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct VerifyArgs {
-    /// A GGUF file (the first shard, if it is split), the folder of a checkpoint, a safetensors
-    /// file, or an importance matrix
-    #[arg(value_name = "FILE")]
-    pub(crate) input: PathBuf,
-    /// Print JSON
-    #[arg(long)]
-    pub(crate) json: bool,
-    /// Worker threads; as many as there are cores if not given
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    pub(crate) threads: Option<u16>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct CompareArgs {
-    /// The folder of a checkpoint or a GGUF file
-    pub(crate) reference: PathBuf,
-    /// The model made from it
-    pub(crate) candidate: PathBuf,
-    /// Print JSON
-    #[arg(long)]
-    pub(crate) json: bool,
-    /// Write a page for a browser as well
-    #[arg(long, value_name = "FILE")]
-    pub(crate) html: Option<PathBuf>,
-    /// Worker threads; as many as there are cores if not given
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    pub(crate) threads: Option<u16>,
-}
+};
 
 #[derive(Debug, Args)]
 pub(crate) struct ConvertArgs {
@@ -106,12 +40,16 @@ pub(crate) struct ConvertArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) imatrix: Option<PathBuf>,
 
-    /// Use the importance matrix only for tensors whose name contains NAME (repeatable)
-    #[arg(long, value_name = "NAME", requires = "imatrix")]
+    /// Use the importance matrix only for tensors whose name contains NAME (repeatable, or a list
+    /// with commas)
+    #[arg(long, value_name = "NAME", requires = "imatrix", value_delimiter = ',')]
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     pub(crate) include_weights: Vec<String>,
 
-    /// Do not use the importance matrix for tensors whose name contains NAME (repeatable)
-    #[arg(long, value_name = "NAME", requires = "imatrix")]
+    /// Do not use the importance matrix for tensors whose name contains NAME (repeatable, or a list
+    /// with commas)
+    #[arg(long, value_name = "NAME", requires = "imatrix", value_delimiter = ',')]
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     pub(crate) exclude_weights: Vec<String>,
 
     /// Add X to every importance of the matrix, so that none is zero
@@ -134,9 +72,10 @@ pub(crate) struct ConvertArgs {
     #[arg(long, value_name = "T", value_parser = token_embedding_type)]
     pub(crate) token_embedding_type: Option<GgmlType>,
 
-    /// Type of the tensors whose name matches a regular expression (repeatable, first match counts)
-    #[arg(long, value_name = "REGEX=T", value_parser = tensor_type)]
-    pub(crate) tensor_type: Vec<TensorOverride>,
+    /// Type of the tensors whose name matches a regular expression (repeatable, or a list with
+    /// commas; the first match counts); with --type auto the others keep theirs
+    #[arg(long, value_name = "REGEX=T", value_parser = tensor_types)]
+    pub(crate) tensor_type: Vec<TensorTypes>,
 
     /// File with one REGEX=T a line, tried after those of --tensor-type
     #[arg(long, value_name = "FILE")]
@@ -259,9 +198,6 @@ pub(crate) struct GroupedArgs {
     pub(crate) refine_scales: bool,
 }
 
-const FALLBACKS: [(&str, Fallback); 3] =
-    [("error", Fallback::Error), ("ignore", Fallback::Ignore), ("adjust", Fallback::Adjust)];
-
 impl GroupedArgs {
     /// The name of the first option given that means nothing for other types.
     fn first_given(&self) -> Option<&'static str> {
@@ -276,6 +212,18 @@ impl GroupedArgs {
             (self.refine_scales, "--refine-scales"),
         ];
         given.into_iter().find(|(given, _)| *given).map(|(_, name)| name)
+    }
+
+    /// A preset is a type, a group size and a ratio.
+    fn warn_of_preset(&self, ty: Option<TypeArg>) {
+        let all = ty.is_some() && self.group_size.is_some() && self.ratio.is_some();
+        if let Some(preset) = self.preset.filter(|_| all) {
+            tracing::warn!(
+                kind = "unused-option",
+                "--preset {} has no effect: --type, --group-size and --ratio replace all of it",
+                preset.name
+            );
+        }
     }
 
     fn options(&self, ty: Option<GroupedType>) -> grouped::Options {
@@ -298,36 +246,6 @@ impl GroupedArgs {
     }
 }
 
-fn preset_name(text: &str) -> Result<&'static Preset, String> {
-    preset(text).ok_or_else(|| {
-        let names: Vec<_> = grouped::PRESETS.iter().map(|preset| preset.name).collect();
-        format!("expected one of {}", names.join(", "))
-    })
-}
-
-fn group_size(text: &str) -> Result<GroupSize, &'static str> {
-    let number = text.parse().ok().and_then(GroupSize::from_number);
-    number.ok_or("expected a positive number, or -1 for whole rows")
-}
-
-fn ratio(text: &str) -> Result<f64, &'static str> {
-    let number = text.parse().ok().filter(|ratio| (0.0..=1.0).contains(ratio));
-    number.ok_or("expected a number from 0 to 1")
-}
-
-fn prior(text: &str) -> Result<f32, &'static str> {
-    let number = text.parse().ok().filter(|prior: &f32| prior.is_finite() && *prior >= 0.0);
-    number.ok_or("expected a finite number that is not negative")
-}
-
-fn named<T: Copy>(text: &str, names: &[(&'static str, T)]) -> Result<T, String> {
-    let found = names.iter().find(|(name, _)| name.eq_ignore_ascii_case(text));
-    found.map(|(_, value)| *value).ok_or_else(|| {
-        let names: Vec<_> = names.iter().map(|(name, _)| *name).collect();
-        format!("expected one of {}", names.join(", "))
-    })
-}
-
 /// What `--type` names.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum TypeArg {
@@ -335,67 +253,6 @@ pub(crate) enum TypeArg {
     Recipe(Option<FileType>),
     /// Grouped integers.
     Grouped(GroupedType),
-}
-
-fn file_type(text: &str) -> Result<TypeArg, String> {
-    match GroupedType::from_name(text) {
-        Some(ty) => Ok(TypeArg::Grouped(ty)),
-        None => FileType::parse_or_auto(text).map(TypeArg::Recipe).map_err(|error| {
-            let names = GroupedType::ALL.iter().map(|ty| ty.name()).collect::<Vec<_>>().join(", ");
-            format!("{error}, or grouped integers: {names}")
-        }),
-    }
-}
-
-fn output_tensor_type(text: &str) -> Result<GgmlType, recipe::Error> {
-    recipe::parse_type_name(text, "--output-tensor-type")
-}
-
-fn token_embedding_type(text: &str) -> Result<GgmlType, recipe::Error> {
-    recipe::parse_type_name(text, "--token-embedding-type")
-}
-
-fn tensor_type(text: &str) -> Result<TensorOverride, recipe::Error> {
-    recipe::parse_tensor_type(text)
-}
-
-/// A size such as `2G`, in bytes.
-fn split_size(text: &str) -> Result<u64, String> {
-    let expected = || "expected a size such as 500M or 2G, or a number of bytes".to_owned();
-    let (number, unit) = match text.char_indices().next_back().ok_or_else(expected)? {
-        (end, c) if c.is_ascii_alphabetic() => (text.get(..end), c.to_ascii_uppercase()),
-        _ => (Some(text), ' '),
-    };
-    let power = " KMGT".find(unit).ok_or_else(expected)?;
-    let number: u64 = number.unwrap_or_default().parse().map_err(|_| expected())?;
-    let factor = u32::try_from(power).ok().and_then(|power| 1000u64.checked_pow(power));
-    match factor.and_then(|factor| number.checked_mul(factor)) {
-        Some(0) => Err("expected a size above zero".into()),
-        Some(bytes) => Ok(bytes),
-        None => Err("expected a size below 2^64 bytes".into()),
-    }
-}
-
-/// `KEY=TYPE:VALUE`; an `int` is stored as UINT32, as llama-quantize does.
-fn override_kv(text: &str) -> Result<(String, Value), String> {
-    let shape = "expected KEY=TYPE:VALUE, with TYPE one of int, float, bool, str";
-    let (key, rest) = text.split_once('=').ok_or(shape)?;
-    let (ty, value) = rest.split_once(':').ok_or(shape)?;
-    if key.is_empty() {
-        return Err(shape.into());
-    }
-    let bad = |expected: &str| format!("{value:?} is not {expected}");
-    let value = match ty {
-        "int" => Value::from(value.parse::<u32>().map_err(|_| bad("an integer of 32 bits"))?),
-        "float" => {
-            let number = value.parse::<f32>().ok().filter(|v| v.is_finite());
-            Value::from(number.ok_or_else(|| bad("a finite number"))?)
-        }
-        "bool" => Value::from(value.parse::<bool>().map_err(|_| bad("true or false"))?),
-        "str" => Value::from(value),
-        _ => return Err(shape.into()),
-    };
-    Ok((key.into(), value))
 }
 
 impl ConvertArgs {
@@ -441,6 +298,7 @@ impl ConvertArgs {
             let name = self.grouped.preset.map(|_| "--preset").or(self.grouped.first_given());
             name.map(|name| format!("{name} is for grouped integers, give --type int4_sym, int4_asym, int8_sym or int8_asym"))
         };
+        self.grouped.warn_of_preset(self.file_type);
         if let Some(message) = message {
             Cli::command().error(ErrorKind::ArgumentConflict, message).exit();
         }
@@ -448,9 +306,11 @@ impl ConvertArgs {
 
     /// What the library is asked to do.
     pub(crate) fn options(&self) -> anyhow::Result<Options> {
-        let mut overrides = self.tensor_type.clone();
+        let mut overrides: Vec<_> =
+            self.tensor_type.iter().flat_map(|list| list.0.clone()).collect();
         if let Some(path) = &self.tensor_type_file {
-            overrides.extend(recipe::read_tensor_type_file(path)?);
+            let file = recipe::read_tensor_type_file(path).map_err(quant_convert::Error::from)?;
+            overrides.extend(file);
         }
         let (file_type, grouped) = match (self.file_type, self.grouped.preset) {
             (Some(TypeArg::Grouped(ty)), _) => (None, Some(self.grouped.options(Some(ty)))),
@@ -492,49 +352,5 @@ impl ConvertArgs {
             threads: self.threads.map_or(0, usize::from),
             limits: Limits::default(),
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_command_line_is_consistent() {
-        Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn grouped_options_are_checked() {
-        assert!(ratio("0.8").is_ok() && ratio("1.1").is_err() && ratio("nan").is_err());
-        assert!(group_size("-1").is_ok() && group_size("0").is_err() && group_size("x").is_err());
-        assert!(named("Adjust", &FALLBACKS).is_ok() && named("guess", &FALLBACKS).is_err());
-    }
-
-    #[test]
-    fn sizes_have_units_of_a_thousand() {
-        for (text, bytes) in [
-            ("1", 1),
-            ("12k", 12_000),
-            ("500M", 500_000_000),
-            ("2G", 2_000_000_000),
-            ("3T", 3_000_000_000_000),
-        ] {
-            assert_eq!(split_size(text), Ok(bytes), "{text}");
-        }
-        for bad in ["", "0", "0G", "G", "-1M", "1.5G", "2GB", "1P", "99999999999T", "2 G", "٣G"] {
-            assert!(split_size(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn overrides_are_typed() {
-        assert_eq!(override_kv("a.b=int:7").unwrap(), ("a.b".into(), Value::Uint32(7)));
-        assert_eq!(override_kv("k=float:0.5").unwrap().1, Value::Float32(0.5));
-        assert_eq!(override_kv("k=bool:true").unwrap().1, Value::Bool(true));
-        assert_eq!(override_kv("k=str:a=b:c").unwrap().1, Value::from("a=b:c"));
-        for bad in ["k", "k=int", "k=int:-1", "k=int:x", "k=float:nan", "k=list:1", "=int:1"] {
-            assert!(override_kv(bad).is_err(), "{bad}");
-        }
     }
 }

@@ -1,0 +1,110 @@
+//! The command line: every option documents itself.
+
+mod convert;
+mod values;
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+
+pub(crate) use convert::ConvertArgs;
+
+/// Turns a Hugging Face checkpoint into a quantized GGUF file, byte for byte what llama.cpp makes.
+#[derive(Debug, Parser)]
+#[command(name = "quantwright", version, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Convert a checkpoint or a GGUF file to a GGUF file
+    Convert(Box<ConvertArgs>),
+    /// Show what is in a GGUF file or a checkpoint, without reading its weights
+    Inspect(InspectArgs),
+    /// List the named sets of options for --preset
+    Presets {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Check a model file to its last value: structure, metadata, scales
+    Verify(VerifyArgs),
+    /// Measure how far the tensors of one model are from those of another
+    Compare(CompareArgs),
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Print the manual page
+    Man,
+}
+
+impl Command {
+    /// Whether standard output is for a machine.
+    pub(crate) fn json(&self) -> bool {
+        match self {
+            Self::Convert(args) => args.json,
+            Self::Inspect(args) => args.json,
+            Self::Presets { json } => *json,
+            Self::Verify(args) => args.json,
+            Self::Compare(args) => args.json,
+            Self::Completions { .. } | Self::Man => false,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InspectArgs {
+    /// A GGUF file (the first shard, if it is split) or the folder of a checkpoint
+    pub(crate) input: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArgs {
+    /// A GGUF file (the first shard, if it is split), the folder of a checkpoint, a safetensors
+    /// file, or an importance matrix
+    #[arg(value_name = "FILE")]
+    pub(crate) input: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Worker threads; as many as there are cores if not given
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) threads: Option<u16>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CompareArgs {
+    /// The folder of a checkpoint or a GGUF file
+    pub(crate) reference: PathBuf,
+    /// The model made from it
+    pub(crate) candidate: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Write a page for a browser as well
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
+    /// Worker threads; as many as there are cores if not given
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) threads: Option<u16>,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,103 @@
+//! Why a command failed: a line for people, an object for machines.
+
+use std::fmt;
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::report;
+
+/// An error as JSON has it.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct Failure {
+    /// The line on standard error, without `error: `.
+    pub(crate) message: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) file: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) tensor: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) key: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) byte: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) hint: Option<String>,
+}
+
+impl Failure {
+    /// A failure that has no more to say than its message and the file it is about.
+    pub(crate) fn of_file(message: String, file: String) -> Self {
+        Self { message: one_line(&message), file: Some(file), ..Self::default() }
+    }
+
+    /// What standard output gets where nothing else is printed there.
+    pub(crate) fn as_json(&self) -> Value {
+        json!({ "error": self })
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+/// The accessors of the libraries' errors are the same, their types are not.
+macro_rules! fields {
+    ($error:expr) => {{
+        let error = $error;
+        Failure {
+            message: one_line(&error.to_string()),
+            file: error.file().map(report::path),
+            tensor: error.tensor().map(Into::into),
+            key: error.key().map(Into::into),
+            byte: error.byte(),
+            hint: error.hint().map(Into::into),
+        }
+    }};
+}
+
+impl From<&quant_convert::Error> for Failure {
+    fn from(error: &quant_convert::Error) -> Self {
+        fields!(error)
+    }
+}
+
+impl From<&gguf_io::Error> for Failure {
+    fn from(error: &gguf_io::Error) -> Self {
+        fields!(error)
+    }
+}
+
+impl From<&anyhow::Error> for Failure {
+    fn from(error: &anyhow::Error) -> Self {
+        let found = error.chain().find_map(|cause| {
+            let convert = cause.downcast_ref::<quant_convert::Error>().map(Self::from);
+            convert.or_else(|| cause.downcast_ref::<gguf_io::Error>().map(Self::from))
+        });
+        Self { message: message(error), ..found.unwrap_or_default() }
+    }
+}
+
+/// An error that the JSON on standard output holds already, beside what the command has to show.
+#[derive(Debug)]
+pub(crate) struct Told(pub(crate) Failure);
+
+impl fmt::Display for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for Told {}
+
+/// Errors are one line, also where the operating system or a file's text has its say.
+pub(crate) fn message(error: &anyhow::Error) -> String {
+    // The library's messages hold their causes already.
+    let whole = error.is::<quant_convert::Error>();
+    one_line(&if whole { error.to_string() } else { format!("{error:#}") })
+}
+
+fn one_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}

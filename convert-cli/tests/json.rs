@@ -1,0 +1,161 @@
+//! What scripts see: the exit status of a dry run, and JSON of warnings and errors.
+#![allow(clippy::unwrap_used, reason = "a test that cannot prepare its data has failed")]
+
+mod common;
+
+use std::{fs, path::Path};
+
+use common::{convert, fixture, planned, run, stderr, try_convert, write_gguf};
+use serde_json::{Value, json};
+use tempfile::tempdir;
+
+#[test]
+fn a_dry_run_ends_as_the_real_run_would_llama_cpp_19526() {
+    let folder = tempdir().unwrap();
+    let existing = folder.path().join("m.gguf");
+    fs::write(&existing, "old").unwrap();
+    let slash = folder.path().join("model/");
+    for (output, options, says) in [
+        (existing.clone(), &[][..], "exists already"),
+        (existing.clone(), &["--force"], ""),
+        (slash, &[], "is a folder"),
+        (folder.path().join("none/m.gguf"), &[], "none/m.gguf: is in a folder that does not"),
+        (fixture("tiny-llama2").join("config.json"), &["--force"], "is one of the inputs"),
+        (folder.path().to_owned(), &["-tint4_sym", "--force"], "a folder with other things"),
+        (
+            folder.path().join("none/int4"),
+            &["-tint4_sym"],
+            "none/int4: is in a folder that does not",
+        ),
+        (folder.path().join("m2.gguf"), &["-tiq2_xxs", "--quiet"], "IQ2_XXS"),
+        (folder.path().join("m2.gguf"), &["-tq4_0", "--imatrix", "none"], "none: cannot open"),
+    ] {
+        let options = [&["--dry-run"], options].concat();
+        let done = try_convert(&fixture("tiny-llama2"), &output, &options);
+        if says.is_empty() {
+            assert!(done.status.success() && stderr(&done).is_empty(), "{}", stderr(&done));
+            continue;
+        }
+        let text = stderr(&done);
+        assert_eq!(done.status.code(), Some(1), "{output:?}: {text}");
+        assert!(text.starts_with("error: ") && text.contains(says), "{output:?}: {text}");
+        let real = try_convert(&fixture("tiny-llama2"), &output, &options[1..]);
+        assert_eq!((real.status.code(), stderr(&real)), (Some(1), text), "{output:?}");
+
+        // The plan is shown where there is one, with what stands in its way.
+        let done =
+            try_convert(&fixture("tiny-llama2"), &output, &[&options[..], &["--json"]].concat());
+        let json: Value = serde_json::from_slice(&done.stdout).unwrap();
+        assert_eq!(format!("error: {}\n", text_of(&json["error"]["message"])), stderr(&done));
+        assert_eq!(json["tensors"].is_array(), !options.contains(&"none"), "{json}");
+    }
+    assert_eq!(fs::read(&existing).unwrap(), b"old");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+fn text_of(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+#[test]
+fn errors_are_objects_with_their_places() {
+    let folder = tempdir().unwrap();
+    let (q8_0, awkward) = (folder.path().join("q8_0.gguf"), folder.path().join("awkward.gguf"));
+    convert(&fixture("tiny-llama2"), &q8_0, &["-t", "q8_0"]);
+    write_gguf(&awkward, 96, 0.25);
+    let cut = folder.path().join("cut.gguf");
+    let bytes = fs::read(&q8_0).unwrap();
+    fs::write(&cut, &bytes[..bytes.len() - 64]).unwrap();
+    let none = folder.path().join("none");
+    let path = |path: &Path| path.to_str().unwrap().to_owned();
+    let (q8_0, awkward, cut, none) = (path(&q8_0), path(&awkward), path(&cut), path(&none));
+    let output = path(&folder.path().join("out.gguf"));
+    let cases: [(&[&str], &[(&str, Value)]); 9] = [
+        (&["convert", &none, "-o", &output], &[("file", json!(none))]),
+        (
+            &["convert", &q8_0, "-o", &output, "-t", "q4_0"],
+            &[("tensor", json!("output.weight")), ("hint", json!(REQUANTIZE))],
+        ),
+        (
+            &["convert", &awkward, "-o", &output, "--strict"],
+            &[("tensor", json!("token_embd.weight"))],
+        ),
+        (
+            &["convert", &awkward, "-o", &output, "--override-kv", "llama.block_count=int:0"],
+            &[("key", json!("llama.block_count"))],
+        ),
+        (&["convert", &q8_0, "-o", &q8_0, "-t", "auto"], &[("file", json!(q8_0))]),
+        (
+            &["convert", &cut, "-o", &output],
+            &[("file", json!(cut)), ("tensor", json!("blk.1.ffn_up.weight"))],
+        ),
+        (&["inspect", &none], &[("file", json!(none))]),
+        (&["verify", &cut], &[("file", json!(cut))]),
+        (&["compare", &q8_0, &awkward], &[("file", json!(awkward))]),
+    ];
+    let mut problems = Vec::new();
+    for (args, fields) in cases {
+        let done = run([args, &["--json"]].concat());
+        let found: Value = serde_json::from_slice(&done.stdout).unwrap_or_default();
+        let line = format!("error: {}\n", text_of(&found["error"]["message"]));
+        let mut fine = done.status.code() == Some(1) && line == stderr(&done);
+        fine &= fields.iter().all(|(key, value)| found["error"][key] == *value);
+        if !fine {
+            problems.push(format!(
+                "{args:?}: {}, {}\n    {}",
+                done.status,
+                found["error"],
+                stderr(&done)
+            ));
+        }
+        // A line on standard error is all there is without --json, but for what was found.
+        let plain = run(args);
+        assert_eq!((plain.status.code(), stderr(&plain)), (done.status.code(), stderr(&done)));
+    }
+    assert!(problems.is_empty(), "{}", problems.join("\n"));
+    let byte = run(["convert", &cut, "-o", &output, "--json"]);
+    let byte: Value = serde_json::from_slice(&byte.stdout).unwrap();
+    assert!(byte["error"]["byte"].as_u64().unwrap() > 0);
+}
+
+const REQUANTIZE: &str = "start from the original checkpoint, or insist with --allow-requantize";
+
+#[test]
+fn warnings_are_in_the_json() {
+    let folder = tempdir().unwrap();
+    let input = folder.path().join("f32.gguf");
+    write_gguf(&input, 96, 0.25);
+    let output = folder.path().join("m.gguf");
+    let matrix = fixture("tiny-llama2/imatrix.gguf");
+    let options =
+        ["-t", "q4_k_s", "--imatrix", matrix.to_str().unwrap(), "--include-weights", "attn_q"];
+    // The matrix is for rows of 256.
+    let refused = try_convert(&input, &output, &options);
+    assert!(stderr(&refused).contains("blk.0.attn_q.weight"), "{}", stderr(&refused));
+
+    let options = ["-t", "q4_k_s", "--pure", "--tensor-type", "attn_v=f16,attn_w=f16"];
+    let done = try_convert(&input, &output, &[&options[..], &["--json"]].concat());
+    let found: Value = serde_json::from_slice(&done.stdout).unwrap();
+    let warnings = found["warnings"].as_array().unwrap();
+    let lines: String =
+        warnings.iter().map(|w| format!("warning: {}\n", text_of(&w["message"]))).collect();
+    assert_eq!(lines, stderr(&done));
+    let kinds: Vec<_> = warnings.iter().map(|w| text_of(&w["kind"])).collect();
+    assert_eq!(kinds, ["unused-option", "fallback"]);
+    assert_eq!(
+        found["fallbacks"][0],
+        json!({"tensor": "output.weight", "wanted": "Q4_K", "type": "Q5_0", "row": 96})
+    );
+    for empty in ["without_importance", "left_out", "carried"] {
+        assert_eq!(found[empty], json!([]), "{empty}");
+    }
+    // They do not depend on whether they are printed.
+    let quiet = [&options[..], &["--json", "--quiet", "--force"]].concat();
+    let quiet = try_convert(&input, &output, &quiet);
+    assert_eq!(stderr(&quiet), "");
+    let quiet: Value = serde_json::from_slice(&quiet.stdout).unwrap();
+    assert_eq!(quiet["warnings"], found["warnings"]);
+    // Blocks that are copied.
+    let again = planned(&output, &["-t", "auto"]);
+    assert_eq!(again["carried"].as_array().unwrap().len(), 4);
+}

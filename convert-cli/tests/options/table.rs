@@ -1,0 +1,300 @@
+//! What comes of each option, for each kind of input.
+
+use std::fmt;
+
+/// What is converted, and to what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Input {
+    /// A checkpoint with an output of its own, to GGUF.
+    Checkpoint,
+    /// One whose embedding doubles as the output, to GGUF; byte-level BPE.
+    TiedCheckpoint,
+    /// An F16 GGUF file, to GGUF.
+    Gguf,
+    TiedGguf,
+    /// A Q4_K_M file.
+    QuantizedGguf,
+    /// A file with rows of 96.
+    AwkwardGguf,
+    /// A checkpoint, to a folder of grouped integers.
+    Folder,
+    TiedFolder,
+    /// Such a folder, to GGUF.
+    Packed,
+    TiedPacked,
+}
+
+/// Kinds of input, for each of which each option needs a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Checkpoint,
+    Gguf,
+    Folder,
+    Packed,
+}
+
+pub(crate) const KINDS: [Kind; 4] = [Kind::Checkpoint, Kind::Gguf, Kind::Folder, Kind::Packed];
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Checkpoint => "checkpoint",
+            Self::Gguf => "GGUF file",
+            Self::Folder => "checkpoint that becomes a folder",
+            Self::Packed => "packed checkpoint",
+        })
+    }
+}
+
+impl Input {
+    pub(crate) fn kind(self) -> Kind {
+        match self {
+            Self::Checkpoint | Self::TiedCheckpoint => Kind::Checkpoint,
+            Self::Gguf | Self::TiedGguf | Self::QuantizedGguf | Self::AwkwardGguf => Kind::Gguf,
+            Self::Folder | Self::TiedFolder => Kind::Folder,
+            Self::Packed | Self::TiedPacked => Kind::Packed,
+        }
+    }
+
+    pub(crate) fn is_folder(self) -> bool {
+        self.kind() == Kind::Folder
+    }
+}
+
+/// What an option does, compared with the same run without it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Effect {
+    /// The output is another.
+    Changes,
+    /// Something else is printed.
+    Prints,
+    /// A warning says this, of a dry run too.
+    Warns(&'static str),
+    /// Status 1 and a line that says this, of a dry run too.
+    Refused(&'static str),
+    /// Status 2 and a line that says this.
+    WrongUsage(&'static str),
+    /// Nothing, in silence, for this reason.
+    Harmless(&'static str),
+    /// A way of doing things that need not show, for this reason.
+    Manner(&'static str),
+}
+
+use Effect::*;
+use Input::*;
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Row {
+    pub(crate) command: &'static str,
+    pub(crate) option: &'static str,
+    pub(crate) inputs: &'static [Input],
+    /// What both runs are given.
+    pub(crate) with: &'static [&'static str],
+    /// What the second is given, the option among it.
+    pub(crate) adds: &'static [&'static str],
+    pub(crate) effect: Effect,
+}
+
+type Args = &'static [&'static str];
+
+const fn of(
+    command: &'static str,
+    option: &'static str,
+    inputs: &'static [Input],
+    with: Args,
+    adds: Args,
+    effect: Effect,
+) -> Row {
+    Row { command, option, inputs, with, adds, effect }
+}
+
+const fn row(
+    option: &'static str,
+    inputs: &'static [Input],
+    with: Args,
+    adds: Args,
+    effect: Effect,
+) -> Row {
+    of("convert", option, inputs, with, adds, effect)
+}
+
+/// One input of each kind.
+const ALL: &[Input] = &[Checkpoint, Gguf, Folder, Packed];
+/// Those that become a GGUF file.
+const FILES: &[Input] = &[Checkpoint, Gguf, Packed];
+const TIED: &[Input] = &[TiedCheckpoint, TiedGguf, TiedPacked];
+const FOLDER: &[Input] = &[Folder];
+
+const MATRIX: Args = &["--imatrix", "{imatrix}"];
+const GROUPED: Args = &["-t", "int4_sym"];
+const SCRIPTED: &str = "scripts always give it, and what it asks for holds";
+const BYTES: &str = "the bytes depend on neither threads nor flushing";
+
+#[rustfmt::skip]
+pub(crate) const ROWS: &[Row] = &[
+    row("--type", FILES, &[], &["-t", "q8_0"], Changes),
+    row("--type", FOLDER, &[], &["-t", "int8_sym"], Changes),
+    // The matrix and what belongs to it.
+    row("--imatrix", FILES, &[], MATRIX, Changes),
+    row("--imatrix", FILES, &["-t", "q8_0"], MATRIX, Warns("the importance matrix is not used")),
+    row("--imatrix", FILES, &["-t", "f16"], MATRIX, Warns("the importance matrix is not used")),
+    row("--imatrix", FILES, GROUPED, MATRIX, Warns("the importance matrix is not used")),
+    row("--imatrix", FOLDER, &[], MATRIX, Warns("the importance matrix is not used")),
+    row("--imatrix", FOLDER, &["--refine-scales"], MATRIX, Changes),
+    row("--imatrix", &[QuantizedGguf], &["-t", "auto"], MATRIX, Warns("matrix is not used")),
+    row("--imatrix", &[QuantizedGguf], &["-t", "q4_k_m"], MATRIX, Warns("matrix is not used")),
+    row("--include-weights", FILES, MATRIX, &["--include-weights", "ffn_"], Changes),
+    row("--include-weights", FILES, MATRIX, &["--include-weights", "attn_v,ffn_up"], Changes),
+    row("--include-weights", FILES, MATRIX, &["--include-weights", "attn-v"], Warns("\"attn-v\"")),
+    row("--include-weights", FILES, MATRIX, &["--include-weights", "ffn_,x"], Warns("\"x\"")),
+    row("--include-weights", FOLDER, &["--refine-scales", "--imatrix", "{imatrix}"], &["--include-weights", "ffn_"], Changes),
+    row("--include-weights", FOLDER, MATRIX, &["--include-weights", "attn-v"], Warns("\"attn-v\"")),
+    row("--include-weights", ALL, &[], &["--include-weights", "ffn_"], WrongUsage("--imatrix")),
+    row("--include-weights", ALL, MATRIX, &["--include-weights", ""], WrongUsage("--include-weights")),
+    row("--exclude-weights", FILES, MATRIX, &["--exclude-weights", "ffn_"], Changes),
+    row("--exclude-weights", FILES, MATRIX, &["--exclude-weights", "attn_v,ffn_up"], Changes),
+    row("--exclude-weights", FILES, MATRIX, &["--exclude-weights", "attn-v"], Warns("\"attn-v\"")),
+    row("--exclude-weights", FILES, MATRIX, &["--exclude-weights", "blk"], Warns("matrix is not used")),
+    row("--exclude-weights", FOLDER, &["--refine-scales", "--imatrix", "{imatrix}"], &["--exclude-weights", "ffn_"], Changes),
+    row("--exclude-weights", FOLDER, MATRIX, &["--exclude-weights", "attn-v"], Warns("\"attn-v\"")),
+    row("--imatrix-prior", FILES, MATRIX, &["--imatrix-prior", "100"], Changes),
+    row("--imatrix-prior", FILES, &["-t", "q8_0"], &["--imatrix-prior", "1", "--imatrix", "{imatrix}"], Warns("matrix is not used")),
+    row("--imatrix-prior", FOLDER, &["--refine-scales", "--imatrix", "{imatrix}"], &["--imatrix-prior", "100"], Changes),
+    row("--imatrix-prior", ALL, &[], &["--imatrix-prior", "1"], WrongUsage("--imatrix")),
+    row("--imatrix-prior", FILES, MATRIX, &["--imatrix-prior", "0"], Harmless("nothing is what it adds")),
+    // The recipe.
+    row("--pure", FILES, &["-t", "q4_k_m"], &["--pure"], Changes),
+    row("--pure", FILES, &["-t", "f16"], &["--pure"], Warns("--pure has no effect")),
+    row("--pure", &[Gguf], &["-t", "auto"], &["--pure"], Warns("--pure has no effect")),
+    row("--pure", FOLDER, &[], &["--pure"], WrongUsage("--pure")),
+    row("--leave-output-tensor", FILES, &[], &["--leave-output-tensor"], Changes),
+    row("--leave-output-tensor", TIED, &[], &["--leave-output-tensor"], Warns("--leave-output-tensor has no effect")),
+    row("--leave-output-tensor", &[Gguf], &["-t", "auto"], &["--leave-output-tensor"], Warns("--leave-output-tensor has no effect")),
+    row("--leave-output-tensor", FOLDER, &[], &["--leave-output-tensor"], WrongUsage("--leave-output-tensor")),
+    row("--output-tensor-type", FILES, &[], &["--output-tensor-type", "q8_0"], Changes),
+    row("--output-tensor-type", FILES, &["-t", "f16"], &["--output-tensor-type", "q8_0"], Changes),
+    row("--output-tensor-type", TIED, &[], &["--output-tensor-type", "q5_0"], Changes),
+    row("--output-tensor-type", TIED, &["--pure"], &["--output-tensor-type", "q8_0"], Warns("--output-tensor-type has no effect")),
+    row("--output-tensor-type", TIED, &["-t", "f16"], &["--output-tensor-type", "q8_0"], Warns("--output-tensor-type has no effect")),
+    row("--output-tensor-type", FILES, &["--leave-output-tensor"], &["--output-tensor-type", "q8_0"], Warns("--output-tensor-type has no effect")),
+    row("--output-tensor-type", FOLDER, &[], &["--output-tensor-type", "q8_0"], WrongUsage("--output-tensor-type")),
+    row("--token-embedding-type", FILES, &[], &["--token-embedding-type", "q8_0"], Changes),
+    row("--token-embedding-type", TIED, &["--output-tensor-type", "q8_0"], &["--token-embedding-type", "q5_0"], Warns("--output-tensor-type has no effect")),
+    row("--token-embedding-type", &[QuantizedGguf], &["-t", "auto", "--allow-requantize"], &["--token-embedding-type", "q8_0"], Changes),
+    row("--token-embedding-type", &[QuantizedGguf], &["-t", "auto"], &["--token-embedding-type", "q8_0"], Refused("--allow-requantize")),
+    row("--token-embedding-type", FOLDER, &[], &["--token-embedding-type", "q8_0"], WrongUsage("--token-embedding-type")),
+    row("--tensor-type", FILES, &[], &["--tensor-type", "attn_v=q8_0"], Changes),
+    row("--tensor-type", FILES, &["-t", "f16"], &["--tensor-type", "attn_v=q8_0"], Changes),
+    row("--tensor-type", FILES, &["-t", "auto"], &["--tensor-type", "attn_v=q8_0"], Changes),
+    row("--tensor-type", FILES, &["--tensor-type", "attn_v=q8_0"], &["--tensor-type", "ffn_up=q6_k,ffn_down=q8_0"], Changes),
+    row("--tensor-type", FILES, &[], &["--tensor-type", "attn_norm=q8_0"], Warns("\"attn_norm\" of --tensor-type")),
+    row("--tensor-type", FILES, &[], &["--tensor-type", "attn_w=q8_0"], Warns("\"attn_w\" of --tensor-type")),
+    row("--tensor-type", FILES, &["--tensor-type", "attn=q8_0"], &["--tensor-type", "attn_v=q6_k"], Warns("\"attn_v\" of --tensor-type")),
+    row("--tensor-type", FILES, &["--token-embedding-type", "q8_0"], &["--tensor-type", "token_embd=q6_k"], Warns("\"token_embd\" of --tensor-type")),
+    row("--tensor-type", FOLDER, &[], &["--tensor-type", "attn_v=q8_0"], WrongUsage("--tensor-type")),
+    row("--tensor-type-file", FILES, &[], &["--tensor-type-file", "{types}"], Changes),
+    row("--tensor-type-file", FILES, &["--tensor-type", "attn_v=q8_0,ffn_up=q5_0"], &["--tensor-type-file", "{types}"], Warns("an earlier pattern")),
+    row("--tensor-type-file", FILES, &["--tensor-type-file", "{types}"], &["--tensor-type-file", "{types}"], WrongUsage("multiple times")),
+    row("--tensor-type-file", FILES, &[], &["--tensor-type-file", "{windows-types}"], Changes),
+    row("--tensor-type-file", FILES, &[], &["--tensor-type-file", "{types-and-typos}"], Warns("line 2 has no effect")),
+    row("--tensor-type-file", FILES, &[], &["--tensor-type-file", "{empty}"], Warns("holds no types")),
+    row("--tensor-type-file", FOLDER, &[], &["--tensor-type-file", "{types}"], WrongUsage("--tensor-type-file")),
+    row("--strict", &[AwkwardGguf], &["-t", "q4_k_m"], &["--strict"], Refused("--strict")),
+    row("--strict", ALL, &[], &["--strict"], Harmless("every row fits, as it asks")),
+    row("--strict", FOLDER, &["--group-size-fallback", "adjust"], &["--strict"], WrongUsage("--strict")),
+    row("--allow-requantize", &[QuantizedGguf], &[], &["--allow-requantize"], Changes),
+    row("--allow-requantize", &[QuantizedGguf], &["-t", "auto"], &["--allow-requantize"], Warns("--allow-requantize has no effect")),
+    row("--allow-requantize", ALL, &[], &["--allow-requantize"], Warns("--allow-requantize has no effect")),
+    // Layers and metadata.
+    row("--prune-layers", FILES, &[], &["--prune-layers", "1"], Changes),
+    row("--prune-layers", FILES, &[], &["--prune-layers", "1,1"], Warns("layer 1 twice")),
+    row("--prune-layers", FILES, &[], &["--prune-layers", "1,2"], Refused("\"2\" in --prune-layers")),
+    row("--prune-layers", FOLDER, &[], &["--prune-layers", "1"], WrongUsage("--prune-layers")),
+    row("--metadata", FILES, &[], &["--metadata", "{metadata}"], Changes),
+    row("--metadata", FILES, &[], &["--metadata", "{metadata-typo}"], Warns("\"general.licence\"")),
+    row("--metadata", FILES, &[], &["--metadata", "{metadata-parent}"], Warns("\"nome\"")),
+    row("--metadata", FILES, &[], &["--metadata", "{no-metadata}"], Warns("holds no keys")),
+    row("--metadata", FOLDER, &[], &["--metadata", "{metadata}"], WrongUsage("--metadata")),
+    row("--override-kv", FILES, &[], &["--override-kv", "general.author=str:A"], Changes),
+    row("--override-kv", FILES, &[], &["--override-kv", "llama.rope.freq_base=int:10000"], Warns("FLOAT32 in the model")),
+    row("--override-kv", FILES, &["--override-kv", "a.b=int:1"], &["--override-kv", "a.b=int:2"], Warns("\"a.b\": 1 has no effect")),
+    row("--override-kv", FILES, MATRIX, &["--override-kv", "quantize.imatrix.file=str:x"], Warns("--imatrix sets this key")),
+    row("--override-kv", FILES, &["--prune-layers", "1"], &["--override-kv", "llama.block_count=int:2"], Warns("--prune-layers sets this key")),
+    row("--override-kv", FILES, &[], &["--override-kv", "split.count=int:2"], Refused("\"split.count\"")),
+    row("--override-kv", FOLDER, &[], &["--override-kv", "general.author=str:A"], WrongUsage("--override-kv")),
+    row("--pre-tokenizer", TIED, &[], &["--pre-tokenizer", "gpt-2"], Changes),
+    row("--pre-tokenizer", TIED, &[], &["--pre-tokenizer", "nonsense"], Refused("\"nonsense\"")),
+    row("--pre-tokenizer", &[Gguf], &[], &["--pre-tokenizer", "gpt-2"], Refused("leave out --pre-tokenizer")),
+    row("--pre-tokenizer", FOLDER, &[], &["--pre-tokenizer", "gpt-2"], WrongUsage("--pre-tokenizer")),
+    row("--like-reference", &[Checkpoint, Folder, Packed], &[], &["--like-reference"], Manner("what is written may be what the reference writes already")),
+    row("--like-reference", &[Gguf], &[], &["--like-reference"], Warns("--like-reference has no effect")),
+    row("--like-reference", FILES, &["-t", "q8_0", "--imatrix", "{imatrix}"], &["--like-reference"], Changes),
+    // Several files.
+    row("--split-max-size", FILES, &[], &["--split-max-size", "500K"], Changes),
+    row("--split-max-size", FILES, &[], &["--split-max-size", "100K"], Warns("is not divided")),
+    row("--split-max-size", FILES, &[], &["--split-max-size", "1G"], Warns("--split-max-size")),
+    row("--split-max-size", FOLDER, &[], &["--split-max-size", "600K"], Changes),
+    row("--split-max-size", FOLDER, &[], &["--split-max-size", "100K"], Warns("is not divided")),
+    row("--split-max-size", FOLDER, &[], &["--split-max-size", "1G"], Warns("--split-max-size")),
+    row("--split-max-size", ALL, &["--keep-split"], &["--split-max-size", "1G"], WrongUsage("--split-max-size")),
+    row("--split-max-tensors", ALL, &[], &["--split-max-tensors", "8"], Changes),
+    row("--split-max-tensors", ALL, &[], &["--split-max-tensors", "1000"], Warns("--split-max-tensors")),
+    row("--keep-split", &[Checkpoint, Packed], &[], &["--keep-split"], Changes),
+    row("--keep-split", &[TiedCheckpoint, Gguf], &[], &["--keep-split"], Warns("--keep-split: the input is one file")),
+    row("--keep-split", FOLDER, &[], &["--keep-split"], Warns("--keep-split has no effect")),
+    // Grouped integers.
+    row("--preset", FOLDER, &[], &["--preset", "llama-3.1-8b"], Changes),
+    row("--preset", FOLDER, &[], &["--preset", "phi-2", "-t", "int8_sym", "--group-size", "64", "--ratio", "1"], Warns("--preset phi-2 has no effect")),
+    row("--preset", FILES, &[], &["--preset", "phi-2", "-t", "q8_0"], WrongUsage("--preset")),
+    row("--group-size", FOLDER, &[], &["--group-size", "128"], Changes),
+    row("--group-size", FOLDER, &["-t", "int8_sym"], &["--group-size", "-1"], Changes),
+    row("--group-size", FILES, GROUPED, &["--group-size", "64"], Changes),
+    row("--group-size", FILES, &[], &["--group-size", "64"], WrongUsage("--group-size")),
+    row("--ratio", FOLDER, &[], &["--ratio", "0.5"], Changes),
+    row("--ratio", FILES, GROUPED, &["--ratio", "0.5"], Changes),
+    row("--ratio", FOLDER, &["-t", "int8_asym", "--group-size", "-1", "--backup", "int8_asym"], &["--ratio", "0.5"], Warns("--ratio 0.5 has no effect")),
+    row("--ratio", FILES, &[], &["--ratio", "0.5"], WrongUsage("--ratio")),
+    row("--backup", FOLDER, &["--ratio", "0.5"], &["--backup", "none"], Changes),
+    row("--backup", FOLDER, &[], &["--backup", "int8_sym"], Warns("--backup has no effect")),
+    row("--backup", FILES, GROUPED, &["--backup", "none"], Changes),
+    row("--backup", FILES, &["-t", "int4_sym", "--all-layers"], &["--backup", "none"], Warns("--backup has no effect")),
+    row("--backup", FILES, &[], &["--backup", "int8_sym"], WrongUsage("--backup")),
+    row("--all-layers", FOLDER, &[], &["--all-layers"], Changes),
+    row("--all-layers", &[TiedFolder], &[], &["--all-layers"], Warns("--all-layers has no effect")),
+    row("--all-layers", FILES, GROUPED, &["--all-layers"], Changes),
+    row("--all-layers", FILES, &["-t", "int8_sym"], &["--all-layers"], Warns("--all-layers has no effect")),
+    row("--all-layers", FILES, &[], &["--all-layers"], WrongUsage("--all-layers")),
+    row("--group-size-fallback", FOLDER, &["--group-size", "512"], &["--group-size-fallback", "adjust"], Changes),
+    row("--group-size-fallback", FOLDER, &["--group-size", "96"], &["--group-size-fallback", "ignore"], Changes),
+    row("--group-size-fallback", FOLDER, &[], &["--group-size-fallback", "adjust"], Warns("--group-size-fallback has no effect")),
+    row("--group-size-fallback", FOLDER, &[], &["--group-size-fallback", "error"], Harmless("the default by name")),
+    row("--group-size-fallback", FILES, &["-t", "int4_sym"], &["--group-size-fallback", "ignore"], Warns("--group-size-fallback has no effect")),
+    row("--group-size-fallback", FILES, &[], &["--group-size-fallback", "adjust"], WrongUsage("--group-size-fallback")),
+    row("--per-layer", FOLDER, &["--ratio", "0.5"], &["--per-layer"], Changes),
+    row("--per-layer", FOLDER, &[], &["--per-layer"], Warns("--per-layer has no effect")),
+    row("--per-layer", FILES, GROUPED, &["--per-layer"], Warns("--per-layer has no effect")),
+    row("--per-layer", FILES, &[], &["--per-layer"], WrongUsage("--per-layer")),
+    row("--sensitivity", FOLDER, &["--ratio", "0.5", "--imatrix", "{imatrix}"], &["--sensitivity", "weights"], Changes),
+    row("--sensitivity", FOLDER, &["--ratio", "0.5"], &["--sensitivity", "hessian"], Refused("--imatrix")),
+    row("--sensitivity", FOLDER, &[], &["--sensitivity", "weights"], Warns("--sensitivity has no effect")),
+    row("--sensitivity", FILES, GROUPED, &["--sensitivity", "weights"], Warns("--sensitivity has no effect")),
+    row("--sensitivity", FILES, &[], &["--sensitivity", "weights"], WrongUsage("--sensitivity")),
+    row("--refine-scales", FOLDER, &[], &["--refine-scales"], Changes),
+    row("--refine-scales", FILES, GROUPED, &["--refine-scales"], Changes),
+    row("--refine-scales", FILES, &[], &["--refine-scales"], WrongUsage("--refine-scales")),
+    // The run itself.
+    row("--dry-run", ALL, &[], &["--dry-run"], Changes),
+    row("--json", ALL, &[], &["--json"], Prints),
+    row("--quiet", ALL, &[], &["--quiet"], Prints),
+    row("--force", ALL, &[], &["--force"], Harmless(SCRIPTED)),
+    row("--threads", ALL, &[], &["--threads", "1"], Harmless(BYTES)),
+    row("--no-sync", ALL, &[], &["--no-sync"], Harmless(BYTES)),
+    // The other commands.
+    of("inspect", "--json", ALL, &[], &["--json"], Prints),
+    of("verify", "--json", ALL, &[], &["--json"], Prints),
+    of("verify", "--threads", ALL, &[], &["--threads", "1"], Harmless(BYTES)),
+    of("compare", "--json", ALL, &[], &["--json"], Prints),
+    of("compare", "--html", ALL, &[], &["--html", "page.html"], Changes),
+    of("compare", "--threads", ALL, &[], &["--threads", "1"], Harmless(BYTES)),
+    of("presets", "--json", &[Checkpoint], &[], &["--json"], Prints),
+];
