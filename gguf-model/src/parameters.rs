@@ -1,0 +1,332 @@
+//! Reads the hyper-parameters of a model.
+
+use gguf_io::metadata::{Array, Metadata, Value};
+
+use crate::{
+    Architecture, Dimension, Key, Kind, Problem, Size,
+    problem::{Problems, described},
+};
+
+/// Most layers a model may have; llama.cpp refuses more.
+pub const MAX_LAYERS: u32 = 512;
+/// Most experts a layer may have; llama.cpp refuses more.
+pub const MAX_EXPERTS: u32 = 1024;
+
+const ROPE_SCALING: Kind = Kind::OneOf(&["none", "linear", "yarn", "longrope"]);
+
+/// Keys that llama.cpp reads for every architecture, below its name.
+pub const COMMON: &[Key] = &[
+    Key::required("block_count", Kind::Integer(1, MAX_LAYERS)),
+    Key::required("context_length", Kind::Integer(1, u32::MAX)),
+    Key::required("embedding_length", Kind::Integer(1, u32::MAX)),
+    Key::optional("embedding_length_out", Kind::COUNT),
+    Key::optional("vocab_size", Kind::COUNT),
+    Key::optional("feed_forward_length", Kind::Integers),
+    Key::optional("nextn_predict_layers", Kind::Integer(0, MAX_LAYERS)),
+    Key::optional("attention.head_count", Kind::Integers),
+    Key::optional("attention.head_count_kv", Kind::Integers),
+    Key::optional("attention.key_length", Kind::COUNT),
+    Key::optional("attention.value_length", Kind::COUNT),
+    Key::optional("attention.key_length_swa", Kind::COUNT),
+    Key::optional("attention.value_length_swa", Kind::COUNT),
+    Key::optional("attention.causal", Kind::Bool),
+    Key::optional("pooling_type", Kind::COUNT),
+    Key::optional("classifier.pooling_type", Kind::COUNT),
+    Key::optional("expert_count", Kind::Integer(0, MAX_EXPERTS)),
+    Key::optional("expert_used_count", Kind::Integers),
+    Key::optional("expert_group_count", Kind::Integer(0, MAX_EXPERTS)),
+    Key::optional("expert_group_used_count", Kind::Integer(0, MAX_EXPERTS)),
+    Key::optional("rope.dimension_count", Kind::COUNT),
+    Key::optional("rope.dimension_count_swa", Kind::COUNT),
+    Key::optional("rope.freq_base", Kind::Float),
+    Key::optional("rope.scale_linear", Kind::Float),
+    Key::optional("rope.scaling.type", ROPE_SCALING),
+    Key::optional("rope.scaling.factor", Kind::Float),
+    Key::optional("rope.scaling.attn_factor", Kind::Float),
+    Key::optional("rope.scaling.alpha", Kind::Float),
+    Key::optional("rope.scaling.original_context_length", Kind::COUNT),
+    Key::optional("rope.scaling.finetuned", Kind::Bool),
+];
+
+/// What a model's metadata says about its sizes. Of a key with a number for each layer the first
+/// counts, as for llama.cpp: none of the architectures described here has layers of several sizes.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct HyperParameters {
+    /// All layers, those that predict further tokens included; those of the encoder, if there is one.
+    pub layers: u32,
+    /// How many of them predict further tokens.
+    pub further_layers: u32,
+    /// Layers of a decoder beside an encoder.
+    pub decoder_layers: u32,
+    /// Layers at the beginning that have no experts, in a model whose other layers have.
+    pub leading_layers: u32,
+    pub(crate) has_shared_experts: bool,
+    pub(crate) is_latent: bool,
+    pub(crate) is_long_rope: bool,
+    /// In the order of [`Dimension::ALL`].
+    dimensions: [Option<u64>; Dimension::ALL.len()],
+}
+
+impl HyperParameters {
+    /// Reads the hyper-parameters of an architecture.
+    ///
+    /// # Errors
+    /// All keys that are missing, of another type than loaders take, out of range, or contradict
+    /// each other.
+    pub fn read(metadata: &Metadata, architecture: &Architecture) -> Result<Self, Vec<Problem>> {
+        let mut problems = Problems::default();
+        let parameters = Self::collect(metadata, architecture, &mut problems);
+        if problems.is_empty() { Ok(parameters) } else { Err(problems.into_vec()) }
+    }
+
+    /// Reads what there is to read, and says what is wrong with the rest.
+    pub(crate) fn collect(
+        metadata: &Metadata,
+        architecture: &Architecture,
+        problems: &mut Problems,
+    ) -> Self {
+        let at = |name: &str| metadata.get(&format!("{}.{name}", architecture.name));
+        let number = |name: &str| at(name).and_then(number_of);
+        let small = |name: &str| number(name).and_then(|n| u32::try_from(n).ok());
+        let layers = small("block_count").filter(|n| (1..=MAX_LAYERS).contains(n));
+        for key in architecture.keys() {
+            check_key(architecture, key, at(key.name), layers, problems);
+        }
+        let layers = layers.unwrap_or(0);
+        let mut dimensions = Dimension::ALL.map(|(dimension, key)| match dimension {
+            Dimension::Vocabulary => vocabulary(metadata, number("vocab_size")),
+            Dimension::Labels => Some(match at(key) {
+                Some(Value::Array(labels)) if !labels.is_empty() => labels.len() as u64,
+                _ => 1,
+            }),
+            _ if key.starts_with("tokenizer.") => metadata.get(key).and_then(number_of),
+            _ => number(key),
+        });
+        let mut instead =
+            |of: Dimension, derive: &dyn Fn(&dyn Fn(Dimension) -> Option<u64>) -> _| {
+                let derived = derive(&|other| lookup(&dimensions, other));
+                let position = Dimension::ALL.iter().position(|(other, _)| *other == of);
+                if let Some(slot) = position.and_then(|i| dimensions.get_mut(i)) {
+                    *slot = slot.or(derived);
+                }
+            };
+        use Dimension as D;
+        let head = |get: &dyn Fn(D) -> Option<u64>| get(D::Embedding)?.checked_div(get(D::Heads)?);
+        instead(D::KvHeads, &|get| get(D::Heads));
+        instead(D::Key, &head);
+        instead(D::Value, &head);
+        instead(D::Rotary, &|get| get(D::Key));
+        instead(D::ExpertFeedForward, &|get| {
+            get(D::FeedForward)?.checked_div(number("expert_used_count")?)
+        });
+        instead(D::SharedFeedForward, &|get| get(D::FeedForward));
+        let is_latent = number("attention.key_length_mla").is_some_and(|n| n > 0);
+        if !is_latent {
+            instead(D::LatentKey, &|get| get(D::Key));
+            instead(D::LatentValue, &|get| get(D::Value));
+        }
+        let parameters = Self {
+            layers,
+            further_layers: small("nextn_predict_layers").unwrap_or(0).min(layers),
+            decoder_layers: small("decoder_block_count").unwrap_or(layers).min(MAX_LAYERS),
+            leading_layers: small("leading_dense_block_count").unwrap_or(0),
+            has_shared_experts: number("expert_shared_feed_forward_length").is_some_and(|n| n > 0),
+            is_latent,
+            is_long_rope: at("rope.scaling.type").and_then(Value::as_str) == Some("longrope"),
+            dimensions,
+        };
+        parameters.check(architecture, number("expert_used_count"), problems);
+        parameters
+    }
+
+    /// A number of the metadata, or what stands for it where it is missing.
+    pub fn dimension(&self, dimension: Dimension) -> Option<u64> {
+        lookup(&self.dimensions, dimension)
+    }
+
+    /// A size; `None` if the metadata does not tell, or it is larger than any tensor could be.
+    pub fn size(&self, size: Size) -> Option<u64> {
+        match size {
+            Size::Of(dimension) => self.dimension(dimension),
+            Size::Is(number) => Some(number),
+            Size::Sum(parts) => {
+                parts.iter().try_fold(0u64, |sum, part| sum.checked_add(self.size(*part)?))
+            }
+            Size::Product(parts) => {
+                parts.iter().try_fold(1u64, |product, part| product.checked_mul(self.size(*part)?))
+            }
+            Size::Difference(whole, part) => self.size(*whole)?.checked_sub(self.size(*part)?),
+            Size::Half(whole) => Some(self.size(*whole)? / 2),
+        }
+    }
+
+    /// Layers that predict the next token.
+    pub fn trunk_layers(&self) -> u32 {
+        self.layers.saturating_sub(self.further_layers)
+    }
+
+    /// The dimensions of a size that the metadata does not tell.
+    pub(crate) fn unknown(&self, size: Size, missing: &mut Vec<Dimension>) {
+        match size {
+            Size::Of(dimension) if self.dimension(dimension).is_none() => {
+                // What is derived from another key is missing because that one is.
+                let cause = match dimension {
+                    Dimension::Key | Dimension::Value | Dimension::KvHeads | Dimension::Rotary => {
+                        Dimension::Heads
+                    }
+                    Dimension::SharedFeedForward => Dimension::FeedForward,
+                    other => other,
+                };
+                if !missing.contains(&cause) {
+                    missing.push(cause);
+                }
+            }
+            Size::Of(_) | Size::Is(_) => {}
+            Size::Sum(parts) | Size::Product(parts) => {
+                parts.iter().for_each(|part| self.unknown(*part, missing));
+            }
+            Size::Difference(whole, part) => {
+                self.unknown(*whole, missing);
+                self.unknown(*part, missing);
+            }
+            Size::Half(whole) => self.unknown(*whole, missing),
+        }
+    }
+
+    /// Numbers that contradict each other.
+    fn check(&self, architecture: &Architecture, used: Option<u64>, problems: &mut Problems) {
+        let get = |dimension| self.dimension(dimension);
+        let mut wrong = |dimension: Dimension, says: String| {
+            problems.key(&architecture.key(dimension), says);
+        };
+        if let (Some(heads), Some(kv)) = (get(Dimension::Heads), get(Dimension::KvHeads))
+            && kv > 0
+            && heads % kv != 0
+        {
+            wrong(
+                Dimension::Heads,
+                format!("is {heads}, expected a multiple of attention.head_count_kv, {kv}"),
+            );
+        }
+        // The graphs of these two turn whole heads.
+        if matches!(architecture.name, "llama" | "falcon")
+            && let (Some(rotary), Some(key)) = (get(Dimension::Rotary), get(Dimension::Key))
+            && rotary != key
+        {
+            wrong(
+                Dimension::Rotary,
+                format!("is {rotary}, expected the size of a head, {key} (attention.key_length)"),
+            );
+        }
+        let experts = get(Dimension::Experts).unwrap_or(0);
+        let used = used.unwrap_or(0);
+        if used > experts || (experts > 0 && used == 0) {
+            let key = format!("{}.expert_used_count", architecture.name);
+            let expected = if experts == 0 {
+                "0 or no such key: expert_count is 0".to_owned()
+            } else {
+                format!("a number from 1 to expert_count, {experts}")
+            };
+            problems.key(&key, format!("is {used}, expected {expected}"));
+        }
+    }
+}
+
+impl Architecture {
+    /// The whole key of a dimension.
+    pub(crate) fn key(&self, dimension: Dimension) -> String {
+        match dimension.key() {
+            key if key.starts_with("tokenizer.") => key.to_owned(),
+            key => format!("{}.{key}", self.name),
+        }
+    }
+}
+
+fn lookup(dimensions: &[Option<u64>], dimension: Dimension) -> Option<u64> {
+    let position = Dimension::ALL.iter().position(|(other, _)| *other == dimension)?;
+    dimensions.get(position).copied().flatten()
+}
+
+/// Tokens: those of the tokenizer, or what a model without one says.
+fn vocabulary(metadata: &Metadata, size: Option<u64>) -> Option<u64> {
+    match metadata.get("tokenizer.ggml.tokens") {
+        Some(Value::Array(Array::String(tokens))) => Some(tokens.len() as u64),
+        _ => match metadata.get_str("tokenizer.ggml.model") {
+            Some("none" | "no_vocab") => size,
+            _ => None,
+        },
+    }
+}
+
+/// An integer, or the first of several.
+fn number_of(value: &Value) -> Option<u64> {
+    match value {
+        Value::Array(Array::Uint32(numbers)) => numbers.first().map(|&n| n.into()),
+        Value::Array(Array::Int32(numbers)) => numbers.first().and_then(|&n| n.try_into().ok()),
+        other => other.as_u64(),
+    }
+}
+
+fn check_key(
+    architecture: &Architecture,
+    key: Key,
+    value: Option<&Value>,
+    layers: Option<u32>,
+    problems: &mut Problems,
+) {
+    let Some(value) = value else {
+        if key.required {
+            problems.missing_key(
+                &format!("{}.{}", architecture.name, key.name),
+                &expected(key.kind, layers),
+            );
+        }
+        return;
+    };
+    let length = |array: &Array| layers.is_none_or(|n| array.len() as u64 == u64::from(n));
+    let fits = match (key.kind, value) {
+        (Kind::Integer(least, most), Value::Uint32(n)) => (least..=most).contains(n),
+        (Kind::Integers | Kind::Pattern, Value::Uint32(_)) => true,
+        (Kind::Integers, Value::Array(array)) => {
+            length(array)
+                && match array {
+                    Array::Uint32(_) => true,
+                    Array::Int32(numbers) => numbers.iter().all(|n| *n >= 0),
+                    _ => false,
+                }
+        }
+        (Kind::Pattern, Value::Array(array)) => {
+            array.len() as u64 <= u64::from(MAX_LAYERS)
+                && matches!(array, Array::Bool(_) | Array::Uint32(_) | Array::Int32(_))
+        }
+        (Kind::Float, Value::Float32(number)) => number.is_finite(),
+        (Kind::Positive, Value::Float32(number)) => number.is_finite() && *number > 0.0,
+        (Kind::Bool, Value::Bool(_)) | (Kind::Text, Value::String(_)) => true,
+        (Kind::OneOf(names), Value::String(name)) => {
+            name.as_str().is_some_and(|name| names.contains(&name))
+        }
+        _ => false,
+    };
+    if !fits {
+        let whole = format!("{}.{}", architecture.name, key.name);
+        let expected = expected(key.kind, layers);
+        problems.key(&whole, format!("is {}, expected {expected}", described(value)));
+    }
+}
+
+fn expected(kind: Kind, layers: Option<u32>) -> String {
+    let layers = layers.map_or_else(String::new, |n| format!("{n} "));
+    match kind {
+        Kind::Integer(0, u32::MAX) => "a UINT32".into(),
+        Kind::Integer(1, u32::MAX) => "a positive UINT32".into(),
+        Kind::Integer(least, most) => format!("a UINT32 from {least} to {most}"),
+        Kind::Integers => format!("a UINT32, or an array of {layers}UINT32, one for each layer"),
+        Kind::Float => "a finite FLOAT32".into(),
+        Kind::Positive => "a positive FLOAT32".into(),
+        Kind::Bool => "a BOOL".into(),
+        Kind::Text => "a STRING".into(),
+        Kind::OneOf(names) => format!("one of the STRINGs {}", names.join(", ")),
+        Kind::Pattern => "a UINT32, or an array of BOOL, one for each layer".into(),
+    }
+}
