@@ -1,5 +1,6 @@
-//! Whether stored values are finite, told from their bits without restoring them: a block's values
-//! are finite if its scales are, so only those are looked at.
+//! Whether stored values are finite, and whether any is not zero, told from their bits without
+//! restoring them: a block's values are finite if its scales are, and zero if its scales are, so only
+//! those are looked at.
 
 use gguf_io::Dtype;
 use quant_core::GgmlType;
@@ -142,6 +143,28 @@ impl Stored {
     }
 }
 
+impl Stored {
+    /// Whether any value is not zero; true of codes that are not looked at.
+    pub(crate) fn has_value(self, bytes: &[u8]) -> bool {
+        match self {
+            Self::Any(_) => true,
+            Self::One(_) => bytes.iter().any(|b| b & 0x7f != 0),
+            // Little-endian: the sign is in the last byte.
+            Self::Two(_) | Self::Four | Self::Eight => {
+                let is_zero = |value: &[u8]| {
+                    value.split_last().is_none_or(|(last, rest)| {
+                        last & 0x7f == 0 && rest.iter().all(|byte| *byte == 0)
+                    })
+                };
+                bytes.chunks_exact(self.unit()).any(|value| !is_zero(value))
+            }
+            Self::Blocks(size, scales) => bytes
+                .chunks_exact(size.max(1))
+                .any(|block| scales.iter().any(|scale| !scale.is_zero(block))),
+        }
+    }
+}
+
 fn first<T>(units: &[T], bad: impl Fn(&T) -> bool) -> Option<(u64, u64)> {
     let index = units.iter().position(&bad)?;
     let rest = units.get(index..).unwrap_or_default();
@@ -159,13 +182,32 @@ impl Scale {
                 bytes.is_some_and(|b| (f32::from_le_bytes(*b) * 128.0).is_finite())
             }
             Exponent(at) => block.get(at).is_some_and(|e| *e != 0xff),
-            Quarters(at) => {
-                let quarter = |i: usize| half(block, at + 2 * i) >> 12 << (4 * i);
-                let bits = quarter(0) | quarter(1) | quarter(2) | quarter(3);
-                bits & 0x7c00 != 0x7c00
-            }
+            Quarters(at) => quarters(block, at) & 0x7c00 != 0x7c00,
         }
     }
+
+    /// Whether it makes every value of its block zero.
+    fn is_zero(self, block: &[u8]) -> bool {
+        match self {
+            Half(at) => half(block, at) & 0x7fff == 0,
+            Single(at) => {
+                let bytes = block.get(at..).and_then(|b| b.first_chunk::<4>());
+                bytes.is_some_and(|b| f32::from_le_bytes(*b) == 0.0)
+            }
+            // No power of two is zero; codes of four bits are, whatever their sign.
+            Exponent(at) => {
+                let codes = block.iter().enumerate().filter(|(i, _)| *i != at);
+                codes.fold(0, |bits, (_, code)| bits | (code & 0x77)) == 0
+            }
+            Quarters(at) => quarters(block, at) & 0x7fff == 0,
+        }
+    }
+}
+
+#[inline(always)]
+fn quarters(block: &[u8], at: usize) -> u16 {
+    let quarter = |i: usize| half(block, at + 2 * i) >> 12 << (4 * i);
+    quarter(0) | quarter(1) | quarter(2) | quarter(3)
 }
 
 /// Two bytes of a block; what is not there is not finite.
@@ -177,7 +219,7 @@ fn half(block: &[u8], at: usize) -> u16 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use quant_core::{can_dequantize, dequantize};
+    use quant_core::{can_dequantize, can_quantize, dequantize, quantize};
 
     /// A block is called finite exactly if all its values are, whatever else is in it.
     #[test]
@@ -209,6 +251,36 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// What every quantizer makes of zeros is told from what it makes of one small value.
+    #[test]
+    fn zeros_are_told_from_values() {
+        for &ty in GgmlType::ALL.iter().filter(|ty| can_quantize(**ty)) {
+            let mut values = vec![0.0; ty.block_len().max(32)];
+            let has_value = |values: &[f32]| {
+                let bytes = quantize(ty, values, values.len(), None).unwrap();
+                Stored::from(ty).has_value(&bytes)
+            };
+            assert!(!has_value(&values), "{ty}");
+            values[17] = -0.01;
+            assert!(has_value(&values), "{ty}");
+        }
+        let minus_zero = |stored: Stored| {
+            let mut value = vec![0; stored.unit()];
+            *value.last_mut().unwrap() = 0x80;
+            stored.has_value(&value)
+        };
+        for stored in [Stored::Two(0x7c00), Stored::Four, Stored::Eight, Stored::One(0x7f)] {
+            assert!(!minus_zero(stored), "{stored:?}");
+            assert!(stored.has_value(&vec![1; stored.unit()]), "{stored:?}");
+        }
+        let mut block = vec![0x88; 17];
+        block[0] = 127;
+        assert!(!Stored::from(GgmlType::MXFP4).has_value(&block));
+        block[9] = 0x81;
+        assert!(Stored::from(GgmlType::MXFP4).has_value(&block));
+        assert!(Stored::Any(36).has_value(&[0; 36]));
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Granite, dense and of experts: Llama with scales.
 
 use super::shared::{
-    ATTN_OUTPUT, ATTN_OUTPUT_MAYBE_BIAS, ENDS, LLAMA_EXPERTS, LLAMA_MLP, LLAMA_SHARED, NORMS,
-    QKV, SHARED_LENGTH,
+    ATTN_OUTPUT, ATTN_OUTPUT_MAYBE_BIAS, ENDS, LLAMA_EXPERTS, LLAMA_MLP, LLAMA_SHARED, NORMS, QKV,
+    SHARED_LENGTH,
 };
 use crate::{Activation, Architecture, Graph, Key, Kind, Norm, Rope, Slot};
 
