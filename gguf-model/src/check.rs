@@ -163,7 +163,7 @@ impl<'a> Checker<'a> {
         vocabulary::check(metadata, true, &mut self.problems, &mut self.notes);
         // Without their number nothing can be said about layers.
         if parameters.layers > 0 {
-            let empty = self.layers(&parameters);
+            let empty = self.layers(architecture, &parameters);
             self.slots(architecture, &parameters, &empty);
             self.scales(&parameters);
             self.rest(architecture);
@@ -186,7 +186,11 @@ impl<'a> Checker<'a> {
     }
 
     /// Names the tensors of layers that there are not; returns the layers that have no tensor.
-    fn layers(&mut self, parameters: &HyperParameters) -> HashSet<(Stack, u32)> {
+    fn layers(
+        &mut self,
+        architecture: &Architecture,
+        parameters: &HyperParameters,
+    ) -> HashSet<(Stack, u32)> {
         let mut seen = HashSet::new();
         let mut used = HashSet::new();
         let mut beyond = Vec::new();
@@ -219,7 +223,7 @@ impl<'a> Checker<'a> {
         for (stack, _) in Stack::ALL.into_iter().filter(|(stack, _)| used.contains(stack)) {
             let count = match stack {
                 Stack::Decoder => parameters.decoder_layers,
-                _ => parameters.trunk_layers(),
+                _ => parameters.layers,
             };
             empty.extend((0..count).map(|n| (stack, n)).filter(|layer| !seen.contains(layer)));
         }
@@ -229,7 +233,13 @@ impl<'a> Checker<'a> {
             self.notes.push("only the layers that predict further tokens are there".into());
             return empty;
         }
-        let mut listed: Vec<_> = empty.iter().copied().collect();
+        // Converters may leave those layers out.
+        let may_lack = |(stack, layer): &(Stack, u32)| {
+            architecture.name == "deepseek2"
+                && *stack == Stack::Layers
+                && *layer >= parameters.trunk_layers()
+        };
+        let mut listed: Vec<_> = empty.iter().copied().filter(|layer| !may_lack(layer)).collect();
         listed.sort_by_key(|(stack, layer)| (*stack == Stack::Decoder, *layer));
         for (stack, layer) in listed {
             let (count, row) = match stack {
@@ -256,9 +266,6 @@ impl<'a> Checker<'a> {
         parameters: &HyperParameters,
         empty: &HashSet<(Stack, u32)>,
     ) {
-        // Files without the layers that predict further tokens still count them.
-        let first_further = format!("blk.{}.nextn.eh_proj.weight", parameters.trunk_layers());
-        let has_further = self.has(&first_further);
         let mut unknown = Vec::new();
         for slot in architecture.slots() {
             let mut lacking = Vec::new();
@@ -292,10 +299,10 @@ impl<'a> Checker<'a> {
                     let shape = tensor.shape;
                     present = present.saturating_add(1);
                     self.shape(architecture, &name, &expected, shape);
-                    slot.shape.iter().for_each(|size| parameters.unknown(*size, &mut unknown));
-                } else if expected.layer.is_some_and(|n| empty.contains(&(stack, n)))
-                    || (further && !has_further)
-                {
+                    if expected.shape.contains(&None) {
+                        slot.shape.iter().for_each(|size| parameters.unknown(*size, &mut unknown));
+                    }
+                } else if expected.layer.is_some_and(|n| empty.contains(&(stack, n))) {
                     // Said of the layer as a whole.
                 } else if needed {
                     self.missing(name, "");
@@ -396,14 +403,14 @@ impl<'a> Checker<'a> {
 
     /// Tensors that no slot has asked for.
     fn rest(&mut self, architecture: &Architecture) {
-        let all: HashSet<_> = architecture.slots().map(|slot| (slot.name, slot.suffix)).collect();
         for &name in &self.names {
             if self.tensors.get(name).is_none_or(|tensor| tensor.read) {
                 continue;
             }
-            let known = name
-                .rsplit_once('.')
-                .is_some_and(|(base, suffix)| all.contains(&(pattern_of(base).as_str(), suffix)));
+            let known = name.rsplit_once('.').is_some_and(|(base, suffix)| {
+                let pattern = pattern_of(base);
+                architecture.slots().any(|slot| slot.name == pattern && slot.suffix == suffix)
+            });
             let why = if known {
                 "is not read: what the metadata says, or another tensor, takes its place"
             } else {
@@ -454,12 +461,12 @@ fn layer_of(name: &str) -> Option<(Stack, u64)> {
     }
 }
 
-/// The pattern that a name is of: its first number in a place of its own is the layer.
+/// The pattern that a name is of: numbers of their own are those of the layer and the expert.
 fn pattern_of(name: &str) -> String {
     match layer_of(name) {
         Some((_, layer)) if layer < MAX_LAYERS.into() => name
             .split('.')
-            .map(|part| if part.parse() == Ok(layer) { "{}" } else { part })
+            .map(|part| if part.bytes().all(|b| b.is_ascii_digit()) { "{}" } else { part })
             .collect::<Vec<_>>()
             .join("."),
         _ => name.to_owned(),

@@ -14,7 +14,8 @@ pub const MAX_EXPERTS: u32 = 1024;
 
 const ROPE_SCALING: Kind = Kind::OneOf(&["none", "linear", "yarn", "longrope"]);
 
-/// Keys that llama.cpp reads for every architecture, below its name.
+/// Keys that llama.cpp reads for every architecture, below its name. It starts without a number of
+/// heads, for architectures without attention, of which none is described here.
 pub const COMMON: &[Key] = &[
     Key::required("block_count", Kind::Integer(1, MAX_LAYERS)),
     Key::required("context_length", Kind::Integer(1, u32::MAX)),
@@ -23,7 +24,7 @@ pub const COMMON: &[Key] = &[
     Key::optional("vocab_size", Kind::COUNT),
     Key::optional("feed_forward_length", Kind::Integers),
     Key::optional("nextn_predict_layers", Kind::Integer(0, MAX_LAYERS)),
-    Key::optional("attention.head_count", Kind::Integers),
+    Key::required("attention.head_count", Kind::Integers),
     Key::optional("attention.head_count_kv", Kind::Integers),
     Key::optional("attention.key_length", Kind::COUNT),
     Key::optional("attention.value_length", Kind::COUNT),
@@ -100,6 +101,11 @@ impl HyperParameters {
                 Some(Value::Array(labels)) if !labels.is_empty() => labels.len() as u64,
                 _ => 1,
             }),
+            // Here 0 stands for what is said elsewhere.
+            Dimension::ExpertFeedForward
+            | Dimension::SharedFeedForward
+            | Dimension::LatentKey
+            | Dimension::LatentValue => number(key).filter(|n| *n > 0),
             _ if key.starts_with("tokenizer.") => metadata.get(key).and_then(number_of),
             _ => number(key),
         });
@@ -126,6 +132,7 @@ impl HyperParameters {
             instead(D::LatentKey, &|get| get(D::Key));
             instead(D::LatentValue, &|get| get(D::Value));
         }
+        let heads_divide = number("attention.key_length").is_none();
         let parameters = Self {
             layers,
             further_layers: small("nextn_predict_layers").unwrap_or(0).min(layers),
@@ -136,7 +143,7 @@ impl HyperParameters {
             is_long_rope: at("rope.scaling.type").and_then(Value::as_str) == Some("longrope"),
             dimensions,
         };
-        parameters.check(architecture, number("expert_used_count"), problems);
+        parameters.check(architecture, heads_divide, number("expert_used_count"), problems);
         parameters
     }
 
@@ -194,8 +201,15 @@ impl HyperParameters {
         }
     }
 
-    /// Numbers that contradict each other.
-    fn check(&self, architecture: &Architecture, used: Option<u64>, problems: &mut Problems) {
+    /// Numbers that contradict each other. `heads_divide`: the size of a head is not said, but a
+    /// part of the embedding.
+    fn check(
+        &self,
+        architecture: &Architecture,
+        heads_divide: bool,
+        used: Option<u64>,
+        problems: &mut Problems,
+    ) {
         let get = |dimension| self.dimension(dimension);
         let mut wrong = |dimension: Dimension, says: String| {
             problems.key(&architecture.key(dimension), says);
@@ -208,6 +222,14 @@ impl HyperParameters {
                 Dimension::Heads,
                 format!("is {heads}, expected a multiple of attention.head_count_kv, {kv}"),
             );
+        }
+        match (get(Dimension::Heads), get(Dimension::Embedding)) {
+            (Some(0), _) => wrong(Dimension::Heads, "is 0, expected a positive number".into()),
+            (Some(heads), Some(embedding)) if heads_divide && embedding % heads != 0 => wrong(
+                Dimension::Heads,
+                format!("is {heads}, expected a divisor of embedding_length, {embedding}"),
+            ),
+            _ => {}
         }
         // The graphs of these two turn whole heads.
         if matches!(architecture.name, "llama" | "falcon")
@@ -243,9 +265,8 @@ impl Architecture {
     }
 }
 
-fn lookup(dimensions: &[Option<u64>], dimension: Dimension) -> Option<u64> {
-    let position = Dimension::ALL.iter().position(|(other, _)| *other == dimension)?;
-    dimensions.get(position).copied().flatten()
+fn lookup(dimensions: &[Option<u64>; Dimension::ALL.len()], dimension: Dimension) -> Option<u64> {
+    dimensions.get(dimension as usize).copied().flatten()
 }
 
 /// Tokens: those of the tokenizer, or what a model without one says.

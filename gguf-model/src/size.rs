@@ -53,7 +53,7 @@ pub enum Dimension {
 }
 
 impl Dimension {
-    /// Every dimension with its key: below the architecture's name, or whole if it begins with
+    /// Every dimension with its key, in the order of the variants: below the architecture's name, or whole if it begins with
     /// `tokenizer.`.
     pub(crate) const ALL: [(Self, &'static str); 22] = [
         (Self::Embedding, "embedding_length"),
@@ -82,7 +82,7 @@ impl Dimension {
 
     /// Its key: below the architecture's name, or whole if it begins with `tokenizer.`.
     pub fn key(self) -> &'static str {
-        Self::ALL.iter().find(|(other, _)| *other == self).map_or("", |(_, key)| key)
+        Self::ALL.get(self as usize).map_or("", |(_, key)| key)
     }
 }
 
@@ -128,5 +128,32 @@ impl fmt::Display for Size {
             Self::Difference(whole, part) => write!(f, "{whole} - {part}"),
             Self::Half(whole) => write!(f, "{whole} / 2"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dimensions_are_listed_in_their_order() {
+        for (i, (dimension, key)) in Dimension::ALL.into_iter().enumerate() {
+            assert_eq!(dimension as usize, i);
+            assert_eq!(dimension.key(), key);
+        }
+    }
+
+    #[test]
+    fn formulas_read_as_keys() {
+        const HEADS: Size = Size::Of(Dimension::Heads);
+        const KEY: Size = Size::Of(Dimension::Key);
+        let shown = |size: Size| size.to_string();
+        assert_eq!(
+            shown(Size::Product(&[HEADS, KEY])),
+            "attention.head_count × attention.key_length"
+        );
+        assert_eq!(shown(Size::Half(&Size::Of(Dimension::Rotary))), "rope.dimension_count / 2");
+        let sum = Size::Product(&[HEADS, Size::Sum(&[Size::Is(2), KEY])]);
+        assert_eq!(shown(sum), "attention.head_count × (2 + attention.key_length)");
     }
 }
