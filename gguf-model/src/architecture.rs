@@ -346,9 +346,19 @@ pub enum Rope {
     /// There is no RoPE.
     None,
     /// Neighbours: 0 and 1, 2 and 3.
-    Neighbours,
+    Neighbours(Turned),
     /// One from each half: 0 and n/2, 1 and n/2 + 1 (`neox`).
-    Halves,
+    Halves(Turned),
+}
+
+/// How much of a head RoPE turns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Turned {
+    /// All of it: loaders refuse another `rope.dimension_count`.
+    Whole,
+    /// As much as `rope.dimension_count` says.
+    Any,
 }
 
 /// The function in the feed-forward part; whether it is gated is told by the slots.

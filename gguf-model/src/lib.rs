@@ -11,7 +11,7 @@ mod size;
 mod vocabulary;
 
 pub use architecture::{
-    Activation, Architecture, Expected, Graph, Key, Kind, Need, Norm, Rope, Slot, When,
+    Activation, Architecture, Expected, Graph, Key, Kind, Need, Norm, Rope, Slot, Turned, When,
 };
 pub use architectures::ALL;
 pub use check::{Content, Report, check, check_file};

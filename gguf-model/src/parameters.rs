@@ -3,7 +3,7 @@
 use gguf_io::metadata::{Array, Metadata, Value};
 
 use crate::{
-    Architecture, Dimension, Key, Kind, Problem, Size,
+    Architecture, Dimension, Key, Kind, Need, Problem, Rope, Size, Turned,
     problem::{Problems, described},
 };
 
@@ -223,16 +223,63 @@ impl HyperParameters {
                 format!("is {heads}, expected a multiple of attention.head_count_kv, {kv}"),
             );
         }
-        match (get(Dimension::Heads), get(Dimension::Embedding)) {
-            (Some(0), _) => wrong(Dimension::Heads, "is 0, expected a positive number".into()),
-            (Some(heads), Some(embedding)) if heads_divide && embedding % heads != 0 => wrong(
-                Dimension::Heads,
-                format!("is {heads}, expected a divisor of embedding_length, {embedding}"),
-            ),
-            _ => {}
+        let (heads, embedding) = (get(Dimension::Heads), get(Dimension::Embedding));
+        if heads == Some(0) {
+            wrong(Dimension::Heads, "is 0, expected a positive number".into());
+        } else if let (Some(heads), Some(embedding), Some(head)) =
+            (heads, embedding, get(Dimension::Key))
+        {
+            if heads_divide && embedding % heads != 0 {
+                wrong(
+                    Dimension::Heads,
+                    format!("is {heads}, expected a divisor of embedding_length, {embedding}"),
+                );
+            } else if architecture.fills_embedding() && heads.checked_mul(head) != Some(embedding) {
+                wrong(
+                    Dimension::Key,
+                    format!(
+                        "is {head}, expected {}: embedding_length {embedding} / \
+                         attention.head_count {heads}",
+                        embedding / heads
+                    ),
+                );
+            }
         }
-        // The graphs of these two turn whole heads.
-        if matches!(architecture.name, "llama" | "falcon")
+        // Compressed keys are those of one head: the compressed part and the one that RoPE turns.
+        if self.is_latent {
+            if let Some(kv) = get(Dimension::KvHeads).filter(|kv| *kv != 1) {
+                wrong(Dimension::KvHeads, format!("is {kv}, expected 1: keys are compressed"));
+            }
+            let (rank, rotary) = (get(Dimension::KvRank), get(Dimension::Rotary));
+            if let (Some(key), Some(rank), Some(rotary)) = (get(Dimension::Key), rank, rotary)
+                && rank.checked_add(rotary) != Some(key)
+            {
+                wrong(
+                    Dimension::Key,
+                    format!(
+                        "is {key}, expected attention.kv_lora_rank {rank} + rope.dimension_count \
+                         {rotary}"
+                    ),
+                );
+            }
+        } else if architecture.name != "deepseek2"
+            && let (Some(key), Some(value)) = (get(Dimension::Key), get(Dimension::Value))
+            && key != value
+        {
+            wrong(
+                Dimension::Value,
+                format!("is {value}, expected the size of a head's key, {key}"),
+            );
+        }
+        // Each head has keys and values of its own.
+        if architecture.has_equal_heads()
+            && let (Some(heads), Some(kv)) = (heads, get(Dimension::KvHeads))
+            && kv != heads
+        {
+            wrong(Dimension::KvHeads, format!("is {kv}, expected attention.head_count, {heads}"));
+        }
+        use Rope::{Halves, Neighbours};
+        if matches!(architecture.graph.rope, Halves(Turned::Whole) | Neighbours(Turned::Whole))
             && let (Some(rotary), Some(key)) = (get(Dimension::Rotary), get(Dimension::Key))
             && rotary != key
         {
@@ -256,6 +303,24 @@ impl HyperParameters {
 }
 
 impl Architecture {
+    /// Whether the heads together are as wide as the model, whatever the keys of their sizes say.
+    fn fills_embedding(&self) -> bool {
+        const EMBEDDING: Size = Size::Of(Dimension::Embedding);
+        self.slots()
+            .any(|slot| slot.name == "blk.{}.attn_output" && slot.shape == [EMBEDDING, EMBEDDING])
+    }
+
+    /// Whether each head has keys and values of its own: T5, and where all keys are normalized at
+    /// once by weights as wide as the queries.
+    fn has_equal_heads(&self) -> bool {
+        const WIDE: &[Size] = &[Size::Of(Dimension::Embedding)];
+        self.slots().any(|slot| match slot.name {
+            "enc.blk.{}.attn_q" => true,
+            "blk.{}.attn_k_norm" => slot.shape == WIDE && slot.need == Need::Required,
+            _ => false,
+        })
+    }
+
     /// The whole key of a dimension.
     pub(crate) fn key(&self, dimension: Dimension) -> String {
         match dimension.key() {

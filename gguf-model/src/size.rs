@@ -46,16 +46,12 @@ pub enum Dimension {
     Labels,
     /// Distances that T5 tells apart.
     RelativeBuckets,
-    /// Outputs of a second dense layer of an embedding model.
-    SecondDense,
-    /// Inputs of a third one.
-    ThirdDense,
 }
 
 impl Dimension {
     /// Every dimension with its key, in the order of the variants: below the architecture's name, or whole if it begins with
     /// `tokenizer.`.
-    pub(crate) const ALL: [(Self, &'static str); 22] = [
+    pub(crate) const ALL: [(Self, &'static str); 20] = [
         (Self::Embedding, "embedding_length"),
         (Self::Vocabulary, "tokenizer.ggml.tokens"),
         (Self::TokenTypes, "tokenizer.ggml.token_type_count"),
@@ -76,8 +72,6 @@ impl Dimension {
         (Self::LatentValue, "attention.value_length_mla"),
         (Self::Labels, "classifier.output_labels"),
         (Self::RelativeBuckets, "attention.relative_buckets_count"),
-        (Self::SecondDense, "dense_2_feat_out"),
-        (Self::ThirdDense, "dense_3_feat_in"),
     ];
 
     /// Its key: below the architecture's name, or whole if it begins with `tokenizer.`.

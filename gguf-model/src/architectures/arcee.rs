@@ -1,7 +1,7 @@
 //! Arcee: Llama without a gate.
 
 use super::shared::{ATTN_OUTPUT, ENDS, NORMS, PLAIN, QKV, ROPE_FREQS};
-use crate::{Activation, Architecture, Graph, Norm, Rope};
+use crate::{Activation, Architecture, Graph, Norm, Rope, Turned};
 
 pub(super) static ARCEE: Architecture = Architecture {
     name: "arcee",
@@ -9,7 +9,7 @@ pub(super) static ARCEE: Architecture = Architecture {
     slots: &[ENDS, NORMS, QKV, ATTN_OUTPUT, PLAIN, ROPE_FREQS],
     graph: Graph {
         norm: Norm::Rms,
-        rope: Rope::Neighbours,
+        rope: Rope::Neighbours(Turned::Whole),
         activation: Some(Activation::ReluSquared),
     },
 };

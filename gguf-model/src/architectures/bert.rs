@@ -4,7 +4,7 @@ use super::shared::{
     ATTN_OUTPUT_BIAS, ATTN_OUTPUT_SQUARE, CONTEXT, EMBEDDING, FFN_DOWN, FFN_DOWN_BIAS, FFN_GATE,
     FFN_UP, FFN_UP_BIAS, LABELS, QKV_SQUARE, TOKENS,
 };
-use crate::{Activation, Architecture, Dimension, Graph, Norm, Rope, Size, Slot};
+use crate::{Activation, Architecture, Dimension, Graph, Norm, Rope, Size, Slot, Turned};
 
 const BERT_ENDS: &[Slot] = &[
     TOKENS,
@@ -49,5 +49,9 @@ pub(super) static NOMIC_BERT: Architecture = Architecture {
     name: "nomic-bert",
     keys: &[],
     slots: &[BERT_ENDS, QKV_SQUARE, ATTN_OUTPUT_SQUARE, LAYER, &[FFN_GATE]],
-    graph: Graph { norm: Norm::Layer, rope: Rope::Halves, activation: Some(Activation::Silu) },
+    graph: Graph {
+        norm: Norm::Layer,
+        rope: Rope::Halves(Turned::Any),
+        activation: Some(Activation::Silu),
+    },
 };

@@ -3,7 +3,7 @@
 use super::shared::{
     ATTN_NORM, ATTN_OUTPUT_SQUARE, ENDS_TIED, GATED, QKV_SQUARE, SLIDING_BASE, SLIDING_PATTERN,
 };
-use crate::{Activation, Architecture, Graph, Key, Kind, Norm, Rope};
+use crate::{Activation, Architecture, Graph, Key, Kind, Norm, Rope, Turned};
 
 pub(super) static COHERE2: Architecture = Architecture {
     name: "cohere2",
@@ -14,5 +14,9 @@ pub(super) static COHERE2: Architecture = Architecture {
         Key::required("logit_scale", Kind::Float),
     ],
     slots: &[ENDS_TIED, &[ATTN_NORM], QKV_SQUARE, ATTN_OUTPUT_SQUARE, GATED],
-    graph: Graph { norm: Norm::Layer, rope: Rope::Neighbours, activation: Some(Activation::Silu) },
+    graph: Graph {
+        norm: Norm::Layer,
+        rope: Rope::Neighbours(Turned::Any),
+        activation: Some(Activation::Silu),
+    },
 };

@@ -3,7 +3,7 @@
 use super::shared::{
     ATTN_NORM, ATTN_OUTPUT_SQUARE, ENDS_TIED, GATED, HEADS, KEY, KV_HEADS, LOGIT_SCALE, QKV_SQUARE,
 };
-use crate::{Activation, Architecture, Graph, Norm, Rope, Slot, When};
+use crate::{Activation, Architecture, Graph, Norm, Rope, Slot, Turned, When};
 
 pub(super) static COMMAND_R: Architecture = Architecture {
     name: "command-r",
@@ -27,5 +27,9 @@ pub(super) static COMMAND_R: Architecture = Architecture {
         ATTN_OUTPUT_SQUARE,
         GATED,
     ],
-    graph: Graph { norm: Norm::Layer, rope: Rope::Neighbours, activation: Some(Activation::Silu) },
+    graph: Graph {
+        norm: Norm::Layer,
+        rope: Rope::Neighbours(Turned::Any),
+        activation: Some(Activation::Silu),
+    },
 };

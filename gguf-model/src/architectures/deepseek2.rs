@@ -5,7 +5,8 @@ use super::shared::{
     VOCABULARY, shared_experts,
 };
 use crate::{
-    Activation, Architecture, Dimension, Graph, Key, Kind, Need, Norm, Rope, Size, Slot, When,
+    Activation, Architecture, Dimension, Graph, Key, Kind, Need, Norm, Rope, Size, Slot, Turned,
+    When,
 };
 
 const QUERY_RANK: Size = Size::Of(Dimension::QueryRank);
@@ -82,7 +83,7 @@ pub(super) static DEEPSEEK2: Architecture = Architecture {
         Key::required("expert_shared_count", Kind::COUNT),
         Key::optional("expert_weights_scale", Kind::Float),
         Key::optional("expert_weights_norm", Kind::Bool),
-        Key::optional("expert_gating_func", Kind::COUNT),
+        Key::optional("expert_gating_func", Kind::Integer(0, 4)),
         Key::optional("rope.scaling.yarn_log_multiplier", Kind::Float),
         Key::optional("attention.temperature_scale", Kind::Float),
         Key::optional("attention.temperature_length", Kind::COUNT),
@@ -95,5 +96,9 @@ pub(super) static DEEPSEEK2: Architecture = Architecture {
         shared_experts!(SHARED, &[When::AfterLeading]),
         FURTHER,
     ],
-    graph: Graph { norm: Norm::Rms, rope: Rope::Neighbours, activation: Some(Activation::Silu) },
+    graph: Graph {
+        norm: Norm::Rms,
+        rope: Rope::Neighbours(Turned::Any),
+        activation: Some(Activation::Silu),
+    },
 };

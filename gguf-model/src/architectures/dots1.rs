@@ -4,7 +4,9 @@ use super::shared::{
     ATTN_OUTPUT, EMBEDDING, ENDS_APART, EXPERT_FF, EXPERTS, FFN_DOWN, FFN_GATE, FFN_UP, HEAD_NORMS,
     NORMS, QKV_EQUAL, ROUTER, experts, shared_experts,
 };
-use crate::{Activation, Architecture, Dimension, Graph, Key, Kind, Norm, Rope, Size, Slot, When};
+use crate::{
+    Activation, Architecture, Dimension, Graph, Key, Kind, Norm, Rope, Size, Slot, Turned, When,
+};
 
 const DENSE: &[Slot] = &[
     FFN_GATE.when(&[When::Leading]),
@@ -22,7 +24,7 @@ pub(super) static DOTS1: Architecture = Architecture {
         Key::required("expert_shared_count", Kind::COUNT),
         Key::optional("expert_weights_scale", Kind::Float),
         Key::optional("expert_weights_norm", Kind::Bool),
-        Key::optional("expert_gating_func", Kind::COUNT),
+        Key::required("expert_gating_func", Kind::Integer(1, 4)),
     ],
     slots: &[
         ENDS_APART,
@@ -34,5 +36,9 @@ pub(super) static DOTS1: Architecture = Architecture {
         experts!(EXPERT_FF, &[When::AfterLeading]),
         shared_experts!(SHARED, &[When::AfterLeading]),
     ],
-    graph: Graph { norm: Norm::Rms, rope: Rope::Halves, activation: Some(Activation::Silu) },
+    graph: Graph {
+        norm: Norm::Rms,
+        rope: Rope::Halves(Turned::Whole),
+        activation: Some(Activation::Silu),
+    },
 };

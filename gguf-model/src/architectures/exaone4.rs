@@ -4,7 +4,7 @@ use super::shared::{
     ATTN_OUTPUT_SQUARE, ATTN_POST_NORM, EMBEDDING, ENDS, FFN_POST_NORM, GATED, HEAD_NORMS, QKV,
     ROPE_FREQS, SLIDING, SLIDING_BASE, SLIDING_PATTERN,
 };
-use crate::{Activation, Architecture, Graph, Need, Norm, Rope, Size, Slot, When};
+use crate::{Activation, Architecture, Graph, Need, Norm, Rope, Size, Slot, Turned, When};
 
 const FURTHER: &[Slot] = &[
     Slot::weight("blk.{}.nextn.eh_proj", &[Size::Product(&[Size::Is(2), EMBEDDING]), EMBEDDING])
@@ -30,5 +30,9 @@ pub(super) static EXAONE4: Architecture = Architecture {
         &[FFN_POST_NORM],
         FURTHER,
     ],
-    graph: Graph { norm: Norm::Rms, rope: Rope::Halves, activation: Some(Activation::Silu) },
+    graph: Graph {
+        norm: Norm::Rms,
+        rope: Rope::Halves(Turned::Whole),
+        activation: Some(Activation::Silu),
+    },
 };

@@ -3,7 +3,7 @@
 use super::shared::{
     ATTN_NORM, ATTN_OUTPUT_SQUARE, EMBEDDING, ENDS, OUTPUT_NORM_BIAS, PLAIN, QKV_FUSED,
 };
-use crate::{Activation, Architecture, Graph, Norm, Rope, Slot};
+use crate::{Activation, Architecture, Graph, Norm, Rope, Slot, Turned};
 
 pub(super) static FALCON: Architecture = Architecture {
     name: "falcon",
@@ -21,5 +21,9 @@ pub(super) static FALCON: Architecture = Architecture {
         ATTN_OUTPUT_SQUARE,
         PLAIN,
     ],
-    graph: Graph { norm: Norm::Layer, rope: Rope::Halves, activation: Some(Activation::Gelu) },
+    graph: Graph {
+        norm: Norm::Layer,
+        rope: Rope::Halves(Turned::Whole),
+        activation: Some(Activation::Gelu),
+    },
 };

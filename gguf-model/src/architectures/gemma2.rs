@@ -4,7 +4,7 @@ use super::shared::{
     ATTN_OUTPUT, ATTN_POST_NORM, ENDS_TIED, FFN_POST_NORM, GATED, NORMS, QKV, SLIDING,
     SLIDING_BASE, SLIDING_PATTERN,
 };
-use crate::{Activation, Architecture, Graph, Key, Kind, Norm, Rope};
+use crate::{Activation, Architecture, Graph, Key, Kind, Norm, Rope, Turned};
 
 pub(super) static GEMMA2: Architecture = Architecture {
     name: "gemma2",
@@ -16,5 +16,9 @@ pub(super) static GEMMA2: Architecture = Architecture {
         Key::optional("final_logit_softcapping", Kind::Float),
     ],
     slots: &[ENDS_TIED, NORMS, QKV, ATTN_OUTPUT, &[ATTN_POST_NORM], GATED, &[FFN_POST_NORM]],
-    graph: Graph { norm: Norm::Rms, rope: Rope::Halves, activation: Some(Activation::Gelu) },
+    graph: Graph {
+        norm: Norm::Rms,
+        rope: Rope::Halves(Turned::Any),
+        activation: Some(Activation::Gelu),
+    },
 };

@@ -4,7 +4,7 @@ use super::shared::{
     ATTN_NORM, ATTN_OUTPUT, ATTN_OUTPUT_BIAS, ATTN_POST_NORM, EMBEDDING, ENDS_APART, EXPERT_FF,
     EXPERTS, HEADS, QKV, ROUTER, SLIDING_BASE, SLIDING_PATTERN, experts,
 };
-use crate::{Activation, Architecture, Graph, Key, Kind, Norm, Rope, Slot};
+use crate::{Activation, Architecture, Graph, Key, Kind, Norm, Rope, Slot, Turned};
 
 const GPT_OSS_SLOTS: &[Slot] = &[
     ATTN_NORM,
@@ -28,7 +28,7 @@ pub(super) static GPT_OSS: Architecture = Architecture {
     slots: &[ENDS_APART, GPT_OSS_SLOTS, QKV, ATTN_OUTPUT, experts!(EXPERT_FF, &[])],
     graph: Graph {
         norm: Norm::Rms,
-        rope: Rope::Halves,
+        rope: Rope::Halves(Turned::Any),
         activation: Some(Activation::ClampedSwiglu),
     },
 };

@@ -4,7 +4,7 @@ use super::shared::{
     ATTN_OUTPUT_BIAS, ATTN_OUTPUT_SQUARE, ENDS_APART, FFN_DOWN_BIAS, FFN_UP_BIAS, NORM_BIASES,
     NORMS, OUTPUT_NORM_BIAS, PLAIN, QKV_FUSED, QKV_FUSED_BIAS,
 };
-use crate::{Activation, Architecture, Graph, Key, Kind, Norm, Rope};
+use crate::{Activation, Architecture, Graph, Key, Kind, Norm, Rope, Turned};
 
 pub(super) static GPTNEOX: Architecture = Architecture {
     name: "gptneox",
@@ -20,5 +20,9 @@ pub(super) static GPTNEOX: Architecture = Architecture {
         PLAIN,
         &[FFN_DOWN_BIAS, FFN_UP_BIAS],
     ],
-    graph: Graph { norm: Norm::Layer, rope: Rope::Halves, activation: Some(Activation::Gelu) },
+    graph: Graph {
+        norm: Norm::Layer,
+        rope: Rope::Halves(Turned::Any),
+        activation: Some(Activation::Gelu),
+    },
 };

@@ -4,7 +4,7 @@ use super::shared::{
     ATTN_OUTPUT, ATTN_OUTPUT_MAYBE_BIAS, ENDS, LLAMA_EXPERTS, LLAMA_MLP, LLAMA_SHARED, NORMS, QKV,
     SHARED_LENGTH,
 };
-use crate::{Activation, Architecture, Graph, Key, Kind, Norm, Rope, Slot};
+use crate::{Activation, Architecture, Graph, Key, Kind, Norm, Rope, Slot, Turned};
 
 const GRANITE_KEYS: &[Key] = &[
     Key::required("logit_scale", Kind::Float),
@@ -28,12 +28,20 @@ pub(super) static GRANITE: Architecture = Architecture {
     name: "granite",
     keys: GRANITE_KEYS,
     slots: SLOTS,
-    graph: Graph { norm: Norm::Rms, rope: Rope::Neighbours, activation: Some(Activation::Silu) },
+    graph: Graph {
+        norm: Norm::Rms,
+        rope: Rope::Neighbours(Turned::Whole),
+        activation: Some(Activation::Silu),
+    },
 };
 
 pub(super) static GRANITEMOE: Architecture = Architecture {
     name: "granitemoe",
     keys: GRANITE_KEYS,
     slots: SLOTS,
-    graph: Graph { norm: Norm::Rms, rope: Rope::Neighbours, activation: Some(Activation::Silu) },
+    graph: Graph {
+        norm: Norm::Rms,
+        rope: Rope::Neighbours(Turned::Whole),
+        activation: Some(Activation::Silu),
+    },
 };

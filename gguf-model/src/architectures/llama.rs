@@ -1,10 +1,10 @@
 //! Llama, and all that was made after it: Mistral 7B, Mixtral, Yi, TinyLlama.
 
 use super::shared::{
-    ATTN_OUTPUT, ATTN_OUTPUT_MAYBE_BIAS, EMBEDDING, ENDS, EXPERTS, FF, LLAMA_MLP, LLAMA_SHARED,
-    NORMS, QKV, ROUTER, SHARED_LENGTH,
+    ATTN_OUTPUT, ATTN_OUTPUT_MAYBE_BIAS, EMBEDDING, ENDS, EXPERTS, FF, LLAMA_MLP, NORMS, QKV,
+    ROUTER,
 };
-use crate::{Activation, Architecture, Graph, Need, Norm, Rope, Slot, When};
+use crate::{Activation, Architecture, Graph, Need, Norm, Rope, Slot, Turned, When};
 
 /// Experts in one tensor each, as files of early 2024 have them.
 const FIRST: &str = "blk.{}.ffn_gate.0.weight";
@@ -32,7 +32,7 @@ const LLAMA_FAMILY_EXPERTS: &[Slot] = &[
 
 pub(super) static LLAMA: Architecture = Architecture {
     name: "llama",
-    keys: &[SHARED_LENGTH],
+    keys: &[],
     slots: &[
         ENDS,
         NORMS,
@@ -41,7 +41,10 @@ pub(super) static LLAMA: Architecture = Architecture {
         ATTN_OUTPUT_MAYBE_BIAS,
         LLAMA_MLP,
         LLAMA_FAMILY_EXPERTS,
-        LLAMA_SHARED,
     ],
-    graph: Graph { norm: Norm::Rms, rope: Rope::Neighbours, activation: Some(Activation::Silu) },
+    graph: Graph {
+        norm: Norm::Rms,
+        rope: Rope::Neighbours(Turned::Whole),
+        activation: Some(Activation::Silu),
+    },
 };

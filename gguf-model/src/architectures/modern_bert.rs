@@ -4,7 +4,7 @@ use super::shared::{
     ATTN_NORM, EMBEDDING, FF, FFN_DOWN, FFN_NORM, LABELS, OUTPUT_NORM, SLIDING, SLIDING_BASE,
     SLIDING_PATTERN, TOKENS,
 };
-use crate::{Architecture, Graph, Key, Kind, Norm, Rope, Size, Slot, When};
+use crate::{Architecture, Graph, Key, Kind, Norm, Rope, Size, Slot, Turned, When};
 
 const MODERN_BERT_SLOTS: &[Slot] = &[
     TOKENS,
@@ -27,5 +27,5 @@ pub(super) static MODERN_BERT: Architecture = Architecture {
     name: "modern-bert",
     keys: &[SLIDING, SLIDING_PATTERN, SLIDING_BASE, Key::optional("hidden_activation", Kind::Text)],
     slots: &[MODERN_BERT_SLOTS],
-    graph: Graph { norm: Norm::Layer, rope: Rope::Halves, activation: None },
+    graph: Graph { norm: Norm::Layer, rope: Rope::Halves(Turned::Any), activation: None },
 };

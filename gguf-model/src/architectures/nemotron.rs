@@ -4,7 +4,7 @@ use super::shared::{
     ATTN_OUTPUT_MAYBE_BIAS, ATTN_OUTPUT_SQUARE, ENDS_APART, FFN_DOWN_BIAS, FFN_UP_BIAS,
     NORM_BIASES, NORMS, OUTPUT_NORM_BIAS, PLAIN, QKV_SQUARE,
 };
-use crate::{Activation, Architecture, Graph, Norm, Rope};
+use crate::{Activation, Architecture, Graph, Norm, Rope, Turned};
 
 pub(super) static NEMOTRON: Architecture = Architecture {
     name: "nemotron",
@@ -22,7 +22,7 @@ pub(super) static NEMOTRON: Architecture = Architecture {
     ],
     graph: Graph {
         norm: Norm::Layer,
-        rope: Rope::Halves,
+        rope: Rope::Halves(Turned::Any),
         activation: Some(Activation::ReluSquared),
     },
 };

@@ -4,7 +4,7 @@ use super::shared::{
     ATTN_OUTPUT_SQUARE, ATTN_POST_NORM, EMBEDDING, ENDS_APART, FFN_POST_NORM, GATED, KEY, KV_HEADS,
     QKV_SQUARE, SLIDING, SLIDING_BASE, SLIDING_PATTERN,
 };
-use crate::{Activation, Architecture, Graph, Norm, Rope, Size, Slot};
+use crate::{Activation, Architecture, Graph, Norm, Rope, Size, Slot, Turned};
 
 pub(super) static OLMO2: Architecture = Architecture {
     name: "olmo2",
@@ -21,5 +21,9 @@ pub(super) static OLMO2: Architecture = Architecture {
         GATED,
         &[FFN_POST_NORM],
     ],
-    graph: Graph { norm: Norm::Rms, rope: Rope::Halves, activation: Some(Activation::Silu) },
+    graph: Graph {
+        norm: Norm::Rms,
+        rope: Rope::Halves(Turned::Whole),
+        activation: Some(Activation::Silu),
+    },
 };

@@ -3,7 +3,7 @@
 use super::shared::{
     ATTN_OUTPUT_SQUARE, EMBEDDING, ENDS_APART, EXPERTS, FF, NORMS, QKV_SQUARE, ROUTER, experts,
 };
-use crate::{Activation, Architecture, Graph, Norm, Rope, Slot};
+use crate::{Activation, Architecture, Graph, Norm, Rope, Slot, Turned};
 
 pub(super) static OLMOE: Architecture = Architecture {
     name: "olmoe",
@@ -19,5 +19,9 @@ pub(super) static OLMOE: Architecture = Architecture {
         ],
         experts!(FF, &[]),
     ],
-    graph: Graph { norm: Norm::Rms, rope: Rope::Halves, activation: Some(Activation::Silu) },
+    graph: Graph {
+        norm: Norm::Rms,
+        rope: Rope::Halves(Turned::Whole),
+        activation: Some(Activation::Silu),
+    },
 };

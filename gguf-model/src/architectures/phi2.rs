@@ -4,7 +4,7 @@ use super::shared::{
     ATTN_NORM, ATTN_OUTPUT_BIAS, ATTN_OUTPUT_SQUARE, EMBEDDING, ENDS_APART, FFN_DOWN_BIAS,
     FFN_UP_BIAS, OUTPUT_NORM_BIAS, PLAIN, QKV_SQUARE, VOCABULARY,
 };
-use crate::{Activation, Architecture, Graph, Norm, Rope, Slot};
+use crate::{Activation, Architecture, Graph, Norm, Rope, Slot, Turned};
 
 pub(super) static PHI2: Architecture = Architecture {
     name: "phi2",
@@ -23,5 +23,9 @@ pub(super) static PHI2: Architecture = Architecture {
         PLAIN,
         &[FFN_DOWN_BIAS, FFN_UP_BIAS],
     ],
-    graph: Graph { norm: Norm::Layer, rope: Rope::Halves, activation: Some(Activation::Gelu) },
+    graph: Graph {
+        norm: Norm::Layer,
+        rope: Rope::Halves(Turned::Any),
+        activation: Some(Activation::Gelu),
+    },
 };

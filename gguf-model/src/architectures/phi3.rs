@@ -4,7 +4,7 @@ use super::shared::{
     ATTN_OUTPUT_SQUARE, EMBEDDING, ENDS, FF, FFN_DOWN, HALF_ROTARY, NORMS, QKV_FUSED,
     QKV_FUSED_BIAS, SLIDING, VALUES,
 };
-use crate::{Activation, Architecture, Graph, Need, Norm, Rope, Size, Slot};
+use crate::{Activation, Architecture, Graph, Need, Norm, Rope, Size, Slot, Turned};
 
 /// llama.cpp takes either form; converters write one matrix.
 const PHI3_QKV: &[Slot] = &[
@@ -28,5 +28,9 @@ pub(super) static PHI3: Architecture = Architecture {
     name: "phi3",
     keys: &[SLIDING],
     slots: &[ENDS, NORMS, PHI3_QKV, ATTN_OUTPUT_SQUARE, PHI3_MLP],
-    graph: Graph { norm: Norm::Rms, rope: Rope::Halves, activation: Some(Activation::Silu) },
+    graph: Graph {
+        norm: Norm::Rms,
+        rope: Rope::Halves(Turned::Any),
+        activation: Some(Activation::Silu),
+    },
 };

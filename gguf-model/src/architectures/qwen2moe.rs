@@ -4,7 +4,7 @@ use super::shared::{
     ATTN_OUTPUT_SQUARE, EMBEDDING, ENDS_APART, EXPERT_FF, EXPERT_LENGTH, EXPERTS, NORMS,
     QKV_SQUARE, ROUTER, SHARED_FF, SHARED_LENGTH, experts, shared_experts,
 };
-use crate::{Activation, Architecture, Graph, Norm, Rope, Slot};
+use crate::{Activation, Architecture, Graph, Norm, Rope, Slot, Turned};
 
 pub(super) static QWEN2MOE: Architecture = Architecture {
     name: "qwen2moe",
@@ -18,5 +18,9 @@ pub(super) static QWEN2MOE: Architecture = Architecture {
         &[Slot::weight("blk.{}.ffn_gate_inp_shexp", &[EMBEDDING])],
         shared_experts!(SHARED_FF, &[]),
     ],
-    graph: Graph { norm: Norm::Rms, rope: Rope::Halves, activation: Some(Activation::Silu) },
+    graph: Graph {
+        norm: Norm::Rms,
+        rope: Rope::Halves(Turned::Whole),
+        activation: Some(Activation::Silu),
+    },
 };

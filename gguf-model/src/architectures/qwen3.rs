@@ -3,7 +3,7 @@
 use super::shared::{
     ATTN_OUTPUT, EMBEDDING, ENDS, GATED, HEAD_NORMS, LABELS, NORMS, QKV_BY_VALUES,
 };
-use crate::{Activation, Architecture, Graph, Norm, Rope, Slot};
+use crate::{Activation, Architecture, Graph, Norm, Rope, Slot, Turned};
 
 pub(super) static QWEN3: Architecture = Architecture {
     name: "qwen3",
@@ -17,5 +17,9 @@ pub(super) static QWEN3: Architecture = Architecture {
         HEAD_NORMS,
         GATED,
     ],
-    graph: Graph { norm: Norm::Rms, rope: Rope::Halves, activation: Some(Activation::Silu) },
+    graph: Graph {
+        norm: Norm::Rms,
+        rope: Rope::Halves(Turned::Whole),
+        activation: Some(Activation::Silu),
+    },
 };

@@ -4,7 +4,7 @@ use super::shared::{
     ATTN_NORM, ATTN_OUTPUT_SQUARE, EMBEDDING, ENDS_APART, FFN_NORM, GATED, HEADS, KEY, KV_HEADS,
     OUTPUT_NORM_BIAS, QKV_SQUARE,
 };
-use crate::{Activation, Architecture, Graph, Norm, Rope, Slot};
+use crate::{Activation, Architecture, Graph, Norm, Rope, Slot, Turned};
 
 pub(super) static STABLELM: Architecture = Architecture {
     name: "stablelm",
@@ -26,5 +26,9 @@ pub(super) static STABLELM: Architecture = Architecture {
         ATTN_OUTPUT_SQUARE,
         GATED,
     ],
-    graph: Graph { norm: Norm::Layer, rope: Rope::Halves, activation: Some(Activation::Silu) },
+    graph: Graph {
+        norm: Norm::Layer,
+        rope: Rope::Halves(Turned::Any),
+        activation: Some(Activation::Silu),
+    },
 };

@@ -4,7 +4,7 @@ use super::shared::{
     ATTN_OUTPUT_BIAS, ATTN_OUTPUT_SQUARE, ENDS, FFN_DOWN_BIAS, FFN_UP_BIAS, NORM_BIASES, NORMS,
     OUTPUT_NORM_BIAS, PLAIN, QKV_SQUARE,
 };
-use crate::{Activation, Architecture, Graph, Norm, Rope};
+use crate::{Activation, Architecture, Graph, Norm, Rope, Turned};
 
 pub(super) static STARCODER2: Architecture = Architecture {
     name: "starcoder2",
@@ -20,5 +20,9 @@ pub(super) static STARCODER2: Architecture = Architecture {
         PLAIN,
         &[FFN_DOWN_BIAS, FFN_UP_BIAS],
     ],
-    graph: Graph { norm: Norm::Layer, rope: Rope::Halves, activation: Some(Activation::Gelu) },
+    graph: Graph {
+        norm: Norm::Layer,
+        rope: Rope::Halves(Turned::Whole),
+        activation: Some(Activation::Gelu),
+    },
 };

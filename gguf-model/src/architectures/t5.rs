@@ -2,7 +2,7 @@
 //! only.
 
 use super::shared::{EMBEDDING, FF, HEADS, KEYS, OUTPUT, TOKENS, VALUES};
-use crate::{Architecture, Dimension, Graph, Key, Kind, Need, Norm, Rope, Size, Slot};
+use crate::{Architecture, Dimension, Graph, Key, Kind, Need, Norm, Rope, Size, Slot, When};
 
 const BUCKETS: Size = Size::Of(Dimension::RelativeBuckets);
 const ENCODER: &[Slot] = &[
@@ -10,7 +10,10 @@ const ENCODER: &[Slot] = &[
     Slot::weight("enc.output_norm", &[EMBEDDING]),
     OUTPUT.optional(),
     Slot::weight("enc.blk.{}.attn_norm", &[EMBEDDING]),
-    Slot::weight("enc.blk.{}.attn_rel_b", &[HEADS, BUCKETS]).need(Need::Sparse),
+    Slot::weight("enc.blk.{}.attn_rel_b", &[HEADS, BUCKETS]).when(&[When::First]),
+    Slot::weight("enc.blk.{}.attn_rel_b", &[HEADS, BUCKETS])
+        .need(Need::Sparse)
+        .when(&[When::NotFirst]),
     Slot::weight("enc.blk.{}.attn_q", &[EMBEDDING, KEYS]),
     Slot::weight("enc.blk.{}.attn_k", &[EMBEDDING, KEYS]),
     Slot::weight("enc.blk.{}.attn_v", &[EMBEDDING, VALUES]),
@@ -23,7 +26,10 @@ const ENCODER: &[Slot] = &[
 const DECODER: &[Slot] = &[
     Slot::weight("dec.output_norm", &[EMBEDDING]),
     Slot::weight("dec.blk.{}.attn_norm", &[EMBEDDING]),
-    Slot::weight("dec.blk.{}.attn_rel_b", &[HEADS, BUCKETS]).need(Need::Sparse),
+    Slot::weight("dec.blk.{}.attn_rel_b", &[HEADS, BUCKETS]).when(&[When::First]),
+    Slot::weight("dec.blk.{}.attn_rel_b", &[HEADS, BUCKETS])
+        .need(Need::Sparse)
+        .when(&[When::NotFirst]),
     Slot::weight("dec.blk.{}.attn_q", &[EMBEDDING, KEYS]),
     Slot::weight("dec.blk.{}.attn_k", &[EMBEDDING, KEYS]),
     Slot::weight("dec.blk.{}.attn_v", &[EMBEDDING, VALUES]),

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use gguf_io::metadata::{Array, GgufString, Metadata, Value};
 use gguf_model::{
-    Architecture, Dimension, Expected, HyperParameters, Kind, Need, Report, Size, When, check,
+    Architecture, Dimension, Expected, HyperParameters, Kind, Need, Report, Size, Slot, When, check,
 };
 
 /// A model without data.
@@ -71,10 +71,17 @@ fn metadata(architecture: &'static Architecture) -> Metadata {
     ] {
         set(key, value.into());
     }
-    if uses(architecture, Dimension::KvHeads) && architecture.name != "deepseek2" {
+    let is_t5 = uses(architecture, Dimension::RelativeBuckets);
+    // Norms as wide as all queries fit no fewer keys.
+    let wide = |slot: &Slot| {
+        slot.name.contains("attn_k_norm") && slot.shape == [Size::Of(Dimension::Embedding)]
+    };
+    if uses(architecture, Dimension::KvHeads) && !is_t5 && !architecture.slots().any(wide) {
         set("attention.head_count_kv", 2u32.into());
     }
-    if uses(architecture, Dimension::Key) {
+    // Heads that are not as wide as the model together.
+    let output = architecture.slots().find(|slot| slot.name.ends_with(".attn_output"));
+    if is_t5 || output.is_some_and(|slot| mentions(slot.shape[0], Dimension::Key)) {
         set("attention.key_length", 16u32.into());
         set("attention.value_length", 16u32.into());
     }
@@ -96,8 +103,7 @@ fn metadata(architecture: &'static Architecture) -> Metadata {
             "attention.relative_buckets_count" => 32,
             "attention.sliding_window" => 64,
             "decoder_block_count" => 2,
-            "dense_2_feat_out" => 72,
-            "dense_3_feat_in" => 72,
+            "expert_gating_func" => 2,
             _ => {
                 match key.kind {
                     Kind::Positive | Kind::Float if key.required => set(key.name, 1e-5f32.into()),
