@@ -54,10 +54,9 @@ fn metadata(snapshot: &Json) -> Metadata {
     let tokens = (0..tokens).map(|i| GgufString::from(i.to_string())).collect();
     metadata.insert("tokenizer.ggml.model", "llama");
     metadata.insert("tokenizer.ggml.tokens", Value::Array(Array::String(tokens)));
-    if let Some(shape) = snapshot["tensors"].get("token_types.weight") {
-        let count = shape[1].get(1).and_then(Json::as_u64).unwrap_or(1);
-        metadata.insert("tokenizer.ggml.token_type_count", u32::try_from(count).unwrap());
-    }
+    let shape = &snapshot["tensors"]["token_types.weight"][1];
+    let count = shape.get(1).and_then(Json::as_u64).unwrap_or(1);
+    metadata.insert("tokenizer.ggml.token_type_count", u32::try_from(count).unwrap());
     metadata
 }
 

@@ -143,7 +143,20 @@ impl HyperParameters {
             is_long_rope: at("rope.scaling.type").and_then(Value::as_str) == Some("longrope"),
             dimensions,
         };
-        parameters.check(architecture, heads_divide, number("expert_used_count"), problems);
+        if architecture.slots().any(|slot| slot.name == "token_types")
+            && parameters.dimension(D::TokenTypes).is_none_or(|n| n == 0)
+        {
+            problems.missing_key(D::TokenTypes.key(), "a positive UINT32");
+        }
+        parameters.check(architecture, heads_divide, problems);
+        let group = |name: &str| number(name).unwrap_or(0);
+        parameters.check_experts(
+            architecture,
+            group("expert_used_count"),
+            group("expert_group_count"),
+            group("expert_group_used_count"),
+            problems,
+        );
         parameters
     }
 
@@ -203,13 +216,7 @@ impl HyperParameters {
 
     /// Numbers that contradict each other. `heads_divide`: the size of a head is not said, but a
     /// part of the embedding.
-    fn check(
-        &self,
-        architecture: &Architecture,
-        heads_divide: bool,
-        used: Option<u64>,
-        problems: &mut Problems,
-    ) {
+    fn check(&self, architecture: &Architecture, heads_divide: bool, problems: &mut Problems) {
         let get = |dimension| self.dimension(dimension);
         let mut wrong = |dimension: Dimension, says: String| {
             problems.key(&architecture.key(dimension), says);
@@ -288,16 +295,39 @@ impl HyperParameters {
                 format!("is {rotary}, expected the size of a head, {key} (attention.key_length)"),
             );
         }
-        let experts = get(Dimension::Experts).unwrap_or(0);
-        let used = used.unwrap_or(0);
-        if used > experts || (experts > 0 && used == 0) {
-            let key = format!("{}.expert_used_count", architecture.name);
-            let expected = if experts == 0 {
-                "0 or no such key: expert_count is 0".to_owned()
-            } else {
-                format!("a number from 1 to expert_count, {experts}")
-            };
-            problems.key(&key, format!("is {used}, expected {expected}"));
+    }
+
+    /// Experts that contradict each other, which llama.cpp asserts not to find.
+    fn check_experts(
+        &self,
+        architecture: &Architecture,
+        used: u64,
+        groups: u64,
+        groups_used: u64,
+        problems: &mut Problems,
+    ) {
+        let experts = self.dimension(Dimension::Experts).unwrap_or(0);
+        let mut wrong = |key: &str, found: u64, expected: String| {
+            let key = format!("{}.{key}", architecture.name);
+            problems.key(&key, format!("is {found}, expected {expected}"));
+        };
+        if experts == 0 {
+            for (key, found) in [("expert_used_count", used), ("expert_group_count", groups)] {
+                if found > 0 {
+                    wrong(key, found, "0 or no such key: expert_count is 0".into());
+                }
+            }
+            return;
+        }
+        if !(1..=experts).contains(&used) {
+            wrong("expert_used_count", used, format!("1 to expert_count, {experts}"));
+        }
+        if groups >= experts || (groups > 1 && experts % groups != 0) {
+            let expected = format!("a divisor of expert_count, {experts}, that is less");
+            wrong("expert_group_count", groups, expected);
+        } else if groups > 1 && !(1..groups).contains(&groups_used) {
+            let expected = format!("1 to less than expert_group_count, {groups}");
+            wrong("expert_group_used_count", groups_used, expected);
         }
     }
 }
