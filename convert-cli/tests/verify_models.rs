@@ -194,7 +194,8 @@ fn a_t5_encoder_passes_stable_diffusion_cpp_487() {
 #[test]
 fn what_holds_no_language_model_passes_with_a_note() {
     let folder = tempdir().unwrap();
-    let rows: &[(&[(&str, &str)], &str, &str)] = &[
+    type Row<'a> = (&'a [(&'a str, &'a str)], &'a str, &'a str);
+    let rows: &[Row<'_>] = &[
         (
             &[("general.type", "adapter"), ("general.architecture", "llama")],
             "blk.0.attn_q.weight.lora_a",

@@ -28,6 +28,12 @@ impl Architecture {
         crate::ALL.iter().find(|architecture| architecture.name == name).copied()
     }
 
+    /// Whether the layers that predict further tokens may be missing, or be a file of their own:
+    /// llama.cpp knows that of one architecture.
+    pub(crate) fn may_be_parted(&self) -> bool {
+        self.name == "deepseek2"
+    }
+
     /// Every slot, whether or not a given model has it.
     pub fn slots(&self) -> impl Iterator<Item = &'static Slot> + use<> {
         self.slots.iter().flat_map(|group| group.iter())
@@ -298,7 +304,7 @@ pub(crate) fn fill(pattern: &str, layer: Option<u32>, expert: u64) -> String {
 }
 
 /// A row of layers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Stack {
     Layers,
     Encoder,

@@ -191,16 +191,19 @@ impl<'a> Checker<'a> {
         architecture: &Architecture,
         parameters: &HyperParameters,
     ) -> HashSet<(Stack, u32)> {
+        let stacks: HashSet<_> =
+            architecture.slots().filter_map(|slot| Stack::of(slot.name)).collect();
         let mut seen = HashSet::new();
-        let mut used = HashSet::new();
         let mut beyond = Vec::new();
         for &name in &self.names {
             let Some((stack, layer)) = layer_of(name) else { continue };
+            if !stacks.contains(&stack) {
+                continue;
+            }
             let (count, key) = match stack {
                 Stack::Decoder => (parameters.decoder_layers, "decoder_block_count"),
                 _ => (parameters.layers, "block_count"),
             };
-            used.insert(stack);
             match u32::try_from(layer).ok().filter(|layer| *layer < count) {
                 Some(layer) => {
                     seen.insert((stack, layer));
@@ -220,27 +223,25 @@ impl<'a> Checker<'a> {
             }
         }
         let mut empty = HashSet::new();
-        for (stack, _) in Stack::ALL.into_iter().filter(|(stack, _)| used.contains(stack)) {
+        for stack in stacks {
             let count = match stack {
                 Stack::Decoder => parameters.decoder_layers,
                 _ => parameters.layers,
             };
             empty.extend((0..count).map(|n| (stack, n)).filter(|layer| !seen.contains(layer)));
         }
-        // The layers that predict further tokens may be a file of their own.
-        let all = (0..parameters.trunk_layers()).all(|n| empty.contains(&(Stack::Layers, n)));
-        if parameters.further_layers > 0 && all {
+        // The layers that predict further tokens may be left out, or be a file of their own.
+        let (trunk, all) = (parameters.trunk_layers(), parameters.layers);
+        let is_empty = |layer: u32| empty.contains(&(Stack::Layers, layer));
+        let is_parted = architecture.may_be_parted() && trunk < all;
+        if is_parted && (0..trunk).all(is_empty) && !(trunk..all).all(is_empty) {
             self.notes.push("only the layers that predict further tokens are there".into());
             return empty;
         }
-        // Converters may leave those layers out.
-        let may_lack = |(stack, layer): &(Stack, u32)| {
-            architecture.name == "deepseek2"
-                && *stack == Stack::Layers
-                && *layer >= parameters.trunk_layers()
-        };
+        let may_lack =
+            |(stack, layer): &(Stack, u32)| is_parted && *stack == Stack::Layers && *layer >= trunk;
         let mut listed: Vec<_> = empty.iter().copied().filter(|layer| !may_lack(layer)).collect();
-        listed.sort_by_key(|(stack, layer)| (*stack == Stack::Decoder, *layer));
+        listed.sort_unstable();
         for (stack, layer) in listed {
             let (count, row) = match stack {
                 Stack::Decoder => (parameters.decoder_layers, "decoder layer"),

@@ -65,8 +65,24 @@ pub struct HyperParameters {
     pub(crate) has_shared_experts: bool,
     pub(crate) is_latent: bool,
     pub(crate) is_long_rope: bool,
-    /// In the order of [`Dimension::ALL`].
-    dimensions: [Option<u64>; Dimension::ALL.len()],
+    dimensions: Dimensions,
+}
+
+/// Numbers in the order of [`Dimension::ALL`].
+#[derive(Clone, Debug)]
+struct Dimensions([Option<u64>; Dimension::ALL.len()]);
+
+impl Dimensions {
+    fn get(&self, dimension: Dimension) -> Option<u64> {
+        self.0.get(dimension as usize).copied().flatten()
+    }
+
+    /// Sets what the metadata does not tell.
+    fn fill(&mut self, dimension: Dimension, derived: Option<u64>) {
+        if let Some(known) = self.0.get_mut(dimension as usize) {
+            *known = known.or(derived);
+        }
+    }
 }
 
 impl HyperParameters {
@@ -95,7 +111,7 @@ impl HyperParameters {
             check_key(architecture, key, at(key.name), layers, problems);
         }
         let layers = layers.unwrap_or(0);
-        let mut dimensions = Dimension::ALL.map(|(dimension, key)| match dimension {
+        let dimensions = Dimension::ALL.map(|(dimension, key)| match dimension {
             Dimension::Vocabulary => vocabulary(metadata, number("vocab_size")),
             Dimension::Labels => Some(match at(key) {
                 Some(Value::Array(labels)) if !labels.is_empty() => labels.len() as u64,
@@ -109,28 +125,21 @@ impl HyperParameters {
             _ if key.starts_with("tokenizer.") => metadata.get(key).and_then(number_of),
             _ => number(key),
         });
-        let mut instead =
-            |of: Dimension, derive: &dyn Fn(&dyn Fn(Dimension) -> Option<u64>) -> _| {
-                let derived = derive(&|other| lookup(&dimensions, other));
-                let position = Dimension::ALL.iter().position(|(other, _)| *other == of);
-                if let Some(slot) = position.and_then(|i| dimensions.get_mut(i)) {
-                    *slot = slot.or(derived);
-                }
-            };
+        let mut dimensions = Dimensions(dimensions);
         use Dimension as D;
-        let head = |get: &dyn Fn(D) -> Option<u64>| get(D::Embedding)?.checked_div(get(D::Heads)?);
-        instead(D::KvHeads, &|get| get(D::Heads));
-        instead(D::Key, &head);
-        instead(D::Value, &head);
-        instead(D::Rotary, &|get| get(D::Key));
-        instead(D::ExpertFeedForward, &|get| {
-            get(D::FeedForward)?.checked_div(number("expert_used_count")?)
-        });
-        instead(D::SharedFeedForward, &|get| get(D::FeedForward));
+        let ratio = |whole: Option<u64>, part: Option<u64>| whole?.checked_div(part?);
+        let head = ratio(dimensions.get(D::Embedding), dimensions.get(D::Heads));
+        let of_expert = ratio(dimensions.get(D::FeedForward), number("expert_used_count"));
+        dimensions.fill(D::KvHeads, dimensions.get(D::Heads));
+        dimensions.fill(D::Key, head);
+        dimensions.fill(D::Value, head);
+        dimensions.fill(D::Rotary, dimensions.get(D::Key));
+        dimensions.fill(D::ExpertFeedForward, of_expert);
+        dimensions.fill(D::SharedFeedForward, dimensions.get(D::FeedForward));
         let is_latent = number("attention.key_length_mla").is_some_and(|n| n > 0);
         if !is_latent {
-            instead(D::LatentKey, &|get| get(D::Key));
-            instead(D::LatentValue, &|get| get(D::Value));
+            dimensions.fill(D::LatentKey, dimensions.get(D::Key));
+            dimensions.fill(D::LatentValue, dimensions.get(D::Value));
         }
         let heads_divide = number("attention.key_length").is_none();
         let parameters = Self {
@@ -162,7 +171,7 @@ impl HyperParameters {
 
     /// A number of the metadata, or what stands for it where it is missing.
     pub fn dimension(&self, dimension: Dimension) -> Option<u64> {
-        lookup(&self.dimensions, dimension)
+        self.dimensions.get(dimension)
     }
 
     /// A size; `None` if the metadata does not tell, or it is larger than any tensor could be.
@@ -322,7 +331,7 @@ impl HyperParameters {
         if !(1..=experts).contains(&used) {
             wrong("expert_used_count", used, format!("1 to expert_count, {experts}"));
         }
-        if groups >= experts || (groups > 1 && experts % groups != 0) {
+        if groups >= experts || (groups > 1 && !experts.is_multiple_of(groups)) {
             let expected = format!("a divisor of expert_count, {experts}, that is less");
             wrong("expert_group_count", groups, expected);
         } else if groups > 1 && !(1..groups).contains(&groups_used) {
@@ -358,10 +367,6 @@ impl Architecture {
             key => format!("{}.{key}", self.name),
         }
     }
-}
-
-fn lookup(dimensions: &[Option<u64>; Dimension::ALL.len()], dimension: Dimension) -> Option<u64> {
-    dimensions.get(dimension as usize).copied().flatten()
 }
 
 /// Tokens: those of the tokenizer, or what a model without one says.

@@ -120,11 +120,10 @@ fn beside(
 ) {
     match metadata.get(key) {
         None => {}
-        Some(Value::Array(array)) if fits(array) && array.len() >= count => {
-            if array.len() > count {
-                let more = array.len() - count;
-                notes.push(format!("key {} has {more} elements more than tokens", Quoted(key)));
-            }
+        Some(Value::Array(array)) if fits(array) && array.len() == count => {}
+        Some(Value::Array(array)) if fits(array) && array.len() > count => {
+            let more = array.len() - count;
+            notes.push(format!("key {} has {more} elements more than tokens", Quoted(key)));
         }
         Some(other) => {
             let found = described(other);

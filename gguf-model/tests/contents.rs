@@ -186,3 +186,33 @@ fn experts_of_early_2024_pass_with_a_note() {
     assert_eq!(report.problem_count, 0, "{:?}", report.problems);
     assert_eq!(report.notes.len(), 1);
 }
+
+#[test]
+fn layers_that_predict_further_tokens_may_be_apart() {
+    let parts = |name: &str, keep: fn(&str) -> bool| {
+        let what = format!("{name} (further tokens, Least)");
+        let mut model = models().into_iter().find(|m| m.what == what).unwrap();
+        model.tensors.retain(|(name, _)| keep(name));
+        model.report()
+    };
+    for keep in [
+        |name: &str| !name.starts_with("blk.3."),
+        |name: &str| !name.starts_with("blk.") || name.starts_with("blk.3."),
+    ] {
+        let report = parts("deepseek2", keep);
+        assert_eq!(report.problem_count, 0, "{:?}", report.problems);
+        assert!(parts("exaone4", keep).problems[0].message.contains("has no tensors"));
+    }
+    // Neither is a file without any layer.
+    let report = parts("deepseek2", |name| !name.starts_with("blk."));
+    assert_eq!(report.problem_count, 3, "{:?}", report.problems);
+}
+
+#[test]
+fn layers_of_another_kind_are_unknown() {
+    let mut model = model("llama");
+    model.tensors.push(("enc.blk.0.attn_q.weight".into(), vec![48, 64]));
+    let report = model.report();
+    assert_eq!(report.problem_count, 1, "{:?}", report.problems);
+    assert_eq!(report.problems[0].subject, "enc.blk.0.attn_q.weight");
+}
