@@ -5,7 +5,7 @@ use quant_core::{
     formats::Rows,
     grouped::{Grouped, GroupedType, Job, ScaleType, pack},
 };
-use quant_kernels::{GroupedInt4, Isa, Kernels, PackedMatrix};
+use quant_kernels::{GroupedInt4, Isa, Kernels, PackedMatrix, activation_type};
 
 /// What weights are stored as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,28 +16,18 @@ pub enum Weights {
     Grouped(GroupedType, usize),
 }
 
-/// Everything that has matrix kernels.
-pub const WEIGHTS: [Weights; 19] = [
-    Weights::Ggml(GgmlType::Q4_0),
-    Weights::Ggml(GgmlType::Q4_1),
-    Weights::Ggml(GgmlType::Q5_0),
-    Weights::Ggml(GgmlType::Q5_1),
-    Weights::Ggml(GgmlType::Q8_0),
-    Weights::Ggml(GgmlType::Q2_K),
-    Weights::Ggml(GgmlType::Q3_K),
-    Weights::Ggml(GgmlType::Q4_K),
-    Weights::Ggml(GgmlType::Q5_K),
-    Weights::Ggml(GgmlType::Q6_K),
-    Weights::Grouped(GroupedType::Int4Sym, 32),
-    Weights::Grouped(GroupedType::Int4Sym, 64),
-    Weights::Grouped(GroupedType::Int4Sym, 128),
-    Weights::Grouped(GroupedType::Int4Asym, 32),
-    Weights::Grouped(GroupedType::Int4Asym, 64),
-    Weights::Grouped(GroupedType::Int4Asym, 128),
-    Weights::Ggml(GgmlType::F16),
-    Weights::Ggml(GgmlType::BF16),
-    Weights::Ggml(GgmlType::F32),
-];
+/// Everything that has matrix kernels: block formats, grouped integers, floats.
+pub fn multipliable() -> Vec<Weights> {
+    let of_ggml = |quantized: bool| {
+        let has =
+            move |ty: &&GgmlType| ty.is_quantized() == quantized && activation_type(**ty).is_some();
+        GgmlType::ALL.iter().filter(has).map(|ty| Weights::Ggml(*ty))
+    };
+    let grouped = [GroupedType::Int4Sym, GroupedType::Int4Asym]
+        .into_iter()
+        .flat_map(|ty| [32, 64, 128].map(|group| Weights::Grouped(ty, group)));
+    of_ggml(true).chain(grouped).chain(of_ggml(false)).collect()
+}
 
 impl Weights {
     /// As the command line and the tables have it: `Q4_K`, `int4_sym/128`.
@@ -88,8 +78,9 @@ fn words() -> Vec<String> {
 pub fn chosen() -> Vec<Weights> {
     let words = words();
     let named = |weights: &&Weights| words.iter().any(|w| w.eq_ignore_ascii_case(&weights.name()));
-    let chosen: Vec<Weights> = WEIGHTS.iter().filter(named).copied().collect();
-    if chosen.is_empty() { WEIGHTS.to_vec() } else { chosen }
+    let all = multipliable();
+    let chosen: Vec<Weights> = all.iter().filter(named).copied().collect();
+    if chosen.is_empty() { all } else { chosen }
 }
 
 /// The kernels that the command line names, or all that have products of their own.

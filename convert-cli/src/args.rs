@@ -114,6 +114,10 @@ pub(crate) struct ConvertArgs {
     #[arg(long, value_name = "NAME", requires = "imatrix")]
     pub(crate) exclude_weights: Vec<String>,
 
+    /// Add X to every importance of the matrix, so that none is zero
+    #[arg(long, value_name = "X", requires = "imatrix", value_parser = prior, allow_negative_numbers = true)]
+    pub(crate) imatrix_prior: Option<f32>,
+
     /// One type for every quantized tensor, no mixture
     #[arg(long)]
     pub(crate) pure: bool,
@@ -312,6 +316,11 @@ fn ratio(text: &str) -> Result<f64, &'static str> {
     number.ok_or("expected a number from 0 to 1")
 }
 
+fn prior(text: &str) -> Result<f32, &'static str> {
+    let number = text.parse().ok().filter(|prior: &f32| prior.is_finite() && *prior >= 0.0);
+    number.ok_or("expected a finite number that is not negative")
+}
+
 fn named<T: Copy>(text: &str, names: &[(&'static str, T)]) -> Result<T, String> {
     let found = names.iter().find(|(name, _)| name.eq_ignore_ascii_case(text));
     found.map(|(_, value)| *value).ok_or_else(|| {
@@ -465,6 +474,7 @@ impl ConvertArgs {
             imatrix: self.imatrix.clone(),
             include_weights: self.include_weights.clone(),
             exclude_weights: self.exclude_weights.clone(),
+            imatrix_prior: self.imatrix_prior.unwrap_or_default(),
             allow_requantize: self.allow_requantize,
             prune_layers: self.prune_layers.clone(),
             metadata: self.metadata.clone(),

@@ -393,7 +393,7 @@ fn tokenizer_lists_of_another_type_are_refused() {
     let mut failures = Vec::new();
     for (key, bad, says, good) in [
         ("scores", array(0, 4, [0; 4]), "UINT8, expected an array of FLOAT32", array(6, 1, [0; 4])),
-        ("scores", array(5, 1, [0; 4]), "INT32, expected", array(6, 0, [])),
+        ("scores", array(7, 1, [0]), "BOOL, expected", array(5, 1, [0; 4])),
         ("tokens", array(4, 1, [0; 4]), "UINT32, expected an array of STRING", array(8, 1, n(0))),
         ("token_type", array(6, 1, [0; 4]), "FLOAT32, expected", array(5, 1, [0; 4])),
         ("merges", array(7, 1, [1]), "BOOL, expected", array(8, 1, text("a b"))),

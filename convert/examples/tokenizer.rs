@@ -32,7 +32,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         .with_ansi(false)
         .init();
     let folder = Path::new(folder);
-    let options = Options { kinds: &[kind], adjustments: &[], pre_tokenizer: None };
+    let options =
+        Options { kinds: &[kind], adjustments: &[], pre_tokenizer: None, like_reference: false };
     let mut metadata = Metadata::new();
     tokenizer::write(folder, &Config::read(folder)?, &options, &mut metadata)?;
     let keys: Map<_, _> = metadata.iter().map(|(k, v)| (k.to_owned(), shown(v))).collect();

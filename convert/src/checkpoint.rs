@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use gguf_io::{Limits, metadata::Metadata};
+use gguf_io::{Limits, metadata::Metadata, safetensors::Preference};
 
 use crate::{
     Config, Model, Options, Result,
@@ -57,7 +57,11 @@ pub fn open(dir: &Path, options: &CheckpointOptions) -> Result<Model> {
     architecture.complete(&mut config)?;
     // An absurd number of layers is refused before anything is done with it.
     architectures::tensors::layers(&config)?;
-    let checkpoint = packed::open(dir, &config, &options.limits)?;
+    let preference = match options.like_reference {
+        true => Preference::Index,
+        false => Preference::SingleFile,
+    };
+    let checkpoint = packed::open(dir, &config, preference, &options.limits)?;
     let Mapped { tensors: stored, left_out } =
         architectures::tensors::map(architecture, &config, &checkpoint, dir)?;
     warn(&left_out);
@@ -72,7 +76,8 @@ pub fn open(dir: &Path, options: &CheckpointOptions) -> Result<Model> {
     for (key, value) in computed_keys.iter() {
         metadata.insert(key, value.clone());
     }
-    general::write(dir, &config, &tensors, &overrides, &mut metadata);
+    let folder = general::folder(dir, options.like_reference);
+    general::write(dir, folder, &config, &tensors, &overrides, &mut metadata);
     architectures::parameters::write(architecture, &config, &mut metadata)?;
     metadata.insert("general.quantization_version", QUANTIZATION_VERSION);
     let reading = tokenizer::Options {

@@ -25,10 +25,11 @@ pub enum Error {
     Recipe(#[from] crate::recipe::Error),
     /// An importance matrix has an entry for a tensor of another shape.
     #[error(
-        "{}: entry {} has {found} values, the tensor has {columns} columns in {matrices} matrices; \
+        "{}: entry {} has {found} values{}, the tensor has {columns} columns in {matrices} matrices; \
          the matrix was made for another model",
         Shown(path),
-        Quoted(tensor)
+        Quoted(tensor),
+        In(*found_matrices)
     )]
     ImportanceLength {
         /// The importance matrix.
@@ -37,10 +38,44 @@ pub enum Error {
         tensor: String,
         /// Values of the entry.
         found: usize,
+        /// Matrices that they are for; 1 also where the file does not say.
+        found_matrices: usize,
         /// Columns of the tensor.
         columns: u64,
         /// Matrices of the tensor.
         matrices: u64,
+    },
+    /// An importance is so large that sums with it overflow.
+    #[error(
+        "{}: entry {} holds {value:e} as value {index}, expected at most {most:e}; the matrix is \
+         damaged: make it again, or leave the tensor out with --exclude-weights",
+        Shown(path),
+        Quoted(tensor)
+    )]
+    ImportanceTooLarge {
+        /// The importance matrix.
+        path: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// Index of the value.
+        index: usize,
+        /// The value, a prior included.
+        value: f32,
+        /// The largest that is taken.
+        most: f32,
+    },
+    /// What is to be added to every importance is not a number for that, or there is nothing to add
+    /// it to.
+    #[error("{}", if *has_matrix {
+        format!("--imatrix-prior is {prior}, expected a finite number that is not negative")
+    } else {
+        format!("--imatrix-prior {prior} needs an importance matrix; give one with --imatrix")
+    })]
+    ImportancePrior {
+        /// The prior.
+        prior: f32,
+        /// Whether there is an importance matrix.
+        has_matrix: bool,
     },
     /// A type gives garbage without importance weights, and there are none.
     #[error(
@@ -112,19 +147,25 @@ pub enum Error {
         /// How many there are.
         count: u64,
     },
-    /// A value or a scale does not fit half precision.
+    /// A value is too large for its type or the scale of its block, or for sums that are weighed by
+    /// importance.
     #[error(
-        "tensor {} holds values up to {magnitude:e}, too large for {ty}; \
-         keep it in BF16 or F32 (--type bf16, or --tensor-type NAME=bf16)",
-        Quoted(tensor)
+        "tensor {} holds {magnitude:e} at index {index}{}, too large for {ty}; {}",
+        Quoted(tensor),
+        Weighed(*importance),
+        too_large(*ty, importance.is_some())
     )]
     Overflow {
         /// The tensor, under its GGUF name.
         tensor: String,
         /// The type.
         ty: GgmlType,
-        /// The largest magnitude.
+        /// The largest magnitude of the block.
         magnitude: f32,
+        /// Where it is, in the order of the output.
+        index: u64,
+        /// The importance, where it takes part in it.
+        importance: Option<f32>,
     },
     /// Rows are not a whole number of groups.
     #[error(
@@ -223,6 +264,18 @@ pub enum Error {
         /// All supported classes.
         supported: String,
     },
+    /// The checkpoint is sound but of another kind than those that become a GGUF file here.
+    #[error("{}: is of {found}, expected {expected}; {help}", Shown(path))]
+    OtherModel {
+        /// The file that tells.
+        path: PathBuf,
+        /// What the checkpoint is.
+        found: String,
+        /// What is converted.
+        expected: &'static str,
+        /// What to do.
+        help: &'static str,
+    },
     /// The weights are not those that config.json describes.
     #[error("{}: tensor {}: found {found}, expected {expected}; {help}", Shown(path), Quoted(name))]
     Weights {
@@ -304,6 +357,42 @@ impl fmt::Display for Shown<'_> {
             }
         }
         Ok(())
+    }
+}
+
+/// ` with an importance of 1e30`, or nothing.
+struct Weighed(Option<f32>);
+
+impl fmt::Display for Weighed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(importance) => write!(f, " with an importance of {importance:e}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What to do about a value that is too large.
+fn too_large(ty: GgmlType, is_weighed: bool) -> &'static str {
+    match ty {
+        _ if is_weighed => {
+            "the importance matrix is damaged: make it again, or leave the tensor out with \
+             --exclude-weights"
+        }
+        GgmlType::BF16 => "keep it in F32 (--type f32)",
+        _ => "keep it in BF16 or F32 (--type bf16, or --tensor-type NAME=bf16)",
+    }
+}
+
+/// ` in 4 matrices`, or nothing for one.
+struct In(usize);
+
+impl fmt::Display for In {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            0 | 1 => Ok(()),
+            n => write!(f, " in {n} matrices"),
+        }
     }
 }
 

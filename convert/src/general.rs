@@ -14,10 +14,11 @@ use crate::{
 };
 
 /// Writes the keys before the hyper-parameters: from the model card, from generation_config.json,
-/// from the name config.json gives the model, from the folder's name, from the size. `overrides`
-/// are those of a metadata file.
+/// from the name config.json gives the model, from the [name of its folder](folder), from the size.
+/// `overrides` are those of a metadata file.
 pub(crate) fn write(
     dir: &Path,
+    folder: Option<String>,
     config: &Config,
     tensors: &[Tensor],
     overrides: &Object,
@@ -39,7 +40,7 @@ pub(crate) fn write(
     // A longer path is one of somebody's computer.
     let given = given.filter(|path| path.matches('/').count() <= 1);
     let mut card = ModelCard::read(dir, size.total);
-    for id in given.into_iter().map(str::to_owned).chain(folder(dir)) {
+    for id in given.into_iter().map(str::to_owned).chain(folder) {
         card.fill(Name::parse(&id, size.total));
     }
     card.replace(overrides);
@@ -70,10 +71,37 @@ fn replace_sampling(settings: &mut Object, overrides: &Object) {
     }
 }
 
-/// The folder's own name; for a path such as `.` the name it has where it is.
-fn folder(dir: &Path) -> Option<String> {
+/// What the model is called by its folder: the folder's own name; for a path such as `.` the name it
+/// has where it is. In the Hugging Face cache the name is that of the repository, where llama.cpp's
+/// converter takes the hash of the commit.
+pub(crate) fn folder(dir: &Path, like_reference: bool) -> Option<String> {
     let name = |path: &Path| Some(path.file_name()?.to_string_lossy().into_owned());
-    name(dir).or_else(|| name(&dir.canonicalize().ok()?))
+    // Where it is, by whatever links it is reached.
+    let place = dir.canonicalize().unwrap_or_else(|_| dir.to_path_buf());
+    let own = || name(dir).or_else(|| name(&place));
+    if like_reference {
+        return own();
+    }
+    let mut above = place.components().rev().filter_map(|part| part.as_os_str().to_str());
+    let telling = above.find(|name| !says_nothing(name));
+    telling
+        .and_then(repository)
+        .or_else(|| own().filter(|own| !says_nothing(own)))
+        .or_else(|| telling.map(str::to_owned))
+        .or_else(own)
+}
+
+/// `ORG/NAME` of the name that a repository has in the cache, `models--ORG--NAME`.
+fn repository(name: &str) -> Option<String> {
+    // Neither part has `--` in it.
+    let id = name.strip_prefix("models--")?.replacen("--", "/", 1);
+    (!id.is_empty()).then_some(id)
+}
+
+/// Whether a folder's name is one that programs give: that of a commit, or of a place in a cache.
+fn says_nothing(name: &str) -> bool {
+    let hash = matches!(name.len(), 40 | 64) && name.bytes().all(|b| b.is_ascii_hexdigit());
+    hash || ["snapshots", "0_Transformer"].contains(&name)
 }
 
 /// Keys of generation_config.json and GGUF; whether the value is a count.
@@ -176,6 +204,31 @@ fn rounded(weights: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// ggml-org/llama.cpp#6239: a model named after a commit.
+    #[test]
+    fn folders_of_a_cache_have_the_name_of_the_repository_llama_cpp_6239() {
+        let commit = "fe8a4ea1ffedaf415f4da2f062534de366a451e6";
+        for (path, expected, reference) in [
+            ("plain-model", "plain-model", "plain-model"),
+            ("plain-model/", "plain-model", "plain-model"),
+            (
+                &*format!("hub/models--TinyLlama--TinyLlama-1.1B/snapshots/{commit}"),
+                "TinyLlama/TinyLlama-1.1B",
+                commit,
+            ),
+            (&format!("models--gpt2/snapshots/{commit}/"), "gpt2", commit),
+            ("models--a--b-7B", "a/b-7B", "models--a--b-7B"),
+            (&format!("b-7B/{commit}"), "b-7B", commit),
+            ("all-MiniLM/0_Transformer", "all-MiniLM", "0_Transformer"),
+            ("models--", "models--", "models--"),
+            ("fe8a4ea", "fe8a4ea", "fe8a4ea"),
+        ] {
+            let path = Path::new("/nowhere").join(path);
+            assert_eq!(folder(&path, false).as_deref(), Some(expected), "{path:?}");
+            assert_eq!(folder(&path, true).as_deref(), Some(reference), "{path:?}");
+        }
+    }
 
     #[test]
     fn sizes_have_two_digits() {

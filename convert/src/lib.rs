@@ -40,15 +40,19 @@ pub mod compare;
 mod config;
 mod encoding;
 mod error;
+mod finite;
 mod general;
 pub mod gguf_input;
 pub mod grouped;
 mod importance;
 mod json;
 mod load;
+mod lost;
+mod mend;
 pub mod model;
 mod model_card;
 mod model_name;
+mod neighbours;
 mod options;
 mod packed;
 mod plan;
@@ -70,13 +74,16 @@ pub use options::{Options, Split};
 pub use plan::{Plan, PlannedShard, PlannedTensor};
 pub use stream::Control;
 
-/// Opens a model: a checkpoint's folder, or a GGUF file (the first shard, if it is split).
+/// Opens a model: a checkpoint's folder, or a GGUF file (the first shard, if it is split). A path
+/// that only leads to a checkpoint, such as that of its config.json, stands for it: see
+/// [`gguf_io::safetensors::locate`].
 ///
 /// # Errors
 /// Whatever is wrong with the files, as [`checkpoint::open`] and [`gguf_input::open`] find it.
 pub fn open(path: &Path, options: &Options) -> Result<Model> {
+    let path = &gguf_io::safetensors::locate(path)?;
     if path.is_dir() {
-        checkpoint::open(path, &options.into())
+        checkpoint::open(path, &options.into()).map_err(|error| neighbours::explain(path, error))
     } else {
         let overrides = model_card::read_overrides(options.metadata.as_deref())?;
         let mut model = gguf_input::open(path, &options.limits)?;

@@ -1,5 +1,7 @@
 //! Ranges of a tensor's values in single precision.
 
+use std::ops::Range;
+
 use quant_core::GgmlType;
 use quant_kernels::Kernels;
 
@@ -61,6 +63,15 @@ impl<'a> Loader<'a> {
                 Ok(self.kernels.magnitude(&self.values))
             }
         }
+    }
+
+    /// The largest magnitude of some of the loaded values, and its index among all.
+    pub(crate) fn largest(&self, within: Range<usize>) -> (u64, f32) {
+        let values = self.values.get(within.clone()).unwrap_or_default();
+        let largest = (within.start as u64..)
+            .zip(values)
+            .fold((0, 0.0), |most, (i, v)| if v.abs() > most.1 { (i, v.abs()) } else { most });
+        if largest.1 > 0.0 { largest } else { (within.start as u64, 0.0) }
     }
 
     /// Goes through the whole tensor to say how many values are not finite and which is first.

@@ -18,6 +18,8 @@ pub struct Options {
     pub include_weights: Vec<String>,
     /// Leave out entries whose name contains one of these.
     pub exclude_weights: Vec<String>,
+    /// Added to every importance of the matrix, so that none is zero: finite and not negative.
+    pub imatrix_prior: f32,
     /// Quantize tensors that are quantized already, though that adds their errors.
     pub allow_requantize: bool,
     /// Layers to leave out, separated by commas.

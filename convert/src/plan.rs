@@ -11,7 +11,8 @@ use quant_core::{GgmlType, can_dequantize, can_quantize};
 use crate::{
     Control, Error, Options, Result,
     grouped::{self, Scheme},
-    importance::Importance,
+    importance::{self, Importance},
+    mend,
     model::{Model, Origin, Tensor, TensorData},
     options::Split,
     recipe::{self, FileType, ModelFacts, Pruning, TensorFacts},
@@ -89,7 +90,13 @@ impl Plan {
     /// # Errors
     /// As [`new`](Self::new), and [`Error::Cancelled`].
     pub fn new_with(mut model: Model, options: &Options, control: Control<'_>) -> Result<Self> {
+        if model.origin == Origin::Gguf {
+            mend::metadata(&mut model.metadata, &model.files)?;
+        }
         let importance = Importance::open(options)?.filter(|importance| !importance.is_empty());
+        if let Some(importance) = &importance {
+            importance.warn_of_strays(model.tensors.iter().map(|tensor| tensor.name.as_str()));
+        }
 
         // The order of llama-quantize: overrides are seen by the recipe, pruning is not.
         let mut metadata = model.metadata.clone();
@@ -160,7 +167,9 @@ impl Plan {
                     let quantizable = assignment.quantizable;
                     let Tensor { name, shape, .. } = &model.tensors[tensor];
                     let squares = match &importance {
-                        Some(importance) if quantizable => importance.of(name, shape)?,
+                        Some(importance) if quantizable && importance::used_by(grouped) => {
+                            importance.of(name, shape)?
+                        }
                         _ => None,
                     };
                     let kept = if quantizable {
@@ -179,32 +188,37 @@ impl Plan {
         let mut jobs = Vec::with_capacity(order.len());
         for ((&i, assignment), (scheme, ty)) in order.iter().zip(&assignments).zip(schemes) {
             let tensor = &model.tensors[i];
+            let changes = ty != tensor.source_type();
+            // Grouped types use importance for a better scale only.
+            let searches = if scheme == Scheme::Keep { importance::bends(ty) } else { refine };
+            let uses_importance = assignment.quantizable && changes && searches;
             let weights = match &importance {
-                Some(importance) if assignment.quantizable => {
+                Some(importance) if uses_importance => {
                     importance.of(&tensor.name, &tensor.shape)?
                 }
                 _ => None,
             };
-            // Grouped types use importance for a better scale only.
-            let changes = ty != tensor.source_type() && (scheme == Scheme::Keep || refine);
+            if let Some(weights) = weights.filter(|_| scheme == Scheme::Keep) {
+                importance::warn_of_zeros(tensor, ty, weights);
+            }
             jobs.push(Job {
                 tensor: i,
                 ty,
                 scheme,
                 refine,
-                importance: weights.filter(|_| changes).map(<[f32]>::to_vec),
+                importance: weights.map(<[f32]>::to_vec),
                 wanted: assignment.wanted.filter(|_| options.grouped.is_none()),
                 without_importance: importance
                     .as_ref()
                     .is_some_and(|importance| importance.is_wanted(&tensor.name))
-                    && assignment.quantizable
-                    && ty.is_quantized()
+                    && uses_importance
                     && weights.is_none(),
             });
             let obstacle = obstacle(&model, tensor, ty, options);
             // An importance matrix would not help a type that is not written.
             let hopeless = matches!(obstacle, Some(Error::CannotWrite { .. }));
             if assignment.requires_imatrix
+                && changes
                 && weights.is_none()
                 && options.grouped.is_none()
                 && !hopeless
@@ -218,6 +232,9 @@ impl Plan {
         }
 
         metadata = model.metadata.clone();
+        if let Some(pruning) = &pruning {
+            pruning.apply(&facts, &mut metadata)?;
+        }
         metadata.replace_at_end("general.quantization_version", 2u32);
         let file_type = match request.file_type {
             // Floats around such blocks make the kind of file that has them.

@@ -1,11 +1,13 @@
 //! Running a plan: chunks of every tensor flow from the source to their place in the output.
 //!
 //! A worker takes the next chunk, reads it, widens it to single precision, looks for values that
-//! are not finite, quantizes it and writes it where the plan put it. Chunks of several tensors are
+//! are not finite, quantizes it, looks whether the blocks hold what they were made of, and writes
+//! them where the plan put them. Chunks of several tensors are
 //! in flight at once and no step waits for a tensor to be complete. Memory is a fixed window: three
 //! buffers per worker, whatever the size of the model.
 
 use std::{
+    ops::Range,
     path::Path,
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
 };
@@ -21,17 +23,19 @@ use quant_kernels::Kernels;
 use crate::{
     Error, Options, Result,
     chunks::{Chunk, chunks},
+    finite::{LARGEST_HALF, Stored},
     grouped::{Scheme, encode},
     load::Loader,
+    lost::{AllLost, Lost},
     model::Tensor,
     plan::{Job, Plan, source_bytes},
     rows::RowReader,
-    verify::finite::Stored,
     workers,
 };
 
-/// The largest magnitude that rounds to a finite half-precision value.
-const F16_MAX: f32 = 65504.0;
+/// More than any block with a half-precision scale holds: of all types Q6_K multiplies it with the
+/// largest codes.
+const MOST_OF_BLOCKS: f32 = LARGEST_HALF * 128.0 * 32.0;
 
 /// How a conversion is watched and stopped.
 #[derive(Clone, Copy, Default)]
@@ -67,7 +71,8 @@ impl Plan {
     ///
     /// # Errors
     /// [`Error::SameFile`] if the output is one of the inputs, [`Error::NonFinite`] and
-    /// [`Error::Overflow`] for weights that cannot be quantized, [`Error::Cancelled`], and
+    /// [`Error::Overflow`] for weights that cannot be quantized (that some become zero is only
+    /// warned of), [`Error::Cancelled`], and
     /// [`Error::Files`] for whatever reading and writing runs into.
     pub fn run(mut self, output: &Path, options: &Options, control: Control<'_>) -> Result<()> {
         let out = self.create(output, options)?;
@@ -138,6 +143,7 @@ impl Plan {
         let placed: Vec<_> = self.placed().collect();
         let chunks = chunks(&self.model, &self.jobs);
         let done = AtomicU64::new(0);
+        let lost = AllLost::default();
         let kernels = control.kernels.unwrap_or_else(Kernels::best);
         let worker = || Worker {
             loader: Loader::new(&self.model, kernels),
@@ -148,7 +154,7 @@ impl Plan {
             control.check()?;
             let Some(chunk) = chunks.get(index) else { return Ok(()) };
             let job = &self.jobs[chunk.job];
-            worker.convert(job, chunk)?;
+            lost.add(chunk.job, worker.convert(job, chunk)?);
             let (shard, placed) = placed[chunk.job];
             out[shard].write_all_at(&worker.bytes, placed.offset + chunk.offset(job.ty))?;
             if let Some(progress) = control.progress {
@@ -157,7 +163,17 @@ impl Plan {
                 progress(done.fetch_add(share, Ordering::Relaxed) + share);
             }
             Ok(())
-        })
+        })?;
+        lost.warn(|job| {
+            let job = &self.jobs[job];
+            let tensor = &self.model.tensors[job.tensor];
+            let unit = match job.scheme {
+                Scheme::Keep => Stored::from(job.ty).noun(),
+                Scheme::Groups { .. } => "group",
+            };
+            (&tensor.name, tensor.elements(), job.ty.name(), unit)
+        });
+        Ok(())
     }
 }
 
@@ -190,8 +206,8 @@ struct Worker<'a> {
 }
 
 impl Worker<'_> {
-    /// Leaves the chunk's output in `bytes`.
-    fn convert(&mut self, job: &Job, chunk: &Chunk) -> Result<()> {
+    /// Leaves the chunk's output in `bytes`. Returns the weights that have become zero.
+    fn convert(&mut self, job: &Job, chunk: &Chunk) -> Result<Lost> {
         let model = self.loader.model;
         let tensor = &model.tensors[job.tensor];
         let len = usize::try_from(chunk.len).map_err(|_| quant_core::Error::TooLarge)?;
@@ -199,7 +215,8 @@ impl Worker<'_> {
         if source == job.ty && !is_float(source) {
             // Integers and blocks already of the type asked for are carried over as they are.
             RowReader::new(model, tensor).read(chunk.start, chunk.len, &mut self.bytes)?;
-            return self.check_copied(tensor, chunk);
+            self.check_copied(tensor, chunk)?;
+            return Ok(Lost::default());
         }
 
         let magnitude = self.loader.load_finite(tensor, chunk.start, chunk.len)?;
@@ -216,6 +233,10 @@ impl Worker<'_> {
         let bytes = job.ty.row_bytes(chunk.len)?;
         self.bytes.resize(usize::try_from(bytes).map_err(|_| quant_core::Error::TooLarge)?, 0);
         let values = &self.loader.values[..];
+        let most = importance.map(|row| row.iter().fold(0.0, |most: f32, v| most.max(*v)));
+        if most.is_some_and(|most| sums_overflow(most, magnitude)) {
+            return Err(self.overflow(tensor, job.ty, chunk, 0..len, most));
+        }
         if let Scheme::Groups { ty, len: group_len, .. } = job.scheme {
             let stored = ScaleType::F16;
             let refinement = job.refine.then_some(Refinement { importance, stored });
@@ -223,14 +244,74 @@ impl Worker<'_> {
             let groups = grouped::Job { ty, values, group_len, refinement };
             self.loader.kernels.quantize_groups(groups, self.groups.view_mut())?;
             encode(&self.groups, group_len, job.ty, &mut self.bytes);
-        } else {
-            let rows = Rows { values, row_len, importance };
-            self.loader.kernels.quantize(job.ty, rows, &mut self.bytes)?;
+            self.check_finite(tensor, job.ty, chunk, magnitude)?;
+            let values = &self.loader.values[..];
+            return Ok(Lost::in_groups(&self.groups, ty, group_len, chunk.start, values));
         }
-        if magnitude > F16_MAX && !matches!(job.ty, GgmlType::F32 | GgmlType::BF16) {
-            self.check_overflow(tensor, job.ty, magnitude)?;
+        let rows = Rows { values, row_len, importance };
+        self.loader.kernels.quantize(job.ty, rows, &mut self.bytes)?;
+        let may_be_lost = self.check_finite(tensor, job.ty, chunk, magnitude)?;
+        let values = &self.loader.values[..];
+        Ok(match (may_be_lost, Stored::from(job.ty)) {
+            (false, _) => Lost::default(),
+            (true, stored @ Stored::Blocks(..)) => {
+                Lost::in_blocks(stored, &self.bytes, chunk.start, values, importance)
+            }
+            (true, _) => Lost::of_floats(chunk.start, values, magnitude),
+        })
+    }
+
+    /// Refuses output that is not finite, as llama-quantize does when it validates rows, and weights
+    /// beyond what blocks hold, whose scales need not be infinite but mean nothing. Returns whether
+    /// there may be blocks, or floats, all of which are zero though their weights are not.
+    fn check_finite(
+        &self,
+        tensor: &Tensor,
+        ty: GgmlType,
+        chunk: &Chunk,
+        magnitude: f32,
+    ) -> Result<bool> {
+        let all = || 0..self.loader.values.len();
+        let stored = Stored::from(ty);
+        if let Stored::Blocks(..) = stored {
+            let scales = stored.scales(&self.bytes);
+            if !scales.finite {
+                let (block, _) = stored.find(&self.bytes).unwrap_or_default();
+                let start =
+                    usize::try_from(block).unwrap_or_default().saturating_mul(ty.block_len());
+                let end = start.saturating_add(ty.block_len());
+                return Err(self.overflow(tensor, ty, chunk, start..end, None));
+            }
+            if magnitude > MOST_OF_BLOCKS && stored.is_scaled_by_halves() {
+                return Err(self.overflow(tensor, ty, chunk, all(), None));
+            }
+            return Ok(scales.zero);
         }
-        Ok(())
+        let (least, too_large) = match ty {
+            // Halfway to the least number, and to the one after the largest: ties go to the even
+            // zero and to infinity.
+            GgmlType::F16 => (2f32.powi(-25), 65520.0),
+            GgmlType::BF16 => (f32::from_bits(0x8000), f32::from_bits(0x7f7f_8000)),
+            _ => return Ok(false),
+        };
+        if magnitude >= too_large {
+            return Err(self.overflow(tensor, ty, chunk, all(), None));
+        }
+        Ok(magnitude > 0.0 && magnitude <= least)
+    }
+
+    /// The error that refuses some values of a chunk, with the largest of them.
+    fn overflow(
+        &self,
+        tensor: &Tensor,
+        ty: GgmlType,
+        chunk: &Chunk,
+        within: Range<usize>,
+        importance: Option<f32>,
+    ) -> Error {
+        let (index, magnitude) = self.loader.largest(within);
+        let index = chunk.start.saturating_add(index);
+        Error::Overflow { tensor: tensor.name.clone(), ty, magnitude, index, importance }
     }
 
     /// What is carried over is as finite as what is converted.
@@ -249,17 +330,14 @@ impl Worker<'_> {
             count: count.saturating_mul(len),
         })
     }
+}
 
-    /// Half-precision scales or values can overflow where single precision does not.
-    fn check_overflow(&mut self, tensor: &Tensor, ty: GgmlType, magnitude: f32) -> Result<()> {
-        let Loader { kernels, values, .. } = &mut self.loader;
-        kernels.dequantize(ty, &self.bytes, values)?;
-        if kernels.magnitude(values).is_finite() {
-            Ok(())
-        } else {
-            Err(Error::Overflow { tensor: tensor.name.clone(), ty, magnitude })
-        }
-    }
+/// Whether single precision may not hold what quantizers sum up of a block: products of importance,
+/// the weight and the square of the weight or of its code, of which 256 are less than this.
+fn sums_overflow(importance: f32, magnitude: f32) -> bool {
+    let (importance, magnitude) = (f64::from(importance), f64::from(magnitude));
+    let square = (magnitude * magnitude).max(128.0 * 128.0);
+    256.0 * 1.5 * importance * magnitude * square >= f64::from(f32::MAX)
 }
 
 fn is_float(ty: GgmlType) -> bool {

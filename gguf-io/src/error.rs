@@ -286,6 +286,12 @@ impl Problems {
         }
     }
 
+    /// Adds those of another list after these.
+    pub(crate) fn append(&mut self, other: Self) {
+        other.first.into_iter().for_each(|problem| self.add(|| problem));
+        self.more = self.more.saturating_add(other.more);
+    }
+
     /// The first problems, one sentence each.
     pub fn first(&self) -> &[String] {
         &self.first

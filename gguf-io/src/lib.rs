@@ -82,7 +82,7 @@ mod sniff;
 
 pub use error::{Error, Place, Problems, Result};
 pub use gguf::{GgufFile, Layout, PlacedTensor, Split, TensorInfo, TensorSpec};
-pub use imatrix::{Imatrix, ImatrixEntry};
+pub use imatrix::{BrokenEntry, Imatrix, ImatrixEntry};
 pub use io::{ReadAt, SourceFile};
 pub use limits::{Budget, Limits};
 pub use metadata::{Array, GgufString, Metadata, Value, ValueType};

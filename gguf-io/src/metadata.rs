@@ -85,6 +85,13 @@ macro_rules! values {
             pub fn is_empty(&self) -> bool {
                 self.len() == 0
             }
+
+            /// Keeps the elements whose index is one to keep.
+            pub fn retain(&mut self, keep: impl Fn(usize) -> bool) {
+                let mut indices = 0..;
+                let mut keep_next = || indices.next().is_some_and(&keep);
+                match self { $(Self::$variant(v) => v.retain(|_| keep_next()),)* }
+            }
         }
 
         /// A metadata value.

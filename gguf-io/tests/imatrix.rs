@@ -12,6 +12,52 @@ fn read(bytes: Vec<u8>) -> Result<Imatrix, Error> {
     Imatrix::read(SourceFile::from_bytes("i", bytes), &Limits::default())
 }
 
+fn lenient(bytes: Vec<u8>) -> Result<Imatrix, Error> {
+    Imatrix::read_lenient(SourceFile::from_bytes("i", bytes), &Limits::default())
+}
+
+/// An entry that nobody asks for must not spoil the others; one that is used is refused by name.
+#[test]
+fn a_broken_entry_leaves_the_others_usable_llama_cpp_7816() {
+    let header = |v_type: u32| {
+        let mut header = imatrix_header();
+        header.tensors.push(tensor("v.in_sum2", &[2], v_type, 64));
+        header.tensors.push(tensor("v.counts", &[1], 0, 96));
+        header.tensors.push(tensor("x.counts", &[1], 0, 128));
+        header.data(160).build()
+    };
+    let mut nan = header(0);
+    let start = nan.len() - 160;
+    nan[start + 64..start + 68].copy_from_slice(&f32::NAN.to_le_bytes());
+    nan[start + 96..start + 100].copy_from_slice(&1f32.to_le_bytes());
+    for (bytes, says) in [(nan, "NaN as value 0"), (header(1), "type F16")] {
+        let imatrix = lenient(bytes.clone()).unwrap();
+        assert_eq!(imatrix.entries.keys().collect::<Vec<_>>(), ["w"]);
+        assert_eq!(imatrix.broken.keys().collect::<Vec<_>>(), ["v", "x"]);
+        let errors: Vec<_> = imatrix.broken.values().map(|b| b.error().to_string()).collect();
+        assert!(errors[0].contains(says) && errors[0].contains("v"), "{errors:?}");
+        assert!(errors[1].contains("x.in_sum2"), "{errors:?}");
+        // Three were asked for, as llama-quantize counts.
+        assert!(imatrix.quantize_keys("f").iter().any(|(_, v)| *v == Value::Uint32(3)));
+        assert_eq!(read(bytes).unwrap_err().to_string(), errors[0]);
+    }
+    // The older format.
+    let mut bytes = small_legacy();
+    bytes[4 + 4 + 1 + 8..][..4].copy_from_slice(&f32::INFINITY.to_le_bytes());
+    let imatrix = lenient(bytes.clone()).unwrap();
+    assert_eq!(imatrix.entries.len() + imatrix.broken.len(), 2);
+    assert_eq!(imatrix.broken.len(), 1);
+    assert!(read(bytes).is_err());
+}
+
+/// What a count of zero makes one of is not looked at, whatever it is.
+#[test]
+fn sums_of_a_matrix_that_was_never_used_do_not_matter() {
+    let imatrix = read(small_imatrix([1.0, 2.0, f32::NAN, -1.0], [1.0, 0.0])).unwrap();
+    assert_eq!(imatrix.entries["w"].values, [1.0, 2.0, 1.0, 1.0]);
+    assert!(read(small_imatrix([1.0, 2.0, f32::NAN, -1.0], [1.0, 1.0])).is_err());
+}
+
 #[test]
 fn sums_are_divided_as_llama_quantize_does() {
     let imatrix = read(small_imatrix([10.0, 0.1, 3.0, 4.0], [3.0, 0.0])).unwrap();

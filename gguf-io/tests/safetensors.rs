@@ -6,7 +6,7 @@ mod common;
 use std::path::Path;
 
 use common::{assert_error, check_table, row, safetensors, small_safetensors};
-use gguf_io::{Checkpoint, Dtype, Error, Limits, SourceFile};
+use gguf_io::{Checkpoint, Dtype, Error, Limits, SourceFile, safetensors::Preference};
 
 fn read(bytes: Vec<u8>) -> Result<Checkpoint, Error> {
     Checkpoint::read(vec![SourceFile::from_bytes("m.safetensors", bytes)], &Limits::default())
@@ -414,11 +414,48 @@ fn which_files_are_weights() {
     assert_error(open(dir), "Set", &["model-00003-of-00002.safetensors is too many"]);
     std::fs::remove_file(dir.join("model-00003-of-00002.safetensors")).unwrap();
 
-    // A single file goes before them, an index before that.
+    // A single file goes before them, and before an index unless that names it too.
     write(dir, "model.safetensors", &["s"]);
     assert_eq!(names(open(dir).unwrap()), ["s"]);
     index(dir, &[("a", TWO), ("b", ONE)]);
-    assert_eq!(names(open(dir).unwrap()), ["b", "a"]);
+    assert_eq!(names(open(dir).unwrap()), ["s"]);
+    let limits = Limits::default();
+    let by_index = || Checkpoint::open_with(dir, Preference::Index, &limits);
+    assert_eq!(names(by_index().unwrap()), ["b", "a"]);
+    index(dir, &[("a", TWO), ("b", ONE), ("s", "model.safetensors")]);
+    assert_eq!(names(open(dir).unwrap()), ["b", "a", "s"]);
+    index(dir, &[("s", "model.safetensors")]);
+    assert_eq!(names(open(dir).unwrap()), ["s"]);
+    assert_eq!(names(by_index().unwrap()), ["s"]);
+    index(dir, &[("t", "model.safetensors")]);
+    assert_eq!(names(open(dir).unwrap()), ["s"]);
+    assert_error(by_index(), "Set", &["tensor \"t\" is not in", "tensor \"s\" is in"]);
+    index(dir, &[("a", "../x.safetensors")]);
+    assert_eq!(names(open(dir).unwrap()), ["s"]);
+    assert_error(by_index(), "Set", &["\"../x.safetensors\" is not a plain file name"]);
+}
+
+#[test]
+fn shards_with_other_digits_and_prefixes() {
+    let tmp = tempfile::tempdir().unwrap();
+    let dir = tmp.path();
+    let named = |name: &str, ok: bool| {
+        write(dir, name, &["a"]);
+        assert_eq!(open(dir).is_ok(), ok, "{name}");
+        std::fs::remove_file(dir.join(name)).unwrap();
+    };
+    for name in ["model-1-of-1", "model-000001-of-000001", "model.safetensors-00001-of-00001"] {
+        named(&format!("{name}.safetensors"), true);
+    }
+    for name in
+        ["model-0-of-0", "model-1-of-", "model--of-1", "model-a-of-b", "m-1-of-1", "model1-of-1"]
+    {
+        named(&format!("{name}.safetensors"), false);
+    }
+    // A count that no set has must not cost time.
+    named("model-1-of-999999999.safetensors", false);
+    named("model-1-of-999999.safetensors", false);
+    named("model-1-of-99999999999999999999.safetensors", false);
 }
 
 #[test]

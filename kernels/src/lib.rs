@@ -18,6 +18,7 @@
 //! | what | where |
 //! |---|---|
 //! | instruction sets: detection, override | [`Isa`], [`Kernels::best`], [`Kernels::supported`] |
+//! | an operation of your own on the lanes of the CPU | [`LaneOp`], [`Kernels::run`] |
 //! | quantize, dequantize every block format of `quant-core` | [`Kernels::quantize`], [`Kernels::dequantize`] |
 //! | quantize grouped integers | [`Kernels::quantize_groups`] |
 //! | F32, F16, BF16 to single precision and back, with a check for finite values | [`Kernels::widen`], [`Kernels::narrow`] |
@@ -60,25 +61,31 @@
 )]
 
 mod activation;
+mod convert;
 mod isa;
 #[cfg(feature = "matrix")]
 mod matrix;
+mod ops;
 #[cfg(feature = "probe")]
 mod probe;
+
+use std::marker::PhantomData;
 
 use quant_core::{
     Error, GgmlType,
     formats::Rows,
     grouped::{GroupedMut, Job},
+    with_format, with_quantizer,
 };
 
 pub use isa::Isa;
-use isa::Stored;
 #[cfg(feature = "matrix")]
 pub use matrix::{
     GroupedInt4, Input, MatrixError, Output, PackedMatrix, Parallel, Pool, Serial, UnpackedInt4,
     activation_type,
 };
+pub use ops::LaneOp;
+use ops::{Dequantize, Narrow, Quantize, QuantizeActivations, QuantizeGroups, Widen};
 
 /// The kernels of one instruction set that this CPU has.
 #[derive(Clone, Copy, Debug)]
@@ -111,6 +118,12 @@ impl Kernels {
         self.0.isa
     }
 
+    /// Runs an operation with the lanes of the instruction set, compiled for it.
+    #[inline]
+    pub fn run<O: LaneOp>(self, op: O) -> O::Output {
+        isa::run(self.isa(), op)
+    }
+
     /// Quantizes whole rows to the bytes of their blocks, or converts them to a float type.
     ///
     /// Values and importance must be finite: others give unspecified codes, never a panic.
@@ -122,10 +135,14 @@ impl Kernels {
         rows.check(ty)?;
         ty.check_bytes(rows.values.len(), out.len())?;
         if is_float(ty) {
-            (self.0.narrow)(ty, rows.values, out);
-        } else if !(self.0.quantize)(ty, rows, out) {
-            return Err(Error::Unsupported { ty, operation: "quantized" });
+            self.run(Narrow { ty, values: rows.values, out });
+            return Ok(());
         }
+        with_quantizer!(
+            ty,
+            F => self.run(Quantize::<F> { rows, blocks: bytemuck::cast_slice_mut(out) }),
+            return Err(Error::Unsupported { ty, operation: "quantized" })
+        );
         Ok(())
     }
 
@@ -138,11 +155,12 @@ impl Kernels {
             return self.widen(ty, bytes, out).map(|_| ());
         }
         ty.check_bytes(out.len(), bytes.len())?;
-        if (self.0.dequantize)(ty, bytes, out) {
-            Ok(())
-        } else {
-            Err(Error::Unsupported { ty, operation: "dequantized" })
-        }
+        with_format!(
+            ty,
+            F => self.run(Dequantize::<F> { bytes, out, format: PhantomData }),
+            return Err(Error::Unsupported { ty, operation: "dequantized" })
+        );
+        Ok(())
     }
 
     /// Quantizes whole groups to grouped integers; the values must be finite.
@@ -150,7 +168,7 @@ impl Kernels {
     /// # Errors
     /// As [`quant_core::grouped::quantize_with`].
     pub fn quantize_groups(self, job: Job<'_>, out: GroupedMut<'_>) -> Result<(), Error> {
-        (self.0.quantize_groups)(job, out)
+        self.run(QuantizeGroups { job, out })
     }
 
     /// Converts stored values of any type to single precision; returns the largest magnitude,
@@ -160,16 +178,11 @@ impl Kernels {
     /// As [`quant_core::dequantize`].
     pub fn widen(self, ty: GgmlType, bytes: &[u8], out: &mut [f32]) -> Result<f32, Error> {
         ty.check_bytes(out.len(), bytes.len())?;
-        let stored = match ty {
-            GgmlType::F32 => Stored::F32(bytes),
-            GgmlType::F16 => Stored::F16(bytes),
-            GgmlType::BF16 => Stored::Bf16(bytes),
-            _ => {
-                self.dequantize(ty, bytes, out)?;
-                return Ok((self.0.magnitude)(out));
-            }
-        };
-        Ok((self.0.widen)(stored, out))
+        if is_float(ty) {
+            return Ok(self.run(Widen { ty, bytes, out }));
+        }
+        self.dequantize(ty, bytes, out)?;
+        Ok(convert::magnitude(out))
     }
 
     /// Quantizes activations to `Q8_0`, `Q8_1` or `Q8_K` as ggml does on x86, which is not how
@@ -189,7 +202,7 @@ impl Kernels {
         if !self.magnitude(values).is_finite() {
             activation::check_finite("the activations", 0, values)?;
         }
-        if (self.0.quantize_activations)(ty, values, out) {
+        if self.run(QuantizeActivations { ty, values, out }) {
             Ok(())
         } else {
             Err(Error::Unsupported { ty, operation: "quantized as activations" })
@@ -242,7 +255,8 @@ impl Kernels {
 
     /// The largest magnitude of some values, which is infinite or NaN if any is not finite.
     pub fn magnitude(self, values: &[f32]) -> f32 {
-        (self.0.magnitude)(values)
+        // Simple enough that every target's baseline vectorises it.
+        convert::magnitude(values)
     }
 
     /// Converts values to `F32`, `F16` or `BF16`, rounding to nearest even; a value too large for
@@ -255,7 +269,7 @@ impl Kernels {
             return Err(Error::Unsupported { ty, operation: "converted" });
         }
         ty.check_bytes(values.len(), out.len())?;
-        (self.0.narrow)(ty, values, out);
+        self.run(Narrow { ty, values, out });
         Ok(())
     }
 }

@@ -2,9 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot read its data has failed")]
 
-mod common;
+mod products;
 
-use common::TYPES;
+use products::multipliable;
 use quant_core::{Error, GgmlType};
 use quant_kernels::{Kernels, activation_type};
 use safetensors::SafeTensors;
@@ -20,7 +20,7 @@ fn golden_dots_agree_on_every_isa() {
     let golden = SafeTensors::deserialize(&file).unwrap();
     let x = floats(golden.tensor("activations").unwrap().data());
     let mut problems = Vec::new();
-    for ty in TYPES.into_iter().filter(|ty| ty.is_quantized()) {
+    for ty in multipliable().filter(|ty| ty.is_quantized()) {
         let name = match activation_type(ty).unwrap() {
             GgmlType::Q8_0 => "activations.q8_0",
             GgmlType::Q8_1 => "activations.q8_1",
@@ -108,4 +108,13 @@ fn what_does_not_fit_is_an_error() {
     assert!(matches!(ragged, Err(Error::RowLength { .. })));
     let other = kernels.dot(GgmlType::IQ4_NL, 32, &[0; 18], &[0; 34]);
     assert!(matches!(other, Err(Error::Unsupported { .. })));
+}
+
+#[test]
+fn integer_sums_are_exact_on_every_isa() {
+    for ty in multipliable().filter(|ty| ty.is_quantized()) {
+        for kernels in Kernels::supported() {
+            products::check_integer_sums(ty, kernels).unwrap();
+        }
+    }
 }

@@ -4,14 +4,22 @@ use bytemuck::cast_slice_mut;
 
 use crate::{
     Error, GgmlType,
-    formats::{BlockFormat, Rows},
+    formats::{BlockFormat, Importance, Quantizer, Rows},
     lanes::{Lanes, Scalar},
-    with_format,
+    with_format, with_quantizer,
 };
 
 /// Whether [`quantize`] has this type.
 pub fn can_quantize(ty: GgmlType) -> bool {
-    can_dequantize(ty)
+    importance_use(ty).is_some()
+}
+
+/// What importance weights are to [`quantize`]; `None` for a type that [`can_quantize`] does not have.
+pub fn importance_use(ty: GgmlType) -> Option<Importance> {
+    match ty {
+        GgmlType::F32 | GgmlType::F16 | GgmlType::BF16 => Some(Importance::Ignored),
+        _ => with_quantizer!(ty, F => Some(F::IMPORTANCE), None),
+    }
 }
 
 /// Whether [`dequantize`] has this type.
@@ -28,7 +36,8 @@ pub fn can_dequantize(ty: GgmlType) -> bool {
 /// # Errors
 /// [`Error::RowLength`] if a row is not a whole number of blocks, [`Error::Length`] if the values
 /// are not whole rows or the importance is not one row, [`Error::NonFinite`] for a NaN or an
-/// infinity, [`Error::Unsupported`] for a type [`can_quantize`] does not have.
+/// infinity, [`Error::Unsupported`] for a type [`can_quantize`] does not have,
+/// [`Error::ImportanceNeeded`] for one that is useless without importance.
 pub fn quantize(
     ty: GgmlType,
     values: &[f32],
@@ -37,6 +46,9 @@ pub fn quantize(
 ) -> Result<Vec<u8>, Error> {
     let rows = Rows { values, row_len, importance };
     rows.check(ty)?;
+    if importance.is_none() && importance_use(ty) == Some(Importance::Needed) {
+        return Err(Error::ImportanceNeeded { ty });
+    }
     finite("the row data", values)?;
     if let Some(importance) = importance {
         finite("the importance", importance)?;
@@ -87,7 +99,7 @@ pub fn quantize_with<S: Lanes>(
                 out.copy_from_slice(&f32_to_bf16(v).to_le_bytes());
             }
         }
-        _ => with_format!(
+        _ => with_quantizer!(
             ty,
             F => F::quantize(s, rows, cast_slice_mut::<u8, <F as BlockFormat>::Block>(out)),
             return Err(Error::Unsupported { ty, operation: "quantized" })

@@ -43,6 +43,12 @@ pub enum Error {
         /// `"quantized"` or `"dequantized"`.
         operation: &'static str,
     },
+    /// A type gives useless results without importance weights, and there are none.
+    #[error("{ty} cannot be quantized without importance weights")]
+    ImportanceNeeded {
+        /// The type.
+        ty: GgmlType,
+    },
     /// Values are not a whole number of groups.
     #[error(
         "{row} elements are not a whole number of groups of {group}; choose a group size that divides them, or a fallback"

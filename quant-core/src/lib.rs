@@ -24,12 +24,16 @@
 //! | what | where |
 //! |---|---|
 //! | type table: ids, names, block sizes | [`GgmlType`] |
-//! | F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K … Q6_K | [`quantize`], [`dequantize`] |
+//! | a tensor: type, shape, bytes | [`QTensor`] |
+//! | F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K … Q6_K, IQ4_NL | [`quantize`], [`dequantize`] |
+//! | what there is, and what uses importance | [`can_quantize`], [`can_dequantize`], [`importance_use`] |
+//! | where the floats of a block are | [`GgmlType::floats`] |
 //! | block layouts, one module per format | [`formats`] |
 //! | grouped INT4 and INT8 with the numerics of NNCF | [`grouped`] |
 //! | RMSE, maximum error, cosine, SNR, mergeable | [`Metrics`] |
 #![forbid(unsafe_code)]
 
+mod block_floats;
 mod convert;
 mod error;
 pub mod formats;
@@ -37,11 +41,15 @@ pub mod grouped;
 pub mod lanes;
 mod metrics;
 mod search;
+mod tensor;
 mod types;
 
+pub use block_floats::BlockFloat;
 pub use convert::{
-    can_dequantize, can_quantize, dequantize, f32_to_bf16, f32_to_f16, quantize, quantize_with,
+    can_dequantize, can_quantize, dequantize, f32_to_bf16, f32_to_f16, importance_use, quantize,
+    quantize_with,
 };
 pub use error::Error;
 pub use metrics::Metrics;
+pub use tensor::QTensor;
 pub use types::GgmlType;

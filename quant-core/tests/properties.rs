@@ -3,16 +3,15 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot quantize its data has failed")]
 
 use proptest::prelude::*;
-use quant_core::{Error, GgmlType, Metrics, dequantize, quantize};
+use quant_core::{Error, GgmlType, Metrics, can_dequantize, can_quantize, dequantize, quantize};
 
-const LEGACY: [GgmlType; 5] =
-    [GgmlType::Q4_0, GgmlType::Q4_1, GgmlType::Q5_0, GgmlType::Q5_1, GgmlType::Q8_0];
-const K_QUANTS: [GgmlType; 5] =
-    [GgmlType::Q2_K, GgmlType::Q3_K, GgmlType::Q4_K, GgmlType::Q5_K, GgmlType::Q6_K];
 const FLOATS: [GgmlType; 3] = [GgmlType::F32, GgmlType::F16, GgmlType::BF16];
 
+/// The types whose importance is weighed over the whole row; the others weigh block by block.
+const BY_ROW: [GgmlType; 4] = [GgmlType::Q4_0, GgmlType::Q4_1, GgmlType::Q5_0, GgmlType::Q5_1];
+
 fn quantized() -> impl Iterator<Item = GgmlType> {
-    LEGACY.into_iter().chain(K_QUANTS)
+    GgmlType::ALL.iter().copied().filter(|ty| ty.is_quantized() && can_quantize(*ty))
 }
 
 fn round_trip(ty: GgmlType, x: &[f32], importance: Option<&[f32]>) -> Vec<f32> {
@@ -39,7 +38,8 @@ fn tolerance(ty: GgmlType) -> f32 {
         GgmlType::Q4_K => 0.25,
         GgmlType::Q5_K => 0.13,
         GgmlType::Q6_K => 0.06,
-        _ => 0.0,
+        GgmlType::IQ4_NL => 0.25,
+        _ => panic!("{ty} has no bound yet"),
     }
 }
 
@@ -159,8 +159,7 @@ proptest! {
             let (front, back) = joined.split_at(joined.len() / 3 * 2);
             prop_assert_eq!([back, front].concat(), turned, "{}", ty);
         }
-        // With importance the legacy types weigh by the whole row, the K-quants by the block.
-        for ty in K_QUANTS {
+        for ty in quantized().filter(|ty| !BY_ROW.contains(ty)) {
             let weights = importance.repeat(3);
             let joined = quantize(ty, &joined, 768, Some(&weights)).unwrap();
             let turned = quantize(ty, &turned, 768, Some(&weights)).unwrap();
@@ -203,7 +202,7 @@ proptest! {
 
     #[test]
     fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 292)) {
-        for ty in quantized() {
+        for &ty in GgmlType::ALL.iter().filter(|ty| can_dequantize(**ty)) {
             let mut out = vec![0.0; ty.block_len()];
             dequantize(ty, &bytes[..ty.block_bytes()], &mut out).unwrap();
         }
@@ -255,9 +254,17 @@ fn error_falls_with_bits_per_weight_on_trained_weights() {
     let matrices: Vec<_> = model.iter().filter(|(_, t)| t.shape().len() == 2).collect();
     assert!(matrices.len() >= 10);
     let mut table = String::from("type  bits per weight  relative RMSE  SNR dB\n");
-    for family in [&LEGACY[..], &K_QUANTS[..]] {
+    let is_k = |ty: &GgmlType| ty.name().ends_with("_K");
+    let is_codebook = |ty: &GgmlType| ty.name().starts_with("IQ");
+    let families = [
+        quantized().filter(|ty| !is_k(ty) && !is_codebook(ty)).collect::<Vec<_>>(),
+        quantized().filter(is_k).collect(),
+        quantized().filter(is_codebook).collect(),
+    ];
+    for mut family in families {
+        family.sort_by(|a, b| a.bits_per_weight().total_cmp(&b.bits_per_weight()));
         let mut last = f64::INFINITY;
-        for &ty in family {
+        for ty in family {
             let mut metrics = Metrics::default();
             for (_, tensor) in &matrices {
                 let mut x = vec![0.0; tensor.data().len() / 2];

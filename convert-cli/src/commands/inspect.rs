@@ -8,6 +8,7 @@ use std::{
 use gguf_io::{
     Checkpoint, GgufFile, Limits, SourceFile,
     metadata::{Array, GgufString, Value},
+    safetensors::locate,
 };
 use serde::Serialize;
 use serde_json::{Map, json};
@@ -45,8 +46,8 @@ struct Tensor {
 }
 
 pub(crate) fn run(args: &InspectArgs) -> anyhow::Result<()> {
-    let inspection =
-        if args.input.is_dir() { checkpoint(&args.input)? } else { gguf(&args.input)? };
+    let input = locate(&args.input)?;
+    let inspection = if input.is_dir() { checkpoint(&input)? } else { gguf(&input)? };
     let mut out = io::BufWriter::new(io::stdout().lock());
     if args.json {
         serde_json::to_writer(&mut out, &inspection).map_err(io::Error::from)?;

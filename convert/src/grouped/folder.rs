@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use gguf_io::Checkpoint;
+use gguf_io::{Checkpoint, safetensors::Preference};
 use quant_core::grouped::{GroupedType, ScaleType, pack};
 use serde_json::Value;
 
@@ -18,10 +18,10 @@ use super::{
 };
 use crate::{
     Config, Control, Error, Options, Result, Split, architectures,
-    importance::Importance,
+    importance::{Importance, used_by},
     json as json_file,
     model::{Model, Tensor, TensorData},
-    packed,
+    neighbours, packed,
 };
 
 /// A folder that is ready to be written.
@@ -94,6 +94,17 @@ impl FolderPlan {
         options: &Options,
         control: Control<'_>,
     ) -> Result<Self> {
+        let dir = &gguf_io::safetensors::locate(dir)?;
+        Self::of_folder(dir, grouped, options, control)
+            .map_err(|error| neighbours::explain(dir, error))
+    }
+
+    fn of_folder(
+        dir: &Path,
+        grouped: &Grouped,
+        options: &Options,
+        control: Control<'_>,
+    ) -> Result<Self> {
         if !dir.is_dir() {
             return Err(Error::Grouped {
                 problem: format!("{}: is not the folder of a checkpoint", crate::error::Shown(dir)),
@@ -101,12 +112,15 @@ impl FolderPlan {
             });
         }
         let config = Config::read(dir)?;
-        let checkpoint = packed::open(dir, &config, &options.limits)?;
-        let names = gguf_names(dir, config, &checkpoint)?;
+        let checkpoint = packed::open(dir, &config, Preference::SingleFile, &options.limits)?;
+        let (names, all_names) = gguf_names(dir, config, &checkpoint)?;
         let importance = Importance::open(options)?.filter(|importance| !importance.is_empty());
         let model = source::model(checkpoint)?;
         let mut squares: Vec<Option<&[f32]>> = vec![None; model.tensors.len()];
         if let Some(importance) = &importance {
+            importance.warn_of_strays(all_names.iter().map(String::as_str));
+        }
+        if let Some(importance) = importance.as_ref().filter(|_| used_by(grouped)) {
             for (tensor, squares) in model.tensors.iter().zip(&mut squares) {
                 if let Some((name, shape, expert)) = names.get(&place(tensor)) {
                     let columns = usize::try_from(tensor.row_len()).unwrap_or(usize::MAX);
@@ -214,16 +228,16 @@ fn place(tensor: &Tensor) -> (usize, u64) {
 type GgufMatrix = (String, Vec<u64>, usize);
 
 /// The name and shape in GGUF of the data at each place, and which matrix of it, where the
-/// architecture is known; checks names and shapes on the way.
+/// architecture is known, and all names; checks names and shapes on the way.
 fn gguf_names(
     dir: &Path,
     mut config: Config,
     checkpoint: &Checkpoint,
-) -> Result<HashMap<(usize, u64), GgufMatrix>> {
+) -> Result<(HashMap<(usize, u64), GgufMatrix>, Vec<String>)> {
     let architecture = architectures::find(&config)?;
     architecture.complete(&mut config)?;
     architectures::tensors::layers(&config)?;
-    let mut names = HashMap::new();
+    let (mut names, mut all) = (HashMap::new(), Vec::new());
     for tensor in architectures::tensors::map(architecture, &config, checkpoint, dir)?.tensors {
         if let TensorData::Stored { pieces, .. } = &tensor.data {
             for (matrix, piece) in pieces.iter().enumerate() {
@@ -231,8 +245,9 @@ fn gguf_names(
                 names.insert((piece.file, piece.offset), value);
             }
         }
+        all.push(tensor.name);
     }
-    Ok(names)
+    Ok((names, all))
 }
 
 /// Gives everything its place.

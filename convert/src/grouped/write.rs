@@ -13,7 +13,12 @@ use quant_core::{
 
 use super::{FolderPlan, Scheme, folder::Layer};
 use crate::{
-    Control, Error, Options, Result, load::Loader, model::Tensor, rows::RowReader, workers,
+    Control, Error, Options, Result,
+    load::Loader,
+    lost::{AllLost, Lost},
+    model::Tensor,
+    rows::RowReader,
+    workers,
 };
 
 /// Values in a chunk, unless eight rows are longer.
@@ -163,6 +168,7 @@ impl FolderPlan {
     fn write(&self, outputs: &[AtomicFile], threads: usize, control: Control<'_>) -> Result<()> {
         let pieces = self.pieces();
         let done = AtomicU64::new(0);
+        let lost = AllLost::default();
         let kernels = control.kernels.unwrap_or_default();
         let worker = || Worker {
             plan: self,
@@ -174,14 +180,23 @@ impl FolderPlan {
         workers::run(threads, pieces.len(), worker, |worker, index| {
             control.check()?;
             let Some(piece) = pieces.get(index) else { return Ok(()) };
-            worker.convert(piece)?;
+            lost.add(piece.layer, worker.convert(piece)?);
             if let Some(progress) = control.progress {
                 let tensor = &self.model.tensors[piece.layer];
                 let share = tensor.source_type().row_bytes(piece.len)?;
                 progress(done.fetch_add(share, Ordering::Relaxed) + share);
             }
             Ok(())
-        })
+        })?;
+        lost.warn(|layer| {
+            let tensor = &self.model.tensors[layer];
+            let ty = match self.layers[layer].scheme {
+                Scheme::Groups { ty, .. } => ty.name(),
+                Scheme::Keep => tensor.source_type().name(),
+            };
+            (&tensor.name, tensor.elements(), ty, "group")
+        });
+        Ok(())
     }
 }
 
@@ -195,10 +210,11 @@ struct Worker<'a> {
 }
 
 impl Worker<'_> {
-    fn convert(&mut self, piece: &Piece) -> Result<()> {
+    /// Writes a piece. Returns the weights that have become zero.
+    fn convert(&mut self, piece: &Piece) -> Result<Lost> {
         let plan = self.plan;
         let (tensor, layer) = (&plan.model.tensors[piece.layer], &plan.layers[piece.layer]);
-        let magnitude = self.loader.load_finite(tensor, piece.start, piece.len)?;
+        self.loader.load_finite(tensor, piece.start, piece.len)?;
         match layer.scheme {
             Scheme::Keep => {
                 RowReader::new(&plan.model, tensor).read(
@@ -206,7 +222,8 @@ impl Worker<'_> {
                     piece.len,
                     &mut self.bytes,
                 )?;
-                self.put(layer.weight, tensor.source_type().row_bytes(piece.start)?)
+                self.put(layer.weight, tensor.source_type().row_bytes(piece.start)?)?;
+                Ok(Lost::default())
             }
             Scheme::Groups { ty, len, .. } => {
                 let values = &self.loader.values[..];
@@ -217,7 +234,9 @@ impl Worker<'_> {
                 self.groups.resize(values.len(), len);
                 let job = Job { ty, values, group_len: len, refinement };
                 self.loader.kernels.quantize_groups(job, self.groups.view_mut())?;
-                self.put_groups(tensor, layer, piece, ty.bits(), magnitude)
+                self.put_groups(tensor, layer, piece, ty.bits())?;
+                let values = &self.loader.values[..];
+                Ok(Lost::in_groups(&self.groups, ty, len, piece.start, values))
             }
         }
     }
@@ -229,7 +248,6 @@ impl Worker<'_> {
         layer: &Layer,
         piece: &Piece,
         bits: u32,
-        magnitude: f32,
     ) -> Result<()> {
         let row_len = usize::try_from(tensor.row_len()).map_err(|_| quant_core::Error::TooLarge)?;
         let row = piece.start / tensor.row_len().max(1);
@@ -242,11 +260,16 @@ impl Worker<'_> {
         self.put(layer.weight, row * 4 * words as u64)?;
 
         self.bytes.clear();
-        for scale in &self.groups.scales {
+        let group_len = self.groups.codes.len() / self.groups.scales.len().max(1);
+        for (group, scale) in self.groups.scales.iter().enumerate() {
             let stored = layer.scale.round(*scale);
             if !stored.is_finite() {
-                let (tensor, ty) = (tensor.name.clone(), GgmlType::F16);
-                return Err(Error::Overflow { tensor, ty, magnitude });
+                let start = group.saturating_mul(group_len);
+                let (index, magnitude) =
+                    self.loader.largest(start..start.saturating_add(group_len));
+                let index = piece.start.saturating_add(index);
+                let (tensor, ty, importance) = (tensor.name.clone(), GgmlType::F16, None);
+                return Err(Error::Overflow { tensor, ty, magnitude, index, importance });
             }
             let bits = match layer.scale {
                 ScaleType::Bf16 => half::bf16::from_f32(stored).to_bits(),

@@ -17,7 +17,7 @@ mod transposed;
 
 use std::{path::Path, sync::Arc};
 
-use gguf_io::{Checkpoint, CheckpointTensor, Dtype, Limits, SourceFile};
+use gguf_io::{Checkpoint, CheckpointTensor, Dtype, Limits, SourceFile, safetensors::Preference};
 
 use crate::{Config, Error, Result};
 
@@ -41,9 +41,14 @@ pub(crate) fn check(config: &Config) -> Result<()> {
 /// # Errors
 /// As [`Checkpoint::open`]; [`Error::Packed`] for a quantization that is not read, by name, and for
 /// packed tensors that do not fit each other.
-pub(crate) fn open(dir: &Path, config: &Config, limits: &Limits) -> Result<Checkpoint> {
+pub(crate) fn open(
+    dir: &Path,
+    config: &Config,
+    preference: Preference,
+    limits: &Limits,
+) -> Result<Checkpoint> {
     let format = Format::of(config)?;
-    let mut checkpoint = Checkpoint::open(dir, limits)?;
+    let mut checkpoint = Checkpoint::open_with(dir, preference, limits)?;
     let Some(format) = format else { return Ok(checkpoint) };
     // A second set of handles, which the readers own.
     let paths = checkpoint.files.iter().map(|file| SourceFile::open(file.path()));

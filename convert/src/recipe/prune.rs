@@ -1,8 +1,76 @@
-//! `--prune-layers`: leave layers out and number the others anew.
+//! `--prune-layers`: leave layers out and number the others anew, in names and in metadata.
 
 use std::collections::BTreeSet;
 
-use super::Error;
+use gguf_io::metadata::{Array, Metadata, Value};
+
+use super::{Error, ModelFacts};
+
+/// Arrays under an architecture's prefix whose elements are not of one layer each, though there may
+/// happen to be as many as layers.
+const NOT_PER_LAYER: &[&str] = &[
+    "rope.dimension_sections",
+    "adapters.token_ids_activate",
+    "adapters.token_ids_substitute",
+    "classifier.output_labels",
+    // Numbers of layers, but of another model.
+    "target_layers",
+    "ple.layers",
+    "ple.layer_multipliers",
+    "ple.head_offsets",
+    "ple.head_vocab_sizes",
+];
+
+/// Keys that say how many of the first layers, or of a stack of its own that is pruned alike, are
+/// of a kind.
+const COUNTS_OF_FIRST: &[&str] =
+    &["leading_dense_block_count", "hash_layer_count", "decoder_block_count"];
+
+/// Keys that say how many of the last layers are of a kind.
+const COUNTS_OF_LAST: &[&str] = &["nextn_predict_layers", "attention.shared_kv_layers"];
+
+/// Keys of models whose layers cannot be told apart in what is stored of them, unless zero.
+const TIED: &[(&str, &str)] = &[
+    ("embedding_length_per_layer_input", "the embeddings of all layers are stored together"),
+    ("hrm.layers_per_stack", "the layers are stacks of equal length"),
+    ("ple.ngram_size", "layers with embeddings of their own are listed by number"),
+];
+
+/// Keys with the period in which layers with other tensors return, and the period of architectures
+/// that have one without the key.
+const PERIODS: &[(&str, &[(&str, u64)])] = &[
+    (
+        "full_attention_interval",
+        &[("qwen3next", 4), ("qwen35", 4), ("qwen35moe", 4), ("qwen4exp", 4), ("minimax-01", 8)],
+    ),
+    ("interleave_moe_layer_step", &[]),
+    ("moe_every_n_layers", &[]),
+    ("attn_res.block_size", &[]),
+];
+
+/// Periods in which layers of the same tensors attend to all tokens instead of a sliding window, or
+/// go without rotary embeddings, where the file does not list the layers.
+const ATTENTION_PERIODS: &[(&str, u64)] = &[
+    ("afmoe", 4),
+    ("cohere2", 4),
+    ("cohere2moe", 4),
+    ("exaone-moe", 4),
+    ("exaone4", 4),
+    ("gemma-embedding", 6),
+    ("gemma2", 2),
+    ("gemma3", 6),
+    ("gemma3n", 5),
+    ("gpt-oss", 2),
+    ("laguna", 4),
+    ("llama4", 4),
+    ("mellum", 4),
+    ("modern-bert", 3),
+    ("muse-glimmer", 4),
+    ("olmo2", 4),
+    ("plamo3", 8),
+    ("smallthinker", 4),
+    ("smollm3", 4),
+];
 
 /// The layers to leave out of a model of known length.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -45,6 +113,140 @@ impl Pruning {
         self.layers.saturating_sub(pruned)
     }
 
+    /// Whether a layer stays.
+    fn keeps(&self, layer: usize) -> bool {
+        u32::try_from(layer).map_or(true, |layer| !self.pruned.contains(&layer))
+    }
+
+    /// The kept layers of those in a range.
+    fn kept_of(&self, layers: std::ops::Range<u32>) -> u32 {
+        let pruned = self.pruned.range(layers.clone()).count();
+        let count = layers.end.saturating_sub(layers.start);
+        count.saturating_sub(u32::try_from(pruned).unwrap_or(u32::MAX))
+    }
+
+    /// Brings the metadata of a model to its layers: arrays with an element for each layer lose
+    /// those of the layers left out, counts of layers of a kind count what is left. `block_count`
+    /// is the caller's.
+    ///
+    /// The reference leaves all this as it is, so that no engine loads such a file.
+    ///
+    /// # Errors
+    /// [`Error::Prune`] if the model would not be of its architecture any more: a layer would stand
+    /// where one with other tensors is expected, or something is stored for all layers together.
+    pub fn apply(&self, facts: &ModelFacts, metadata: &mut Metadata) -> Result<(), Error> {
+        if self.pruned.is_empty() {
+            return Ok(());
+        }
+        let arch = facts.arch.as_str();
+        self.check(facts, metadata)?;
+        // Some arrays leave out the layers that predict further tokens.
+        let lengths = [self.layers, self.layers.saturating_sub(facts.nextn_layers)].map(Ok);
+        let mut changed = Vec::new();
+        for (key, value) in metadata.iter() {
+            let Some(name) = under(key, arch) else { continue };
+            match value {
+                Value::Array(array) if !NOT_PER_LAYER.contains(&name) => {
+                    let per_layer = lengths.contains(&u32::try_from(array.len()));
+                    if per_layer && !matches!(array, Array::String(_)) {
+                        let mut array = array.clone();
+                        array.retain(|layer| self.keeps(layer));
+                        changed.push((key.to_owned(), Value::Array(array)));
+                    }
+                }
+                Value::Array(_) => {}
+                value => {
+                    let count = value.as_u64().and_then(|n| u32::try_from(n).ok());
+                    let Some(count) = count else { continue };
+                    let kept = if COUNTS_OF_FIRST.contains(&name) {
+                        self.kept_of(0..count)
+                    } else if COUNTS_OF_LAST.contains(&name) {
+                        self.kept_of(self.layers.saturating_sub(count)..self.layers)
+                    } else {
+                        continue;
+                    };
+                    changed.push((key.to_owned(), kept.into()));
+                }
+            }
+        }
+        for (key, value) in changed {
+            metadata.insert(key, value);
+        }
+        Ok(())
+    }
+
+    /// Refuses what cannot be pruned, and warns of layers that would do something else.
+    fn check(&self, facts: &ModelFacts, metadata: &Metadata) -> Result<(), Error> {
+        let arch = facts.arch.as_str();
+        let refused = |reason: String| Err(Error::Prune { given: self.listed(), reason });
+        let get = |name: &str| metadata.get_u64(&format!("{arch}.{name}"));
+        let main = self.layers.saturating_sub(facts.nextn_layers);
+        if self.kept_of(0..main) == 0 {
+            return refused("only layers that predict further tokens would be left".into());
+        }
+        if matches!(arch, "t5" | "t5encoder") && !self.keeps(0) {
+            return refused("layer 0 holds the relative positions for all layers".into());
+        }
+        for (name, why) in TIED {
+            if get(name).is_some_and(|n| n > 0) {
+                return refused(format!("{arch}.{name} is set: {why}"));
+            }
+        }
+        if let Some(n) = get("n_deepstack_layers")
+            && self.pruned.first().is_some_and(|first| u64::from(*first) < n)
+        {
+            return refused(format!(
+                "the first {n} layers take features of the projector by their number"
+            ));
+        }
+        let mapping = format!("{arch}.deepstack_mapping");
+        if let Some(Value::Array(Array::Int32(inputs))) = metadata.get(&mapping) {
+            let used = |keep: &dyn Fn(usize) -> bool| -> BTreeSet<i32> {
+                let layers = inputs.iter().enumerate().filter(|(layer, _)| keep(*layer));
+                layers.map(|(_, input)| *input).filter(|input| *input >= 0).collect()
+            };
+            if used(&|_| true) != used(&|layer| self.keeps(layer)) {
+                return refused(format!("{mapping} gives a layer left out features of its own"));
+            }
+        }
+        let listed = |name: &str| metadata.get(&format!("{arch}.{name}")).is_some_and(is_array);
+        for (name, defaults) in PERIODS {
+            let default = defaults.iter().find(|(of, _)| *of == arch).map(|(_, period)| *period);
+            let known = *name == "full_attention_interval" && listed("attention.recurrent_layers");
+            let period = get(name).or(default).filter(|_| !known);
+            if let Some(layer) = period.and_then(|period| self.out_of_step(period)) {
+                return refused(format!(
+                    "layers of {arch} are of different kinds by their number ({name}); layer \
+                     {layer} would stand in a place of another kind"
+                ));
+            }
+        }
+        const PATTERN: &str = "attention.sliding_window_pattern";
+        let windowed = get("attention.sliding_window").is_none_or(|window| window > 0);
+        let default = ATTENTION_PERIODS.iter().find(|(of, _)| *of == arch).map(|(_, n)| *n);
+        let period = get(PATTERN).or(default).filter(|_| windowed && !listed(PATTERN));
+        if let Some(layer) = period.and_then(|period| self.out_of_step(period)) {
+            tracing::warn!(
+                kind = "prune",
+                "layers of {arch} differ by their number in which tokens they attend to: with \
+                 --prune-layers, layer {layer} and others come to places of another kind"
+            );
+        }
+        Ok(())
+    }
+
+    /// The first layer whose new number is not at the same place of a period.
+    fn out_of_step(&self, period: u64) -> Option<u32> {
+        let period = u32::try_from(period).ok().filter(|period| *period > 1)?;
+        let kept = (0..self.layers).filter(|layer| !self.pruned.contains(layer));
+        kept.zip(0u32..).find(|(old, new)| old % period != new % period).map(|(old, _)| old)
+    }
+
+    /// The layers left out, as on the command line.
+    fn listed(&self) -> String {
+        self.pruned.iter().map(u32::to_string).collect::<Vec<_>>().join(",")
+    }
+
     /// The name of a tensor in the pruned model; `None` if it belongs to a layer left out.
     ///
     /// Importance weights are found under the name before.
@@ -63,6 +265,19 @@ impl Pruning {
     }
 }
 
+fn is_array(value: &Value) -> bool {
+    matches!(value, Value::Array(_))
+}
+
+/// What a key is called below the prefix of an architecture, or one of parameters that are stored
+/// without it.
+fn under<'a>(key: &'a str, arch: &str) -> Option<&'a str> {
+    if key.starts_with("xielu.") {
+        return Some(key);
+    }
+    key.strip_prefix(arch)?.strip_prefix('.')
+}
+
 /// The first `blk.N.` anywhere in the name: where N stands, and N.
 fn find_layer(name: &str) -> Option<(usize, usize, u32)> {
     const MARK: &str = "blk.";
@@ -79,6 +294,8 @@ fn find_layer(name: &str) -> Option<(usize, usize, u32)> {
 
 #[cfg(test)]
 mod tests {
+    use gguf_io::GgufString;
+
     use super::*;
 
     #[test]
@@ -95,6 +312,130 @@ mod tests {
         assert_eq!(rename("blk.x.blk.4.w").unwrap(), "blk.x.blk.2.w");
         assert_eq!(rename("blk.99999999999.w").unwrap(), "blk.99999999999.w");
         assert_eq!(rename("blk.+4.w").unwrap(), "blk.+4.w");
+    }
+
+    fn metadata(arch: &str, layers: u32, pairs: &[(&str, Value)]) -> (ModelFacts, Metadata) {
+        let mut metadata = Metadata::new();
+        metadata.insert("general.architecture", arch);
+        metadata.insert(format!("{arch}.block_count"), layers);
+        for (key, value) in pairs {
+            metadata.insert(key.replace('*', arch), value.clone());
+        }
+        (ModelFacts::from_metadata(&metadata).unwrap(), metadata)
+    }
+
+    fn pruned(
+        arch: &str,
+        layers: u32,
+        prune: &str,
+        pairs: &[(&str, Value)],
+    ) -> Result<Vec<Value>, Error> {
+        let (facts, mut metadata) = metadata(arch, layers, pairs);
+        Pruning::parse(prune, layers)?.apply(&facts, &mut metadata)?;
+        let order: Vec<_> = metadata.iter().skip(2).map(|(key, _)| key.to_owned()).collect();
+        let expected: Vec<_> = pairs.iter().map(|(key, _)| key.replace('*', arch)).collect();
+        assert_eq!(order, expected, "keys keep their places");
+        Ok(metadata.iter().skip(2).map(|(_, value)| value.clone()).collect())
+    }
+
+    /// Whatever has an element for each layer loses those of the layers left out.
+    #[test]
+    fn arrays_lose_the_elements_of_pruned_layers_llama_cpp_27976() {
+        let pairs: &[(&str, Value)] = &[
+            ("*.attention.head_count", vec![1u32, 2, 3, 4].into()),
+            ("*.attention.head_count_kv", vec![1i32, 2, 3, 4].into()),
+            ("*.feed_forward_length", vec![10u64, 20, 30, 40].into()),
+            ("*.attention.sliding_window_pattern", vec![true, false, true, false].into()),
+            ("*.swiglu_clamp_exp", vec![0.5f32, 1.5, 2.5, 3.5].into()),
+            ("xielu.alpha_n", vec![0.5f32, 1.5, 2.5, 3.5].into()),
+            ("*.some.future_key", vec![1u8, 2, 3, 4].into()),
+            // Not of layers.
+            ("*.rope.dimension_sections", vec![1i32, 2, 3, 4].into()),
+            (
+                "*.classifier.output_labels",
+                ["a", "b", "c", "d"].map(GgufString::from).to_vec().into(),
+            ),
+            ("tokenizer.ggml.scores", vec![0.5f32, 1.5, 2.5, 3.5].into()),
+            ("*.other", vec![1u32, 2, 3].into()),
+            ("*.attention.head_count_scalar", 4u32.into()),
+        ];
+        let found = pruned("deci", 4, "1", pairs).unwrap();
+        let expected: Vec<Value> = vec![
+            vec![1u32, 3, 4].into(),
+            vec![1i32, 3, 4].into(),
+            vec![10u64, 30, 40].into(),
+            vec![true, true, false].into(),
+            vec![0.5f32, 2.5, 3.5].into(),
+            vec![0.5f32, 2.5, 3.5].into(),
+            vec![1u8, 3, 4].into(),
+        ];
+        assert_eq!(found[..7], expected);
+        for (found, (_, before)) in found[7..].iter().zip(&pairs[7..]) {
+            assert_eq!(found, before);
+        }
+    }
+
+    #[test]
+    fn counts_of_layers_count_what_is_left() {
+        let of = |key: &'static str, count: u32, prune: &str| {
+            pruned("glm4moe", 6, prune, &[(key, count.into())]).map(|values| values[0].clone())
+        };
+        for (key, count, prune, expected) in [
+            ("*.leading_dense_block_count", 3, "0,4", 2),
+            ("*.leading_dense_block_count", 1, "0", 0),
+            ("*.leading_dense_block_count", 1, "3", 1),
+            ("*.nextn_predict_layers", 1, "5", 0),
+            ("*.nextn_predict_layers", 2, "0,1", 2),
+            ("*.attention.shared_kv_layers", 4, "1,2", 3),
+            ("*.decoder_block_count", 6, "1,2", 4),
+            ("*.expert_count", 6, "1,2", 6),
+        ] {
+            assert_eq!(of(key, count, prune).unwrap(), Value::Uint32(expected), "{key} {prune}");
+        }
+        // Arrays may leave out the layers that predict further tokens.
+        let pairs = [
+            ("*.nextn_predict_layers", 1u32.into()),
+            ("*.attention.indexer.types", vec![true, false, false].into()),
+        ];
+        let found = pruned("glm-dsa", 4, "1", &pairs).unwrap();
+        assert_eq!(found[1], Value::from(vec![true, false]));
+        assert!(of("*.nextn_predict_layers", 2, "0,1,2,3").is_err());
+    }
+
+    #[test]
+    fn layers_that_cannot_be_pruned_are_refused() {
+        let period = |n: u32| ("*.full_attention_interval", n.into());
+        for (arch, prune, pair, says) in [
+            ("qwen3next", "1", period(4), "full_attention_interval"),
+            ("qwen3next", "1", ("*.other", 1u32.into()), "full_attention_interval"),
+            ("llama4", "0", ("*.interleave_moe_layer_step", 2u32.into()), "layer 1 would stand"),
+            ("nomic-bert-moe", "1", ("*.moe_every_n_layers", 2u32.into()), "moe_every_n_layers"),
+            ("gemma3n", "1", ("*.embedding_length_per_layer_input", 256u32.into()), "together"),
+            ("qwen3vl", "2", ("*.n_deepstack_layers", 3u32.into()), "projector"),
+            (
+                "granite",
+                "0",
+                ("*.deepstack_mapping", vec![0i32, 1, 1, -1, -1, -1, -1, -1].into()),
+                "features",
+            ),
+            ("t5encoder", "0", ("*.other", 1u32.into()), "relative positions"),
+        ] {
+            let error = pruned(arch, 8, prune, &[pair]).unwrap_err().to_string();
+            assert!(error.contains(says) && error.contains("--prune-layers"), "{arch}: {error}");
+        }
+        for (arch, prune, pair) in [
+            // The last layers, and whole periods, leave the others in step.
+            ("qwen3next", "7", period(4)),
+            ("qwen3next", "0,1,2,3", period(4)),
+            ("qwen3next", "1", ("*.attention.recurrent_layers", vec![true; 8].into())),
+            ("llama4", "0", ("*.interleave_moe_layer_step", 1u32.into())),
+            ("qwen3vl", "3,7", ("*.n_deepstack_layers", 3u32.into())),
+            ("granite", "1", ("*.deepstack_mapping", vec![0i32, 1, 1, -1, -1, -1, -1, -1].into())),
+            ("t5encoder", "1", ("*.other", 1u32.into())),
+            ("gemma2", "1", ("*.attention.sliding_window", 512u32.into())),
+        ] {
+            pruned(arch, 8, prune, &[pair]).unwrap();
+        }
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! Whether a model file can be trusted: its structure, what loaders need of it, and every value.
 
-pub(crate) mod finite;
 mod values;
 
 use std::{ffi::OsStr, path::Path};
@@ -192,6 +191,8 @@ fn needs(model: &GgufFile, found: &mut Findings) -> bool {
 
 fn folder(path: &Path, options: &Options, found: &mut Findings) -> Result<()> {
     found.format = "safetensors checkpoint".into();
+    let located = found.check("what the folder holds", |_| gguf_io::safetensors::locate(path));
+    let Some(path) = located.as_deref() else { return Ok(()) };
     let opened = found.check(STRUCTURE, |_| Checkpoint::open(path, &options.limits));
     if !path.join("config.json").exists() {
         found.note("config.json: not there, so the tensors are compared with no architecture");

@@ -11,8 +11,13 @@ use std::{
 
 use gguf_io::SourceFile;
 
-use super::{Findings, finite::Stored};
-use crate::{Error, Options, Result, error::Quoted, error::Shown, workers};
+use super::Findings;
+use crate::{
+    Error, Options, Result,
+    error::{Quoted, Shown},
+    finite::Stored,
+    workers,
+};
 
 const VALUES: &str = "scales and values are finite";
 

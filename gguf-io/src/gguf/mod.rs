@@ -1,6 +1,7 @@
 //! GGUF files: reading their headers, checking their data, laying out new ones.
 
 pub(crate) mod check;
+mod foreign_types;
 mod layout;
 pub(crate) mod read;
 pub mod shards;
@@ -10,7 +11,7 @@ use std::path::Path;
 
 use quant_core::GgmlType;
 
-use crate::{Budget, Limits, Metadata, Result, SourceFile};
+use crate::{Budget, Limits, Metadata, Result, SourceFile, sniff};
 
 pub use layout::{Layout, PlacedTensor, TensorSpec};
 pub use shards::Split;
@@ -59,7 +60,8 @@ impl GgufFile {
     /// or do not belong together, or if the path is another shard than the first.
     pub fn open(path: &Path, limits: &Limits) -> Result<Self> {
         let mut budget = Budget::new(limits);
-        let model = Self::read_with(SourceFile::open(path)?, &mut budget)?;
+        let model =
+            Self::read_with(SourceFile::open(path)?, &mut budget).map_err(sniff::explain)?;
         match model.metadata.get_u64(split::COUNT) {
             Some(count) if count > 1 => split::open_rest(model, path, count, &mut budget),
             _ => Ok(model),
@@ -105,7 +107,8 @@ impl GgufFile {
     /// misplaced or other bytes follow it.
     pub fn check_data(&self) -> Result<()> {
         for (index, (file, data)) in self.files.iter().zip(&self.data).enumerate() {
-            check::file(file, data, self.tensors.iter().filter(|tensor| tensor.file == index))?;
+            check::file(file, data, self.tensors.iter().filter(|tensor| tensor.file == index))
+                .map_err(sniff::explain)?;
         }
         Ok(())
     }

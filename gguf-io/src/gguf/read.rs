@@ -2,7 +2,7 @@
 
 use quant_core::GgmlType;
 
-use super::TensorInfo;
+use super::{TensorInfo, foreign_types};
 use crate::{
     Array, Budget, Error, GgufString, Metadata, Place, Result, SourceFile, Value, ValueType,
     cursor::Cursor,
@@ -352,34 +352,12 @@ pub(crate) fn tensor_bytes(ty: GgmlType, shape: &[u64]) -> Result<u64, (String, 
 }
 
 fn unknown_type(file: &SourceFile, place: Place, id: u32) -> Error {
-    let removed = match id {
-        4 => Some("Q4_2"),
-        5 => Some("Q4_3"),
-        31 => Some("Q4_0_4_4"),
-        32 => Some("Q4_0_4_8"),
-        33 => Some("Q4_0_8_8"),
-        36 => Some("IQ4_NL_4_4"),
-        37 => Some("IQ4_NL_4_8"),
-        38 => Some("IQ4_NL_8_8"),
-        _ => None,
-    };
     let names: Vec<_> = GgmlType::ALL.iter().map(|ty| ty.name()).collect();
-    match removed {
-        Some(name) => unsupported(
-            file,
-            place,
-            format!("type {id} ({name}), which ggml has removed"),
-            names.join(" "),
-            "quantize the original model again",
-        ),
-        None => unsupported(
-            file,
-            place,
-            format!("unknown type {id}"),
-            names.join(" "),
-            "the file is damaged or newer than this program",
-        ),
-    }
+    let (found, help) = match foreign_types::describe(id) {
+        Some((name, help)) => (format!("type {id} ({name})"), help),
+        None => (format!("unknown type {id}"), "the file is damaged or newer than this program"),
+    };
+    unsupported(file, place, found, names.join(" "), help)
 }
 
 /// Makes a tensor's offset absolute. Files cannot be longer than 2^63-1 bytes, so nothing that is

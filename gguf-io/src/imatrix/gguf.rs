@@ -3,13 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use indexmap::IndexMap;
 use quant_core::GgmlType;
 
-use super::{Imatrix, ImatrixEntry, check_values};
+use super::{BrokenEntry, Entry, Imatrix, ImatrixEntry, check_values};
 use crate::{
     Array, Budget, Error, Place, Result, SourceFile, TensorInfo, Value,
-    error::DAMAGED,
+    error::{DAMAGED, Quoted},
     gguf::{
         check,
         read::{self, Header},
@@ -23,6 +22,16 @@ const NOT_ONE: &str = "the file is no importance matrix, or one of a model's own
 
 pub(super) fn read(file: &SourceFile, budget: &mut Budget) -> Result<Imatrix> {
     let Header { metadata, tensors, data, .. } = read::header(file, 0, budget)?;
+    if let Some(architecture) = metadata.get_str("general.architecture")
+        && metadata.get(DATASETS).is_none()
+    {
+        return Err(Error::NotAModel {
+            path: file.path().into(),
+            found: format!("a GGUF model of architecture {}", Quoted(architecture)),
+            expected: "an importance matrix",
+            help: "give the file that llama-imatrix wrote for the model",
+        });
+    }
     check::file(file, &data, tensors.iter())?;
     let malformed = |place, found: String, expected: &str, help| Error::Malformed {
         path: file.path().into(),
@@ -99,27 +108,27 @@ pub(super) fn read(file: &SourceFile, budget: &mut Budget) -> Result<Imatrix> {
         file.path(),
         &Place::Field("entries", 0),
     )?;
-    let mut entries = IndexMap::with_capacity(pairs.len());
+    let mut imatrix = Imatrix::new(datasets, chunk_count);
     for (name, pair) in pairs {
         let missing = |there: &TensorInfo, what| {
-            malformed(
-                Place::Tensor(there.name.clone(), there.offset),
-                format!("no tensor \"{}.{what}\"", name.escape_debug()),
-                "in_sum2 and counts of each entry",
-                DAMAGED,
-            )
+            let place = Place::Tensor(there.name.clone(), there.offset);
+            let found = format!("no tensor \"{}.{what}\"", name.escape_debug());
+            Err(BrokenEntry::new(file, &place, found, "in_sum2 and counts of each entry"))
         };
-        let (sums, counts) = match (pair.sums, pair.counts) {
-            (Some(sums), Some(counts)) => (sums, counts),
-            (Some(sums), None) => return Err(missing(sums, "counts")),
-            (None, Some(counts)) => return Err(missing(counts, "in_sum2")),
+        let entry = match (pair.sums, pair.counts) {
+            (Some(sums), Some(counts)) => {
+                let place = Place::Tensor(name.to_owned(), sums.offset);
+                entry(file, &place, sums, counts, budget)?
+            }
+            (Some(sums), None) => missing(sums, "counts"),
+            (None, Some(counts)) => missing(counts, "in_sum2"),
             (None, None) => continue,
         };
-        let place = Place::Tensor(name.to_owned(), sums.offset);
+        let place = Place::Field("entries", 0);
         budget.debit_array(name.len() as u64, 1, file.path(), &place)?;
-        entries.insert(name.to_owned(), entry(file, &place, sums, counts, budget)?);
+        imatrix.insert(name.to_owned(), entry, budget)?;
     }
-    Ok(Imatrix { entries, datasets, chunk_count })
+    Ok(imatrix)
 }
 
 #[derive(Default)]
@@ -130,15 +139,6 @@ struct Pair<'a> {
 
 fn floats(file: &SourceFile, tensor: &TensorInfo, budget: &mut Budget) -> Result<Vec<f32>> {
     let place = Place::Tensor(tensor.name.clone(), tensor.offset);
-    if tensor.ty != GgmlType::F32 {
-        return Err(Error::Malformed {
-            path: file.path().into(),
-            place,
-            found: format!("type {}", tensor.ty).into(),
-            expected: "F32".into(),
-            help: DAMAGED,
-        });
-    }
     let len = usize::try_from(tensor.bytes).map_err(|_| Error::LimitsExceeded {
         path: file.path().into(),
         place: place.clone(),
@@ -162,21 +162,20 @@ fn entry(
     sums: &TensorInfo,
     counts: &TensorInfo,
     budget: &mut Budget,
-) -> Result<ImatrixEntry> {
+) -> Entry {
+    if let Some(other) = [sums, counts].into_iter().find(|t| t.ty != GgmlType::F32) {
+        let place = Place::Tensor(other.name.clone(), other.offset);
+        return Ok(Err(BrokenEntry::new(file, &place, format!("type {}", other.ty), "F32")));
+    }
     let mut values = floats(file, sums, budget)?;
     let counts = floats(file, counts, budget)?;
-    check_values(file, place, &values)?;
-    check_values(file, place, &counts)?;
     let columns = values.len().checked_div(counts.len()).unwrap_or_default();
     if columns == 0 || columns.checked_mul(counts.len()) != Some(values.len()) {
-        return Err(Error::Malformed {
-            path: file.path().into(),
-            place: place.clone(),
-            found: format!("{} sums for {} counts", values.len(), counts.len()).into(),
-            expected: "the same number of sums for each count".into(),
-            help: DAMAGED,
-        });
+        let found = format!("{} sums for {} counts", values.len(), counts.len());
+        let expected = "the same number of sums for each count";
+        return Ok(Err(BrokenEntry::new(file, place, found, expected)));
     }
+    let counted = check_values(file, place, &counts);
     for (matrix, count) in values.chunks_exact_mut(columns).zip(&counts) {
         // Through an integer, as there; `round` ties away from zero like `lround`.
         let count = count.round() as i64 as f32;
@@ -186,5 +185,7 @@ fn entry(
     }
     let matrices = counts.len();
     budget.credit((matrices as u64).saturating_mul(4));
-    Ok(ImatrixEntry { values, matrices })
+    Ok(counted
+        .and_then(|()| check_values(file, place, &values))
+        .map(|()| ImatrixEntry { values, matrices }))
 }

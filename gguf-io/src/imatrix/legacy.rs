@@ -1,9 +1,7 @@
 //! The importance matrices of before 2025, `.dat`:
 //! `i32 entries | (i32 length | name | i32 calls | i32 values | f32…)… | i32 chunks | i32 length | dataset`.
 
-use indexmap::IndexMap;
-
-use super::{Imatrix, ImatrixEntry, check_values};
+use super::{BrokenEntry, Imatrix, ImatrixEntry, check_values};
 use crate::{
     Budget, Error, Place, Result, SourceFile,
     cursor::Cursor,
@@ -20,10 +18,10 @@ pub(super) fn read(file: &SourceFile, budget: &mut Budget) -> Result<Imatrix> {
     let count = positive(&mut cursor, &place, NOT_ONE)?;
     cursor.expect(count, MIN_ENTRY, &place)?;
     cursor.budget.debit_array(count, super::ENTRY_BYTES, file.path(), &place)?;
-    let mut entries = IndexMap::with_capacity(usize::try_from(count).unwrap_or_default());
+    let mut imatrix = Imatrix::new(Vec::new(), None);
     for _ in 0..count {
         let (name, at, entry) = entry(&mut cursor)?;
-        if entries.contains_key(&name) {
+        if imatrix.entries.contains_key(&name) || imatrix.broken.contains_key(&name) {
             return Err(Error::Duplicate {
                 path: file.path().into(),
                 what: "entry",
@@ -32,16 +30,15 @@ pub(super) fn read(file: &SourceFile, budget: &mut Budget) -> Result<Imatrix> {
                 second: format!("at byte {at}"),
             });
         }
-        entries.insert(name, entry);
+        imatrix.insert(name, entry, cursor.budget)?;
     }
-    entries.sort_unstable_keys();
+    imatrix.entries.sort_unstable_keys();
+    imatrix.broken.sort_unstable_keys();
 
     // What follows was added later and may be missing.
-    let mut chunk_count = None;
-    let mut datasets = Vec::new();
     if cursor.left() > 0 {
         let place = Place::Field("number of chunks", cursor.position());
-        chunk_count = u32::try_from(cursor.i32(&place)?).ok().filter(|n| *n > 0);
+        imatrix.chunk_count = u32::try_from(cursor.i32(&place)?).ok().filter(|n| *n > 0);
     }
     if cursor.left() > 0 {
         let place = Place::Field("dataset name", cursor.position());
@@ -51,7 +48,7 @@ pub(super) fn read(file: &SourceFile, budget: &mut Budget) -> Result<Imatrix> {
         {
             let bytes = cursor.bytes(len, &place)?;
             // It is only carried into a file as a remark.
-            datasets.push(String::from_utf8_lossy(&bytes).into_owned());
+            imatrix.datasets.push(String::from_utf8_lossy(&bytes).into_owned());
         }
     }
     if cursor.left() > 0 {
@@ -62,7 +59,7 @@ pub(super) fn read(file: &SourceFile, budget: &mut Budget) -> Result<Imatrix> {
             NOT_ONE,
         ));
     }
-    Ok(Imatrix { entries, datasets, chunk_count })
+    Ok(imatrix)
 }
 
 fn positive(cursor: &mut Cursor<'_>, place: &Place, help: &'static str) -> Result<u64> {
@@ -73,7 +70,10 @@ fn positive(cursor: &mut Cursor<'_>, place: &Place, help: &'static str) -> Resul
         .ok_or_else(|| cursor.malformed(place.clone(), n.to_string(), "a positive number", help))
 }
 
-fn entry(cursor: &mut Cursor<'_>) -> Result<(String, u64, ImatrixEntry)> {
+type Named = (String, u64, Result<ImatrixEntry, BrokenEntry>);
+
+/// The next entry with its name and where it begins.
+fn entry(cursor: &mut Cursor<'_>) -> Result<Named> {
     let at = cursor.position();
     let place = Place::Field("entry name", at);
     let len = positive(cursor, &place, NOT_ONE)?;
@@ -91,9 +91,9 @@ fn entry(cursor: &mut Cursor<'_>) -> Result<(String, u64, ImatrixEntry)> {
         // The file holds means times calls. llama-quantize divides in single precision.
         values.push(if calls > 0 { sum / calls as f32 } else { sum });
     }
-    check_values(cursor.file, &place, &values)?;
+    let checked = check_values(cursor.file, &place, &values);
     let Place::Tensor(name, _) = place else {
         return Err(cursor.malformed(place, "no name", "an entry", DAMAGED));
     };
-    Ok((name, at, ImatrixEntry { values, matrices: 1 }))
+    Ok((name, at, checked.map(|()| ImatrixEntry { values, matrices: 1 })))
 }

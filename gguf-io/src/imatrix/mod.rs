@@ -19,6 +19,9 @@ use crate::{
 pub struct Imatrix {
     /// Entries under the names of the tensors they are for, sorted by name.
     pub entries: IndexMap<String, ImatrixEntry>,
+    /// Entries that cannot be used, sorted by name; none unless the file was opened with
+    /// [`open_lenient`](Self::open_lenient).
+    pub broken: IndexMap<String, BrokenEntry>,
     /// The texts it was computed from.
     pub datasets: Vec<String>,
     /// How many chunks of text it was computed from; `None` if the file does not say, or says
@@ -36,6 +39,36 @@ pub struct ImatrixEntry {
     pub matrices: usize,
 }
 
+/// An entry whose values cannot have been measured: one is not finite or negative, or sums and
+/// counts do not fit together.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BrokenEntry {
+    path: Box<Path>,
+    place: Place,
+    found: Box<str>,
+    expected: &'static str,
+}
+
+impl BrokenEntry {
+    fn new(file: &SourceFile, place: &Place, found: String, expected: &'static str) -> Self {
+        Self { path: file.path().into(), place: place.clone(), found: found.into(), expected }
+    }
+
+    /// The error that refuses the entry: [`Error::Malformed`] with the file and the entry's name.
+    pub fn error(&self) -> Error {
+        Error::Malformed {
+            path: self.path.clone(),
+            place: self.place.clone(),
+            found: self.found.clone(),
+            expected: self.expected.into(),
+            help: DAMAGED,
+        }
+    }
+}
+
+/// An entry as it was read. The outer error is the file's, the inner one that of the entry alone.
+type Entry = Result<Result<ImatrixEntry, BrokenEntry>>;
+
 /// What an entry costs in memory besides its name and values.
 const ENTRY_BYTES: usize = size_of::<(String, ImatrixEntry)>() + 8 + 20;
 
@@ -46,6 +79,26 @@ impl Imatrix {
     /// As [`read`](Self::read) and [`SourceFile::open`].
     pub fn open(path: &Path, limits: &Limits) -> Result<Self> {
         Self::read(SourceFile::open(path)?, limits)
+    }
+
+    /// Opens an importance matrix of which not every entry need be sound: those that are not are
+    /// kept in [`broken`](Self::broken), to be refused where they are used.
+    ///
+    /// A matrix may have taken days to make and hold one NaN in a tensor that nobody asks for.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), but for values that are negative or not finite and for sums and
+    /// counts that do not fit together.
+    pub fn open_lenient(path: &Path, limits: &Limits) -> Result<Self> {
+        Self::read_lenient(SourceFile::open(path)?, limits)
+    }
+
+    /// [`open_lenient`](Self::open_lenient) of a file that is open.
+    ///
+    /// # Errors
+    /// As [`open_lenient`](Self::open_lenient).
+    pub fn read_lenient(file: SourceFile, limits: &Limits) -> Result<Self> {
+        Self::read_entries(&file, &mut Budget::new(limits))
     }
 
     /// Reads an importance matrix, GGUF or legacy `.dat`.
@@ -64,12 +117,44 @@ impl Imatrix {
     /// # Errors
     /// As [`read`](Self::read).
     pub fn read_with(file: SourceFile, budget: &mut Budget) -> Result<Self> {
-        budget.admit(file.len());
-        match Kind::of(&sniff::head(&file)?) {
-            Kind::Gguf | Kind::BigEndianGguf => gguf::read(&file, budget),
-            Kind::Other => legacy::read(&file, budget),
-            other => Err(other.error(&file, "an importance matrix, GGUF or .dat")),
+        let imatrix = Self::read_entries(&file, budget)?;
+        match imatrix.broken.values().next() {
+            Some(broken) => Err(broken.error()),
+            None => Ok(imatrix),
         }
+    }
+
+    fn read_entries(file: &SourceFile, budget: &mut Budget) -> Result<Self> {
+        budget.admit(file.len());
+        match Kind::of(&sniff::head(file)?) {
+            Kind::Gguf | Kind::BigEndianGguf => gguf::read(file, budget),
+            Kind::Other => legacy::read(file, budget),
+            other => Err(other.error(file, "an importance matrix, GGUF or .dat")),
+        }
+    }
+
+    fn new(datasets: Vec<String>, chunk_count: Option<u32>) -> Self {
+        let (entries, broken) = (IndexMap::new(), IndexMap::new());
+        Self { entries, broken, datasets, chunk_count }
+    }
+
+    fn insert(
+        &mut self,
+        name: String,
+        entry: Result<ImatrixEntry, BrokenEntry>,
+        budget: &mut Budget,
+    ) -> Result<()> {
+        match entry {
+            Ok(entry) => drop(self.entries.insert(name, entry)),
+            Err(broken) => {
+                let path = broken.path.as_os_str().len();
+                let texts = path + broken.found.len() + name.len();
+                let bytes = size_of::<BrokenEntry>().saturating_add(texts) as u64;
+                budget.debit(bytes, &broken.path, &broken.place)?;
+                self.broken.insert(name, broken);
+            }
+        }
+        Ok(())
     }
 
     /// The `quantize.imatrix.*` pairs that llama-quantize adds to what it writes, in its order;
@@ -77,14 +162,15 @@ impl Imatrix {
     ///
     /// They count the entries at the time of the call: remove those that are not to be used before.
     pub fn quantize_keys(&self, file: &str) -> Vec<(&'static str, Value)> {
-        if self.entries.is_empty() {
+        let count = self.entries.len().saturating_add(self.broken.len());
+        if count == 0 {
             return Vec::new();
         }
         let mut keys = vec![("quantize.imatrix.file", cut(file))];
         if let Some(dataset) = self.datasets.first() {
             keys.push(("quantize.imatrix.dataset", cut(dataset)));
         }
-        let count = u32::try_from(self.entries.len()).unwrap_or(u32::MAX);
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
         keys.push(("quantize.imatrix.entries_count", count.into()));
         if let Some(chunks) = self.chunk_count {
             keys.push(("quantize.imatrix.chunks_count", chunks.into()));
@@ -100,16 +186,13 @@ fn cut(text: &str) -> Value {
     Value::String(GgufString::from(bytes.get(..end).unwrap_or_default().to_vec()))
 }
 
-/// Refuses sums and counts that cannot have been measured.
-fn check_values(file: &SourceFile, place: &Place, values: &[f32]) -> Result<()> {
-    match values.iter().position(|v| !v.is_finite() || *v < 0.0) {
+/// Whether values can have been measured.
+fn check_values(file: &SourceFile, place: &Place, values: &[f32]) -> Result<(), BrokenEntry> {
+    match values.iter().enumerate().find(|(_, v)| !v.is_finite() || **v < 0.0) {
         None => Ok(()),
-        Some(i) => Err(Error::Malformed {
-            path: file.path().into(),
-            place: place.clone(),
-            found: format!("{} as value {i}", values.get(i).copied().unwrap_or_default()).into(),
-            expected: "finite values that are not negative".into(),
-            help: DAMAGED,
-        }),
+        Some((i, v)) => {
+            let found = format!("{v} as value {i}");
+            Err(BrokenEntry::new(file, place, found, "finite values that are not negative"))
+        }
     }
 }

@@ -12,19 +12,63 @@ use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, Visitor};
 use super::{
     Checkpoint,
     json::{Charge, Skip},
+    neighbours,
+    shards::{self, Shard, few},
 };
 use crate::{
     Budget, Error, Place, Result, SourceFile,
     error::{Problems, Quoted, Shown},
-    sniff::{self, Kind, PICKLE_HELP},
+    sniff::{self, Kind},
 };
 
-const INDEX: &str = "model.safetensors.index.json";
-const SINGLE: &str = "model.safetensors";
-const INCOMPLETE: &str = "download the checkpoint again, all of its files";
+pub(super) const INDEX: &str = "model.safetensors.index.json";
+pub(super) const SINGLE: &str = "model.safetensors";
+pub(super) const INCOMPLETE: &str = "download the checkpoint again, all of its files";
+const STALE: &str = "the index is of other files than those in the folder: remove what is out of \
+    date, or download the checkpoint again";
+
+/// Which weights count in a folder that holds `model.safetensors` and an index of other files: a
+/// model was saved into the folder of another, and one of the two is out of date.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Preference {
+    /// `model.safetensors`, as transformers has it.
+    #[default]
+    SingleFile,
+    /// The files of the index, as llama.cpp's converter has it.
+    Index,
+}
+
+/// Files of weights, and the index that is to be compared with them.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) files: Vec<SourceFile>,
+    pub(super) index: Option<Index>,
+    /// Whether the files are refused where the index does not fit them.
+    pub(super) strict: bool,
+}
+
+/// The names of the files and folders in a folder.
+pub(super) fn names(dir: &Path) -> Result<BTreeSet<String>> {
+    let io = |error| Error::Io { path: dir.into(), action: "cannot open", error };
+    let mut names = BTreeSet::new();
+    for entry in std::fs::read_dir(dir).map_err(io)? {
+        // Weights have ASCII names, others need not be looked at.
+        if let Ok(name) = entry.map_err(io)?.file_name().into_string() {
+            names.insert(name);
+        }
+    }
+    Ok(names)
+}
+
+/// Whether a folder with these files has weights, complete or not.
+pub(super) fn has_weights(names: &BTreeSet<String>) -> bool {
+    names.contains(SINGLE)
+        || names.contains(INDEX)
+        || names.iter().any(|name| Shard::parse(name).is_some())
+}
 
 /// Finds the weights of a folder and opens them, in the order of their names.
-pub(super) fn find(dir: &Path, budget: &mut Budget) -> Result<(Vec<SourceFile>, Option<Index>)> {
+pub(super) fn find(dir: &Path, preference: Preference, budget: &mut Budget) -> Result<Found> {
     let io = |error| Error::Io { path: dir.into(), action: "cannot open", error };
     if !std::fs::metadata(dir).map_err(io)?.is_dir() {
         return Err(Error::WrongKind {
@@ -33,83 +77,87 @@ pub(super) fn find(dir: &Path, budget: &mut Budget) -> Result<(Vec<SourceFile>, 
             expected: "a checkpoint folder",
         });
     }
-    let mut names = BTreeSet::new();
-    for entry in std::fs::read_dir(dir).map_err(io)? {
-        // Weights have ASCII names, others need not be looked at.
-        if let Ok(name) = entry.map_err(io)?.file_name().into_string() {
-            names.insert(name);
-        }
-    }
-    let shards: BTreeSet<&str> =
-        names.iter().map(String::as_str).filter(|name| shard_numbers(name).is_some()).collect();
-
-    let (chosen, index): (Vec<PathBuf>, _) = if names.contains(INDEX) {
-        let index = Index::read(SourceFile::open(&dir.join(INDEX))?, budget)?;
-        let paths = index.shard_paths(dir, &shards)?;
-        (paths, Some(index))
-    } else if names.contains(SINGLE) {
-        (vec![dir.join(SINGLE)], None)
-    } else if !shards.is_empty() {
-        complete(dir, &shards)?;
-        (shards.iter().map(|name| dir.join(name)).collect(), None)
-    } else {
-        return Err(no_weights(dir, &names));
-    };
-    let files = chosen.iter().map(|path| SourceFile::open(path)).collect::<Result<_>>()?;
-    Ok((files, index))
-}
-
-/// The numbers of `model-00002-of-00003.safetensors`.
-fn shard_numbers(name: &str) -> Option<(u32, u32)> {
-    let number = |text: &str| {
-        (text.len() == 5 && text.bytes().all(|b| b.is_ascii_digit()))
-            .then(|| text.parse().ok())
-            .flatten()
-    };
-    let (n, of) = name.strip_prefix("model-")?.strip_suffix(".safetensors")?.split_once("-of-")?;
-    Some((number(n)?, number(of)?))
-}
-
-/// Checks that shards found without an index are all there are.
-fn complete(dir: &Path, shards: &BTreeSet<&str>) -> Result<()> {
-    let numbers: Vec<_> = shards.iter().filter_map(|name| shard_numbers(name)).collect();
-    let counts: BTreeSet<u32> = numbers.iter().map(|(_, of)| *of).collect();
-    let mut problems = Problems::default();
-    if counts.len() > 1 {
-        problems.add(|| format!("shards of different sets: of {counts:?}"));
-    }
-    for &of in &counts {
-        for n in 1..=of {
-            if !numbers.contains(&(n, of)) {
-                problems.add(|| format!("model-{n:05}-of-{of:05}.safetensors is missing"));
+    let names = names(dir)?;
+    let shards: Vec<Shard<'_>> = names.iter().filter_map(|name| Shard::parse(name)).collect();
+    let index = names
+        .contains(INDEX)
+        .then(|| SourceFile::open(&dir.join(INDEX)).and_then(|file| Index::read(file, budget)));
+    let mut strict = true;
+    let (chosen, index) = match (index, names.contains(SINGLE)) {
+        (index, true) => {
+            let single = vec![dir.join(SINGLE)];
+            match beside(dir, preference, index, &shards)? {
+                Some((paths, index)) => {
+                    strict = paths != single;
+                    (paths, Some(index))
+                }
+                None => (single, None),
             }
         }
-        for (n, _) in numbers.iter().filter(|&&(n, o)| o == of && !(1..=of).contains(&n)) {
-            problems.add(|| format!("model-{n:05}-of-{of:05}.safetensors is too many"));
+        (Some(index), false) => {
+            let index = index?;
+            (index.shard_paths(dir, &shards)?, Some(index))
         }
-    }
-    problems.into_result(dir, INCOMPLETE)
+        (None, false) if !shards.is_empty() => {
+            shards::complete(dir, &shards)?;
+            (shards.iter().map(|shard| dir.join(shard.name)).collect(), None)
+        }
+        (None, false) => return Err(neighbours::folder(dir, &names)),
+    };
+    let files = chosen.iter().map(|path| SourceFile::open(path)).collect::<Result<_>>()?;
+    Ok(Found { files, index, strict })
 }
 
-fn no_weights(dir: &Path, names: &BTreeSet<String>) -> Error {
-    let pickle = names.iter().find(|name| {
-        (name.starts_with("pytorch_model") && name.ends_with(".bin"))
-            || name.ends_with(".pt")
-            || name.ends_with(".pth")
-    });
-    match pickle {
-        Some(name) => Error::NotAModel {
-            path: dir.into(),
-            found: format!("a folder with weights only as PyTorch pickles ({})", Quoted(name)),
-            expected: "safetensors weights",
-            help: PICKLE_HELP,
-        },
-        None => Error::NotAModel {
-            path: dir.into(),
-            found: "a folder without weights".into(),
-            expected: "model.safetensors, or model.safetensors.index.json and its shards",
-            help: "give the folder that holds them, or a GGUF file",
-        },
+/// Decides between `model.safetensors` and what stands beside it. Returns the files of the index
+/// if those count, and nothing for the single file.
+fn beside(
+    dir: &Path,
+    preference: Preference,
+    index: Option<Result<Index>>,
+    shards: &[Shard<'_>],
+) -> Result<Option<(Vec<PathBuf>, Index)>> {
+    let warn = |other: &str, read: &str| {
+        tracing::warn!(
+            kind = "two-sets-of-weights",
+            "{}: {SINGLE} stands beside {other}; {read}; remove what is out of date",
+            Shown(dir)
+        );
+    };
+    let of_single = matches!(&index, Some(Ok(index)) if index.is_of_single());
+    if (index.is_none() || of_single) && !shards.is_empty() {
+        let names: Vec<_> = shards.iter().map(|shard| shard.name).collect();
+        let other = format!("the shards {}", few(&names));
+        warn(&other, &format!("{SINGLE} is read, the shards are not"));
+    }
+    let Some(index) = index else { return Ok(None) };
+    if preference == Preference::Index {
+        let index = index?;
+        // What else is there is no part of the set, as there.
+        let paths = index.shard_paths(dir, &[])?;
+        if !index.is_of_single() {
+            let read = format!("the files of the index are read, {SINGLE} is not");
+            warn(&index.shown(), &read);
+        }
+        return Ok(Some((paths, index)));
+    }
+    match index {
+        Ok(index) if of_single => Ok(Some((vec![dir.join(SINGLE)], index))),
+        Ok(index) if index.shards.contains(SINGLE) && index.shard_paths(dir, shards).is_ok() => {
+            warn(&index.shown(), "it is one of the files that the index names, and all are read");
+            index.shard_paths(dir, shards).map(|paths| Some((paths, index)))
+        }
+        index => {
+            let other = match &index {
+                Ok(index) => index.shown(),
+                Err(_) => format!("{INDEX}, which cannot be read"),
+            };
+            let read = format!(
+                "{SINGLE} is read, as transformers does, what the index names is not (it is with \
+                 --like-reference)"
+            );
+            warn(&other, &read);
+            Ok(None)
+        }
     }
 }
 
@@ -171,9 +219,23 @@ impl Index {
         Ok(Self { file, shards, tensors })
     }
 
+    /// Whether it names `model.safetensors` and nothing else.
+    fn is_of_single(&self) -> bool {
+        self.shards.len() == 1 && self.shards.contains(SINGLE)
+    }
+
+    /// The index and what it names, for a message.
+    fn shown(&self) -> String {
+        let mut names: Vec<_> = self.shards.iter().map(String::as_str).collect();
+        names.sort_unstable();
+        format!("{INDEX}, which names {}", few(&names))
+    }
+
     /// The paths of the shards, sorted, if the index names files in `dir` that are all there, and
     /// leaves out none of `present`.
-    fn shard_paths(&self, dir: &Path, present: &BTreeSet<&str>) -> Result<Vec<PathBuf>> {
+    fn shard_paths(&self, dir: &Path, present: &[Shard<'_>]) -> Result<Vec<PathBuf>> {
+        let named: BTreeSet<&str> =
+            self.shards.iter().filter_map(|name| Some(Shard::parse(name)?.prefix)).collect();
         let mut problems = Problems::default();
         let mut paths = BTreeSet::new();
         for name in &self.shards {
@@ -194,15 +256,20 @@ impl Index {
                 paths.insert(path);
             }
         }
-        for name in present {
-            if !self.shards.contains(*name) {
+        let missing = problems.count() > 0;
+        let mut left = false;
+        for Shard { name, prefix, .. } in present {
+            // A file of another name, such as the layers of a drafter, is no part of the set.
+            if !self.shards.contains(*name) && (*prefix == "model" || named.contains(prefix)) {
+                left = true;
                 problems.add(|| format!("shard {} is not in the index", Quoted(name)));
             }
         }
         if self.shards.is_empty() {
             problems.add(|| "the weight_map is empty".to_owned());
         }
-        problems.into_result(self.file.path(), INCOMPLETE)?;
+        let help = if missing && left { STALE } else { INCOMPLETE };
+        problems.into_result(self.file.path(), help)?;
         Ok(paths.into_iter().collect())
     }
 

@@ -4,17 +4,22 @@ mod dtype;
 mod files;
 mod header;
 mod json;
+mod locate;
+mod neighbours;
+mod shards;
 
 use std::path::Path;
 
 use indexmap::{IndexMap, map};
 
 use crate::{
-    Budget, Limits, Place, Result, SourceFile,
+    Budget, Error, Limits, Place, Result, SourceFile,
     error::{Problems, Quoted, Shown},
 };
 
 pub use dtype::Dtype;
+pub use files::Preference;
+pub use locate::locate;
 
 /// The weights of a checkpoint: a list of tensors. No tensor data is loaded.
 #[derive(Debug)]
@@ -44,22 +49,45 @@ pub struct CheckpointTensor {
 }
 
 impl Checkpoint {
-    /// Opens the weights in a folder: the files that `model.safetensors.index.json` names, else
-    /// `model.safetensors`, else `model-*-of-*.safetensors` as a complete set. Other files are
-    /// left alone, whatever they are called.
+    /// Opens the weights in a folder: `model.safetensors`, else the files that
+    /// `model.safetensors.index.json` names, else `model-*-of-*.safetensors` as a complete set.
+    /// Other files are left alone, whatever they are called. Where an index or shards stand beside
+    /// `model.safetensors`, a warning names both.
     ///
     /// # Errors
     /// [`crate::Error::Set`] lists all shards that are missing, too many or named outside the folder, and
     /// all tensors on which index and shards disagree; [`crate::Error::NotAModel`] for pickles and for
     /// folders without weights; otherwise as [`read`](Self::read).
     pub fn open(dir: &Path, limits: &Limits) -> Result<Self> {
+        Self::open_with(dir, Preference::default(), limits)
+    }
+
+    /// As [`open`](Self::open), with the choice between two sets of weights.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_with(dir: &Path, preference: Preference, limits: &Limits) -> Result<Self> {
         let mut budget = Budget::new(limits);
-        let (files, index) = files::find(dir, &mut budget)?;
-        let checkpoint = Self::read_with(files, &mut budget)?;
-        match index {
-            Some(index) => index.check(&checkpoint).map(|()| checkpoint),
-            None => Ok(checkpoint),
+        let found = files::find(dir, preference, &mut budget)?;
+        let checkpoint = Self::read_with(found.files, &mut budget)?;
+        match found.index.map(|index| index.check(&checkpoint)) {
+            // transformers does not look at an index beside the single file.
+            Some(Err(Error::Set { path, problems, .. }))
+                if !found.strict && preference == Preference::SingleFile =>
+            {
+                tracing::warn!(
+                    kind = "two-sets-of-weights",
+                    "{}: does not fit model.safetensors ({}; {} differences in all); \
+                     model.safetensors is read without it, as transformers does",
+                    Shown(&path),
+                    problems.first().first().map_or("", String::as_str),
+                    problems.count()
+                );
+            }
+            Some(result) => result?,
+            None => {}
         }
+        Ok(checkpoint)
     }
 
     /// Reads the headers of safetensors files and checks them to the last byte: the data of each

@@ -2,14 +2,10 @@
 
 use std::arch::x86_64::*;
 
-use quant_core::{
-    Error, GgmlType,
-    formats::{BlockFormat, Rows},
-    grouped::{GroupedMut, Job, quantize_with},
-    lanes::{Lanes, Pair, PerLane},
-};
+use quant_core::lanes::{Lanes, PerLane};
 
-use super::{IsaKernels, Stored, lane_ops, with_features};
+use super::lane_ops;
+use crate::LaneOp;
 
 /// Eight lanes. Holding one proves that the CPU has AVX2, FMA and F16C, and AVX-VNNI if it says so.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +26,7 @@ impl<const VNNI: bool> Avx2<VNNI> {
 
 impl<const VNNI: bool> Lanes for Avx2<VNNI> {
     const N: usize = 8;
+    const PAIRS: bool = true;
     type F32 = __m256;
     type I32 = __m256i;
     type Mask = __m256;
@@ -74,6 +71,14 @@ impl<const VNNI: bool> Lanes for Avx2<VNNI> {
         sub_i(a: __m256i, b: __m256i) -> __m256i { _mm256_sub_epi32(a, b) }
         and_i(a: __m256i, b: __m256i) -> __m256i { _mm256_and_si256(a, b) }
         or_i(a: __m256i, b: __m256i) -> __m256i { _mm256_or_si256(a, b) }
+        xor_i(a: __m256i, b: __m256i) -> __m256i { _mm256_xor_si256(a, b) }
+        load_i(values: &PerLane<i32>) -> __m256i { _mm256_loadu_si256(values.as_ptr().cast()) }
+        // The instruction looks up eight floats by the lowest three bits of the index.
+        look_up(table: &[f32; 16], index: __m256i) -> __m256 {
+            let low = _mm256_permutevar8x32_ps(_mm256_loadu_ps(table.as_ptr()), index);
+            let high = _mm256_permutevar8x32_ps(_mm256_loadu_ps(table.as_ptr().add(8)), index);
+            _mm256_blendv_ps(low, high, _mm256_castsi256_ps(_mm256_slli_epi32::<28>(index)))
+        }
         min_i(a: __m256i, b: __m256i) -> __m256i { _mm256_min_epi32(a, b) }
         max_i(a: __m256i, b: __m256i) -> __m256i { _mm256_max_epi32(a, b) }
         min_u(a: __m256i, b: __m256i) -> __m256i { _mm256_min_epu32(a, b) }
@@ -103,6 +108,28 @@ impl<const VNNI: bool> Lanes for Avx2<VNNI> {
     fn shr<const BITS: u32>(self, a: __m256i) -> __m256i {
         // SAFETY: the token proves AVX2.
         unsafe { _mm256_srl_epi32(a, _mm_cvtsi32_si128(BITS as i32)) }
+    }
+
+    #[inline(always)]
+    fn widen_halves(self, bytes: &[u8], out: &mut [f32]) {
+        for (halves, out) in bytes.chunks_exact(16).zip(out.chunks_exact_mut(8)) {
+            // SAFETY: the chunks hold eight elements; the token proves AVX2 and F16C.
+            unsafe {
+                let bits = _mm_loadu_si128(halves.as_ptr().cast());
+                _mm256_storeu_ps(out.as_mut_ptr(), _mm256_cvtph_ps(bits));
+            }
+        }
+    }
+    #[inline(always)]
+    fn narrow_halves(self, values: &[f32], out: &mut [u8]) {
+        for (values, out) in values.chunks_exact(8).zip(out.chunks_exact_mut(16)) {
+            // SAFETY: the chunks hold eight elements; the token proves AVX2 and F16C.
+            unsafe {
+                let values = _mm256_loadu_ps(values.as_ptr());
+                let bits = _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(values);
+                _mm_storeu_si128(out.as_mut_ptr().cast(), bits);
+            }
+        }
     }
 
     #[inline(always)]
@@ -147,58 +174,12 @@ fn transpose(r: [__m256; 8]) -> [__m256; 8] {
 /// AVX2 without VNNI: all that quantizers need.
 pub(crate) type Token = Avx2<false>;
 
-#[derive(Debug)]
-pub(crate) struct Kernels;
-
-impl IsaKernels for Kernels {
-    type Token = Token;
-
-    with_features! { "avx2,f16c":
-        fn quantize<F: BlockFormat>(s: Token, rows: Rows<'_>, blocks: &mut [F::Block]) {
-            // The searches are chains of dependent operations: two vectors hide their latency.
-            // Without a search the bytes come faster than memory has them; one vector is enough.
-            if F::SEARCHES || rows.importance.is_some() {
-                F::quantize(Pair(s), rows, blocks);
-            } else {
-                F::quantize(s, rows, blocks);
-            }
-        }
-
-        fn dequantize<F: BlockFormat>(_s: Token, blocks: &[F::Block], out: &mut [f32]) {
-            super::dequantize_blocks::<F>(blocks, out);
-        }
-
-        fn quantize_groups(s: Token, job: Job<'_>, out: GroupedMut<'_>) -> Result<(), Error> {
-            quantize_with(s, job, out)
-        }
-
-        fn widen(_s: Token, stored: Stored<'_>, out: &mut [f32]) -> f32 {
-            super::widen(stored, out, |halves, out| {
-                for (halves, out) in halves.chunks_exact(16).zip(out.chunks_exact_mut(8)) {
-                    // SAFETY: the chunks hold eight elements; the function has the features.
-                    unsafe {
-                        let bits = _mm_loadu_si128(halves.as_ptr().cast());
-                        _mm256_storeu_ps(out.as_mut_ptr(), _mm256_cvtph_ps(bits));
-                    }
-                }
-            })
-        }
-
-        fn narrow(_s: Token, ty: GgmlType, values: &[f32], out: &mut [u8]) {
-            super::narrow(ty, values, out, |values, out| {
-                for (values, out) in values.chunks_exact(8).zip(out.chunks_exact_mut(16)) {
-                    // SAFETY: the chunks hold eight elements; the function has the features.
-                    unsafe {
-                        let values = _mm256_loadu_ps(values.as_ptr());
-                        let bits = _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(values);
-                        _mm_storeu_si128(out.as_mut_ptr().cast(), bits);
-                    }
-                }
-            });
-        }
-
-        fn activations(s: Token, ty: GgmlType, values: &[f32], out: &mut [u8]) -> bool {
-            crate::activation::quantize(s, ty, values, out)
-        }
+/// Runs an operation compiled with the features that the token proves.
+pub(super) fn run<O: LaneOp>(s: Token, op: O) -> O::Output {
+    #[target_feature(enable = "avx2,f16c")]
+    fn with_features<O: LaneOp>(s: Token, op: O) -> O::Output {
+        op.eval(s)
     }
+    // SAFETY: the token proves both features.
+    unsafe { with_features(s, op) }
 }

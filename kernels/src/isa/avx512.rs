@@ -2,14 +2,10 @@
 
 use std::arch::x86_64::*;
 
-use quant_core::{
-    Error, GgmlType,
-    formats::{BlockFormat, Rows},
-    grouped::{GroupedMut, Job, quantize_with},
-    lanes::{Lanes, Pair, PerLane},
-};
+use quant_core::lanes::{Lanes, PerLane};
 
-use super::{IsaKernels, Stored, lane_ops, with_features};
+use super::lane_ops;
+use crate::LaneOp;
 
 /// Sixteen lanes. Holding one proves that the CPU has AVX-512 F, BW, DQ and VL, and VNNI if it
 /// says so.
@@ -35,6 +31,7 @@ impl<const VNNI: bool> Avx512<VNNI> {
 
 impl<const VNNI: bool> Lanes for Avx512<VNNI> {
     const N: usize = 16;
+    const PAIRS: bool = true;
     type F32 = __m512;
     type I32 = __m512i;
     type Mask = __mmask16;
@@ -72,6 +69,12 @@ impl<const VNNI: bool> Lanes for Avx512<VNNI> {
         sub_i(a: __m512i, b: __m512i) -> __m512i { _mm512_sub_epi32(a, b) }
         and_i(a: __m512i, b: __m512i) -> __m512i { _mm512_and_si512(a, b) }
         or_i(a: __m512i, b: __m512i) -> __m512i { _mm512_or_si512(a, b) }
+        xor_i(a: __m512i, b: __m512i) -> __m512i { _mm512_xor_si512(a, b) }
+        load_i(values: &PerLane<i32>) -> __m512i { _mm512_loadu_si512(values.as_ptr().cast()) }
+        look_up(table: &[f32; 16], index: __m512i) -> __m512 {
+            _mm512_permutexvar_ps(index, _mm512_loadu_ps(table.as_ptr()))
+        }
+        sum_i(a: __m512i) -> i32 { _mm512_reduce_add_epi32(a) }
         min_i(a: __m512i, b: __m512i) -> __m512i { _mm512_min_epi32(a, b) }
         max_i(a: __m512i, b: __m512i) -> __m512i { _mm512_max_epi32(a, b) }
         min_u(a: __m512i, b: __m512i) -> __m512i { _mm512_min_epu32(a, b) }
@@ -107,6 +110,28 @@ impl<const VNNI: bool> Lanes for Avx512<VNNI> {
     #[inline(always)]
     fn any(self, a: __mmask16) -> bool {
         a != 0
+    }
+
+    #[inline(always)]
+    fn widen_halves(self, bytes: &[u8], out: &mut [f32]) {
+        for (halves, out) in bytes.chunks_exact(32).zip(out.chunks_exact_mut(16)) {
+            // SAFETY: the chunks hold sixteen elements; the token proves AVX-512.
+            unsafe {
+                let bits = _mm256_loadu_si256(halves.as_ptr().cast());
+                _mm512_storeu_ps(out.as_mut_ptr(), _mm512_cvtph_ps(bits));
+            }
+        }
+    }
+    #[inline(always)]
+    fn narrow_halves(self, values: &[f32], out: &mut [u8]) {
+        for (values, out) in values.chunks_exact(16).zip(out.chunks_exact_mut(32)) {
+            // SAFETY: the chunks hold sixteen elements; the token proves AVX-512.
+            unsafe {
+                let values = _mm512_loadu_ps(values.as_ptr());
+                let bits = _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(values);
+                _mm256_storeu_si256(out.as_mut_ptr().cast(), bits);
+            }
+        }
     }
 
     #[inline(always)]
@@ -161,54 +186,12 @@ fn transpose(r: [__m512; 16]) -> [__m512; 16] {
 /// AVX-512 without VNNI: all that quantizers need.
 pub(crate) type Token = Avx512<false>;
 
-#[derive(Debug)]
-pub(crate) struct Kernels;
-
-impl IsaKernels for Kernels {
-    type Token = Token;
-
-    with_features! { "avx512f,avx512bw,avx512dq,avx512vl,avx2,f16c":
-        fn quantize<F: BlockFormat>(s: Token, rows: Rows<'_>, blocks: &mut [F::Block]) {
-            // The searches are chains of dependent operations: two vectors hide their latency.
-            // Without a search the bytes come faster than memory has them; one vector is enough.
-            if F::SEARCHES || rows.importance.is_some() {
-                F::quantize(Pair(s), rows, blocks);
-            } else {
-                F::quantize(s, rows, blocks);
-            }
-        }
-
-        fn dequantize<F: BlockFormat>(_s: Token, blocks: &[F::Block], out: &mut [f32]) {
-            super::dequantize_blocks::<F>(blocks, out);
-        }
-
-        fn quantize_groups(s: Token, job: Job<'_>, out: GroupedMut<'_>) -> Result<(), Error> {
-            quantize_with(s, job, out)
-        }
-
-        fn widen(_s: Token, stored: Stored<'_>, out: &mut [f32]) -> f32 {
-            super::widen(stored, out, |halves, out| {
-                // SAFETY: both arrays hold sixteen elements; the function has the features.
-                unsafe {
-                    let bits = _mm256_loadu_si256(halves.as_ptr().cast());
-                    _mm512_storeu_ps(out.as_mut_ptr(), _mm512_cvtph_ps(bits));
-                }
-            })
-        }
-
-        fn narrow(_s: Token, ty: GgmlType, values: &[f32], out: &mut [u8]) {
-            super::narrow(ty, values, out, |values, out| {
-                // SAFETY: both arrays hold sixteen elements; the function has the features.
-                unsafe {
-                    let values = _mm512_loadu_ps(values.as_ptr());
-                    let bits = _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(values);
-                    _mm256_storeu_si256(out.as_mut_ptr().cast(), bits);
-                }
-            });
-        }
-
-        fn activations(s: Token, ty: GgmlType, values: &[f32], out: &mut [u8]) -> bool {
-            crate::activation::quantize(s, ty, values, out)
-        }
+/// Runs an operation compiled with the features that the token proves.
+pub(super) fn run<O: LaneOp>(s: Token, op: O) -> O::Output {
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,f16c")]
+    fn with_features<O: LaneOp>(s: Token, op: O) -> O::Output {
+        op.eval(s)
     }
+    // SAFETY: the token proves every feature named.
+    unsafe { with_features(s, op) }
 }

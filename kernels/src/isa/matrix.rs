@@ -10,9 +10,9 @@ use crate::matrix::{
     dot_lanes::DotLanes,
     drive::Product,
     float::{Bf16, F16, F32, FloatFormat},
+    format::{Format, with_coded},
     inputs::{Column, InputLayout, Inputs},
-    packed::Format,
-    tile, with_coded,
+    tile,
 };
 
 /// The matrix products of one instruction set.
@@ -65,14 +65,18 @@ pub(crate) trait MatrixKernels {
     fn probe_read(s: Self::Token, bytes: &[u8], sink: &mut i32);
 }
 
-/// The dot product of single rows of floats, the inputs in single precision.
-pub(super) fn dot_floats<M: MatrixKernels>(ty: GgmlType, weights: &[u8], inputs: &[u8]) -> f32 {
+/// The dot product of single rows: of blocks with quantized activations, of floats with floats.
+pub(super) fn dot<M: MatrixKernels>(ty: GgmlType, weights: &[u8], inputs: &[u8]) -> f32 {
     let s = token();
-    match ty {
-        GgmlType::F16 => M::dot_floats::<F16>(s, weights, inputs),
-        GgmlType::BF16 => M::dot_floats::<Bf16>(s, weights, inputs),
-        _ => M::dot_floats::<F32>(s, weights, inputs),
-    }
+    with_coded!(
+        Format::Ggml(ty),
+        F => M::dot::<F>(s, weights, inputs),
+        match ty {
+            GgmlType::F16 => M::dot_floats::<F16>(s, weights, inputs),
+            GgmlType::BF16 => M::dot_floats::<Bf16>(s, weights, inputs),
+            _ => M::dot_floats::<F32>(s, weights, inputs),
+        }
+    )
 }
 
 /// The table of one instruction set.

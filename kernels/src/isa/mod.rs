@@ -1,8 +1,8 @@
 //! Instruction sets: detection, and a static table of kernels for each.
 //!
 //! To add one: a file beside this with a token that only its `new` can make, its
-//! [`Lanes`](quant_core::lanes::Lanes) and its [`IsaKernels`]; a variant of [`Isa`] and a row in
-//! [`TABLES`]. Tests and benchmarks visit every table the machine supports.
+//! [`Lanes`](quant_core::lanes::Lanes) and its `run`; a variant of [`Isa`], a row in [`TABLES`] and one
+//! in [`run`]. Tests and benchmarks visit every table the machine supports.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -12,14 +12,14 @@ mod avx2_matrix;
 mod avx512;
 #[cfg(all(feature = "matrix", target_arch = "x86_64"))]
 mod avx512_vnni;
-mod convert;
 #[cfg(feature = "matrix")]
 mod matrix;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 #[cfg(all(feature = "matrix", target_arch = "aarch64"))]
 mod neon_matrix;
-mod scalar;
+#[cfg(feature = "matrix")]
+mod scalar_matrix;
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
 mod simd128;
 #[cfg(all(feature = "matrix", target_arch = "wasm32", target_feature = "simd128"))]
@@ -29,18 +29,13 @@ mod sse41;
 #[cfg(all(feature = "matrix", target_arch = "x86_64"))]
 mod sse41_matrix;
 
-use quant_core::{
-    Error, GgmlType,
-    formats::{BlockFormat, Rows},
-    grouped::{GroupedMut, Job},
-    lanes::{Lanes, Scalar},
-    with_format,
-};
+#[cfg(feature = "matrix")]
+use quant_core::GgmlType;
+use quant_core::lanes::{Lanes, Scalar};
 
-use self::convert::{magnitude, narrow, widen};
 #[cfg(feature = "matrix")]
 use self::matrix::{MatrixKernels, MatrixTable, matrix_table};
-pub(crate) use convert::Stored;
+use crate::LaneOp;
 
 /// The methods of a [`Lanes`] that are one expression of intrinsics each.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "wasm32"))]
@@ -107,53 +102,46 @@ impl Isa {
 pub(crate) struct Table {
     pub(crate) isa: Isa,
     supported: fn() -> bool,
-    pub(crate) quantize: fn(GgmlType, Rows<'_>, &mut [u8]) -> bool,
-    pub(crate) dequantize: fn(GgmlType, &[u8], &mut [f32]) -> bool,
-    pub(crate) quantize_groups: fn(Job<'_>, GroupedMut<'_>) -> Result<(), Error>,
-    pub(crate) widen: fn(Stored<'_>, &mut [f32]) -> f32,
-    pub(crate) magnitude: fn(&[f32]) -> f32,
-    pub(crate) narrow: fn(GgmlType, &[f32], &mut [u8]),
-    pub(crate) quantize_activations: fn(GgmlType, &[f32], &mut [u8]) -> bool,
     #[cfg(feature = "matrix")]
     pub(crate) dot: fn(GgmlType, &[u8], &[u8]) -> f32,
     #[cfg(feature = "matrix")]
     pub(crate) matrix: MatrixTable,
 }
 
-/// A row of the table: quantizers and, if there are any, matrix products.
+/// A row of the table: the token of the lanes and, if there are any, matrix products.
 macro_rules! row {
-    ($quantizers:ty, $products:ty, $isa:ident) => {{
+    ($lanes:ty, $products:ty, $isa:ident) => {{
         #[cfg(feature = "matrix")]
-        let row = table::<$quantizers, $products>(Isa::$isa);
+        let row = table::<$lanes, $products>(Isa::$isa);
         #[cfg(not(feature = "matrix"))]
-        let row = table::<$quantizers>(Isa::$isa);
+        let row = table::<$lanes>(Isa::$isa);
         row
     }};
 }
 
 /// The table that every CPU supports.
-pub(crate) static SCALAR: Table = row!(scalar::Kernels, scalar::Kernels, Scalar);
+pub(crate) static SCALAR: Table = row!(Scalar, scalar_matrix::Kernels, Scalar);
 
 /// The other tables, slowest first.
 static TABLES: &[Table] = &[
     #[cfg(target_arch = "x86_64")]
-    row!(sse41::Kernels, sse41_matrix::Kernels, Sse41),
+    row!(sse41::Sse41, sse41_matrix::Kernels, Sse41),
     #[cfg(target_arch = "x86_64")]
-    row!(avx2::Kernels, avx2_matrix::Kernels, Avx2),
+    row!(avx2::Token, avx2_matrix::Kernels, Avx2),
     #[cfg(all(feature = "matrix", target_arch = "x86_64"))]
-    row!(avx2::Kernels, avx2_matrix::VnniKernels, AvxVnni),
+    row!(avx2::Token, avx2_matrix::VnniKernels, AvxVnni),
     #[cfg(target_arch = "x86_64")]
-    row!(avx512::Kernels, avx2_matrix::Kernels, Avx512),
+    row!(avx512::Token, avx2_matrix::Kernels, Avx512),
     #[cfg(all(feature = "matrix", target_arch = "x86_64"))]
-    row!(avx512::Kernels, avx512_vnni::Kernels, Avx512Vnni),
+    row!(avx512::Token, avx512_vnni::Kernels, Avx512Vnni),
     #[cfg(target_arch = "aarch64")]
-    row!(neon::Kernels, neon_matrix::Kernels, Neon),
+    row!(neon::Token, neon_matrix::Kernels, Neon),
     #[cfg(all(feature = "matrix", target_arch = "aarch64"))]
-    row!(neon::Kernels, neon_matrix::DotKernels, NeonDot),
+    row!(neon::Token, neon_matrix::DotKernels, NeonDot),
     #[cfg(all(feature = "matrix", target_arch = "aarch64"))]
-    row!(neon::Kernels, neon_matrix::I8mmKernels, NeonI8mm),
+    row!(neon::Token, neon_matrix::I8mmKernels, NeonI8mm),
     #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
-    row!(simd128::Kernels, simd128_matrix::Kernels, Simd128),
+    row!(simd128::Simd128, simd128_matrix::Kernels, Simd128),
 ];
 
 /// The tables of all instruction sets this CPU has, slowest first. Never empty.
@@ -228,21 +216,6 @@ macro_rules! with_features {
 }
 pub(crate) use with_features;
 
-/// One instruction set's instances of the generic kernels, compiled with its features.
-pub(crate) trait IsaKernels {
-    type Token: Token;
-
-    fn quantize<F: BlockFormat>(s: Self::Token, rows: Rows<'_>, blocks: &mut [F::Block]);
-    fn dequantize<F: BlockFormat>(s: Self::Token, blocks: &[F::Block], out: &mut [f32]);
-    fn quantize_groups(s: Self::Token, job: Job<'_>, out: GroupedMut<'_>) -> Result<(), Error>;
-    /// To single precision; returns the largest magnitude as [`magnitude`] does.
-    fn widen(s: Self::Token, stored: Stored<'_>, out: &mut [f32]) -> f32;
-    /// To `F32`, `F16` or `BF16`.
-    fn narrow(s: Self::Token, ty: GgmlType, values: &[f32], out: &mut [u8]);
-    /// As [`activation::quantize`](crate::activation::quantize).
-    fn activations(s: Self::Token, ty: GgmlType, values: &[f32], out: &mut [u8]) -> bool;
-}
-
 /// The token of a table that was handed out: its instruction set was detected then.
 fn token<T: Token>() -> T {
     match T::detect() {
@@ -251,61 +224,35 @@ fn token<T: Token>() -> T {
     }
 }
 
-const fn table<K: IsaKernels, #[cfg(feature = "matrix")] M: MatrixKernels>(isa: Isa) -> Table {
+const fn table<L: Token, #[cfg(feature = "matrix")] M: MatrixKernels>(isa: Isa) -> Table {
     Table {
         isa,
         #[cfg(feature = "matrix")]
-        supported: || K::Token::detect().is_some() && M::Token::detect().is_some(),
+        supported: || L::detect().is_some() && M::Token::detect().is_some(),
         #[cfg(not(feature = "matrix"))]
-        supported: || K::Token::detect().is_some(),
-        quantize: |ty, rows, out| {
-            let s = token::<K::Token>();
-            with_format!(
-                ty,
-                F => {
-                    let blocks = bytemuck::cast_slice_mut::<u8, <F as BlockFormat>::Block>(out);
-                    K::quantize::<F>(s, rows, blocks);
-                    true
-                },
-                false
-            )
-        },
-        dequantize: |ty, bytes, out| {
-            let s = token::<K::Token>();
-            with_format!(
-                ty,
-                F => {
-                    let blocks = bytemuck::cast_slice::<u8, <F as BlockFormat>::Block>(bytes);
-                    K::dequantize::<F>(s, blocks, out);
-                    true
-                },
-                false
-            )
-        },
-        quantize_groups: |job, out| K::quantize_groups(token::<K::Token>(), job, out),
-        widen: |stored, out| K::widen(token::<K::Token>(), stored, out),
-        // Simple enough that every target's baseline vectorises it.
-        magnitude,
-        narrow: |ty, values, out| K::narrow(token::<K::Token>(), ty, values, out),
+        supported: || L::detect().is_some(),
         #[cfg(feature = "matrix")]
-        dot: |ty, weights, activations| {
-            with_format!(
-                ty,
-                F => M::dot::<F>(token(), weights, activations),
-                matrix::dot_floats::<M>(ty, weights, activations)
-            )
-        },
+        dot: matrix::dot::<M>,
         #[cfg(feature = "matrix")]
         matrix: matrix_table::<M>(),
-        quantize_activations: |ty, values, out| {
-            K::activations(token::<K::Token>(), ty, values, out)
-        },
     }
 }
 
-#[inline(always)]
-fn dequantize_blocks<F: BlockFormat>(blocks: &[F::Block], out: &mut [f32]) {
-    for (block, out) in blocks.iter().zip(out.chunks_exact_mut(F::TYPE.block_len())) {
-        F::dequantize(block, out);
+/// Runs an operation with the lanes of an instruction set whose table was handed out.
+#[inline]
+pub(crate) fn run<O: LaneOp>(isa: Isa, op: O) -> O::Output {
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Sse41 => sse41::run(token(), op),
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 | Isa::AvxVnni => avx2::run(token(), op),
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 | Isa::Avx512Vnni => avx512::run(token(), op),
+        // These two are on in the whole program.
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon | Isa::NeonDot | Isa::NeonI8mm => op.eval(token::<neon::Token>()),
+        #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+        Isa::Simd128 => op.eval(token::<simd128::Simd128>()),
+        _ => op.eval(Scalar),
     }
 }

@@ -2,14 +2,9 @@
 
 use std::arch::{aarch64::*, asm};
 
-use quant_core::{
-    Error, GgmlType,
-    formats::{BlockFormat, Rows},
-    grouped::{GroupedMut, Job, quantize_with},
-    lanes::{Lanes, Pair, PerLane},
-};
+use quant_core::lanes::{Lanes, PerLane};
 
-use super::{IsaKernels, Stored, lane_ops};
+use super::lane_ops;
 
 /// Four lanes. NEON is part of the architecture; holding one that says so proves that the CPU has
 /// the dot product instructions, or those and the matrix product instructions.
@@ -29,6 +24,7 @@ impl<const DOT: bool, const I8MM: bool> Neon<DOT, I8MM> {
 
 impl<const DOT: bool, const I8MM: bool> Lanes for Neon<DOT, I8MM> {
     const N: usize = 4;
+    const PAIRS: bool = true;
     type F32 = float32x4_t;
     type I32 = int32x4_t;
     type Mask = uint32x4_t;
@@ -66,6 +62,16 @@ impl<const DOT: bool, const I8MM: bool> Lanes for Neon<DOT, I8MM> {
         sub_i(a: int32x4_t, b: int32x4_t) -> int32x4_t { vsubq_s32(a, b) }
         and_i(a: int32x4_t, b: int32x4_t) -> int32x4_t { vandq_s32(a, b) }
         or_i(a: int32x4_t, b: int32x4_t) -> int32x4_t { vorrq_s32(a, b) }
+        xor_i(a: int32x4_t, b: int32x4_t) -> int32x4_t { veorq_s32(a, b) }
+        load_i(values: &PerLane<i32>) -> int32x4_t { vld1q_s32(values.as_ptr()) }
+        // The bytes of four floats at a time: 4·index + 0..4.
+        look_up(table: &[f32; 16], index: int32x4_t) -> float32x4_t {
+            let table = vld1q_u8_x4(table.as_ptr().cast());
+            let four = vmulq_n_u32(vandq_u32(vreinterpretq_u32_s32(index), vdupq_n_u32(15)), 0x0404_0404);
+            let bytes = vaddq_u32(four, vdupq_n_u32(0x0302_0100));
+            vreinterpretq_f32_u8(vqtbl4q_u8(table, vreinterpretq_u8_u32(bytes)))
+        }
+        sum_i(a: int32x4_t) -> i32 { vaddvq_s32(a) }
         min_i(a: int32x4_t, b: int32x4_t) -> int32x4_t { vminq_s32(a, b) }
         max_i(a: int32x4_t, b: int32x4_t) -> int32x4_t { vmaxq_s32(a, b) }
         min_u(a: int32x4_t, b: int32x4_t) -> int32x4_t {
@@ -101,6 +107,27 @@ impl<const DOT: bool, const I8MM: bool> Lanes for Neon<DOT, I8MM> {
         unsafe {
             let shifted = vshlq_u32(vreinterpretq_u32_s32(a), vdupq_n_s32(-(BITS as i32)));
             vreinterpretq_s32_u32(shifted)
+        }
+    }
+
+    #[inline(always)]
+    fn widen_halves(self, bytes: &[u8], out: &mut [f32]) {
+        for (bytes, out) in bytes.chunks_exact(8).zip(out.chunks_exact_mut(4)) {
+            // SAFETY: the chunks hold four elements; NEON is part of the architecture.
+            unsafe {
+                let bits = vld1_u16(bytes.as_ptr().cast());
+                vst1q_f32(out.as_mut_ptr(), singles(bits));
+            }
+        }
+    }
+    #[inline(always)]
+    fn narrow_halves(self, values: &[f32], out: &mut [u8]) {
+        for (values, out) in values.chunks_exact(4).zip(out.chunks_exact_mut(8)) {
+            // SAFETY: the chunks hold four elements; NEON is part of the architecture.
+            unsafe {
+                let bits = halves(vld1q_f32(values.as_ptr()));
+                vst1_u16(out.as_mut_ptr().cast(), bits);
+            }
         }
     }
 
@@ -165,61 +192,3 @@ pub(super) fn singles(bits: uint16x4_t) -> float32x4_t {
 
 /// NEON alone: all that quantizers need.
 pub(crate) type Token = Neon<false>;
-
-#[derive(Debug)]
-pub(crate) struct Kernels;
-
-impl IsaKernels for Kernels {
-    type Token = Token;
-
-    #[inline]
-    fn quantize<F: BlockFormat>(s: Token, rows: Rows<'_>, blocks: &mut [F::Block]) {
-        // As on x86: two vectors hide the latency of the searches. No function with the feature is
-        // needed around this: it is on in the whole program.
-        if F::SEARCHES || rows.importance.is_some() {
-            F::quantize(Pair(s), rows, blocks);
-        } else {
-            F::quantize(s, rows, blocks);
-        }
-    }
-
-    #[inline]
-    fn dequantize<F: BlockFormat>(_: Token, blocks: &[F::Block], out: &mut [f32]) {
-        super::dequantize_blocks::<F>(blocks, out);
-    }
-
-    #[inline]
-    fn quantize_groups(s: Token, job: Job<'_>, out: GroupedMut<'_>) -> Result<(), Error> {
-        quantize_with(s, job, out)
-    }
-
-    #[inline]
-    fn widen(_: Token, stored: Stored<'_>, out: &mut [f32]) -> f32 {
-        super::widen(stored, out, |bytes, out| {
-            for (bytes, out) in bytes.chunks_exact(8).zip(out.chunks_exact_mut(4)) {
-                // SAFETY: the chunks hold four elements; NEON is part of the architecture.
-                unsafe {
-                    let bits = vld1_u16(bytes.as_ptr().cast());
-                    vst1q_f32(out.as_mut_ptr(), singles(bits));
-                }
-            }
-        })
-    }
-
-    #[inline]
-    fn narrow(_: Token, ty: GgmlType, values: &[f32], out: &mut [u8]) {
-        super::narrow(ty, values, out, |values, out| {
-            for (values, out) in values.chunks_exact(4).zip(out.chunks_exact_mut(8)) {
-                // SAFETY: the chunks hold four elements; NEON is part of the architecture.
-                unsafe {
-                    let bits = halves(vld1q_f32(values.as_ptr()));
-                    vst1_u16(out.as_mut_ptr().cast(), bits);
-                }
-            }
-        });
-    }
-
-    fn activations(s: Token, ty: GgmlType, values: &[f32], out: &mut [u8]) -> bool {
-        crate::activation::quantize(s, ty, values, out)
-    }
-}

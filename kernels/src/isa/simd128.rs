@@ -3,14 +3,9 @@
 
 use std::arch::wasm32::*;
 
-use quant_core::{
-    Error, GgmlType,
-    formats::{BlockFormat, Rows},
-    grouped::{GroupedMut, Job, quantize_with},
-    lanes::{Lanes, PerLane},
-};
+use quant_core::lanes::{Lanes, PerLane};
 
-use super::{IsaKernels, Stored, lane_ops};
+use super::lane_ops;
 
 /// Four lanes. The module was compiled with simd128, so that anyone may hold one.
 #[derive(Clone, Copy, Debug)]
@@ -60,6 +55,10 @@ impl Lanes for Simd128 {
         sub_i(a: v128, b: v128) -> v128 { i32x4_sub(a, b) }
         and_i(a: v128, b: v128) -> v128 { v128_and(a, b) }
         or_i(a: v128, b: v128) -> v128 { v128_or(a, b) }
+        xor_i(a: v128, b: v128) -> v128 { v128_xor(a, b) }
+        load_i(values: &PerLane<i32>) -> v128 {
+            i32x4(values[0], values[1], values[2], values[3])
+        }
         min_i(a: v128, b: v128) -> v128 { i32x4_min(a, b) }
         max_i(a: v128, b: v128) -> v128 { i32x4_max(a, b) }
         min_u(a: v128, b: v128) -> v128 { u32x4_min(a, b) }
@@ -104,6 +103,18 @@ impl Lanes for Simd128 {
     }
 
     #[inline(always)]
+    fn widen_halves(self, bytes: &[u8], out: &mut [f32]) {
+        for (b, out) in bytes.chunks_exact(8).zip(out.chunks_exact_mut(4)) {
+            let half = |i: usize| i32::from(u16::from_le_bytes([b[2 * i], b[2 * i + 1]]));
+            let v = self.f16_bits_to_f32(i32x4(half(0), half(1), half(2), half(3)));
+            out[0] = f32x4_extract_lane::<0>(v);
+            out[1] = f32x4_extract_lane::<1>(v);
+            out[2] = f32x4_extract_lane::<2>(v);
+            out[3] = f32x4_extract_lane::<3>(v);
+        }
+    }
+
+    #[inline(always)]
     fn load_columns(self, values: &[f32], starts: &PerLane<usize>, out: &mut [v128]) {
         let (tiles, rest) = out.as_chunks_mut::<4>();
         debug_assert!(rest.is_empty(), "formats load whole tiles");
@@ -143,54 +154,5 @@ fn maximum(a: v128, b: v128) -> v128 {
         v128_bitselect(a, b, f32x4_gt(a, b))
     } else {
         f32x4_pmax(b, a)
-    }
-}
-
-#[derive(Debug)]
-pub(crate) struct Kernels;
-
-impl IsaKernels for Kernels {
-    type Token = Simd128;
-
-    #[inline]
-    fn quantize<F: BlockFormat>(s: Simd128, rows: Rows<'_>, blocks: &mut [F::Block]) {
-        F::quantize(s, rows, blocks);
-    }
-
-    #[inline]
-    fn dequantize<F: BlockFormat>(_: Simd128, blocks: &[F::Block], out: &mut [f32]) {
-        super::dequantize_blocks::<F>(blocks, out);
-    }
-
-    #[inline]
-    fn quantize_groups(s: Simd128, job: Job<'_>, out: GroupedMut<'_>) -> Result<(), Error> {
-        quantize_with(s, job, out)
-    }
-
-    #[inline]
-    fn widen(s: Simd128, stored: Stored<'_>, out: &mut [f32]) -> f32 {
-        super::widen(stored, out, |bytes, out| {
-            for (b, out) in bytes.chunks_exact(8).zip(out.chunks_exact_mut(4)) {
-                let half = |i: usize| i32::from(u16::from_le_bytes([b[2 * i], b[2 * i + 1]]));
-                let v = s.f16_bits_to_f32(i32x4(half(0), half(1), half(2), half(3)));
-                out[0] = f32x4_extract_lane::<0>(v);
-                out[1] = f32x4_extract_lane::<1>(v);
-                out[2] = f32x4_extract_lane::<2>(v);
-                out[3] = f32x4_extract_lane::<3>(v);
-            }
-        })
-    }
-
-    #[inline]
-    fn narrow(_: Simd128, ty: GgmlType, values: &[f32], out: &mut [u8]) {
-        super::narrow(ty, values, out, |values, out| {
-            for (v, out) in values.iter().zip(out.as_chunks_mut().0) {
-                *out = half::f16::from_f32(*v).to_le_bytes();
-            }
-        });
-    }
-
-    fn activations(s: Simd128, ty: GgmlType, values: &[f32], out: &mut [u8]) -> bool {
-        crate::activation::quantize(s, ty, values, out)
     }
 }

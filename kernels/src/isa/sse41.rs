@@ -2,14 +2,10 @@
 
 use std::arch::x86_64::*;
 
-use quant_core::{
-    Error, GgmlType,
-    formats::{BlockFormat, Rows},
-    grouped::{GroupedMut, Job, quantize_with},
-    lanes::{Lanes, PerLane},
-};
+use quant_core::lanes::{Lanes, PerLane};
 
-use super::{IsaKernels, Stored, lane_ops, scalar, with_features};
+use super::lane_ops;
+use crate::LaneOp;
 
 /// Four lanes. Holding one proves that the CPU has SSE4.1.
 #[derive(Clone, Copy, Debug)]
@@ -64,6 +60,8 @@ impl Lanes for Sse41 {
         sub_i(a: __m128i, b: __m128i) -> __m128i { _mm_sub_epi32(a, b) }
         and_i(a: __m128i, b: __m128i) -> __m128i { _mm_and_si128(a, b) }
         or_i(a: __m128i, b: __m128i) -> __m128i { _mm_or_si128(a, b) }
+        xor_i(a: __m128i, b: __m128i) -> __m128i { _mm_xor_si128(a, b) }
+        load_i(values: &PerLane<i32>) -> __m128i { _mm_loadu_si128(values.as_ptr().cast()) }
         min_i(a: __m128i, b: __m128i) -> __m128i { _mm_min_epi32(a, b) }
         max_i(a: __m128i, b: __m128i) -> __m128i { _mm_max_epi32(a, b) }
         min_u(a: __m128i, b: __m128i) -> __m128i { _mm_min_epu32(a, b) }
@@ -106,6 +104,17 @@ impl Lanes for Sse41 {
     }
 
     #[inline(always)]
+    fn widen_halves(self, bytes: &[u8], out: &mut [f32]) {
+        for (bytes, out) in bytes.chunks_exact(8).zip(out.chunks_exact_mut(4)) {
+            // SAFETY: the chunks hold four elements; the token proves SSE4.1.
+            unsafe {
+                let bits = _mm_loadl_epi64(bytes.as_ptr().cast());
+                _mm_storeu_ps(out.as_mut_ptr(), singles(_mm_cvtepu16_epi32(bits)));
+            }
+        }
+    }
+
+    #[inline(always)]
     fn load_columns(self, values: &[f32], starts: &PerLane<usize>, out: &mut [__m128]) {
         let (tiles, rest) = out.as_chunks_mut::<4>();
         debug_assert!(rest.is_empty(), "formats load whole tiles");
@@ -121,47 +130,14 @@ impl Lanes for Sse41 {
     }
 }
 
-#[derive(Debug)]
-pub(crate) struct Kernels;
-
-impl IsaKernels for Kernels {
-    type Token = Sse41;
-
-    with_features! { "sse4.1":
-        fn quantize<F: BlockFormat>(s: Sse41, rows: Rows<'_>, blocks: &mut [F::Block]) {
-            // One vector: sixteen registers are too few for the searches on two.
-            F::quantize(s, rows, blocks);
-        }
-
-        fn dequantize<F: BlockFormat>(_s: Sse41, blocks: &[F::Block], out: &mut [f32]) {
-            super::dequantize_blocks::<F>(blocks, out);
-        }
-
-        fn quantize_groups(s: Sse41, job: Job<'_>, out: GroupedMut<'_>) -> Result<(), Error> {
-            quantize_with(s, job, out)
-        }
-
-        fn widen(_s: Sse41, stored: Stored<'_>, out: &mut [f32]) -> f32 {
-            super::widen(stored, out, |bytes, out| {
-                for (bytes, out) in bytes.chunks_exact(8).zip(out.chunks_exact_mut(4)) {
-                    // SAFETY: the chunks hold four elements; the function has the features.
-                    unsafe {
-                        let bits = _mm_loadl_epi64(bytes.as_ptr().cast());
-                        _mm_storeu_ps(out.as_mut_ptr(), singles(_mm_cvtepu16_epi32(bits)));
-                    }
-                }
-            })
-        }
-
-        fn activations(s: Sse41, ty: GgmlType, values: &[f32], out: &mut [u8]) -> bool {
-            crate::activation::quantize(s, ty, values, out)
-        }
+/// Runs an operation compiled with the features that the token proves.
+pub(super) fn run<O: LaneOp>(s: Sse41, op: O) -> O::Output {
+    #[target_feature(enable = "sse4.1")]
+    fn with_features<O: LaneOp>(s: Sse41, op: O) -> O::Output {
+        op.eval(s)
     }
-
-    #[inline]
-    fn narrow(_: Sse41, ty: GgmlType, values: &[f32], out: &mut [u8]) {
-        scalar::Kernels::narrow(quant_core::lanes::Scalar, ty, values, out);
-    }
+    // SAFETY: the token proves the feature.
+    unsafe { with_features(s, op) }
 }
 
 /// Half precision widened by shifting: the exponent is put right by a multiplication, which is

@@ -139,7 +139,7 @@ pub(crate) trait Coded {
     /// Where the half-precision fields are.
     const HALVES: &'static [usize];
     /// Whether the fields of half the width may be bfloat16 in some matrices.
-    const MAY_BE_BRAIN: bool = false;
+    const MAY_BE_BFLOAT16: bool = false;
     /// Where the scale bytes are: start and length.
     const SCALES: (usize, usize) = (0, 0);
 

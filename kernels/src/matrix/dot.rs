@@ -13,6 +13,7 @@ use quant_core::{
 use super::{
     coded::{Coded, Head, bits, read_codes, subs},
     dot_lanes::DotLanes,
+    format::{Format, with_coded},
     tile::bias,
 };
 use crate::activation::Scaling;
@@ -20,15 +21,19 @@ use crate::activation::Scaling;
 /// The type activations are quantized to for a dot product with this type of weights, as in ggml:
 /// `Q8_0`, `Q8_1` or `Q8_K`, or `F32` for the float types. `None` if there is no dot product.
 pub fn activation_type(weights: GgmlType) -> Option<GgmlType> {
-    match weights {
-        GgmlType::F32 | GgmlType::F16 | GgmlType::BF16 => Some(GgmlType::F32),
-        GgmlType::Q4_0 | GgmlType::Q5_0 | GgmlType::Q8_0 => Some(GgmlType::Q8_0),
-        GgmlType::Q4_1 | GgmlType::Q5_1 => Some(GgmlType::Q8_1),
-        GgmlType::Q2_K | GgmlType::Q3_K | GgmlType::Q4_K | GgmlType::Q5_K | GgmlType::Q6_K => {
-            Some(GgmlType::Q8_K)
+    with_coded!(
+        Format::Ggml(weights),
+        F => match F::SCALING {
+            Scaling::Per256 => Some(GgmlType::Q8_K),
+            // The sums of the codes are for the minima.
+            _ if F::OFFSET => Some(GgmlType::Q8_1),
+            _ => Some(GgmlType::Q8_0),
+        },
+        match weights {
+            GgmlType::F32 | GgmlType::F16 | GgmlType::BF16 => Some(GgmlType::F32),
+            _ => None,
         }
-        _ => None,
-    }
+    )
 }
 
 /// Elements multiplied at a time: a block of 256, or eight of 32.

@@ -31,7 +31,7 @@ pub(crate) struct Product<'a> {
     pub(crate) rows: usize,
     pub(crate) cols: usize,
     /// Whether scales are bfloat16, if the format leaves that open.
-    pub(crate) brain: bool,
+    pub(crate) bfloat16: bool,
     pub(crate) inputs: &'a Inputs,
     pub(crate) columns: &'a [Column],
     pub(crate) y: Output<'a>,
@@ -94,7 +94,7 @@ fn sources<'a, S: DotLanes, F: Coded, const MR: usize>(
     let row_bytes = job.cols / F::LEN * F::BYTES;
     std::array::from_fn(|m| {
         let at = if row + m * S::N < job.rows { row + m * S::N } else { row };
-        Direct::new(job.group(at, row_bytes), at % GROUP, job.brain)
+        Direct::new(job.group(at, row_bytes), at % GROUP, job.bfloat16)
     })
 }
 

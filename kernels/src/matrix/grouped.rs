@@ -1,110 +1,13 @@
-//! Grouped four-bit integers as matrix products see them.
-//!
-//! A group becomes a block: its scale, its zero point if it has one, its codes two to a byte.
+//! Packing grouped four-bit integers for products, and getting them back.
 
-use quant_core::{Error, grouped::ScaleType, lanes::Lanes};
+use quant_core::{Error, grouped::ScaleType};
 use rayon::prelude::*;
 
 use super::{
     MatrixError, PackedMatrix,
-    coded::{Coded, Head, Plane},
-    packed::Format,
+    format::Format,
+    int4::{GroupLen, Int4Layout},
 };
-use crate::activation::Scaling;
-
-/// The layout of grouped four-bit integers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Int4Layout {
-    pub(crate) group: GroupLen,
-    /// Whether each group has a zero point; otherwise it is 8.
-    pub(crate) zero_points: bool,
-    /// Whether the scales are bfloat16 rather than half precision.
-    pub(crate) brain: bool,
-}
-
-/// Weights in a group.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum GroupLen {
-    Of32 = 32,
-    Of64 = 64,
-    Of128 = 128,
-}
-
-impl Int4Layout {
-    /// Bytes before the codes of a block.
-    fn head(self) -> usize {
-        2 + usize::from(self.zero_points)
-    }
-
-    /// Elements and bytes in a block.
-    pub(crate) fn block(self) -> (usize, usize) {
-        let len = self.group as usize;
-        (len, self.head() + len / 2)
-    }
-}
-
-/// Evaluates `$body` with `$name` naming the [`Int4`] of a layout.
-macro_rules! with_int4 {
-    ($layout:expr, $name:ident => $body:expr) => {
-        match ($layout.group, $layout.zero_points) {
-            ($crate::matrix::grouped::GroupLen::Of32, false) => {
-                type $name = $crate::matrix::grouped::Int4<32, false>;
-                $body
-            }
-            ($crate::matrix::grouped::GroupLen::Of64, false) => {
-                type $name = $crate::matrix::grouped::Int4<64, false>;
-                $body
-            }
-            ($crate::matrix::grouped::GroupLen::Of128, false) => {
-                type $name = $crate::matrix::grouped::Int4<128, false>;
-                $body
-            }
-            ($crate::matrix::grouped::GroupLen::Of32, true) => {
-                type $name = $crate::matrix::grouped::Int4<32, true>;
-                $body
-            }
-            ($crate::matrix::grouped::GroupLen::Of64, true) => {
-                type $name = $crate::matrix::grouped::Int4<64, true>;
-                $body
-            }
-            ($crate::matrix::grouped::GroupLen::Of128, true) => {
-                type $name = $crate::matrix::grouped::Int4<128, true>;
-                $body
-            }
-        }
-    };
-}
-pub(crate) use with_int4;
-
-/// Groups of `GROUP` codes, with or without zero points.
-pub(crate) struct Int4<const GROUP: usize, const ZERO_POINTS: bool>;
-
-impl<const GROUP: usize, const ZERO_POINTS: bool> Coded for Int4<GROUP, ZERO_POINTS> {
-    const LEN: usize = GROUP;
-    const BYTES: usize = 2 + ZERO_POINTS as usize + GROUP / 2;
-    const SUB: usize = GROUP;
-    const LOW: Plane = Plane { start: 2 + ZERO_POINTS as usize, bits: 4, run: 0 };
-    const BIAS: i32 = if ZERO_POINTS { 0 } else { 8 };
-    const OFFSET: bool = ZERO_POINTS;
-    const SCALING: Scaling = match GROUP {
-        32 => Scaling::Per32,
-        64 => Scaling::Per64,
-        _ => Scaling::Per128,
-    };
-    const HALVES: &'static [usize] = &[0];
-    const MAY_BE_BRAIN: bool = true;
-    const SCALES: (usize, usize) = (2, ZERO_POINTS as usize);
-
-    #[inline(always)]
-    fn units<S: Lanes, H: Head<S>>(s: S, head: &H) -> (S::F32, S::F32) {
-        let scale = head.half(s, 0);
-        if !ZERO_POINTS {
-            return (scale, s.splat(0.0));
-        }
-        let offset = s.mul(scale, s.to_f32(head.byte(s, 0)));
-        (scale, s.sub(s.splat(0.0), offset))
-    }
-}
 
 /// Weights as grouped four-bit integers: `(code − zero point) · scale`.
 ///
@@ -158,7 +61,7 @@ impl PackedMatrix {
             128 => GroupLen::Of128,
             _ => return Err(unknown),
         };
-        let brain = match scale_type {
+        let bfloat16 = match scale_type {
             ScaleType::F16 => false,
             ScaleType::Bf16 => true,
             ScaleType::F32 => return Err(unknown),
@@ -180,7 +83,7 @@ impl PackedMatrix {
                 return Err(Error::Length { what, found, expected }.into());
             }
         }
-        let layout = Int4Layout { group, zero_points: zero_points.is_some(), brain };
+        let layout = Int4Layout { group, zero_points: zero_points.is_some(), bfloat16 };
         let (head, (_, bytes)) = (layout.head(), layout.block());
         let mut blocks = vec![0; groups * bytes];
         blocks.par_chunks_exact_mut(bytes).enumerate().for_each(|(g, block)| {

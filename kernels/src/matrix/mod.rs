@@ -2,8 +2,8 @@
 //!
 //! The way of a product: [`packed`] weights, [`inputs`] quantized to meet them, then for a range
 //! of rows per thread [`drive`] runs the kernel in [`tile`], from the packed weights for few
-//! columns and from unpacked panels for many. [`coded`] describes the formats, [`dot_lanes`] the
-//! instructions; neither knows the other.
+//! columns and from unpacked panels for many. [`format`](mod@format) lists the formats, [`coded`] describes
+//! them, [`dot_lanes`] the instructions; neither knows the other.
 
 pub(crate) mod coded;
 pub(crate) mod dot;
@@ -11,8 +11,10 @@ pub(crate) mod dot_lanes;
 pub(crate) mod drive;
 mod error;
 pub(crate) mod float;
+pub(crate) mod format;
 pub(crate) mod grouped;
 pub(crate) mod inputs;
+pub(crate) mod int4;
 pub(crate) mod packed;
 mod pool;
 mod product;
@@ -24,19 +26,3 @@ pub use grouped::{GroupedInt4, UnpackedInt4};
 pub use packed::PackedMatrix;
 pub use pool::{Parallel, Pool, Serial};
 pub use product::{Input, Output};
-
-/// Evaluates `$body` with `$name` naming the [`coded::Coded`] of a [`packed::Format`], or
-/// `$otherwise` for floats.
-macro_rules! with_coded {
-    ($format:expr, $name:ident => $body:expr, $otherwise:expr) => {
-        match $format {
-            $crate::matrix::packed::Format::Ggml(ty) => {
-                quant_core::with_format!(ty, $name => $body, $otherwise)
-            }
-            $crate::matrix::packed::Format::Int4(layout) => {
-                $crate::matrix::grouped::with_int4!(layout, $name => $body)
-            }
-        }
-    };
-}
-pub(crate) use with_coded;

@@ -13,8 +13,7 @@ use rayon::prelude::*;
 use super::{
     MatrixError,
     coded::{Coded, bits, read_codes, write_codes},
-    grouped::Int4Layout,
-    with_coded,
+    format::{Format, with_coded},
 };
 
 /// Rows in a group.
@@ -24,25 +23,6 @@ pub(crate) const GROUP: usize = 16;
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C, align(64))]
 struct Line([u8; 64]);
-
-/// What the weights are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Format {
-    /// A type of ggml.
-    Ggml(GgmlType),
-    /// Grouped four-bit integers.
-    Int4(Int4Layout),
-}
-
-impl Format {
-    /// Elements and bytes in a block.
-    fn block(self) -> (usize, usize) {
-        match self {
-            Self::Ggml(ty) => (ty.block_len(), ty.block_bytes()),
-            Self::Int4(layout) => layout.block(),
-        }
-    }
-}
 
 /// A weight matrix, or one per expert, packed for [`matmul`](Self::matmul).
 ///

@@ -9,8 +9,8 @@ use std::{
 use super::{
     MatrixError, PackedMatrix, Parallel,
     drive::{self, PANEL_FROM, Product, ROW_STEP},
+    format::Format,
     inputs::{Column, Inputs},
-    packed::Format,
 };
 use crate::{Kernels, activation::check_finite};
 
@@ -213,7 +213,7 @@ impl PackedMatrix {
                     weights: self.expert(parts[part].expert),
                     rows: self.rows,
                     cols: self.cols,
-                    brain: matches!(self.format, Format::Int4(layout) if layout.brain),
+                    bfloat16: matches!(self.format, Format::Int4(layout) if layout.bfloat16),
                     inputs: &inputs[part],
                     columns,
                     y,

@@ -61,7 +61,7 @@ pub(crate) struct Direct<'a, F> {
     /// The first of the rows in its group.
     row: usize,
     /// Whether scales are bfloat16, if the format leaves that open.
-    brain: bool,
+    bfloat16: bool,
     format: PhantomData<F>,
 }
 
@@ -73,8 +73,8 @@ impl<F> Clone for Direct<'_, F> {
 impl<F> Copy for Direct<'_, F> {}
 
 impl<'a, F: Coded> Direct<'a, F> {
-    pub(crate) fn new(group: &'a [u8], row: usize, brain: bool) -> Self {
-        Self { group, row, brain, format: PhantomData }
+    pub(crate) fn new(group: &'a [u8], row: usize, bfloat16: bool) -> Self {
+        Self { group, row, bfloat16, format: PhantomData }
     }
 }
 
@@ -144,7 +144,7 @@ impl<S: DotLanes, F: Coded> Head<S> for Direct<'_, F> {
     #[inline(always)]
     fn half(&self, s: S, i: usize) -> S::F32 {
         let halves = &self.group[2 * (i * GROUP + self.row)..];
-        if F::MAY_BE_BRAIN && self.brain { s.bf16s(halves) } else { s.halves(halves) }
+        if F::MAY_BE_BFLOAT16 && self.bfloat16 { s.bf16s(halves) } else { s.halves(halves) }
     }
     #[inline(always)]
     fn byte(&self, s: S, i: usize) -> S::I32 {

@@ -4,13 +4,18 @@
 #![allow(dead_code, reason = "not every test needs all of them")]
 
 use quant_core::GgmlType;
-use quant_kernels::{Input, Kernels, Output, PackedMatrix, Parallel, Serial};
+use quant_kernels::{Input, Kernels, Output, PackedMatrix, Parallel, Serial, activation_type};
 
 /// Rounding in single precision, relative to the largest weight and activation of each block.
 const ROUNDING: f64 = 2e-6;
 
 /// 127 / f32::MAX, rounded up.
 const TINY: f64 = 3.733e-37;
+
+/// The types of weights that can be multiplied: floats and block formats.
+pub(crate) fn multipliable() -> impl Iterator<Item = GgmlType> {
+    GgmlType::ALL.iter().copied().filter(|ty| activation_type(*ty).is_some())
+}
 
 /// Bell-shaped values from a seed.
 pub(crate) fn values(seed: u64, len: usize, scale: f32) -> Vec<f32> {

@@ -1,11 +1,14 @@
-//! One file per block format: its layout, its quantizer over [`Lanes`], its dequantizer.
+//! One file per block format: its layout, its values, and its quantizer over [`Lanes`].
 //!
-//! To add a format: one file here with the block struct and its [`BlockFormat`], one arm in
-//! [`with_format!`](crate::with_format), golden rows in `fixtures/golden`.
+//! Two lists say what there is: [`with_format!`](crate::with_format) what can be dequantized,
+//! [`with_quantizer!`](crate::with_quantizer) what can be quantized. A format joins each by a row.
+//! Where the floats of a block are says a third, [`GgmlType::floats`].
 
 mod batch;
+mod iq4_nl;
 mod k_min;
 mod k_signed;
+mod mxfp4;
 mod q2_k;
 mod q3_k;
 mod q4_0;
@@ -22,6 +25,8 @@ use bytemuck::{Pod, Zeroable};
 use crate::{GgmlType, lanes::Lanes};
 
 pub use batch::Rows;
+pub use iq4_nl::{BlockIQ4NL, IQ4NL};
+pub use mxfp4::{BlockMXFP4, MXFP4};
 pub use q2_k::{BlockQ2K, Q2K};
 pub use q3_k::{BlockQ3K, Q3K};
 pub use q4_0::{BlockQ4_0, Q4_0};
@@ -36,70 +41,80 @@ pub use q8_0::{BlockQ8_0, Q8_0};
 /// Elements in a super-block of the K-quants.
 pub const QK_K: usize = 256;
 
-/// A block format: how elements become blocks and back.
+/// A block format that can be read: its layout and its values.
 pub trait BlockFormat {
     /// The block as it is in memory and in files.
     type Block: Pod;
     /// The type this is the format of.
     const TYPE: GgmlType;
-    /// Whether candidates for a scale are tried also without importance.
-    const SEARCHES: bool = Self::TYPE.block_len() == QK_K;
-
-    /// Quantizes whole rows. `blocks` has one entry per block of `rows`, in order.
-    ///
-    /// Values and importance must be finite: others give unspecified codes, never a panic.
-    fn quantize<S: Lanes>(s: S, rows: Rows<'_>, blocks: &mut [Self::Block]);
 
     /// The values of one block: `out` has [`GgmlType::block_len`] elements.
     fn dequantize(block: &Self::Block, out: &mut [f32]);
 }
 
-/// Evaluates `$body` with `$format` naming the [`BlockFormat`] of the type, or `$otherwise` for
-/// types that have none.
+/// A block format that can be made from values.
+pub trait Quantizer: BlockFormat {
+    /// What importance weights are to it.
+    const IMPORTANCE: Importance;
+    /// Whether candidates for a scale are tried also without importance.
+    const SEARCHES: bool;
+
+    /// Quantizes whole rows. `blocks` has one entry per block of `rows`, in order.
+    ///
+    /// Values and importance must be finite: others give unspecified codes, never a panic.
+    fn quantize<S: Lanes>(s: S, rows: Rows<'_>, blocks: &mut [Self::Block]);
+}
+
+/// What importance weights are to a quantizer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Importance {
+    /// They do not change the bytes: there is no search.
+    Ignored,
+    /// They weigh the errors of a search.
+    Used,
+    /// Without them the result is useless, and quantizing is refused.
+    Needed,
+}
+
+/// Evaluates `$body` with `$format` naming the [`BlockFormat`](crate::formats::BlockFormat) of the
+/// type, or `$otherwise` for types that cannot be dequantized.
 #[macro_export]
 macro_rules! with_format {
     ($ty:expr, $format:ident => $body:expr, $otherwise:expr) => {
+        $crate::choose_format!($ty, $format => $body, $otherwise;
+            Q4_0 Q4_0, Q4_1 Q4_1, Q5_0 Q5_0, Q5_1 Q5_1, Q8_0 Q8_0,
+            Q2_K Q2K, Q3_K Q3K, Q4_K Q4K, Q5_K Q5K, Q6_K Q6K,
+            IQ4_NL IQ4NL,
+            MXFP4 MXFP4,
+        )
+    };
+}
+
+/// Evaluates `$body` with `$format` naming the [`Quantizer`](crate::formats::Quantizer) of the type,
+/// or `$otherwise` for types that cannot be quantized.
+#[macro_export]
+macro_rules! with_quantizer {
+    ($ty:expr, $format:ident => $body:expr, $otherwise:expr) => {
+        $crate::choose_format!($ty, $format => $body, $otherwise;
+            Q4_0 Q4_0, Q4_1 Q4_1, Q5_0 Q5_0, Q5_1 Q5_1, Q8_0 Q8_0,
+            Q2_K Q2K, Q3_K Q3K, Q4_K Q4K, Q5_K Q5K, Q6_K Q6K,
+            IQ4_NL IQ4NL,
+        )
+    };
+}
+
+/// How the lists of formats choose: each row is a [`GgmlType`] and its type in
+/// [`formats`](crate::formats).
+#[doc(hidden)]
+#[macro_export]
+macro_rules! choose_format {
+    ($ty:expr, $format:ident => $body:expr, $otherwise:expr; $($variant:ident $name:ident,)*) => {
         match $ty {
-            $crate::GgmlType::Q4_0 => {
-                type $format = $crate::formats::Q4_0;
+            $($crate::GgmlType::$variant => {
+                type $format = $crate::formats::$name;
                 $body
-            }
-            $crate::GgmlType::Q4_1 => {
-                type $format = $crate::formats::Q4_1;
-                $body
-            }
-            $crate::GgmlType::Q5_0 => {
-                type $format = $crate::formats::Q5_0;
-                $body
-            }
-            $crate::GgmlType::Q5_1 => {
-                type $format = $crate::formats::Q5_1;
-                $body
-            }
-            $crate::GgmlType::Q8_0 => {
-                type $format = $crate::formats::Q8_0;
-                $body
-            }
-            $crate::GgmlType::Q2_K => {
-                type $format = $crate::formats::Q2K;
-                $body
-            }
-            $crate::GgmlType::Q3_K => {
-                type $format = $crate::formats::Q3K;
-                $body
-            }
-            $crate::GgmlType::Q4_K => {
-                type $format = $crate::formats::Q4K;
-                $body
-            }
-            $crate::GgmlType::Q5_K => {
-                type $format = $crate::formats::Q5K;
-                $body
-            }
-            $crate::GgmlType::Q6_K => {
-                type $format = $crate::formats::Q6K;
-                $body
-            }
+            })*
             _ => $otherwise,
         }
     };

@@ -3,7 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::{
-    BlockFormat, F16Le, QK_K, Rows,
+    BlockFormat, F16Le, Importance, QK_K, Quantizer, Rows,
     batch::{scatter, scatter_f16, weigh, word},
     k_signed::{SUB, SUBS, load, two_bit_words},
 };
@@ -36,6 +36,24 @@ pub struct Q2K;
 impl BlockFormat for Q2K {
     type Block = BlockQ2K;
     const TYPE: GgmlType = GgmlType::Q2_K;
+
+    #[inline(always)]
+    fn dequantize(block: &BlockQ2K, out: &mut [f32]) {
+        for (half, out) in out.chunks_exact_mut(QK_K / 2).enumerate() {
+            let (first, second) = out.split_at_mut(QK_K / 4);
+            let (a, b) = first.split_at_mut(2 * SUB);
+            let (c, d) = second.split_at_mut(2 * SUB);
+            restore_quarter::<0>(block, half, a);
+            restore_quarter::<1>(block, half, b);
+            restore_quarter::<2>(block, half, c);
+            restore_quarter::<3>(block, half, d);
+        }
+    }
+}
+
+impl Quantizer for Q2K {
+    const IMPORTANCE: Importance = Importance::Used;
+    const SEARCHES: bool = true;
 
     #[inline(always)]
     fn quantize<S: Lanes>(s: S, rows: Rows<'_>, blocks: &mut [BlockQ2K]) {
@@ -122,19 +140,6 @@ impl BlockFormat for Q2K {
             }
             scatter(s, &words, blocks, |b| &mut b.scales);
             scatter(s, &two_bit_words(s, &codes), blocks, |b| &mut b.qs);
-        }
-    }
-
-    #[inline(always)]
-    fn dequantize(block: &BlockQ2K, out: &mut [f32]) {
-        for (half, out) in out.chunks_exact_mut(QK_K / 2).enumerate() {
-            let (first, second) = out.split_at_mut(QK_K / 4);
-            let (a, b) = first.split_at_mut(2 * SUB);
-            let (c, d) = second.split_at_mut(2 * SUB);
-            restore_quarter::<0>(block, half, a);
-            restore_quarter::<1>(block, half, b);
-            restore_quarter::<2>(block, half, c);
-            restore_quarter::<3>(block, half, d);
         }
     }
 }

@@ -3,7 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::{
-    BlockFormat, F16Le, QK_K, Rows,
+    BlockFormat, F16Le, Importance, QK_K, Quantizer, Rows,
     batch::{scatter, scatter_f16, weigh, word},
     k_signed::{SUB, SUBS, load, recode, two_bit_words},
 };
@@ -36,6 +36,28 @@ pub struct Q3K;
 impl BlockFormat for Q3K {
     type Block = BlockQ3K;
     const TYPE: GgmlType = GgmlType::Q3_K;
+
+    #[inline(always)]
+    fn dequantize(block: &BlockQ3K, out: &mut [f32]) {
+        let d = block.d.to_f32();
+        for (j, out) in out.chunks_exact_mut(SUB).enumerate() {
+            let nibble = block.scales[j % 8] >> (j / 8 * 4) & 15;
+            let upper = block.scales[8 + j % 4] >> (j / 4 * 2) & 3;
+            let scale = d * f32::from((nibble | upper << 4) as i8 - 32);
+            let qs = &block.qs[j / 8 * 32 + j % 2 * SUB..][..SUB];
+            let high = &block.hmask[j % 2 * SUB..][..SUB];
+            let shift = 2 * (j / 2 % 4);
+            for ((out, q), high) in out.iter_mut().zip(qs).zip(high) {
+                let code = (q >> shift & 3 | (high >> (j / 2) & 1) << 2) as i8 - 4;
+                *out = scale * f32::from(code);
+            }
+        }
+    }
+}
+
+impl Quantizer for Q3K {
+    const IMPORTANCE: Importance = Importance::Used;
+    const SEARCHES: bool = true;
 
     #[inline(always)]
     fn quantize<S: Lanes>(s: S, rows: Rows<'_>, blocks: &mut [BlockQ3K]) {
@@ -104,23 +126,6 @@ impl BlockFormat for Q3K {
             scatter(s, &pack_scales(s, &scale_codes), blocks, |b| &mut b.scales);
             scatter(s, &third_bits(s, &codes), blocks, |b| &mut b.hmask);
             scatter(s, &two_bit_words(s, &codes), blocks, |b| &mut b.qs);
-        }
-    }
-
-    #[inline(always)]
-    fn dequantize(block: &BlockQ3K, out: &mut [f32]) {
-        let d = block.d.to_f32();
-        for (j, out) in out.chunks_exact_mut(SUB).enumerate() {
-            let nibble = block.scales[j % 8] >> (j / 8 * 4) & 15;
-            let upper = block.scales[8 + j % 4] >> (j / 4 * 2) & 3;
-            let scale = d * f32::from((nibble | upper << 4) as i8 - 32);
-            let qs = &block.qs[j / 8 * 32 + j % 2 * SUB..][..SUB];
-            let high = &block.hmask[j % 2 * SUB..][..SUB];
-            let shift = 2 * (j / 2 % 4);
-            for ((out, q), high) in out.iter_mut().zip(qs).zip(high) {
-                let code = (q >> shift & 3 | (high >> (j / 2) & 1) << 2) as i8 - 4;
-                *out = scale * f32::from(code);
-            }
         }
     }
 }

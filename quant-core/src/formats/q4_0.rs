@@ -3,7 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::{
-    BlockFormat, F16Le, Rows,
+    BlockFormat, F16Le, Importance, Quantizer, Rows,
     batch::{Batch, row_values, scatter, scatter_f16, weigh, word},
 };
 use crate::{
@@ -45,11 +45,6 @@ impl BlockFormat for Q4_0 {
     const TYPE: GgmlType = GgmlType::Q4_0;
 
     #[inline(always)]
-    fn quantize<S: Lanes>(s: S, rows: Rows<'_>, blocks: &mut [BlockQ4_0]) {
-        quantize_symmetric(s, rows, blocks);
-    }
-
-    #[inline(always)]
     fn dequantize(block: &BlockQ4_0, out: &mut [f32]) {
         let d = block.d.to_f32();
         let (low, high) = out.split_at_mut(LEN / 2);
@@ -57,6 +52,16 @@ impl BlockFormat for Q4_0 {
             *low = (i32::from(q & 15) - 8) as f32 * d;
             *high = (i32::from(q >> 4) - 8) as f32 * d;
         }
+    }
+}
+
+impl Quantizer for Q4_0 {
+    const IMPORTANCE: Importance = Importance::Used;
+    const SEARCHES: bool = false;
+
+    #[inline(always)]
+    fn quantize<S: Lanes>(s: S, rows: Rows<'_>, blocks: &mut [BlockQ4_0]) {
+        quantize_symmetric(s, rows, blocks);
     }
 }
 

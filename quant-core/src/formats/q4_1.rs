@@ -3,7 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::{
-    BlockFormat, F16Le, Rows,
+    BlockFormat, F16Le, Importance, Quantizer, Rows,
     batch::{row_values, scatter, scatter_f16, weigh},
     q4_0::nibbles,
 };
@@ -49,11 +49,6 @@ impl BlockFormat for Q4_1 {
     const TYPE: GgmlType = GgmlType::Q4_1;
 
     #[inline(always)]
-    fn quantize<S: Lanes>(s: S, rows: Rows<'_>, blocks: &mut [BlockQ4_1]) {
-        quantize_affine(s, rows, blocks);
-    }
-
-    #[inline(always)]
     fn dequantize(block: &BlockQ4_1, out: &mut [f32]) {
         let (d, m) = (block.d.to_f32(), block.m.to_f32());
         let (low, high) = out.split_at_mut(LEN / 2);
@@ -61,6 +56,16 @@ impl BlockFormat for Q4_1 {
             *low = f32::from(q & 15) * d + m;
             *high = f32::from(q >> 4) * d + m;
         }
+    }
+}
+
+impl Quantizer for Q4_1 {
+    const IMPORTANCE: Importance = Importance::Used;
+    const SEARCHES: bool = false;
+
+    #[inline(always)]
+    fn quantize<S: Lanes>(s: S, rows: Rows<'_>, blocks: &mut [BlockQ4_1]) {
+        quantize_affine(s, rows, blocks);
     }
 }
 

@@ -3,7 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::{
-    BlockFormat, F16Le, QK_K, Rows,
+    BlockFormat, F16Le, Importance, QK_K, Quantizer, Rows,
     batch::scatter,
     k_min::{self, KMinBlock, nibble_words, unpack_scale},
 };
@@ -56,11 +56,6 @@ impl BlockFormat for Q4K {
     const TYPE: GgmlType = GgmlType::Q4_K;
 
     #[inline(always)]
-    fn quantize<S: Lanes>(s: S, rows: Rows<'_>, blocks: &mut [BlockQ4K]) {
-        k_min::quantize(s, rows, blocks);
-    }
-
-    #[inline(always)]
     fn dequantize(block: &BlockQ4K, out: &mut [f32]) {
         let (d, dmin) = (block.d.to_f32(), block.dmin.to_f32());
         for (pair, (out, qs)) in out.chunks_exact_mut(64).zip(block.qs.chunks_exact(32)).enumerate()
@@ -74,5 +69,15 @@ impl BlockFormat for Q4K {
                 }
             }
         }
+    }
+}
+
+impl Quantizer for Q4K {
+    const IMPORTANCE: Importance = Importance::Used;
+    const SEARCHES: bool = true;
+
+    #[inline(always)]
+    fn quantize<S: Lanes>(s: S, rows: Rows<'_>, blocks: &mut [BlockQ4K]) {
+        k_min::quantize(s, rows, blocks);
     }
 }

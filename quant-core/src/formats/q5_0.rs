@@ -3,7 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::{
-    BlockFormat, F16Le, Rows,
+    BlockFormat, F16Le, Importance, Quantizer, Rows,
     batch::{scatter, scatter_f16},
     q4_0::{SymmetricBlock, nibbles, quantize_symmetric},
 };
@@ -45,16 +45,21 @@ impl BlockFormat for Q5_0 {
     const TYPE: GgmlType = GgmlType::Q5_0;
 
     #[inline(always)]
-    fn quantize<S: Lanes>(s: S, rows: Rows<'_>, blocks: &mut [BlockQ5_0]) {
-        quantize_symmetric(s, rows, blocks);
-    }
-
-    #[inline(always)]
     fn dequantize(block: &BlockQ5_0, out: &mut [f32]) {
         let d = block.d.to_f32();
         for (out, code) in out.iter_mut().zip(codes(block.qh, &block.qs)) {
             *out = (code - 16) as f32 * d;
         }
+    }
+}
+
+impl Quantizer for Q5_0 {
+    const IMPORTANCE: Importance = Importance::Used;
+    const SEARCHES: bool = false;
+
+    #[inline(always)]
+    fn quantize<S: Lanes>(s: S, rows: Rows<'_>, blocks: &mut [BlockQ5_0]) {
+        quantize_symmetric(s, rows, blocks);
     }
 }
 

@@ -3,7 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::{
-    BlockFormat, F16Le, Rows,
+    BlockFormat, F16Le, Importance, Quantizer, Rows,
     batch::{scatter, scatter_f16},
     q4_0::nibbles,
     q4_1::{AffineBlock, quantize_affine},
@@ -50,15 +50,20 @@ impl BlockFormat for Q5_1 {
     const TYPE: GgmlType = GgmlType::Q5_1;
 
     #[inline(always)]
-    fn quantize<S: Lanes>(s: S, rows: Rows<'_>, blocks: &mut [BlockQ5_1]) {
-        quantize_affine(s, rows, blocks);
-    }
-
-    #[inline(always)]
     fn dequantize(block: &BlockQ5_1, out: &mut [f32]) {
         let (d, m) = (block.d.to_f32(), block.m.to_f32());
         for (out, code) in out.iter_mut().zip(codes(block.qh, &block.qs)) {
             *out = code as f32 * d + m;
         }
+    }
+}
+
+impl Quantizer for Q5_1 {
+    const IMPORTANCE: Importance = Importance::Used;
+    const SEARCHES: bool = false;
+
+    #[inline(always)]
+    fn quantize<S: Lanes>(s: S, rows: Rows<'_>, blocks: &mut [BlockQ5_1]) {
+        quantize_affine(s, rows, blocks);
     }
 }

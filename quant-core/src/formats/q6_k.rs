@@ -3,7 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::{
-    BlockFormat, F16Le, QK_K, Rows,
+    BlockFormat, F16Le, Importance, QK_K, Quantizer, Rows,
     batch::{scatter, scatter_f16, word},
     k_signed::{SUB, SUBS, load, recode},
 };
@@ -37,6 +37,24 @@ pub struct Q6K;
 impl BlockFormat for Q6K {
     type Block = BlockQ6K;
     const TYPE: GgmlType = GgmlType::Q6_K;
+
+    #[inline(always)]
+    fn dequantize(block: &BlockQ6K, out: &mut [f32]) {
+        for (half, out) in out.chunks_exact_mut(QK_K / 2).enumerate() {
+            let (first, second) = out.split_at_mut(QK_K / 4);
+            let (a, b) = first.split_at_mut(2 * SUB);
+            let (c, d) = second.split_at_mut(2 * SUB);
+            restore_quarter::<0>(block, half, a);
+            restore_quarter::<1>(block, half, b);
+            restore_quarter::<2>(block, half, c);
+            restore_quarter::<3>(block, half, d);
+        }
+    }
+}
+
+impl Quantizer for Q6K {
+    const IMPORTANCE: Importance = Importance::Used;
+    const SEARCHES: bool = true;
 
     #[inline(always)]
     fn quantize<S: Lanes>(s: S, rows: Rows<'_>, blocks: &mut [BlockQ6K]) {
@@ -99,19 +117,6 @@ impl BlockFormat for Q6K {
             scatter(s, &words, blocks, |b| &mut b.scales);
             scatter(s, &low_words(s, &codes), blocks, |b| &mut b.ql);
             scatter(s, &high_words(s, &codes), blocks, |b| &mut b.qh);
-        }
-    }
-
-    #[inline(always)]
-    fn dequantize(block: &BlockQ6K, out: &mut [f32]) {
-        for (half, out) in out.chunks_exact_mut(QK_K / 2).enumerate() {
-            let (first, second) = out.split_at_mut(QK_K / 4);
-            let (a, b) = first.split_at_mut(2 * SUB);
-            let (c, d) = second.split_at_mut(2 * SUB);
-            restore_quarter::<0>(block, half, a);
-            restore_quarter::<1>(block, half, b);
-            restore_quarter::<2>(block, half, c);
-            restore_quarter::<3>(block, half, d);
         }
     }
 }

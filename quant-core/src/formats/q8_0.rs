@@ -3,7 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::{
-    BlockFormat, F16Le, Rows,
+    BlockFormat, F16Le, Importance, Quantizer, Rows,
     batch::{scatter, scatter_f16, word},
 };
 use crate::{GgmlType, lanes::Lanes, search::signed_extreme};
@@ -31,6 +31,19 @@ impl BlockFormat for Q8_0 {
     const TYPE: GgmlType = GgmlType::Q8_0;
 
     #[inline(always)]
+    fn dequantize(block: &BlockQ8_0, out: &mut [f32]) {
+        let d = block.d.to_f32();
+        for (out, q) in out.iter_mut().zip(block.qs) {
+            *out = f32::from(q as i8) * d;
+        }
+    }
+}
+
+impl Quantizer for Q8_0 {
+    const IMPORTANCE: Importance = Importance::Ignored;
+    const SEARCHES: bool = false;
+
+    #[inline(always)]
     fn quantize<S: Lanes>(s: S, rows: Rows<'_>, blocks: &mut [BlockQ8_0]) {
         let count = blocks.len();
         let mut x = [s.splat(0.0); LEN];
@@ -55,14 +68,6 @@ impl BlockFormat for Q8_0 {
             let blocks = &mut blocks[batch.first..batch.first + batch.live];
             scatter_f16(s, s.to_f16_bits(d), blocks, |b| &mut b.d);
             scatter(s, &words, blocks, |b| &mut b.qs);
-        }
-    }
-
-    #[inline(always)]
-    fn dequantize(block: &BlockQ8_0, out: &mut [f32]) {
-        let d = block.d.to_f32();
-        for (out, q) in out.iter_mut().zip(block.qs) {
-            *out = f32::from(q as i8) * d;
         }
     }
 }

@@ -7,6 +7,7 @@
 //! The contract of an instance is exact IEEE 754 single precision, round to nearest even, no fused
 //! multiply-add, no flushing of subnormals, no approximate reciprocals.
 
+mod exp;
 mod pair;
 
 pub use pair::Pair;
@@ -26,6 +27,8 @@ pub type PerLane<T> = [T; MAX_LANES];
 pub trait Lanes: Copy {
     /// The number of lanes, at most [`MAX_LANES`].
     const N: usize;
+    /// Whether searches run faster on a [`Pair`] of its vectors: there are registers for two.
+    const PAIRS: bool = false;
     /// A float in each lane.
     type F32: Copy;
     /// A 32-bit integer in each lane.
@@ -95,6 +98,8 @@ pub trait Lanes: Copy {
     fn and_i(self, a: Self::I32, b: Self::I32) -> Self::I32;
     /// Bitwise or.
     fn or_i(self, a: Self::I32, b: Self::I32) -> Self::I32;
+    /// Bitwise exclusive or.
+    fn xor_i(self, a: Self::I32, b: Self::I32) -> Self::I32;
     /// Shift left by a constant below 32.
     fn shl<const BITS: u32>(self, a: Self::I32) -> Self::I32;
     /// Logical shift right by a constant below 32.
@@ -120,6 +125,78 @@ pub trait Lanes: Copy {
     fn to_f16_bits(self, a: Self::F32) -> Self::I32;
     /// The value of the half-precision bits in the low 16 bits.
     fn f16_bits_to_f32(self, a: Self::I32) -> Self::F32;
+
+    /// Lane `b` is `values[b]`.
+    #[inline(always)]
+    fn load_i(self, values: &PerLane<i32>) -> Self::I32 {
+        self.bits(self.load(&values.map(|v| f32::from_bits(v as u32))))
+    }
+
+    /// Lane `b` is `table[index[b] & 15]`.
+    #[inline(always)]
+    fn look_up(self, table: &[f32; 16], index: Self::I32) -> Self::F32 {
+        let (mut indices, mut values) = ([0; MAX_LANES], [0.0; MAX_LANES]);
+        self.store_i(index, &mut indices);
+        for (value, index) in values.iter_mut().zip(indices).take(Self::N) {
+            *value = table[index as usize & 15];
+        }
+        self.load(&values)
+    }
+
+    /// Lane `b` is `table[index[b]]`.
+    ///
+    /// # Panics
+    /// If an index is outside of the table.
+    #[inline(always)]
+    fn gather(self, table: &[f32], index: Self::I32) -> Self::F32 {
+        let (mut indices, mut values) = ([0; MAX_LANES], [0.0; MAX_LANES]);
+        self.store_i(index, &mut indices);
+        for (value, index) in values.iter_mut().zip(indices).take(Self::N) {
+            *value = table[index as u32 as usize];
+        }
+        self.load(&values)
+    }
+
+    /// The sum of the lanes, in their order.
+    #[inline(always)]
+    fn sum(self, a: Self::F32) -> f32 {
+        let mut lanes = [0.0; MAX_LANES];
+        self.store(a, &mut lanes);
+        lanes.iter().take(Self::N).fold(0.0, |sum, v| sum + v)
+    }
+
+    /// The sum of the lanes.
+    #[inline(always)]
+    fn sum_i(self, a: Self::I32) -> i32 {
+        let mut lanes = [0; MAX_LANES];
+        self.store_i(a, &mut lanes);
+        lanes.iter().take(Self::N).fold(0, |sum, v| sum.wrapping_add(*v))
+    }
+
+    /// `e` to the power of `a`, within 2 units in the last place where that is a normal number; 0 below
+    /// −87.3, infinity above 88.7, NaN for NaN. The same bits on every instance.
+    #[inline(always)]
+    fn exp(self, a: Self::F32) -> Self::F32 {
+        exp::exp(self, a)
+    }
+
+    /// Half precision, little-endian, to single precision: as many values as `out` holds, a multiple
+    /// of sixteen.
+    #[inline(always)]
+    fn widen_halves(self, bytes: &[u8], out: &mut [f32]) {
+        for (bytes, out) in bytes.as_chunks().0.iter().zip(out) {
+            *out = half::f16::from_le_bytes(*bytes).to_f32();
+        }
+    }
+
+    /// The inverse of [`widen_halves`](Self::widen_halves), to nearest even; what is too large becomes
+    /// infinity.
+    #[inline(always)]
+    fn narrow_halves(self, values: &[f32], out: &mut [u8]) {
+        for (v, out) in values.iter().zip(out.as_chunks_mut().0) {
+            *out = half::f16::from_f32(*v).to_le_bytes();
+        }
+    }
 
     /// Transposes: lane `b` of `out[i]` becomes `values[starts[b] + i]`.
     ///
@@ -252,6 +329,10 @@ impl Lanes for Scalar {
         a | b
     }
     #[inline(always)]
+    fn xor_i(self, a: i32, b: i32) -> i32 {
+        a ^ b
+    }
+    #[inline(always)]
     fn shl<const BITS: u32>(self, a: i32) -> i32 {
         ((a as u32) << BITS) as i32
     }
@@ -335,14 +416,18 @@ pub(crate) fn nearest_clamped_float<S: Lanes>(s: S, v: S::F32, lo: f32, hi: f32)
 /// float minimums compete with the additions of a search for the same unit, integer ones do not.
 #[inline(always)]
 pub(crate) fn clamp<S: Lanes>(s: S, v: S::F32, lo: f32, hi: f32) -> S::F32 {
-    // As signed integers all negative floats are below the upper limit and stay as they are.
-    let below = s.min_i(s.bits(v), s.bits(s.splat(hi)));
-    s.bits_to_f32(if lo == f32::NEG_INFINITY {
-        below
-    } else if lo == 0.0 {
+    let below = s.bits(clamp_above(s, v, hi));
+    s.bits_to_f32(if lo == 0.0 {
         s.max_i(below, s.splat_i(0))
     } else {
         // As unsigned integers negative floats are above all others, further from zero higher.
         s.min_u(below, s.bits(s.splat(lo)))
     })
+}
+
+/// Limits `v` to at most `hi`, which is not negative.
+#[inline(always)]
+pub(crate) fn clamp_above<S: Lanes>(s: S, v: S::F32, hi: f32) -> S::F32 {
+    // As signed integers all negative floats are below the limit and stay as they are.
+    s.bits_to_f32(s.min_i(s.bits(v), s.bits(s.splat(hi))))
 }

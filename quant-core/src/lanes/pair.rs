@@ -49,6 +49,7 @@ impl<S: Lanes> Lanes for Pair<S> {
         sub_i(a: I32, b: I32) -> I32;
         and_i(a: I32, b: I32) -> I32;
         or_i(a: I32, b: I32) -> I32;
+        xor_i(a: I32, b: I32) -> I32;
         min_i(a: I32, b: I32) -> I32;
         max_i(a: I32, b: I32) -> I32;
         min_u(a: I32, b: I32) -> I32;
@@ -100,6 +101,23 @@ impl<S: Lanes> Lanes for Pair<S> {
     #[inline(always)]
     fn shr<const BITS: u32>(self, a: Self::I32) -> Self::I32 {
         (self.0.shr::<BITS>(a.0), self.0.shr::<BITS>(a.1))
+    }
+
+    #[inline(always)]
+    fn look_up(self, table: &[f32; 16], index: Self::I32) -> Self::F32 {
+        (self.0.look_up(table, index.0), self.0.look_up(table, index.1))
+    }
+    #[inline(always)]
+    fn gather(self, table: &[f32], index: Self::I32) -> Self::F32 {
+        (self.0.gather(table, index.0), self.0.gather(table, index.1))
+    }
+    #[inline(always)]
+    fn widen_halves(self, bytes: &[u8], out: &mut [f32]) {
+        self.0.widen_halves(bytes, out);
+    }
+    #[inline(always)]
+    fn narrow_halves(self, values: &[f32], out: &mut [u8]) {
+        self.0.narrow_halves(values, out);
     }
 
     #[inline(always)]

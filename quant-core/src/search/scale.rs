@@ -1,7 +1,7 @@
 //! The one-parameter search: a signed scale (ggml's `make_qx_quants`).
 
 use super::GROUP_MAX_EPS;
-use crate::lanes::{Lanes, nearest_clamped, nearest_clamped_float};
+use crate::lanes::{Lanes, clamp_above, nearest_clamped, nearest_clamped_float};
 
 /// A scale per lane, and what the codes follow from.
 pub(crate) struct Scale<S: Lanes> {
@@ -97,10 +97,10 @@ pub(crate) fn fit_scale<S: Lanes, const LEN: usize, const FINITE: bool>(
     Scale { scale: s.select(all_zero, zero, scale), inverse, zero: all_zero }
 }
 
-/// Which limits codes are held to; constants because they select code.
-struct Limits;
+/// The limits that codes of a signed scale are held to; constants because they select code.
+struct Held;
 
-impl Limits {
+impl Held {
     /// |inverse·x| is below `half` and a half: only the upper limit, `half - 1`, can be passed.
     const HIGH: u8 = 0;
     const BOTH: u8 = 1;
@@ -121,11 +121,11 @@ fn sums<S: Lanes, const LEN: usize, const FINITE: bool>(
     i: i32,
 ) -> (S::F32, S::F32) {
     if !FINITE {
-        limited_sums::<S, LEN, { Limits::WRAP }>(s, x, weights, wx, inverse, half)
+        limited_sums::<S, LEN, { Held::WRAP }>(s, x, weights, wx, inverse, half)
     } else if i < 5 {
-        limited_sums::<S, LEN, { Limits::HIGH }>(s, x, weights, wx, inverse, half)
+        limited_sums::<S, LEN, { Held::HIGH }>(s, x, weights, wx, inverse, half)
     } else {
-        limited_sums::<S, LEN, { Limits::BOTH }>(s, x, weights, wx, inverse, half)
+        limited_sums::<S, LEN, { Held::BOTH }>(s, x, weights, wx, inverse, half)
     }
 }
 
@@ -144,8 +144,8 @@ fn limited_sums<S: Lanes, const LEN: usize, const LIMITS: u8>(
     for i in 0..LEN {
         let value = s.mul(inverse, x[i]);
         let code = match LIMITS {
-            Limits::HIGH => nearest_clamped_float(s, value, f32::NEG_INFINITY, high),
-            Limits::BOTH => nearest_clamped_float(s, value, low, high),
+            Held::HIGH => s.round(clamp_above(s, value, high)),
+            Held::BOTH => nearest_clamped_float(s, value, low, high),
             _ => s.to_f32(nearest_clamped(s, value, -half, half - 1)),
         };
         sum_lx = s.add(sum_lx, s.mul(wx[i], code));

@@ -1,24 +1,23 @@
-//! Whether stored values are finite, and whether any is not zero, told from their bits without
-//! restoring them: a block's values are finite if its scales are, and zero if its scales are, so only
-//! those are looked at.
+//! Whether stored values are finite, told from their bits without restoring them: a block's values
+//! are finite if its scales are, so only those are looked at.
 
 use gguf_io::Dtype;
-use quant_core::GgmlType;
+use quant_core::{
+    BlockFloat::{self, Half, Quarters, Single},
+    GgmlType,
+};
 
-/// A number that scales a block, at this byte of it.
+/// The largest half-precision number.
+pub(crate) const LARGEST_HALF: f32 = 65504.0;
+
+/// What the scales of a range of blocks are like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Scale {
-    /// Half precision.
-    Half(usize),
-    /// Single precision.
-    Single(usize),
-    /// A power of two, whose largest code stands for no number.
-    Exponent(usize),
-    /// Half precision whose bits are the high quarters of four 16-bit numbers.
-    Quarters(usize),
+pub(crate) struct Scales {
+    /// Whether all are finite.
+    pub(crate) finite: bool,
+    /// Whether there are blocks all of whose scales are zero.
+    pub(crate) zero: bool,
 }
-
-use Scale::{Exponent, Half, Quarters, Single};
 
 /// How a range of bytes holds values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,36 +31,21 @@ pub(crate) enum Stored {
     /// Floats of one byte: sign aside, codes from this one on are not finite.
     One(u8),
     /// Blocks of this size with scales.
-    Blocks(usize, &'static [Scale]),
+    Blocks(usize, &'static [BlockFloat]),
     /// Every code is a number.
     Any(usize),
 }
 
 impl From<GgmlType> for Stored {
     fn from(ty: GgmlType) -> Self {
-        use GgmlType as T;
-        let scales: &'static [Scale] = match ty {
-            T::F32 => return Self::Four,
-            T::F16 => return Self::Two(0x7c00),
-            T::BF16 => return Self::Two(0x7f80),
-            T::F64 => return Self::Eight,
-            T::Q4_0 | T::Q5_0 | T::Q8_0 | T::IQ4_NL | T::Q1_0 | T::Q2_0 => &[Half(0)],
-            T::IQ1_S | T::IQ2_XXS | T::IQ2_XS | T::IQ2_S | T::IQ3_XXS | T::IQ3_S | T::IQ4_XS => {
-                &[Half(0)]
-            }
-            T::Q4_1 | T::Q5_1 | T::Q8_1 | T::Q4_K | T::Q5_K => &[Half(0), Half(2)],
-            T::Q2_K => &[Half(80), Half(82)],
-            T::Q3_K => &[Half(108)],
-            T::Q6_K => &[Half(208)],
-            T::Q8_K => &[Single(0)],
-            T::TQ1_0 => &[Half(52)],
-            T::TQ2_0 => &[Half(64)],
-            T::MXFP4 => &[Exponent(0)],
-            T::IQ1_M => &[Quarters(48)],
-            // NVFP4's readers take its one code that is no number for zero.
-            _ => return Self::Any(ty.block_bytes()),
-        };
-        Self::Blocks(ty.block_bytes(), scales)
+        match ty {
+            GgmlType::F32 => Self::Four,
+            GgmlType::F16 => Self::Two(0x7c00),
+            GgmlType::BF16 => Self::Two(0x7f80),
+            GgmlType::F64 => Self::Eight,
+            _ if ty.floats().is_empty() => Self::Any(ty.block_bytes()),
+            _ => Self::Blocks(ty.block_bytes(), ty.floats()),
+        }
     }
 }
 
@@ -104,6 +88,86 @@ impl Stored {
         }
     }
 
+    /// What the scales of blocks are like; those of other values are neither zero nor infinite.
+    ///
+    /// Every block that is written is looked at, so that the loops have no way out and are short.
+    pub(crate) fn scales(self, bytes: &[u8]) -> Scales {
+        let Self::Blocks(size, scales) = self else {
+            return Scales { finite: true, zero: false };
+        };
+        let blocks = bytes.chunks_exact(size.max(1));
+        // Signs aside, halves are in the order of their bits.
+        let halves = |bits: fn(&[u8], usize, usize) -> (u16, u16), first, second| {
+            let (most, least) = blocks.clone().fold((0, u16::MAX), |(most, least), block| {
+                let (larger, either) = bits(block, first, second);
+                (larger.max(most), either.min(least))
+            });
+            Scales { finite: most < 0x7c00, zero: least == 0 }
+        };
+        match *scales {
+            [Half(at)] => halves(
+                |block, at, _| {
+                    let bits = half(block, at) & 0x7fff;
+                    (bits, bits)
+                },
+                at,
+                at,
+            ),
+            [Half(first), Half(second)] => halves(
+                |block, first, second| {
+                    let (a, b) = (half(block, first) & 0x7fff, half(block, second) & 0x7fff);
+                    (a.max(b), a | b)
+                },
+                first,
+                second,
+            ),
+            _ => Scales {
+                finite: blocks.clone().all(|b| scales.iter().all(|scale| is_finite(*scale, b))),
+                zero: blocks.clone().any(|b| self.is_zero(b)),
+            },
+        }
+    }
+
+    /// Whether all values of a block are zero because its scales are.
+    pub(crate) fn is_zero(self, block: &[u8]) -> bool {
+        match self {
+            Self::Blocks(_, scales) => scales.iter().all(|scale| scale.value(block) == 0.0),
+            _ => false,
+        }
+    }
+
+    /// Whether any value is not zero; true of codes that are not looked at.
+    pub(crate) fn has_value(self, bytes: &[u8]) -> bool {
+        match self {
+            Self::Any(_) => true,
+            Self::One(_) => bytes.iter().any(|b| b & 0x7f != 0),
+            // Little-endian: the sign is in the last byte.
+            Self::Two(_) | Self::Four | Self::Eight => {
+                let is_zero = |value: &[u8]| {
+                    value.split_last().is_none_or(|(last, rest)| {
+                        last & 0x7f == 0 && rest.iter().all(|byte| *byte == 0)
+                    })
+                };
+                bytes.chunks_exact(self.unit()).any(|value| !is_zero(value))
+            }
+            // No power of two is zero; codes of four bits are, whatever their sign.
+            Self::Blocks(size, &[BlockFloat::Exponent(at)]) => {
+                let is_code = |&(i, code): &(usize, &u8)| i != at && code & 0x77 != 0;
+                let has = |block: &[u8]| block.iter().enumerate().any(|code| is_code(&code));
+                bytes.chunks_exact(size.max(1)).any(has)
+            }
+            Self::Blocks(size, _) => {
+                bytes.chunks_exact(size.max(1)).any(|block| !self.is_zero(block))
+            }
+        }
+    }
+
+    /// Whether blocks have scales that are at most [`LARGEST_HALF`].
+    pub(crate) fn is_scaled_by_halves(self) -> bool {
+        let Self::Blocks(_, scales) = self else { return false };
+        scales.iter().any(|scale| matches!(scale, Half(_) | Quarters(_)))
+    }
+
     /// The first unit that is not finite and how many there are.
     pub(crate) fn find(self, bytes: &[u8]) -> Option<(u64, u64)> {
         match self {
@@ -131,7 +195,7 @@ impl Stored {
             }
             Self::Blocks(size, scales) => {
                 let blocks = bytes.chunks_exact(size.max(1));
-                let bad = |block: &[u8]| scales.iter().any(|scale| !scale.is_finite(block));
+                let bad = |block: &[u8]| scales.iter().any(|scale| !is_finite(*scale, block));
                 let mut found = None;
                 for (i, _) in (0u64..).zip(blocks).filter(|(_, block)| bad(block)) {
                     let (_, count) = found.get_or_insert((i, 0));
@@ -143,71 +207,20 @@ impl Stored {
     }
 }
 
-impl Stored {
-    /// Whether any value is not zero; true of codes that are not looked at.
-    pub(crate) fn has_value(self, bytes: &[u8]) -> bool {
-        match self {
-            Self::Any(_) => true,
-            Self::One(_) => bytes.iter().any(|b| b & 0x7f != 0),
-            // Little-endian: the sign is in the last byte.
-            Self::Two(_) | Self::Four | Self::Eight => {
-                let is_zero = |value: &[u8]| {
-                    value.split_last().is_none_or(|(last, rest)| {
-                        last & 0x7f == 0 && rest.iter().all(|byte| *byte == 0)
-                    })
-                };
-                bytes.chunks_exact(self.unit()).any(|value| !is_zero(value))
-            }
-            Self::Blocks(size, scales) => bytes
-                .chunks_exact(size.max(1))
-                .any(|block| scales.iter().any(|scale| !scale.is_zero(block))),
-        }
-    }
-}
-
 fn first<T>(units: &[T], bad: impl Fn(&T) -> bool) -> Option<(u64, u64)> {
     let index = units.iter().position(&bad)?;
     let rest = units.get(index..).unwrap_or_default();
     Some((index as u64, rest.iter().filter(|unit| bad(unit)).count() as u64))
 }
 
-impl Scale {
-    #[inline(always)]
-    fn is_finite(self, block: &[u8]) -> bool {
-        match self {
-            Half(at) => half(block, at) & 0x7c00 != 0x7c00,
-            // Multiplied with a code of up to 127 it has to stay finite.
-            Single(at) => {
-                let bytes = block.get(at..).and_then(|b| b.first_chunk::<4>());
-                bytes.is_some_and(|b| (f32::from_le_bytes(*b) * 128.0).is_finite())
-            }
-            Exponent(at) => block.get(at).is_some_and(|e| *e != 0xff),
-            Quarters(at) => quarters(block, at) & 0x7c00 != 0x7c00,
-        }
-    }
-
-    /// Whether it makes every value of its block zero.
-    fn is_zero(self, block: &[u8]) -> bool {
-        match self {
-            Half(at) => half(block, at) & 0x7fff == 0,
-            Single(at) => {
-                let bytes = block.get(at..).and_then(|b| b.first_chunk::<4>());
-                bytes.is_some_and(|b| f32::from_le_bytes(*b) == 0.0)
-            }
-            // No power of two is zero; codes of four bits are, whatever their sign.
-            Exponent(at) => {
-                let codes = block.iter().enumerate().filter(|(i, _)| *i != at);
-                codes.fold(0, |bits, (_, code)| bits | (code & 0x77)) == 0
-            }
-            Quarters(at) => quarters(block, at) & 0x7fff == 0,
-        }
-    }
-}
-
 #[inline(always)]
-fn quarters(block: &[u8], at: usize) -> u16 {
-    let quarter = |i: usize| half(block, at + 2 * i) >> 12 << (4 * i);
-    quarter(0) | quarter(1) | quarter(2) | quarter(3)
+fn is_finite(scale: BlockFloat, block: &[u8]) -> bool {
+    match scale {
+        Half(at) => half(block, at) & 0x7c00 != 0x7c00,
+        // Multiplied with a code of up to 127 it has to stay finite.
+        Single(_) => (scale.value(block) * 128.0).is_finite(),
+        _ => scale.value(block).is_finite(),
+    }
 }
 
 /// Two bytes of a block; what is not there is not finite.
@@ -234,7 +247,7 @@ mod tests {
                 for bits in halves {
                     for scale in scales {
                         let mut block = vec![fill; size];
-                        let place = |scale: &Scale| match *scale {
+                        let place = |scale: &BlockFloat| match *scale {
                             Half(at) => at..at + 2,
                             _ => 0..0,
                         };
@@ -245,8 +258,13 @@ mod tests {
                         let mut values = vec![0.0; ty.block_len()];
                         dequantize(ty, &block, &mut values).unwrap();
                         let finite = values.iter().all(|v| v.is_finite());
-                        let found = Stored::from(ty).find(&block);
+                        let stored = Stored::from(ty);
+                        let found = stored.find(&block);
                         assert_eq!(found.is_none(), finite, "{ty} {bits:x} as {scale:?}");
+                        let Scales { finite: all, zero } = stored.scales(&block);
+                        assert_eq!((all, zero), (finite, stored.is_zero(&block)), "{ty} {bits:x}");
+                        assert!(!zero || values.iter().all(|v| *v == 0.0), "{ty} {bits:x}");
+                        assert!(scales.len() > 1 || zero == (bits & 0x7fff == 0), "{ty} {bits:x}");
                     }
                 }
             }
@@ -287,16 +305,11 @@ mod tests {
     fn every_quantized_type_is_looked_at() {
         for &ty in GgmlType::ALL.iter().filter(|ty| ty.is_quantized()) {
             match Stored::from(ty) {
-                Stored::Blocks(size, scales) => {
-                    let end = |scale: &Scale| match *scale {
-                        Half(at) => at + 2,
-                        Single(at) => at + 4,
-                        Exponent(at) => at + 1,
-                        Quarters(at) => at + 8,
-                    };
-                    assert!(scales.iter().all(|scale| end(scale) <= size), "{ty}");
+                Stored::Blocks(size, _) => {
                     assert_eq!(Stored::from(ty).find(&vec![0xff; 3 * size]), Some((0, 3)), "{ty}");
                     assert_eq!(Stored::from(ty).find(&vec![0; 3 * size]), None, "{ty}");
+                    let zeros = Stored::from(ty).scales(&vec![0; 3 * size]);
+                    assert_eq!(zeros, Scales { finite: true, zero: ty != GgmlType::MXFP4 }, "{ty}");
                 }
                 other => assert_eq!((ty, other), (GgmlType::NVFP4, Stored::Any(36))),
             }

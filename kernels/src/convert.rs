@@ -1,21 +1,14 @@
-//! F32, F16 and BF16 to single precision and back: the loops that instruction sets compile.
+//! F32, F16 and BF16 to single precision and back.
 
-use quant_core::GgmlType;
+use quant_core::{GgmlType, lanes::Lanes};
 
-/// Floats as a tensor stores them.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Stored<'a> {
-    F32(&'a [u8]),
-    F16(&'a [u8]),
-    Bf16(&'a [u8]),
-}
-
-/// Values converted at a time: the size of the pieces that ISA code converts.
+/// Values converted at a time.
 const STEP: usize = 16;
 
-/// The loop of [`IsaKernels::widen`](super::IsaKernels::widen); `f16` converts [`STEP`] halves.
+/// Converts stored floats; returns the largest magnitude as [`magnitude`] does. Types other than `F16`
+/// and `BF16` are read as `F32`.
 #[inline(always)]
-pub(super) fn widen(stored: Stored<'_>, out: &mut [f32], f16: impl Fn(&[u8], &mut [f32])) -> f32 {
+pub(crate) fn widen<S: Lanes>(s: S, ty: GgmlType, bytes: &[u8], out: &mut [f32]) -> f32 {
     let f32s = |bytes: &[u8], out: &mut [f32]| {
         for (out, b) in out.iter_mut().zip(bytes.as_chunks().0) {
             *out = f32::from_le_bytes(*b);
@@ -31,10 +24,11 @@ pub(super) fn widen(stored: Stored<'_>, out: &mut [f32], f16: impl Fn(&[u8], &mu
             *out = half::f16::from_le_bytes(*b).to_f32();
         }
     };
-    match stored {
-        Stored::F32(bytes) => widen_pieces(bytes.as_chunks::<{ 4 * STEP }>(), out, f32s, f32s),
-        Stored::Bf16(bytes) => widen_pieces(bytes.as_chunks::<{ 2 * STEP }>(), out, bf16s, bf16s),
-        Stored::F16(bytes) => widen_pieces(bytes.as_chunks::<{ 2 * STEP }>(), out, f16, f16s),
+    let f16_pieces = |bytes: &[u8], out: &mut [f32]| s.widen_halves(bytes, out);
+    match ty {
+        GgmlType::F16 => widen_pieces(bytes.as_chunks::<{ 2 * STEP }>(), out, f16_pieces, f16s),
+        GgmlType::BF16 => widen_pieces(bytes.as_chunks::<{ 2 * STEP }>(), out, bf16s, bf16s),
+        _ => widen_pieces(bytes.as_chunks::<{ 4 * STEP }>(), out, f32s, f32s),
     }
 }
 
@@ -66,7 +60,7 @@ const MAGNITUDE: u32 = 0x7fff_ffff;
 /// The largest magnitude. The bits of magnitudes order as the magnitudes do, infinity above all
 /// numbers and NaNs above infinity, so that any value that is not finite shows.
 #[inline(always)]
-pub(super) fn magnitude(values: &[f32]) -> f32 {
+pub(crate) fn magnitude(values: &[f32]) -> f32 {
     let mut largest = 0u32;
     for v in values {
         largest = largest.max(v.to_bits() & MAGNITUDE);
@@ -74,20 +68,15 @@ pub(super) fn magnitude(values: &[f32]) -> f32 {
     f32::from_bits(largest)
 }
 
-/// The loop of [`IsaKernels::narrow`](super::IsaKernels::narrow); `f16` converts [`STEP`] values.
+/// Converts values to `F16`, `BF16` or, for any other type, `F32`.
 #[inline(always)]
-pub(super) fn narrow(
-    ty: GgmlType,
-    values: &[f32],
-    out: &mut [u8],
-    f16: impl Fn(&[f32], &mut [u8]),
-) {
+pub(crate) fn narrow<S: Lanes>(s: S, ty: GgmlType, values: &[f32], out: &mut [u8]) {
     match ty {
         GgmlType::F16 => {
             let (pieces, rest) = values.as_chunks::<STEP>();
             let (halves, halves_rest) = out.as_chunks_mut::<{ 2 * STEP }>();
             for (values, out) in pieces.iter().zip(halves) {
-                f16(values, out);
+                s.narrow_halves(values, out);
             }
             for (v, out) in rest.iter().zip(halves_rest.as_chunks_mut().0) {
                 *out = half::f16::from_f32(*v).to_le_bytes();

@@ -1,0 +1,138 @@
+//! The operations on lanes give the same bits on every instruction set.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot run has failed")]
+
+use proptest::prelude::*;
+use quant_core::lanes::{Lanes, MAX_LANES, Pair};
+use quant_kernels::{Kernels, LaneOp};
+
+/// One value after the other through the lanes: bits of floats and integers in, bits out.
+struct Map<'a, F>(&'a [[u32; 2]], F);
+
+/// Applies an operation to a vector of each; a trait, because closures cannot be generic.
+trait OnLanes: Copy {
+    fn apply<S: Lanes>(self, s: S, a: S::I32, b: S::I32) -> S::I32;
+}
+
+impl<F: OnLanes> LaneOp for Map<'_, F> {
+    type Output = [Vec<u32>; 2];
+
+    #[inline(always)]
+    fn eval<S: Lanes>(self, s: S) -> [Vec<u32>; 2] {
+        [map(s, self.0, self.1), map(Pair(s), self.0, self.1)]
+    }
+}
+
+#[inline(always)]
+fn map<S: Lanes, F: OnLanes>(s: S, values: &[[u32; 2]], f: F) -> Vec<u32> {
+    let mut out = Vec::new();
+    if S::N > MAX_LANES {
+        return out;
+    }
+    for chunk in values.chunks(S::N) {
+        let mut lanes = [[0; MAX_LANES]; 2];
+        for (i, pair) in chunk.iter().enumerate() {
+            lanes[0][i] = pair[0] as i32;
+            lanes[1][i] = pair[1] as i32;
+        }
+        let result = f.apply(s, s.load_i(&lanes[0]), s.load_i(&lanes[1]));
+        let mut stored = [0; MAX_LANES];
+        s.store_i(result, &mut stored);
+        out.extend(stored[..chunk.len()].iter().map(|v| *v as u32));
+    }
+    out
+}
+
+macro_rules! operations {
+    ($($name:ident($s:ident, $a:ident, $b:ident) $body:expr;)*) => {
+        $(
+            #[derive(Clone, Copy)]
+            #[allow(non_camel_case_types, reason = "named after what they test")]
+            struct $name;
+            impl OnLanes for $name {
+                #[inline(always)]
+                fn apply<S: Lanes>(self, $s: S, $a: S::I32, $b: S::I32) -> S::I32 {
+                    $body
+                }
+            }
+        )*
+        /// The results of every operation, by name.
+        fn results(kernels: Kernels, values: &[[u32; 2]]) -> Vec<(&'static str, [Vec<u32>; 2])> {
+            vec![$((stringify!($name), kernels.run(Map(values, $name)))),*]
+        }
+    };
+}
+
+const TABLE: [f32; 16] = [
+    -127.0, -104.0, -83.0, -65.0, -49.0, -35.0, -22.0, -10.0, 1.0, 13.0, 25.0, 38.0, 53.0, 69.0,
+    89.0, -0.0,
+];
+
+operations! {
+    xor(s, a, b) s.xor_i(a, b);
+    look_up(s, a, _b) s.bits(s.look_up(&TABLE, a));
+    gather(s, a, b) s.bits(s.gather(&TABLE, s.and_i(s.add_i(a, b), s.splat_i(15))));
+    exp(s, a, _b) {
+        let power = s.exp(s.bits_to_f32(a));
+        // A NaN is one, whatever its bits.
+        s.bits(s.select(s.eq(power, power), power, s.splat(-1.0)))
+    };
+}
+
+#[test]
+fn pairs_of_sixteen_lanes_fit() {
+    for kernels in Kernels::supported() {
+        struct Count;
+        impl LaneOp for Count {
+            type Output = usize;
+            #[inline(always)]
+            fn eval<S: Lanes>(self, _: S) -> usize {
+                Pair::<S>::N
+            }
+        }
+        assert!(kernels.run(Count) <= MAX_LANES, "{}", kernels.isa().name());
+    }
+}
+
+struct Sums<'a>(&'a [i32; MAX_LANES]);
+
+impl LaneOp for Sums<'_> {
+    /// The sum of integers, and of the same values as floats; how many lanes there are.
+    type Output = (i32, f32, usize);
+
+    #[inline(always)]
+    fn eval<S: Lanes>(self, s: S) -> (i32, f32, usize) {
+        let v = s.load_i(self.0);
+        (s.sum_i(v), s.sum(s.to_f32(v)), S::N)
+    }
+}
+
+proptest! {
+    #[test]
+    fn every_isa_gives_the_scalar_bits(
+        values in prop::collection::vec(
+            (prop_oneof![any::<u32>(), (-110f32..110.0).prop_map(f32::to_bits)], any::<u32>()),
+            1..100,
+        ),
+    ) {
+        let values: Vec<[u32; 2]> = values.into_iter().map(<[u32; 2]>::from).collect();
+        let scalar = results(Kernels::supported().next().unwrap(), &values);
+        for kernels in Kernels::supported() {
+            for ((name, found), (_, expected)) in results(kernels, &values).iter().zip(&scalar) {
+                for found in found {
+                    prop_assert_eq!(found, &expected[0], "{} {}", kernels.isa().name(), name);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn sums_are_over_all_lanes(values in prop::collection::vec(-1000i32..1000, MAX_LANES)) {
+        let values: [i32; MAX_LANES] = values.try_into().unwrap();
+        for kernels in Kernels::supported() {
+            let (sum, floats, lanes) = kernels.run(Sums(&values));
+            let expected: i32 = values[..lanes].iter().sum();
+            prop_assert_eq!((sum, floats), (expected, expected as f32), "{}", kernels.isa().name());
+        }
+    }
+}

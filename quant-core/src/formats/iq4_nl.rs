@@ -1,0 +1,210 @@
+//! IQ4_NL: 32 values, a half-precision scale, 4-bit codes of sixteen values that are not evenly
+//! spaced.
+
+use bytemuck::{Pod, Zeroable};
+
+use super::{
+    BlockFormat, F16Le, Importance, Quantizer, Rows,
+    batch::{scatter, scatter_f16, weigh},
+    q4_0::nibbles,
+};
+use crate::{
+    GgmlType,
+    lanes::Lanes,
+    search::{GROUP_MAX_EPS, signed_extreme},
+};
+
+const LEN: usize = 32;
+
+/// What the codes stand for, in units of the scale (ggml's `kvalues_iq4nl`).
+const VALUES: [f32; 16] = [
+    -127.0, -104.0, -83.0, -65.0, -49.0, -35.0, -22.0, -10.0, 1.0, 13.0, 25.0, 38.0, 53.0, 69.0,
+    89.0, 113.0,
+];
+
+/// The middles between neighbours in [`VALUES`], from which on the upper one is nearer. ggml compares
+/// the two distances instead; both are exact next to a middle, so that the choice is the same.
+const MIDDLES: [f32; 15] = {
+    let mut middles = [0.0; 15];
+    let mut i = 0;
+    while i < middles.len() {
+        middles[i] = (VALUES[i] + VALUES[i + 1]) / 2.0;
+        i += 1;
+    }
+    middles
+};
+
+/// A block of IQ4_NL: value `i` is `d` times what its code stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct BlockIQ4NL {
+    /// Scale, half-precision bits.
+    pub d: F16Le,
+    /// Codes: the low nibbles hold values 0..16, the high nibbles 16..32.
+    pub qs: [u8; 16],
+}
+
+const _: () = assert!(size_of::<BlockIQ4NL>() == GgmlType::IQ4_NL.block_bytes());
+
+/// The format of [`GgmlType::IQ4_NL`].
+#[derive(Debug)]
+pub struct IQ4NL;
+
+impl BlockFormat for IQ4NL {
+    type Block = BlockIQ4NL;
+    const TYPE: GgmlType = GgmlType::IQ4_NL;
+
+    #[inline(always)]
+    fn dequantize(block: &BlockIQ4NL, out: &mut [f32]) {
+        let d = block.d.to_f32();
+        let (low, high) = out.split_at_mut(LEN / 2);
+        for ((low, high), q) in low.iter_mut().zip(high).zip(block.qs) {
+            *low = d * VALUES[usize::from(q & 15)];
+            *high = d * VALUES[usize::from(q >> 4)];
+        }
+    }
+}
+
+impl Quantizer for IQ4NL {
+    const IMPORTANCE: Importance = Importance::Used;
+    const SEARCHES: bool = true;
+
+    #[inline(always)]
+    fn quantize<S: Lanes>(s: S, rows: Rows<'_>, blocks: &mut [BlockIQ4NL]) {
+        let count = blocks.len();
+        let zero = s.splat(0.0);
+        let mut x = [zero; LEN];
+        let mut codes = [s.splat_i(0); LEN];
+        for first in (0..count).step_by(S::N) {
+            let batch = rows.batch::<S>(first, count, LEN);
+            s.load_columns(rows.values, &batch.starts, &mut x);
+            let weights = match rows.importance {
+                Some(importance) => {
+                    let mut sum = zero;
+                    for v in x {
+                        sum = s.add(sum, s.mul(v, v));
+                    }
+                    let sigma2 = s.mul(sum, s.splat(2.0 / LEN as f32));
+                    weigh(s, &x, importance, &batch.columns, sigma2)
+                }
+                None => x.map(|v| s.mul(v, v)),
+            };
+            let d = fit(s, &x, &weights);
+            // The codes follow from the scale itself, not from the candidate that led to it.
+            let inverse = s.select(s.eq(d, zero), zero, s.div(s.splat(1.0), d));
+            for i in 0..LEN {
+                codes[i] = nearest(s, s.mul(inverse, x[i]));
+            }
+            let blocks = &mut blocks[batch.first..batch.first + batch.live];
+            scatter_f16(s, s.to_f16_bits(d), blocks, |b| &mut b.d);
+            scatter(s, &nibbles(s, &codes), blocks, |b| &mut b.qs);
+        }
+    }
+}
+
+/// The scale with the least weighted squared error of sixteen candidates (ggml's
+/// `quantize_row_iq4_nl_impl`).
+#[inline(always)]
+fn fit<S: Lanes>(s: S, x: &[S::F32; LEN], weights: &[S::F32; LEN]) -> S::F32 {
+    const TRIES: i32 = 7;
+    let zero = s.splat(0.0);
+    let (extreme, magnitude) = signed_extreme(s, x);
+    let all_zero = s.lt(magnitude, s.splat(GROUP_MAX_EPS));
+    let extreme = s.select(all_zero, s.splat(1.0), extreme);
+
+    // Two divisions, as ggml has them: the first candidate is not quite the middle one of the others.
+    let start = s.div(s.mul(extreme, s.splat(-1.0)), s.splat(VALUES[0]));
+    let (sum_qx, sum_q2) = sums(s, x, weights, s.div(s.splat(1.0), start));
+    let mut d = s.select(s.lt(zero, sum_q2), s.div(sum_qx, sum_q2), zero);
+    let mut best = s.mul(d, sum_qx);
+    for i in -TRIES..=TRIES {
+        let inverse = s.div(s.splat(i as f32 + VALUES[0]), extreme);
+        let (sum_qx, sum_q2) = sums(s, x, weights, inverse);
+        let improves = s.lt(s.mul(best, sum_q2), s.mul(sum_qx, sum_qx));
+        let better = s.and(s.lt(zero, sum_q2), improves);
+        d = s.select(better, s.div(sum_qx, sum_q2), d);
+        best = s.select(better, s.mul(d, sum_qx), best);
+    }
+    s.select(all_zero, zero, d)
+}
+
+/// Σ w·q·x and Σ w·q² for the values `q` nearest to `inverse · x`.
+#[inline(always)]
+fn sums<S: Lanes>(
+    s: S,
+    x: &[S::F32; LEN],
+    weights: &[S::F32; LEN],
+    inverse: S::F32,
+) -> (S::F32, S::F32) {
+    let (mut sum_qx, mut sum_q2) = (s.splat(0.0), s.splat(0.0));
+    for i in 0..LEN {
+        let q = s.look_up(&VALUES, nearest(s, s.mul(inverse, x[i])));
+        let wq = s.mul(weights[i], q);
+        sum_qx = s.add(sum_qx, s.mul(wq, x[i]));
+        sum_q2 = s.add(sum_q2, s.mul(wq, q));
+    }
+    (sum_qx, sum_q2)
+}
+
+/// The code of the value nearest to `v`; the highest for a NaN, as ggml's search ends there.
+#[inline(always)]
+fn nearest<S: Lanes>(s: S, v: S::F32) -> S::I32 {
+    // A binary search. Its table has the middles; what lies beyond them is never looked up.
+    let mut table = [f32::INFINITY; 16];
+    table[..15].copy_from_slice(&MIDDLES);
+    let mut code = s.splat_i(0);
+    for step in [8, 4, 2, 1] {
+        let middle = s.look_up(&table, s.add_i(code, s.splat_i(step - 1)));
+        let up = s.not(s.lt(v, middle));
+        code = s.select_i(up, s.add_i(code, s.splat_i(step)), code);
+    }
+    code
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::lanes::Scalar;
+
+    /// ggml's `best_index_int8`.
+    fn by_distance(x: f32) -> i32 {
+        if x <= VALUES[0] {
+            return 0;
+        }
+        if x >= VALUES[15] {
+            return 15;
+        }
+        let (mut low, mut high) = (0, 15);
+        while high - low > 1 {
+            let middle = (low + high) / 2;
+            if x < VALUES[middle] {
+                high = middle;
+            } else {
+                low = middle;
+            }
+        }
+        (if x - VALUES[high - 1] < VALUES[high] - x { high - 1 } else { high }) as i32
+    }
+
+    #[test]
+    fn codes_are_those_of_the_smaller_distance() {
+        for middle in MIDDLES.into_iter().chain(VALUES) {
+            for ulps in -4i32..=4 {
+                let x = f32::from_bits((middle.to_bits() as i32 + ulps) as u32);
+                assert_eq!(nearest(Scalar, x), by_distance(x), "{x}");
+            }
+        }
+        for x in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, 0.0, -0.0, f32::MAX, f32::MIN] {
+            assert_eq!(nearest(Scalar, x), by_distance(x), "{x}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn codes_are_those_of_the_smaller_distance_anywhere(x in -140.0f32..140.0) {
+            prop_assert_eq!(nearest(Scalar, x), by_distance(x));
+        }
+    }
+}
