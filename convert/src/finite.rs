@@ -136,6 +136,32 @@ impl Stored {
         }
     }
 
+    /// Whether any value is not zero; true of codes that are not looked at.
+    pub(crate) fn has_value(self, bytes: &[u8]) -> bool {
+        match self {
+            Self::Any(_) => true,
+            Self::One(_) => bytes.iter().any(|b| b & 0x7f != 0),
+            // Little-endian: the sign is in the last byte.
+            Self::Two(_) | Self::Four | Self::Eight => {
+                let is_zero = |value: &[u8]| {
+                    value.split_last().is_none_or(|(last, rest)| {
+                        last & 0x7f == 0 && rest.iter().all(|byte| *byte == 0)
+                    })
+                };
+                bytes.chunks_exact(self.unit()).any(|value| !is_zero(value))
+            }
+            // No power of two is zero; codes of four bits are, whatever their sign.
+            Self::Blocks(size, &[BlockFloat::Exponent(at)]) => {
+                let is_code = |&(i, code): &(usize, &u8)| i != at && code & 0x77 != 0;
+                let has = |block: &[u8]| block.iter().enumerate().any(|code| is_code(&code));
+                bytes.chunks_exact(size.max(1)).any(has)
+            }
+            Self::Blocks(size, _) => {
+                bytes.chunks_exact(size.max(1)).any(|block| !self.is_zero(block))
+            }
+        }
+    }
+
     /// Whether blocks have scales that are at most [`LARGEST_HALF`].
     pub(crate) fn is_scaled_by_halves(self) -> bool {
         let Self::Blocks(_, scales) = self else { return false };
@@ -206,7 +232,7 @@ fn half(block: &[u8], at: usize) -> u16 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use quant_core::{can_dequantize, dequantize};
+    use quant_core::{can_dequantize, can_quantize, dequantize, quantize};
 
     /// A block is called finite exactly if all its values are, whatever else is in it.
     #[test]
@@ -243,6 +269,36 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// What every quantizer makes of zeros is told from what it makes of one small value.
+    #[test]
+    fn zeros_are_told_from_values() {
+        for &ty in GgmlType::ALL.iter().filter(|ty| can_quantize(**ty)) {
+            let mut values = vec![0.0; ty.block_len().max(32)];
+            let has_value = |values: &[f32]| {
+                let bytes = quantize(ty, values, values.len(), None).unwrap();
+                Stored::from(ty).has_value(&bytes)
+            };
+            assert!(!has_value(&values), "{ty}");
+            values[17] = -0.01;
+            assert!(has_value(&values), "{ty}");
+        }
+        let minus_zero = |stored: Stored| {
+            let mut value = vec![0; stored.unit()];
+            *value.last_mut().unwrap() = 0x80;
+            stored.has_value(&value)
+        };
+        for stored in [Stored::Two(0x7c00), Stored::Four, Stored::Eight, Stored::One(0x7f)] {
+            assert!(!minus_zero(stored), "{stored:?}");
+            assert!(stored.has_value(&vec![1; stored.unit()]), "{stored:?}");
+        }
+        let mut block = vec![0x88; 17];
+        block[0] = 127;
+        assert!(!Stored::from(GgmlType::MXFP4).has_value(&block));
+        block[9] = 0x81;
+        assert!(Stored::from(GgmlType::MXFP4).has_value(&block));
+        assert!(Stored::Any(36).has_value(&[0; 36]));
     }
 
     #[test]

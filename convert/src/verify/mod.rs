@@ -1,17 +1,14 @@
 //! Whether a model file can be trusted: its structure, what loaders need of it, and every value.
 
-mod needs;
+mod values;
 
-use std::{ffi::OsStr, path::Path, sync::Mutex};
+use std::{ffi::OsStr, path::Path};
 
 use gguf_io::{Checkpoint, GgufFile, Imatrix, SourceFile};
+use gguf_model::Content;
 
-use crate::{
-    Error, Options, Result,
-    error::{Quoted, Shown},
-    finite::Stored,
-    workers,
-};
+use crate::{Error, Options, Result, error::Shown};
+use values::Range;
 
 /// What was checked and what was found.
 #[derive(Clone, Debug, Default)]
@@ -78,7 +75,6 @@ impl Findings {
 const STRUCTURE: &str = "structure: header, names, types, shapes, offsets, sizes";
 const PADDING: &str = "padding is zero";
 const NEEDS: &str = "metadata and tensors that loaders need";
-const VALUES: &str = "scales and values are finite";
 
 /// Checks a model: a GGUF file (the first shard, if it is split), the folder of a checkpoint, a
 /// safetensors file, or an importance matrix. Only the named files are read, in a memory window
@@ -158,14 +154,7 @@ fn gguf(model: &GgufFile, options: &Options, found: &mut Findings) -> Result<()>
     if placed.is_some() {
         found.check(PADDING, |_| model.check_padding());
     }
-    if kind == "model" {
-        found.check(NEEDS, |found| {
-            needs::check(model, found);
-            Ok::<_, Error>(())
-        });
-    } else if !matrix {
-        found.note(&format!("general.type {}: its metadata is not checked", Quoted(&kind)));
-    }
+    let is_model = !matrix && needs(model, found);
     if placed.is_some() {
         let ranges = model.tensors.iter().map(|t| Range {
             name: &t.name,
@@ -173,10 +162,31 @@ fn gguf(model: &GgufFile, options: &Options, found: &mut Findings) -> Result<()>
             offset: t.offset,
             bytes: t.bytes,
             stored: t.ty.into(),
+            shape: &t.shape,
         });
-        values(&model.files, &ranges.collect::<Vec<_>>(), options, found)?;
+        let ranges: Vec<_> = ranges.collect();
+        let zeros = values::check(&model.files, &ranges, options, found)?;
+        if !matrix {
+            values::zeros(&ranges, &zeros, is_model, found);
+        }
     }
     Ok(())
+}
+
+/// Checks what loaders need; returns whether the file holds a model whose architecture is known.
+fn needs(model: &GgufFile, found: &mut Findings) -> bool {
+    let report = gguf_model::check_file(model);
+    report.notes.iter().for_each(|note| found.note(note));
+    if matches!(report.content, Content::Other) && report.problem_count == 0 {
+        return false;
+    }
+    found.check(NEEDS, |found| {
+        let kept = report.problems.len() as u64;
+        report.problems.into_iter().for_each(|problem| found.problem(|| problem.message));
+        found.count = found.count.saturating_add(report.problem_count.saturating_sub(kept));
+        Ok::<_, Error>(())
+    });
+    matches!(report.content, Content::Model(_))
 }
 
 fn folder(path: &Path, options: &Options, found: &mut Findings) -> Result<()> {
@@ -223,84 +233,7 @@ fn safetensors(checkpoint: &Checkpoint, options: &Options, found: &mut Findings)
         offset: t.offset,
         bytes: t.bytes,
         stored: t.dtype.into(),
+        shape: &t.shape,
     });
-    values(&checkpoint.files, &ranges.collect::<Vec<_>>(), options, found)
-}
-
-/// The bytes of a tensor.
-struct Range<'a> {
-    name: &'a str,
-    file: usize,
-    offset: u64,
-    bytes: u64,
-    stored: Stored,
-}
-
-/// Bytes a thread reads at a time: enough to read at the device's pace, little enough to stay in a
-/// core's cache.
-const STEP: u64 = 1 << 18;
-
-/// Looks at every value, tensor by tensor, on all threads.
-fn values(
-    files: &[SourceFile],
-    ranges: &[Range<'_>],
-    options: &Options,
-    found: &mut Findings,
-) -> Result<()> {
-    let mut pieces = Vec::new();
-    for (index, range) in ranges.iter().enumerate().filter(|(_, r)| r.stored.is_checked()) {
-        let unit = range.stored.unit() as u64;
-        let step = (STEP / unit).max(1).saturating_mul(unit);
-        let mut start = 0;
-        while start < range.bytes {
-            let len = step.min(range.bytes - start);
-            pieces.push((index, start, len));
-            start += len;
-        }
-    }
-    let unchecked = ranges.iter().filter(|r| !r.stored.is_checked() && r.bytes > 0).count();
-    // Tensors with a problem: the first unit that is not finite and how many there are.
-    let bad: Mutex<std::collections::BTreeMap<usize, (u64, u64)>> = Mutex::default();
-    let result =
-        workers::run(options.threads, pieces.len(), Vec::new, |buffer: &mut Vec<u8>, i| {
-            let Some(&(index, start, len)) = pieces.get(i) else { return Ok(()) };
-            let Some(range) = ranges.get(index) else { return Ok(()) };
-            let Some(file) = files.get(range.file) else { return Ok(()) };
-            buffer.resize(usize::try_from(len).map_err(|_| quant_core::Error::TooLarge)?, 0);
-            file.read_exact_at(buffer, range.offset.saturating_add(start))?;
-            if let Some((first, count)) = range.stored.find(buffer) {
-                let first = start / range.stored.unit() as u64 + first;
-                let mut bad = bad.lock().unwrap_or_else(|e| e.into_inner());
-                let entry = bad.entry(index).or_insert((first, 0));
-                *entry = (entry.0.min(first), entry.1.saturating_add(count));
-            }
-            Ok(())
-        });
-    match result {
-        Err(error @ Error::Threads { .. }) => return Err(error),
-        result => found.check(VALUES, |found| {
-            for (index, (first, count)) in bad.into_inner().unwrap_or_else(|e| e.into_inner()) {
-                let Some(range) = ranges.get(index) else { continue };
-                let noun = range.stored.noun();
-                found.problem(|| {
-                    let file = files.get(range.file).map_or(Path::new(""), |f| f.path());
-                    format!(
-                        "{}: tensor {} has {count} {noun}s that are not finite, the first is {noun} \
-                         {first} at byte {}",
-                        Shown(file),
-                        Quoted(range.name),
-                        range.offset + first * range.stored.unit() as u64,
-                    )
-                });
-            }
-            result
-        }),
-    };
-    found.check("the files did not change meanwhile", |_| {
-        files.iter().try_for_each(SourceFile::check_unchanged)
-    });
-    if unchecked > 0 {
-        found.note(&format!("{unchecked} tensors hold integers or codes: every code is a number"));
-    }
-    Ok(())
+    values::check(&checkpoint.files, &ranges.collect::<Vec<_>>(), options, found).map(drop)
 }

@@ -1,0 +1,86 @@
+//! The architectures, a file each.
+
+use crate::Architecture;
+
+mod arcee;
+mod bert;
+mod bloom;
+mod cohere2;
+mod command_r;
+mod deepseek2;
+mod dots1;
+mod ernie4_5;
+mod exaone4;
+mod falcon;
+mod gemma;
+mod gemma2;
+mod gemma3;
+mod gpt2;
+mod gpt_oss;
+mod gptneox;
+mod granite;
+mod llama;
+mod mistral3;
+mod modern_bert;
+mod mpt;
+mod nemotron;
+mod olmo;
+mod olmo2;
+mod olmoe;
+mod phi2;
+mod phi3;
+mod qwen2;
+mod qwen2moe;
+mod qwen3;
+mod qwen3moe;
+mod seed_oss;
+mod shared;
+mod smollm3;
+mod stablelm;
+mod starcoder;
+mod starcoder2;
+mod t5;
+
+/// Every architecture that is described.
+pub static ALL: &[&Architecture] = &[
+    &arcee::ARCEE,
+    &bert::BERT,
+    &bloom::BLOOM,
+    &cohere2::COHERE2,
+    &command_r::COMMAND_R,
+    &deepseek2::DEEPSEEK2,
+    &dots1::DOTS1,
+    &ernie4_5::ERNIE4_5,
+    &exaone4::EXAONE4,
+    &falcon::FALCON,
+    &gemma::GEMMA,
+    &gemma2::GEMMA2,
+    &gemma3::GEMMA3,
+    &gpt_oss::GPT_OSS,
+    &gpt2::GPT2,
+    &gptneox::GPTNEOX,
+    &granite::GRANITE,
+    &granite::GRANITEMOE,
+    &llama::LLAMA,
+    &mistral3::MISTRAL3,
+    &modern_bert::MODERN_BERT,
+    &mpt::MPT,
+    &nemotron::NEMOTRON,
+    &bert::NOMIC_BERT,
+    &olmo::OLMO,
+    &olmo2::OLMO2,
+    &olmoe::OLMOE,
+    &phi2::PHI2,
+    &phi3::PHI3,
+    &qwen2::QWEN2,
+    &qwen2moe::QWEN2MOE,
+    &qwen3::QWEN3,
+    &qwen3moe::QWEN3MOE,
+    &seed_oss::SEED_OSS,
+    &smollm3::SMOLLM3,
+    &stablelm::STABLELM,
+    &starcoder::STARCODER,
+    &starcoder2::STARCODER2,
+    &t5::T5,
+    &t5::T5ENCODER,
+];

@@ -1,0 +1,254 @@
+//! Small models of every architecture, made from the descriptions alone.
+#![allow(dead_code, reason = "each test uses a part of it")]
+
+use std::collections::HashSet;
+
+use gguf_io::metadata::{Array, GgufString, Metadata, Value};
+use gguf_model::{
+    Architecture, Dimension, Expected, HyperParameters, Kind, Need, Report, Size, Slot, When, check,
+};
+
+/// A model without data.
+#[derive(Clone)]
+pub(crate) struct Model {
+    pub(crate) what: String,
+    pub(crate) architecture: &'static Architecture,
+    pub(crate) metadata: Metadata,
+    pub(crate) tensors: Vec<(String, Vec<u64>)>,
+}
+
+impl Model {
+    pub(crate) fn report(&self) -> Report {
+        check(&self.metadata, self.tensors.iter().map(|(n, s)| (n.as_str(), s.as_slice())))
+    }
+
+    pub(crate) fn key(&self, name: &str) -> String {
+        format!("{}.{name}", self.architecture.name)
+    }
+
+    pub(crate) fn parameters(&self) -> HyperParameters {
+        HyperParameters::read(&self.metadata, self.architecture).unwrap()
+    }
+
+    /// The tensors that a slot asks for, which need not be there.
+    pub(crate) fn expected(&self) -> Vec<Expected> {
+        self.architecture.tensors(&self.parameters()).collect()
+    }
+}
+
+fn mentions(size: Size, dimension: Dimension) -> bool {
+    match size {
+        Size::Of(other) => other == dimension,
+        Size::Sum(parts) | Size::Product(parts) => {
+            parts.iter().any(|part| mentions(*part, dimension))
+        }
+        Size::Difference(a, b) => mentions(*a, dimension) || mentions(*b, dimension),
+        Size::Half(whole) => mentions(*whole, dimension),
+        _ => false,
+    }
+}
+
+pub(crate) fn uses(architecture: &Architecture, dimension: Dimension) -> bool {
+    architecture.slots().any(|slot| slot.shape.iter().any(|size| mentions(*size, dimension)))
+}
+
+fn has(architecture: &Architecture, when: When) -> bool {
+    architecture.slots().any(|slot| slot.when.contains(&when))
+}
+
+/// Metadata of a small model whose sizes differ from each other.
+fn metadata(architecture: &'static Architecture) -> Metadata {
+    let mut metadata = Metadata::new();
+    let mut set = |key: &str, value: Value| {
+        metadata.insert(format!("{}.{key}", architecture.name), value);
+    };
+    for (key, value) in [
+        ("block_count", 3u32),
+        ("context_length", 56),
+        ("embedding_length", 48),
+        ("feed_forward_length", 80),
+        ("attention.head_count", 4),
+    ] {
+        set(key, value.into());
+    }
+    let is_t5 = uses(architecture, Dimension::RelativeBuckets);
+    // Norms as wide as all queries fit no fewer keys.
+    let wide = |slot: &Slot| {
+        slot.name.contains("attn_k_norm") && slot.shape == [Size::Of(Dimension::Embedding)]
+    };
+    if uses(architecture, Dimension::KvHeads) && !is_t5 && !architecture.slots().any(wide) {
+        set("attention.head_count_kv", 2u32.into());
+    }
+    // Heads that are not as wide as the model together.
+    let output = architecture.slots().find(|slot| slot.name.ends_with(".attn_output"));
+    if is_t5 || output.is_some_and(|slot| mentions(slot.shape[0], Dimension::Key)) {
+        set("attention.key_length", 16u32.into());
+        set("attention.value_length", 16u32.into());
+    }
+    if architecture.slots().any(|slot| slot.name == "blk.{}.ffn_gate_exps" && slot.when.is_empty())
+        || has(architecture, When::AfterLeading)
+    {
+        set("expert_count", 6u32.into());
+        set("expert_used_count", 2u32.into());
+    }
+    for key in architecture.keys() {
+        let number: u32 = match key.name {
+            "leading_dense_block_count" => 1,
+            "expert_feed_forward_length" => 36,
+            "expert_shared_count" => 2,
+            "attention.q_lora_rank" => 24,
+            "attention.kv_lora_rank" => 28,
+            "attention.key_length_mla" => 20,
+            "attention.value_length_mla" => 12,
+            "attention.relative_buckets_count" => 32,
+            "attention.sliding_window" => 64,
+            "decoder_block_count" => 2,
+            "expert_gating_func" => 2,
+            _ => {
+                match key.kind {
+                    Kind::Positive | Kind::Float if key.required => set(key.name, 1e-5f32.into()),
+                    Kind::Bool if key.required => set(key.name, true.into()),
+                    _ => {}
+                }
+                continue;
+            }
+        };
+        set(key.name, number.into());
+    }
+    if architecture.name == "deepseek2" {
+        // Compressed, it has one head of keys: of the compressed size and the part that RoPE turns.
+        set("attention.head_count_kv", 1u32.into());
+        set("attention.key_length", 36u32.into());
+        set("attention.value_length", 28u32.into());
+        set("rope.dimension_count", 8u32.into());
+    }
+    let tokens = (0..40).map(|i| GgufString::from(format!("t{i}"))).collect();
+    metadata.insert("general.architecture", architecture.name);
+    metadata.insert("tokenizer.ggml.model", "llama");
+    metadata.insert("tokenizer.ggml.tokens", Value::Array(Array::String(tokens)));
+    metadata.insert("tokenizer.ggml.scores", vec![0f32; 40]);
+    metadata.insert("tokenizer.ggml.token_type", vec![1i32; 40]);
+    if uses(architecture, Dimension::TokenTypes) {
+        metadata.insert("tokenizer.ggml.token_type_count", 2u32);
+    }
+    metadata
+}
+
+/// What a model may have besides what it must.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Choice {
+    /// Nothing.
+    Least,
+    /// Everything that takes no other's place.
+    Most,
+    /// Everything, and the forms that take others' place.
+    Other,
+}
+
+/// Patterns of tensors on which others depend.
+fn deciding(architecture: &Architecture) -> HashSet<&'static str> {
+    architecture
+        .slots()
+        .filter_map(|slot| match slot.need {
+            Need::Unless(p) | Need::OptionalUnless(p) | Need::With(p) | Need::OptionalWith(p) => {
+                Some(p)
+            }
+            _ => None,
+        })
+        .collect()
+}
+
+/// Fills in the tensors.
+fn with_tensors(mut model: Model, choice: Choice) -> Model {
+    let deciding = deciding(model.architecture);
+    let decides = |e: &Expected| deciding.iter().any(|pattern| e.beside(pattern) == e.name());
+    let expected = model.expected();
+    let experts = |e: &Expected| match e.slot.name.matches("{}").count() {
+        2 => 6,
+        _ => 1,
+    };
+    let takes = |e: &Expected, names: &HashSet<String>| match e.slot.need {
+        Need::Required => true,
+        Need::Optional | Need::Sparse => choice != Choice::Least,
+        Need::Unless(other) => !names.contains(&e.beside(other)),
+        Need::OptionalUnless(other) => choice != Choice::Least && !names.contains(&e.beside(other)),
+        Need::With(other) => names.contains(&e.beside(other)),
+        Need::OptionalWith(other) => choice != Choice::Least && names.contains(&e.beside(other)),
+        _ => panic!("{:?}", e.slot.need),
+    };
+    // First what others depend on: where a form may be chosen the other one, then what remains.
+    let mut names = HashSet::new();
+    let is_with = |e: &Expected| matches!(e.slot.need, Need::OptionalWith(_));
+    let is_unless = |e: &Expected| matches!(e.slot.need, Need::Unless(_));
+    for e in expected.iter().filter(|e| decides(e) && !is_unless(e) && !is_with(e)) {
+        if choice == Choice::Other {
+            names.insert(e.name());
+        }
+    }
+    for e in expected.iter().filter(|e| decides(e) && (is_unless(e) || is_with(e))) {
+        if takes(e, &names) && (is_unless(e) || choice == Choice::Other) {
+            names.insert(e.name());
+        }
+    }
+    for e in expected.iter() {
+        let taken = if decides(e) { names.contains(&e.name()) } else { takes(e, &names) };
+        if taken {
+            let shape: Vec<u64> = e.shape.iter().map(|n| n.expect(&e.name())).collect();
+            for i in 0..experts(e) {
+                let name = e.name();
+                let name = if experts(e) == 1 {
+                    name
+                } else {
+                    let parts: Vec<_> = name.rsplitn(3, '.').collect();
+                    format!("{}.{i}.{}", parts[2], parts[0])
+                };
+                model.tensors.push((name, shape.clone()));
+            }
+        }
+    }
+    model
+}
+
+/// Every architecture in every variant that its description tells apart.
+pub(crate) fn models() -> Vec<Model> {
+    let mut models = Vec::new();
+    for &architecture in gguf_model::ALL {
+        let mut variants = vec![("plain", metadata(architecture))];
+        let mut vary = |what, when: When, keys: &[(&str, Value)]| {
+            if has(architecture, when) {
+                let mut changed = metadata(architecture);
+                for (key, value) in keys {
+                    changed.insert(format!("{}.{key}", architecture.name), value.clone());
+                }
+                variants.push((what, changed));
+            }
+        };
+        let experts = [("expert_count", 6u32.into()), ("expert_used_count", 2u32.into())];
+        vary("experts", When::Experts, &experts);
+        let [count, used] = experts;
+        let shared = ("expert_shared_feed_forward_length", 44u32.into());
+        vary("shared experts", When::SharedExperts, &[count, used, shared]);
+        vary("longrope", When::LongRope, &[("rope.scaling.type", "longrope".into())]);
+        vary("uncompressed queries", When::NoQueryRank, &[("attention.q_lora_rank", 0u32.into())]);
+        let of_heads = [
+            ("attention.key_length_mla", 0u32.into()),
+            ("attention.value_length_mla", 0u32.into()),
+            ("attention.head_count_kv", 4u32.into()),
+            ("attention.key_length", 20u32.into()),
+            ("attention.value_length", 12u32.into()),
+        ];
+        vary("no latent attention", When::NotLatent, &of_heads);
+        let further = [("block_count", 4u32.into()), ("nextn_predict_layers", 1u32.into())];
+        vary("further tokens", When::Further, &further);
+        vary("many layers", When::LayersFrom(64), &[("block_count", 64u32.into())]);
+        for (variant, metadata) in variants {
+            for choice in [Choice::Least, Choice::Most, Choice::Other] {
+                let what = format!("{} ({variant}, {choice:?})", architecture.name);
+                let tensors = Vec::new();
+                let model = Model { what, architecture, metadata: metadata.clone(), tensors };
+                models.push(with_tensors(model, choice));
+            }
+        }
+    }
+    models
+}
