@@ -175,17 +175,24 @@ fn entry(
         let expected = "the same number of sums for each count";
         return Ok(Err(BrokenEntry::new(file, place, found, expected)));
     }
-    let counted = check_values(file, place, &counts);
+    if let Err(broken) = check_values(file, place, &counts) {
+        return Ok(Err(broken));
+    }
+    // Through an integer, as there; `round` ties away from zero like `lround`.
+    let counts: Vec<f32> = counts.into_iter().map(|count| count.round() as i64 as f32).collect();
     for (matrix, count) in values.chunks_exact_mut(columns).zip(&counts) {
-        // Through an integer, as there; `round` ties away from zero like `lround`.
-        let count = count.round() as i64 as f32;
-        for value in matrix {
-            *value = if count > 0.0 { *value / count } else { 1.0 };
+        if *count <= 0.0 {
+            matrix.fill(1.0);
+        }
+    }
+    // Before they are divided, so that the message has what the file holds.
+    let checked = check_values(file, place, &values);
+    for (matrix, count) in values.chunks_exact_mut(columns).zip(&counts) {
+        if *count > 0.0 {
+            matrix.iter_mut().for_each(|value| *value /= count);
         }
     }
     let matrices = counts.len();
     budget.credit((matrices as u64).saturating_mul(4));
-    Ok(counted
-        .and_then(|()| check_values(file, place, &values))
-        .map(|()| ImatrixEntry { values, matrices }))
+    Ok(checked.map(|()| ImatrixEntry { values, matrices }))
 }
