@@ -381,7 +381,7 @@ fn schemes(input: &Path, how: &grouped::Options) -> Result<[Vec<Scheme>; 2], Str
     for (tensor, scheme) in plan.tensors().zip(plan.schemes()) {
         let others = usize::from(!tensor.name.contains(".experts."));
         let known = found[others].contains(&scheme);
-        if !known && tensor.name.contains("proj") || !known && others == 0 {
+        if !known && (tensor.name.contains("proj") || others == 0) {
             found[others].push(scheme);
         }
     }

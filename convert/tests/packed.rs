@@ -694,7 +694,7 @@ fn mlx_stacks_of_experts_become_experts() {
     let moe = "model.layers.0.block_sparse_moe";
     tensors.insert(format!("{moe}.gate.weight"), floats(&[4, 64], vec![0.25; 256]));
     // One that is left alone.
-    let up = (0..4 * 96 * 64).map(|i| scale(i));
+    let up = (0..4 * 96 * 64).map(scale);
     tensors.insert(format!("{moe}.switch_mlp.up_proj.weight"), floats(&[4, 96, 64], up));
     for (part, rows, columns) in [("gate", 96, 64), ("down", 64, 96)] {
         for (name, (dtype, shape, bytes)) in mlx(4 * rows, columns, 4, 32) {
@@ -752,6 +752,14 @@ fn folders_are_made_of_eight_bit_codes_as_of_the_weights_they_stand_for() {
     let (a, b) = (dir.path().join("coded"), dir.path().join("plain"));
     small(&a, &w8a8, &coded);
     small(&b, &Value::Null, &[("weight", plain)]);
+    // Other descriptions of the weights it had are not those of the folder.
+    fs::write(a.join("hf_quant_config.json"), "{}").unwrap();
+    let config = |dir: &Path| -> Value {
+        serde_json::from_slice(&fs::read(dir.join("config.json")).unwrap()).unwrap()
+    };
+    let mut changed = config(&a);
+    changed["quantization"] = json!({"bits": 4, "group_size": 64});
+    fs::write(a.join("config.json"), changed.to_string()).unwrap();
     let how = grouped::Options {
         group_size: GroupSize::from_number(32),
         ..grouped::Options::new(GroupedType::Int4Sym)
@@ -761,6 +769,8 @@ fn folders_are_made_of_eight_bit_codes_as_of_the_weights_they_stand_for() {
         let output = input.with_extension("out");
         let plan = FolderPlan::new(&input, &how, &options, Control::default()).unwrap();
         plan.run(&output, &options, Control::default()).unwrap();
+        assert!(!output.join("hf_quant_config.json").exists());
+        assert_eq!(config(&output).get("quantization"), None);
         fs::read(output.join("model.safetensors")).unwrap()
     });
     assert!(weights[0] == weights[1]);

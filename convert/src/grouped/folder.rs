@@ -497,6 +497,11 @@ fn distribute(
 /// The checkpoint's config.json with the description of the quantization.
 fn config_json(dir: &Path, layers: &[(String, Scheme)], ignore: &[String]) -> Result<Vec<u8>> {
     let mut config = json_file::read_object(&dir.join("config.json"))?;
+    // What it says of the packed weights it had: MLX, and text models with a key of their own.
+    config.shift_remove("quantization");
+    for part in config.values_mut().filter_map(Value::as_object_mut) {
+        part.shift_remove("quantization_config");
+    }
     config.insert("quantization_config".into(), header::quantization_config(layers, ignore));
     Ok(header::pretty(&Value::Object(config)))
 }
@@ -518,8 +523,13 @@ const WEIGHTS: &[&str] = &[
 ];
 
 /// Files written anew, or that would describe what they no longer belong to.
-const REPLACED: &[&str] =
-    &["config.json", "model.safetensors.index.json", "quantize_config.json", "quant_config.json"];
+const REPLACED: &[&str] = &[
+    "config.json",
+    "model.safetensors.index.json",
+    "quantize_config.json",
+    "quant_config.json",
+    "hf_quant_config.json",
+];
 
 /// Bytes a file may be long to count as small.
 const LONGEST: u64 = json_file::TOKENIZER;
