@@ -240,13 +240,16 @@ fn place(tensor: &Tensor) -> (usize, u64) {
 /// Name and shape of a tensor in GGUF, and which matrix of it.
 type GgufMatrix = (String, Vec<u64>, usize);
 
+/// Those of the data at each place.
+type GgufMatrices = HashMap<(usize, u64), GgufMatrix>;
+
 /// The name and shape in GGUF of the data at each place, and which matrix of it, where the
 /// architecture is known, and all names; checks names and shapes on the way.
 fn gguf_names(
     dir: &Path,
     mut config: Config,
     checkpoint: &Checkpoint,
-) -> Result<(HashMap<(usize, u64), GgufMatrix>, Vec<String>)> {
+) -> Result<(GgufMatrices, Vec<String>)> {
     let architecture = architectures::find(&config)?;
     architecture.complete(&mut config)?;
     architectures::tensors::layers(&config)?;
