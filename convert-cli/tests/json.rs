@@ -57,6 +57,9 @@ fn text_of(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 
+/// Arguments, and fields of the error with their values.
+type Refusal<'a> = (&'a [&'a str], &'a [(&'a str, Value)]);
+
 #[test]
 fn errors_are_objects_with_their_places() {
     let folder = tempdir().unwrap();
@@ -70,7 +73,7 @@ fn errors_are_objects_with_their_places() {
     let path = |path: &Path| path.to_str().unwrap().to_owned();
     let (q8_0, awkward, cut, none) = (path(&q8_0), path(&awkward), path(&cut), path(&none));
     let output = path(&folder.path().join("out.gguf"));
-    let cases: [(&[&str], &[(&str, Value)]); 9] = [
+    let cases: [Refusal<'_>; 9] = [
         (&["convert", &none, "-o", &output], &[("file", json!(none))]),
         (
             &["convert", &q8_0, "-o", &output, "-t", "q4_0"],
