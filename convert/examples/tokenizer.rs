@@ -1,4 +1,4 @@
-//! Prints the `tokenizer.*` keys of a checkpoint's folder as JSON: `tokenizer FOLDER KIND`, with KIND
+//! Prints the `tokenizer.*` keys of a checkpoint's folder, as with `--like-reference`, as JSON: `tokenizer FOLDER KIND`, with KIND
 //! one of sentencepiece, byte-fallback, byte-level, word-piece, unigram, fairseq.
 //! `interop/vocabularies.py` compares them with the reference's.
 
@@ -18,7 +18,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let kind = match kind.as_str() {
         "sentencepiece" => Kind::SentencePiece,
-        "byte-fallback" => Kind::ByteFallback,
         "byte-level" => Kind::ByteLevel,
         "word-piece" => Kind::WordPiece,
         "unigram" => Kind::Unigram,
@@ -32,7 +31,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         .with_ansi(false)
         .init();
     let folder = Path::new(folder);
-    let options = Options { kinds: &[kind], adjustments: &[], pre_tokenizer: None };
+    let options =
+        Options { kinds: &[kind], adjustments: &[], pre_tokenizer: None, like_reference: true };
     let mut metadata = Metadata::new();
     tokenizer::write(folder, &Config::read(folder)?, &options, &mut metadata)?;
     let keys: Map<_, _> = metadata.iter().map(|(k, v)| (k.to_owned(), shown(v))).collect();

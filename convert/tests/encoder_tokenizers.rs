@@ -14,7 +14,8 @@ use quant_convert::{
 use serde_json::{Value as Json, json};
 
 fn read(dir: &Path, kind: Kind) -> Result<Metadata> {
-    let options = Options { kinds: &[kind], adjustments: &[], pre_tokenizer: None };
+    let options =
+        Options { kinds: &[kind], adjustments: &[], pre_tokenizer: None, like_reference: false };
     let mut metadata = Metadata::new();
     tokenizer::write(dir, &Config::read(dir)?, &options, &mut metadata)?;
     Ok(metadata)

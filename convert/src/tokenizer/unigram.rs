@@ -7,9 +7,9 @@ use gguf_io::metadata::{Array, Metadata, Value};
 use crate::{Error, Result, error::DOWNLOAD};
 
 use super::{
-    Sources, Special, TokenType,
+    Sources, TokenType,
     sentencepiece::{self, added_tokens, place},
-    write_tokens,
+    special, write_tokens,
 };
 
 /// The file; older models have the second.
@@ -56,6 +56,5 @@ pub(super) fn write(sources: &Sources<'_>, metadata: &mut Metadata) -> Result<()
         let charsmap = Value::Array(Array::Uint8(model.charsmap));
         metadata.insert("tokenizer.ggml.precompiled_charsmap", charsmap);
     }
-    Special::read(sources, Some(size))?.write(metadata);
-    Ok(())
+    special::write(sources, Some(size), metadata)
 }
