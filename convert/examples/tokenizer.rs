@@ -1,5 +1,5 @@
-//! Prints the `tokenizer.*` keys of a checkpoint's folder, as with `--like-reference`, as JSON: `tokenizer FOLDER KIND`, with KIND
-//! one of sentencepiece, byte-fallback, byte-level, word-piece, unigram, fairseq.
+//! Prints the `tokenizer.*` keys of a checkpoint's folder as JSON, as with `--like-reference`:
+//! `tokenizer FOLDER KIND`, with KIND one of sentencepiece, byte-level, word-piece, unigram, fairseq.
 //! `interop/vocabularies.py` compares them with the reference's.
 
 use std::{error::Error, path::Path};

@@ -83,6 +83,10 @@ fn realigned(sources: &Sources<'_>, path: PathBuf) -> Result<Found> {
     }
     pieces.pop();
     pieces.splice(..OWN.len() - 1, OWN.map(|(token, ty)| (token.to_owned(), 0.0, ty)));
+    if !sources.options.like_reference {
+        // The token for what is to be guessed.
+        sentencepiece::place_named(&sources.named(), &mut pieces);
+    }
     Ok(Found {
         pieces,
         add_prefix: model.add_prefix,

@@ -4,21 +4,21 @@
 //! checkpoint's tokenizer joins those whose merge comes first. With the rank of a token's first
 //! merge as its score both do the same, as long as there is a merge for each way to make a token.
 
-use std::collections::{HashMap, HashSet};
+use ahash::{AHashMap, AHashSet};
 
 use super::tokenizer_json::TokenizerJson;
 
 /// The merges of a tokenizer.
 pub(super) struct Merges<'t> {
-    pairs: HashSet<(&'t str, &'t str)>,
+    pairs: AHashSet<(&'t str, &'t str)>,
     /// Ranks of the first merges that make a token.
-    ranks: HashMap<String, usize>,
+    ranks: AHashMap<String, usize>,
 }
 
 impl<'t> Merges<'t> {
     pub(super) fn new(tokenizer: &'t TokenizerJson) -> Self {
         let list = tokenizer.model.merges.as_deref().unwrap_or_default();
-        let (mut pairs, mut ranks) = (HashSet::with_capacity(list.len()), HashMap::new());
+        let (mut pairs, mut ranks) = (AHashSet::with_capacity(list.len()), AHashMap::new());
         for (rank, merge) in list.iter().enumerate() {
             if let Some((left, right)) = merge.0.split_once(' ') {
                 pairs.insert((left, right));

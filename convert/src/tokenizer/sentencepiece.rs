@@ -1,6 +1,9 @@
 //! SentencePiece: `tokenizer.model`.
 
-use std::{collections::HashMap, path::Path};
+use std::{
+    collections::{HashMap, HashSet},
+    path::Path,
+};
 
 use gguf_io::metadata::Metadata;
 use prost::Message;
@@ -272,38 +275,46 @@ pub(super) fn write(sources: &Sources<'_>, metadata: &mut Metadata) -> Result<()
 /// Places the tokens that are not in the model, from each of the files that name them.
 fn place_added(sources: &Sources<'_>, pieces: &mut [(String, f32, TokenType)]) -> Result<()> {
     let like_reference = sources.options.like_reference;
-    let named = sources.named();
+    let list = sources.named();
+    let named: HashSet<&str> = list.iter().copied().collect();
     for (id, token) in added_tokens(sources)? {
-        let special = named.contains(&token.as_str()) || looks_special(&token);
+        let special = named.contains(token.as_str()) || looks_special(&token);
         let control = special && !like_reference;
         let ty = if control { TokenType::Control } else { TokenType::UserDefined };
         place(pieces, id, token, ty);
     }
     let decoder = decoder_tokens(sources)?;
     for (id, token, special) in &decoder {
-        let special = *special || !like_reference && named.contains(&token.as_str());
+        let special = *special || !like_reference && named.contains(token.as_str());
         place_one(pieces, *id, token, special);
     }
     // transformers 5 writes no added_tokens_decoder.
     let always = sources.options.adjustments.contains(&Adjustment::AddedTokensOfJson);
     if let Some(tokenizer) = sources.tokenizer.as_ref().filter(|_| always || !like_reference) {
+        let listed: HashSet<u64> = decoder.iter().map(|(id, ..)| *id).collect();
         for token in &tokenizer.added_tokens {
             let id = u64::from(token.id);
             let known = pieces.get(token.id as usize).is_some_and(|(text, _, ty)| {
                 *text == token.content && matches!(ty, TokenType::Control | TokenType::Unknown)
             });
-            if always || !known && decoder.iter().all(|(other, ..)| *other != id) {
-                let special = token.special || named.contains(&token.content.as_str());
+            if always || !known && !listed.contains(&id) {
+                let special = token.special || named.contains(token.content.as_str());
                 place_one(pieces, id, &token.content, special);
             }
         }
     }
-    if like_reference {
-        return Ok(());
+    if !like_reference {
+        place_named(&list, pieces);
     }
-    // Those without an id are put behind the others.
-    for token in named {
-        match pieces.iter_mut().find(|(text, ..)| text == token) {
+    Ok(())
+}
+
+/// Makes tokens with a role or a name special, and puts those that are nowhere behind the others.
+pub(super) fn place_named(named: &[&str], pieces: &mut [(String, f32, TokenType)]) {
+    let mut places: HashMap<String, usize> =
+        pieces.iter().enumerate().map(|(id, (text, ..))| (text.clone(), id)).collect();
+    for &token in named {
+        match places.get(token).and_then(|id| pieces.get_mut(*id)) {
             // CodeLlama's have marks, which a user does not type.
             Some((text, _, ty @ (TokenType::Normal | TokenType::UserDefined)))
                 if !text.contains(MARK) =>
@@ -315,10 +326,10 @@ fn place_added(sources: &Sources<'_>, pieces: &mut [(String, f32, TokenType)]) -
                 let used = |piece: &(String, f32, TokenType)| piece.2 != TokenType::Unused;
                 let next = pieces.iter().rposition(used).map_or(0, |last| last + 1);
                 place(pieces, next as u64, token.to_owned(), TokenType::Control);
+                places.insert(token.to_owned(), next);
             }
         }
     }
-    Ok(())
 }
 
 fn place_one(pieces: &mut [(String, f32, TokenType)], id: u64, token: &str, special: bool) {
