@@ -158,6 +158,10 @@ def variants(top):
     shutil.copy(gemma / "tokenizer.model", folder)
     yield folder
 
+    folder = shutil.copytree(gemma, top / "Gemma 3, tokenizer.model")
+    weights(folder, "Gemma3", 1300, **GEMMA)
+    yield folder
+
     for name, kind, label in [("tiny-llama3", "Llama", "Llama 3"), ("tiny-qwen2", "Qwen2", "Qwen2")]:
         folder = resaved(tokenizer_files(name, top / name), top / f"{label}, tokenizer.json")
         if kind == "Llama":
@@ -214,7 +218,7 @@ def train_gemma(folder):
         sentence_iterator=iter(line for path in TEXTS for line in path.read_text().splitlines()),
         model_prefix=str(folder / "tokenizer"), vocab_size=1200, model_type="bpe", byte_fallback=True,
         add_dummy_prefix=False, remove_extra_whitespaces=False, normalization_rule_name="identity",
-        split_digits=True, pad_id=0, eos_id=1, bos_id=2, unk_id=3, minloglevel=2,
+        split_digits=True, pad_id=0, eos_id=1, bos_id=2, unk_id=3, bos_piece="<bos>", eos_piece="<eos>", minloglevel=2,
         user_defined_symbols=["<mask>", "<unused0>", "<start_of_turn>", "<end_of_turn>", "<table>", *runs])
     write(folder / "tokenizer_config.json", {
         "tokenizer_class": "GemmaTokenizer", "bos_token": "<bos>", "eos_token": "<eos>", "unk_token": "<unk>",

@@ -387,3 +387,38 @@ fn a_fairseq_model_alone_has_the_tokens_of_its_class() {
     let theirs = read(dir.path(), &Options { like_reference: true, ..ENCODER }).unwrap();
     assert_eq!((tokens(&theirs)[5], id(&theirs, "unknown")), ("[PAD4]", None));
 }
+
+#[test]
+fn a_unigram_model_is_read_from_tokenizer_json_for_t5() {
+    let dir = copy("tokenizers/xlm-roberta");
+    let metadata = read(dir.path(), &Options { kinds: &[Kind::Unigram], ..DECODER }).unwrap();
+    assert_eq!(metadata.get_str("tokenizer.ggml.model"), Some("t5"));
+    assert_eq!(metadata.get("tokenizer.ggml.token_type_count"), None);
+    let encoder = read(dir.path(), &ENCODER).unwrap();
+    assert_eq!(tokens(&metadata), tokens(&encoder));
+    assert_eq!(scores(&metadata), scores(&encoder));
+}
+
+#[test]
+fn user_defined_pieces_are_found_before_others_are_merged() {
+    let dir = folder(&[("config.json", json!({"vocab_size": 6}))]);
+    let piece = |text: &str, kind: u8| {
+        let length = text.len() as u8;
+        [&[0x0a, length + 4, 0x0a, length], text.as_bytes(), &[0x18, kind]].concat()
+    };
+    let pieces =
+        [("<unk>", 2), ("<start>", 4), ("▁▁", 4), ("▁<PRE>", 4), ("<|im_end|>", 4), ("a", 1)];
+    let model: Vec<u8> = pieces.iter().flat_map(|(text, kind)| piece(text, *kind)).collect();
+    let model = [model, b"\x12\x02\x18\x02".to_vec()].concat();
+    fs::write(dir.path().join("tokenizer.model"), model).unwrap();
+    let metadata = read(dir.path(), &DECODER).unwrap();
+    assert_eq!(tokens(&metadata), ["<unk>", "<start>", "  ", "▁<PRE>", "<|im_end|>", "a"]);
+    assert_eq!(types(&metadata), [2, USER, USER, NORMAL, CONTROL, NORMAL]);
+    let theirs = read(dir.path(), &REFERENCE).unwrap();
+    assert_eq!(tokens(&theirs)[2], "▁▁");
+    assert_eq!(types(&theirs), [2, NORMAL, NORMAL, NORMAL, NORMAL, NORMAL]);
+    // Special where a file says so.
+    let settings = json!({"extra_special_tokens": ["<start>"]}).to_string();
+    fs::write(dir.path().join("tokenizer_config.json"), settings).unwrap();
+    assert_eq!(types(&read(dir.path(), &DECODER).unwrap())[1], CONTROL);
+}

@@ -305,9 +305,9 @@ fn missing_and_damaged_files_are_named() {
     let sound = fs::read(&tokenizer).unwrap();
     for (bytes, expected) in [
         (&b"{"[..], "tokenizer.json: line 1"),
-        (b"", "tokenizer.json: line 1"),
-        (b"<!doctype html>", "expected value"),
-        (b"version https://git-lfs.github.com/spec/v1", "expected value"),
+        (b"", "found an empty file"),
+        (b"<!doctype html>", "found a web page"),
+        (b"version https://git-lfs.github.com/spec/v1", "found a Git-LFS pointer"),
         (br#"{"model": {"type": "BPE"}}"#, "missing field `vocab`"),
         (
             br#"{"model": {"type": "Unigram", "vocab": [["a", 0.5]]}}"#,

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::{Error, Result, error::DOWNLOAD};
 
 use super::{
-    ROLES, Sources, TokenType, TokenizerJson, sentencepiece, special, text,
+    Kind, ROLES, Sources, TokenType, TokenizerJson, sentencepiece, special, text,
     tokenizer_json::Vocabulary, write_tokens,
 };
 
@@ -43,7 +43,10 @@ pub(super) fn write(sources: &Sources<'_>, metadata: &mut Metadata) -> Result<()
     }
     write_tokens(metadata, "t5", "default", tokens, Some(scores), &types);
     metadata.insert("tokenizer.ggml.add_space_prefix", found.add_prefix);
-    sources.write_segments(metadata)?;
+    // T5's tokenizer.json is read here too.
+    if !sources.options.kinds.contains(&Kind::Unigram) {
+        sources.write_segments(metadata)?;
+    }
     metadata.insert("tokenizer.ggml.remove_extra_whitespaces", found.remove_whitespace);
     if !found.charsmap.is_empty() {
         let charsmap = Entry::Array(Array::Uint8(found.charsmap));
@@ -78,6 +81,7 @@ fn realigned(sources: &Sources<'_>, path: PathBuf) -> Result<Found> {
     }
     let mut pieces = model.pieces;
     sentencepiece::pad(&mut pieces, sources.vocab_size);
+    sentencepiece::own_pieces(sources, &mut pieces);
     if pieces.len() < OWN.len() {
         return Err(wrong("pieces", pieces.len().to_string(), "four or more"));
     }

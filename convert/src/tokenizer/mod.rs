@@ -37,7 +37,8 @@ pub enum Kind {
     ByteLevel,
     /// WordPiece, BERT's kind: `tokenizer.json` or `vocab.txt`.
     WordPiece,
-    /// SentencePiece's unigram model, T5's kind: `tokenizer.model` or `spiece.model`.
+    /// SentencePiece's unigram model, T5's kind: `tokenizer.model`, `spiece.model` or
+    /// `tokenizer.json`.
     Unigram,
     /// SentencePiece's unigram model with the ids of fairseq, XLM-RoBERTa's kind:
     /// `sentencepiece.bpe.model` or `tokenizer.json`.
@@ -279,7 +280,7 @@ impl Sources<'_> {
                 Some(tokenizer) => tokenizer.is_word_piece(),
                 None => word_piece::path(self).is_file(),
             },
-            Kind::Unigram => unigram::path(self).is_some(),
+            Kind::Unigram => unigram::path(self).is_some() || json(TokenizerJson::is_unigram),
             Kind::Fairseq => fairseq::path(self).is_some() || json(TokenizerJson::is_unigram),
         }
     }
@@ -294,7 +295,7 @@ impl Sources<'_> {
 
     /// Says which files are passed over, unless they are what they should be.
     fn warn(&self) {
-        for name in ["tokenizer.model", "sentencepiece.bpe.model"] {
+        for name in ["tokenizer.model", "spiece.model", "sentencepiece.bpe.model"] {
             let what = self
                 .tokenizer
                 .as_ref()

@@ -16,7 +16,9 @@ use crate::{
 };
 
 use super::{
-    Adjustment, Sources, TokenType, looks_special, special, tokenizer_json::MARK, write_tokens,
+    Adjustment, Sources, TokenType, looks_special, special,
+    tokenizer_json::{MARK, not_json},
+    write_tokens,
 };
 
 /// Bytes a tokenizer.model may be long; the largest known (Gemma's) have 5 MB.
@@ -98,9 +100,8 @@ enum PieceType {
 impl From<PieceType> for TokenType {
     fn from(kind: PieceType) -> Self {
         match kind {
-            // The reference converter makes user-defined pieces normal ones; added_tokens_decoder
-            // names those that are to be matched first.
-            PieceType::Normal | PieceType::UserDefined => Self::Normal,
+            PieceType::Normal => Self::Normal,
+            PieceType::UserDefined => Self::UserDefined,
             PieceType::Unknown => Self::Unknown,
             PieceType::Control => Self::Control,
             PieceType::Unused => Self::Unused,
@@ -121,9 +122,7 @@ pub(super) const TIKTOKEN: &str = "a vocabulary for tiktoken";
 /// What a file is that is no SentencePiece model, by its first bytes.
 fn other(bytes: &[u8]) -> Option<&'static str> {
     match bytes {
-        [] => Some("an empty file"),
-        text if text.starts_with(b"version https://git-lfs") => Some("a Git-LFS pointer"),
-        text if text.trim_ascii_start().starts_with(b"<") => Some("a web page"),
+        text if not_json(text).is_some() => not_json(text),
         text if text.trim_ascii_start().starts_with(b"{") => Some("JSON"),
         text if is_tiktoken(text) => Some(TIKTOKEN),
         _ => None,
@@ -256,6 +255,7 @@ pub(super) fn write(sources: &Sources<'_>, metadata: &mut Metadata) -> Result<()
         pieces.truncate(size);
     }
     pad(&mut pieces, size);
+    own_pieces(sources, &mut pieces);
     place_added(sources, &mut pieces)?;
     let mut tokens = Vec::with_capacity(size);
     let (mut scores, mut types) = (Vec::with_capacity(size), Vec::with_capacity(size));
@@ -272,8 +272,32 @@ pub(super) fn write(sources: &Sources<'_>, metadata: &mut Metadata) -> Result<()
     special::write(sources, Some(size), metadata)
 }
 
+/// The model's user-defined pieces, which are found in the text before others are merged. The
+/// reference converter makes normal ones of them, which added_tokens_decoder then sets right; but
+/// transformers 5 does not write that.
+pub(super) fn own_pieces(sources: &Sources<'_>, pieces: &mut [(String, f32, TokenType)]) {
+    for (text, _, ty) in pieces.iter_mut().filter(|(.., ty)| *ty == TokenType::UserDefined) {
+        let marks = text.chars().filter(|c| MARK.contains(*c)).count();
+        *ty = match marks {
+            _ if sources.options.like_reference => TokenType::Normal,
+            _ if looks_special(text) => TokenType::Control,
+            0 => TokenType::UserDefined,
+            // A run of spaces, as llama.cpp looks for it.
+            _ if marks == text.chars().count() => {
+                *text = " ".repeat(marks);
+                TokenType::UserDefined
+            }
+            // CodeLlama's, which llama.cpp knows by their marks.
+            _ => TokenType::Normal,
+        };
+    }
+}
+
 /// Places the tokens that are not in the model, from each of the files that name them.
-fn place_added(sources: &Sources<'_>, pieces: &mut [(String, f32, TokenType)]) -> Result<()> {
+pub(super) fn place_added(
+    sources: &Sources<'_>,
+    pieces: &mut [(String, f32, TokenType)],
+) -> Result<()> {
     let like_reference = sources.options.like_reference;
     let list = sources.named();
     let named: HashSet<&str> = list.iter().copied().collect();
