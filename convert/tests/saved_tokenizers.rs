@@ -93,6 +93,11 @@ fn a_token_that_lacks_a_merge_is_warned_of() {
     });
     let (_, said) = warnings(|| read(dir.path(), &DECODER).unwrap());
     assert!(said.contains("\"Digits\""), "{said}");
+    edit(dir.path(), "tokenizer.json", |tokenizer| {
+        tokenizer["model"]["vocab"].as_object_mut().unwrap().remove("<0x41>");
+    });
+    let (_, said) = warnings(|| read(dir.path(), &DECODER).unwrap());
+    assert!(said.contains("255 of the 256"), "{said}");
 }
 
 #[test]

@@ -422,6 +422,7 @@ proptest! {
         edit(dir.path(), "tokenizer_config.json", |config| {
             config["added_tokens_decoder"] = value.clone();
             config["bos_token"] = value.clone();
+            config["extra_special_tokens"] = value.clone();
             config["chat_template"] = value;
         });
         if let Err(error) = read(dir.path(), None) {

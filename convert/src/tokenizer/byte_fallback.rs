@@ -72,6 +72,14 @@ fn own(tokenizer: &TokenizerJson, slots: &[Option<Slot<'_>>]) -> Columns {
             unmerged.count()
         );
     }
+    let bytes = types.iter().filter(|ty| **ty == TokenType::Byte).count();
+    if bytes < 256 {
+        tracing::warn!(
+            kind = "byte-tokens",
+            "tokenizer.json has {bytes} of the 256 tokens for bytes; llama.cpp stops at a text with a \
+             character that no token holds"
+        );
+    }
     let scores = tokens.iter().map(|token| merges.score(token)).collect();
     (tokens, types, scores)
 }
@@ -127,9 +135,13 @@ fn like_reference(
     tokenizer: &TokenizerJson,
     slots: &[Option<Slot<'_>>],
 ) -> Result<Columns> {
-    let named = sources.named();
+    let mut named = sources.named();
     // The roles Llama's tokenizer gives where no file does.
-    let control = |token: &str| named.contains(&token) || ["<s>", "</s>", "<unk>"].contains(&token);
+    let usual = [("bos_token", "<s>"), ("eos_token", "</s>"), ("unk_token", "<unk>")];
+    named.extend(
+        usual.iter().filter(|(role, _)| sources.special(role).is_none()).map(|(_, token)| *token),
+    );
+    let control = |token: &str| named.contains(&token);
     let base = tokenizer.ids()?.len();
     let last = slots.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
     let (mut tokens, mut types) = (Vec::with_capacity(last), Vec::with_capacity(last));

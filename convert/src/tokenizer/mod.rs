@@ -131,7 +131,7 @@ impl<'a> Sources<'a> {
             vocab_size,
             options,
         };
-        if sources.tokenizer.is_none() {
+        if sources.tokenizer.is_none() && !sources.model().is_file() {
             sources.tokenizer = vocab_merges::read(&sources)?;
         }
         Ok(sources)
