@@ -648,8 +648,8 @@ def main():
                     snapshot(name, folder, theirs, path)
                 else:
                     reference(folder, theirs)
-                command = [options.binary, "convert", folder, "--force", "--quiet"]
-                if FAMILIES[name][1] not in ("spm", "unigram"):
+                command = [options.binary, "convert", folder, "--force", "--quiet", "--like-reference"]
+                if FAMILIES[name][1] in ("bpe", "qwen"):
                     command += ["--pre-tokenizer", PRE]
                 run = subprocess.run([*command, "-o", ours, "-t", "f32"], capture_output=True, text=True)
                 if run.returncode:

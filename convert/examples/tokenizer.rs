@@ -1,5 +1,5 @@
-//! Prints the `tokenizer.*` keys of a checkpoint's folder as JSON: `tokenizer FOLDER KIND`, with KIND
-//! one of sentencepiece, byte-fallback, byte-level, word-piece, unigram, fairseq.
+//! Prints the `tokenizer.*` keys of a checkpoint's folder as JSON, as with `--like-reference`:
+//! `tokenizer FOLDER KIND`, with KIND one of sentencepiece, byte-level, word-piece, unigram, fairseq.
 //! `interop/vocabularies.py` compares them with the reference's.
 
 use std::{error::Error, path::Path};
@@ -18,7 +18,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let kind = match kind.as_str() {
         "sentencepiece" => Kind::SentencePiece,
-        "byte-fallback" => Kind::ByteFallback,
         "byte-level" => Kind::ByteLevel,
         "word-piece" => Kind::WordPiece,
         "unigram" => Kind::Unigram,
@@ -33,7 +32,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .init();
     let folder = Path::new(folder);
     let options =
-        Options { kinds: &[kind], adjustments: &[], pre_tokenizer: None, like_reference: false };
+        Options { kinds: &[kind], adjustments: &[], pre_tokenizer: None, like_reference: true };
     let mut metadata = Metadata::new();
     tokenizer::write(folder, &Config::read(folder)?, &options, &mut metadata)?;
     let keys: Map<_, _> = metadata.iter().map(|(k, v)| (k.to_owned(), shown(v))).collect();

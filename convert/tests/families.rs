@@ -112,8 +112,8 @@ fn generate(folder: &Path, snapshot: &Json) {
 }
 
 fn options(snapshot: &Json) -> Options {
-    let bpe =
-        !["tiny-llama2", "tokenizers/xlm-roberta"].iter().any(|t| snapshot["tokenizer"] == *t);
+    let others = ["tiny-llama2", "tokenizers/bert", "tokenizers/xlm-roberta"];
+    let bpe = !others.iter().any(|t| snapshot["tokenizer"] == *t);
     Options {
         request: Request::new(FileType::F32),
         pre_tokenizer: bpe.then(|| "llama-bpe".to_owned()),

@@ -13,12 +13,15 @@ use quant_convert::{
     tokenizer::{self, Kind, Options},
 };
 
-const KINDS: &[Kind] = &[Kind::SentencePiece, Kind::ByteFallback, Kind::ByteLevel];
+const KINDS: &[Kind] = &[Kind::SentencePiece, Kind::ByteLevel];
 
 fn read(dir: &Path, pre: Option<&str>) -> Result<Metadata> {
+    read_as(dir, pre, false)
+}
+
+fn read_as(dir: &Path, pre: Option<&str>, like_reference: bool) -> Result<Metadata> {
     let config = Config::read(dir)?;
-    let options =
-        Options { kinds: KINDS, adjustments: &[], pre_tokenizer: pre, like_reference: false };
+    let options = Options { kinds: KINDS, adjustments: &[], pre_tokenizer: pre, like_reference };
     let mut metadata = Metadata::new();
     tokenizer::write(dir, &config, &options, &mut metadata)?;
     Ok(metadata)
@@ -42,6 +45,29 @@ fn edit(dir: &Path, file: &str, change: impl FnOnce(&mut serde_json::Value)) {
     let mut value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
     change(&mut value);
     fs::write(path, value.to_string()).unwrap();
+}
+
+fn tokens_of(metadata: &Metadata) -> Vec<String> {
+    match metadata.get("tokenizer.ggml.tokens") {
+        Some(gguf_io::Value::Array(gguf_io::Array::String(tokens))) => {
+            tokens.iter().map(|token| token.as_str().unwrap().to_owned()).collect()
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+fn types_of(metadata: &Metadata) -> Vec<i32> {
+    match metadata.get("tokenizer.ggml.token_type") {
+        Some(gguf_io::Value::Array(gguf_io::Array::Int32(types))) => types.clone(),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn scores_of(metadata: &Metadata) -> Vec<f32> {
+    match metadata.get("tokenizer.ggml.scores") {
+        Some(gguf_io::Value::Array(gguf_io::Array::Float32(scores))) => scores.clone(),
+        other => panic!("{other:?}"),
+    }
 }
 
 fn refusal(dir: &Path) -> String {
@@ -175,7 +201,7 @@ fn chat_templates_come_from_any_of_their_places() {
     });
     assert_eq!(template(dir.path()).as_deref(), Some("from json"));
     // Templates are data, whatever is in them.
-    let odd = "{{ \u{1b}[31m }}\r\n{% raw";
+    let odd = "{{ \u{1b}[31m }}\n{% raw";
     fs::write(dir.path().join("chat_template.jinja"), odd).unwrap();
     assert_eq!(template(dir.path()).as_deref(), Some(odd));
     fs::create_dir(dir.path().join("additional_chat_templates")).unwrap();
@@ -183,6 +209,7 @@ fn chat_templates_come_from_any_of_their_places() {
     let metadata = read(dir.path(), None).unwrap();
     assert_eq!(metadata.get_str("tokenizer.chat_template"), Some(odd));
     assert_eq!(metadata.get_str("tokenizer.chat_template.tool_use"), Some("tools"));
+    fs::remove_file(dir.path().join("chat_template.jinja")).unwrap();
     edit(dir.path(), "tokenizer_config.json", |config| {
         config["chat_template"] = serde_json::json!([
             {"name": "rag", "template": "r"}, {"name": "default", "template": "d"}]);
@@ -190,6 +217,7 @@ fn chat_templates_come_from_any_of_their_places() {
     let metadata = read(dir.path(), None).unwrap();
     assert_eq!(metadata.get_str("tokenizer.chat_template"), Some("d"));
     assert_eq!(metadata.get_str("tokenizer.chat_template.rag"), Some("r"));
+    fs::remove_file(dir.path().join("chat_template.json")).unwrap();
     edit(dir.path(), "tokenizer_config.json", |config| config["chat_template"] = 3.into());
     assert_eq!(template(dir.path()), None);
 }
@@ -206,24 +234,15 @@ fn added_tokens_have_the_types_llama_cpp_expects() {
     });
     edit(dir.path(), "tokenizer_config.json", |config| config["unk_token"] = "the".into());
     let metadata = read(dir.path(), None).unwrap();
-    let gguf_io::Value::Array(gguf_io::Array::Int32(types)) =
-        metadata.get("tokenizer.ggml.token_type").unwrap()
-    else {
-        panic!("types");
-    };
-    let gguf_io::Value::Array(gguf_io::Array::String(tokens)) =
-        metadata.get("tokenizer.ggml.tokens").unwrap()
-    else {
-        panic!("tokens");
-    };
-    let last = |n: usize| (tokens[1024 - n].as_str().unwrap(), types[1024 - n]);
+    let (tokens, types) = (tokens_of(&metadata), types_of(&metadata));
+    let last = |n: usize| (tokens[1024 - n].as_str(), types[1024 - n]);
     // Looks special, so it is; a user's token is decoded and its spaces are spaces.
     assert_eq!(last(1), ("<|eot_id|>", 3));
     assert_eq!(last(2), (" user", 4));
     assert_eq!(last(3), ("  user", 4));
     assert_eq!(last(4), ("plain", 3));
     // transformers makes a token of the vocabulary with a role a special one.
-    let the = tokens.iter().position(|token| token.as_str() == Some("the"));
+    let the = tokens.iter().position(|token| token == "the");
     assert_eq!(the.map(|the| types[the]), Some(3));
 }
 
@@ -240,23 +259,9 @@ fn sentencepiece_takes_added_tokens() {
         });
     });
     let metadata = read(dir.path(), None).unwrap();
-    let gguf_io::Value::Array(gguf_io::Array::String(tokens)) =
-        metadata.get("tokenizer.ggml.tokens").unwrap()
-    else {
-        panic!("tokens");
-    };
-    let gguf_io::Value::Array(gguf_io::Array::Int32(types)) =
-        metadata.get("tokenizer.ggml.token_type").unwrap()
-    else {
-        panic!("types");
-    };
-    let gguf_io::Value::Array(gguf_io::Array::Float32(scores)) =
-        metadata.get("tokenizer.ggml.scores").unwrap()
-    else {
-        panic!("scores");
-    };
-    let found: Vec<_> =
-        (1024..1028).map(|i| (tokens[i].as_str().unwrap(), types[i], scores[i])).collect();
+    let (tokens, types) = (tokens_of(&metadata), types_of(&metadata));
+    let scores = scores_of(&metadata);
+    let found: Vec<_> = (1024..1028).map(|i| (tokens[i].as_str(), types[i], scores[i])).collect();
     let expected =
         [("<user>", 4, -1e3), ("  x", 4, -1e3), ("<|odd|>", 3, -1e3), ("[PAD1027]", 5, -1e4)];
     assert_eq!(found, expected);
@@ -280,11 +285,15 @@ fn byte_fallback_bpe_in_tokenizer_json() {
                 "vocab": {"<unk>": 0, "<s>": 1, "<0x0A>": 2, "▁a": 3}},
         });
     });
-    let found = described(&read(dir.path(), None).unwrap());
+    let found = described(&read_as(dir.path(), None, true).unwrap());
     assert_eq!(found["tokenizer.ggml.model"]["value"], "llama");
     assert_eq!(found["tokenizer.ggml.tokens"]["len"], 5);
     let types: Vec<u8> = [3i32, 3, 6, 1, 4].iter().flat_map(|ty| ty.to_le_bytes()).collect();
     assert_eq!(found["tokenizer.ggml.token_type"]["sha256"], common::hex(&types));
+    // Our own: as many tokens as the embedding has rows, or no engine loads the file.
+    let own = read(dir.path(), None).unwrap();
+    assert_eq!(types_of(&own)[..6], [3, 3, 6, 1, 3, 5]);
+    assert_eq!(tokens_of(&own).len(), 1024);
     edit(dir.path(), "tokenizer.json", |tokenizer| tokenizer["model"]["vocab"]["▁a"] = 1.into());
     assert!(refusal(dir.path()).contains("an id for each token"));
 }
@@ -296,13 +305,17 @@ fn missing_and_damaged_files_are_named() {
     let sound = fs::read(&tokenizer).unwrap();
     for (bytes, expected) in [
         (&b"{"[..], "tokenizer.json: line 1"),
-        (b"", "tokenizer.json: line 1"),
-        (b"<!doctype html>", "expected value"),
-        (b"version https://git-lfs.github.com/spec/v1", "expected value"),
+        (b"", "found an empty file"),
+        (b"<!doctype html>", "found a web page"),
+        (b"version https://git-lfs.github.com/spec/v1", "found a Git-LFS pointer"),
         (br#"{"model": {"type": "BPE"}}"#, "missing field `vocab`"),
         (
             br#"{"model": {"type": "Unigram", "vocab": [["a", 0.5]]}}"#,
-            "model.merges: found no merges",
+            "model.type: found a unigram model",
+        ),
+        (
+            br#"{"model": {"type": "WordLevel", "vocab": {"a": 0}}}"#,
+            "model.type: found \"WordLevel\"",
         ),
         (
             br#"{"model": {"type": "BPE", "vocab": {"a": 0, "b": 0}, "merges": ["a b"]}}"#,
@@ -409,6 +422,7 @@ proptest! {
         edit(dir.path(), "tokenizer_config.json", |config| {
             config["added_tokens_decoder"] = value.clone();
             config["bos_token"] = value.clone();
+            config["extra_special_tokens"] = value.clone();
             config["chat_template"] = value;
         });
         if let Err(error) = read(dir.path(), None) {

@@ -76,7 +76,7 @@ pub(super) const ROPE: &[Parameter] = &[
 ];
 
 /// Tokenizers that models with Llama's graph come with.
-pub(super) const TOKENIZERS: &[Kind] = &[Kind::SentencePiece, Kind::ByteFallback, Kind::ByteLevel];
+pub(super) const TOKENIZERS: &[Kind] = &[Kind::SentencePiece, Kind::ByteLevel];
 
 /// What their tokenizers' keys depend on.
 pub(super) const SPECIAL: &[Adjustment] = &[

@@ -1,7 +1,7 @@
 //! Phi-3, 3.5 and 4: queries, keys and values in one tensor, gate and up in one tensor, and
 //! factors for long contexts.
 
-use crate::{Config, Result, model::Tensor};
+use crate::{Config, Result, model::Tensor, tokenizer::Adjustment};
 
 use super::{
     Architecture, BASE, Fill,
@@ -72,6 +72,7 @@ pub(super) const PHI3: Architecture = Architecture {
     ],
     check: check_heads,
     computed: factors,
+    special: &[Adjustment::AddedTokensOfJson],
     ..BASE
 };
 

@@ -1,4 +1,4 @@
-//! Byte-level BPE, GPT-2's kind: `tokenizer.json`.
+//! Byte-level BPE, GPT-2's kind: `tokenizer.json`, else `vocab.json` and `merges.txt`.
 
 use std::collections::HashMap;
 
@@ -12,8 +12,8 @@ use crate::{
 };
 
 use super::{
-    Sources, Special, TokenType, byte_fallback::text, hash, looks_special, pre,
-    sentencepiece::decoder_tokens, tokenizer_json::TokenizerJson, write_tokens,
+    Sources, TokenType, hash, looks_special, pre, sentencepiece::decoder_tokens, special, text,
+    tokenizer_json::TokenizerJson, write_tokens,
 };
 
 pub(super) fn write(
@@ -36,8 +36,7 @@ pub(super) fn write(
     let (tokens, types) = tokens(sources, tokenizer)?;
     write_tokens(metadata, "gpt2", pre, tokens, None, &types);
     metadata.insert("tokenizer.ggml.merges", merges);
-    Special::read(sources, None)?.write(metadata);
-    Ok(())
+    special::write(sources, None, metadata)
 }
 
 /// All tokens below vocab_size and their types.
@@ -46,7 +45,7 @@ pub(super) fn tokens(
     tokenizer: &TokenizerJson,
 ) -> Result<(Vec<String>, Vec<TokenType>)> {
     let slots = slots(sources, tokenizer)?;
-    let byte_level = is_byte_level(tokenizer.decoder.as_ref());
+    let byte_level = tokenizer.decodes_bytes();
     let mut tokens = Vec::with_capacity(slots.len());
     let mut types = Vec::with_capacity(slots.len());
     for (id, slot) in slots.into_iter().enumerate() {
@@ -81,19 +80,22 @@ fn recognise(sources: &Sources<'_>, tokenizer: &TokenizerJson) -> Result<&'stati
 
 /// What an id stands for.
 #[derive(Clone, Copy)]
-struct Slot<'a> {
-    token: &'a str,
-    added: Option<Added>,
+pub(super) struct Slot<'a> {
+    pub(super) token: &'a str,
+    pub(super) added: Option<Added>,
 }
 
+/// A token that is found in the text before the model sees it.
 #[derive(Clone, Copy)]
-struct Added {
-    special: bool,
-    normalized: bool,
+pub(super) struct Added {
+    /// Whether it is left out where text is shown.
+    pub(super) special: bool,
+    /// Whether it is looked for in the normalized text.
+    pub(super) normalized: bool,
 }
 
 /// All ids below vocab_size.
-fn slots<'a>(
+pub(super) fn slots<'a>(
     sources: &'a Sources<'_>,
     tokenizer: &'a TokenizerJson,
 ) -> Result<Vec<Option<Slot<'a>>>> {
@@ -109,6 +111,9 @@ fn slots<'a>(
     for (token, id) in vocabulary {
         match slots.get_mut(*id as usize) {
             Some(slot @ None) => *slot = Some(Slot { token, added: None }),
+            // transformers gives the tab of Gemma's vocabulary the id of its byte.
+            Some(Some(other)) if is_byte(other.token) => {}
+            Some(Some(other)) if is_byte(token) => other.token = token,
             Some(Some(other)) => {
                 let found = format!("id {id} for {} and {}", Quoted(other.token), Quoted(token));
                 return Err(tokenizer.wrong("model.vocab", found, "an id for each token"));
@@ -163,13 +168,7 @@ fn add_named<'a>(
             token.filter(|token| *token == content).map(|token| (token, Some(id), special)),
         );
     }
-    for key in
-        ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"]
-    {
-        named.extend(sources.special(key).and_then(text).map(|token| (token, None, true)));
-    }
-    let more = sources.special("additional_special_tokens").and_then(Value::as_array);
-    named.extend(more.into_iter().flatten().filter_map(text).map(|token| (token, None, true)));
+    named.extend(sources.named().into_iter().map(|token| (token, None, true)));
     for (token, id, special) in named {
         let next = || slots.iter().rposition(Option::is_some).map_or(0, |last| last as u64 + 1);
         let id = match ids.get(token) {
@@ -178,27 +177,31 @@ fn add_named<'a>(
         };
         let added = Some(Added { special, normalized: false });
         match usize::try_from(id).ok().and_then(|id| slots.get_mut(id)) {
+            // The reference converter goes by tokenizer.json alone where that has the token, though
+            // transformers leaves out a token with a role where it shows text.
+            Some(Some(Slot { token: same, added: Some(added) })) if *same == token => {
+                added.special |= special && !sources.options.like_reference;
+            }
             Some(slot) if slot.is_none_or(|slot| slot.token == token && slot.added.is_none()) => {
                 *slot = Some(Slot { token, added });
                 ids.insert(token, u32::try_from(id).unwrap_or(u32::MAX));
             }
             Some(_) => {}
             None => tracing::warn!(
-                token,
-                "a special token has no place in the vocabulary and is left out"
+                kind = "special-token",
+                "the special token {} has no place below vocab_size, {}, and is left out",
+                Quoted(token),
+                slots.len()
             ),
         }
     }
     Ok(())
 }
 
-/// Whether tokens are turned back into text byte by byte.
-fn is_byte_level(decoder: Option<&Value>) -> bool {
-    let kind = |decoder: &Value| decoder.get("type").and_then(Value::as_str) == Some("ByteLevel");
-    decoder.is_some_and(|decoder| {
-        let parts = decoder.get("decoders").and_then(Value::as_array);
-        kind(decoder) || parts.is_some_and(|parts| parts.iter().any(kind))
-    })
+/// Whether a token stands for a byte, as SentencePiece names those: `<0x0A>`.
+pub(super) fn is_byte(token: &str) -> bool {
+    let hex = token.strip_prefix("<0x").and_then(|rest| rest.strip_suffix('>'));
+    hex.is_some_and(|hex| hex.len() == 2 && hex.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
 /// A token as its text: byte-level BPE stands every byte for a printable character, and turns a

@@ -9,13 +9,14 @@ use serde_json::Value;
 use crate::{Error, Result, error::DOWNLOAD};
 
 use super::{
-    Sources, Special, TokenType, TokenizerJson, byte_fallback::text, sentencepiece,
+    Kind, ROLES, Sources, TokenType, TokenizerJson, sentencepiece, special, text,
     tokenizer_json::Vocabulary, write_tokens,
 };
 
 /// The file that fairseq's models were published with.
-pub(super) fn path(sources: &Sources<'_>) -> PathBuf {
-    sources.file("sentencepiece.bpe.model")
+pub(super) fn path(sources: &Sources<'_>) -> Option<PathBuf> {
+    let path = sources.file("sentencepiece.bpe.model");
+    sources.has_model(&path).then_some(path)
 }
 
 /// What both files hold.
@@ -28,10 +29,10 @@ struct Found {
 }
 
 pub(super) fn write(sources: &Sources<'_>, metadata: &mut Metadata) -> Result<()> {
-    let found = match &sources.tokenizer {
-        _ if path(sources).is_file() => realigned(sources)?,
-        Some(tokenizer) => listed(sources, tokenizer)?,
-        None => return Err(sources.none()),
+    let found = match (path(sources), &sources.tokenizer) {
+        (Some(path), _) => realigned(sources, path)?,
+        (None, Some(tokenizer)) => listed(sources, tokenizer)?,
+        (None, None) => return Err(sources.none()),
     };
     let count = found.pieces.len();
     let (mut tokens, mut scores, mut types) = (vec![], vec![], vec![]);
@@ -42,20 +43,30 @@ pub(super) fn write(sources: &Sources<'_>, metadata: &mut Metadata) -> Result<()
     }
     write_tokens(metadata, "t5", "default", tokens, Some(scores), &types);
     metadata.insert("tokenizer.ggml.add_space_prefix", found.add_prefix);
-    sources.write_segments(metadata)?;
+    // T5's tokenizer.json is read here too.
+    if !sources.options.kinds.contains(&Kind::Unigram) {
+        sources.write_segments(metadata)?;
+    }
     metadata.insert("tokenizer.ggml.remove_extra_whitespaces", found.remove_whitespace);
     if !found.charsmap.is_empty() {
         let charsmap = Entry::Array(Array::Uint8(found.charsmap));
         metadata.insert("tokenizer.ggml.precompiled_charsmap", charsmap);
     }
-    Special::read(sources, Some(count))?.write(metadata);
+    special::write(sources, Some(count), metadata)?;
+    if sources.tokenizer.is_none() && !sources.options.like_reference {
+        // What the class puts around a text, which no file beside tokenizer.json says.
+        for key in ["tokenizer.ggml.add_bos_token", "tokenizer.ggml.add_eos_token"] {
+            if metadata.get(key).is_none() {
+                metadata.insert(key, true);
+            }
+        }
+    }
     Ok(())
 }
 
 /// The pieces of SentencePiece's file, whose first three (the unknown one, start and end) fairseq
 /// replaced by four of its own.
-fn realigned(sources: &Sources<'_>) -> Result<Found> {
-    let path = path(sources);
+fn realigned(sources: &Sources<'_>, path: PathBuf) -> Result<Found> {
     let model = sentencepiece::read(&path, 0)?;
     let wrong = |place: &str, found: String, expected: &str| Error::Tokenizer {
         path: path.clone(),
@@ -81,11 +92,16 @@ fn realigned(sources: &Sources<'_>) -> Result<Found> {
     }
     let mut pieces = model.pieces;
     sentencepiece::pad(&mut pieces, sources.vocab_size);
+    sentencepiece::own_pieces(sources, &mut pieces);
     if pieces.len() < OWN.len() {
         return Err(wrong("pieces", pieces.len().to_string(), "four or more"));
     }
     pieces.pop();
     pieces.splice(..OWN.len() - 1, OWN.map(|(token, ty)| (token.to_owned(), 0.0, ty)));
+    if !sources.options.like_reference {
+        // The token for what is to be guessed.
+        sentencepiece::place_named(&sources.named(), &mut pieces);
+    }
     Ok(Found {
         pieces,
         add_prefix: model.add_prefix,
@@ -112,7 +128,7 @@ fn listed(sources: &Sources<'_>, tokenizer: &TokenizerJson) -> Result<Found> {
     let unknown = sources.setting("unk_token").and_then(text).and_then(added);
     let unknown = unknown.map_or(tokenizer.model.unk_id.unwrap_or(3), |token| token.id.into());
     let named = |id: u32| {
-        NAMES
+        ROLES
             .iter()
             .filter_map(|key| sources.special(key).and_then(text))
             .any(|name| added(name).is_some_and(|token| token.id == id))
@@ -144,21 +160,24 @@ fn listed(sources: &Sources<'_>, tokenizer: &TokenizerJson) -> Result<Found> {
             tokenizer.wrong(place, "other characters".into(), "bytes in base64")
         })?,
     };
+    let (add_prefix, remove_whitespace) = match sources.options.like_reference {
+        true => as_set(sources),
+        false => (tokenizer.adds_space(), tokenizer.joins_spaces()),
+    };
+    Ok(Found { pieces, add_prefix, remove_whitespace, charsmap })
+}
+
+/// What is done to spaces as the reference converter tells it: by settings that no step heeds.
+fn as_set(sources: &Sources<'_>) -> (bool, bool) {
     let flag = |key: &str| sources.setting(key).and_then(Value::as_bool);
     // What its class assumes.
     let class = sources.setting("tokenizer_class").and_then(Value::as_str);
     let usual = class.is_none_or(|class| class.starts_with("XLMRoberta"));
-    Ok(Found {
-        pieces,
-        add_prefix: flag("add_prefix_space").unwrap_or(usual),
-        remove_whitespace: flag("clean_up_tokenization_spaces").unwrap_or(false),
-        charsmap,
-    })
+    (
+        flag("add_prefix_space").unwrap_or(usual),
+        flag("clean_up_tokenization_spaces").unwrap_or(false),
+    )
 }
-
-/// Where tokenizer_config.json names special tokens.
-const NAMES: [&str; 7] =
-    ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
 
 /// Replacements of characters, compiled: of a normalizer or of the first part that has them.
 fn charsmap(normalizer: &Value) -> Option<&str> {

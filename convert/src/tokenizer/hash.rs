@@ -17,9 +17,7 @@ use tokenizers::{
 };
 
 use super::{
-    Sources,
-    byte_fallback::text,
-    hashes,
+    Sources, hashes, text,
     tokenizer_json::{TokenizerJson, Vocabulary},
 };
 

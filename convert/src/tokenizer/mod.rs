@@ -7,10 +7,13 @@ mod hash;
 mod hashes;
 pub(crate) mod of_gguf;
 pub mod pre;
+mod scores;
 mod sentencepiece;
 mod special;
+mod template;
 mod tokenizer_json;
 mod unigram;
+mod vocab_merges;
 mod word_piece;
 
 use std::path::{Path, PathBuf};
@@ -23,22 +26,20 @@ use crate::{
     json::{self, Object},
 };
 
-use special::Special;
 use tokenizer_json::TokenizerJson;
 
 /// A kind of tokenizer, by the files it is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Kind {
-    /// SentencePiece: `tokenizer.model`.
+    /// SentencePiece's BPE: `tokenizer.model`, else `tokenizer.json` with byte fallback.
     SentencePiece,
-    /// SentencePiece's BPE with byte fallback, written as `tokenizer.json`.
-    ByteFallback,
-    /// Byte-level BPE, GPT-2's kind: `tokenizer.json`.
+    /// Byte-level BPE, GPT-2's kind: `tokenizer.json`, else `vocab.json` and `merges.txt`.
     ByteLevel,
     /// WordPiece, BERT's kind: `tokenizer.json` or `vocab.txt`.
     WordPiece,
-    /// SentencePiece's unigram model, T5's kind: `tokenizer.model` or `spiece.model`.
+    /// SentencePiece's unigram model, T5's kind: `tokenizer.model`, `spiece.model` or
+    /// `tokenizer.json`.
     Unigram,
     /// SentencePiece's unigram model with the ids of fairseq, XLM-RoBERTa's kind:
     /// `sentencepiece.bpe.model` or `tokenizer.json`.
@@ -46,7 +47,7 @@ pub enum Kind {
 }
 
 /// A key that depends on the model as well as on the tokenizer.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Adjustment {
     /// `add_prefix_space` of tokenizer_config.json is written, before everything else.
@@ -67,6 +68,9 @@ pub enum Adjustment {
     },
     /// The number of kinds of text segments is written, for tokenizers that do not always have it.
     Segments,
+    /// llama.cpp's converter reads the added tokens of tokenizer.json for this model, beside
+    /// tokenizer.model; of others it does not.
+    AddedTokensOfJson,
 }
 
 /// How to read a tokenizer.
@@ -106,10 +110,11 @@ pub(crate) struct Sources<'a> {
     tokenizer_config: Option<Object>,
     special_tokens_map: Option<Object>,
     vocab_size: usize,
+    options: &'a Options<'a>,
 }
 
 impl<'a> Sources<'a> {
-    fn read(dir: &'a Path, config: &'a Config) -> Result<Self> {
+    fn read(dir: &'a Path, config: &'a Config, options: &'a Options<'a>) -> Result<Self> {
         let tokenizer = dir.join("tokenizer.json");
         let vocab_size = match config.require("vocab_size")? {
             absurd if absurd > MOST_TOKENS => {
@@ -118,18 +123,27 @@ impl<'a> Sources<'a> {
             }
             size => usize::try_from(size).unwrap_or(usize::MAX),
         };
-        Ok(Self {
+        let mut sources = Self {
             dir,
             config,
             tokenizer: tokenizer.is_file().then(|| TokenizerJson::read(&tokenizer)).transpose()?,
             tokenizer_config: json::read_optional(&dir.join("tokenizer_config.json"))?,
             special_tokens_map: json::read_optional(&dir.join("special_tokens_map.json"))?,
             vocab_size,
-        })
+            options,
+        };
+        if sources.tokenizer.is_none() && !sources.model().is_file() {
+            sources.tokenizer = vocab_merges::read(&sources)?;
+        }
+        Ok(sources)
     }
 
     fn file(&self, name: &str) -> PathBuf {
         self.dir.join(name)
+    }
+
+    fn model(&self) -> PathBuf {
+        self.file("tokenizer.model")
     }
 
     /// A key of tokenizer_config.json that is not `null`.
@@ -142,13 +156,45 @@ impl<'a> Sources<'a> {
         let map = || self.special_tokens_map.as_ref()?.get(key);
         self.setting(key).or_else(map).filter(|value| !value.is_null())
     }
+
+    /// The tokens that have a role or a name, which transformers makes special when it loads the
+    /// tokenizer; in the order in which it gives ids to those that have none.
+    fn named(&self) -> Vec<&str> {
+        let mut named: Vec<&str> =
+            ROLES.iter().filter_map(|role| text(self.special(role)?)).collect();
+        // Roles that only some models know, such as `image_token`.
+        let settings = self.tokenizer_config.iter().flatten();
+        let more =
+            settings.filter(|(key, _)| key.ends_with("_token") && !ROLES.contains(&key.as_str()));
+        named.extend(more.filter_map(|(_, token)| text(token)));
+        // Each of these has been a list in some versions of transformers and an object in others.
+        for key in
+            ["model_specific_special_tokens", "extra_special_tokens", "additional_special_tokens"]
+        {
+            match self.special(key) {
+                Some(Value::Array(list)) => named.extend(list.iter().filter_map(text)),
+                Some(Value::Object(list)) => named.extend(list.values().filter_map(text)),
+                _ => {}
+            }
+        }
+        named
+    }
+}
+
+/// The roles of special tokens, as tokenizer_config.json calls them.
+const ROLES: [&str; 7] =
+    ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
+
+/// A token, given as text or as an object.
+fn text(token: &Value) -> Option<&str> {
+    token.as_str().or_else(|| token.get("content")?.as_str())
 }
 
 /// Writes the `tokenizer.*` keys of the checkpoint in `dir`.
 ///
 /// # Errors
-/// If no tokenizer of the kinds asked for is there, one of its files is damaged, or its
-/// pre-tokenizer has no known name.
+/// If no tokenizer of the kinds asked for is there, one of its files is damaged, its pre-tokenizer
+/// has no known name, or one is named for a tokenizer that has none.
 pub fn write(
     dir: &Path,
     config: &Config,
@@ -158,7 +204,7 @@ pub fn write(
     if let Some(name) = options.pre_tokenizer {
         pre::check_name(name)?;
     }
-    let sources = Sources::read(dir, config)?;
+    let sources = Sources::read(dir, config, options)?;
     let add_prefix_space = |metadata: &mut Metadata| {
         if let Some(&Value::Bool(flag)) = sources.setting("add_prefix_space") {
             metadata.insert("tokenizer.ggml.add_space_prefix", flag);
@@ -167,16 +213,24 @@ pub fn write(
     if options.adjustments.iter().any(|one| matches!(one, Adjustment::AddPrefixSpace)) {
         add_prefix_space(metadata);
     }
-    let Some(kind) = options.kinds.iter().find(|kind| sources.offers(**kind)) else {
-        return Err(sources.none());
-    };
+    let kind = sources.kind()?;
+    if let (Some(name), true) = (options.pre_tokenizer, kind != Kind::ByteLevel) {
+        return Err(sources.no_pre_tokenizer(name, kind));
+    }
+    sources.warn();
     match kind {
-        Kind::SentencePiece => sentencepiece::write(&sources, metadata)?,
-        Kind::ByteFallback => byte_fallback::write(&sources, metadata)?,
+        Kind::SentencePiece if sources.has_model(&sources.model()) => {
+            sentencepiece::write(&sources, metadata)?
+        }
+        Kind::SentencePiece => byte_fallback::write(&sources, metadata)?,
         Kind::ByteLevel => byte_level::write(&sources, options.pre_tokenizer, metadata)?,
-        Kind::WordPiece => word_piece::write(&sources, options.pre_tokenizer, metadata)?,
+        Kind::WordPiece => word_piece::write(&sources, metadata)?,
         Kind::Unigram => unigram::write(&sources, metadata)?,
         Kind::Fairseq => fairseq::write(&sources, metadata)?,
+    }
+    // BERT's class with a tokenizer of another kind.
+    if kind == Kind::ByteLevel && options.kinds.contains(&Kind::WordPiece) {
+        sources.write_segments(metadata)?;
     }
     for adjustment in options.adjustments {
         match *adjustment {
@@ -195,21 +249,63 @@ pub fn write(
 }
 
 impl Sources<'_> {
+    /// The kind of the tokenizer: the first of those asked for that is there, else what is there if
+    /// the model can have it. A class says little about the tokenizer beside it: there are BERTs
+    /// with XLM-RoBERTa's tokenizer and RoBERTas with BERT's.
+    fn kind(&self) -> Result<Kind> {
+        let kinds = self.options.kinds;
+        if let Some(kind) = kinds.iter().find(|kind| self.offers(**kind)) {
+            return Ok(*kind);
+        }
+        let encoder = !kinds.contains(&Kind::SentencePiece);
+        let others = [Kind::ByteLevel, Kind::Fairseq, Kind::WordPiece];
+        let other = others.into_iter().find(|kind| {
+            let suits = encoder || *kind == Kind::ByteLevel;
+            suits && !kinds.contains(kind) && self.offers(*kind)
+        });
+        match (other, &self.tokenizer) {
+            (Some(kind), _) => Ok(kind),
+            (None, Some(tokenizer)) => Err(tokenizer.unsuited()),
+            (None, None) => Err(self.none()),
+        }
+    }
+
     fn offers(&self, kind: Kind) -> bool {
+        let json = |is: fn(&TokenizerJson) -> bool| self.tokenizer.as_ref().is_some_and(is);
         match kind {
-            Kind::SentencePiece => self.file("tokenizer.model").is_file(),
-            Kind::ByteFallback => {
-                self.tokenizer.as_ref().is_some_and(TokenizerJson::is_byte_fallback)
+            Kind::SentencePiece => {
+                self.has_model(&self.model()) || json(TokenizerJson::is_byte_fallback)
             }
-            Kind::ByteLevel => self.tokenizer.is_some(),
+            Kind::ByteLevel => json(|json| json.is_bpe() && !json.is_byte_fallback()),
             Kind::WordPiece => match &self.tokenizer {
                 Some(tokenizer) => tokenizer.is_word_piece(),
                 None => word_piece::path(self).is_file(),
             },
-            Kind::Unigram => unigram::path(self).is_some(),
-            Kind::Fairseq => {
-                fairseq::path(self).is_file()
-                    || self.tokenizer.as_ref().is_some_and(TokenizerJson::is_unigram)
+            Kind::Unigram => unigram::path(self).is_some() || json(TokenizerJson::is_unigram),
+            Kind::Fairseq => fairseq::path(self).is_some() || json(TokenizerJson::is_unigram),
+        }
+    }
+
+    /// Whether a SentencePiece model is there to be read. Where tokenizer.json is beside it, a file
+    /// that is something else is passed over: a vocabulary for tiktoken, a Git-LFS pointer.
+    fn has_model(&self, path: &Path) -> bool {
+        let passed_over =
+            || self.tokenizer.is_some() && sentencepiece::something_else(path).is_some();
+        path.is_file() && !passed_over()
+    }
+
+    /// Says which files are passed over, unless they are what they should be.
+    fn warn(&self) {
+        for name in ["tokenizer.model", "spiece.model", "sentencepiece.bpe.model"] {
+            let what = self
+                .tokenizer
+                .as_ref()
+                .and_then(|_| sentencepiece::something_else(&self.file(name)));
+            if let Some(what) = what.filter(|what| *what != sentencepiece::TIKTOKEN) {
+                tracing::warn!(
+                    kind = "tokenizer-model",
+                    "{name} is {what} and is passed over: the tokenizer is that of tokenizer.json"
+                );
             }
         }
     }
@@ -223,10 +319,16 @@ impl Sources<'_> {
     }
 
     fn none(&self) -> Error {
-        let other =
-            ["tekken.json", "vocab.json", "tokenizer.tiktoken", "qwen.tiktoken", "vocab.txt"]
-                .into_iter()
-                .find(|name| self.file(name).is_file());
+        let other = [
+            "tekken.json",
+            "vocab.json",
+            "tokenizer.tiktoken",
+            "qwen.tiktoken",
+            "tiktoken.model",
+            "vocab.txt",
+        ]
+        .into_iter()
+        .find(|name| self.file(name).is_file());
         Error::Tokenizer {
             path: self.dir.to_path_buf(),
             place: "tokenizer".into(),
@@ -238,6 +340,22 @@ impl Sources<'_> {
                 }
                 None => "download the tokenizer files that belong to the weights",
             },
+        }
+    }
+
+    /// Of these only byte-level BPE is split before it is merged.
+    fn no_pre_tokenizer(&self, name: &str, kind: Kind) -> Error {
+        let found = match kind {
+            Kind::SentencePiece => "a SentencePiece vocabulary",
+            Kind::WordPiece => "a WordPiece vocabulary",
+            _ => "a unigram vocabulary",
+        };
+        Error::Tokenizer {
+            path: self.dir.to_path_buf(),
+            place: "tokenizer".into(),
+            found: found.into(),
+            expected: format!("byte-level BPE for the pre-tokenizer {name}"),
+            help: "llama.cpp has pre-tokenizers for byte-level BPE alone; leave out --pre-tokenizer",
         }
     }
 }

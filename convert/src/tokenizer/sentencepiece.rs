@@ -1,6 +1,9 @@
 //! SentencePiece: `tokenizer.model`.
 
-use std::{collections::HashMap, path::Path};
+use std::{
+    collections::{HashMap, HashSet},
+    path::Path,
+};
 
 use gguf_io::metadata::Metadata;
 use prost::Message;
@@ -12,7 +15,11 @@ use crate::{
     json,
 };
 
-use super::{Sources, Special, TokenType, looks_special, write_tokens};
+use super::{
+    Adjustment, Sources, TokenType, looks_special, special,
+    tokenizer_json::{MARK, not_json},
+    write_tokens,
+};
 
 /// Bytes a tokenizer.model may be long; the largest known (Gemma's) have 5 MB.
 const LONGEST: u64 = 16 << 20;
@@ -59,6 +66,8 @@ pub(super) struct Model {
     pub(super) pieces: Vec<(String, f32, TokenType)>,
     /// Whether pieces are chosen by their scores; else they are merged.
     pub(super) is_unigram: bool,
+    /// Whether the file says so; a file that does not say how it was trained is a unigram model.
+    pub(super) says_unigram: bool,
     /// Whether a space is put before the text.
     pub(super) add_prefix: bool,
     /// Whether spaces are joined and cut off.
@@ -91,15 +100,49 @@ enum PieceType {
 impl From<PieceType> for TokenType {
     fn from(kind: PieceType) -> Self {
         match kind {
-            // The reference converter makes user-defined pieces normal ones; added_tokens_decoder
-            // names those that are to be matched first.
-            PieceType::Normal | PieceType::UserDefined => Self::Normal,
+            PieceType::Normal => Self::Normal,
+            PieceType::UserDefined => Self::UserDefined,
             PieceType::Unknown => Self::Unknown,
             PieceType::Control => Self::Control,
             PieceType::Unused => Self::Unused,
             PieceType::Byte => Self::Byte,
         }
     }
+}
+
+/// What a file is that is there but plainly no SentencePiece model; one that cannot be read is for
+/// [`read`] to name.
+pub(super) fn something_else(path: &Path) -> Option<&'static str> {
+    other(&json::read_bytes(path, LONGEST).ok()?)
+}
+
+/// What beside Llama 3 is named like a SentencePiece model.
+pub(super) const TIKTOKEN: &str = "a vocabulary for tiktoken";
+
+/// What a file is that is no SentencePiece model, by its first bytes.
+fn other(bytes: &[u8]) -> Option<&'static str> {
+    match bytes {
+        text if not_json(text).is_some() => not_json(text),
+        text if text.trim_ascii_start().starts_with(b"{") => Some("JSON"),
+        text if is_tiktoken(text) => Some(TIKTOKEN),
+        _ => None,
+    }
+}
+
+/// Whether the first line is a token in base64 and its rank.
+fn is_tiktoken(text: &[u8]) -> bool {
+    let Some(line) =
+        text.split(|&byte| byte == b'\n').next().filter(|line| line.len() < text.len())
+    else {
+        return false;
+    };
+    let mut words = line.trim_ascii_end().split(|&byte| byte == b' ');
+    let base64 = |byte: &u8| byte.is_ascii_alphanumeric() || b"+/=".contains(byte);
+    let token = words.next().is_some_and(|word| word.len() >= 4 && word.iter().all(base64));
+    let rank = words.next().is_some_and(|word| {
+        !word.is_empty() && word.len() < 10 && word.iter().all(u8::is_ascii_digit)
+    });
+    token && rank && words.next().is_none()
 }
 
 /// Reads the pieces and checks them as the SentencePiece library does. A file with less than
@@ -113,16 +156,20 @@ pub(super) fn read(path: &Path, expected: usize) -> Result<Model> {
         help: DOWNLOAD,
     };
     let bytes = json::read_bytes(path, LONGEST)?;
-    let what = match bytes.as_slice() {
-        [] => Some("an empty file"),
-        text if text.starts_with(b"version https://git-lfs") => Some("a Git-LFS pointer"),
-        text if text.trim_ascii_start().starts_with(b"<") => Some("a web page"),
-        text if text.trim_ascii_start().starts_with(b"{") => Some("JSON"),
-        _ => None,
-    };
     let model = "a SentencePiece model";
-    if let Some(what) = what {
-        return Err(wrong("file".into(), what.into(), model));
+    match other(&bytes) {
+        Some(TIKTOKEN) => {
+            return Err(Error::Tokenizer {
+                path: path.to_path_buf(),
+                place: "file".into(),
+                found: TIKTOKEN.into(),
+                expected: model.into(),
+                help: "load and save the tokenizer with transformers to get tokenizer.json, and put it \
+                       beside this file",
+            });
+        }
+        Some(what) => return Err(wrong("file".into(), what.into(), model)),
+        None => {}
     }
     let proto = ModelProto::decode(bytes.as_slice()).map_err(|error| {
         wrong("file".into(), format!("bytes that cannot be decoded ({error})"), model)
@@ -137,6 +184,7 @@ pub(super) fn read(path: &Path, expected: usize) -> Result<Model> {
         ));
     }
     let is_unigram = proto.trainer.as_ref().map_or(UNIGRAM, TrainerSpec::kind) == UNIGRAM;
+    let says_unigram = proto.trainer.as_ref().and_then(|trainer| trainer.kind) == Some(UNIGRAM);
     let normalizer = proto.normalizer.unwrap_or_default();
     let mut seen = HashMap::with_capacity(proto.pieces.len());
     let mut unknown = None;
@@ -171,6 +219,7 @@ pub(super) fn read(path: &Path, expected: usize) -> Result<Model> {
     Ok(Model {
         pieces,
         is_unigram,
+        says_unigram,
         add_prefix: normalizer.add_prefix(),
         remove_whitespace: normalizer.remove_whitespace(),
         charsmap: normalizer.charsmap.unwrap_or_default(),
@@ -186,27 +235,28 @@ pub(super) fn pad(pieces: &mut Vec<(String, f32, TokenType)>, size: usize) {
 
 pub(super) fn write(sources: &Sources<'_>, metadata: &mut Metadata) -> Result<()> {
     let size = sources.vocab_size;
-    let mut pieces = read(&sources.file("tokenizer.model"), size)?.pieces;
+    let model = read(&sources.file("tokenizer.model"), size)?;
+    if model.says_unigram {
+        tracing::warn!(
+            kind = "unigram",
+            "tokenizer.model is a unigram model, which chooses tokens by their scores; llama.cpp \
+             merges them for this architecture and will split some texts otherwise"
+        );
+    }
+    let mut pieces = model.pieces;
     if pieces.len() > size {
         tracing::warn!(
-            pieces = pieces.len(),
-            vocab_size = size,
-            "tokens beyond vocab_size are left out"
+            kind = "tokens",
+            "tokenizer.model has {} tokens, {} more than vocab_size in config.json; the last ones are \
+             left out",
+            pieces.len(),
+            pieces.len() - size
         );
         pieces.truncate(size);
     }
     pad(&mut pieces, size);
-    for (id, token) in added_tokens(sources)? {
-        place(&mut pieces, id, token, TokenType::UserDefined);
-    }
-    for (id, token, special) in decoder_tokens(sources)? {
-        if special || looks_special(&token) {
-            place(&mut pieces, id, token, TokenType::Control);
-        } else {
-            // llama.cpp looks for these in text whose spaces have not been replaced.
-            place(&mut pieces, id, token.replace('▁', " "), TokenType::UserDefined);
-        }
-    }
+    own_pieces(sources, &mut pieces);
+    place_added(sources, &mut pieces)?;
     let mut tokens = Vec::with_capacity(size);
     let (mut scores, mut types) = (Vec::with_capacity(size), Vec::with_capacity(size));
     for (token, score, ty) in pieces {
@@ -215,8 +265,104 @@ pub(super) fn write(sources: &Sources<'_>, metadata: &mut Metadata) -> Result<()
         types.push(ty);
     }
     write_tokens(metadata, "llama", "default", tokens, Some(scores), &types);
-    Special::read(sources, Some(size))?.write(metadata);
+    let key = "tokenizer.ggml.add_space_prefix";
+    if !sources.options.like_reference && !model.add_prefix && metadata.get(key).is_none() {
+        metadata.insert(key, false);
+    }
+    special::write(sources, Some(size), metadata)
+}
+
+/// The model's user-defined pieces, which are found in the text before others are merged. The
+/// reference converter makes normal ones of them, which added_tokens_decoder then sets right; but
+/// transformers 5 does not write that.
+pub(super) fn own_pieces(sources: &Sources<'_>, pieces: &mut [(String, f32, TokenType)]) {
+    for (text, _, ty) in pieces.iter_mut().filter(|(.., ty)| *ty == TokenType::UserDefined) {
+        let marks = text.chars().filter(|c| MARK.contains(*c)).count();
+        *ty = match marks {
+            _ if sources.options.like_reference => TokenType::Normal,
+            _ if looks_special(text) => TokenType::Control,
+            0 => TokenType::UserDefined,
+            // A run of spaces, as llama.cpp looks for it.
+            _ if marks == text.chars().count() => {
+                *text = " ".repeat(marks);
+                TokenType::UserDefined
+            }
+            // CodeLlama's, which llama.cpp knows by their marks.
+            _ => TokenType::Normal,
+        };
+    }
+}
+
+/// Places the tokens that are not in the model, from each of the files that name them.
+pub(super) fn place_added(
+    sources: &Sources<'_>,
+    pieces: &mut [(String, f32, TokenType)],
+) -> Result<()> {
+    let like_reference = sources.options.like_reference;
+    let list = sources.named();
+    let named: HashSet<&str> = list.iter().copied().collect();
+    for (id, token) in added_tokens(sources)? {
+        let special = named.contains(token.as_str()) || looks_special(&token);
+        let control = special && !like_reference;
+        let ty = if control { TokenType::Control } else { TokenType::UserDefined };
+        place(pieces, id, token, ty);
+    }
+    let decoder = decoder_tokens(sources)?;
+    for (id, token, special) in &decoder {
+        let special = *special || !like_reference && named.contains(token.as_str());
+        place_one(pieces, *id, token, special);
+    }
+    // transformers 5 writes no added_tokens_decoder.
+    let always = sources.options.adjustments.contains(&Adjustment::AddedTokensOfJson);
+    if let Some(tokenizer) = sources.tokenizer.as_ref().filter(|_| always || !like_reference) {
+        let listed: HashSet<u64> = decoder.iter().map(|(id, ..)| *id).collect();
+        for token in &tokenizer.added_tokens {
+            let id = u64::from(token.id);
+            let known = pieces.get(token.id as usize).is_some_and(|(text, _, ty)| {
+                *text == token.content && matches!(ty, TokenType::Control | TokenType::Unknown)
+            });
+            if always || !known && !listed.contains(&id) {
+                let special = token.special || named.contains(token.content.as_str());
+                place_one(pieces, id, &token.content, special);
+            }
+        }
+    }
+    if !like_reference {
+        place_named(&list, pieces);
+    }
     Ok(())
+}
+
+/// Makes tokens with a role or a name special, and puts those that are nowhere behind the others.
+pub(super) fn place_named(named: &[&str], pieces: &mut [(String, f32, TokenType)]) {
+    let mut places: HashMap<String, usize> =
+        pieces.iter().enumerate().map(|(id, (text, ..))| (text.clone(), id)).collect();
+    for &token in named {
+        match places.get(token).and_then(|id| pieces.get_mut(*id)) {
+            // CodeLlama's have marks, which a user does not type.
+            Some((text, _, ty @ (TokenType::Normal | TokenType::UserDefined)))
+                if !text.contains(MARK) =>
+            {
+                *ty = TokenType::Control;
+            }
+            Some(_) => {}
+            None => {
+                let used = |piece: &(String, f32, TokenType)| piece.2 != TokenType::Unused;
+                let next = pieces.iter().rposition(used).map_or(0, |last| last + 1);
+                place(pieces, next as u64, token.to_owned(), TokenType::Control);
+                places.insert(token.to_owned(), next);
+            }
+        }
+    }
+}
+
+fn place_one(pieces: &mut [(String, f32, TokenType)], id: u64, token: &str, special: bool) {
+    if special || looks_special(token) {
+        place(pieces, id, token.to_owned(), TokenType::Control);
+    } else {
+        // llama.cpp looks for these in text whose spaces have not been replaced.
+        place(pieces, id, token.replace(MARK, " "), TokenType::UserDefined);
+    }
 }
 
 pub(super) fn place(
@@ -233,7 +379,11 @@ pub(super) fn place(
             }
             *piece = (token, ADDED, ty);
         }
-        None => tracing::warn!(id, token, "a token beyond vocab_size is left out"),
+        None => tracing::warn!(
+            kind = "tokens",
+            "the token {} has the id {id}, beyond vocab_size in config.json, and is left out",
+            Quoted(&token)
+        ),
     }
 }
 

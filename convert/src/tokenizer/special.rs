@@ -1,19 +1,17 @@
-//! Special tokens, whether they are added to the text, and the chat template: the keys that the
-//! files beside the vocabulary decide, each of which may contradict the others.
+//! Special tokens and whether they are added to the text: the keys that the files beside the
+//! vocabulary decide, each of which may contradict the others.
 
-use std::collections::BTreeSet;
-
-use gguf_io::{GgufString, metadata::Metadata};
+use gguf_io::metadata::{Array, Metadata, Value as Entry};
 use indexmap::IndexMap;
 use serde_json::Value;
 
 use crate::{
-    Error, Result,
-    error::DOWNLOAD,
+    Result,
+    error::Quoted,
     json::{self, Object},
 };
 
-use super::Sources;
+use super::{Sources, template::Template, text};
 
 /// Roles looked for, in this order.
 const ROLES: [&str; 7] = ["bos", "eos", "unk", "sep", "pad", "cls", "mask"];
@@ -40,7 +38,7 @@ const ADD_KEYS: [(&str, &str); 3] = [
 
 /// What was found.
 #[derive(Debug, Default)]
-pub(super) struct Special {
+struct Special {
     roles: Vec<&'static str>,
     ids: IndexMap<&'static str, u32>,
     add: IndexMap<&'static str, bool>,
@@ -50,18 +48,28 @@ pub(super) struct Special {
     tokens: Option<usize>,
 }
 
-#[derive(Debug)]
-enum Template {
-    One(String),
-    /// Names and templates.
-    Named(Vec<(String, String)>),
+/// Writes the keys, after the tokens have been written; `tokens` bounds the ids, if it is given.
+pub(super) fn write(
+    sources: &Sources<'_>,
+    tokens: Option<usize>,
+    metadata: &mut Metadata,
+) -> Result<()> {
+    let mut special = Special::read(sources, tokens)?;
+    if !sources.options.like_reference {
+        special.complete(sources, metadata);
+    }
+    special.write(metadata);
+    Ok(())
 }
 
 impl Special {
-    /// Reads all files; `tokens` bounds the ids, if it is given.
-    pub(super) fn read(sources: &Sources<'_>, tokens: Option<usize>) -> Result<Self> {
+    /// Reads all files.
+    fn read(sources: &Sources<'_>, tokens: Option<usize>) -> Result<Self> {
         let mut special = Self { roles: ROLES.to_vec(), tokens, ..Self::default() };
         let mut settings = sources.tokenizer_config.clone().unwrap_or_default();
+        if !sources.options.like_reference {
+            as_text(&mut settings);
+        }
         if let Some(tokenizer) = &sources.tokenizer {
             if let Some(normalizer) = &tokenizer.normalizer {
                 special.normalizer(normalizer);
@@ -69,16 +77,51 @@ impl Special {
             special.post_processor(tokenizer.post_processor.as_ref(), &mut settings);
         }
         // Without that file the reference converter looks at none of the rest.
-        if !settings.is_empty() {
-            special.template = template(sources, &settings)?;
+        if !(settings.is_empty() && sources.options.like_reference) {
+            special.template = Template::read(sources, &settings)?;
             special.settings(sources, &settings);
         }
         special.config(sources);
         Ok(special)
     }
 
+    /// Finds what the reference converter does not look for: tokens that are no added tokens of
+    /// tokenizer.json, the first of several ids, and generation_config.json.
+    fn complete(&mut self, sources: &Sources<'_>, metadata: &Metadata) {
+        let Some(Entry::Array(Array::String(tokens))) = metadata.get("tokenizer.ggml.tokens")
+        else {
+            return;
+        };
+        // Without it llama.cpp takes T5's for every unigram model.
+        let unknown = (metadata.get_str("tokenizer.ggml.model") == Some("t5")).then_some("unk");
+        let mut generation = None;
+        for role in ["bos", "eos", "pad"].into_iter().chain(unknown) {
+            if self.ids.contains_key(role) {
+                continue;
+            }
+            let name = sources.special(&format!("{role}_token")).and_then(text);
+            let named = name.and_then(|name| {
+                tokens.iter().position(|token| token.as_str() == Some(name)).map(|id| id as u64)
+            });
+            let key = format!("{role}_token_id");
+            let config = sources.config;
+            let nested = || config.get("text_config")?.get(&key);
+            let mut id = named.or_else(|| config.get(&key).or_else(nested).and_then(first));
+            if id.is_none() {
+                if generation.is_none() {
+                    // A damaged file is no reason to refuse what does not need it.
+                    let path = sources.file("generation_config.json");
+                    let read = json::read_optional(&path).ok().flatten();
+                    generation = Some(read.unwrap_or_default());
+                }
+                id = generation.as_ref().and_then(|settings| first(settings.get(&key)?));
+            }
+            self.set_id(role, id);
+        }
+    }
+
     /// Writes the keys.
-    pub(super) fn write(self, metadata: &mut Metadata) {
+    fn write(self, metadata: &mut Metadata) {
         for (role, id) in &self.ids {
             match ID_KEYS.iter().find(|(name, _)| name == role) {
                 Some((_, key)) => _ = metadata.insert(*key, *id),
@@ -90,10 +133,8 @@ impl Special {
                 metadata.insert(*key, *add);
             }
         }
-        match self.template {
-            Some(Template::One(text)) => write_template(metadata, text),
-            Some(Template::Named(named)) => write_named(metadata, named),
-            None => {}
+        if let Some(template) = self.template {
+            template.write(metadata);
         }
         if let Some(flag) = self.lowercase {
             metadata.insert("tokenizer.ggml.normalizer.lowercase", flag);
@@ -111,7 +152,10 @@ impl Special {
             Ok(small) if self.tokens.is_none_or(|tokens| id < tokens as u64) => {
                 self.ids.entry(role).or_insert(small);
             }
-            _ => tracing::warn!(role, id, "a special token beyond the vocabulary is left out"),
+            _ => tracing::warn!(
+                kind = "special-token",
+                "the {role} token has the id {id}, beyond the vocabulary, and is left out"
+            ),
         }
     }
 
@@ -202,7 +246,12 @@ impl Special {
             let added = known.is(token, &["bos_token", "cls_token"]);
             self.add.insert("bos", added);
             if !added {
-                tracing::warn!(token, "the post-processor puts an unknown token before the text");
+                tracing::warn!(
+                    kind = "special-token",
+                    "the post-processor of tokenizer.json puts {} before the text, which no file names \
+                     as the token for that; engines will not put it there",
+                    Quoted(token)
+                );
             }
         }
         if let Some(token) = last {
@@ -217,7 +266,12 @@ impl Special {
                         let eos = known.get("eos_token").cloned().unwrap_or(Value::Null);
                         settings.insert(format!("{role}_token"), eos);
                     }
-                    None => tracing::warn!(token, "the end-of-text token is replaced"),
+                    None => tracing::warn!(
+                        kind = "special-token",
+                        "the post-processor of tokenizer.json ends a text with {}, which replaces the \
+                         end-of-text token of tokenizer_config.json",
+                        Quoted(token)
+                    ),
                 }
                 known.set(settings, "eos_token", token.into());
             }
@@ -252,7 +306,11 @@ impl Special {
             entry.pointer("/Sequence/id").and_then(Value::as_str).map(str::to_owned)
         };
         if sequence(a).as_deref() != Some("A") || sequence(b).as_deref() != Some("B") {
-            tracing::warn!("the post-processor's template for pairs is not understood");
+            tracing::warn!(
+                kind = "special-token",
+                "the post-processor's template for pairs of texts in tokenizer.json is not understood; \
+                 whether a separator goes between them is not written"
+            );
             return;
         }
         let separates = |entry: &Value| {
@@ -280,8 +338,9 @@ impl Special {
                 let found = *self.add.entry(role).or_insert(add);
                 if found != add {
                     tracing::warn!(
-                        role,
-                        "tokenizer_config.json and the post-processor disagree on adding this token; the latter counts"
+                        kind = "special-token",
+                        "add_{role}_token of tokenizer_config.json is {add}, but the post-processor of \
+                         tokenizer.json says {found}, which is written"
                     );
                 }
             }
@@ -305,6 +364,22 @@ impl Special {
             let nested = || config.get("text_config")?.get(&key);
             let id = config.get(&key).or_else(nested).and_then(Value::as_u64);
             self.set_id(role, id);
+        }
+    }
+}
+
+/// An id, or the first of several.
+fn first(id: &Value) -> Option<u64> {
+    id.as_u64().or_else(|| id.get(0)?.as_u64())
+}
+
+/// Writes tokens that are given as objects as their text. The reference converter compares the
+/// objects with the post-processor's text, and so writes that the token is not added.
+fn as_text(settings: &mut Object) {
+    for role in super::ROLES {
+        let token = settings.get(role).filter(|token| token.is_object()).and_then(text);
+        if let Some(token) = token.map(Value::from) {
+            settings.insert(role.into(), token);
         }
     }
 }
@@ -362,100 +437,5 @@ fn truthy(value: &Value) -> bool {
         Value::String(text) => !text.is_empty(),
         Value::Array(values) => !values.is_empty(),
         Value::Object(object) => !object.is_empty(),
-    }
-}
-
-/// The chat template, from whichever file has it. Templates are data: nothing reads them here.
-fn template(sources: &Sources<'_>, settings: &Object) -> Result<Option<Template>> {
-    let inline = match settings.get("chat_template") {
-        Some(value) => Some(value.clone()),
-        None => {
-            let jinja = sources.file("chat_template.jinja");
-            let json = sources.file("chat_template.json");
-            if jinja.is_file() {
-                return jinja_templates(sources, json::read_text(&jinja)?).map(Some);
-            }
-            json::read_optional(&json)?.and_then(|object| object.get("chat_template").cloned())
-        }
-    };
-    match inline {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::String(text)) => Ok(Some(Template::One(text))),
-        Some(Value::Array(list)) => {
-            let text = |entry: &Value, key| Some(entry.get(key)?.as_str()?.to_owned());
-            let named = list
-                .iter()
-                .filter_map(|entry| Some((text(entry, "name")?, text(entry, "template")?)));
-            Ok(Some(Template::Named(named.collect())))
-        }
-        Some(other) => {
-            tracing::warn!(
-                found = json::describe(&other),
-                "chat_template is neither text nor a list and is left out"
-            );
-            Ok(None)
-        }
-    }
-}
-
-/// `chat_template.jinja` with those in `additional_chat_templates/`.
-fn jinja_templates(sources: &Sources<'_>, default: String) -> Result<Template> {
-    let folder = sources.file("additional_chat_templates");
-    let Ok(entries) = std::fs::read_dir(&folder) else {
-        return Ok(Template::One(default));
-    };
-    let paths: BTreeSet<_> = entries
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.extension().is_some_and(|extension| extension == "jinja"))
-        .collect();
-    if paths.is_empty() {
-        return Ok(Template::One(default));
-    }
-    let mut named = vec![("default".to_owned(), default)];
-    for path in paths {
-        let Some(name) = path.file_stem().and_then(|stem| stem.to_str()).map(str::to_owned) else {
-            return Err(Error::Tokenizer {
-                path,
-                place: "file name".into(),
-                found: "bytes that are not UTF-8".into(),
-                expected: "the name of a template".into(),
-                help: DOWNLOAD,
-            });
-        };
-        named.push((name, json::read_text(&path)?));
-    }
-    Ok(Template::Named(named))
-}
-
-/// Named templates, each under a key of its own; `default` under the usual one.
-fn write_named(metadata: &mut Metadata, named: Vec<(String, String)>) {
-    let mut default = None;
-    let mut names = BTreeSet::new();
-    for (name, text) in named {
-        let name: String =
-            name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
-        match &*name {
-            "" => {}
-            "default" => default = Some(text),
-            _ => {
-                if !text.is_empty() {
-                    metadata.insert(format!("tokenizer.chat_template.{name}"), text);
-                }
-                names.insert(name);
-            }
-        }
-    }
-    if !names.is_empty() {
-        let names: Vec<GgufString> = names.into_iter().map(Into::into).collect();
-        metadata.insert("tokenizer.chat_templates", names);
-    }
-    if let Some(text) = default {
-        write_template(metadata, text);
-    }
-}
-
-fn write_template(metadata: &mut Metadata, text: String) {
-    if !text.is_empty() {
-        metadata.insert("tokenizer.chat_template", text);
     }
 }

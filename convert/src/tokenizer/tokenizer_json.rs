@@ -11,7 +11,11 @@ use serde::{
 };
 use serde_json::Value;
 
-use crate::{Error, Result, error::DOWNLOAD, json};
+use crate::{
+    Error, Result,
+    error::{DOWNLOAD, Quoted},
+    json,
+};
 
 /// The parts of tokenizer.json that a conversion needs.
 #[derive(Debug, Deserialize)]
@@ -89,6 +93,15 @@ pub(crate) struct Merge(pub(crate) String);
 impl TokenizerJson {
     pub(crate) fn read(path: &Path) -> Result<Self> {
         let bytes = json::read_bytes(path, json::TOKENIZER)?;
+        if let Some(what) = not_json(&bytes) {
+            return Err(Error::Tokenizer {
+                path: path.to_path_buf(),
+                place: "file".into(),
+                found: what.into(),
+                expected: "JSON".into(),
+                help: "download the file itself",
+            });
+        }
         let mut tokenizer: Self = json::parse(path, &bytes)?;
         tokenizer.path = path.to_path_buf();
         Ok(tokenizer)
@@ -123,12 +136,62 @@ impl TokenizerJson {
         self.model.kind.as_deref() == Some("Unigram")
     }
 
-    /// Whether this is SentencePiece's BPE: unknown bytes are tokens, text is not mapped to bytes.
+    /// Whether this is SentencePiece's BPE: unknown bytes are tokens or spaces are marked, and text
+    /// is not mapped to bytes.
     pub(crate) fn is_byte_fallback(&self) -> bool {
-        let decoder = self.decoder.as_ref().and_then(|decoder| decoder.get("type"));
+        let splits_bytes =
+            self.pre_tokenizer.iter().flat_map(parts).any(|part| is(part, "ByteLevel"));
         self.is_bpe()
-            && self.model.byte_fallback == Some(true)
-            && decoder.and_then(Value::as_str) == Some("Sequence")
+            && !splits_bytes
+            && !self.decodes_bytes()
+            && (self.model.byte_fallback == Some(true) || self.marks_spaces() || self.adds_space())
+    }
+
+    /// Whether tokens are turned back into text byte by byte.
+    pub(crate) fn decodes_bytes(&self) -> bool {
+        self.decoder.iter().flat_map(parts).any(|part| is(part, "ByteLevel"))
+    }
+
+    /// Whether the normalizer makes marks of spaces, as SentencePiece does.
+    pub(crate) fn marks_spaces(&self) -> bool {
+        self.normalizer.iter().flat_map(parts).any(marks)
+    }
+
+    /// Whether a space is put before the text: by the normalizer or by the pre-tokenizer.
+    pub(crate) fn adds_space(&self) -> bool {
+        let prepends =
+            |part: &Value| is(part, "Prepend") && part.get("prepend") == Some(&MARK.into());
+        let metaspace = |part: &Value| {
+            let scheme = part.get("prepend_scheme").and_then(Value::as_str);
+            let older = part.get("add_prefix_space").and_then(Value::as_bool);
+            is(part, "Metaspace")
+                && scheme.map_or(older.unwrap_or(true), |scheme| scheme != "never")
+        };
+        self.normalizer.iter().flat_map(parts).any(prepends)
+            || self.pre_tokenizer.iter().flat_map(parts).any(metaspace)
+    }
+
+    /// Whether several spaces become one.
+    pub(crate) fn joins_spaces(&self) -> bool {
+        let runs = |part: &Value| {
+            let regex = part.pointer("/pattern/Regex").and_then(Value::as_str);
+            is(part, "Replace") && regex == Some(" {2,}")
+        };
+        self.normalizer.iter().flat_map(parts).any(runs)
+            || self.pre_tokenizer.iter().flat_map(parts).any(|part| is(part, "WhitespaceSplit"))
+    }
+
+    /// The steps before the model that llama.cpp has no part for with SentencePiece's vocabularies.
+    pub(crate) fn other_steps(&self) -> Vec<&str> {
+        let plain = |part: &&Value| {
+            marks(part)
+                || is(part, "Prepend")
+                || is(part, "Metaspace")
+                // Gemma's: no space is left there to split at.
+                || is(part, "Split") && part.pointer("/pattern/String") == Some(&" ".into())
+        };
+        let steps = self.normalizer.iter().chain(&self.pre_tokenizer).flat_map(parts);
+        steps.filter(|part| !plain(part)).filter_map(|part| part.get("type")?.as_str()).collect()
     }
 
     pub(crate) fn wrong(&self, place: &str, found: String, expected: impl Into<String>) -> Error {
@@ -145,16 +208,60 @@ impl TokenizerJson {
     pub(crate) fn ids(&self) -> Result<&[(String, u32)]> {
         match &self.model.vocab {
             Vocabulary::Ids(ids) if self.is_bpe() || self.is_word_piece() => Ok(ids),
-            _ => Err(Error::Tokenizer {
-                path: self.path.clone(),
-                place: "model.type".into(),
-                found: self.model.kind.clone().map_or("none".into(), |kind| format!("{kind:?}")),
-                expected: "BPE".into(),
-                help: "this kind of tokenizer is not supported for this architecture; \
-                       if the model has a tokenizer.model, put it beside tokenizer.json",
-            }),
+            _ => Err(self.unsuited()),
         }
     }
+
+    /// A model of a kind that the architecture cannot have.
+    pub(crate) fn unsuited(&self) -> Error {
+        let found = match self.model.kind.as_deref() {
+            Some("Unigram") => "a unigram model, which chooses tokens by their scores".to_owned(),
+            Some(kind) => Quoted(kind).to_string(),
+            None => "none".to_owned(),
+        };
+        Error::Tokenizer {
+            path: self.path.clone(),
+            place: "model.type".into(),
+            found,
+            expected: "BPE, which merges tokens, as llama.cpp does for this architecture".into(),
+            help: "if the model was published with a BPE tokenizer (tokenizer.model or \
+                   tokenizer.json), put its files here; a text would be split otherwise with this one",
+        }
+    }
+}
+
+/// What stands in place of a file that was not downloaded.
+pub(super) fn not_json(bytes: &[u8]) -> Option<&'static str> {
+    match bytes {
+        [] => Some("an empty file"),
+        text if text.starts_with(b"version https://git-lfs") => Some("a Git-LFS pointer"),
+        text if text.trim_ascii_start().starts_with(b"<") => Some("a web page"),
+        _ => None,
+    }
+}
+
+/// The mark that SentencePiece puts in place of a space.
+pub(crate) const MARK: &str = "▁";
+
+/// A normalizer, pre-tokenizer or decoder without the sequences it is in. The JSON reader bounds
+/// how deep they are.
+fn parts(part: &Value) -> Vec<&Value> {
+    let lists = ["normalizers", "pretokenizers", "decoders"];
+    match lists.into_iter().find_map(|key| part.get(key)?.as_array()) {
+        Some(list) => list.iter().flat_map(parts).collect(),
+        None => vec![part],
+    }
+}
+
+fn is(part: &Value, kind: &str) -> bool {
+    part.get("type").and_then(Value::as_str) == Some(kind)
+}
+
+/// Whether a part replaces spaces by marks.
+fn marks(part: &Value) -> bool {
+    is(part, "Replace")
+        && part.pointer("/pattern/String") == Some(&" ".into())
+        && part.get("content") == Some(&MARK.into())
 }
 
 /// `null` as an empty list.

@@ -1,4 +1,5 @@
-//! SentencePiece's unigram model, T5's kind: `tokenizer.model` or `spiece.model`.
+//! SentencePiece's unigram model, T5's kind: `tokenizer.model` or `spiece.model`, else
+//! `tokenizer.json`.
 
 use std::path::PathBuf;
 
@@ -7,9 +8,9 @@ use gguf_io::metadata::{Array, Metadata, Value};
 use crate::{Error, Result, error::DOWNLOAD};
 
 use super::{
-    Sources, Special, TokenType,
-    sentencepiece::{self, added_tokens, place},
-    write_tokens,
+    Sources, TokenType, fairseq,
+    sentencepiece::{self, added_tokens, own_pieces, place, place_added},
+    special, write_tokens,
 };
 
 /// The file; older models have the second.
@@ -17,12 +18,12 @@ pub(super) fn path(sources: &Sources<'_>) -> Option<PathBuf> {
     ["tokenizer.model", "spiece.model"]
         .into_iter()
         .map(|name| sources.file(name))
-        .find(|path| path.is_file())
+        .find(|path| sources.has_model(path))
 }
 
 pub(super) fn write(sources: &Sources<'_>, metadata: &mut Metadata) -> Result<()> {
     let Some(path) = path(sources) else {
-        return Err(sources.none());
+        return fairseq::write(sources, metadata);
     };
     let model = sentencepiece::read(&path, sources.vocab_size)?;
     if !model.is_unigram {
@@ -40,8 +41,13 @@ pub(super) fn write(sources: &Sources<'_>, metadata: &mut Metadata) -> Result<()
         });
     }
     sentencepiece::pad(&mut pieces, size);
-    for (id, token) in added_tokens(sources)? {
-        place(&mut pieces, id, token, TokenType::UserDefined);
+    own_pieces(sources, &mut pieces);
+    if sources.options.like_reference {
+        for (id, token) in added_tokens(sources)? {
+            place(&mut pieces, id, token, TokenType::UserDefined);
+        }
+    } else {
+        place_added(sources, &mut pieces)?;
     }
     let (mut tokens, mut scores, mut types) = (vec![], vec![], vec![]);
     for (token, score, ty) in pieces {
@@ -56,6 +62,5 @@ pub(super) fn write(sources: &Sources<'_>, metadata: &mut Metadata) -> Result<()
         let charsmap = Value::Array(Array::Uint8(model.charsmap));
         metadata.insert("tokenizer.ggml.precompiled_charsmap", charsmap);
     }
-    Special::read(sources, Some(size))?.write(metadata);
-    Ok(())
+    special::write(sources, Some(size), metadata)
 }

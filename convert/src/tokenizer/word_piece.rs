@@ -7,18 +7,12 @@ use serde_json::{Map, Value, json};
 
 use crate::{Result, json};
 
-use super::{
-    Sources, Special, TokenType, TokenizerJson, byte_fallback::text, byte_level, hash, write_tokens,
-};
+use super::{Sources, TokenType, TokenizerJson, byte_level, hash, special, text, write_tokens};
 
 /// llama.cpp splits text for all WordPiece tokenizers in one way and does not look at the name.
 const UNNAMED: &str = "default";
 
-pub(super) fn write(
-    sources: &Sources<'_>,
-    name: Option<&str>,
-    metadata: &mut Metadata,
-) -> Result<()> {
+pub(super) fn write(sources: &Sources<'_>, metadata: &mut Metadata) -> Result<()> {
     let listed;
     let tokenizer = match &sources.tokenizer {
         Some(tokenizer) => tokenizer,
@@ -29,14 +23,13 @@ pub(super) fn write(
     };
     let (tokens, types) = byte_level::tokens(sources, tokenizer)?;
     let known = || hash::known(sources, tokenizer, std::iter::empty());
-    let pre = name.or_else(known).unwrap_or(UNNAMED);
+    let pre = known().unwrap_or(UNNAMED);
     sources.write_segments(metadata)?;
     let tokens: Vec<String> =
         tokens.into_iter().zip(&types).map(|(token, ty)| phantom(token, *ty)).collect();
     let count = tokens.len();
     write_tokens(metadata, "bert", pre, tokens, None, &types);
-    Special::read(sources, Some(count))?.write(metadata);
-    Ok(())
+    special::write(sources, Some(count), metadata)
 }
 
 /// A token as llama.cpp looks for it: one at the start of a word has a mark there, instead of one
