@@ -5,7 +5,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use gguf_io::{AtomicFile, AtomicFolder, OutputOptions, SourceFile, WriteAt};
+use gguf_io::{AtomicFile, AtomicFolder, SourceFile, WriteAt};
 use quant_core::{
     GgmlType,
     grouped::{Grouped, Job, Refinement, ScaleType, pack},
@@ -64,13 +64,9 @@ impl FolderPlan {
     ) -> Result<()> {
         self.refuse_inputs(output, options)?;
         control.check()?;
-        let writing = options.writing();
-        let folder = AtomicFolder::create(output, writing)?;
-        let inside = OutputOptions { overwrite: false, ..writing };
-        let create = |name: &str, len| {
-            let file = AtomicFile::create(&folder.temporary_path().join(name), len, inside);
-            file.map(|file| file.wrap_writer(&wrap))
-        };
+        let folder = AtomicFolder::create(output, options.writing())?;
+        let create =
+            |name: &str, len| folder.create_file(name, len).map(|file| file.wrap_writer(&wrap));
         let mut outputs = Vec::new();
         for file in &self.files {
             outputs.push(create(&file.name, file.total)?);

@@ -55,7 +55,10 @@ pub(super) fn find(dir: &Path, budget: &mut Budget) -> Result<(Vec<SourceFile>, 
     } else {
         return Err(no_weights(dir, &names));
     };
-    let files = chosen.iter().map(|path| SourceFile::open(path)).collect::<Result<_>>()?;
+    let open = |(i, path): (usize, &PathBuf)| {
+        SourceFile::open(path).map_err(|e| e.with_more_files(chosen.len() - i - 1))
+    };
+    let files = chosen.iter().enumerate().map(open).collect::<Result<_>>()?;
     Ok((files, index))
 }
 
