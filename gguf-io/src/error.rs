@@ -220,8 +220,10 @@ pub enum Error {
     /// This process may not have as many files open as have to be at the same time.
     #[error(
         "{}: cannot be opened: at least {needed} files have to be open at the same time, this process \
-         may have {limit}; allow more (ulimit -n {needed}) or use fewer files",
-        Shown(path)
+         may have {limit}; allow more (ulimit -n {}) or use fewer files",
+        Shown(path),
+        // With some to spare, for what else the process has open.
+        needed.saturating_add(16).checked_next_multiple_of(64).unwrap_or(*needed)
     )]
     OpenFiles {
         /// The first file that cannot be.

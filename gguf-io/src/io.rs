@@ -75,14 +75,18 @@ impl ReadAt for File {
     }
 }
 
-/// The same file, not a second handle.
-impl ReadAt for Arc<File> {
+/// The same reader, not a second handle: processes have few, and models have many shards.
+impl<R: ReadAt + ?Sized> ReadAt for Arc<R> {
     fn len(&self) -> io::Result<u64> {
         ReadAt::len(self.as_ref())
     }
 
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         ReadAt::read_at(self.as_ref(), buf, offset)
+    }
+
+    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        ReadAt::read_exact_at(self.as_ref(), buf, offset)
     }
 }
 
@@ -119,18 +123,18 @@ impl ReadAt for memmap2::Mmap {
 /// A file that a model is read from.
 ///
 /// Its length is recorded when it is opened, so that every later read is checked against it and a
-/// file that changes under a run is noticed.
-#[derive(Debug)]
+/// file that changes under a run is noticed. A clone shares the handle.
+#[derive(Clone, Debug)]
 pub struct SourceFile {
     path: PathBuf,
     len: u64,
     backing: Backing,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Backing {
-    File { file: Arc<File>, modified: Option<SystemTime>, wrapper: Option<Box<dyn ReadAt>> },
-    Other(Box<dyn ReadAt>),
+    File { file: Arc<File>, modified: Option<SystemTime>, wrapper: Option<Arc<dyn ReadAt>> },
+    Other(Arc<dyn ReadAt>),
 }
 
 impl SourceFile {
@@ -172,7 +176,7 @@ impl SourceFile {
         Self {
             path: name.into(),
             len: bytes.len() as u64,
-            backing: Backing::Other(Box::new(bytes)),
+            backing: Backing::Other(Arc::new(bytes)),
         }
     }
 
@@ -185,7 +189,7 @@ impl SourceFile {
         Self {
             path: name.into(),
             len: map.as_ref().len() as u64,
-            backing: Backing::Other(Box::new(map)),
+            backing: Backing::Other(Arc::new(map)),
         }
     }
 
@@ -196,7 +200,7 @@ impl SourceFile {
     pub fn from_reader(name: impl Into<PathBuf>, reader: Box<dyn ReadAt>) -> Result<Self> {
         let path = name.into();
         match reader.len() {
-            Ok(len) => Ok(Self { path, len, backing: Backing::Other(reader) }),
+            Ok(len) => Ok(Self { path, len, backing: Backing::Other(reader.into()) }),
             Err(error) => {
                 Err(Error::Io { path: path.into(), action: "cannot tell the length", error })
             }
@@ -213,13 +217,13 @@ impl SourceFile {
         wrap: impl FnOnce(Box<dyn ReadAt>) -> Box<dyn ReadAt>,
     ) -> Result<Self> {
         self.backing = match self.backing {
-            Backing::Other(reader) => Backing::Other(wrap(reader)),
+            Backing::Other(reader) => Backing::Other(wrap(Box::new(reader)).into()),
             Backing::File { file, modified, wrapper } => {
-                let inner = match wrapper {
-                    Some(reader) => reader,
+                let inner: Box<dyn ReadAt> = match wrapper {
+                    Some(reader) => Box::new(reader),
                     None => Box::new(Arc::clone(&file)),
                 };
-                Backing::File { file, modified, wrapper: Some(wrap(inner)) }
+                Backing::File { file, modified, wrapper: Some(wrap(inner).into()) }
             }
         };
         Ok(self)

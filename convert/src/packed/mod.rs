@@ -45,9 +45,8 @@ pub(crate) fn open(dir: &Path, config: &Config, limits: &Limits) -> Result<Check
     let format = Format::of(config)?;
     let mut checkpoint = Checkpoint::open(dir, limits)?;
     let Some(format) = format else { return Ok(checkpoint) };
-    // A second set of handles, which the readers own.
-    let paths = checkpoint.files.iter().map(|file| SourceFile::open(file.path()));
-    let files = Arc::new(paths.collect::<gguf_io::Result<Vec<_>>>()?);
+    // The readers share the handles.
+    let files = Arc::new(checkpoint.files.clone());
     let cache = Arc::new(Cache::default());
     let suffix = format!(".{}", format.codes());
     let modules: Vec<String> = checkpoint
