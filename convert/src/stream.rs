@@ -66,10 +66,11 @@ impl Plan {
     /// The bytes are the same for any number of threads and any instruction set.
     ///
     /// # Errors
-    /// [`Error::SameFile`] if the output is one of the inputs, [`Error::NonFinite`] and
+    /// [`Error::OtherOptions`] if the plan was made with other options, but for how outputs are
+    /// written; [`Error::SameFile`] if the output is one of the inputs, [`Error::NonFinite`] and
     /// [`Error::Overflow`] for weights that cannot be quantized, [`Error::Cancelled`], and
     /// [`Error::Files`] for whatever reading and writing runs into.
-    pub fn run(mut self, output: &Path, options: &Options, control: Control<'_>) -> Result<()> {
+    pub fn run(self, output: &Path, options: &Options, control: Control<'_>) -> Result<()> {
         let out = self.create(output, options)?;
         self.run_into(out, options, control)
     }
@@ -79,7 +80,8 @@ impl Plan {
     ///
     /// # Errors
     /// As [`run`](Self::run), before anything is read.
-    pub fn create(&mut self, output: &Path, options: &Options) -> Result<AtomicSet> {
+    pub fn create(&self, output: &Path, options: &Options) -> Result<AtomicSet> {
+        self.planned.check(options)?;
         self.check()?;
         let paths = self.paths(output);
         for path in &paths {
@@ -87,7 +89,11 @@ impl Plan {
         }
         let sizes = self.layouts.iter().map(|layout| layout.total);
         let files: Vec<_> = paths.into_iter().zip(sizes).collect();
-        Ok(AtomicSet::create(&files, options.writing())?)
+        let set = AtomicSet::create(&files, options.writing())?;
+        for (file, layout) in set.files().iter().zip(&self.layouts) {
+            file.expect_header(layout.header.len() as u64);
+        }
+        Ok(set)
     }
 
     /// What [`create`](Self::create) would refuse of an output, told without creating anything.
@@ -95,6 +101,7 @@ impl Plan {
     /// # Errors
     /// As [`create`](Self::create), but for a folder that is not writable.
     pub fn check_output(&self, output: &Path, options: &Options) -> Result<()> {
+        self.planned.check(options)?;
         for (path, layout) in self.paths(output).iter().zip(&self.layouts) {
             self.refuse_inputs(path, options)?;
             AtomicFile::check(path, layout.total, options.writing())?;
@@ -107,6 +114,7 @@ impl Plan {
     /// # Errors
     /// As [`run`](Self::run).
     pub fn run_into(self, out: AtomicSet, options: &Options, control: Control<'_>) -> Result<()> {
+        self.planned.check(options)?;
         self.write(out.files(), options.threads, control)?;
         for file in &self.model.files {
             file.check_unchanged()?;

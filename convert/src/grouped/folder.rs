@@ -21,6 +21,7 @@ use crate::{
     importance::Importance,
     json as json_file,
     model::{Model, Tensor, TensorData},
+    options::Planned,
     packed,
 };
 
@@ -37,6 +38,8 @@ pub struct FolderPlan {
     /// Files that are copied as they are, by name.
     pub(super) copies: Vec<String>,
     pub(super) options: Grouped,
+    /// The other options it was made with.
+    pub(super) planned: Planned,
 }
 
 /// What becomes of one tensor of the checkpoint.
@@ -87,13 +90,22 @@ impl FolderPlan {
     /// Plans a folder. Reads weights only if the ratio is less than 1.
     ///
     /// # Errors
-    /// Whatever is wrong with the checkpoint, and whatever the options ask that it does not allow.
+    /// Whatever is wrong with the checkpoint, and whatever the options ask that it does not allow;
+    /// [`Error::Grouped`] if `options` ask for other grouped integers than `grouped`.
     pub fn new(
         dir: &Path,
         grouped: &Grouped,
         options: &Options,
         control: Control<'_>,
     ) -> Result<Self> {
+        if let Some(other) = options.grouped.as_ref().filter(|other| *other != grouped) {
+            return Err(Error::Grouped {
+                problem: format!(
+                    "two grouped quantizations are asked for: {grouped:?} and {other:?}"
+                ),
+                help: "leave the options' own out, or make it the same",
+            });
+        }
         if !dir.is_dir() {
             return Err(Error::Grouped {
                 problem: format!("{}: is not the folder of a checkpoint", crate::error::Shown(dir)),
@@ -146,7 +158,7 @@ impl FolderPlan {
             .collect();
         let roles: Vec<_> = candidates.into_iter().map(|candidate| candidate.role).collect();
         warn_of_kept(&model, &roles);
-        lay_out(dir, model, &roles, &schemes, importance, grouped, options.split)
+        lay_out(dir, model, &roles, &schemes, importance, grouped, options)
     }
 
     /// The weights, in the order of the checkpoint.
@@ -242,8 +254,8 @@ fn lay_out(
     roles: &[Role],
     schemes: &[Scheme],
     importance: Vec<Option<Vec<f32>>>,
-    options: &Grouped,
-    split: Option<Split>,
+    grouped: &Grouped,
+    options: &Options,
 ) -> Result<FolderPlan> {
     let mut layers = Vec::with_capacity(schemes.len());
     let mut entries: Vec<Entry> = Vec::new();
@@ -294,7 +306,7 @@ fn lay_out(
         ignore.push("lm_head".to_owned());
     }
 
-    let (names, file_of) = distribute(&model, &entries, &sources, split);
+    let (names, file_of) = distribute(&model, &entries, &sources, options.split);
     let mut placed: Vec<Placed> = entries
         .into_iter()
         .zip(&sources)
@@ -330,7 +342,8 @@ fn lay_out(
         files,
         texts,
         copies,
-        options: *options,
+        options: *grouped,
+        planned: options.planned(),
     })
 }
 

@@ -46,6 +46,7 @@ impl FolderPlan {
     /// # Errors
     /// As [`run`](Self::run), but for a folder that is not writable.
     pub fn check_output(&self, output: &Path, options: &Options) -> Result<()> {
+        self.planned.check(options)?;
         self.refuse_inputs(output, options)?;
         Ok(AtomicFolder::check(output, options.writing())?)
     }
@@ -62,6 +63,7 @@ impl FolderPlan {
         control: Control<'_>,
         wrap: impl Fn(Box<dyn WriteAt>) -> Box<dyn WriteAt>,
     ) -> Result<()> {
+        self.planned.check(options)?;
         self.refuse_inputs(output, options)?;
         control.check()?;
         let folder = AtomicFolder::create(output, options.writing())?;
@@ -69,7 +71,9 @@ impl FolderPlan {
             |name: &str, len| folder.create_file(name, len).map(|file| file.wrap_writer(&wrap));
         let mut outputs = Vec::new();
         for file in &self.files {
-            outputs.push(create(&file.name, file.total)?);
+            let out = create(&file.name, file.total)?;
+            out.expect_header(file.header.len() as u64);
+            outputs.push(out);
         }
         self.write(&outputs, options.threads, control)?;
         for file in &self.model.files {
