@@ -24,6 +24,8 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let json = cli.command.json();
     let warnings = warnings::collect();
+    // All shards of a model are open at once. Where this fails, the run that needs more says so.
+    let _ = gguf_io::raise_open_file_limit();
     let result = match cli.command {
         Command::Convert(args) => commands::convert::run(&args, &warnings),
         Command::Inspect(args) => commands::inspect::run(&args),

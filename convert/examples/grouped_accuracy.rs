@@ -80,7 +80,7 @@ fn measure(dirs: &[String], how: &grouped::Options) -> Result<Sum> {
             }
             let mut restored = vec![0.0; values.len()];
             dequantize(groups.view(), len, &mut restored)?;
-            sum.metrics.add(&values, &restored);
+            sum.metrics.add(&values, &restored)?;
             let zero_point = if ty.is_symmetric() { 0 } else { ty.bits() };
             let per_group = f64::from(16 + zero_point);
             sum.bits +=
@@ -102,7 +102,7 @@ fn blocks(dirs: &[String], ty: GgmlType) -> Result<Sum> {
             let bytes = quant_core::quantize(ty, &values, row_len, None)?;
             let mut restored = vec![0.0; values.len()];
             quant_core::dequantize(ty, &bytes, &mut restored)?;
-            sum.metrics.add(&values, &restored);
+            sum.metrics.add(&values, &restored)?;
             sum.bits += bytes.len() as f64 * 8.0;
         }
     }

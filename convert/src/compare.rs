@@ -103,7 +103,7 @@ pub fn compare(reference: &Model, candidate: &Model, options: &Options) -> Resul
         left.load(a, start, len)?;
         right.load(b, start, len)?;
         let mut metrics = Metrics::default();
-        metrics.add(&left.values, &right.values);
+        metrics.add(&left.values, &right.values)?;
         if let Some(sum) = sums.lock().unwrap_or_else(|e| e.into_inner()).get_mut(i) {
             *sum = metrics;
         }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use gguf_io::{Limits, OutputOptions, metadata::Value};
 
-use crate::recipe::Request;
+use crate::{Error, Result, recipe::Request};
 
 /// Options of a conversion, without those that only printing needs.
 #[derive(Clone, Debug, Default)]
@@ -52,6 +52,40 @@ impl Options {
     /// How outputs are written.
     pub(crate) fn writing(&self) -> OutputOptions {
         OutputOptions { overwrite: self.overwrite, sync: !self.no_sync }
+    }
+
+    /// What a plan that is made with these options depends on.
+    pub(crate) fn planned(&self) -> Planned {
+        let mut planned = self.clone();
+        planned.request.has_imatrix = false;
+        planned.overwrite = false;
+        planned.no_sync = false;
+        planned.threads = 0;
+        planned.limits = Limits::default();
+        Planned(format!("{planned:#?}"))
+    }
+}
+
+/// Options in a form that can be compared, whatever is added to them: patterns, for one, are equal
+/// only by their text.
+#[derive(Debug)]
+pub(crate) struct Planned(String);
+
+impl Planned {
+    /// Whether a plan may run with these options.
+    ///
+    /// # Errors
+    /// [`Error::OtherOptions`] if they differ in more than how the output is written.
+    pub(crate) fn check(&self, options: &Options) -> Result<()> {
+        let found = options.planned();
+        if self.0 == found.0 {
+            return Ok(());
+        }
+        let (mut a, mut b) = (self.0.lines(), found.0.lines());
+        let differ = std::iter::from_fn(|| Some((a.next()?, b.next()?))).find(|(a, b)| a != b);
+        let (planned, found) = differ.unwrap_or_default();
+        let text = |line: &str| line.trim().trim_end_matches([',', '(']).to_owned();
+        Err(Error::OtherOptions { planned: text(planned), found: text(found) })
     }
 }
 

@@ -14,7 +14,7 @@ use crate::{
     importance::{self, Importance},
     mend,
     model::{Model, Origin, Tensor, TensorData},
-    options::Split,
+    options::{Planned, Split},
     recipe::{self, FileType, ModelFacts, Pruning, TensorFacts},
     unused,
 };
@@ -28,7 +28,10 @@ pub struct Plan {
     pub(crate) layouts: Vec<Layout>,
     is_split: bool,
     file_type: Option<FileType>,
-    obstacles: Vec<Error>,
+    obstacle: Option<Error>,
+    allow_requantize: bool,
+    /// The options it was made with.
+    pub(crate) planned: Planned,
 }
 
 /// What is done to one tensor.
@@ -44,6 +47,8 @@ pub(crate) struct Job {
     pub(crate) refine: bool,
     wanted: Option<GgmlType>,
     without_importance: bool,
+    /// Whether the type needs importance and there is none.
+    lacks_importance: bool,
 }
 
 /// A file of a split output, as the plan has it.
@@ -191,7 +196,6 @@ impl Plan {
         };
         let refine = options.grouped.is_some_and(|grouped| grouped.refine);
 
-        let mut obstacles = Vec::new();
         let mut jobs = Vec::with_capacity(order.len());
         for ((&i, assignment), (scheme, ty)) in order.iter().zip(&assignments).zip(schemes) {
             let tensor = &model.tensors[i];
@@ -220,22 +224,11 @@ impl Plan {
                     .is_some_and(|importance| importance.is_wanted(&tensor.name))
                     && uses_importance
                     && weights.is_none(),
+                lacks_importance: assignment.requires_imatrix
+                    && changes
+                    && weights.is_none()
+                    && options.grouped.is_none(),
             });
-            let obstacle = obstacle(&model, tensor, ty, options);
-            // An importance matrix would not help a type that is not written.
-            let hopeless = matches!(obstacle, Some(Error::CannotWrite { .. }));
-            if assignment.requires_imatrix
-                && changes
-                && weights.is_none()
-                && options.grouped.is_none()
-                && !hopeless
-            {
-                obstacles.push(Error::ImportanceNeeded {
-                    tensor: tensor.name.clone(),
-                    ty: assignment.ty,
-                });
-            }
-            obstacles.extend(obstacle);
         }
 
         importance_used |= jobs.iter().any(|job| job.importance.is_some());
@@ -317,8 +310,32 @@ impl Plan {
         };
         unused::split(options.split, &layouts);
         model.metadata = metadata;
-        let is_split = options.split.is_some();
-        Ok(Self { model, jobs, layouts, is_split, file_type, obstacles })
+        let mut plan = Self {
+            model,
+            jobs,
+            layouts,
+            is_split: options.split.is_some(),
+            file_type,
+            obstacle: None,
+            allow_requantize: options.allow_requantize,
+            planned: options.planned(),
+        };
+        plan.obstacle = plan.find_obstacle();
+        Ok(plan)
+    }
+
+    /// The first of what stands in the way of running the plan.
+    fn find_obstacle(&self) -> Option<Error> {
+        self.jobs.iter().find_map(|job| {
+            let tensor = &self.model.tensors[job.tensor];
+            let obstacle = obstacle(&self.model, tensor, job.ty, self.allow_requantize);
+            // An importance matrix would not help a type that is not written.
+            let hopeless = matches!(obstacle, Some(Error::CannotWrite { .. }));
+            match job.lacks_importance && !hopeless {
+                true => Some(Error::ImportanceNeeded { tensor: tensor.name.clone(), ty: job.ty }),
+                false => obstacle,
+            }
+        })
     }
 
     /// Whether the plan can run, as opposed to being looked at.
@@ -326,13 +343,13 @@ impl Plan {
     /// # Errors
     /// The first of: weights of an importance matrix that a type needs and that are missing, a
     /// type this version cannot write, tensors quantized already without leave to do it again.
-    pub fn check(&mut self) -> Result<()> {
-        if self.obstacles.is_empty() { Ok(()) } else { Err(self.obstacles.remove(0)) }
+    pub fn check(&self) -> Result<()> {
+        self.find_obstacle().map_or(Ok(()), Err)
     }
 
     /// What [`check`](Self::check) would report.
     pub fn obstacle(&self) -> Option<&Error> {
-        self.obstacles.first()
+        self.obstacle.as_ref()
     }
 
     /// The recipe; `None` if every tensor keeps its type.
@@ -444,13 +461,13 @@ fn kept_type(model: &Model, tensor: &Tensor) -> GgmlType {
 }
 
 /// Why a tensor cannot be brought to its type, if so.
-fn obstacle(model: &Model, tensor: &Tensor, ty: GgmlType, options: &Options) -> Option<Error> {
+fn obstacle(model: &Model, tensor: &Tensor, ty: GgmlType, allow_requantize: bool) -> Option<Error> {
     let source = tensor.source_type();
     if source == ty {
         return None;
     }
     let name = tensor.name.clone();
-    if source.is_quantized() && !options.allow_requantize {
+    if source.is_quantized() && !allow_requantize {
         return Some(Error::Requantize { tensor: name, source_type: source, ty });
     }
     let supported = || {

@@ -70,11 +70,12 @@ impl Plan {
     /// The bytes are the same for any number of threads and any instruction set.
     ///
     /// # Errors
-    /// [`Error::SameFile`] if the output is one of the inputs, [`Error::NonFinite`] and
+    /// [`Error::OtherOptions`] if the plan was made with other options, but for how outputs are
+    /// written; [`Error::SameFile`] if the output is one of the inputs, [`Error::NonFinite`] and
     /// [`Error::Overflow`] for weights that cannot be quantized (that some become zero is only
     /// warned of), [`Error::Cancelled`], and
     /// [`Error::Files`] for whatever reading and writing runs into.
-    pub fn run(mut self, output: &Path, options: &Options, control: Control<'_>) -> Result<()> {
+    pub fn run(self, output: &Path, options: &Options, control: Control<'_>) -> Result<()> {
         let out = self.create(output, options)?;
         self.run_into(out, options, control)
     }
@@ -84,7 +85,8 @@ impl Plan {
     ///
     /// # Errors
     /// As [`run`](Self::run), before anything is read.
-    pub fn create(&mut self, output: &Path, options: &Options) -> Result<AtomicSet> {
+    pub fn create(&self, output: &Path, options: &Options) -> Result<AtomicSet> {
+        self.planned.check(options)?;
         self.check()?;
         let paths = self.paths(output);
         for path in &paths {
@@ -92,7 +94,11 @@ impl Plan {
         }
         let sizes = self.layouts.iter().map(|layout| layout.total);
         let files: Vec<_> = paths.into_iter().zip(sizes).collect();
-        Ok(AtomicSet::create(&files, options.writing())?)
+        let set = AtomicSet::create(&files, options.writing())?;
+        for (file, layout) in set.files().iter().zip(&self.layouts) {
+            file.expect_header(layout.header.len() as u64);
+        }
+        Ok(set)
     }
 
     /// What [`create`](Self::create) would refuse of an output, told without creating anything.
@@ -100,6 +106,7 @@ impl Plan {
     /// # Errors
     /// As [`create`](Self::create).
     pub fn check_output(&self, output: &Path, options: &Options) -> Result<()> {
+        self.planned.check(options)?;
         for (path, layout) in self.paths(output).iter().zip(&self.layouts) {
             self.refuse_inputs(path, options)?;
             AtomicFile::check(path, layout.total, options.writing())?;
@@ -112,6 +119,7 @@ impl Plan {
     /// # Errors
     /// As [`run`](Self::run).
     pub fn run_into(self, out: AtomicSet, options: &Options, control: Control<'_>) -> Result<()> {
+        self.planned.check(options)?;
         self.write(out.files(), options.threads, control)?;
         for file in &self.model.files {
             file.check_unchanged()?;

@@ -167,7 +167,7 @@ fn convert(
         let file = wrap(SourceFile::open(input)?)?;
         gguf_input::read(GgufFile::read(file, &Limits::default())?)?
     };
-    let mut plan = Plan::new(model, &options)?;
+    let plan = Plan::new(model, &options)?;
     let out = plan.create(output, &options)?;
     let out = out.wrap_writer(|w| Box::new(Writer(w, bombs[1].clone())));
     plan.run_into(out, &options, Control::default())
@@ -353,7 +353,7 @@ fn an_input_that_changes_is_noticed() {
         plan.unwrap().run(&input, &options, Control::default()).unwrap();
 
         let options = Options { request: Request::new(FileType::Q2_K), threads: 1, ..options };
-        let mut plan = Plan::new(open(&input, &options).unwrap(), &options).unwrap();
+        let plan = Plan::new(open(&input, &options).unwrap(), &options).unwrap();
         let output = folder.path().join("out.gguf");
         let out = plan.create(&output, &options).unwrap();
         let (path, what) = (input.clone(), change.clone());

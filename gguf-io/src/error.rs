@@ -182,6 +182,51 @@ pub enum Error {
         /// The output.
         path: Box<Path>,
     },
+    /// The output is complete, but the file system does not let it have its name. Nothing is lost:
+    /// it is there under another one.
+    #[error(
+        "{}: cannot give the complete output its name: {error}; it is kept as {}{}: rename it",
+        Shown(path),
+        Shown(kept),
+        Others(*others)
+    )]
+    Unnamed {
+        /// The output.
+        path: Box<Path>,
+        /// Where it is.
+        kept: Box<Path>,
+        /// How many other files of the same output are kept beside it.
+        others: usize,
+        /// The operating system's reason.
+        error: io::Error,
+    },
+    /// The caller has not written the header of an output, which goes last.
+    #[error(
+        "{}: byte {missing} of its header was not written; write it before the commit",
+        Shown(path)
+    )]
+    Incomplete {
+        /// The output.
+        path: Box<Path>,
+        /// The first byte that was not written.
+        missing: u64,
+    },
+    /// This process may not have as many files open as have to be at the same time.
+    #[error(
+        "{}: cannot be opened: at least {needed} files have to be open at the same time, this process \
+         may have {limit}; allow more (ulimit -n {}) or use fewer files",
+        Shown(path),
+        // With some to spare, for what else the process has open.
+        needed.saturating_add(16).checked_next_multiple_of(64).unwrap_or(*needed)
+    )]
+    OpenFiles {
+        /// The first file that cannot be.
+        path: Box<Path>,
+        /// How many have to be.
+        needed: u64,
+        /// How many may be.
+        limit: u64,
+    },
     /// The output does not fit on its file system.
     #[error("{}: needs {needed} bytes, its file system has {available}; {SPACE}", Shown(path))]
     NoSpace {
@@ -216,6 +261,9 @@ impl Error {
             | Self::LimitsExceeded { path, .. }
             | Self::Set { path, .. }
             | Self::Exists { path }
+            | Self::Unnamed { path, .. }
+            | Self::Incomplete { path, .. }
+            | Self::OpenFiles { path, .. }
             | Self::NoSpace { path, .. } => Some(path),
             _ => None,
         }
@@ -274,6 +322,27 @@ impl Error {
             | Self::Unsupported { help, .. }
             | Self::Set { help, .. } => Some(help),
             _ => None,
+        }
+    }
+
+    /// The error of opening one file where `more` are to be opened after it.
+    pub(crate) fn with_more_files(mut self, more: usize) -> Self {
+        if let Self::OpenFiles { needed, .. } = &mut self {
+            *needed = needed.saturating_add(more as u64);
+        }
+        self
+    }
+}
+
+/// ` and N more files beside it`, or nothing.
+struct Others(usize);
+
+impl fmt::Display for Others {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            0 => Ok(()),
+            1 => f.write_str(", its other file beside it"),
+            n => write!(f, ", its other {n} files beside it"),
         }
     }
 }

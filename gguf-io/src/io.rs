@@ -4,10 +4,11 @@ use std::{
     fs::File,
     io,
     path::{Path, PathBuf},
+    sync::Arc,
     time::SystemTime,
 };
 
-use crate::{Budget, Error, Limits, Place, Result};
+use crate::{Budget, Error, Limits, Place, Result, open_files};
 
 /// Positioned reads from something whose length is known.
 pub trait ReadAt: Send + Sync + std::fmt::Debug {
@@ -67,6 +68,26 @@ impl ReadAt for File {
         // Moves the file's cursor, which nothing here uses.
         std::os::windows::fs::FileExt::seek_read(self, buf, offset)
     }
+
+    #[cfg(not(any(unix, windows)))]
+    fn read_at(&self, _buf: &mut [u8], _offset: u64) -> io::Result<usize> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+/// The same reader, not a second handle: processes have few, and models have many shards.
+impl<R: ReadAt + ?Sized> ReadAt for Arc<R> {
+    fn len(&self) -> io::Result<u64> {
+        ReadAt::len(self.as_ref())
+    }
+
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        ReadAt::read_at(self.as_ref(), buf, offset)
+    }
+
+    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        ReadAt::read_exact_at(self.as_ref(), buf, offset)
+    }
 }
 
 fn copy_at(bytes: &[u8], buf: &mut [u8], offset: u64) -> usize {
@@ -102,18 +123,18 @@ impl ReadAt for memmap2::Mmap {
 /// A file that a model is read from.
 ///
 /// Its length is recorded when it is opened, so that every later read is checked against it and a
-/// file that changes under a run is noticed.
-#[derive(Debug)]
+/// file that changes under a run is noticed. A clone shares the handle.
+#[derive(Clone, Debug)]
 pub struct SourceFile {
     path: PathBuf,
     len: u64,
     backing: Backing,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Backing {
-    File { file: File, modified: Option<SystemTime>, wrapper: Option<Box<dyn ReadAt>> },
-    Other(Box<dyn ReadAt>),
+    File { file: Arc<File>, modified: Option<SystemTime>, wrapper: Option<Arc<dyn ReadAt>> },
+    Other(Arc<dyn ReadAt>),
 }
 
 impl SourceFile {
@@ -121,7 +142,8 @@ impl SourceFile {
     /// opening one never blocks.
     ///
     /// # Errors
-    /// [`Error::Io`] if it cannot be opened, [`Error::WrongKind`] if it is not a regular file.
+    /// [`Error::Io`] if it cannot be opened, [`Error::WrongKind`] if it is not a regular file,
+    /// [`Error::OpenFiles`] if this process has too many files open.
     pub fn open(path: &Path) -> Result<Self> {
         let io = |error| Error::Io { path: path.into(), action: "cannot open", error };
         // Opening a device can have effects and opening a pipe can block: look first.
@@ -134,13 +156,18 @@ impl SourceFile {
             // In case a pipe has taken the file's place since.
             options.custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed());
         }
-        let file = options.open(path).map_err(io)?;
+        let file =
+            options.open(path).map_err(|error| open_files::error(path, "cannot open", error))?;
         let stat = file.metadata().map_err(io)?;
         regular(path, &stat)?;
         Ok(Self {
             path: path.to_path_buf(),
             len: stat.len(),
-            backing: Backing::File { file, modified: stat.modified().ok(), wrapper: None },
+            backing: Backing::File {
+                file: Arc::new(file),
+                modified: stat.modified().ok(),
+                wrapper: None,
+            },
         })
     }
 
@@ -149,7 +176,7 @@ impl SourceFile {
         Self {
             path: name.into(),
             len: bytes.len() as u64,
-            backing: Backing::Other(Box::new(bytes)),
+            backing: Backing::Other(Arc::new(bytes)),
         }
     }
 
@@ -162,7 +189,7 @@ impl SourceFile {
         Self {
             path: name.into(),
             len: map.as_ref().len() as u64,
-            backing: Backing::Other(Box::new(map)),
+            backing: Backing::Other(Arc::new(map)),
         }
     }
 
@@ -173,7 +200,7 @@ impl SourceFile {
     pub fn from_reader(name: impl Into<PathBuf>, reader: Box<dyn ReadAt>) -> Result<Self> {
         let path = name.into();
         match reader.len() {
-            Ok(len) => Ok(Self { path, len, backing: Backing::Other(reader) }),
+            Ok(len) => Ok(Self { path, len, backing: Backing::Other(reader.into()) }),
             Err(error) => {
                 Err(Error::Io { path: path.into(), action: "cannot tell the length", error })
             }
@@ -184,23 +211,19 @@ impl SourceFile {
     /// Changes are still noticed in the file itself.
     ///
     /// # Errors
-    /// [`Error::Io`] if the file cannot be opened a second time.
+    /// None today.
     pub fn wrap_reader(
         mut self,
         wrap: impl FnOnce(Box<dyn ReadAt>) -> Box<dyn ReadAt>,
     ) -> Result<Self> {
         self.backing = match self.backing {
-            Backing::Other(reader) => Backing::Other(wrap(reader)),
+            Backing::Other(reader) => Backing::Other(wrap(Box::new(reader)).into()),
             Backing::File { file, modified, wrapper } => {
-                let inner = match wrapper {
-                    Some(reader) => reader,
-                    None => Box::new(file.try_clone().map_err(|error| Error::Io {
-                        path: self.path.as_path().into(),
-                        action: "cannot open again",
-                        error,
-                    })?),
+                let inner: Box<dyn ReadAt> = match wrapper {
+                    Some(reader) => Box::new(reader),
+                    None => Box::new(Arc::clone(&file)),
                 };
-                Backing::File { file, modified, wrapper: Some(wrap(inner)) }
+                Backing::File { file, modified, wrapper: Some(wrap(inner).into()) }
             }
         };
         Ok(self)

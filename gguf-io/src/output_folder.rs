@@ -5,13 +5,17 @@ use std::{
     fs::{File, TryLockError},
     io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use tempfile::TempDir;
 
 use crate::{
-    Error, OutputOptions, Result,
-    output::{RANDOM, SUFFIX, check_folder, check_writable, folder, prefix, sync_folder},
+    AtomicFile, Error, FileSystem, OutputOptions, Result,
+    output::{
+        Native, RANDOM, SUFFIX, check_folder, check_writable, folder, name_folder, prefix,
+        rename_visible, sync_folder,
+    },
 };
 
 /// A folder that gets its name when all of its files are complete.
@@ -19,13 +23,16 @@ use crate::{
 /// Files go to a temporary folder beside it. [`commit`](Self::commit) gives it the name; dropping
 /// it without removes it. It is locked while in use, so that the next run for the same output
 /// knows what a killed run left behind and removes it.
+///
+/// Where a file system lacks an operation this does without, as [`AtomicFile`] does.
 #[derive(Debug)]
 pub struct AtomicFolder {
     path: PathBuf,
     options: OutputOptions,
+    fs: Arc<dyn FileSystem>,
     temporary: TempDir,
     /// Holds the lock.
-    _handle: Option<File>,
+    handle: Option<File>,
 }
 
 impl AtomicFolder {
@@ -36,11 +43,19 @@ impl AtomicFolder {
     /// not a folder, or one that holds more than the files of a checkpoint and would be lost,
     /// [`Error::Io`] if the folder around it is missing or not writable.
     pub fn create(path: &Path, options: OutputOptions) -> Result<Self> {
+        Self::create_on(Arc::new(Native), path, options)
+    }
+
+    /// [`create`](Self::create) on a file system of the caller's, as [`AtomicFile::create_on`].
+    ///
+    /// # Errors
+    /// As [`create`](Self::create).
+    pub fn create_on(fs: Arc<dyn FileSystem>, path: &Path, options: OutputOptions) -> Result<Self> {
         let io = |error| Error::Io { path: path.into(), action: "cannot create the output", error };
         let name = Self::name_of(path, options)?;
         let around = folder(path);
         let prefix = prefix(name);
-        remove_stale(around, prefix.as_encoded_bytes());
+        remove_stale(&*fs, around, prefix.as_encoded_bytes());
         let mut builder = tempfile::Builder::new();
         builder.prefix(&prefix).suffix(SUFFIX).rand_bytes(RANDOM);
         #[cfg(unix)]
@@ -49,21 +64,25 @@ impl AtomicFolder {
             use std::os::unix::fs::PermissionsExt;
             builder.permissions(std::fs::Permissions::from_mode(0o777));
         }
+        // Another run may have taken it for stale before it was locked, and remove it. Where each
+        // one is locked, locks are not to be believed.
+        const TRIES: usize = 100;
+        let mut tries = 0;
         loop {
+            tries += 1;
             let temporary = builder.tempdir_in(around).map_err(io)?;
-            // Another run may have taken it for stale before it was locked, and remove it.
             let handle = match File::open(temporary.path()) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) if error.kind() == io::ErrorKind::NotFound && tries < TRIES => continue,
                 handle => handle.ok(),
             };
-            match handle.as_ref().map(File::try_lock) {
-                Some(Err(TryLockError::WouldBlock)) => continue,
-                Some(Ok(())) if !temporary.path().exists() => continue,
+            match handle.as_ref().map(|handle| fs.try_lock(handle)) {
+                Some(Err(TryLockError::WouldBlock)) if tries < TRIES => continue,
+                Some(Ok(())) if tries < TRIES && !temporary.path().exists() => continue,
                 // Where folders cannot be locked, none is ever taken for stale.
                 Some(Err(error)) => tracing::debug!(%error, "temporary folder not locked"),
                 _ => {}
             }
-            return Ok(Self { path: path.into(), options, temporary, _handle: handle });
+            return Ok(Self { path: path.into(), options, fs, temporary, handle });
         }
     }
 
@@ -96,58 +115,93 @@ impl AtomicFolder {
         self.temporary.path()
     }
 
+    /// Creates a file of `len` bytes in the folder, which is there when it is committed.
+    ///
+    /// # Errors
+    /// As [`AtomicFile::create`].
+    pub fn create_file(&self, name: &str, len: u64) -> Result<AtomicFile> {
+        let path = self.temporary.path().join(name);
+        AtomicFile::create_private(Arc::clone(&self.fs), &path, len, self.options.sync)
+    }
+
     /// Gives the folder its name. What was there before is removed afterwards.
     ///
     /// # Errors
-    /// [`Error::Exists`] if something took the name meanwhile, else [`Error::Io`]. The temporary is
-    /// removed; what was there before is as it was.
+    /// [`Error::Exists`] if something took the name meanwhile, [`Error::Io`] if flushing fails: the
+    /// temporary is removed then. [`Error::Unnamed`] if the complete folder cannot be given its
+    /// name: it is kept under another one. What was there before is as it was.
     pub fn commit(self) -> Result<()> {
-        let Self { path, options, temporary, _handle } = self;
+        let Self { path, options, fs, temporary, handle } = self;
         let io = |action| {
             let path: Box<Path> = path.as_path().into();
             move |error| Error::Io { path, action, error }
         };
         if options.sync {
-            sync_folder(temporary.path()).map_err(io("cannot flush the output"))?;
+            sync_folder(&*fs, temporary.path()).map_err(io("cannot flush the output"))?;
         }
         check_target(&path, options.overwrite)?;
-        let name = io("cannot give the complete output its name");
-        if std::fs::symlink_metadata(&path).is_ok() {
-            // The temporary then holds what is replaced, and goes with it.
-            exchange(temporary.path(), &path).map_err(name)?;
-        } else {
-            std::fs::rename(temporary.path(), &path).map_err(name)?;
-            let _renamed_away = temporary.keep();
+        let name = || match std::fs::symlink_metadata(&path).is_ok() {
+            true => replace(&*fs, temporary.path(), &path),
+            false => name_folder(&*fs, temporary.path(), &path),
+        };
+        let mut named = name();
+        if named.as_ref().is_err_and(|error| !is_taken(error)) {
+            // Some shares of Windows hosts do not rename what is open.
+            drop(handle);
+            named = name();
+        }
+        match named {
+            // What was replaced has the temporary's name, and goes with it.
+            Ok(()) => drop(temporary),
+            Err(error) if is_taken(&error) => return Err(Error::Exists { path: path.into() }),
+            Err(error) => {
+                let hidden = temporary.keep();
+                let kept = rename_visible(&*fs, &hidden, &hidden);
+                return Err(Error::Unnamed {
+                    path: path.into(),
+                    kept: kept.into(),
+                    others: 0,
+                    error,
+                });
+            }
         }
         if options.sync {
-            sync_folder(folder(&path))
+            sync_folder(&*fs, folder(&path))
                 .map_err(io("is complete, but the folder around it cannot be flushed"))?;
         }
         Ok(())
     }
 }
 
-/// Makes each of two folders have the other's name.
-fn exchange(a: &Path, b: &Path) -> io::Result<()> {
-    #[cfg(any(target_os = "linux", target_os = "android", target_os = "macos"))]
-    {
-        use rustix::{
-            fs::{CWD, RenameFlags, renameat_with},
-            io::Errno,
-        };
-        match renameat_with(CWD, a, CWD, b, RenameFlags::EXCHANGE) {
-            Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {}
-            result => return result.map_err(io::Error::from),
-        }
+/// Whether an error says that something has the name.
+fn is_taken(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::DirectoryNotEmpty)
+}
+
+/// Gives the folder `new` the name of the folder `old`, which then has that of `new`, if it is there
+/// still.
+fn replace(fs: &dyn FileSystem, new: &Path, old: &Path) -> io::Result<()> {
+    match fs.exchange(new, old) {
+        Ok(()) => return Ok(()),
+        Err(error) => tracing::debug!(%error, "no exchange of names"),
     }
-    // Three steps: a crash between them leaves the old folder under a temporary name.
-    let aside = a.with_extension("old");
-    std::fs::rename(b, &aside)?;
-    if let Err(error) = std::fs::rename(a, b) {
-        std::fs::rename(&aside, b)?;
+    // Three steps: a crash between them leaves the old folder under the name of a temporary, but
+    // not one that the next run takes for stale.
+    let aside = new.with_extension("old");
+    fs.rename(old, &aside)?;
+    if let Err(error) = fs.rename(new, old) {
+        fs.rename(&aside, old)?;
         return Err(error);
     }
-    std::fs::rename(&aside, a)
+    if let Err(error) = fs.rename(&aside, new) {
+        tracing::warn!(
+            kind = "left-behind",
+            "{}: the folder it has replaced stays as {}: {error}",
+            old.display(),
+            aside.display()
+        );
+    }
+    Ok(())
 }
 
 fn check_target(path: &Path, overwrite: bool) -> Result<()> {
@@ -184,7 +238,7 @@ fn check_target(path: &Path, overwrite: bool) -> Result<()> {
 }
 
 /// Removes what killed runs left behind. Best effort: what cannot be removed does no harm.
-fn remove_stale(around: &Path, prefix: &[u8]) {
+fn remove_stale(fs: &dyn FileSystem, around: &Path, prefix: &[u8]) {
     for entry in std::fs::read_dir(around).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let random = name
@@ -198,7 +252,7 @@ fn remove_stale(around: &Path, prefix: &[u8]) {
             continue;
         }
         let path = entry.path();
-        if File::open(&path).is_ok_and(|handle| handle.try_lock().is_ok()) {
+        if File::open(&path).is_ok_and(|handle| fs.try_lock(&handle).is_ok()) {
             let removed = std::fs::remove_dir_all(&path);
             tracing::info!(path = %path.display(), ok = removed.is_ok(), "stale temporary removed");
         }

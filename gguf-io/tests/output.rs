@@ -63,6 +63,52 @@ fn absent_when_dropped() {
 }
 
 #[test]
+fn nothing_is_written_beyond_the_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("out");
+    let file = AtomicFile::create(&path, 8, NEW).unwrap();
+    for (bytes, offset) in [(&b"123456789"[..], 0), (b"1", 8), (b"12", 7), (b"12", u64::MAX)] {
+        let written = file.write_all_at(bytes, offset);
+        assert_error(written, "Write", &["out", "created with 8 bytes", &format!("byte {offset}")]);
+    }
+    file.write_all_at(b"12345678", 0).unwrap();
+    file.write_all_at(b"", 8).unwrap();
+    file.commit().unwrap();
+    assert_eq!(std::fs::read(&path).unwrap(), b"12345678");
+}
+
+#[test]
+fn an_output_without_its_header_is_not_complete() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("out");
+    let create = || AtomicFile::create(&path, 8, NEW).unwrap();
+    // Nothing at all; all but the front.
+    assert_error(create().commit(), "Incomplete", &["out", "byte 0 of its header"]);
+    let file = create();
+    file.write_all_at(b"data", 4).unwrap();
+    assert_error(file.commit(), "Incomplete", &["byte 0"]);
+    // In part: the end is missing, or the middle.
+    for (parts, missing) in [(&[(0, 3)][..], 3), (&[(0, 1), (2, 2)], 1), (&[(3, 1), (1, 2)], 0)] {
+        let file = create();
+        file.expect_header(4);
+        for (offset, len) in parts {
+            file.write_all_at(&b"head"[..*len], *offset).unwrap();
+        }
+        let byte = format!("byte {missing} of its header");
+        assert_error(file.commit(), "Incomplete", &["out", &byte]);
+        assert_eq!(names(dir.path()), [""; 0]);
+    }
+    // Its neighbours: in parts, in any order, with what is not header left out.
+    let file = create();
+    file.expect_header(4);
+    for (offset, len) in [(2, 2), (0, 1), (0, 2)] {
+        file.write_all_at(&b"head"[..len], offset).unwrap();
+    }
+    file.commit().unwrap();
+    assert_eq!(std::fs::read(&path).unwrap(), b"hehe\0\0\0\0");
+}
+
+#[test]
 fn an_old_file_stays_until_the_new_one_is_complete() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("out");
@@ -89,6 +135,7 @@ fn a_file_that_appears_meanwhile_is_not_replaced() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("out");
     let file = AtomicFile::create(&path, 3, NEW).unwrap();
+    file.write_all_at(b"new", 0).unwrap();
     std::fs::write(&path, "theirs").unwrap();
     assert_error(file.commit(), "Exists", &["out"]);
     assert_eq!(std::fs::read(&path).unwrap(), b"theirs");
@@ -136,7 +183,7 @@ fn targets_that_cannot_be() {
 fn long_names() {
     let dir = tempfile::tempdir().unwrap();
     for name in ["n".repeat(255), "é".repeat(127)] {
-        AtomicFile::create(&dir.path().join(&name), 1, NEW).unwrap().commit().unwrap();
+        AtomicFile::create(&dir.path().join(&name), 0, NEW).unwrap().commit().unwrap();
         assert_eq!(names(dir.path()).join("/"), name);
         std::fs::remove_file(dir.path().join(name)).unwrap();
     }
@@ -148,7 +195,7 @@ fn the_mode_is_that_of_any_new_file() {
     use std::os::unix::fs::PermissionsExt;
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("plain"), "").unwrap();
-    AtomicFile::create(&dir.path().join("out"), 1, NEW).unwrap().commit().unwrap();
+    AtomicFile::create(&dir.path().join("out"), 0, NEW).unwrap().commit().unwrap();
     let mode = |name| std::fs::metadata(dir.path().join(name)).unwrap().permissions().mode();
     assert_eq!(mode("out"), mode("plain"));
 }

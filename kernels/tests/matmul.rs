@@ -91,6 +91,74 @@ fn threads_do_not_change_the_result() {
     }
 }
 
+/// Threads that say how many parts they run, and run others.
+struct Brought {
+    threads: usize,
+    parts: Vec<usize>,
+}
+
+impl Parallel for Brought {
+    fn threads(&self) -> usize {
+        self.threads
+    }
+
+    fn run(&self, task: &(dyn Fn(usize) + Sync)) {
+        self.parts.iter().for_each(|part| task(*part));
+    }
+}
+
+/// Threads that ran nothing left what was in `y` before, and the product was Ok.
+#[test]
+fn a_product_that_is_not_run_as_a_whole_is_an_error() {
+    let (experts, rows, cols, n) = (2, 300, 256, 3);
+    let bytes = quantize(GgmlType::Q4_K, &values(1, experts * rows * cols, 1.0), cols);
+    let many = PackedMatrix::pack_experts(GgmlType::Q4_K, experts, rows, cols, &bytes).unwrap();
+    let half = &bytes[..bytes.len() / 2];
+    let one = PackedMatrix::pack(GgmlType::Q4_K, rows, cols, half).unwrap();
+    let x = values(2, n * cols, 1.0);
+    let both = |pool: &dyn Parallel| {
+        let input = Input { values: &x, n, stride: cols };
+        let [mut y, mut z] = [(); 2].map(|()| vec![7.0; n * rows]);
+        let output = Output { values: &mut y, stride: rows };
+        let first = one.matmul(Kernels::best(), pool, input, output);
+        let output = Output { values: &mut z, stride: rows };
+        let ids = [1, 0, 1];
+        let second = many.matmul_experts(Kernels::best(), pool, input, &ids, 1, output);
+        assert_eq!(first.is_ok(), second.is_ok());
+        first.map(|()| (y, z))
+    };
+    let expected = both(&Serial).unwrap();
+    let refused = |threads, parts: &[usize]| {
+        let error = both(&Brought { threads, parts: parts.into() }).unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains("parts of the product"), "{text}");
+        match error {
+            MatrixError::Parts { done, parts } => (done, parts),
+            other => panic!("{other:?}"),
+        }
+    };
+    for threads in [0, 1, 2, 4, 7] {
+        assert_eq!(refused(threads, &[]).0, 0, "{threads}");
+    }
+    assert_eq!(refused(2, &[0]), (1, 2));
+    assert_eq!(refused(2, &[1, 1]), (1, 2));
+    assert_eq!(refused(4, &[0, 1, 2, 4, 5]), (3, 4));
+    assert_eq!(refused(1, &[1]), (0, 1));
+    // Its neighbours: in any order, more parts than there are, and a part that finds work left by
+    // others and does it.
+    for (threads, parts) in [
+        (0, &[0][..]),
+        (1, &[0]),
+        (2, &[1, 0]),
+        (3, &[2, 0, 1, 3]),
+        (7, &[6]),
+        (4, &[0, 1, 2, 3, 3]),
+    ] {
+        let found = both(&Brought { threads, parts: parts.into() }).unwrap();
+        assert!(found == expected, "{threads} {parts:?}");
+    }
+}
+
 #[test]
 fn experts_are_gathered() {
     let (experts, rows, cols, n, used) = (5, 20, 256, 13, 2);

@@ -36,8 +36,10 @@ pub fn can_dequantize(ty: GgmlType) -> bool {
 /// # Errors
 /// [`Error::RowLength`] if a row is not a whole number of blocks, [`Error::Length`] if the values
 /// are not whole rows or the importance is not one row, [`Error::NonFinite`] for a NaN or an
-/// infinity, [`Error::Unsupported`] for a type [`can_quantize`] does not have,
-/// [`Error::ImportanceNeeded`] for one that is useless without importance.
+/// infinity, [`Error::Negative`] for an importance below zero, [`Error::Overflow`] for a value or an
+/// importance so large that what is restored would not be finite, [`Error::Unsupported`] for a type
+/// [`can_quantize`] does not have, [`Error::ImportanceNeeded`] for one that is useless without
+/// importance.
 pub fn quantize(
     ty: GgmlType,
     values: &[f32],
@@ -49,21 +51,79 @@ pub fn quantize(
     if importance.is_none() && importance_use(ty) == Some(Importance::Needed) {
         return Err(Error::ImportanceNeeded { ty });
     }
-    finite("the row data", values)?;
+    finite(ROW_DATA, values)?;
     if let Some(importance) = importance {
-        finite("the importance", importance)?;
+        finite(IMPORTANCE, importance)?;
+        if let Some(index) = importance.iter().position(|weight| *weight < 0.0) {
+            return Err(Error::Negative { what: IMPORTANCE, index, value: importance[index] });
+        }
     }
     let bytes = ty.row_bytes(values.len() as u64)?;
     let mut out = vec![0; usize::try_from(bytes).map_err(|_| Error::TooLarge)?];
     quantize_with(Scalar, ty, rows, &mut out)?;
+    restorable(ty, rows, &out)?;
     Ok(out)
 }
+
+/// What [`Error`] calls the buffers.
+const ROW_DATA: &str = "the row data";
+const IMPORTANCE: &str = "the importance";
 
 fn finite(what: &'static str, values: &[f32]) -> Result<(), Error> {
     match values.iter().position(|v| !v.is_finite()) {
         None => Ok(()),
         Some(index) => Err(Error::NonFinite { what, index, value: values[index] }),
     }
+}
+
+/// The largest magnitude that rounds to a finite half-precision value.
+const F16_MAX: f32 = 65504.0;
+
+/// Refuses blocks that do not hold what they were made from, though that is finite: half-precision
+/// scales overflow long before single precision does, and so do sums weighted by a huge importance.
+fn restorable(ty: GgmlType, rows: Rows<'_>, blocks: &[u8]) -> Result<(), Error> {
+    if ty == GgmlType::F32 || !can_dequantize(ty) {
+        return Ok(());
+    }
+    let row_bytes = blocks.len() / (rows.values.len() / rows.row_len).max(1);
+    let mut restored = vec![0.0; rows.row_len];
+    let stored = blocks.chunks_exact(row_bytes.max(1));
+    for (row, (values, stored)) in rows.values.chunks_exact(rows.row_len).zip(stored).enumerate() {
+        dequantize(ty, stored, &mut restored)?;
+        let largest = largest(values);
+        if holds(&restored, values, largest, rows.importance) {
+            continue;
+        }
+        // The values are to blame, unless they fit without importance. A row as a whole: some
+        // formats weigh the blocks of a row by its mean.
+        let mut alone = vec![0; row_bytes];
+        quantize_with(Scalar, ty, Rows { values, importance: None, ..rows }, &mut alone)?;
+        dequantize(ty, &alone, &mut restored)?;
+        let (what, index, value) = match rows.importance {
+            Some(importance) if holds(&restored, values, largest, None) => {
+                let index = self::largest(importance);
+                (IMPORTANCE, index, importance[index])
+            }
+            _ => (ROW_DATA, row * rows.row_len + largest, values[largest]),
+        };
+        return Err(Error::Overflow { what, ty, index, value });
+    }
+    Ok(())
+}
+
+/// Whether a row is restored finite, and its largest value as more than a trace of itself: the
+/// searches of some formats give a block up whose scale overflows, and store zeros.
+fn holds(restored: &[f32], values: &[f32], largest: usize, importance: Option<&[f32]>) -> bool {
+    const TRACE: f32 = 16.0;
+    let value = values[largest];
+    let wanted = importance.is_none_or(|importance| importance[largest] > 0.0);
+    let lost = value.abs() > F16_MAX && wanted && restored[largest].abs() < value.abs() / TRACE;
+    !lost && restored.iter().all(|v| v.is_finite())
+}
+
+/// The index of the largest magnitude.
+fn largest(values: &[f32]) -> usize {
+    (0..values.len()).fold(0, |best, i| if values[i].abs() > values[best].abs() { i } else { best })
 }
 
 /// [`quantize`] with the lanes of the caller's choice, into a buffer, without looking for values

@@ -35,6 +35,30 @@ pub enum Error {
         /// The value.
         value: f32,
     },
+    /// An importance value is less than zero.
+    #[error("{what} holds {value} at index {index}; importance is never negative")]
+    Negative {
+        /// Which buffer.
+        what: &'static str,
+        /// Index of the first such value.
+        index: usize,
+        /// The value.
+        value: f32,
+    },
+    /// A value is finite, but so large that what is restored from its block would be infinite or far off.
+    #[error(
+        "{what} holds {value:e} at index {index}, too large for {ty}, which would restore something infinite or far off; scale it down or choose a type of wider range (F32, BF16)"
+    )]
+    Overflow {
+        /// Which buffer.
+        what: &'static str,
+        /// The type.
+        ty: GgmlType,
+        /// Index of the largest value of the first such row.
+        index: usize,
+        /// The value.
+        value: f32,
+    },
     /// The type is known but this crate does not implement the operation for it.
     #[error("{ty} cannot be {operation} yet")]
     Unsupported {

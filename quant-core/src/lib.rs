@@ -16,7 +16,7 @@
 //! let mut restored = vec![0.0; weights.len()];
 //! dequantize(GgmlType::Q4_K, &bytes, &mut restored)?;
 //! let mut metrics = Metrics::default();
-//! metrics.add(&weights, &restored);
+//! metrics.add(&weights, &restored)?;
 //! assert!(metrics.relative_rmse() < 0.08);
 //! # Ok::<(), quant_core::Error>(())
 //! ```

@@ -1,5 +1,7 @@
 //! How far restored values are from the originals.
 
+use crate::Error;
+
 /// Error metrics over pairs of values, accumulated in double precision. Chunks can be measured
 /// apart and [merged](Self::merge): the sums do not depend on where a tensor was cut by more than
 /// rounding in the 53rd bit.
@@ -14,8 +16,18 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Adds pairs. The slices have equal lengths; surplus values of the longer are left out.
-    pub fn add(&mut self, reference: &[f32], candidate: &[f32]) {
+    /// Adds pairs of values. Where any value is NaN, so are all figures but the count.
+    ///
+    /// # Errors
+    /// [`Error::Length`] if the slices have different lengths; nothing is added then.
+    pub fn add(&mut self, reference: &[f32], candidate: &[f32]) -> Result<(), Error> {
+        if reference.len() != candidate.len() {
+            return Err(Error::Length {
+                what: "the candidate",
+                found: candidate.len(),
+                expected: reference.len(),
+            });
+        }
         for (&r, &c) in reference.iter().zip(candidate) {
             let (r, c) = (f64::from(r), f64::from(c));
             let difference = c - r;
@@ -23,9 +35,10 @@ impl Metrics {
             self.reference += r * r;
             self.candidate += c * c;
             self.product += r * c;
-            self.max_abs = self.max_abs.max(difference.abs());
+            self.max_abs = larger(self.max_abs, difference.abs());
         }
-        self.count += reference.len().min(candidate.len()) as u64;
+        self.count += reference.len() as u64;
+        Ok(())
     }
 
     /// Adds the pairs that another instance has seen.
@@ -35,7 +48,7 @@ impl Metrics {
         self.reference += other.reference;
         self.candidate += other.candidate;
         self.product += other.product;
-        self.max_abs = self.max_abs.max(other.max_abs);
+        self.max_abs = larger(self.max_abs, other.max_abs);
     }
 
     /// The number of pairs.
@@ -61,6 +74,9 @@ impl Metrics {
 
     /// Cosine of the angle between the two as vectors, −1…1; 1 if both are zero, 0 if one is.
     pub fn cosine(&self) -> f64 {
+        if self.error.is_nan() {
+            return f64::NAN;
+        }
         match (self.reference == 0.0, self.candidate == 0.0) {
             (true, true) => 1.0,
             (false, false) => {
@@ -78,14 +94,20 @@ impl Metrics {
     }
 }
 
+/// The larger of two numbers; NaN if either is, where [`f64::max`] takes the other.
+fn larger(a: f64, b: f64) -> f64 {
+    if a.is_nan() || a > b { a } else { b }
+}
+
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot add its pairs has failed")]
 mod tests {
     use super::*;
 
     #[test]
     fn known_values() {
         let mut m = Metrics::default();
-        m.add(&[3.0, 4.0], &[3.0, 3.0]);
+        m.add(&[3.0, 4.0], &[3.0, 3.0]).unwrap();
         assert_eq!(m.count(), 2);
         assert!((m.rmse() - 0.5f64.sqrt()).abs() < 1e-15);
         assert_eq!(m.max_abs(), 1.0);
@@ -98,11 +120,11 @@ mod tests {
     fn merging_equals_adding() {
         let (a, b) = ([1.0, -2.0, 0.5, 7.0], [1.1, -1.9, 0.5, 6.0]);
         let mut whole = Metrics::default();
-        whole.add(&a, &b);
+        whole.add(&a, &b).unwrap();
         let mut merged = Metrics::default();
         for i in 0..4 {
             let mut part = Metrics::default();
-            part.add(&a[i..=i], &b[i..=i]);
+            part.add(&a[i..=i], &b[i..=i]).unwrap();
             merged.merge(&part);
         }
         assert_eq!(whole, merged);
@@ -112,13 +134,58 @@ mod tests {
     fn degenerate_inputs_have_defined_results() {
         let mut m = Metrics::default();
         assert_eq!((m.rmse(), m.relative_rmse(), m.cosine()), (0.0, 0.0, 1.0));
-        m.add(&[0.0], &[1.0]);
+        m.add(&[0.0], &[1.0]).unwrap();
         assert_eq!(m.relative_rmse(), f64::INFINITY);
         let mut same = Metrics::default();
         for i in 1..1000 {
-            same.add(&[i as f32 / 7.0], &[i as f32 / 7.0]);
+            same.add(&[i as f32 / 7.0], &[i as f32 / 7.0]).unwrap();
             assert!(same.cosine() <= 1.0);
         }
         assert_eq!(m.cosine(), 0.0);
+    }
+
+    #[test]
+    fn slices_of_different_lengths_are_refused() {
+        let mut m = Metrics::default();
+        for (a, b) in [(&[1.0, 2.0][..], &[1.0][..]), (&[], &[1.0]), (&[1.0], &[])] {
+            let error = m.add(a, b).unwrap_err();
+            let expected =
+                Error::Length { what: "the candidate", found: b.len(), expected: a.len() };
+            assert_eq!(error, expected);
+        }
+        assert_eq!(m, Metrics::default());
+        m.add(&[], &[]).unwrap();
+        m.add(&[1.0, 2.0], &[1.0, 2.0]).unwrap();
+        assert_eq!(m.count(), 2);
+    }
+
+    #[test]
+    fn a_nan_shows_in_every_figure() {
+        let figures = |m: &Metrics| {
+            [m.rmse(), m.max_abs(), m.relative_rmse(), m.cosine(), m.snr_db()].map(f64::is_nan)
+        };
+        let nan = f32::NAN;
+        for at in 0..3 {
+            let (mut a, b) = ([1.0, 2.0, 3.0], [0.0; 3]);
+            a[at] = nan;
+            // In either, against zeros or others, alone or merged, before others or after them.
+            for (a, b) in [(a, b), (b, a), (a, [1.0, 5.0, 3.0]), (a, a)] {
+                let mut m = Metrics::default();
+                m.add(&a, &b).unwrap();
+                assert_eq!(figures(&m), [true; 5], "{a:?} {b:?}");
+                let mut others = Metrics::default();
+                others.add(&[1.0, 2.0], &[1.0, 9.0]).unwrap();
+                assert_eq!(figures(&others), [false; 5]);
+                let mut after = m;
+                after.merge(&others);
+                others.merge(&m);
+                assert_eq!([figures(&after), figures(&others)], [[true; 5]; 2]);
+                assert_eq!(others.count(), 5);
+            }
+        }
+        // Nothing is made of infinities either: the difference of two is none.
+        let mut m = Metrics::default();
+        m.add(&[f32::INFINITY], &[f32::INFINITY]).unwrap();
+        assert_eq!(figures(&m), [true; 5]);
     }
 }

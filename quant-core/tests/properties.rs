@@ -3,7 +3,10 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot quantize its data has failed")]
 
 use proptest::prelude::*;
-use quant_core::{Error, GgmlType, Metrics, can_dequantize, can_quantize, dequantize, quantize};
+use quant_core::{
+    Error, GgmlType, Metrics, can_dequantize, can_quantize, dequantize, formats::Rows,
+    lanes::Scalar, quantize, quantize_with,
+};
 
 const FLOATS: [GgmlType; 3] = [GgmlType::F32, GgmlType::F16, GgmlType::BF16];
 
@@ -195,8 +198,20 @@ proptest! {
         };
         let (x, importance) = (clean(x), clean(importance));
         for ty in quantized().chain(FLOATS) {
-            let bytes = quantize(ty, &x, 256, Some(&importance)).unwrap();
-            dequantize(ty, &bytes, &mut [0.0; 512]).unwrap();
+            let mut restored = [0.0; 512];
+            let mut bytes = vec![0; usize::try_from(ty.row_bytes(512).unwrap()).unwrap()];
+            let rows = Rows { values: &x, row_len: 256, importance: Some(&importance) };
+            quantize_with(Scalar, ty, rows, &mut bytes).unwrap();
+            dequantize(ty, &bytes, &mut restored).unwrap();
+            // What is not refused is finite.
+            let importance: Vec<_> = importance.iter().map(|w| w.abs()).collect();
+            match quantize(ty, &x, 256, Some(&importance)) {
+                Err(Error::Overflow { .. }) => {}
+                result => {
+                    dequantize(ty, &result.unwrap(), &mut restored).unwrap();
+                    prop_assert!(restored.iter().all(|v| v.is_finite()), "{ty}");
+                }
+            }
         }
     }
 
@@ -219,6 +234,80 @@ fn zero_and_subnormal_rows_stay_small() {
             assert!(restored.iter().all(|v| v.abs() < 1e-6), "{ty} {tiny}: {}", restored[0]);
         }
     }
+}
+
+/// 1e30 was Ok and came back infinite.
+#[test]
+fn what_overflows_a_type_is_refused() {
+    let overflows = |ty: GgmlType, x: &[f32], importance: Option<&[f32]>| match quantize(
+        ty, x, 256, importance,
+    ) {
+        Err(Error::Overflow { what, ty: of, index, value }) if of == ty => {
+            Some((what, index, value))
+        }
+        Ok(_) => None,
+        other => panic!("{ty}: {other:?}"),
+    };
+    for ty in quantized().chain([GgmlType::F16, GgmlType::BF16]) {
+        // BF16 has the range of F32, but for what rounds up.
+        for large in [1e30, -1e30, 3.4e38, f32::MAX] {
+            let mut x = [0.5; 512];
+            (x[299], x[300]) = (large / 4.0, large);
+            let expected = match ty == GgmlType::BF16 && large.abs() < 3.38e38 {
+                true => None,
+                false => Some(("the row data", 300, large)),
+            };
+            assert_eq!(overflows(ty, &x, None), expected, "{ty} {large}");
+            assert_eq!(overflows(ty, &x, Some(&[1.0; 256])), expected, "{ty} {large}");
+        }
+        // The neighbours: large values that fit, and nothing is too large for F32.
+        assert_eq!(overflows(ty, &[60_000.0; 256], None), None, "{ty}");
+        assert_eq!(overflows(GgmlType::F32, &[f32::MAX; 256], None), None);
+    }
+    let error = quantize(GgmlType::Q8_0, &[1e30; 32], 32, None).unwrap_err().to_string();
+    assert!(error.contains("holds 1e30 at index 0, too large for Q8_0"), "{error}");
+}
+
+#[test]
+fn importance_is_finite_moderate_and_not_negative() {
+    let x: Vec<f32> = (0..512).map(|i| (i as f32 * 0.37).sin()).collect();
+    for ty in quantized().chain(FLOATS) {
+        let mut importance = [1.0; 256];
+        importance[7] = -1.0;
+        assert_eq!(
+            quantize(ty, &x, 256, Some(&importance)),
+            Err(Error::Negative { what: "the importance", index: 7, value: -1.0 }),
+            "{ty}"
+        );
+        importance[7] = f32::NAN;
+        let error = quantize(ty, &x, 256, Some(&importance)).unwrap_err();
+        assert!(is_non_finite_at(&error, 7), "{ty}: {error}");
+        // Zero, whatever its sign, is no importance.
+        for zero in [0.0, -0.0] {
+            importance[7] = zero;
+            assert!(quantize(ty, &x, 256, Some(&importance)).is_ok(), "{ty}");
+        }
+    }
+    // Sums that it makes infinite are its fault, not that of the values.
+    let mut importance = [1.0; 256];
+    importance[40] = 3e38;
+    let mut blamed = 0;
+    for ty in quantized() {
+        match quantize(ty, &x, 256, Some(&importance)) {
+            Ok(bytes) => {
+                let mut restored = [0.0; 512];
+                dequantize(ty, &bytes, &mut restored).unwrap();
+                assert!(restored.iter().all(|v| v.is_finite()), "{ty}");
+            }
+            Err(error) => {
+                let expected =
+                    Error::Overflow { what: "the importance", ty, index: 40, value: 3e38 };
+                assert_eq!(error, expected);
+                blamed += 1;
+            }
+        }
+    }
+    println!("{blamed} types are not finite with an importance of 3e38");
 }
 
 #[test]
@@ -269,7 +358,7 @@ fn error_falls_with_bits_per_weight_on_trained_weights() {
             for (_, tensor) in &matrices {
                 let mut x = vec![0.0; tensor.data().len() / 2];
                 dequantize(GgmlType::F16, tensor.data(), &mut x).unwrap();
-                metrics.add(&x, &round_trip(ty, &x, None));
+                metrics.add(&x, &round_trip(ty, &x, None)).unwrap();
             }
             let relative = metrics.relative_rmse();
             table += &format!(

@@ -24,6 +24,7 @@ use crate::{
     importance::{Importance, used_by},
     json as json_file,
     model::{Model, Tensor, TensorData},
+    options::Planned,
     packed,
 };
 
@@ -40,6 +41,8 @@ pub struct FolderPlan {
     /// Files that are copied as they are, by name.
     pub(super) copies: Vec<String>,
     pub(super) options: Grouped,
+    /// The other options it was made with.
+    pub(super) planned: Planned,
 }
 
 /// What becomes of one tensor of the checkpoint.
@@ -90,7 +93,8 @@ impl FolderPlan {
     /// Plans a folder. Reads weights only if the ratio is less than 1.
     ///
     /// # Errors
-    /// Whatever is wrong with the checkpoint, and whatever the options ask that it does not allow.
+    /// Whatever is wrong with the checkpoint, and whatever the options ask that it does not allow;
+    /// [`Error::Grouped`] if `options` ask for other grouped integers than `grouped`.
     pub fn new(
         dir: &Path,
         grouped: &Grouped,
@@ -108,6 +112,14 @@ impl FolderPlan {
         options: &Options,
         control: Control<'_>,
     ) -> Result<Self> {
+        if let Some(other) = options.grouped.as_ref().filter(|other| *other != grouped) {
+            return Err(Error::Grouped {
+                problem: format!(
+                    "two grouped quantizations are asked for: {grouped:?} and {other:?}"
+                ),
+                help: "leave the options' own out, or make it the same",
+            });
+        }
         if !dir.is_dir() {
             return Err(Error::Grouped {
                 problem: format!("{}: is not the folder of a checkpoint", crate::error::Shown(dir)),
@@ -171,7 +183,7 @@ impl FolderPlan {
         warn_of_kept(&model, &roles);
         let names = header::Names { wrapper };
         let all = (&roles[..], names);
-        let plan = lay_out(dir, model, all, &schemes, importance, grouped, options.split)?;
+        let plan = lay_out(dir, model, all, &schemes, importance, grouped, options)?;
         unused::warn_in_folder(&plan, options, informed);
         Ok(plan)
     }
@@ -273,8 +285,8 @@ fn lay_out(
     (roles, names): (&[Role], header::Names),
     schemes: &[Scheme],
     importance: Vec<Option<Vec<f32>>>,
-    options: &Grouped,
-    split: Option<Split>,
+    grouped: &Grouped,
+    options: &Options,
 ) -> Result<FolderPlan> {
     let mut layers = Vec::with_capacity(schemes.len());
     let mut entries: Vec<Entry> = Vec::new();
@@ -343,7 +355,7 @@ fn lay_out(
     }
     let ignore: Vec<String> = ignore.into_iter().collect();
 
-    let (names, file_of) = distribute(&model, &entries, &sources, split);
+    let (names, file_of) = distribute(&model, &entries, &sources, options.split);
     let mut placed: Vec<Placed> = entries
         .into_iter()
         .zip(&sources)
@@ -379,7 +391,8 @@ fn lay_out(
         files,
         texts,
         copies,
-        options: *options,
+        options: *grouped,
+        planned: options.planned(),
     })
 }
 

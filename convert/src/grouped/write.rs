@@ -5,7 +5,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use gguf_io::{AtomicFile, AtomicFolder, OutputOptions, SourceFile, WriteAt};
+use gguf_io::{AtomicFile, AtomicFolder, SourceFile, WriteAt};
 use quant_core::{
     GgmlType,
     grouped::{Grouped, Job, Refinement, ScaleType, pack},
@@ -51,6 +51,7 @@ impl FolderPlan {
     /// # Errors
     /// As [`run`](Self::run).
     pub fn check_output(&self, output: &Path, options: &Options) -> Result<()> {
+        self.planned.check(options)?;
         self.refuse_inputs(output, options)?;
         Ok(AtomicFolder::check(output, options.writing())?)
     }
@@ -67,18 +68,17 @@ impl FolderPlan {
         control: Control<'_>,
         wrap: impl Fn(Box<dyn WriteAt>) -> Box<dyn WriteAt>,
     ) -> Result<()> {
+        self.planned.check(options)?;
         self.refuse_inputs(output, options)?;
         control.check()?;
-        let writing = options.writing();
-        let folder = AtomicFolder::create(output, writing)?;
-        let inside = OutputOptions { overwrite: false, ..writing };
-        let create = |name: &str, len| {
-            let file = AtomicFile::create(&folder.temporary_path().join(name), len, inside);
-            file.map(|file| file.wrap_writer(&wrap))
-        };
+        let folder = AtomicFolder::create(output, options.writing())?;
+        let create =
+            |name: &str, len| folder.create_file(name, len).map(|file| file.wrap_writer(&wrap));
         let mut outputs = Vec::new();
         for file in &self.files {
-            outputs.push(create(&file.name, file.total)?);
+            let out = create(&file.name, file.total)?;
+            out.expect_header(file.header.len() as u64);
+            outputs.push(out);
         }
         self.write(&outputs, options.threads, control)?;
         for file in &self.model.files {

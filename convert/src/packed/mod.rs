@@ -62,9 +62,8 @@ pub(crate) fn open(
     };
     mlx::unstack(&mut checkpoint);
     let Some(codes) = format.codes() else { return Ok(checkpoint) };
-    // A second set of handles, which the readers own.
-    let paths = checkpoint.files.iter().map(|file| SourceFile::open(file.path()));
-    let files = Arc::new(paths.collect::<gguf_io::Result<Vec<_>>>()?);
+    // The readers share the handles.
+    let files = Arc::new(checkpoint.files.clone());
     let cache = Arc::new(Cache::default());
     let suffix = format!(".{codes}");
     let modules: Vec<String> = checkpoint

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::{GgufFile, TensorInfo, read};
 use crate::{
-    Budget, Metadata, Result, SourceFile,
+    Budget, Error, Metadata, Result, SourceFile,
     error::{Problems, Quoted, Shown},
 };
 
@@ -62,7 +62,19 @@ pub(super) fn open_rest(
         Ok(name) => {
             for number in 2..=count {
                 let path = name.sibling(path, number);
-                if let Err(problem) = add(&mut model, &path, number, count, budget) {
+                let added = match SourceFile::open(&path) {
+                    // The same for each of the others.
+                    Err(error @ Error::OpenFiles { .. }) => {
+                        let more = usize::try_from(count.saturating_sub(number));
+                        return Err(error.with_more_files(more.unwrap_or(usize::MAX)));
+                    }
+                    Err(_) if !path.exists() => {
+                        Err(format!("shard {number} is missing: {}", Shown(&path)))
+                    }
+                    Err(error) => Err(error.to_string()),
+                    Ok(file) => add(&mut model, file, &path, number, count, budget),
+                };
+                if let Err(problem) = added {
                     problems.add(|| problem);
                 }
             }
@@ -117,15 +129,12 @@ fn shown_number(metadata: &Metadata, key: &str) -> String {
 /// Reads one more shard, or says what is wrong with it.
 fn add(
     model: &mut GgufFile,
+    file: SourceFile,
     path: &Path,
     number: u64,
     count: u64,
     budget: &mut Budget,
 ) -> Result<(), String> {
-    if !path.exists() {
-        return Err(format!("shard {number} is missing: {}", Shown(path)));
-    }
-    let file = SourceFile::open(path).map_err(|e| e.to_string())?;
     budget.admit(file.len());
     let header = read::header(&file, model.files.len(), budget).map_err(|e| e.to_string())?;
     let expected = number.checked_sub(1);

@@ -3,11 +3,14 @@
 use std::{
     io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use super::{
-    AtomicFile, MARK, OutputOptions, RANDOM, SUFFIX, WriteAt, check_space, check_target,
-    flush_folder, folder, io_error, prefix, remove_stale,
+    AtomicFile, FileSystem, Native, OutputOptions, WriteAt, check_target, flush_folder, folder,
+    io_error,
+    space::check_space,
+    temporary::{MARK, RANDOM, SUFFIX, prefix, remove_stale, rename_visible},
 };
 use crate::{Result, gguf::ShardName};
 
@@ -19,6 +22,7 @@ use crate::{Result, gguf::ShardName};
 /// that is killed in that moment leaves some shards without the first.
 #[derive(Debug)]
 pub struct AtomicSet {
+    fs: Arc<dyn FileSystem>,
     files: Vec<AtomicFile>,
 }
 
@@ -26,22 +30,36 @@ impl AtomicSet {
     /// Creates temporaries for outputs of these lengths, all zero, and claims their space.
     ///
     /// # Errors
-    /// As [`AtomicFile::create`], for all of them.
+    /// As [`AtomicFile::create`], for all of them. All are open at the same time: where this
+    /// process may not have as many files open, that is found here.
     pub fn create(outputs: &[(PathBuf, u64)], options: OutputOptions) -> Result<Self> {
+        Self::create_on(Arc::new(Native), outputs, options)
+    }
+
+    /// [`create`](Self::create) on a file system of the caller's, as [`AtomicFile::create_on`].
+    ///
+    /// # Errors
+    /// As [`create`](Self::create).
+    pub fn create_on(
+        fs: Arc<dyn FileSystem>,
+        outputs: &[(PathBuf, u64)],
+        options: OutputOptions,
+    ) -> Result<Self> {
         // Before any space is claimed: an existing output, and too little space for all.
         for (path, _) in outputs {
             check_target(path, options.overwrite)?;
         }
         if let Some((path, _)) = outputs.first() {
-            remove_stale_shards(path);
+            remove_stale_shards(&*fs, path);
             let total = outputs.iter().fold(0u64, |sum, (_, len)| sum.saturating_add(*len));
             check_space(path, folder(path), total)?;
         }
-        let files = outputs
-            .iter()
-            .map(|(path, len)| AtomicFile::create(path, *len, options))
-            .collect::<Result<_>>()?;
-        Ok(Self { files })
+        let mut files = Vec::with_capacity(outputs.len());
+        for (path, len) in outputs {
+            let file = AtomicFile::create_on(Arc::clone(&fs), path, *len, options);
+            files.push(file.map_err(|e| e.with_more_files(outputs.len() - files.len() - 1))?);
+        }
+        Ok(Self { fs, files })
     }
 
     /// Puts other writers around those in use, as [`AtomicFile::wrap_writer`] does.
@@ -61,70 +79,122 @@ impl AtomicSet {
     /// Flushes all files, then gives them their names.
     ///
     /// # Errors
-    /// As [`AtomicFile::commit`]; the folder is then as it was before.
-    pub fn commit(self) -> Result<()> {
-        for file in &self.files {
-            file.flush()?;
+    /// As [`AtomicFile::commit`], and the folder is then as it was before; where the complete files
+    /// cannot be given their names, they are in it under other ones.
+    pub fn commit(mut self) -> Result<()> {
+        if self.files.len() == 1 {
+            return self.files.remove(0).commit();
         }
-        let first = self.files.first().map(|file| (file.path.clone(), file.options.sync));
-        let mut named = Named::default();
-        for file in self.files.into_iter().rev() {
-            let path = file.path.clone();
+        for file in &self.files {
+            file.complete()?;
+        }
+        let Some(first) = self.files.first() else { return Ok(()) };
+        let (path, sync) = (first.path().to_owned(), first.options().sync);
+        let mut named = Named { fs: &*self.fs, files: Vec::new() };
+        let mut rest = self.files.into_iter().rev();
+        while let Some(file) = rest.next() {
+            let hidden = file.temporary_path().to_owned();
+            let (path, overwrite) = (file.path().to_owned(), file.options().overwrite);
             // A folder that has been put there meanwhile could be set aside like a file.
-            check_target(&path, file.options.overwrite)?;
-            let old = if file.options.overwrite { set_aside(&path)? } else { None };
-            // Recorded before, so that also a failure here puts the old file back.
-            named.0.push((path, old, false));
-            file.publish()?;
-            if let Some((.., published)) = named.0.last_mut() {
-                *published = true;
+            let aside = check_target(&path, overwrite).and_then(|()| match overwrite {
+                true => set_aside(&*self.fs, &path),
+                false => Ok(None),
+            });
+            let unnamed = match aside {
+                Err(error) => file.unnamed(error),
+                Ok(old) => match file.publish() {
+                    Ok(()) => {
+                        named.files.push(Renamed { path, hidden, old });
+                        continue;
+                    }
+                    Err(unnamed) => {
+                        put_back(&path, old, false);
+                        unnamed
+                    }
+                },
+            };
+            let refused = unnamed.is_refused();
+            let mut others = named.take_back(refused);
+            if !refused {
+                others += rest.map(AtomicFile::keep).count();
             }
+            return Err(unnamed.settle(others));
         }
         named.keep();
-        first.map_or(Ok(()), |(path, sync)| flush_folder(&path, sync))
+        flush_folder(&*self.fs, &path, sync)
     }
 }
 
-/// Files that have their names, with what those names stood for before. Dropped, it undoes that.
-#[derive(Default)]
-struct Named(Vec<(PathBuf, Option<PathBuf>, bool)>);
-
-impl Named {
-    fn keep(mut self) {
-        for (_, old, _) in self.0.drain(..) {
-            remove(old.as_deref());
-        }
-    }
+/// A file that has its name.
+struct Renamed {
+    path: PathBuf,
+    /// The name of its temporary.
+    hidden: PathBuf,
+    /// What the name stood for before.
+    old: Option<PathBuf>,
 }
 
-impl Drop for Named {
-    fn drop(&mut self) {
-        for (path, old, published) in self.0.drain(..).rev() {
-            let undone = match old {
-                Some(old) if published || !path.exists() => std::fs::rename(&old, &path),
-                // The name still stands for the old file.
-                Some(old) => std::fs::remove_file(&old),
-                None if published => std::fs::remove_file(&path),
-                None => Ok(()),
-            };
-            if let Err(error) = undone {
-                tracing::warn!(%error, path = %path.display(), "an incomplete set is left behind");
+/// Files that have their names already.
+struct Named<'a> {
+    fs: &'a dyn FileSystem,
+    files: Vec<Renamed>,
+}
+
+impl Named<'_> {
+    /// The set is complete: what it replaced goes.
+    fn keep(self) {
+        for Renamed { path, old, .. } in self.files {
+            if let Some(old) = old
+                && let Err(error) = std::fs::remove_file(&old)
+            {
+                left(&path, &format!("{}, which it has replaced, stays: {error}", old.display()));
             }
         }
     }
+
+    /// Takes the names back: removes the files, or keeps them under other names. Returns how many
+    /// are kept.
+    fn take_back(self, remove: bool) -> usize {
+        let mut kept = 0;
+        for Renamed { path, hidden, old } in self.files.into_iter().rev() {
+            if !remove {
+                kept += 1;
+                if rename_visible(self.fs, &path, &hidden) == path {
+                    left(&path, "one of the new files keeps its name");
+                    continue;
+                }
+            } else if old.is_none()
+                && let Err(error) = std::fs::remove_file(&path)
+            {
+                left(&path, &format!("part of an incomplete set stays: {error}"));
+            }
+            put_back(&path, old, true);
+        }
+        kept
+    }
 }
 
-fn remove(path: Option<&Path>) {
-    if let Some(path) = path
-        && let Err(error) = std::fs::remove_file(path)
-    {
-        tracing::warn!(%error, path = %path.display(), "the file that was replaced is left behind");
+fn left(path: &Path, what: &str) {
+    tracing::warn!(kind = "left-behind", "{}: {what}", path.display());
+}
+
+/// Gives what was set aside its name again, which may stand for another file by now (`replaced`).
+fn put_back(path: &Path, old: Option<PathBuf>, replaced: bool) {
+    let Some(old) = old else { return };
+    let undone = match replaced || std::fs::symlink_metadata(path).is_err() {
+        true => std::fs::rename(&old, path),
+        // The name still stands for the old file, and a rename between two names of a file does
+        // nothing.
+        false => std::fs::remove_file(&old),
+    };
+    if let Err(error) = undone {
+        left(path, &format!("what was replaced stays as {}: {error}", old.display()));
     }
 }
 
 /// Gives a file that is about to be replaced a second name, if it is there; where files cannot
 /// have two, another one.
-fn set_aside(path: &Path) -> Result<Option<PathBuf>> {
+fn set_aside(fs: &dyn FileSystem, path: &Path) -> Result<Option<PathBuf>> {
     let failed = || io_error(path, "cannot set the old output aside");
     let Some(name) = path.file_name() else { return Ok(None) };
     // Under the name of a temporary, which the next run removes if this one is killed.
@@ -132,14 +202,14 @@ fn set_aside(path: &Path) -> Result<Option<PathBuf>> {
         .prefix(&prefix(name))
         .suffix(SUFFIX)
         .rand_bytes(RANDOM)
-        .make_in(folder(path), |aside| match std::fs::hard_link(path, aside) {
+        .make_in(folder(path), |aside| match fs.hard_link(path, aside) {
             Err(error)
                 if !matches!(
                     error.kind(),
                     io::ErrorKind::NotFound | io::ErrorKind::AlreadyExists
                 ) =>
             {
-                std::fs::rename(path, aside)
+                fs.rename(path, aside)
             }
             result => result,
         });
@@ -151,10 +221,10 @@ fn set_aside(path: &Path) -> Result<Option<PathBuf>> {
 }
 
 /// Removes what a killed run left of a set of the same name, however many shards it had.
-fn remove_stale_shards(first: &Path) {
+fn remove_stale_shards(fs: &dyn FileSystem, first: &Path) {
     let Some(shard) = ShardName::parse(first) else { return };
     let start = format!(".{}-", shard.prefix());
-    remove_stale(folder(first), |name| {
+    remove_stale(fs, folder(first), |name| {
         let rest = name.strip_prefix(start.as_bytes())?;
         let (numbers, rest) = rest.split_at_checked("00001-of-00001.gguf".len())?;
         ShardName::parse(Path::new(&format!("x-{}", std::str::from_utf8(numbers).ok()?)))?;

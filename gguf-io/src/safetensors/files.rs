@@ -105,7 +105,10 @@ pub(super) fn find(dir: &Path, preference: Preference, budget: &mut Budget) -> R
         (None, false) => return Err(neighbours::folder(dir, &names)),
     };
     refuse_dangling(dir, &chosen)?;
-    let files = chosen.iter().map(|path| SourceFile::open(path)).collect::<Result<_>>()?;
+    let open = |(i, path): (usize, &PathBuf)| {
+        SourceFile::open(path).map_err(|error| error.with_more_files(chosen.len() - i - 1))
+    };
+    let files = chosen.iter().enumerate().map(open).collect::<Result<_>>()?;
     Ok(Found { files, index, strict })
 }
 

@@ -56,4 +56,14 @@ pub enum MatrixError {
         /// Experts in the matrix.
         experts: usize,
     },
+    /// The threads that the caller brought did not run the whole product: `y` is unspecified.
+    #[error(
+        "the threads ran {done} of {parts} parts of the product; Parallel::run has to call its task once for each part"
+    )]
+    Parts {
+        /// Parts that were run.
+        done: usize,
+        /// Parts that there are.
+        parts: usize,
+    },
 }

@@ -14,11 +14,12 @@ use std::{
 
 /// What runs the parts of a product at the same time. Implement it to bring your own threads.
 pub trait Parallel: Sync {
-    /// How many parts to divide work into.
+    /// How many parts to divide work into; 0 counts as one.
     fn threads(&self) -> usize;
 
-    /// Calls `task(0)`, `task(1)`, … `task(threads() − 1)`, in any order and at the same time if
-    /// it can, and returns when all have returned.
+    /// Calls `task(0)`, `task(1)`, … `task(threads() − 1)`, each once, in any order and at the same time if
+    /// it can, and returns when all have returned. A product of which not every part was run is an
+    /// error ([`MatrixError::Parts`](super::MatrixError::Parts)).
     fn run(&self, task: &(dyn Fn(usize) + Sync));
 }
 

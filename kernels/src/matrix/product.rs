@@ -62,13 +62,14 @@ thread_local! {
 
 impl Scratch {
     /// Calls `work` with this thread's scratch.
-    fn with(work: impl FnOnce(&mut Self)) {
+    fn with<T>(work: impl FnOnce(&mut Self) -> T) -> T {
         // A product within this one finds an empty scratch.
         let mut scratch = SCRATCH.take();
-        work(&mut scratch);
+        let result = work(&mut scratch);
         if scratch.inputs.iter().map(Inputs::capacity).sum::<usize>() <= KEPT {
             SCRATCH.set(scratch);
         }
+        result
     }
 }
 
@@ -85,7 +86,8 @@ impl PackedMatrix {
     /// # Errors
     /// [`MatrixError::NeedsIds`] if there are several experts, [`MatrixError::Stride`] and
     /// [`MatrixError::Short`] if `x` or `y` do not hold their rows, [`MatrixError::Format`] if an
-    /// activation is not finite. `y` is unchanged then.
+    /// activation is not finite; `y` is unchanged then. [`MatrixError::Parts`] if `pool` does not run
+    /// the whole product.
     pub fn matmul(
         &self,
         kernels: Kernels,
@@ -100,9 +102,8 @@ impl PackedMatrix {
         Scratch::with(|scratch| {
             scratch.columns.clear();
             scratch.columns.extend((0..x.n).map(|i| (0, Column { x: i, y: i })));
-            self.run(kernels, pool, x, scratch, shared(y));
-        });
-        Ok(())
+            self.run(kernels, pool, x, scratch, shared(y))
+        })
     }
 
     /// The product with one or more experts per input: with `used` ids per row of x,
@@ -141,9 +142,8 @@ impl PackedMatrix {
                 ids.iter().enumerate().map(|(y, &id)| (id as usize, Column { x: y / used, y })),
             );
             scratch.columns.sort_unstable_by_key(|(expert, column)| (*expert, column.y));
-            self.run(kernels, pool, x, scratch, shared(y));
-        });
-        Ok(())
+            self.run(kernels, pool, x, scratch, shared(y))
+        })
     }
 
     fn check(
@@ -174,9 +174,9 @@ impl PackedMatrix {
         x: Input<'_>,
         scratch: &mut Scratch,
         y: drive::Output<'_>,
-    ) {
+    ) -> Result<(), MatrixError> {
         if scratch.columns.is_empty() || self.rows == 0 {
-            return;
+            return Ok(());
         }
         let table = &kernels.0.matrix;
         let layout = (table.layout)(self.format);
@@ -225,13 +225,22 @@ impl PackedMatrix {
             }
         };
         let threads = pool.threads().max(1);
+        // Whoever brings threads may run too few parts: a product with holes is no result.
         if threads <= STATIC_SPLIT {
-            let part = |thread: usize| steps * thread.min(threads) / threads;
-            pool.run(&|thread| work(part(thread)..part(thread + 1)));
+            let start = |thread: usize| steps * thread / threads;
+            let done = AtomicUsize::new(0);
+            pool.run(&|thread| {
+                if thread < threads {
+                    work(start(thread)..start(thread + 1));
+                    done.fetch_or(1 << thread, Ordering::Relaxed);
+                }
+            });
+            whole(done.into_inner().count_ones() as usize, threads)
         } else {
             // Pieces small enough that the last ones end together.
             let piece = steps.div_ceil(threads * 8).max(1);
             let next = AtomicUsize::new(0);
+            let done = AtomicUsize::new(0);
             pool.run(&|_| {
                 loop {
                     let first = next.fetch_add(piece, Ordering::Relaxed);
@@ -239,10 +248,17 @@ impl PackedMatrix {
                         return;
                     }
                     work(first..steps.min(first + piece));
+                    done.fetch_add(1, Ordering::Relaxed);
                 }
             });
+            whole(done.into_inner(), steps.div_ceil(piece))
         }
     }
+}
+
+/// Whether a product was run as a whole.
+fn whole(done: usize, parts: usize) -> Result<(), MatrixError> {
+    if done == parts { Ok(()) } else { Err(MatrixError::Parts { done, parts }) }
 }
 
 /// Whether so many columns are worth unpacking the weights for.
