@@ -279,7 +279,7 @@ impl Expected {
         format!("{}.{}", fill(self.slot.name, self.layer, 0), self.slot.suffix)
     }
 
-    /// A pattern of the slot's [need](Slot::need), in this tensor's layer.
+    /// A pattern of the slot's [need](field@Slot::need), in this tensor's layer.
     pub fn beside(&self, pattern: &str) -> String {
         fill(pattern, self.layer, 0)
     }

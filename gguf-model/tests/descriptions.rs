@@ -8,6 +8,9 @@ use common::{Model, models, uses};
 use gguf_io::metadata::{GgufString, Value};
 use gguf_model::{Content, Dimension, Need, ProblemKind};
 
+/// What is done to the tensors of a model.
+type Change<'a> = &'a dyn Fn(&mut Vec<(String, Vec<u64>)>);
+
 /// Adds a line if a model is not refused for this tensor or key.
 fn named(model: &Model, what: &str, subject: &str, failures: &mut Vec<String>) {
     let report = model.report();
@@ -64,7 +67,7 @@ fn every_faulty_tensor_is_named() {
             if !is_plain && i % 7 != 0 || i > 100 {
                 continue;
             }
-            let changed = |change: &dyn Fn(&mut Vec<(String, Vec<u64>)>)| {
+            let changed = |change: Change<'_>| {
                 let mut model = model.clone();
                 change(&mut model.tensors);
                 model
