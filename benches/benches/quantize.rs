@@ -34,7 +34,7 @@ fn quantize(c: &mut Criterion) {
             for kernels in Kernels::supported() {
                 let id = BenchmarkId::new(ty.name(), kernels.isa().name());
                 group.bench_function(id, |b| {
-                    b.iter(|| kernels.quantize(ty, black_box(rows), black_box(&mut out)))
+                    b.iter(|| kernels.quantize_unchecked(ty, black_box(rows), black_box(&mut out)))
                 });
             }
         }
@@ -53,7 +53,7 @@ fn dequantize(c: &mut Criterion) {
         let mut out = vec![0.0; values.len()];
         for kernels in Kernels::supported() {
             group.bench_function(BenchmarkId::new(ty.name(), kernels.isa().name()), |b| {
-                b.iter(|| kernels.dequantize(ty, black_box(&bytes), black_box(&mut out)))
+                b.iter(|| kernels.dequantize_into(ty, black_box(&bytes), black_box(&mut out)))
             });
         }
     }

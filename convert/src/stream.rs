@@ -257,7 +257,7 @@ impl Worker<'_> {
             return Ok(Lost::in_groups(&self.groups, ty, group_len, chunk.start, values));
         }
         let rows = Rows { values, row_len, importance };
-        self.loader.kernels.quantize(job.ty, rows, &mut self.bytes)?;
+        self.loader.kernels.quantize_unchecked(job.ty, rows, &mut self.bytes)?;
         let may_be_lost = self.check_finite(tensor, job.ty, chunk, magnitude)?;
         let values = &self.loader.values[..];
         Ok(match (may_be_lost, Stored::from(job.ty)) {

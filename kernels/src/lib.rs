@@ -4,14 +4,12 @@
 //! lane does what the scalar code does.
 //!
 //! ```
-//! use quant_core::{GgmlType, formats::Rows};
+//! use quant_core::{GgmlType, QTensor};
 //! use quant_kernels::Kernels;
 //!
 //! let values: Vec<f32> = (0..4096).map(|i| (i as f32 * 0.7).sin()).collect();
-//! let rows = Rows { values: &values, row_len: 1024, importance: None };
-//! let mut fast = vec![0; 16 * 144];
-//! Kernels::best().quantize(GgmlType::Q4_K, rows, &mut fast)?;
-//! assert_eq!(fast, quant_core::quantize(GgmlType::Q4_K, &values, 1024, None)?);
+//! let fast = Kernels::best().quantize(GgmlType::Q4_K, &[4, 1024], &values)?;
+//! assert_eq!(fast, QTensor::quantize(GgmlType::Q4_K, &[4, 1024], &values)?);
 //! # Ok::<(), quant_core::Error>(())
 //! ```
 //!
@@ -19,7 +17,7 @@
 //! |---|---|
 //! | instruction sets: detection, override | [`Isa`], [`Kernels::best`], [`Kernels::supported`] |
 //! | an operation of your own on the lanes of the CPU | [`LaneOp`], [`Kernels::run`] |
-//! | quantize, dequantize every block format of `quant-core` | [`Kernels::quantize`], [`Kernels::dequantize`] |
+//! | quantize, dequantize every block format of `quant-core` | [`Kernels::quantize`], [`Kernels::dequantize`]; in place [`Kernels::quantize_unchecked`], [`Kernels::dequantize_into`] |
 //! | quantize grouped integers | [`Kernels::quantize_groups`] |
 //! | F32, F16, BF16 to single precision and back, with a check for finite values | [`Kernels::widen`], [`Kernels::narrow`] |
 //! | activations as ggml quantizes them, dot products of single rows | [`Kernels::quantize_activations`], [`Kernels::dot`] |
@@ -72,7 +70,7 @@ mod probe;
 use std::marker::PhantomData;
 
 use quant_core::{
-    Error, GgmlType,
+    Codec, Error, GgmlType, QTensor,
     formats::Rows,
     grouped::{GroupedMut, Job},
     with_format, with_quantizer,
@@ -124,14 +122,53 @@ impl Kernels {
         isa::run(self.isa(), op)
     }
 
-    /// Quantizes whole rows to the bytes of their blocks, or converts them to a float type.
-    ///
-    /// Values and importance must be finite: others give unspecified codes, never a panic.
+    /// Quantizes values, row-major, with all the checks of [`QTensor::quantize`].
     ///
     /// # Errors
-    /// As [`quant_core::quantize`], and [`Error::Length`] if `out` does not have the size of the
-    /// blocks.
-    pub fn quantize(self, ty: GgmlType, rows: Rows<'_>, out: &mut [u8]) -> Result<(), Error> {
+    /// As [`QTensor::quantize`].
+    pub fn quantize(
+        self,
+        ty: GgmlType,
+        shape: &[usize],
+        values: &[f32],
+    ) -> Result<QTensor<'static>, Error> {
+        QTensor::quantize_by(&self, ty, shape, values, None)
+    }
+
+    /// Quantizes values with an importance weight for each column, as [`QTensor::quantize_weighted`].
+    ///
+    /// # Errors
+    /// As [`QTensor::quantize_weighted`].
+    pub fn quantize_weighted(
+        self,
+        ty: GgmlType,
+        shape: &[usize],
+        values: &[f32],
+        importance: &[f32],
+    ) -> Result<QTensor<'static>, Error> {
+        QTensor::quantize_by(&self, ty, shape, values, Some(importance))
+    }
+
+    /// The values of a tensor, row-major.
+    ///
+    /// # Errors
+    /// As [`QTensor::dequantize`].
+    pub fn dequantize(self, tensor: &QTensor<'_>) -> Result<Vec<f32>, Error> {
+        tensor.dequantize_by(&self)
+    }
+
+    /// Quantizes whole rows to the bytes of their blocks, or converts them to a float type, without a
+    /// look at the values: those that are not finite give unspecified codes, too large ones infinite
+    /// scales.
+    ///
+    /// # Errors
+    /// As [`quant_core::quantize_unchecked`].
+    pub fn quantize_unchecked(
+        self,
+        ty: GgmlType,
+        rows: Rows<'_>,
+        out: &mut [u8],
+    ) -> Result<(), Error> {
         rows.check(ty)?;
         ty.check_bytes(rows.values.len(), out.len())?;
         if is_float(ty) {
@@ -150,7 +187,7 @@ impl Kernels {
     ///
     /// # Errors
     /// As [`quant_core::dequantize`].
-    pub fn dequantize(self, ty: GgmlType, bytes: &[u8], out: &mut [f32]) -> Result<(), Error> {
+    pub fn dequantize_into(self, ty: GgmlType, bytes: &[u8], out: &mut [f32]) -> Result<(), Error> {
         if is_float(ty) {
             return self.widen(ty, bytes, out).map(|_| ());
         }
@@ -181,7 +218,7 @@ impl Kernels {
         if is_float(ty) {
             return Ok(self.run(Widen { ty, bytes, out }));
         }
-        self.dequantize(ty, bytes, out)?;
+        self.dequantize_into(ty, bytes, out)?;
         Ok(convert::magnitude(out))
     }
 
@@ -271,6 +308,21 @@ impl Kernels {
         ty.check_bytes(values.len(), out.len())?;
         self.run(Narrow { ty, values, out });
         Ok(())
+    }
+}
+
+impl Codec for Kernels {
+    fn quantize_unchecked(
+        &self,
+        ty: GgmlType,
+        rows: Rows<'_>,
+        out: &mut [u8],
+    ) -> Result<(), Error> {
+        Self::quantize_unchecked(*self, ty, rows, out)
+    }
+
+    fn dequantize_into(&self, ty: GgmlType, bytes: &[u8], out: &mut [f32]) -> Result<(), Error> {
+        Self::dequantize_into(*self, ty, bytes, out)
     }
 }
 

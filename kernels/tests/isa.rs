@@ -7,7 +7,7 @@ mod common;
 use common::quantizable;
 use proptest::prelude::*;
 use quant_core::{
-    GgmlType,
+    Error, GgmlType, QTensor,
     formats::{Importance, Rows},
     grouped::{Grouped, GroupedType, Job, Refinement, ScaleType},
     importance_use,
@@ -18,7 +18,7 @@ use safetensors::SafeTensors;
 fn quantize(kernels: Kernels, ty: GgmlType, rows: Rows<'_>) -> Vec<u8> {
     let bytes = ty.row_bytes(rows.values.len() as u64).unwrap();
     let mut out = vec![0xa5; bytes as usize];
-    kernels.quantize(ty, rows, &mut out).unwrap();
+    kernels.quantize_unchecked(ty, rows, &mut out).unwrap();
     out
 }
 
@@ -113,13 +113,13 @@ proptest! {
         for ty in quantizable().chain(floats) {
             let expected = quantize(scalar, ty, rows);
             let mut restored = vec![0.0; values.len()];
-            scalar.dequantize(ty, &expected, &mut restored).unwrap();
+            scalar.dequantize_into(ty, &expected, &mut restored).unwrap();
             for kernels in Kernels::supported().skip(1) {
                 let found = quantize(kernels, ty, rows);
                 let difference = first_difference(&found, &expected);
                 prop_assert_eq!(difference, None, "{} {}", kernels.isa().name(), ty);
                 let mut found = vec![0.0; values.len()];
-                kernels.dequantize(ty, &expected, &mut found).unwrap();
+                kernels.dequantize_into(ty, &expected, &mut found).unwrap();
                 for (i, (a, b)) in found.iter().zip(&restored).enumerate() {
                     // A scale that overflows half precision restores NaNs, whose bits may differ.
                     let same = a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan();
@@ -183,6 +183,28 @@ proptest! {
                 prop_assert!(scales == &results[0].2, "{} {ty}: scales", isa.name());
                 prop_assert!(zero_points == &results[0].3, "{} {ty}: zero points", isa.name());
             }
+        }
+    }
+}
+
+#[test]
+fn tensors_get_the_same_checks_on_every_isa() {
+    let values: Vec<f32> = (0..1024).map(|i| (i as f32 * 0.37).sin()).collect();
+    let importance = vec![1.5; 256];
+    let mut large = values.clone();
+    large[700] = 1e30;
+    for kernels in Kernels::supported() {
+        for ty in quantizable() {
+            let name = kernels.isa().name();
+            let expected = QTensor::quantize(ty, &[4, 256], &values);
+            assert_eq!(kernels.quantize(ty, &[4, 256], &values), expected, "{name} {ty}");
+            let tensor = kernels.quantize_weighted(ty, &[4, 256], &values, &importance).unwrap();
+            let expected = QTensor::quantize_weighted(ty, &[4, 256], &values, &importance);
+            assert_eq!(Ok(&tensor), expected.as_ref(), "{name} {ty}");
+            assert_eq!(kernels.dequantize(&tensor), tensor.dequantize(), "{name} {ty}");
+            let error = kernels.quantize(ty, &[4, 256], &large).unwrap_err();
+            assert!(matches!(error, Error::Overflow { index: 700, .. }), "{name} {ty}: {error}");
+            assert!(kernels.quantize(ty, &[3, 256], &values).is_err(), "{name} {ty}");
         }
     }
 }

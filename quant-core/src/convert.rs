@@ -5,16 +5,16 @@ use bytemuck::cast_slice_mut;
 use crate::{
     Error, GgmlType,
     formats::{BlockFormat, Importance, Quantizer, Rows},
-    lanes::{Lanes, Scalar},
+    lanes::Lanes,
     with_format, with_quantizer,
 };
 
-/// Whether [`quantize`] has this type.
+/// Whether [`quantize`](crate::quantize) has this type.
 pub fn can_quantize(ty: GgmlType) -> bool {
     importance_use(ty).is_some()
 }
 
-/// What importance weights are to [`quantize`]; `None` for a type that [`can_quantize`] does not have.
+/// What importance weights are to [`quantize`](crate::quantize); `None` for a type that [`can_quantize`] does not have.
 pub fn importance_use(ty: GgmlType) -> Option<Importance> {
     match ty {
         GgmlType::F32 | GgmlType::F16 | GgmlType::BF16 => Some(Importance::Ignored),
@@ -28,113 +28,16 @@ pub fn can_dequantize(ty: GgmlType) -> bool {
         || with_format!(ty, F => F::TYPE == ty, false)
 }
 
-/// Quantizes rows of `row_len` finite values, row-major, to the bytes of a tensor.
-///
-/// `importance` holds one weight per column, finite and not negative, the same for every row: how
-/// much an error in that column matters. Types without a search ignore it.
-///
-/// # Errors
-/// [`Error::RowLength`] if a row is not a whole number of blocks, [`Error::Length`] if the values
-/// are not whole rows or the importance is not one row, [`Error::NonFinite`] for a NaN or an
-/// infinity, [`Error::Negative`] for an importance below zero, [`Error::Overflow`] for a value or an
-/// importance so large that what is restored would not be finite, [`Error::Unsupported`] for a type
-/// [`can_quantize`] does not have, [`Error::ImportanceNeeded`] for one that is useless without
-/// importance.
-pub fn quantize(
-    ty: GgmlType,
-    values: &[f32],
-    row_len: usize,
-    importance: Option<&[f32]>,
-) -> Result<Vec<u8>, Error> {
-    let rows = Rows { values, row_len, importance };
-    rows.check(ty)?;
-    if importance.is_none() && importance_use(ty) == Some(Importance::Needed) {
-        return Err(Error::ImportanceNeeded { ty });
-    }
-    finite(ROW_DATA, values)?;
-    if let Some(importance) = importance {
-        finite(IMPORTANCE, importance)?;
-        if let Some(index) = importance.iter().position(|weight| *weight < 0.0) {
-            return Err(Error::Negative { what: IMPORTANCE, index, value: importance[index] });
-        }
-    }
-    let bytes = ty.row_bytes(values.len() as u64)?;
-    let mut out = vec![0; usize::try_from(bytes).map_err(|_| Error::TooLarge)?];
-    quantize_with(Scalar, ty, rows, &mut out)?;
-    restorable(ty, rows, &out)?;
-    Ok(out)
-}
-
-/// What [`Error`] calls the buffers.
-const ROW_DATA: &str = "the row data";
-const IMPORTANCE: &str = "the importance";
-
-fn finite(what: &'static str, values: &[f32]) -> Result<(), Error> {
-    match values.iter().position(|v| !v.is_finite()) {
-        None => Ok(()),
-        Some(index) => Err(Error::NonFinite { what, index, value: values[index] }),
-    }
-}
-
-/// The largest magnitude that rounds to a finite half-precision value.
-const F16_MAX: f32 = 65504.0;
-
-/// Refuses blocks that do not hold what they were made from, though that is finite: half-precision
-/// scales overflow long before single precision does, and so do sums weighted by a huge importance.
-fn restorable(ty: GgmlType, rows: Rows<'_>, blocks: &[u8]) -> Result<(), Error> {
-    if ty == GgmlType::F32 || !can_dequantize(ty) {
-        return Ok(());
-    }
-    let row_bytes = blocks.len() / (rows.values.len() / rows.row_len).max(1);
-    let mut restored = vec![0.0; rows.row_len];
-    let stored = blocks.chunks_exact(row_bytes.max(1));
-    for (row, (values, stored)) in rows.values.chunks_exact(rows.row_len).zip(stored).enumerate() {
-        dequantize(ty, stored, &mut restored)?;
-        let largest = largest(values);
-        if holds(&restored, values, largest, rows.importance) {
-            continue;
-        }
-        // The values are to blame, unless they fit without importance. A row as a whole: some
-        // formats weigh the blocks of a row by its mean.
-        let mut alone = vec![0; row_bytes];
-        quantize_with(Scalar, ty, Rows { values, importance: None, ..rows }, &mut alone)?;
-        dequantize(ty, &alone, &mut restored)?;
-        let (what, index, value) = match rows.importance {
-            Some(importance) if holds(&restored, values, largest, None) => {
-                let index = self::largest(importance);
-                (IMPORTANCE, index, importance[index])
-            }
-            _ => (ROW_DATA, row * rows.row_len + largest, values[largest]),
-        };
-        return Err(Error::Overflow { what, ty, index, value });
-    }
-    Ok(())
-}
-
-/// Whether a row is restored finite, and its largest value as more than a trace of itself: the
-/// searches of some formats give a block up whose scale overflows, and store zeros.
-fn holds(restored: &[f32], values: &[f32], largest: usize, importance: Option<&[f32]>) -> bool {
-    const TRACE: f32 = 16.0;
-    let value = values[largest];
-    let wanted = importance.is_none_or(|importance| importance[largest] > 0.0);
-    let lost = value.abs() > F16_MAX && wanted && restored[largest].abs() < value.abs() / TRACE;
-    !lost && restored.iter().all(|v| v.is_finite())
-}
-
-/// The index of the largest magnitude.
-fn largest(values: &[f32]) -> usize {
-    (0..values.len()).fold(0, |best, i| if values[i].abs() > values[best].abs() { i } else { best })
-}
-
-/// [`quantize`] with the lanes of the caller's choice, into a buffer, without looking for values
-/// that are not finite: those give unspecified codes.
-///
-/// `out` has exactly the bytes of the blocks of `rows`.
+/// Quantizes rows with the lanes of the caller's choice, into a buffer of exactly the bytes of their
+/// blocks, without a look at the values: those that are not finite give unspecified codes, too large
+/// ones infinite scales. [`quantize`](crate::quantize) looks.
 ///
 /// # Errors
-/// As [`quantize`], and [`Error::Length`] if `out` has another length.
+/// [`Error::RowLength`] if a row is not a whole number of blocks, [`Error::Length`] if the values are
+/// not whole rows, the importance not one row or `out` of another length, [`Error::Unsupported`] for a
+/// type [`can_quantize`] does not have.
 #[inline(always)]
-pub fn quantize_with<S: Lanes>(
+pub fn quantize_unchecked<S: Lanes>(
     s: S,
     ty: GgmlType,
     rows: Rows<'_>,

@@ -34,6 +34,7 @@
 #![forbid(unsafe_code)]
 
 mod block_floats;
+mod checked;
 mod convert;
 mod error;
 pub mod formats;
@@ -45,9 +46,10 @@ mod tensor;
 mod types;
 
 pub use block_floats::BlockFloat;
+pub use checked::{Codec, quantize};
 pub use convert::{
-    can_dequantize, can_quantize, dequantize, f32_to_bf16, f32_to_f16, importance_use, quantize,
-    quantize_with,
+    can_dequantize, can_quantize, dequantize, f32_to_bf16, f32_to_f16, importance_use,
+    quantize_unchecked,
 };
 pub use error::Error;
 pub use metrics::Metrics;

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::{Error, GgmlType, convert, dequantize};
+use crate::{Codec, Error, GgmlType, checked, formats::Rows, lanes::Scalar};
 
 /// A tensor in the bytes of a ggml type, owned or borrowed from a file.
 ///
@@ -95,8 +95,16 @@ impl<'a> QTensor<'a> {
     /// # Errors
     /// [`Error::Unsupported`] for a type that [`can_dequantize`](crate::can_dequantize) does not have.
     pub fn dequantize(&self) -> Result<Vec<f32>, Error> {
+        self.dequantize_by(&Scalar)
+    }
+
+    /// [`dequantize`](Self::dequantize) with a codec of the caller's.
+    ///
+    /// # Errors
+    /// As [`dequantize`](Self::dequantize).
+    pub fn dequantize_by(&self, codec: &impl Codec) -> Result<Vec<f32>, Error> {
         let mut out = vec![0.0; self.elements()];
-        self.dequantize_into(&mut out)?;
+        codec.dequantize_into(self.ty, &self.bytes, &mut out)?;
         Ok(out)
     }
 
@@ -109,7 +117,7 @@ impl<'a> QTensor<'a> {
         if found != expected {
             return Err(Error::Length { what: "the output", found, expected });
         }
-        dequantize(self.ty, &self.bytes, out)
+        Scalar.dequantize_into(self.ty, &self.bytes, out)
     }
 }
 
@@ -120,7 +128,7 @@ impl QTensor<'static> {
     /// [`Error::Length`] if there are not as many values as the shape has, and as
     /// [`quantize`](crate::quantize).
     pub fn quantize(ty: GgmlType, shape: &[usize], values: &[f32]) -> Result<Self, Error> {
-        Self::quantize_rows(ty, shape, values, None)
+        Self::quantize_by(&Scalar, ty, shape, values, None)
     }
 
     /// Quantizes values with an importance weight for each column: how much an error there matters.
@@ -133,10 +141,16 @@ impl QTensor<'static> {
         values: &[f32],
         importance: &[f32],
     ) -> Result<Self, Error> {
-        Self::quantize_rows(ty, shape, values, Some(importance))
+        Self::quantize_by(&Scalar, ty, shape, values, Some(importance))
     }
 
-    fn quantize_rows(
+    /// [`quantize`](Self::quantize) or [`quantize_weighted`](Self::quantize_weighted) with a codec of the
+    /// caller's.
+    ///
+    /// # Errors
+    /// As [`quantize_weighted`](Self::quantize_weighted).
+    pub fn quantize_by(
+        codec: &impl Codec,
         ty: GgmlType,
         shape: &[usize],
         values: &[f32],
@@ -145,7 +159,7 @@ impl QTensor<'static> {
         let row_len = check_values(ty, shape, values)?;
         let bytes = match values {
             [] => Vec::new(),
-            _ => convert::quantize(ty, values, row_len, importance)?,
+            _ => checked::quantize_by(codec, ty, Rows { values, row_len, importance })?,
         };
         Self::new(ty, shape, bytes)
     }
@@ -171,4 +185,50 @@ fn tensor_bytes(ty: GgmlType, shape: &[usize]) -> Result<usize, Error> {
         .try_fold(1usize, |n, &d| n.checked_mul(d))
         .ok_or(Error::TooLarge)?;
     usize::try_from(ty.tensor_bytes(&reversed)?).map_err(|_| Error::TooLarge)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot make its tensors has failed")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_those_of_the_tensor() {
+        let values: Vec<f32> = (0..6 * 64).map(|i| (i as f32 * 0.1).sin()).collect();
+        let tensor = QTensor::quantize(GgmlType::Q8_0, &[2, 3, 64], &values).unwrap();
+        assert_eq!((tensor.elements(), tensor.row_len(), tensor.rows().len()), (384, 64, 6));
+        let all = tensor.dequantize().unwrap();
+        for (row, expected) in tensor.rows().zip(all.chunks(64)) {
+            assert_eq!(row.shape(), [64]);
+            assert_eq!(row.dequantize().unwrap(), expected);
+        }
+        assert_eq!(QTensor::new(GgmlType::Q8_0, &[6, 64], tensor.bytes()).unwrap().rows().len(), 6);
+        assert_eq!(tensor.clone().into_owned().into_bytes(), tensor.bytes());
+    }
+
+    #[test]
+    fn shapes_and_lengths_have_to_fit() {
+        let bytes = [0u8; 68];
+        assert!(QTensor::new(GgmlType::Q8_0, &[2, 32], &bytes[..]).is_ok());
+        for shape in [&[2, 33][..], &[3, 32], &[32], &[usize::MAX, 32], &[0, usize::MAX, 64]] {
+            assert!(QTensor::new(GgmlType::Q8_0, shape, &bytes[..]).is_err(), "{shape:?}");
+        }
+        let none = QTensor::quantize(GgmlType::Q4_K, &[0, 256], &[]).unwrap();
+        assert_eq!((none.elements(), none.rows().len()), (0, 0));
+        assert_eq!(none.dequantize().unwrap(), []);
+        let scalar = QTensor::quantize(GgmlType::F32, &[], &[1.5]).unwrap();
+        assert_eq!((scalar.elements(), scalar.dequantize().unwrap()), (1, vec![1.5]));
+        let values = [0.5; 64];
+        assert!(matches!(
+            QTensor::quantize(GgmlType::Q4_0, &[3, 32], &values),
+            Err(Error::Length { found: 64, expected: 96, .. })
+        ));
+        let weighted = |w: &[f32]| QTensor::quantize_weighted(GgmlType::Q4_0, &[2, 32], &values, w);
+        assert!(weighted(&[1.0; 32]).is_ok());
+        assert!(matches!(weighted(&[1.0; 31]), Err(Error::Length { found: 31, .. })));
+        assert!(matches!(weighted(&[-1.0; 32]), Err(Error::Negative { index: 0, .. })));
+        let mut out = [0.0; 63];
+        let tensor = weighted(&[1.0; 32]).unwrap();
+        assert!(matches!(tensor.dequantize_into(&mut out), Err(Error::Length { found: 63, .. })));
+    }
 }

@@ -5,7 +5,7 @@
 use proptest::prelude::*;
 use quant_core::{
     Error, GgmlType, Metrics, can_dequantize, can_quantize, dequantize, formats::Rows,
-    lanes::Scalar, quantize, quantize_with,
+    lanes::Scalar, quantize, quantize_unchecked,
 };
 
 const FLOATS: [GgmlType; 3] = [GgmlType::F32, GgmlType::F16, GgmlType::BF16];
@@ -201,7 +201,7 @@ proptest! {
             let mut restored = [0.0; 512];
             let mut bytes = vec![0; usize::try_from(ty.row_bytes(512).unwrap()).unwrap()];
             let rows = Rows { values: &x, row_len: 256, importance: Some(&importance) };
-            quantize_with(Scalar, ty, rows, &mut bytes).unwrap();
+            quantize_unchecked(Scalar, ty, rows, &mut bytes).unwrap();
             dequantize(ty, &bytes, &mut restored).unwrap();
             // What is not refused is finite.
             let importance: Vec<_> = importance.iter().map(|w| w.abs()).collect();
