@@ -29,6 +29,7 @@
 //! | codes in words, as compressed-tensors and GPTQ keep them | [`pack`] |
 
 mod dequantize;
+mod fit;
 pub mod pack;
 mod quantize;
 mod refine;

@@ -1,6 +1,6 @@
 //! A better scale than the one the extremes give, by search.
 
-use super::quantize::{Columns, Range, STEP, ScaleFit, smallest};
+use super::fit::{Columns, Range, STEP, ScaleFit, smallest};
 use crate::{
     Error,
     lanes::{Lanes, MAX_LANES, ROUND_MAGIC},
