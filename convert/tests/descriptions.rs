@@ -37,6 +37,11 @@ fn typed(key: &str, json: &Json) -> Value {
         Json::Array(all) if all.iter().all(Json::is_boolean) => {
             all.iter().map(|v| v.as_bool().unwrap()).collect::<Vec<_>>().into()
         }
+        // Whole numbers, as llama.cpp's converter writes them in lists.
+        Json::Array(all) if all.iter().all(Json::is_i64) => {
+            let number = |v: &Json| i32::try_from(v.as_i64().unwrap()).unwrap();
+            all.iter().map(number).collect::<Vec<_>>().into()
+        }
         Json::Array(all) if all.iter().all(Json::is_string) => {
             let text = |v: &Json| GgufString::from(v.as_str().unwrap());
             Value::Array(Array::String(all.iter().map(text).collect()))

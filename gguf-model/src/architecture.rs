@@ -104,6 +104,8 @@ pub enum Kind {
     OneOf(&'static [&'static str]),
     /// Which layers slide: every n-th (UINT32), or an array of BOOL, UINT32 or INT32.
     Pattern,
+    /// Array of four INT32 or UINT32, none negative and one of the first three positive.
+    Sections,
 }
 
 impl Kind {

@@ -166,6 +166,20 @@ impl HyperParameters {
             group("expert_group_used_count"),
             problems,
         );
+        // llama.cpp asserts that the matrices behind the pooling begin and end as wide as the model.
+        let dense = architecture
+            .keys()
+            .map(|key| key.name)
+            .filter(|name| ["dense_2_feat_in", "dense_3_feat_out"].contains(name));
+        for (name, width) in dense.filter_map(|name| Some((name, number(name)?))) {
+            if let Some(embedding) = parameters.dimension(D::Embedding)
+                && width != 0
+                && width != embedding
+            {
+                let key = format!("{}.{name}", architecture.name);
+                problems.key(&key, format!("is {width}, expected embedding_length, {embedding}"));
+            }
+        }
         parameters
     }
 
@@ -421,6 +435,12 @@ fn check_key(
             array.len() as u64 <= u64::from(MAX_LAYERS)
                 && matches!(array, Array::Bool(_) | Array::Uint32(_) | Array::Int32(_))
         }
+        (Kind::Sections, Value::Array(Array::Int32(numbers))) => {
+            numbers.iter().all(|n| *n >= 0) && are_sections(numbers)
+        }
+        (Kind::Sections, Value::Array(Array::Uint32(numbers))) => {
+            numbers.iter().all(|n| i32::try_from(*n).is_ok()) && are_sections(numbers)
+        }
         (Kind::Float, Value::Float32(number)) => number.is_finite(),
         (Kind::Positive, Value::Float32(number)) => number.is_finite() && *number > 0.0,
         (Kind::Bool, Value::Bool(_)) | (Kind::Text, Value::String(_)) => true,
@@ -449,5 +469,11 @@ fn expected(kind: Kind, layers: Option<u32>) -> String {
         Kind::Text => "a STRING".into(),
         Kind::OneOf(names) => format!("one of the STRINGs {}", names.join(", ")),
         Kind::Pattern => "a UINT32, or an array of BOOL, one for each layer".into(),
+        Kind::Sections => "an array of 4 INT32, one of the first three positive".into(),
     }
+}
+
+/// Whether RoPE can share its angles among axes like this: ggml asserts it.
+fn are_sections<T: Default + PartialEq>(numbers: &[T]) -> bool {
+    numbers.len() == 4 && numbers.iter().take(3).any(|n| *n != T::default())
 }

@@ -46,12 +46,16 @@ pub enum Dimension {
     Labels,
     /// Distances that T5 tells apart.
     RelativeBuckets,
+    /// Values of an embedding after the first matrix behind the pooling.
+    Dense2Out,
+    /// Values that the second one takes.
+    Dense3In,
 }
 
 impl Dimension {
     /// Every dimension with its key, in the order of the variants: below the architecture's name, or whole if it begins with
     /// `tokenizer.`.
-    pub(crate) const ALL: [(Self, &'static str); 20] = [
+    pub(crate) const ALL: [(Self, &'static str); 22] = [
         (Self::Embedding, "embedding_length"),
         (Self::Vocabulary, "tokenizer.ggml.tokens"),
         (Self::TokenTypes, "tokenizer.ggml.token_type_count"),
@@ -72,6 +76,8 @@ impl Dimension {
         (Self::LatentValue, "attention.value_length_mla"),
         (Self::Labels, "classifier.output_labels"),
         (Self::RelativeBuckets, "attention.relative_buckets_count"),
+        (Self::Dense2Out, "dense_2_feat_out"),
+        (Self::Dense3In, "dense_3_feat_in"),
     ];
 
     /// Its key: below the architecture's name, or whole if it begins with `tokenizer.`.

@@ -6,7 +6,7 @@ mod common;
 
 use common::{Model, models, uses};
 use gguf_io::metadata::{GgufString, Value};
-use gguf_model::{Content, Dimension, Need, ProblemKind};
+use gguf_model::{Content, Dimension, Kind, Need, ProblemKind};
 
 /// What is done to the tensors of a model.
 type Change<'a> = &'a dyn Fn(&mut Vec<(String, Vec<u64>)>);
@@ -227,6 +227,50 @@ fn a_number_for_each_layer_is_taken() {
             model.metadata.insert(key.as_str(), vec![n as u32; 2]);
             assert_eq!(model.report().problems[0].subject, key);
             model.metadata.insert(key.as_str(), n as u32);
+        }
+    }
+}
+
+#[test]
+fn sections_of_rope_are_four() {
+    let required =
+        |m: &Model| m.architecture.keys().any(|key| key.kind == Kind::Sections && key.required);
+    let models: Vec<_> =
+        models().into_iter().filter(|m| m.what.contains("plain") && required(m)).collect();
+    assert!(models.len() >= 3);
+    for mut model in models {
+        let key = model.key("rope.dimension_sections");
+        for (sections, fits) in [
+            (Value::from(vec![2i32, 3, 3, 0]), true),
+            (vec![8u32, 0, 0, 0].into(), true),
+            (vec![2i32, 3, 3].into(), false),
+            (vec![2i32, 3, 3, 0, 0].into(), false),
+            (vec![0i32, 0, 0, 8].into(), false),
+            (vec![9i32, -1, 0, 0].into(), false),
+            (vec![u32::MAX, 1, 1, 0].into(), false),
+            (vec![2i64, 3, 3, 0].into(), false),
+            (vec![2f32, 3.0, 3.0, 0.0].into(), false),
+            (8u32.into(), false),
+        ] {
+            let what = format!("{}: {sections:?}", model.what);
+            model.metadata.insert(key.as_str(), sections);
+            let report = model.report();
+            let subjects: Vec<_> = report.problems.iter().map(|p| p.subject.as_str()).collect();
+            assert_eq!(subjects, if fits { vec![] } else { vec![key.as_str()] }, "{what}");
+        }
+    }
+}
+
+#[test]
+fn matrices_behind_the_pooling_begin_and_end_as_wide_as_the_model() {
+    for model in models().into_iter().filter(|m| m.what.contains("gemma-embedding")) {
+        for name in ["dense_2_feat_in", "dense_3_feat_out"] {
+            let mut model = model.clone();
+            let key = model.key(name);
+            model.metadata.insert(key.as_str(), 0u32);
+            assert_eq!(model.report().problem_count, 0, "{}", model.what);
+            model.metadata.insert(key.as_str(), 47u32);
+            assert_eq!(model.report().problems[0].subject, key);
         }
     }
 }

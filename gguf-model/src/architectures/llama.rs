@@ -1,4 +1,5 @@
-//! Llama, and all that was made after it: Mistral 7B, Mixtral, Yi, TinyLlama.
+//! Llama, and all that was made after it: Mistral 7B, Mixtral, Yi, TinyLlama; and the embedding models
+//! made of it, which attend in both directions.
 
 use super::shared::{
     ATTN_OUTPUT, ATTN_OUTPUT_MAYBE_BIAS, EMBEDDING, ENDS, EXPERTS, FF, LLAMA_MLP, NORMS, QKV,
@@ -30,21 +31,16 @@ const LLAMA_FAMILY_EXPERTS: &[Slot] = &[
         .when(&[When::Experts]),
 ];
 
-pub(super) static LLAMA: Architecture = Architecture {
-    name: "llama",
-    keys: &[],
-    slots: &[
-        ENDS,
-        NORMS,
-        QKV,
-        ATTN_OUTPUT,
-        ATTN_OUTPUT_MAYBE_BIAS,
-        LLAMA_MLP,
-        LLAMA_FAMILY_EXPERTS,
-    ],
-    graph: Graph {
-        norm: Norm::Rms,
-        rope: Rope::Neighbours(Turned::Whole),
-        activation: Some(Activation::Silu),
-    },
+const SLOTS: &[&[Slot]] =
+    &[ENDS, NORMS, QKV, ATTN_OUTPUT, ATTN_OUTPUT_MAYBE_BIAS, LLAMA_MLP, LLAMA_FAMILY_EXPERTS];
+const GRAPH: Graph = Graph {
+    norm: Norm::Rms,
+    rope: Rope::Neighbours(Turned::Whole),
+    activation: Some(Activation::Silu),
 };
+
+pub(super) static LLAMA: Architecture =
+    Architecture { name: "llama", keys: &[], slots: SLOTS, graph: GRAPH };
+
+pub(super) static LLAMA_EMBED: Architecture =
+    Architecture { name: "llama-embed", keys: &[], slots: SLOTS, graph: GRAPH };

@@ -151,6 +151,11 @@ pub(super) const SLIDING_PATTERN: Key =
     Key::optional("attention.sliding_window_pattern", Kind::Pattern);
 pub(super) const SLIDING_BASE: Key = Key::optional("rope.freq_base_swa", Kind::Float);
 
+/// How the angles of RoPE are shared among time, height, width and a fourth axis.
+pub(super) const ROPE_SECTIONS: Key = Key::required("rope.dimension_sections", Kind::Sections);
+/// The first layers to which an image encoder adds features of its own.
+pub(super) const DEEPSTACK: Key = Key::optional("n_deepstack_layers", Kind::COUNT);
+
 pub(super) const LOGIT_SCALE: Key = Key::optional("logit_scale", Kind::Float);
 pub(super) const SHARED_LENGTH: Key =
     Key::optional("expert_shared_feed_forward_length", Kind::COUNT);

@@ -104,10 +104,13 @@ fn metadata(architecture: &'static Architecture) -> Metadata {
             "attention.sliding_window" => 64,
             "decoder_block_count" => 2,
             "expert_gating_func" => 2,
+            "dense_2_feat_in" | "dense_3_feat_out" => 48,
+            "dense_2_feat_out" | "dense_3_feat_in" => 72,
             _ => {
                 match key.kind {
                     Kind::Positive | Kind::Float if key.required => set(key.name, 1e-5f32.into()),
                     Kind::Bool if key.required => set(key.name, true.into()),
+                    Kind::Sections if key.required => set(key.name, vec![3i32, 3, 2, 0].into()),
                     _ => {}
                 }
                 continue;
