@@ -227,17 +227,19 @@ impl Report {
                 format!("{tensor} ({wanted} → {ty}, rows of {row})")
             });
             let message = format!(
-                "{} of {} tensors have rows that do not fit the blocks of the type asked for: {}",
+                "{} of {} tensors {} rows that do not fit the blocks of the type asked for: {}",
                 self.fallbacks.len(),
                 self.tensors.len(),
+                if self.fallbacks.len() == 1 { "has" } else { "have" },
                 some(listed)
             );
             remarks.push(Warning::new("fallback", message));
         }
         if !self.without_importance.is_empty() {
             let message = format!(
-                "the importance matrix has no entry for {} tensors: {}",
+                "the importance matrix has no entry for {} tensor{}: {}",
                 self.without_importance.len(),
+                if self.without_importance.len() == 1 { "" } else { "s" },
                 some(self.without_importance.iter().cloned())
             );
             remarks.push(Warning::new("without-importance", message));

@@ -18,7 +18,7 @@ pub struct Difference {
     pub reference: String,
     /// What it is stored as in the candidate.
     pub candidate: String,
-    /// How far the values are apart; not a number if any value is none.
+    /// How far the values are apart; NaN if any value is NaN.
     pub metrics: Metrics,
 }
 

@@ -64,8 +64,7 @@ pub enum Error {
         /// The largest that is taken.
         most: f32,
     },
-    /// What is to be added to every importance is not a number for that, or there is nothing to add
-    /// it to.
+    /// The prior is negative or not finite, or there is no importance matrix to add it to.
     #[error("{}", if *has_matrix {
         format!("--imatrix-prior is {prior}, expected a finite number that is not negative")
     } else {
@@ -77,7 +76,7 @@ pub enum Error {
         /// Whether there is an importance matrix.
         has_matrix: bool,
     },
-    /// A type gives garbage without importance weights, and there are none.
+    /// A type is useless without importance weights, and there are none.
     #[error(
         "tensor {} would become {ty}, which needs importance weights; \
          {NEEDS_MATRIX}",
@@ -275,7 +274,7 @@ pub enum Error {
         /// All supported classes.
         supported: String,
     },
-    /// The checkpoint is sound but of another kind than those that become a GGUF file here.
+    /// The checkpoint is sound, but of a kind that is not converted.
     #[error("{}: is of {found}, expected {expected}; {help}", Shown(path))]
     OtherModel {
         /// The file that tells.
@@ -315,7 +314,7 @@ pub enum Error {
         /// What to do.
         help: &'static str,
     },
-    /// Text is split before merging by rules that llama.cpp may know, but under no name known here.
+    /// The tokenizer splits text by rules for which no pre-tokenizer of llama.cpp is known here.
     #[error(
         "{}: the pre-tokenizer ({found}) matches no known one; \
          if you know llama.cpp's name for it, give it with --pre-tokenizer NAME; names: {names}",

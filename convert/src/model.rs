@@ -11,7 +11,7 @@ pub use crate::{
     view::View,
 };
 
-/// A model as its output file will describe it, with the way to its weights.
+/// A model as the output file will describe it, and where its weights are.
 #[derive(Debug)]
 pub struct Model {
     /// Key-value pairs in the order they are written.
@@ -108,7 +108,7 @@ pub struct Piece {
 }
 
 impl Piece {
-    /// Bytes it takes at the source.
+    /// Bytes in the source.
     pub fn bytes(&self) -> u64 {
         self.view.count().saturating_mul(self.encoding.stored_bytes())
     }

@@ -9,8 +9,8 @@ use crate::{Error, Result, recipe::Request};
 /// Options of a conversion, without those that only printing needs.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// The recipe and what bends it. Whether there is an importance matrix follows from
-    /// [`imatrix`](Self::imatrix), not from the field of that name in here.
+    /// The recipe and its options. [`imatrix`](Self::imatrix) decides whether there is an importance
+    /// matrix; [`Request::has_imatrix`] is ignored here.
     pub request: Request,
     /// The importance matrix.
     pub imatrix: Option<PathBuf>,
@@ -20,31 +20,31 @@ pub struct Options {
     pub exclude_weights: Vec<String>,
     /// Added to every importance of the matrix, so that none is zero: finite and not negative.
     pub imatrix_prior: f32,
-    /// Quantize tensors that are quantized already, though that adds their errors.
+    /// Quantize tensors that are quantized already, although that adds errors.
     pub allow_requantize: bool,
     /// Layers to leave out, separated by commas.
     pub prune_layers: Option<String>,
-    /// A JSON file with keys of GGUF, as gguf-py's converters take it: what it says of the model
-    /// replaces what the model's own files say.
+    /// A JSON file with GGUF keys, in the form that gguf-py's converters read. Its values replace
+    /// those from the model's own files.
     pub metadata: Option<PathBuf>,
     /// Metadata set or replaced, in order.
     pub override_kv: Vec<(String, Value)>,
-    /// The name of the BPE pre-tokenizer, instead of detecting it.
+    /// llama.cpp's name for the BPE pre-tokenizer; detected if `None`.
     pub pre_tokenizer: Option<String>,
     /// Do as llama.cpp's converter does even where its result is wrong for the user: metadata, and
     /// which of several sets of weights counts.
     pub like_reference: bool,
-    /// Write several files instead of one; a folder has the files of the checkpoint if `None`.
+    /// Write several files instead of one. If `None`, a folder has the same files as the checkpoint.
     pub split: Option<Split>,
     /// Replace an existing output.
     pub overwrite: bool,
     /// Grouped integers instead of a recipe.
     pub grouped: Option<crate::grouped::Options>,
-    /// Skip the flush to the device before the output appears under its name.
+    /// Skip the flush to the disk before the output gets its name.
     pub no_sync: bool,
     /// Worker threads; 0 for as many as there are cores.
     pub threads: usize,
-    /// What readers may allocate.
+    /// Limits on what readers may allocate.
     pub limits: Limits,
 }
 

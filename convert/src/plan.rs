@@ -86,14 +86,14 @@ impl Plan {
     /// ratio below 1.
     ///
     /// # Errors
-    /// Whatever the options ask that the model does not allow. What only stands in the way of
-    /// running the plan, not of looking at it, is kept for [`check`](Self::check).
+    /// Options that the model does not allow. What prevents only the run, so that the plan can still be
+    /// shown, is kept for [`check`](Self::check).
     pub fn new(model: Model, options: &Options) -> Result<Self> {
         Self::new_with(model, options, Control::default())
     }
 
-    /// [`new`](Self::new), with a way to stop it: grouped integers with a ratio read all weights to
-    /// choose layers.
+    /// [`new`](Self::new) that can be cancelled. Grouped integers with a ratio read all weights to
+    /// choose layers, which takes time.
     ///
     /// # Errors
     /// As [`new`](Self::new), and [`Error::Cancelled`].
@@ -338,11 +338,12 @@ impl Plan {
         })
     }
 
-    /// Whether the plan can run, as opposed to being looked at.
+    /// Whether the plan can run.
     ///
     /// # Errors
     /// The first of: weights of an importance matrix that a type needs and that are missing, a
-    /// type this version cannot write, tensors quantized already without leave to do it again.
+    /// type this version cannot write, tensors that are quantized already, without
+    /// [`Options::allow_requantize`].
     pub fn check(&self) -> Result<()> {
         self.find_obstacle().map_or(Ok(()), Err)
     }
@@ -399,7 +400,7 @@ impl Plan {
         }
     }
 
-    /// Metadata as it is written.
+    /// The metadata that is written.
     pub fn metadata(&self) -> &gguf_io::Metadata {
         &self.model.metadata
     }

@@ -1,4 +1,4 @@
-//! Layers in GPTQ, AWQ, compressed-tensors, FP8 or MXFP4, of any values, some of a wrong shape or
+//! Layers in GPTQ, AWQ, compressed-tensors, FP8, MLX or MXFP4, of any values, some of a wrong shape or
 //! missing: refused, or an output that is sound.
 #![no_main]
 

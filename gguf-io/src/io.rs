@@ -123,7 +123,7 @@ impl ReadAt for memmap2::Mmap {
 /// A file that a model is read from.
 ///
 /// Its length is recorded when it is opened, so that every later read is checked against it and a
-/// file that changes under a run is noticed. A clone shares the handle.
+/// file that changes during a run is noticed. A clone shares the handle.
 #[derive(Clone, Debug)]
 pub struct SourceFile {
     path: PathBuf,
@@ -182,9 +182,9 @@ impl SourceFile {
 
     /// A file that the caller mapped into memory.
     ///
-    /// Whoever makes the map promises (in `unsafe` code of theirs) that the file does not change
-    /// while it is mapped. If it is truncated all the same, reading the missing pages ends the
-    /// process with SIGBUS: only [`open`](Self::open) turns that into an error.
+    /// The code that makes the map is `unsafe` and promises that the file does not change while it is
+    /// mapped. If the file is truncated all the same, reading the missing pages ends the process with
+    /// SIGBUS; only [`open`](Self::open) makes that an error.
     pub fn from_mmap(name: impl Into<PathBuf>, map: memmap2::Mmap) -> Self {
         Self {
             path: name.into(),

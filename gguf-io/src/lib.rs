@@ -1,4 +1,4 @@
-//! Model files, for bytes that nobody vouches for.
+//! Readers and writers for untrusted model files.
 //!
 //! - [`GgufFile`] reads the header of a GGUF file or of all shards of a split one: metadata and a
 //!   list of tensors with their places. [`Layout`] is the reverse: the header of a file to be

@@ -13,7 +13,7 @@ use crate::{Error, Place, Result};
 pub struct Limits {
     /// Bytes of metadata, tensor lists and importance values that opening a model may allocate.
     pub heap: u64,
-    /// Bytes that a JSON header or index may be long.
+    /// The largest size of a JSON header or index, in bytes.
     pub json: u64,
 }
 

@@ -12,7 +12,7 @@ use crate::Error;
 /// when it starts. Without it, [`Error::OpenFiles`] says what is missing.
 ///
 /// # Errors
-/// When the operating system refuses; the limit is as before then.
+/// If the operating system refuses; the limit is then unchanged.
 #[cfg(unix)]
 pub fn raise_open_file_limit() -> io::Result<Option<u64>> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};

@@ -24,7 +24,7 @@ use crate::{
 /// it without removes it. It is locked while in use, so that the next run for the same output
 /// knows what a killed run left behind and removes it.
 ///
-/// Where a file system lacks an operation this does without, as [`AtomicFile`] does.
+/// If the file system lacks an operation, the folder is written without it, as by [`AtomicFile`].
 #[derive(Debug)]
 pub struct AtomicFolder {
     path: PathBuf,
@@ -129,7 +129,7 @@ impl AtomicFolder {
     /// # Errors
     /// [`Error::Exists`] if something took the name meanwhile, [`Error::Io`] if flushing fails: the
     /// temporary is removed then. [`Error::Unnamed`] if the complete folder cannot be given its
-    /// name: it is kept under another one. What was there before is as it was.
+    /// name: it is kept under another one. An older folder is unchanged.
     pub fn commit(self) -> Result<()> {
         let Self { path, options, fs, temporary, handle } = self;
         let io = |action| {

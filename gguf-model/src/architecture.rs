@@ -369,7 +369,7 @@ pub enum Turned {
     Any,
 }
 
-/// The function in the feed-forward part; whether it is gated is told by the slots.
+/// The activation function of the feed-forward part. The slots say whether it is gated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 #[allow(missing_docs, reason = "the names are the field's own")]

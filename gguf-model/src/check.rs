@@ -22,7 +22,7 @@ pub struct Report {
     pub problems: Vec<Problem>,
     /// How many problems there are.
     pub problem_count: u64,
-    /// What loaders put up with, and what could not be checked. One line each.
+    /// Faults that loaders tolerate, and what could not be checked. One line each.
     pub notes: Vec<String>,
 }
 

@@ -67,7 +67,7 @@
 //! - [`Architecture::find`] and [`ALL`]: the descriptions; adding one is a file in
 //!   `src/architectures/`, and the book has a page on it.
 //! - [`check`] and [`check_file`]: a [`Report`] of problems, which keep loaders from using a file, and
-//!   notes on what they put up with. Files that hold no language model (adapters, projectors, image
+//!   notes on faults that they tolerate. Files that hold no language model (adapters, projectors, image
 //!   models) and architectures that are not described pass with a note.
 //! - [`HyperParameters`]: the sizes of a model, read with all that may be wrong with them.
 //!

@@ -44,7 +44,7 @@ pub trait LaneOp {
     /// What it returns.
     type Output;
 
-    /// Does it. Must be `#[inline(always)]`, as everything it calls that takes lanes: code that is not
+    /// Runs the operation. Must be `#[inline(always)]`, as everything it calls that takes lanes: code that is not
     /// inlined is not compiled with the instructions of the lanes.
     fn eval<S: Lanes>(self, s: S) -> Self::Output;
 }

@@ -9,12 +9,12 @@ use crate::{
     with_format, with_quantizer,
 };
 
-/// Whether [`quantize`](crate::quantize) has this type.
+/// Whether [`quantize`](crate::quantize) supports this type.
 pub fn can_quantize(ty: GgmlType) -> bool {
     importance_use(ty).is_some()
 }
 
-/// What importance weights are to [`quantize`](crate::quantize); `None` for a type that [`can_quantize`] does not have.
+/// How [`quantize`](crate::quantize) uses importance weights; `None` for a type that it does not support.
 pub fn importance_use(ty: GgmlType) -> Option<Importance> {
     match ty {
         GgmlType::F32 | GgmlType::F16 | GgmlType::BF16 => Some(Importance::Ignored),
@@ -22,7 +22,7 @@ pub fn importance_use(ty: GgmlType) -> Option<Importance> {
     }
 }
 
-/// Whether [`dequantize`] has this type.
+/// Whether [`dequantize`] supports this type.
 pub fn can_dequantize(ty: GgmlType) -> bool {
     matches!(ty, GgmlType::F32 | GgmlType::F16 | GgmlType::BF16)
         || with_format!(ty, F => F::TYPE == ty, false)
@@ -75,8 +75,8 @@ pub fn quantize_unchecked<S: Lanes>(
 ///
 /// # Errors
 /// [`Error::Length`] if `bytes` is not the size of `out.len()` elements, [`Error::RowLength`] if
-/// that is not a whole number of blocks, [`Error::Unsupported`] for a type [`can_dequantize`] does
-/// not have.
+/// that is not a whole number of blocks, [`Error::Unsupported`] for a type that
+/// [`can_dequantize`] refuses.
 pub fn dequantize(ty: GgmlType, bytes: &[u8], out: &mut [f32]) -> Result<(), Error> {
     ty.check_bytes(out.len(), bytes.len())?;
     match ty {

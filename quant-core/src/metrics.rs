@@ -16,7 +16,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Adds pairs of values. Where any value is NaN, so are all figures but the count.
+    /// Adds pairs of values. If any value is NaN, every figure but the count is NaN.
     ///
     /// # Errors
     /// [`Error::Length`] if the slices have different lengths; nothing is added then.

@@ -26,11 +26,11 @@ pub struct QTensor<'a> {
 }
 
 impl<'a> QTensor<'a> {
-    /// A tensor of bytes that are there.
+    /// Makes a tensor from the bytes of its blocks.
     ///
     /// # Errors
-    /// [`Error::RowLength`] if a row is not a whole number of blocks, [`Error::Length`] if the bytes
-    /// are not those of the shape, [`Error::TooLarge`] if the shape has more than they could be.
+    /// [`Error::RowLength`] if a row is not a whole number of blocks, [`Error::Length`] if there are not
+    /// as many bytes as the shape needs, [`Error::TooLarge`] if it needs more than memory can address.
     pub fn new(
         ty: GgmlType,
         shape: &[usize],
@@ -93,7 +93,7 @@ impl<'a> QTensor<'a> {
     /// Its values, row-major.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] for a type that [`can_dequantize`](crate::can_dequantize) does not have.
+    /// [`Error::Unsupported`] for a type for which [`can_dequantize`](crate::can_dequantize) is false.
     pub fn dequantize(&self) -> Result<Vec<f32>, Error> {
         self.dequantize_by(&Scalar)
     }

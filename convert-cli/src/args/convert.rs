@@ -31,8 +31,9 @@ pub(crate) struct ConvertArgs {
     #[arg(short, long, required_unless_present = "dry_run")]
     pub(crate) output: Option<PathBuf>,
 
-    /// What to make: f32 f16 bf16 q4_0 … q8_0, q2_k … q6_k with _s, _m, _l, or auto to keep the
-    /// precision there is; grouped integers: int4_sym int4_asym int8_sym int8_asym [default: q4_k_m]
+    /// Output type: f32 f16 bf16 q4_0 q4_1 q5_0 q5_1 q8_0 iq4_nl, q2_k … q6_k with _s, _m or _l, or
+    /// auto, which keeps the precision of the input; grouped integers: int4_sym int4_asym int8_sym
+    /// int8_asym [default: q4_k_m]
     #[arg(short = 't', long = "type", value_parser = file_type, hide_possible_values = true)]
     pub(crate) file_type: Option<TypeArg>,
 
@@ -81,7 +82,7 @@ pub(crate) struct ConvertArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) tensor_type_file: Option<PathBuf>,
 
-    /// Leave out these layers and number the others anew
+    /// Leave out these layers and renumber the others
     #[arg(long, value_name = "L0,L1,…")]
     pub(crate) prune_layers: Option<String>,
 
@@ -94,8 +95,8 @@ pub(crate) struct ConvertArgs {
     #[arg(long, value_name = "KEY=TYPE:VALUE", value_parser = override_kv)]
     pub(crate) override_kv: Vec<(String, Value)>,
 
-    /// Write the files NAME-00001-of-0000N.gguf, each with tensors of at most SIZE: a number of
-    /// bytes, or with K, M, G or T (thousands, as llama-gguf-split counts)
+    /// Write several files, NAME-00001-of-0000N.gguf and so on, each with at most SIZE of tensors: a
+    /// number of bytes, or a number with K, M, G or T (powers of 1000, as in llama-gguf-split)
     #[arg(long, value_name = "SIZE", value_parser = split_size, group = "split")]
     pub(crate) split_max_size: Option<u64>,
 
@@ -103,11 +104,11 @@ pub(crate) struct ConvertArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), group = "split")]
     pub(crate) split_max_tensors: Option<u64>,
 
-    /// Write a file for each file of the input
+    /// Write one file for each file of the input
     #[arg(long, group = "split")]
     pub(crate) keep_split: bool,
 
-    /// Quantize again what is quantized already, though that adds errors
+    /// Quantize tensors that are quantized already, although that adds errors
     #[arg(long)]
     pub(crate) allow_requantize: bool,
 
@@ -115,8 +116,8 @@ pub(crate) struct ConvertArgs {
     #[arg(long, value_name = "NAME")]
     pub(crate) pre_tokenizer: Option<String>,
 
-    /// Write what llama.cpp's converter writes, its faults included, where the two differ: metadata
-    /// and which of several sets of weights counts
+    /// Write the metadata that llama.cpp's converter writes, and read the set of weights that it
+    /// reads, even where that is wrong
     #[arg(long)]
     pub(crate) like_reference: bool,
 
@@ -128,7 +129,7 @@ pub(crate) struct ConvertArgs {
     #[arg(long)]
     pub(crate) json: bool,
 
-    /// Fail instead of falling back to another type where rows do not fit the blocks
+    /// Fail if the rows of a tensor do not fit the blocks of its type, instead of using another type
     #[arg(long)]
     pub(crate) strict: bool,
 
@@ -136,15 +137,15 @@ pub(crate) struct ConvertArgs {
     #[arg(long)]
     pub(crate) force: bool,
 
-    /// Worker threads; as many as there are cores if not given
+    /// Number of worker threads [default: one per core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) threads: Option<u16>,
 
-    /// Print nothing but errors
+    /// Print only errors, and what --json or --dry-run asks for
     #[arg(short, long)]
     pub(crate) quiet: bool,
 
-    /// Do not wait until the output is on the disk before it gets its name
+    /// Do not flush the output to the disk before it gets its name
     #[arg(long)]
     pub(crate) no_sync: bool,
 
@@ -158,7 +159,7 @@ pub(crate) struct ConvertArgs {
 #[command(next_help_heading = "Grouped integers")]
 pub(crate) struct GroupedArgs {
     /// A named set of options for grouped integers (`quantwright presets` lists them); options
-    /// given besides win
+    /// given beside it take precedence
     #[arg(long, value_name = "NAME", value_parser = preset_name)]
     pub(crate) preset: Option<&'static Preset>,
 
@@ -166,30 +167,31 @@ pub(crate) struct GroupedArgs {
     #[arg(long, value_name = "N", value_parser = group_size, allow_negative_numbers = true)]
     pub(crate) group_size: Option<GroupSize>,
 
-    /// Share of the weights that get the type, from 0 to 1; the others get the backup type
+    /// Share of the weights that get --type, from 0 to 1; the others get --backup
     /// [default: 1]
     #[arg(long, value_name = "R", value_parser = ratio)]
     pub(crate) ratio: Option<f64>,
 
-    /// Type of the layers that --ratio leaves over: int8_sym, int8_asym or none [default: int8_sym]
+    /// Type of the layers that --ratio leaves: int8_sym, int8_asym or none [default: int8_sym]
     #[arg(long, value_name = "TYPE", value_parser = |text: &str| named(text, &Backup::NAMES))]
     pub(crate) backup: Option<Backup>,
 
-    /// Quantize embedding and output as well
+    /// Quantize the embedding and the output too
     #[arg(long)]
     pub(crate) all_layers: bool,
 
-    /// Where groups do not divide a row: error, ignore (keep the layer) or adjust (the largest
-    /// power of two that does) [default: error]
+    /// If the group size does not divide a row: error, ignore (leave the layer as it is) or adjust
+    /// (use the largest power of two that divides it) [default: error]
     #[arg(long, value_name = "POLICY", value_parser = |text: &str| named(text, &FALLBACKS))]
     pub(crate) group_size_fallback: Option<Fallback>,
 
-    /// Choose each layer by itself, as NNCF does; without it q/k/v, gate/up and the experts of a
-    /// layer share one type, which engines that fuse them need
+    /// Choose the type of each layer by itself, as NNCF does; without it q/k/v, gate/up and all
+    /// experts share one type, which engines that fuse them need
     #[arg(long)]
     pub(crate) per_layer: bool,
 
-    /// What --ratio goes by: weights, or with --imatrix hessian (then the default) or activations
+    /// How --ratio chooses layers: by weights, or with --imatrix by hessian (then the default) or
+    /// activations
     #[arg(long, value_name = "METRIC", value_parser = |text: &str| named(text, &Sensitivity::NAMES))]
     pub(crate) sensitivity: Option<Sensitivity>,
 

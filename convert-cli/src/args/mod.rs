@@ -10,7 +10,7 @@ use clap_complete::Shell;
 
 pub(crate) use convert::ConvertArgs;
 
-/// Turns a Hugging Face checkpoint into a quantized GGUF file, byte for byte what llama.cpp makes.
+/// Turns a Hugging Face checkpoint into a quantized GGUF file, with the bytes that llama.cpp makes.
 #[derive(Debug, Parser)]
 #[command(name = "quantwright", version, max_term_width = 100)]
 pub(crate) struct Cli {
@@ -22,7 +22,7 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Convert a checkpoint or a GGUF file to a GGUF file
     Convert(Box<ConvertArgs>),
-    /// Show what is in a GGUF file or a checkpoint, without reading its weights
+    /// Show the metadata and tensors of a GGUF file or a checkpoint
     Inspect(InspectArgs),
     /// List the named sets of options for --preset
     Presets {
@@ -30,7 +30,7 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Check a model file to its last value: structure, metadata, scales
+    /// Check every value of a model file: structure, metadata, tensors, scales
     Verify(VerifyArgs),
     /// Measure how far the tensors of one model are from those of another
     Compare(CompareArgs),
@@ -75,7 +75,7 @@ pub(crate) struct VerifyArgs {
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
-    /// Worker threads; as many as there are cores if not given
+    /// Number of worker threads [default: one per core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) threads: Option<u16>,
 }
@@ -89,10 +89,10 @@ pub(crate) struct CompareArgs {
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
-    /// Write a page for a browser as well
+    /// Also write the figures as an HTML page
     #[arg(long, value_name = "FILE")]
     pub(crate) html: Option<PathBuf>,
-    /// Worker threads; as many as there are cores if not given
+    /// Number of worker threads [default: one per core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) threads: Option<u16>,
 }
@@ -106,5 +106,43 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    /// The words of a line as a shell sees them, of those that the documents have.
+    fn words(line: &str) -> Vec<String> {
+        let (mut words, mut quoted) = (vec![String::new()], false);
+        for c in line.chars() {
+            match c {
+                '\'' => quoted = !quoted,
+                ' ' if !quoted => words.push(String::new()),
+                _ => words.last_mut().expect("at least one").push(c),
+            }
+        }
+        words.retain(|word| !word.is_empty());
+        let comment = words.iter().position(|word| ["#", "|", ">"].contains(&word.as_str()));
+        words.truncate(comment.unwrap_or(words.len()));
+        words
+    }
+
+    #[test]
+    fn commands_in_the_documents_are_understood() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let book = std::fs::read_dir(root.join("docs/src")).expect("the book");
+        let pages = book.map(|page| page.expect("a page").path());
+        let mut count = 0;
+        for path in pages.chain([root.join("README.md")]) {
+            let text = std::fs::read_to_string(&path).expect("a page");
+            // Code blocks. A synopsis has placeholders in it.
+            let commands = text.lines().filter_map(|line| line.strip_prefix("    quantwright "));
+            for command in commands.filter(|command| !command.contains(['<', '['])) {
+                let words = words(command);
+                let parsed =
+                    Cli::try_parse_from(std::iter::once("quantwright".to_owned()).chain(words));
+                let error = parsed.err().map(|error| error.to_string());
+                assert_eq!(error, None, "{}: quantwright {command}", path.display());
+                count += 1;
+            }
+        }
+        assert!(count >= 20, "only {count} commands found");
     }
 }

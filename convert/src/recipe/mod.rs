@@ -63,7 +63,7 @@ pub use overrides::{
 };
 pub use prune::Pruning;
 
-/// What is asked for: a recipe and the options that bend it.
+/// A recipe and its options.
 #[derive(Clone, Debug, Default)]
 pub struct Request {
     /// The recipe; `None` keeps every tensor in the type it has.

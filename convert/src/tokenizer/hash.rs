@@ -1,7 +1,7 @@
 //! The reference converter's hash of a tokenizer: of what it makes of a test text.
 //!
 //! It tells published tokenizers by name even where several names have one structure. A tokenizer
-//! that cannot be hashed, or whose hash is not known, is told by its structure ([`super::pre`]).
+//! that cannot be hashed, or whose hash is not known, is identified by its structure ([`super::pre`]).
 
 use std::{
     collections::HashMap,

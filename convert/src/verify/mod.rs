@@ -33,7 +33,8 @@ pub struct Findings {
 }
 
 impl Findings {
-    /// Problems that are kept; the rest is counted, so that a hostile file cannot fill the memory.
+    /// How many problems are kept. The others are only counted, so that a hostile file cannot fill the
+    /// memory.
     const KEPT: usize = 24;
 
     /// Whether nothing is wrong.

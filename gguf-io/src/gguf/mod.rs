@@ -100,7 +100,7 @@ impl GgufFile {
     /// Checks that the tensor data is all there and in its place: in the order of the tensors,
     /// aligned, with nothing but padding between, and nothing after it.
     ///
-    /// Opening does not do this, so that a damaged file can be looked at.
+    /// Opening does not do this, so that a damaged file can be inspected.
     ///
     /// # Errors
     /// [`crate::Error::Truncated`] if data is missing, [`crate::Error::Malformed`] if it is

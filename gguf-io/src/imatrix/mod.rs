@@ -81,8 +81,8 @@ impl Imatrix {
         Self::read(SourceFile::open(path)?, limits)
     }
 
-    /// Opens an importance matrix of which not every entry need be sound: those that are not are
-    /// kept in [`broken`](Self::broken), to be refused where they are used.
+    /// Opens an importance matrix that may have broken entries. They are kept in
+    /// [`broken`](Self::broken), so that a caller can refuse those that it uses.
     ///
     /// A matrix may have taken days to make and hold one NaN in a tensor that nobody asks for.
     ///

@@ -32,9 +32,9 @@ use crate::{Error, Result};
 /// The header of an output goes last, so that a file that has one is whole: an output whose first
 /// bytes were not written is not given its name ([`expect_header`](Self::expect_header)).
 ///
-/// Where a file system lacks an operation this does without: it reserves no space, locks nothing,
-/// and if it can neither rename without replacing nor link, it looks whether the name is free and
-/// renames then. A file that another program creates under that name between the two is replaced.
+/// If the file system lacks an operation, the output is written without it: no space is reserved,
+/// nothing is locked. If it can neither rename without replacing nor link, `commit` checks that the
+/// name is free and then renames; a file that another program creates in between is replaced.
 #[derive(Debug)]
 pub struct AtomicFile {
     path: PathBuf,
@@ -166,8 +166,8 @@ impl AtomicFile {
         self
     }
 
-    /// Says how many bytes at the front have to be written before the output is complete: one,
-    /// unless this is called, and before any of them is. Other bytes that were not written are zero.
+    /// Sets how many bytes at the front have to be written before the output is complete; the default
+    /// is one. Call it before writing any of them. Other bytes that are never written are zero.
     pub fn expect_header(&self, len: u64) {
         self.header().len = len.min(self.len);
     }
@@ -250,7 +250,7 @@ impl AtomicFile {
     /// [`Error::Exists`] if another file took the name meanwhile and may not be replaced,
     /// [`Error::Incomplete`] if bytes of the header were not written, [`Error::Io`] if flushing
     /// fails: the temporary is removed then. [`Error::Unnamed`] if the complete output cannot be
-    /// given its name: it is kept under another one. A file that was there before is as it was.
+    /// given its name: it is kept under another one. An older file is unchanged.
     pub fn commit(self) -> Result<()> {
         self.complete()?;
         let (fs, path, sync) = (Arc::clone(&self.fs), self.path.clone(), self.options.sync);

@@ -2,7 +2,7 @@
 //!
 //! Two lists say what there is: [`with_format!`](crate::with_format) what can be dequantized,
 //! [`with_quantizer!`](crate::with_quantizer) what can be quantized. A format joins each by a row.
-//! Where the floats of a block are says a third, [`GgmlType::floats`].
+//! A third, [`GgmlType::floats`], says where the floats of a block are.
 
 mod batch;
 mod iq4_nl;
@@ -54,9 +54,9 @@ pub trait BlockFormat {
 
 /// A block format that can be made from values.
 pub trait Quantizer: BlockFormat {
-    /// What importance weights are to it.
+    /// How it uses importance weights.
     const IMPORTANCE: Importance;
-    /// Whether candidates for a scale are tried also without importance.
+    /// Whether it tries several scales when there are no importance weights.
     const SEARCHES: bool;
 
     /// Quantizes whole rows. `blocks` has one entry per block of `rows`, in order.
@@ -65,7 +65,7 @@ pub trait Quantizer: BlockFormat {
     fn quantize<S: Lanes>(s: S, rows: Rows<'_>, blocks: &mut [Self::Block]);
 }
 
-/// What importance weights are to a quantizer.
+/// How a quantizer uses importance weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Importance {

@@ -1,0 +1,120 @@
+//! What the book and the other documents say of the code, where it can be counted.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot read its data has failed")]
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap()
+}
+
+/// The Markdown files of the root, the book and `interop`, relative to the root.
+fn documents() -> Vec<String> {
+    let mut found = Vec::new();
+    for folder in ["", "docs/src/", "interop/", "fixtures/"] {
+        for entry in fs::read_dir(root().join(folder)).unwrap() {
+            let name = entry.unwrap().file_name().into_string().unwrap();
+            if name.ends_with(".md") {
+                found.push(format!("{folder}{name}"));
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// The numbers that stand before `what`.
+fn numbers_before(text: &str, what: &str) -> Vec<usize> {
+    text.match_indices(what)
+        .filter_map(|(at, _)| text[..at].split_whitespace().next_back()?.parse().ok())
+        .collect()
+}
+
+#[test]
+fn counts_of_classes_are_those_of_the_code() {
+    let families = quant_convert::architectures::ALL.iter();
+    let classes: BTreeSet<_> = families.flat_map(|family| family.classes).collect();
+    for path in ["README.md", "docs/src/guide.md", "docs/src/architectures.md"] {
+        let found = numbers_before(&read(path), " model classes");
+        assert!(!found.is_empty(), "{path} does not say how many model classes there are");
+        let wrong = found.iter().find(|count| **count != classes.len());
+        assert_eq!(wrong, None, "{path}: there are {} model classes", classes.len());
+    }
+}
+
+/// Files of a folder, with those of the folders in it.
+fn files(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files(&path, found);
+        } else {
+            found.push(path);
+        }
+    }
+}
+
+#[test]
+fn the_threat_model_counts_the_unsafe_blocks() {
+    let (page, source) = (read("docs/src/threat-model.md"), root().join("kernels/src"));
+    let mut paths = Vec::new();
+    files(&source, &mut paths);
+    let mut total = 0;
+    for path in paths {
+        let count = fs::read_to_string(&path).unwrap().matches("unsafe {").count();
+        total += count;
+        let name = path.strip_prefix(&source).unwrap().to_str().unwrap().replace('\\', "/");
+        let row = page.lines().find_map(|line| line.strip_prefix(&format!("| `{name}` | ")));
+        let said = row.and_then(|row| row.split([' ', ',']).next()?.parse().ok());
+        assert_eq!(said.unwrap_or(0), count, "unsafe blocks of {name}");
+    }
+    assert_eq!(numbers_before(&page, " blocks, counted"), [total]);
+}
+
+#[test]
+fn the_summary_lists_every_page() {
+    let summary = read("docs/src/SUMMARY.md");
+    for page in documents() {
+        if let Some(name) = page.strip_prefix("docs/src/").filter(|name| *name != "SUMMARY.md") {
+            assert!(summary.contains(&format!("]({name})")), "{name} is not in SUMMARY.md");
+        }
+    }
+}
+
+/// The name that a heading has in links: lower case, words joined by `-`, no other signs.
+fn anchor(heading: &str) -> String {
+    let kept = heading.trim().chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+    kept.flat_map(char::to_lowercase).map(|c| if c == ' ' { '-' } else { c }).collect()
+}
+
+#[test]
+fn links_lead_somewhere() {
+    let mut dead = Vec::new();
+    for document in documents() {
+        let text = read(&document);
+        let folder = root().join(&document).parent().unwrap().to_owned();
+        let targets = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+        for target in targets.filter(|target| !target.contains("://")) {
+            let (path, heading) = target.split_once('#').unwrap_or((target, ""));
+            let path = if path.is_empty() { root().join(&document) } else { folder.join(path) };
+            let found = path.exists()
+                && (heading.is_empty()
+                    || fs::read_to_string(&path).unwrap().lines().any(|line| {
+                        let title = line.trim_start_matches('#');
+                        title.len() < line.len() && anchor(title) == heading
+                    }));
+            if !found {
+                dead.push(format!("{document}: {target}"));
+            }
+        }
+    }
+    assert!(dead.is_empty(), "{}", dead.join("\n"));
+}
