@@ -34,7 +34,7 @@ fn documents() -> Vec<String> {
 /// The numbers that stand before `what`.
 fn numbers_before(text: &str, what: &str) -> Vec<usize> {
     text.match_indices(what)
-        .filter_map(|(at, _)| text[..at].split_whitespace().next_back()?.parse().ok())
+        .filter_map(|(at, _)| text[..at].rsplit(|c: char| !c.is_ascii_digit()).next()?.parse().ok())
         .collect()
 }
 

@@ -35,10 +35,10 @@ pub use presets::{PRESETS, Preset, preset};
 pub use ratio::{Unit, select};
 pub use score::Sensitivity;
 
-/// What a grouped quantization is asked to do.
+/// Options of a quantization to grouped integers.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Options {
-    /// The type of the layers that `ratio` takes.
+    /// The type of the layers that `ratio` chooses.
     pub ty: GroupedType,
     /// Weights that share a scale; 128 for INT4 and the row for INT8 if `None`.
     pub group_size: Option<GroupSize>,
@@ -51,8 +51,7 @@ pub struct Options {
     pub all_layers: bool,
     /// What to do with rows that are not a whole number of groups.
     pub fallback: Fallback,
-    /// Whether each layer is chosen by itself, instead of together with those that engines fuse
-    /// it with.
+    /// Whether each layer is chosen by itself. Otherwise layers that engines fuse are chosen together.
     pub per_layer: bool,
     /// The metric; by default [`Sensitivity::Hessian`] with an importance matrix and
     /// [`Sensitivity::Weights`] without.
@@ -85,7 +84,7 @@ impl Options {
     }
 }
 
-/// What layers get that do not get the type asked for.
+/// The type of the layers that `ratio` does not choose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Backup {
     /// INT8 per channel with zero points.

@@ -78,7 +78,7 @@ pub struct Request {
     pub token_embedding_type: Option<GgmlType>,
     /// `--tensor-type` and `--tensor-type-file`, in the order given; the first match counts.
     pub overrides: Vec<TensorOverride>,
-    /// Whether an importance matrix is given, for whichever tensors.
+    /// Whether there is an importance matrix, whatever tensors it covers.
     pub has_imatrix: bool,
     /// `--strict`: an error instead of a fallback to another type for an awkward shape.
     pub strict: bool,
@@ -120,7 +120,7 @@ pub struct Assignment {
     pub ty: GgmlType,
     /// The type it would have got, if its shape forced a fallback.
     pub wanted: Option<GgmlType>,
-    /// Whether the result would be garbage without importance weights for this tensor.
+    /// Whether the type is useless without importance weights for this tensor.
     pub requires_imatrix: bool,
     /// Whether the recipe applies to the tensor at all, as opposed to norms and the like.
     pub quantizable: bool,
