@@ -67,7 +67,7 @@ pub enum Error {
     /// What is to be added to every importance is not a number for that, or there is nothing to add
     /// it to.
     #[error("{}", if *has_matrix {
-        format!("--imatrix-prior is {prior}, expected a finite number that is not negative")
+        format!("--imatrix-prior is {prior}, expected a number from 0 to 1e30")
     } else {
         format!("--imatrix-prior {prior} needs an importance matrix; give one with --imatrix")
     })]
