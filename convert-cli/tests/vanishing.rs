@@ -494,7 +494,7 @@ fn outputs_that_do_not_load_are_not_written_in_silence_candle_2215() {
     ];
     for (name, value) in warned {
         let text = folder.warnings(&key(name, value), &["-t", "q8_0"]);
-        let starts = "warning: loaders may not take the output: ";
+        let starts = "warning: loaders are likely to refuse the output: ";
         assert!(text.starts_with(starts) && text.lines().count() == 1, "{name}: {text}");
         assert!(text.contains(name.rsplit('.').next().unwrap()), "{name}: {text}");
     }
@@ -517,6 +517,9 @@ fn outputs_that_do_not_load_are_not_written_in_silence_candle_2215() {
     assert_eq!(folder.warnings(&input, &["-t", "q8_0"]), "");
     // An option may be what breaks it.
     let options = ["-t", "q8_0", "--override-kv", "llama.block_count=int:5"];
+    let by_option =
+        folder.warnings(&sound, &["-t", "q8_0", "--override-kv", "tokenizer.ggml.pre=bool:true"]);
+    assert!(by_option.contains("tokenizer.ggml.pre"), "{by_option}");
     let text = folder.warnings(&sound, &options);
     assert!(text.contains("layer 2 of 5") && text.lines().count() == 1, "{text}");
 }

@@ -9,7 +9,8 @@ use gguf_model::{Problem, ProblemKind};
 
 use crate::{Error, Result, model::Model};
 
-/// Warns of what keeps loaders from using an output with this metadata and these tensors.
+/// Warns of what keeps loaders from using an output with this metadata, of which options set
+/// `overrides`, and these tensors.
 ///
 /// # Errors
 /// For lists of the tokenizer that are too short or of no type that can be mended, and for keys of
@@ -17,11 +18,16 @@ use crate::{Error, Result, model::Model};
 pub(crate) fn check<'a>(
     model: &Model,
     metadata: &Metadata,
+    overrides: &[(String, Value)],
     tensors: impl Iterator<Item = (&'a str, &'a [u64])>,
 ) -> Result<()> {
     let report = gguf_model::check(metadata, tensors);
-    let (hopeless, rest): (Vec<_>, Vec<_>) =
-        report.problems.into_iter().partition(|problem| is_hopeless(problem, metadata));
+    // Who sets a key by an option may know what for.
+    let is_set = |key: &str| overrides.iter().any(|(name, _)| name == key);
+    let (hopeless, rest): (Vec<_>, Vec<_>) = report
+        .problems
+        .into_iter()
+        .partition(|problem| is_hopeless(problem, metadata) && !is_set(&problem.subject));
     let file = model.files.first().map(|file| file.path().to_path_buf()).unwrap_or_default();
     if let Some(Problem { subject, message, .. }) = hopeless.into_iter().next() {
         let place = format!("key {}", crate::error::Quoted(&subject));
@@ -44,9 +50,12 @@ pub(crate) fn check<'a>(
     if let Some(Problem { message, .. }) = told.next() {
         let more = match told.count() {
             0 => String::new(),
-            more => format!(" and {more} more problems, which quantwright verify lists"),
+            more => format!("; quantwright verify lists {more} more"),
         };
-        tracing::warn!(kind = "not-loadable", "loaders may not take the output: {message}{more}");
+        tracing::warn!(
+            kind = "not-loadable",
+            "loaders are likely to refuse the output: {message}{more}"
+        );
     }
     Ok(())
 }

@@ -305,7 +305,7 @@ impl Plan {
             .collect();
         if model.origin == Origin::Gguf || !options.override_kv.is_empty() {
             let tensors = specs.iter().map(|spec| (spec.name.as_str(), spec.shape.as_slice()));
-            loadable::check(&model, &metadata, tensors)?;
+            loadable::check(&model, &metadata, &options.override_kv, tensors)?;
         }
         let files: Vec<usize> = jobs.iter().map(file_of).collect();
         let layouts = match options.split {

@@ -188,6 +188,26 @@ fn general_keys_of_another_type_are_named() {
     }
 }
 
+/// A part of a head may be turned, but no more than there is of it.
+#[test]
+fn no_more_of_a_head_is_turned_than_there_is() {
+    let problems = |turned: u32| {
+        let mut model = model("phi2");
+        let key = model.key("rope.dimension_count");
+        model.metadata.insert(key, turned);
+        model.report().problems
+    };
+    assert!(problems(2).is_empty());
+    let found = problems(97);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(found[0].subject, "phi2.rope.dimension_count");
+    assert!(
+        found[0].message.contains("is 97, expected at most the size of a head"),
+        "{}",
+        found[0]
+    );
+}
+
 #[test]
 fn scales_beside_weights_are_taken() {
     let mut model = model("qwen2");
