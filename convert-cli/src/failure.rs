@@ -1,6 +1,9 @@
 //! Why a command failed: a line for people, an object for machines.
 
-use std::fmt;
+use std::{
+    fmt,
+    io::{self, Write},
+};
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -90,6 +93,21 @@ impl fmt::Display for Told {
 }
 
 impl std::error::Error for Told {}
+
+/// Ends the program because of wrong usage, or because help was asked for.
+pub(crate) fn wrong_usage(error: &clap::Error, json: bool) -> ! {
+    if json && error.use_stderr() {
+        let text = error.to_string();
+        // What follows the first paragraph is the usage of the command, and where to find help.
+        let lines: Vec<_> = text.lines().map(str::trim).take_while(|l| !l.is_empty()).collect();
+        let message = lines.join(" ");
+        let message = message.strip_prefix("error: ").unwrap_or(&message).to_owned();
+        let failure = Failure { message, ..Failure::default() };
+        // If nobody reads it, the lines below say the same.
+        let _ = writeln!(io::stdout(), "{}", failure.as_json());
+    }
+    error.exit()
+}
 
 /// Errors are one line, also where the operating system or a file's text has its say.
 pub(crate) fn message(error: &anyhow::Error) -> String {

@@ -21,7 +21,11 @@ use args::{Cli, Command};
 use failure::{Failure, Told};
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::try_parse().unwrap_or_else(|error| {
+        // Not known from the arguments, which could not be read.
+        let json = std::env::args_os().skip(1).any(|argument| argument == "--json");
+        failure::wrong_usage(&error, json)
+    });
     let json = cli.command.json();
     let warnings = warnings::collect();
     // All shards of a model are open at once. Where this fails, the run that needs more says so.
@@ -39,6 +43,9 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
+            if let Some(usage) = error.downcast_ref() {
+                failure::wrong_usage(usage, json);
+            }
             if json && !error.is::<Told>() {
                 // If nobody reads it, the line below says the same.
                 let _ = writeln!(io::stdout(), "{}", Failure::from(&error).as_json());

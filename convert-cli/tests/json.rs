@@ -162,3 +162,29 @@ fn warnings_are_in_the_json() {
     let again = planned(&output, &["-t", "auto"]);
     assert_eq!(again["carried"].as_array().unwrap().len(), 4);
 }
+
+#[test]
+fn wrong_usage_is_an_error_in_the_json() {
+    let llama = fixture("tiny-llama2");
+    let llama = llama.to_str().unwrap();
+    for (args, says) in [
+        (&["convert", llama][..], "--output <OUTPUT>"),
+        (&["convert", llama, "-o", "x.gguf", "-t", "zz"], "unknown type \"zz\""),
+        (&["convert", llama, "-o", "x.gguf", "--ratio", "1"], "--ratio is for grouped integers"),
+        (&["verify"], "<FILE>"),
+        (&["inspect", "a", "b"], "unexpected argument 'b'"),
+        (&["nonsense"], "unrecognized subcommand"),
+    ] {
+        let done = run([args, &["--json"]].concat());
+        assert_eq!(done.status.code(), Some(2), "{args:?}");
+        let json: Value = serde_json::from_slice(&done.stdout).unwrap();
+        let message = text_of(&json["error"]["message"]);
+        assert!(message.contains(says) && !message.starts_with("error"), "{args:?}: {message}");
+        let text = stderr(&done);
+        assert!(text.starts_with("error: "), "{text}");
+        // For people there is nothing on standard output, and help is no error.
+        assert!(run(args).stdout.is_empty(), "{args:?}");
+    }
+    let help = run(["convert", "--help", "--json"]);
+    assert!(help.status.success() && !help.stdout.starts_with(b"{"));
+}

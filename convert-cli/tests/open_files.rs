@@ -166,8 +166,13 @@ fn a_checkpoint_of_more_shards_than_a_process_may_have_open() {
     assert!(done.status.success(), "{}", stderr(&done));
     let expected = convert(&fixture("tiny-llama2"), &folder.path().join("e.gguf"), &options);
     assert!(fs::read(output).unwrap() == expected);
-    // A folder of grouped integers reads and writes as many.
+    // A folder of grouped integers reads and writes as many. What it asks for is enough.
     let grouped = folder.path().join("grouped");
+    let done = convert_under("-n 30", &input, &grouped, &["-t", "int8_sym"]);
+    assert_refused(&done, &["safetensors", "have to be open at the same time", "may have 30"]);
+    let enough = format!("-n {}", needed(&done));
+    let done = convert_under(&enough, &input, &folder.path().join("enough"), &["-t", "int8_sym"]);
+    assert!(done.status.success(), "{enough}: {}", stderr(&done));
     let done = convert_under("-S -n 16", &input, &grouped, &["-t", "int8_sym"]);
     assert!(done.status.success(), "{}", stderr(&done));
     let written = listing(&grouped).into_keys();

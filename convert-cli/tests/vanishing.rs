@@ -207,7 +207,7 @@ fn the_prior_is_a_finite_number_for_a_matrix() {
         (vec!["--imatrix", matrix, "--imatrix-prior", "-1"], 2),
         (vec!["--imatrix", matrix, "--imatrix-prior", "nan"], 2),
         (vec!["--imatrix", matrix, "--imatrix-prior", "inf"], 2),
-        (vec!["--imatrix", matrix, "--imatrix-prior", "3e38"], 1),
+        (vec!["--imatrix", matrix, "--imatrix-prior", "3e38"], 2),
         (vec!["--imatrix", matrix, "--imatrix-prior", "0.5"], 0),
     ] {
         let output = folder.path("out.gguf");
@@ -449,6 +449,79 @@ fn importance_follows_the_numbers_before_pruning() {
         assert_eq!(of(&pruned, 0), of(&whole, 1), "{name}");
         assert_ne!(of(&pruned, 0), of(&whole, 0), "{name}");
     }
+}
+
+/// Sums of importance that small are zero in single precision: it is not the weights that are.
+#[test]
+fn weights_that_importance_makes_zero_are_not_called_small() {
+    let folder = Folder::new();
+    let matrix = folder.matrix("tiny-llama2", UP, |values| values.fill(1e-44));
+    let options = ["-t", "q4_0", "--imatrix", matrix.to_str().unwrap()];
+    let text = folder.warnings(&fixture("tiny-llama2"), &options);
+    let line = text.lines().find(|line| line.contains("became zero")).unwrap();
+    assert!(line.contains(UP) && line.contains("--imatrix-prior"), "{line}");
+    assert!(!line.contains("BF16"), "{line}");
+    let options = [&options[..], &["--imatrix-prior", "1e-6"]].concat();
+    let text = folder.warnings(&fixture("tiny-llama2"), &options);
+    assert!(!text.contains("became zero"), "{text}");
+}
+
+/// What no loader takes is refused where the tokenizer is of no use, and warned of else.
+#[test]
+fn outputs_that_do_not_load_are_not_written_in_silence_candle_2215() {
+    let folder = Folder::new();
+    let tokens = |metadata: &Metadata| match metadata.get("tokenizer.ggml.tokens") {
+        Some(Value::Array(array)) => array.len(),
+        other => panic!("{other:?}"),
+    };
+    let key = |key: &str, value: Value| folder.llama(|metadata, _| _ = metadata.insert(key, value));
+    let refused: [(&str, Value); 5] = [
+        ("tokenizer.ggml.scores", vec![0f32; 1000].into()),
+        ("tokenizer.ggml.scores", vec![f32::NAN; 1024].into()),
+        ("tokenizer.ggml.token_type", vec![1i32; 1023].into()),
+        ("tokenizer.ggml.eos_token_id", vec![1u32, 2].into()),
+        ("tokenizer.ggml.pre", vec![1u32].into()),
+    ];
+    for (name, value) in refused {
+        folder.refused(&key(name, value), &["-t", "q8_0"], &["in.gguf", name, "expected"]);
+    }
+    let warned: [(&str, Value); 5] = [
+        ("tokenizer.ggml.eos_token_id", 4000u32.into()),
+        ("tokenizer.ggml.model", 1u32.into()),
+        ("general.name", 1u32.into()),
+        ("llama.rope.scaling.type", 1u32.into()),
+        ("llama.attention.head_count", 7u32.into()),
+    ];
+    for (name, value) in warned {
+        let text = folder.warnings(&key(name, value), &["-t", "q8_0"]);
+        let starts = "warning: loaders are likely to refuse the output: ";
+        assert!(text.starts_with(starts) && text.lines().count() == 1, "{name}: {text}");
+        assert!(text.contains(name.rsplit('.').next().unwrap()), "{name}: {text}");
+    }
+    let input = folder.llama(|_, tensors| tensors.retain(|tensor| tensor.spec.name != UP));
+    let text = folder.warnings(&input, &["-t", "q8_0"]);
+    assert!(text.contains(UP) && text.lines().count() == 1, "{text}");
+    // More elements than tokens do no harm, nor does a sound file.
+    let input = folder.llama(|metadata, _| {
+        let count = tokens(metadata) + 1;
+        metadata.insert("tokenizer.ggml.token_type", vec![1i32; count]);
+    });
+    assert_eq!(folder.warnings(&input, &["-t", "q8_0"]), "");
+    let sound = fixture("tiny-llama2");
+    assert_eq!(folder.warnings(&sound, &["-t", "q8_0"]), "");
+    // A file without the keys of a model is none that a loader is to take.
+    let input = folder.llama(|metadata, tensors| {
+        metadata.remove("llama.context_length");
+        tensors.retain(|tensor| tensor.spec.name != UP);
+    });
+    assert_eq!(folder.warnings(&input, &["-t", "q8_0"]), "");
+    // An option may be what breaks it.
+    let options = ["-t", "q8_0", "--override-kv", "llama.block_count=int:5"];
+    let by_option =
+        folder.warnings(&sound, &["-t", "q8_0", "--override-kv", "tokenizer.ggml.pre=bool:true"]);
+    assert!(by_option.contains("tokenizer.ggml.pre"), "{by_option}");
+    let text = folder.warnings(&sound, &options);
+    assert!(text.contains("layer 2 of 5") && text.lines().count() == 1, "{text}");
 }
 
 /// Lists and numbers of a type that llama.cpp refuses are written in the one that it takes.

@@ -139,7 +139,7 @@ fn metadata_that_loaders_trip_over_is_found() {
         ("tokenizer.ggml.token_type", Value::from(vec![0u32; 1024]), &["token_type", "INT32"]),
         ("tokenizer.ggml.bos_token_id", Value::from(1024u32), &["bos_token_id", "below 1024"]),
         ("tokenizer.ggml.bos_token_id", Value::from(1023u32), &[]),
-        ("tokenizer.ggml.model", Value::from(3u32), &["tokenizer.ggml.model", "Uint32(3)"]),
+        ("tokenizer.ggml.model", Value::from(3u32), &["tokenizer.ggml.model", "UINT32 3"]),
         ("llama.block_count", Value::from(3u32), &["layer 2 of 3 has no tensors"]),
         ("llama.block_count", Value::from(0u32), &["llama.block_count", "1 to 512"]),
         ("llama.embedding_length", Value::from(128u32), &["token_embd.weight", "[128, 1024]"]),

@@ -66,7 +66,7 @@ pub enum Error {
     },
     /// The prior is negative or not finite, or there is no importance matrix to add it to.
     #[error("{}", if *has_matrix {
-        format!("--imatrix-prior is {prior}, expected a finite number that is not negative")
+        format!("--imatrix-prior is {prior}, expected a number from 0 to 1e30")
     } else {
         format!("--imatrix-prior {prior} needs an importance matrix; give one with --imatrix")
     })]

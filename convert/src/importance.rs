@@ -34,7 +34,7 @@ impl Importance {
     pub(crate) fn open(options: &Options) -> Result<Option<Self>> {
         let prior = options.imatrix_prior;
         let has_matrix = options.imatrix.is_some();
-        if !prior.is_finite() || prior < 0.0 || (prior > 0.0 && !has_matrix) {
+        if !(0.0..=MOST).contains(&prior) || (prior > 0.0 && !has_matrix) {
             return Err(Error::ImportancePrior { prior, has_matrix });
         }
         let Some(path) = &options.imatrix else { return Ok(None) };

@@ -47,6 +47,7 @@ pub mod grouped;
 mod importance;
 mod json;
 mod load;
+mod loadable;
 mod lost;
 mod mend;
 pub mod model;

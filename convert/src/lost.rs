@@ -104,6 +104,22 @@ impl Lost {
     }
 }
 
+/// Blocks of every type hold weights of this magnitude: scales in half precision go down to 6e-8, and
+/// the largest divisor of a weight is the 127 x 32 of Q6_K.
+const NEVER_TOO_SMALL: f32 = 1e-3;
+
+/// What a tensor has become.
+pub(crate) struct Written<'a> {
+    pub(crate) name: &'a str,
+    /// Weights in all.
+    pub(crate) elements: u64,
+    pub(crate) ty: &'a str,
+    /// What a block, group or value of it is called.
+    pub(crate) unit: &'static str,
+    /// Whether it was quantized by importance, which can be what made weights zero.
+    pub(crate) has_importance: bool,
+}
+
 /// What all workers have found, by tensor.
 #[derive(Debug, Default)]
 pub(crate) struct AllLost(Mutex<BTreeMap<usize, Lost>>);
@@ -116,21 +132,29 @@ impl AllLost {
         }
     }
 
-    /// Says what was lost. `tensor` gives the name, the number of weights, the type they have become
-    /// and what its units are called.
-    pub(crate) fn warn<'a>(self, tensor: impl Fn(usize) -> (&'a str, u64, &'a str, &'static str)) {
+    /// Says what was lost.
+    pub(crate) fn warn<'a>(self, tensor: impl Fn(usize) -> Written<'a>) {
         for (index, lost) in self.0.into_inner().unwrap_or_else(|e| e.into_inner()) {
-            let (name, elements, ty, unit) = tensor(index);
+            let Written { name, elements, ty, unit, has_importance } = tensor(index);
             let Lost { units, weights, first, magnitude } = lost;
             let share = share(weights, elements);
             let (unit, their) =
                 if units == 1 { (unit.to_owned(), "its") } else { (format!("{unit}s"), "their") };
+            let why = match has_importance && magnitude >= NEVER_TOO_SMALL {
+                true => format!(
+                    "{their} importance is so small that sums of it are zero; \
+                     use --imatrix-prior or a matrix made from more text"
+                ),
+                false => format!(
+                    "{their} weights, up to {magnitude:e}, are too small for it; \
+                     keep the tensor in BF16 or F32"
+                ),
+            };
             tracing::warn!(
                 kind = "lost-weights",
                 tensor = %name,
                 "tensor {}: {units} {unit} with {share} of its weights became zero in {ty}, the \
-                 first at index {first}: {their} weights, up to {magnitude:e}, are too small for it; \
-                 keep the tensor in BF16 or F32",
+                 first at index {first}: {why}",
                 Quoted(name),
             );
         }

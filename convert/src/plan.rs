@@ -12,7 +12,7 @@ use crate::{
     Control, Error, Options, Result,
     grouped::{self, Scheme},
     importance::{self, Importance},
-    mend,
+    loadable, mend,
     model::{Model, Origin, Tensor, TensorData},
     options::{Planned, Split},
     recipe::{self, FileType, ModelFacts, Pruning, TensorFacts},
@@ -303,6 +303,10 @@ impl Plan {
                 shape: written_shape(&model.tensors[job.tensor].shape),
             })
             .collect();
+        if model.origin == Origin::Gguf || !options.override_kv.is_empty() {
+            let tensors = specs.iter().map(|spec| (spec.name.as_str(), spec.shape.as_slice()));
+            loadable::check(&model, &metadata, &options.override_kv, tensors)?;
+        }
         let files: Vec<usize> = jobs.iter().map(file_of).collect();
         let layouts = match options.split {
             None => vec![Layout::new(&metadata, &specs)?],

@@ -26,7 +26,7 @@ use crate::{
     finite::{LARGEST_HALF, Stored},
     grouped::{Scheme, encode},
     load::Loader,
-    lost::{AllLost, Lost},
+    lost::{AllLost, Lost, Written},
     model::Tensor,
     plan::{Job, Plan, source_bytes},
     rows::RowReader,
@@ -179,7 +179,13 @@ impl Plan {
                 Scheme::Keep => Stored::from(job.ty).noun(),
                 Scheme::Groups { .. } => "group",
             };
-            (&tensor.name, tensor.elements(), job.ty.name(), unit)
+            Written {
+                name: &tensor.name,
+                elements: tensor.elements(),
+                ty: job.ty.name(),
+                unit,
+                has_importance: job.importance.is_some(),
+            }
         });
         Ok(())
     }

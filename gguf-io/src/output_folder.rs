@@ -124,6 +124,24 @@ impl AtomicFolder {
         AtomicFile::create_private(Arc::clone(&self.fs), &path, len, self.options.sync)
     }
 
+    /// Creates several files that are open at the same time, of these names and lengths.
+    ///
+    /// # Errors
+    /// As [`AtomicFile::create`].
+    pub fn create_files<'a>(
+        &self,
+        files: impl ExactSizeIterator<Item = (&'a str, u64)>,
+    ) -> Result<Vec<AtomicFile>> {
+        let count = files.len();
+        files
+            .enumerate()
+            .map(|(i, (name, len))| {
+                let file = self.create_file(name, len);
+                file.map_err(|error| error.with_more_files(count.saturating_sub(i + 1)))
+            })
+            .collect()
+    }
+
     /// Gives the folder its name. What was there before is removed afterwards.
     ///
     /// # Errors

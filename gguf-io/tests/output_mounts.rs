@@ -340,6 +340,18 @@ fn within_a_folder_of_ours_files_are_renamed_plainly() {
     assert_eq!(counts, [2, 1, 0, 2]);
 }
 
+/// A folder without one of its files is not kept, and nothing is said to be.
+#[test]
+fn a_folder_goes_as_a_whole_if_a_file_of_it_gets_no_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let fs = Arc::new(Mount { rename: Some((1, EIO)), ..Mount::default() });
+    let error = written(Kind::Folder, fs, dir.path(), "new", NEW).err().unwrap();
+    let error = error.to_string();
+    assert!(error.contains("cannot give the complete output its name"), "{error}");
+    assert!(!error.contains("kept"), "{error}");
+    assert_eq!(listing(dir.path()), []);
+}
+
 /// What a failed run has kept: the files that hold what it has written.
 fn kept(dir: &Path) -> Vec<PathBuf> {
     let all = listing(dir).into_iter().filter(|(_, text)| text == "new");

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use gguf_io::{GgufFile, Metadata};
+use gguf_io::{GgufFile, Metadata, metadata::Value};
 
 use crate::{
     Architecture, Dimension, Expected, HyperParameters, MAX_LAYERS, Need, Problem, ProblemKind,
@@ -159,6 +159,7 @@ impl<'a> Checker<'a> {
             vocabulary::check(metadata, true, &mut self.problems, &mut self.notes);
             return Content::Vocabulary;
         }
+        self.general();
         let parameters = HyperParameters::collect(metadata, architecture, &mut self.problems);
         vocabulary::check(metadata, true, &mut self.problems, &mut self.notes);
         // Without their number nothing can be said about layers.
@@ -170,6 +171,19 @@ impl<'a> Checker<'a> {
         }
         self.remarks(architecture, &parameters);
         Content::Model(architecture)
+    }
+
+    /// Keys that say nothing about the graph, but that llama.cpp stops at in another type.
+    fn general(&mut self) {
+        for (key, is_right, expected) in [
+            ("general.name", (|v| matches!(v, Value::String(_))) as fn(&Value) -> bool, "a STRING"),
+            ("general.file_type", |v| matches!(v, Value::Uint32(_)), "a UINT32"),
+        ] {
+            if let Some(value) = self.metadata.get(key).filter(|value| !is_right(value)) {
+                let found = described(value);
+                self.problems.key(key, format!("is {found}, expected {expected}"));
+            }
+        }
     }
 
     /// A file that does not say what it is.

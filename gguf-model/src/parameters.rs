@@ -309,6 +309,16 @@ impl HyperParameters {
             wrong(Dimension::KvHeads, format!("is {kv}, expected attention.head_count, {heads}"));
         }
         use Rope::{Halves, Neighbours};
+        if matches!(architecture.graph.rope, Halves(Turned::Any) | Neighbours(Turned::Any))
+            && !self.is_latent
+            && let (Some(rotary), Some(key)) = (get(Dimension::Rotary), get(Dimension::Key))
+            && rotary > key
+        {
+            wrong(
+                Dimension::Rotary,
+                format!("is {rotary}, expected at most the size of a head, {key}"),
+            );
+        }
         if matches!(architecture.graph.rope, Halves(Turned::Whole) | Neighbours(Turned::Whole))
             && let (Some(rotary), Some(key)) = (get(Dimension::Rotary), get(Dimension::Key))
             && rotary != key

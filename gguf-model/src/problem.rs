@@ -90,7 +90,21 @@ pub(crate) fn described(value: &Value) -> String {
             Some(text) => format!("the STRING {}", Quoted(text)),
             None => "a STRING that is not UTF-8".into(),
         },
-        value => format!("{value:?}"),
+        value => format!("{} {}", value.value_type().name(), number(value)),
+    }
+}
+
+/// The number or flag that a value is.
+fn number(value: &Value) -> String {
+    match value {
+        Value::Float32(number) => number.to_string(),
+        Value::Float64(number) => number.to_string(),
+        Value::Bool(flag) => flag.to_string(),
+        Value::Int8(number) => number.to_string(),
+        Value::Int16(number) => number.to_string(),
+        Value::Int32(number) => number.to_string(),
+        Value::Int64(number) => number.to_string(),
+        other => other.as_u64().map_or_else(String::new, |number| number.to_string()),
     }
 }
 

@@ -166,6 +166,48 @@ fn numbers_that_contradict_each_other_are_named() {
     );
 }
 
+/// llama.cpp stops at them, though they say nothing about the graph.
+#[test]
+fn general_keys_of_another_type_are_named() {
+    let problems = |key: &str, value: Value| {
+        let mut model = model("llama");
+        model.metadata.insert(key, value);
+        model.report().problems
+    };
+    assert!(problems("general.name", "a name".into()).is_empty());
+    assert!(problems("general.file_type", 1u32.into()).is_empty());
+    for (key, value, says) in [
+        ("general.name", Value::from(1u32), "is UINT32 1, expected a STRING"),
+        ("general.file_type", 1u64.into(), "is UINT64 1, expected a UINT32"),
+        ("general.file_type", (-1i32).into(), "is INT32 -1, expected a UINT32"),
+        ("general.file_type", 0.5f32.into(), "is FLOAT32 0.5, expected a UINT32"),
+    ] {
+        let found = problems(key, value);
+        assert_eq!(found.len(), 1, "{key}");
+        assert!(found[0].subject == key && found[0].message.contains(says), "{}", found[0]);
+    }
+}
+
+/// A part of a head may be turned, but no more than there is of it.
+#[test]
+fn no_more_of_a_head_is_turned_than_there_is() {
+    let problems = |turned: u32| {
+        let mut model = model("phi2");
+        let key = model.key("rope.dimension_count");
+        model.metadata.insert(key, turned);
+        model.report().problems
+    };
+    assert!(problems(2).is_empty());
+    let found = problems(97);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(found[0].subject, "phi2.rope.dimension_count");
+    assert!(
+        found[0].message.contains("is 97, expected at most the size of a head"),
+        "{}",
+        found[0]
+    );
+}
+
 #[test]
 fn scales_beside_weights_are_taken() {
     let mut model = model("qwen2");

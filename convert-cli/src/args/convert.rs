@@ -269,8 +269,8 @@ impl ConvertArgs {
         extension.is_some_and(|e| e.eq_ignore_ascii_case("gguf"))
     }
 
-    /// Ends the program, as for other wrong usage, if options do not go together.
-    fn check(&self, grouped: bool) {
+    /// Options that do not go together are wrong usage, as what clap itself finds.
+    fn check(&self, grouped: bool) -> Result<(), clap::Error> {
         let recipes = [
             (self.pure, "--pure"),
             (self.leave_output_tensor, "--leave-output-tensor"),
@@ -301,9 +301,9 @@ impl ConvertArgs {
             name.map(|name| format!("{name} is for grouped integers, give --type int4_sym, int4_asym, int8_sym or int8_asym"))
         };
         self.grouped.warn_of_preset(self.file_type);
-        if let Some(message) = message {
-            Cli::command().error(ErrorKind::ArgumentConflict, message).exit();
-        }
+        message.map_or(Ok(()), |message| {
+            Err(Cli::command().error(ErrorKind::ArgumentConflict, message))
+        })
     }
 
     /// What the library is asked to do.
@@ -320,7 +320,7 @@ impl ConvertArgs {
             (None, None) => (Some(FileType::Q4_K_M), None),
             (Some(TypeArg::Recipe(recipe)), _) => (recipe, None),
         };
-        self.check(grouped.is_some());
+        self.check(grouped.is_some())?;
         Ok(Options {
             request: Request {
                 file_type,

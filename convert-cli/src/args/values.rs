@@ -33,8 +33,8 @@ pub(super) fn ratio(text: &str) -> Result<f64, &'static str> {
 }
 
 pub(super) fn prior(text: &str) -> Result<f32, &'static str> {
-    let number = text.parse().ok().filter(|prior: &f32| prior.is_finite() && *prior >= 0.0);
-    number.ok_or("expected a finite number that is not negative")
+    let number = text.parse().ok().filter(|prior| (0.0..=1e30).contains(prior));
+    number.ok_or("expected a number from 0 to 1e30")
 }
 
 pub(super) fn named<T: Copy>(text: &str, names: &[(&'static str, T)]) -> Result<T, String> {

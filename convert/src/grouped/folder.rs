@@ -170,7 +170,7 @@ impl FolderPlan {
         if !schemes.iter().any(|scheme| matches!(scheme, Scheme::Groups { .. })) {
             return Err(Error::Grouped {
                 problem: format!("{}: no layer would be quantized", crate::error::Shown(dir)),
-                help: "the names of this model's layers are not known, or --ratio and --backup leave all as they are",
+                help: "the names of this model's layers are not known, or --ratio and --backup, or --group-size-fallback ignore, leave all as they are",
             });
         }
         let informed = squares.iter().any(Option::is_some);

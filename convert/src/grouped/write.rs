@@ -15,7 +15,7 @@ use super::{FolderPlan, Scheme, folder::Layer};
 use crate::{
     Control, Error, Options, Result,
     load::Loader,
-    lost::{AllLost, Lost},
+    lost::{AllLost, Lost, Written},
     model::Tensor,
     rows::RowReader,
     workers,
@@ -74,9 +74,10 @@ impl FolderPlan {
         let folder = AtomicFolder::create(output, options.writing())?;
         let create =
             |name: &str, len| folder.create_file(name, len).map(|file| file.wrap_writer(&wrap));
+        let files = folder.create_files(self.files.iter().map(|f| (f.name.as_str(), f.total)))?;
         let mut outputs = Vec::new();
-        for file in &self.files {
-            let out = create(&file.name, file.total)?;
+        for (file, out) in self.files.iter().zip(files) {
+            let out = out.wrap_writer(&wrap);
             out.expect_header(file.header.len() as u64);
             outputs.push(out);
         }
@@ -194,7 +195,8 @@ impl FolderPlan {
                 Scheme::Groups { ty, .. } => ty.name(),
                 Scheme::Keep => tensor.source_type().name(),
             };
-            (&tensor.name, tensor.elements(), ty, "group")
+            let (name, elements) = (&tensor.name, tensor.elements());
+            Written { name, elements, ty, unit: "group", has_importance: false }
         });
         Ok(())
     }

@@ -109,8 +109,16 @@ impl Engine<'_> {
     fn may_quantize(&mut self, tensor: &TensorFacts<'_>) -> bool {
         let quantizable = is_quantizable(tensor.name, tensor.shape, &self.facts.arch);
         let left = self.request.leave_output_tensor && Role::of(tensor.name) == Role::Output;
-        self.used.leave_output |= left && quantizable;
+        self.used.leave_output |= left && quantizable && !self.would_be_left(tensor);
         quantizable && !left
+    }
+
+    /// Whether the output is of the type of a file of floats, and no option gives it another one.
+    fn would_be_left(&self, tensor: &TensorFacts<'_>) -> bool {
+        let request = self.request;
+        request.file_type.is_some_and(|ty| !ty.is_quantized() && ty.base() == tensor.ty)
+            && request.output_tensor_type.is_none()
+            && !request.overrides.iter().any(|o| o.pattern.is_match(tensor.name))
     }
 
     fn choose(&mut self, tensor: &TensorFacts<'_>) -> Result<Choice, Error> {

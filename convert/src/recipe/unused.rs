@@ -45,6 +45,7 @@ pub(super) fn warn(
         let reason = match (tied, request.file_type) {
             (true, _) => NO_OUTPUT,
             (_, None) => "with --type auto tensors keep their types",
+            (_, Some(_)) if !quantized => "output.weight is of the type of the file already",
             _ => "the model's output.weight is never quantized",
         };
         no_effect("--leave-output-tensor", reason);

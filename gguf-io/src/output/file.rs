@@ -255,9 +255,13 @@ impl AtomicFile {
         self.complete()?;
         let (fs, path, sync) = (Arc::clone(&self.fs), self.path.clone(), self.options.sync);
         let private = self.private;
-        self.publish().map_err(|unnamed| unnamed.settle(0))?;
-        // A folder of ours is flushed as a whole.
-        if private { Ok(()) } else { flush_folder(&*fs, &path, sync) }
+        let published = self.publish();
+        if private {
+            // A folder of ours is flushed as a whole, and goes as a whole if a file has no name.
+            return published.map_err(|unnamed| unnamed.error);
+        }
+        published.map_err(|unnamed| unnamed.settle(0))?;
+        flush_folder(&*fs, &path, sync)
     }
 
     /// Brings what was written to the device, if asked to, and checks that it is all there.

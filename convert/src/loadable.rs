@@ -1,0 +1,71 @@
+//! Whether loaders take what is made of a GGUF file. What is wrong with the input is wrong with the
+//! output as well: it is told before the work is done, not by an engine afterwards.
+
+use gguf_io::{
+    Metadata,
+    metadata::{Value, ValueType},
+};
+use gguf_model::{Problem, ProblemKind};
+
+use crate::{Error, Result, model::Model};
+
+/// Warns of what keeps loaders from using an output with this metadata, of which options set
+/// `overrides`, and these tensors.
+///
+/// # Errors
+/// For lists of the tokenizer that are too short or of no type that can be mended, and for keys of
+/// it that hold a list or number in place of a text: without its tokens a model is of no use.
+pub(crate) fn check<'a>(
+    model: &Model,
+    metadata: &Metadata,
+    overrides: &[(String, Value)],
+    tensors: impl Iterator<Item = (&'a str, &'a [u64])>,
+) -> Result<()> {
+    let report = gguf_model::check(metadata, tensors);
+    // Who sets a key by an option may know what for.
+    let is_set = |key: &str| overrides.iter().any(|(name, _)| name == key);
+    let (hopeless, rest): (Vec<_>, Vec<_>) = report
+        .problems
+        .into_iter()
+        .partition(|problem| is_hopeless(problem, metadata) && !is_set(&problem.subject));
+    let file = model.files.first().map(|file| file.path().to_path_buf()).unwrap_or_default();
+    if let Some(Problem { subject, message, .. }) = hopeless.into_iter().next() {
+        let place = format!("key {}", crate::error::Quoted(&subject));
+        let (found, expected) = message
+            .strip_prefix(&place)
+            .and_then(|message| message.trim_start().strip_prefix("is "))
+            .and_then(|message| message.split_once(", expected "))
+            .unwrap_or((&message, "what loaders read"));
+        return Err(Error::Tokenizer {
+            path: file,
+            found: found.into(),
+            expected: expected.into(),
+            place,
+            help: "the file was written by a faulty program; convert the original checkpoint",
+        });
+    }
+    // Without keys that every model has it is a part of one, or a trial: no loader is to take it.
+    let is_part = rest.iter().any(|problem| problem.kind == ProblemKind::MissingKey);
+    let mut told = rest.iter().filter(|p| !is_part || p.kind == ProblemKind::WrongKey);
+    if let Some(Problem { message, .. }) = told.next() {
+        let more = match told.count() {
+            0 => String::new(),
+            more => format!("; quantwright verify lists {more} more"),
+        };
+        tracing::warn!(
+            kind = "not-loadable",
+            "loaders are likely to refuse the output: {message}{more}"
+        );
+    }
+    Ok(())
+}
+
+/// Whether it is a key of the tokenizer whose value is no token and no name, but has a type or
+/// length that is never read.
+fn is_hopeless(problem: &Problem, metadata: &Metadata) -> bool {
+    let is_known =
+        |value: &Value| matches!(value.value_type(), ValueType::Uint32 | ValueType::String);
+    problem.kind == ProblemKind::WrongKey
+        && problem.subject.starts_with("tokenizer.ggml.")
+        && metadata.get(&problem.subject).is_some_and(|value| !is_known(value))
+}
