@@ -232,6 +232,24 @@ fn a_number_for_each_layer_is_taken() {
 }
 
 #[test]
+fn a_key_has_values_of_one_type_in_all_architectures() {
+    let of = |kind: Kind| match kind {
+        Kind::Integer(..) | Kind::Integers | Kind::Pattern => "integers",
+        Kind::Float | Kind::Positive => "floats",
+        Kind::Text | Kind::OneOf(_) => "text",
+        Kind::Bool => "flags",
+        Kind::Sections => "sections",
+        other => panic!("{other:?}"),
+    };
+    for architecture in gguf_model::ALL {
+        for key in architecture.keys() {
+            let first = Kind::of_key(key.name).map(of);
+            assert_eq!(first, Some(of(key.kind)), "{} of {}", key.name, architecture.name);
+        }
+    }
+}
+
+#[test]
 fn sections_of_rope_are_four() {
     let required =
         |m: &Model| m.architecture.keys().any(|key| key.kind == Kind::Sections && key.required);
