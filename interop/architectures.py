@@ -221,7 +221,9 @@ FAMILIES.update({f"{name}-hub": FAMILIES[name] for name in (
 NOT_LOADED = {"bert-unnamed"}
 
 # llama.cpp tells these models by their number of layers: it loads no smaller ones.
-LAYERS = {"deepseek2-lite": 27, "cohere-norms": 64, "exaone4": 30, "exaone4-hub": 30}
+# Of gemma-embedding it evaluates none whose layers are all sliding: every sixth is not.
+LAYERS = {"deepseek2-lite": 27, "cohere-norms": 64, "exaone4": 30, "exaone4-hub": 30,
+          "gemma-embedding": 6}
 
 TOKENIZERS = {"spm": "tiny-llama2", "bpe": "tiny-llama3", "qwen": "tiny-qwen2",
               "wordpiece": "tokenizers/bert", "unigram": "tokenizers/xlm-roberta"}
@@ -406,7 +408,7 @@ KINDS = {
 def snapshot(name, folder, theirs, path):
     """Writes what the test suite needs to do the same without Python."""
     layout = regenerate(folder)
-    reference(folder, theirs)
+    reference(folder, theirs, pre_tokenizer(name))
     keys, tensors = describe(theirs)
     kept = {key: value for key, value in keys.items()
             if key == "general.architecture" or not key.startswith(("general.", "tokenizer."))}
@@ -502,7 +504,7 @@ def requantize(folder, name):
     (folder / "config.json").write_text(json.dumps(config))
 
 
-def reference(folder, output):
+def reference(folder, output, pre):
     """Converts with the reference."""
     import conversion
     import gguf
@@ -521,9 +523,14 @@ def reference(folder, output):
     # The class of the published files; transformers has it under another name.
     architecture = {"MptForCausalLM": "MPTForCausalLM"}.get(architecture, architecture)
     family = conversion.get_model_class(architecture)
-    conversion.TextModel.get_vocab_base_pre = lambda self, tokenizer: PRE
+    conversion.TextModel.get_vocab_base_pre = lambda self, tokenizer: pre
     instance = family(folder, gguf.LlamaFileType.ALL_F32, output, hparams={**config, **moved})
     instance.write()
+
+
+def pre_tokenizer(name):
+    """The name of a vocabulary's pre-tokenizer; there is none to choose but for byte-level BPE."""
+    return PRE if FAMILIES[name][1] in ("bpe", "qwen") else "default"
 
 
 # Written always; the reference leaves it out for GPT-NeoX.
@@ -647,9 +654,9 @@ def main():
                     path = options.snapshots / f"{name}.json"
                     snapshot(name, folder, theirs, path)
                 else:
-                    reference(folder, theirs)
+                    reference(folder, theirs, pre_tokenizer(name))
                 command = [options.binary, "convert", folder, "--force", "--quiet", "--like-reference"]
-                if FAMILIES[name][1] in ("bpe", "qwen"):
+                if pre_tokenizer(name) == PRE:
                     command += ["--pre-tokenizer", PRE]
                 run = subprocess.run([*command, "-o", ours, "-t", "f32"], capture_output=True, text=True)
                 if run.returncode:

@@ -8,6 +8,7 @@ use gguf_io::{
     SourceFile,
     metadata::{Array, Metadata, Value, ValueType},
 };
+use gguf_model::Kind;
 
 use crate::{Error, Result, error::Quoted};
 
@@ -27,7 +28,7 @@ enum Wanted {
     Bytes,
 }
 
-/// Keys of the tokenizer.
+/// Lists of the tokenizer.
 const TOKENIZER: &[(&str, Wanted)] = &[
     ("tokens", Wanted::Strings),
     ("merges", Wanted::Strings),
@@ -35,74 +36,41 @@ const TOKENIZER: &[(&str, Wanted)] = &[
     ("token_type", Wanted::Integers),
     ("suppress_tokens", Wanted::Integers),
     ("precompiled_charsmap", Wanted::Bytes),
-    ("token_type_count", Wanted::Integer),
-    ("add_bos_token", Wanted::Flag),
-    ("add_eos_token", Wanted::Flag),
-    ("add_sep_token", Wanted::Flag),
-    ("add_space_prefix", Wanted::Flag),
-    ("remove_extra_whitespaces", Wanted::Flag),
-    ("normalizer.lowercase", Wanted::Flag),
-    ("normalizer.strip_accents", Wanted::Flag),
 ];
 
-/// Floats below the name of the architecture.
+/// Floats below the name of the architecture, in architectures that gguf-model does not describe.
 const FLOATS: &[&str] = &[
     "activation.situ_beta",
     "activation.situ_linear_beta",
     "adapters.router_gain",
-    "attention.clamp_kqv",
     "attention.compress_rope_freq_base",
     "attention.group_norm_epsilon",
-    "attention.layer_norm_epsilon",
-    "attention.layer_norm_rms_epsilon",
-    "attention.max_alibi_bias",
     "attention.output_scale",
-    "attention.scale",
-    "attention.temperature_scale",
     "attention.value_scale",
-    "attn_logit_softcapping",
-    "embedding_scale",
     "expert_group_scale",
-    "expert_weights_scale",
-    "final_logit_softcapping",
     "hyper_connection.epsilon",
     "hyper_connection.magnitude",
     "kda.gate_lower_bound",
-    "logit_scale",
-    "residual_scale",
-    "rope.freq_base",
-    "rope.freq_base_swa",
-    "rope.scale_linear",
-    "rope.scaling.alpha",
-    "rope.scaling.attn_factor",
-    "rope.scaling.factor",
     "rope.scaling.yarn_attn_factor",
-    "rope.scaling.yarn_beta_fast",
-    "rope.scaling.yarn_beta_slow",
     "rope.scaling.yarn_ext_factor",
-    "rope.scaling.yarn_log_multiplier",
     "router_logit_softcapping",
     "swiglu_clamp_exp",
     "swiglu_clamp_shexp",
 ];
 
-/// Flags below the name of the architecture.
+/// Flags in such architectures.
 const FLAGS: &[&str] = &[
-    "attention.causal",
     "attention.indexer.kpool_select_tail",
-    "expert_weights_norm",
     "hrm.prefix_lm",
     "kda.safe_gate",
     "norm_before_fc",
     "norm_before_residual",
-    "rope.scaling.finetuned",
     "skip_loop_final_norm",
     "ssm.dt_b_c_rms",
     "swin_norm",
-    "use_parallel_residual",
 ];
 
-/// Integers below the name of the architecture, many of them in a list where layers differ.
+/// Integers in such architectures, many of them in a list where layers differ.
 const INTEGERS: &[&str] = &[
     "adapters.count",
     "adapters.lora_rank",
@@ -110,8 +78,6 @@ const INTEGERS: &[&str] = &[
     "attention.decay_lora_rank",
     "attention.gate_lora_rank",
     "attention.group_norm_groups",
-    "attention.head_count",
-    "attention.head_count_kv",
     "attention.iclr_lora_rank",
     "attention.indexer.block_size",
     "attention.indexer.head_count",
@@ -120,56 +86,24 @@ const INTEGERS: &[&str] = &[
     "attention.indexer.local_blocks",
     "attention.indexer.top_k",
     "attention.indexer.types",
-    "attention.key_length",
-    "attention.key_length_mla",
     "attention.key_length_mla_swa",
-    "attention.key_length_swa",
-    "attention.kv_lora_rank",
     "attention.kv_lora_rank_swa",
     "attention.output_group_count",
     "attention.output_lora_rank",
-    "attention.q_lora_rank",
     "attention.recurrent_layers",
-    "attention.relative_buckets_count",
     "attention.rope_pattern",
     "attention.shared_kv_layers",
-    "attention.sliding_window",
-    "attention.sliding_window_pattern",
-    "attention.temperature_length",
-    "attention.value_length",
-    "attention.value_length_mla",
     "attention.value_length_mla_swa",
-    "attention.value_length_swa",
     "attention.value_residual_mix_lora_rank",
     "attn_res.block_size",
-    "block_count",
-    "classifier.pooling_type",
-    "context_length",
     "convnext.block_count",
     "convnext.embedding_length",
-    "decoder_block_count",
-    "decoder_start_token_id",
     "deepstack_mapping",
-    "dense_2_feat_in",
-    "dense_2_feat_out",
-    "dense_3_feat_in",
-    "dense_3_feat_out",
-    "embedding_length",
-    "embedding_length_out",
     "embedding_length_per_layer_input",
     "expert_chunk_feed_forward_length",
-    "expert_count",
-    "expert_feed_forward_length",
-    "expert_gating_func",
-    "expert_group_count",
-    "expert_group_used_count",
     "expert_latent_length",
-    "expert_shared_count",
-    "expert_shared_feed_forward_length",
-    "expert_used_count",
     "experts_per_group",
     "features_length",
-    "feed_forward_length",
     "full_attention_interval",
     "hash_layer_count",
     "hrm.h_cycles",
@@ -180,20 +114,12 @@ const INTEGERS: &[&str] = &[
     "hyper_connection.sinkhorn_iterations",
     "interleave_moe_layer_step",
     "kda.head_dim",
-    "leading_dense_block_count",
     "moe_every_n_layers",
     "moe_latent_size",
-    "n_deepstack_layers",
-    "nextn_predict_layers",
     "num_loops",
-    "pooling_type",
     "posnet.block_count",
     "posnet.embedding_length",
     "rescale_every_n_layers",
-    "rope.dimension_count",
-    "rope.dimension_count_swa",
-    "rope.dimension_sections",
-    "rope.scaling.original_context_length",
     "shortconv.l_cache",
     "ssm.conv_kernel",
     "ssm.group_count",
@@ -204,7 +130,6 @@ const INTEGERS: &[&str] = &[
     "time_decay_extra_dim",
     "time_mix_extra_dim",
     "token_shift_count",
-    "vocab_size",
     "wkv.head_size",
 ];
 
@@ -255,7 +180,7 @@ pub(crate) fn metadata(metadata: &mut Metadata, files: &[SourceFile]) -> Result<
 
 fn of_tokenizer(name: &str) -> Option<Wanted> {
     let listed = TOKENIZER.iter().find(|(key, _)| *key == name).map(|(_, wanted)| *wanted);
-    listed.or(name.ends_with("_token_id").then_some(Wanted::Integer))
+    listed.or_else(|| Wanted::of(Kind::of_tokenizer_key(name)?))
 }
 
 fn of_model(key: &str, arch: &str) -> Option<Wanted> {
@@ -263,7 +188,9 @@ fn of_model(key: &str, arch: &str) -> Option<Wanted> {
         return Some(Wanted::Float);
     }
     let name = key.strip_prefix(arch)?.strip_prefix('.')?;
-    if FLOATS.contains(&name) {
+    if let Some(kind) = Kind::of_key(name) {
+        Wanted::of(kind)
+    } else if FLOATS.contains(&name) {
         Some(Wanted::Float)
     } else if FLAGS.contains(&name) {
         Some(Wanted::Flag)
@@ -273,6 +200,18 @@ fn of_model(key: &str, arch: &str) -> Option<Wanted> {
 }
 
 impl Wanted {
+    /// What gguf-model says of a key; `None` for text, which is not mended.
+    fn of(kind: Kind) -> Option<Self> {
+        match kind {
+            Kind::Integer(..) | Kind::Integers | Kind::Pattern | Kind::Sections => {
+                Some(Self::Integer)
+            }
+            Kind::Float | Kind::Positive => Some(Self::Float),
+            Kind::Bool => Some(Self::Flag),
+            _ => None,
+        }
+    }
+
     fn expected(self) -> &'static str {
         match self {
             Self::Integer => "a UINT32, or integers of 32 bits for each layer",
@@ -419,6 +358,16 @@ mod tests {
         // Of others nobody knows what reads them.
         same("llama.unknown", vec![2u64].into(), vec![2u64].into());
         same("other.block_count", 2u64.into(), 2u64.into());
+    }
+
+    #[test]
+    fn a_key_has_one_place() {
+        for key in [FLOATS, FLAGS, INTEGERS].concat() {
+            assert_eq!(Kind::of_key(key), None, "gguf-model describes {key}");
+        }
+        for (key, _) in TOKENIZER {
+            assert_eq!(Kind::of_tokenizer_key(key), None, "gguf-model describes {key}");
+        }
     }
 
     #[test]

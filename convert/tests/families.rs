@@ -197,6 +197,38 @@ fn every_family_equals_the_reference() {
 }
 
 #[test]
+fn like_reference_is_like_the_reference_in_every_family() {
+    for (name, _) in snapshots() {
+        let lines =
+            |choose: fn(&mut Options)| outline(&opened_with(&name, |_| {}, choose).unwrap());
+        assert_eq!(lines(|options| options.like_reference = true), lines(|_| {}), "{name}");
+    }
+}
+
+#[test]
+fn phi3_takes_the_original_context_beside_its_block() {
+    let context = |change: fn(&mut Json), like_reference| {
+        let choose = |options: &mut Options| options.like_reference = like_reference;
+        let model = opened_with("phi3-long", |snapshot| change(&mut snapshot["config"]), choose)?;
+        let key = "phi3.rope.scaling.original_context_length";
+        Ok::<_, String>(model.metadata.get(key).cloned())
+    };
+    const KEY: &str = "original_max_position_embeddings";
+    for like_reference in [false, true] {
+        let both = |config: &mut Json| config["rope_parameters"][KEY] = 64.into();
+        assert_eq!(context(both, like_reference), Ok(Some(Value::Uint32(128))));
+        let neither = |config: &mut Json| {
+            config.as_object_mut().unwrap().remove(KEY);
+            config["rope_parameters"].as_object_mut().unwrap().remove(KEY);
+        };
+        assert_eq!(context(neither, like_reference), Ok(Some(Value::Uint32(4096))));
+    }
+    let one = |config: &mut Json| config[KEY] = 1.into();
+    let message = context(one, false).unwrap_err();
+    assert!(message.contains(KEY) && message.contains("more than 1"), "{message}");
+}
+
+#[test]
 fn the_book_lists_every_class() {
     let book = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/src/architectures.md");
     let book = fs::read_to_string(book).unwrap();

@@ -111,6 +111,37 @@ pub enum Kind {
 impl Kind {
     /// UINT32 of any value.
     pub(crate) const COUNT: Self = Self::Integer(0, u32::MAX);
+
+    /// The kind of a key in the first architecture that has it: a key has values of one type in all
+    /// of them, but the bounds may differ. The name is the part below that of the architecture.
+    ///
+    /// ```
+    /// use gguf_model::Kind;
+    ///
+    /// assert_eq!(Kind::of_key("rope.freq_base"), Some(Kind::Float));
+    /// assert_eq!(Kind::of_key("colour"), None);
+    /// ```
+    pub fn of_key(name: &str) -> Option<Self> {
+        let mut keys = crate::ALL.iter().flat_map(|architecture| architecture.keys());
+        keys.find(|key| key.name == name).map(|key| key.kind)
+    }
+
+    /// The kind of a key of the tokenizer that holds one number or flag. The name is the part below
+    /// `tokenizer.ggml.`.
+    ///
+    /// ```
+    /// use gguf_model::Kind;
+    ///
+    /// assert_eq!(Kind::of_tokenizer_key("add_bos_token"), Some(Kind::Bool));
+    /// assert_eq!(Kind::of_tokenizer_key("tokens"), None);
+    /// ```
+    pub fn of_tokenizer_key(name: &str) -> Option<Self> {
+        match name {
+            "token_type_count" => Some(Self::COUNT),
+            _ if name.ends_with("_token_id") => Some(Self::COUNT),
+            _ => crate::vocabulary::FLAGS.contains(&name).then_some(Self::Bool),
+        }
+    }
 }
 
 /// A tensor, or one in each layer.

@@ -166,18 +166,22 @@ impl HyperParameters {
             group("expert_group_used_count"),
             problems,
         );
-        // llama.cpp asserts that the matrices behind the pooling begin and end as wide as the model.
-        let dense = architecture
-            .keys()
-            .map(|key| key.name)
-            .filter(|name| ["dense_2_feat_in", "dense_3_feat_out"].contains(name));
-        for (name, width) in dense.filter_map(|name| Some((name, number(name)?))) {
-            if let Some(embedding) = parameters.dimension(D::Embedding)
-                && width != 0
-                && width != embedding
+        // The matrices behind the pooling lead from the width of the model to another and back, or
+        // llama.cpp aborts.
+        for (name, other) in [
+            ("dense_2_feat_in", D::Embedding),
+            ("dense_3_feat_in", D::Dense2Out),
+            ("dense_3_feat_out", D::Embedding),
+        ] {
+            let is_read = architecture.keys().any(|key| key.name == name);
+            if let (Some(width), Some(expected)) = (number(name), parameters.dimension(other))
+                && is_read
+                && width != expected
+                && width > 0
+                && expected > 0
             {
                 let key = format!("{}.{name}", architecture.name);
-                problems.key(&key, format!("is {width}, expected embedding_length, {embedding}"));
+                problems.key(&key, format!("is {width}, expected {}, {expected}", other.key()));
             }
         }
         parameters

@@ -21,7 +21,7 @@ const WITH_MERGES: &[&str] = &["gpt2", "hybriddna", "whitespace", "gemma4"];
 const UNUSED: &[&str] = &["padding_token_id", "mask_token_id"];
 
 /// Keys that tell yes or no.
-const FLAGS: &[&str] = &[
+pub(crate) const FLAGS: &[&str] = &[
     "add_bos_token",
     "add_eos_token",
     "add_sep_token",

@@ -19,7 +19,7 @@ pub(super) const PHI3: Architecture = Architecture {
         &[
             &[
                 count("max_position_embeddings", 4096),
-                count("original_max_position_embeddings", 4096),
+                count(ORIGINAL, 4096),
                 number("rms_norm_eps", 1e-5),
             ],
             THETA,
@@ -31,8 +31,7 @@ pub(super) const PHI3: Architecture = Architecture {
     parameters: &[&[
         parameters::required("context_length", &["n_positions", "max_position_embeddings"]),
         Parameter::With(|config, keys| {
-            let context = Rope::read(config)?.original_context()?;
-            keys.set_count("rope.scaling.original_context_length", context);
+            keys.set_count("rope.scaling.original_context_length", config.require(ORIGINAL)?);
             Ok(())
         }),
         parameters::required("embedding_length", &["hidden_size"]),
@@ -76,6 +75,9 @@ pub(super) const PHI3: Architecture = Architecture {
     ..BASE
 };
 
+/// The context before it was scaled. This class declares it beside the RoPE block: in transformers and
+/// in the reference converter it counts whatever the block says.
+const ORIGINAL: &str = "original_max_position_embeddings";
 const FUSED: &str = "rows of queries, keys and values";
 
 /// The factors for contexts longer and shorter than the original one.
@@ -92,7 +94,7 @@ fn factors(config: &Config, keys: &mut Keys<'_>) -> Result<Vec<Tensor>> {
         return Err(config.wrong(&rope.shown("short_factor"), "of another length", expected));
     };
     let context = config.require("max_position_embeddings")? as f64;
-    let original = rope.original_context()? as f64;
+    let original = config.require(ORIGINAL)? as f64;
     let scale = context / original;
     let factor = match rope.kind()?.as_deref() {
         _ if scale <= 1.0 => 1.0,
@@ -103,6 +105,9 @@ fn factors(config: &Config, keys: &mut Keys<'_>) -> Result<Vec<Tensor>> {
             return Err(config.wrong(&key, "none that has factors", "su, longrope or yarn"));
         }
     };
+    if !factor.is_finite() {
+        return Err(config.wrong(ORIGINAL, &original.to_string(), "more than 1"));
+    }
     keys.set_number("rope.scaling.attn_factor", factor);
     Ok(vec![vector("rope_factors_long.weight", long), vector("rope_factors_short.weight", short)])
 }

@@ -137,7 +137,8 @@ impl<'c> Rope<'c> {
     /// The context the model was trained with, before it was scaled.
     ///
     /// Where the block does not say it, transformers takes `original_max_position_embeddings`
-    /// beside the block, then `max_position_embeddings`. The reference converter misses the former.
+    /// beside the block, then `max_position_embeddings`. The reference converter misses the former,
+    /// but for classes that declare it, as Phi-3's.
     pub(super) fn original_context(&self) -> Result<u64> {
         let outside = self.config.get(ORIGINAL).filter(|_| !self.config.like_reference());
         let longest = || self.config.require("max_position_embeddings");
