@@ -272,7 +272,8 @@ fn adapter(dir: &Path, names: &BTreeSet<String>) -> Option<(String, &'static str
         _ => "a LoRA adapter",
     };
     let found = format!("{kind}{} ({}), not a model", base.unwrap_or_default(), Quoted(file));
-    let of_mlx = file.starts_with("adapters.") || config.get("fine_tune_type").is_some();
+    let of_mlx = names.iter().any(|name| name.starts_with("adapters."))
+        || config.get("fine_tune_type").is_some();
     Some((found, if of_mlx { MLX_ADAPTER_HELP } else { ADAPTER_HELP }))
 }
 
