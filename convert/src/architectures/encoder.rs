@@ -207,12 +207,12 @@ fn pooling_module(dir: &Path, like_reference: bool) -> Result<Option<u32>> {
             help: DOWNLOAD,
         });
     }
-    let settings = dir.join(folder).join("config.json");
+    let settings = dir.join(&folder).join("config.json");
     if !settings.is_file() {
         return Err(Error::Config {
             path,
             key: "path".into(),
-            found: format!("a folder without {}", settings.display()),
+            found: format!("{}, where there is no config.json", Quoted(&folder)),
             expected: "the folder of the pooling, which says what it is".into(),
             help: "download the folder as well",
         });

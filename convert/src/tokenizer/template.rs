@@ -33,9 +33,9 @@ impl Template {
                 None => Ok(of_json(sources)?.as_ref().and_then(of_value)),
             };
         }
-        let given = given.and_then(of_value).map(Self::as_text);
+        let given = given.and_then(of_value).map(Self::without_file_marks);
         if jinja.is_file() {
-            let template = of_files(sources, &jinja)?.as_text();
+            let template = of_files(sources, &jinja)?.without_file_marks();
             if given.is_some_and(|given| given.default() != template.default()) {
                 tracing::warn!(
                     kind = "chat-template",
@@ -48,7 +48,7 @@ impl Template {
         }
         match given {
             Some(template) => Ok(Some(template)),
-            None => Ok(of_json(sources)?.as_ref().and_then(of_value).map(Self::as_text)),
+            None => Ok(of_json(sources)?.as_ref().and_then(of_value).map(Self::without_file_marks)),
         }
     }
 
@@ -70,7 +70,7 @@ impl Template {
     }
 
     /// Without what editors add to files: a byte order mark would begin each prompt.
-    fn as_text(self) -> Self {
+    fn without_file_marks(self) -> Self {
         let text = |text: String| match text.strip_prefix('\u{feff}') {
             Some(rest) => line_feeds(rest.to_owned()),
             None => line_feeds(text),

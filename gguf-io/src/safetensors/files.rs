@@ -317,7 +317,7 @@ impl Index {
         }
         let help = match (missing, left) {
             (true, true) => STALE,
-            (false, true) => LEFT_OVER,
+            (false, true) if !self.shards.is_empty() => LEFT_OVER,
             _ => INCOMPLETE,
         };
         problems.into_result(self.file.path(), help)?;
