@@ -94,6 +94,10 @@ fn files_of_other_programs_are_named() {
         ("m.gguf.downloading", &[0; 64], &[unfinished, "download"]),
         ("0123abcd.incomplete", b"GGUF\x03\0\0\0", &[unfinished, "download"]),
         ("empty.gguf.part", b"", &[unfinished]),
+        ("error.gguf", b"{\"error\":\"Repository not found\"}", &["server", "access token"]),
+        ("entry.gguf", b"Entry not found", &["server", "download it again"]),
+        ("denied.gguf", b"Invalid username or password.", &["server", "access token"]),
+        ("zeros.gguf", &[0; 4096], &["nothing but zeros", "download it again"]),
     ];
     let folder = tempfile::tempdir().unwrap();
     let mut failures = Vec::new();
@@ -107,6 +111,11 @@ fn files_of_other_programs_are_named() {
         {
             failures.push(format!("{name}: verify passes it"));
         }
+    }
+    for name in ["hf://org/name", "https://huggingface.co/org/name", "org-of-nobody/name-7B"] {
+        let done = try_convert(Path::new(name), &folder.path().join("m.gguf"), &[]);
+        let problems = refused(&done, &["; ", "download it first", "hf download"]);
+        failures.extend(problems.iter().map(|problem| format!("{name}: {problem}")));
     }
     // A whole model is read whatever its name.
     let whole = folder.path().join("whole.gguf");
@@ -266,6 +275,22 @@ fn folders_of_other_programs_are_named() {
         ("ollama", &[("manifests/m", "{}"), ("blobs/sha256-0", "GGUF")], &["Ollama", "GGUF"]),
         ("ct2", &[("config.json", "{}"), ("model.bin", "")], &["CTranslate2"]),
         (
+            "ia3",
+            &[("adapter_config.json", "{\"peft_type\": \"IA3\"}"), ("adapter_model.bin", "")],
+            &["an adapter of PEFT", "merge_and_unload"],
+        ),
+        ("mlx-npz-lora", &[("adapters.npz", "")], &["LoRA adapter", "mlx_lm.fuse"]),
+        ("kohya", &[("pytorch_lora_weights.safetensors", "")], &["LoRA adapter", "image model"]),
+        ("npz", &[("config.json", "{}"), ("weights.npz", "")], &["MLX or NumPy", "original"]),
+        ("coreml", &[("config.json", "{}"), ("coreml/x.mlpackage/y", "")], &["Core ML"]),
+        ("global-step", &[("global_step9/x_states.pt", ""), ("latest", "")], &["DeepSpeed"]),
+        ("ggml", &[("ggml-model-q4_0.bin", "")], &["before GGUF", "original checkpoint"]),
+        ("mlc", &[("mlc-chat-config.json", "{}"), ("params_shard_0.bin", "")], &["MLC"]),
+        ("rust-bert", &[("config.json", "{}"), ("rust_model.ot", "")], &["rust-bert"]),
+        ("archive", &[("config.json", "{}"), ("model.zip", "")], &["archive", "unpack"]),
+        ("hf-home", &[("hub/version.txt", "1"), ("token", "")], &["Hugging Face cache", "hub/"]),
+        ("no-snapshot", &[("blobs/x", ""), ("refs/main", "")], &["without a snapshot"]),
+        (
             "other-name",
             &[("config.json", "{}"), ("llama-7b.safetensors", "")],
             &["llama-7b.safetensors", "rename"],
@@ -308,16 +333,31 @@ fn folders_of_other_programs_are_named() {
             failures.push(format!("{name}: verify: {:?}", verified.status));
         }
     }
-    // All of these beside a checkpoint's own files change nothing.
+    // All of these beside a checkpoint's own files change nothing; what transformers or Mistral's
+    // programs would read instead is mentioned.
+    let mentioned = |file: &str| file.starts_with("consolidated") || file == "adapter_config.json";
     let dir = copy_checkpoint("tiny-llama3", root.path());
     for (file, text) in rows.iter().flat_map(|(_, files, _)| files.iter()) {
         let own = ["config.json", "tokenizer.json", "tokenizer.model", "tokenizer_config.json"];
-        if !own.contains(file) {
+        if !own.contains(file) && !mentioned(file) {
             fs::create_dir_all(dir.join(file).parent().unwrap()).unwrap();
             fs::write(dir.join(file), text).unwrap();
         }
     }
     failures.extend(converts(&dir));
+    for (file, says) in [
+        ("consolidated.safetensors", "Mistral's own format"),
+        ("adapter_config.json", "without the adapter"),
+    ] {
+        fs::write(dir.join(file), "{}").unwrap();
+        let done =
+            try_convert(&dir, &root.path().join("m.gguf"), &["-t", "f16", "--no-sync", "--force"]);
+        let said = stderr(&done);
+        if !done.status.success() || said.matches(says).count() != 1 || !said.contains(file) {
+            failures.push(format!("{file} beside the weights: {said}"));
+        }
+        fs::remove_file(dir.join(file)).unwrap();
+    }
     assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
 }
 
@@ -383,6 +423,11 @@ fn checkpoints_of_other_quantizers_are_named_llama_cpp_14467() {
         check(&prepare, Some(&[&["config.json", "quant_method"], says].concat()));
     }
     check(&|dir| config(dir, "quantization_config", Value::Null), None);
+    check(&|dir| config(dir, "quantization_config", json!({})), None);
+    // Of before the key quant_method.
+    let older = json!({"load_in_4bit": true, "bnb_4bit_quant_type": "nf4"});
+    let says: &[&str] = &["bitsandbytes", "dequantize()"];
+    check(&|dir| config(dir, "quantization_config", older.clone()), Some(says));
 
     let mlx: &[&str] = &["MLX", "mlx_lm.convert", "--dequantize"];
     let rows: [(Prepare, Option<&[&str]>); 3] = [

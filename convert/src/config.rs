@@ -43,10 +43,11 @@ impl Config {
     pub fn read(dir: &Path) -> Result<Self> {
         let path = dir.join("config.json");
         if dir.is_dir() && !path.exists() {
-            return Err(gguf_io::Error::WrongKind {
+            return Err(gguf_io::Error::NotAModel {
                 path: dir.into(),
-                found: "a folder without config.json",
+                found: "a folder without config.json".to_owned(),
                 expected: "the folder of a Hugging Face checkpoint",
+                help: "put the config.json of the same model beside the weights",
             }
             .into());
         }

@@ -30,7 +30,7 @@ pub(crate) fn write(
         Ok(settings) => settings.unwrap_or_default(),
         Err(error) => {
             // It is advice, so that a broken file is no reason to stop.
-            tracing::warn!(%error, "generation_config.json is left out");
+            tracing::warn!(kind = "metadata", "generation_config.json is left out: {error}");
             Object::new()
         }
     };
@@ -156,7 +156,9 @@ fn sampling(settings: &Object, metadata: &mut Metadata) {
                 let found = json::describe(value);
                 tracing::warn!(
                     kind = "metadata",
-                    "{key} is left out: the value of the sampling setting is {found}"
+                    "{key} is left out: the setting {} for it is {found}, not a {}",
+                    names.first().copied().unwrap_or_default(),
+                    if count { "whole number of 32 bits" } else { "number" }
                 )
             }
         }

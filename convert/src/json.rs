@@ -2,7 +2,10 @@
 
 use std::{borrow::Cow, path::Path};
 
-use gguf_io::SourceFile;
+use gguf_io::{
+    SourceFile,
+    json::{CONSTANTS, quote_constants, string_len, without_mark},
+};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
@@ -38,6 +41,7 @@ pub(crate) fn read_text(path: &Path) -> Result<String> {
 /// Reads a file that must hold a JSON object.
 pub(crate) fn read_object(path: &Path) -> Result<Object> {
     match parse(path, &read_bytes(path, LONGEST)?)? {
+        Value::Object(object) if is_answer(&object) => Err(answer(path, &object)),
         Value::Object(object) => Ok(object),
         other => Err(Error::Json {
             path: path.to_path_buf(),
@@ -60,61 +64,86 @@ pub(crate) fn read_optional(path: &Path) -> Result<Option<Object>> {
 /// Numbers that are not finite, which Python writes and reads, become the texts of
 /// [`CONSTANTS`]: nothing that needs a number takes them, and what nobody reads does no harm.
 pub(crate) fn parse<T: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T> {
-    // Editors on Windows write a byte order mark, which Python's reader refuses as well but with
-    // less to go on; it carries nothing.
-    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    let bytes = without_mark(bytes);
     let error = match serde_json::from_slice(bytes) {
         Ok(value) => return Ok(value),
         Err(error) => error,
     };
+    if let Some(error) = not_json(path, bytes) {
+        return Err(error);
+    }
     match quote_constants(bytes) {
         Some(quoted) => serde_json::from_slice(&quoted).map_err(|e| described(path, &quoted, &e)),
         None => Err(described(path, bytes, &error)),
     }
 }
 
-/// Python's numbers without a JSON spelling.
-const CONSTANTS: [&str; 3] = ["-Infinity", "Infinity", "NaN"];
-
-/// The text with quotes around [`CONSTANTS`], and with those in place of numbers too large for 64
-/// bits; `None` if there are none.
-fn quote_constants(bytes: &[u8]) -> Option<Vec<u8>> {
-    let is_word = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'+' | b'-' | b'.');
-    let mut quoted = Vec::new();
-    let (mut copied, mut i) = (0, 0);
-    // The last byte that is no white space: values follow these.
-    let mut before = 0;
-    while let Some(&b) = bytes.get(i) {
-        let rest = bytes.get(i..).unwrap_or_default();
-        let len = match b {
-            b'"' => 2 + string_len(rest.get(1..).unwrap_or_default()),
-            b if is_word(b) => rest.iter().take_while(|b| is_word(**b)).count(),
-            _ => 1,
-        };
-        let word = rest.get(..len).and_then(|word| std::str::from_utf8(word).ok());
-        if let (true, Some(word)) = (matches!(before, b':' | b'[' | b','), word) {
-            let constant = CONSTANTS.into_iter().find(|constant| *constant == word);
-            let huge = || match word.parse::<f64>() {
-                Ok(number)
-                    if word.ends_with(|c: char| c.is_ascii_digit()) && number.is_infinite() =>
-                {
-                    Some(if number > 0.0 { "Infinity" } else { "-Infinity" })
-                }
-                _ => None,
-            };
-            if let Some(constant) = constant.or_else(huge) {
-                quoted.extend(bytes.get(copied..i).unwrap_or_default());
-                quoted.extend(format!("\"{constant}\"").into_bytes());
-                copied = i + len;
-            }
+/// What a file is that people save under the name of another, and what to do about it.
+pub(crate) fn pretender(bytes: &[u8]) -> Option<(&'static str, &'static str)> {
+    match bytes.trim_ascii() {
+        [] => Some(("an empty file", "download it again")),
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => {
+            Some(("text in UTF-16", "save the file as UTF-8, or download it again"))
         }
-        if !b.is_ascii_whitespace() {
-            before = b;
+        text if text.starts_with(b"version https://git-lfs") => {
+            Some(("a Git-LFS pointer", "fetch the file itself with `git lfs pull`"))
         }
-        i += len;
+        text if text.starts_with(b"<") => Some(("a web page", PAGE)),
+        zeros if zeros.iter().all(|byte| *byte == 0) => {
+            Some(("nothing but zeros, as a download that broke off leaves", "download it again"))
+        }
+        _ => None,
     }
-    quoted.extend(bytes.get(copied..).unwrap_or_default());
-    (copied > 0).then_some(quoted)
+}
+
+/// What stands in place of JSON, if that can be told.
+fn not_json(path: &Path, bytes: &[u8]) -> Option<Error> {
+    let text = bytes.trim_ascii();
+    if let Ok(object) = serde_json::from_slice(text)
+        && is_answer(&object)
+    {
+        return Some(answer(path, &object));
+    }
+    // A sentence of a server, such as "Entry not found".
+    let sentence = || {
+        let text = std::str::from_utf8(text).ok()?;
+        let is =
+            text.len() <= SENTENCE && text.contains(' ') && text.starts_with(char::is_alphabetic);
+        is.then(|| (format!("the text {}", Quoted(text)), PAGE))
+    };
+    let known = pretender(bytes).map(|(found, help)| (found.to_owned(), help));
+    let (found, help) = known.or_else(sentence)?;
+    Some(Error::Json {
+        path: path.to_path_buf(),
+        line: 1,
+        column: 1,
+        key: None,
+        problem: format!("found {found}, expected JSON"),
+        help,
+    })
+}
+
+/// Bytes of the longest answer of a server that is shown.
+const SENTENCE: usize = 400;
+
+const PAGE: &str = "the server sent this instead of the file: download it again, with an access \
+    token if the repository asks for one";
+
+/// Whether an object is what a server says of a request that failed.
+fn is_answer(object: &Object) -> bool {
+    object.len() <= 4 && object.get("error").is_some_and(Value::is_string)
+}
+
+fn answer(path: &Path, object: &Object) -> Error {
+    let text = object.get("error").and_then(Value::as_str).unwrap_or_default();
+    Error::Json {
+        path: path.to_path_buf(),
+        line: 1,
+        column: 1,
+        key: Some("error".to_owned()),
+        problem: format!("found the answer of a server, {}", Quoted(text)),
+        help: PAGE,
+    }
 }
 
 fn described(path: &Path, bytes: &[u8], error: &serde_json::Error) -> Error {
@@ -167,19 +196,6 @@ fn key(bytes: &[u8], at: usize) -> Option<Cow<'_, str>> {
         i += 1;
     }
     key.map(String::from_utf8_lossy)
-}
-
-/// The length of a string up to its closing quote.
-fn string_len(rest: &[u8]) -> usize {
-    let mut i = 0;
-    while let Some(&b) = rest.get(i) {
-        match b {
-            b'"' => return i,
-            b'\\' => i += 2,
-            _ => i += 1,
-        }
-    }
-    rest.len()
 }
 
 /// A value in a message.
@@ -243,6 +259,36 @@ mod tests {
         for text in ["{\"NaN\": 1,, }", "{\"a\": NaNs}", "{NaN: 1}", "{\"a\": Infinity 1}"] {
             let found = message(text);
             assert!(!found.contains("finite"), "{found}");
+        }
+    }
+
+    #[test]
+    fn what_servers_send_instead_of_json_is_named() {
+        for (text, says) in [
+            (&b""[..], "found an empty file"),
+            (b" \n", "found an empty file"),
+            (b"<!doctype html>", "found a web page"),
+            (b"version https://git-lfs.github.com/spec/v1\n", "found a Git-LFS pointer"),
+            (b"\xff\xfe{\0}\0", "found text in UTF-16"),
+            (b"\0\0\0\0", "found nothing but zeros"),
+            (b"Entry not found", "found the text \"Entry not found\""),
+            (b"Invalid username or password.", "an access token"),
+        ] {
+            let error = parse::<Value>(Path::new("config.json"), text).unwrap_err().to_string();
+            assert!(error.contains(says), "{error}");
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.json");
+        for (text, says) in [
+            (r#"{"error": "Repository not found"}"#, Some("\"Repository not found\"")),
+            (r#"{"error": "x", "error_type": "GatedRepo"}"#, Some("the answer of a server")),
+            (r#"{"errors": "x"}"#, None),
+            (r#"{"error": 0.5}"#, None),
+        ] {
+            std::fs::write(&path, text).unwrap();
+            let error = read_object(&path).err().map(|error| error.to_string());
+            assert_eq!(error.is_some(), says.is_some(), "{text}: {error:?}");
+            assert!(error.unwrap_or_default().contains(says.unwrap_or_default()), "{text}");
         }
     }
 

@@ -167,7 +167,14 @@ const METHODS: &[(&str, &str, &str)] = &[
 fn of_quantization(config: &Config, error: Error) -> Error {
     let Error::Packed { path, place, found, expected, help } = error else { return error };
     let name = config.get("quantization_config").and_then(|object| object.get("quant_method"));
-    let name = name.and_then(Value::as_str).unwrap_or_default();
+    let settings = config.get("quantization_config");
+    let has = |key: &str| settings.is_some_and(|settings| settings.get(key).is_some());
+    let name = match name.and_then(Value::as_str) {
+        Some(name) => name,
+        // As transformers reads files older than the key.
+        None if has("load_in_4bit") || has("load_in_8bit") => "bitsandbytes",
+        None => "",
+    };
     let method = name.to_lowercase();
     let known = METHODS.iter().find(|(known, ..)| method.starts_with(known));
     match known {

@@ -187,6 +187,11 @@ fn scaling_that_cannot_be_written_and_blocks_that_differ_are_warned_of() {
     );
     assert_eq!(model.metadata.get_str("llama.rope.scaling.type"), Some("yarn"));
     warned(json!({"rope_type": "dynamic", "factor": 2}), "rope_scaling.rope_type is \"dynamic\"");
+    // A factor for each frequency, of which this architecture has none.
+    let factors =
+        json!({"rope_type": "longrope", "factor": 2, "short_factor": [1], "long_factor": [2]});
+    let model = warned(factors, "rope_scaling.rope_type is \"longrope\"");
+    assert_eq!(model.metadata.get_str("llama.rope.scaling.type"), Some("longrope"));
     // Sound ones are silent.
     for scaling in [Json::Null, json!({})] {
         edit(dir.path(), |config| config["rope_scaling"] = scaling);

@@ -585,7 +585,7 @@ fn pooling_is_that_of_sentence_transformers_in_every_family_llama_cpp_15023() {
     let message = refused("llama-embedding", |snapshot| {
         snapshot["pooling"] = json!({"pooling_mode_max_tokens": true})
     });
-    assert!(message.contains("\"pooling_mode\" is none that is known"), "{message}");
+    assert!(message.contains("\"pooling_mode\" is \"max_tokens\""), "{message}");
 }
 
 #[test]

@@ -210,3 +210,32 @@ fn templates_have_line_feeds_localai_1876() {
         }
     }
 }
+
+/// A byte order mark, which editors on Windows write, would begin every prompt.
+#[test]
+fn templates_have_no_byte_order_mark_and_are_templates() {
+    let dir = copy("tiny-qwen2");
+    let path = dir.path();
+    let found = |options| {
+        read(path, options).unwrap().get_str("tokenizer.chat_template").map(str::to_owned)
+    };
+    edit(path, "tokenizer_config.json", |config| {
+        config["chat_template"] = json!("\u{feff}{{ a }}")
+    });
+    assert_eq!(found(&DECODER).as_deref(), Some("{{ a }}"));
+    assert_eq!(found(&REFERENCE).as_deref(), Some("\u{feff}{{ a }}"));
+    edit(path, "tokenizer_config.json", |config| config["chat_template"] = json!(null));
+    let jinja = path.join("chat_template.jinja");
+    fs::write(&jinja, "\u{feff}{{ b }}\r\n").unwrap();
+    assert_eq!(found(&DECODER).as_deref(), Some("{{ b }}\n"));
+    for (text, says) in [
+        ("version https://git-lfs.github.com/spec/v1\n", "a Git-LFS pointer"),
+        ("<!DOCTYPE html>\n<html>", "a web page"),
+    ] {
+        fs::write(&jinja, text).unwrap();
+        let error = read(path, &DECODER).unwrap_err().to_string();
+        assert!(error.contains(says) && error.contains("chat_template.jinja"), "{error}");
+    }
+    fs::write(&jinja, "<|im_start|>{{ c }}").unwrap();
+    assert_eq!(found(&DECODER).as_deref(), Some("<|im_start|>{{ c }}"));
+}

@@ -73,6 +73,7 @@ mod error;
 pub mod gguf;
 pub mod imatrix;
 pub mod io;
+pub mod json;
 mod limits;
 pub mod metadata;
 mod open_files;

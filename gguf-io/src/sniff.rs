@@ -17,6 +17,8 @@ pub(crate) enum Kind {
     BigEndianGguf,
     Safetensors,
     Json,
+    /// What a server said instead of sending the file.
+    Answer,
     /// A format of somebody else.
     Foreign(Foreign),
     Other,
@@ -77,6 +79,12 @@ const SENTENCEPIECE: Foreign = Foreign {
 };
 
 const TOKENIZER: Foreign = Foreign { found: "a tokenizer, not a model", help: SENTENCEPIECE.help };
+const ZEROS: Foreign = Foreign {
+    found: "nothing but zeros where a file begins, as a download that broke off leaves it",
+    help: "download it again",
+};
+/// So many zeros are no beginning of a file, fewer may be a small number.
+const ZEROS_ARE_NONE: usize = 256;
 const ADAPTER: Foreign = Foreign {
     found: "part of a LoRA adapter, not a model",
     help: "merge the adapter into its base model first (merge_and_unload of peft), and convert that",
@@ -158,6 +166,8 @@ impl Kind {
             && head.get(8..).is_some_and(|json| json.trim_ascii_start().starts_with(b"{"))
         {
             Self::Safetensors
+        } else if head.len() >= ZEROS_ARE_NONE && head.iter().all(|byte| *byte == 0) {
+            Self::Foreign(ZEROS)
         } else if head.starts_with(b"PK\x03\x04") {
             zip(head)
         } else if matches!(head, [0x80, 2..=5, ..]) && !short_length {
@@ -171,6 +181,8 @@ impl Kind {
             Self::Foreign(*foreign)
         } else if is_onnx(head) {
             Self::Foreign(ONNX)
+        } else if is_answer(text) {
+            Self::Answer
         } else if text.starts_with(b"{") && !short_length {
             Self::Json
         } else {
@@ -224,6 +236,11 @@ impl Kind {
                 "a JSON file",
                 "a model is a GGUF file, or the folder with config.json and the weights",
             ),
+            Self::Answer => (
+                "an error message of a server",
+                "the server sent this instead of the file: download it again, with an access token \
+                 if the repository asks for one",
+            ),
             Self::Foreign(Foreign { found, help }) => (found, help),
             Self::Other => ("of an unknown format", NAME),
         }
@@ -240,6 +257,23 @@ impl Kind {
         };
         Error::NotAModel { path: file.path().into(), found: found.to_owned(), expected, help }
     }
+}
+
+/// Whether a text is what the Hugging Face Hub and its like say of a request that failed.
+fn is_answer(text: &[u8]) -> bool {
+    const SENTENCES: [&[u8]; 8] = [
+        b"Entry not found",
+        b"Repository not found",
+        b"Invalid username or password",
+        b"Invalid credentials",
+        b"Access to model",
+        b"Unauthorized",
+        b"Not Found",
+        b"404: Not Found",
+    ];
+    let object = text.strip_prefix(b"{").map(<[u8]>::trim_ascii_start);
+    object.is_some_and(|object| object.starts_with(b"\"error\""))
+        || SENTENCES.iter().any(|sentence| text.starts_with(sentence))
 }
 
 /// A zip file, told by the name of its first entry: torch.save writes a zip of pickles.
@@ -390,6 +424,10 @@ mod tests {
             (b"\x10\0\0\0\0\0\0\0 {\"a\":", Kind::Safetensors),
             (b"{\"weight_map\":", Kind::Json),
             (b"{}", Kind::Json),
+            (b"{\"error\": \"Repository not found\"}", Kind::Answer),
+            (b"{\"errors\": 1}", Kind::Json),
+            (b"Entry not found", Kind::Answer),
+            (b"Entries", Kind::Other),
             (b"{\0\0\0\0\0\0\0    ", Kind::Other),
             (b"\x01\0\0\0", Kind::Other),
         ];

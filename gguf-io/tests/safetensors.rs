@@ -546,6 +546,28 @@ fn indexes_that_do_not_fit() {
     assert_error(open(dir), "NotAModel", &[TWO, "git lfs pull"]);
 }
 
+/// Python writes what JSON has no spelling for, editors on Windows a byte order mark; nobody reads
+/// either.
+#[test]
+fn indexes_as_other_programs_write_them() {
+    let tmp = tempfile::tempdir().unwrap();
+    let dir = tmp.path();
+    write(dir, ONE, &["a"]);
+    write(dir, TWO, &["b"]);
+    let map = format!(r#"{{"a": "{ONE}", "b": "{TWO}"}}"#);
+    let set = |text: &str| std::fs::write(dir.join("model.safetensors.index.json"), text).unwrap();
+    for size in ["NaN", "Infinity", "-Infinity", "1e999", "[NaN, 1]", "\"NaN\"", "null"] {
+        set(&format!(r#"{{"metadata": {{"total_size": {size}}}, "weight_map": {map}}}"#));
+        open(dir).unwrap();
+    }
+    set(&format!("\u{feff}{{\"weight_map\": {map}}}"));
+    open(dir).unwrap();
+    set(r#"{"weight_map": {"a": NaN}}"#);
+    assert_error(open(dir), "Set", &["\"NaN\" is not a safetensors file"]);
+    set(r#"{"error": "Repository not found"}"#);
+    assert_error(open(dir), "NotAModel", &["an error message of a server", "download it again"]);
+}
+
 #[cfg(unix)]
 #[test]
 fn shards_may_be_links() {

@@ -166,12 +166,28 @@ fn pooling_module(dir: &Path, like_reference: bool) -> Result<Option<u32>> {
     }
     let modules: Vec<Object> = json::parse(&path, json::read_text(&path)?.as_bytes())?;
     let text = |module: &Object, key| module.get(key).and_then(Value::as_str).map(str::to_owned);
-    let is = |module: &&Object, kind| text(module, "type").is_some_and(|ty| ty.ends_with(kind));
-    let Some(module) = modules.iter().find(|module| is(module, "Pooling")) else {
+    // The class without the package, which has had several names.
+    let kind = |module: &Object| {
+        let ty = text(module, "type").unwrap_or_default();
+        ty.rsplit('.').next().unwrap_or_default().to_owned()
+    };
+    let named = |wanted: fn(&str) -> bool| {
+        let modules = modules.iter().filter(|module| wanted(&kind(module)));
+        modules.map(|module| text(module, "path").unwrap_or_default()).collect::<Vec<_>>()
+    };
+    let other = named(|kind| !["Transformer", "Pooling", "Normalize", "Dense", ""].contains(&kind));
+    if !other.is_empty() {
+        tracing::warn!(
+            kind = "pooling",
+            "modules.json: GGUF has no place for the modules {}, which are left out: embeddings \
+             will be other ones than those of sentence-transformers",
+            Quoted(&other.join(", "))
+        );
+    }
+    let Some(module) = modules.iter().find(|module| kind(module) == "Pooling") else {
         return Ok(None);
     };
-    let dense = modules.iter().filter(|module| is(module, "Dense"));
-    let dense: Vec<_> = dense.filter_map(|module| text(module, "path")).collect();
+    let dense = named(|kind| kind == "Dense");
     if !dense.is_empty() {
         tracing::warn!(
             kind = "pooling",
@@ -191,7 +207,28 @@ fn pooling_module(dir: &Path, like_reference: bool) -> Result<Option<u32>> {
             help: DOWNLOAD,
         });
     }
-    mode(&dir.join(folder).join("config.json")).map(Some)
+    let settings = dir.join(&folder).join("config.json");
+    if !settings.is_file() {
+        return Err(Error::Config {
+            path,
+            key: "path".into(),
+            found: format!("{}, where there is no config.json", Quoted(&folder)),
+            expected: "the folder of the pooling, which says what it is".into(),
+            help: "download the folder as well",
+        });
+    }
+    mode(&settings).map(Some)
+}
+
+/// The ways of pooling that a configuration asks for, in its own words.
+fn wanted(settings: &Object) -> String {
+    let wanted = settings.iter().filter(|(_, value)| **value == Value::Bool(true));
+    let names: Vec<_> =
+        wanted.filter_map(|(key, _)| key.strip_prefix("pooling_mode_")).take(4).collect();
+    match names.as_slice() {
+        [] => "none that is known".to_owned(),
+        names => Quoted(&names.join(", ")).to_string(),
+    }
 }
 
 /// What the configuration of a pooling module says.
@@ -212,7 +249,7 @@ fn mode(path: &Path) -> Result<u32> {
             other => Err(Error::Config {
                 path: path.to_path_buf(),
                 key: "pooling_mode".into(),
-                found: other.map_or("none that is known".into(), |other| Quoted(other).to_string()),
+                found: other.map_or_else(|| wanted(&settings), |other| Quoted(other).to_string()),
                 expected: "the mean of all tokens, the first or the last token".into(),
                 help: WITHOUT,
             }),
@@ -264,7 +301,8 @@ mod tests {
                 Ok(FIRST),
             ),
             ("p", r#"{"pooling_mode": "lasttoken"}"#, Ok(LAST)),
-            ("p", r#"{"pooling_mode_max_tokens": true}"#, Err("none that is known")),
+            ("p", r#"{"pooling_mode_max_tokens": true}"#, Err("\"max_tokens\"")),
+            ("p", r#"{"pooling_mode": ["cls"]}"#, Err("none that is known")),
             ("../p", "{}", Err("inside")),
             ("/p", "{}", Err("inside")),
         ] {

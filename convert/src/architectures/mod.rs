@@ -355,7 +355,9 @@ pub(crate) fn finish(
     if metadata.get(&key("pooling_type")).is_none() && !config.like_reference() {
         encoder::pooling(config, &mut Keys::new(architecture, metadata))?;
     }
-    let scaled = metadata.get_str(&key("rope.scaling.type")).is_some_and(|kind| kind != "none")
+    // The method alone scales nothing where each frequency has a factor of its own.
+    let method = metadata.get_str(&key("rope.scaling.type"));
+    let scaled = method.is_some_and(|kind| !["none", "longrope"].contains(&kind))
         || tensors.iter().any(|tensor| tensor.name.starts_with("rope_f"));
     rope::warn_left_out(config, scaled)
 }

@@ -249,8 +249,8 @@ pub(crate) fn warn_left_out(config: &Config, written: bool) -> Result<()> {
         Some(_) if written => {}
         Some(kind) => tracing::warn!(
             kind = "rope-scaling",
-            "{} is {:?}: GGUF has no place for it in this architecture, so that the model works up \
-             to its original context only",
+            "config.json: {} is {:?}, for which llama.cpp has no place in this architecture: the \
+             model works up to its original context only",
             rope.shown("rope_type"),
             kind.chars().take(40).collect::<String>(),
         ),

@@ -65,6 +65,8 @@ impl Format {
         }
         match config.get(KEY) {
             None => Self::of_modelopt(config.path()),
+            // Says nothing: the weights tell.
+            Some(Value::Object(object)) if object.is_empty() => Self::of_modelopt(config.path()),
             Some(Value::Object(object)) => {
                 Keys { path: config.path(), key: "quantization_config.", object }.format()
             }
@@ -518,7 +520,7 @@ mod tests {
             ),
             (r#"{"group_size": 32, "bits": 4, "mode": "mxfp4"}"#, "mode\": found"),
             ("[]", "expected an object"),
-            ("{}", "quant_method"),
+            (r#"{"bits": 4, "quant_type": "x"}"#, "quant_method"),
         ];
         for (text, message) in refused {
             let error = format(text).unwrap_err().to_string();

@@ -16,9 +16,7 @@ use crate::{
 };
 
 use super::{
-    Adjustment, Sources, TokenType, looks_special, special,
-    tokenizer_json::{MARK, not_json},
-    write_tokens,
+    Adjustment, Sources, TokenType, looks_special, special, tokenizer_json::MARK, write_tokens,
 };
 
 /// Bytes a tokenizer.model may be long; the largest known (Gemma's) have 5 MB.
@@ -121,8 +119,10 @@ pub(super) const TIKTOKEN: &str = "a vocabulary for tiktoken";
 
 /// What a file is that is no SentencePiece model, by its first bytes.
 fn other(bytes: &[u8]) -> Option<&'static str> {
+    if let Some((found, _)) = json::pretender(bytes) {
+        return Some(found);
+    }
     match bytes {
-        text if not_json(text).is_some() => not_json(text),
         text if text.trim_ascii_start().starts_with(b"{") => Some("JSON"),
         text if is_tiktoken(text) => Some(TIKTOKEN),
         _ => None,

@@ -33,9 +33,9 @@ impl Template {
                 None => Ok(of_json(sources)?.as_ref().and_then(of_value)),
             };
         }
-        let given = given.and_then(of_value).map(Self::with_line_feeds);
+        let given = given.and_then(of_value).map(Self::without_file_marks);
         if jinja.is_file() {
-            let template = of_files(sources, &jinja)?;
+            let template = of_files(sources, &jinja)?.without_file_marks();
             if given.is_some_and(|given| given.default() != template.default()) {
                 tracing::warn!(
                     kind = "chat-template",
@@ -48,7 +48,7 @@ impl Template {
         }
         match given {
             Some(template) => Ok(Some(template)),
-            None => Ok(of_json(sources)?.as_ref().and_then(of_value).map(Self::with_line_feeds)),
+            None => Ok(of_json(sources)?.as_ref().and_then(of_value).map(Self::without_file_marks)),
         }
     }
 
@@ -69,12 +69,17 @@ impl Template {
         }
     }
 
-    fn with_line_feeds(self) -> Self {
+    /// Without what editors add to files: a byte order mark would begin each prompt.
+    fn without_file_marks(self) -> Self {
+        let text = |text: String| match text.strip_prefix('\u{feff}') {
+            Some(rest) => line_feeds(rest.to_owned()),
+            None => line_feeds(text),
+        };
         match self {
-            Self::One(text) => Self::One(line_feeds(text)),
-            Self::Named(named) => Self::Named(
-                named.into_iter().map(|(name, text)| (name, line_feeds(text))).collect(),
-            ),
+            Self::One(one) => Self::One(text(one)),
+            Self::Named(named) => {
+                Self::Named(named.into_iter().map(|(name, one)| (name, text(one))).collect())
+            }
         }
     }
 }
@@ -116,7 +121,19 @@ fn of_value(value: &Value) -> Option<Template> {
 
 /// `chat_template.jinja` with those in `additional_chat_templates/`.
 fn of_files(sources: &Sources<'_>, default: &Path) -> Result<Template> {
-    let read = |path: &Path| json::read_text(path).map(line_feeds);
+    let read = |path: &Path| {
+        let text = json::read_text(path)?;
+        match not_template(&text) {
+            Some(found) => Err(Error::Tokenizer {
+                path: path.to_path_buf(),
+                place: "file".into(),
+                found: found.into(),
+                expected: "a chat template".into(),
+                help: DOWNLOAD,
+            }),
+            None => Ok(line_feeds(text)),
+        }
+    };
     let default = read(default)?;
     let folder = sources.file("additional_chat_templates");
     let Ok(entries) = std::fs::read_dir(&folder) else {
@@ -143,6 +160,20 @@ fn of_files(sources: &Sources<'_>, default: &Path) -> Result<Template> {
         named.push((name, read(&path)?));
     }
     Ok(Template::Named(named))
+}
+
+/// What people save under the name of a template; one may begin with `<` itself.
+fn not_template(text: &str) -> Option<&'static str> {
+    let text = text.trim_start();
+    let starts =
+        |start: &str| text.get(..start.len()).is_some_and(|here| here.eq_ignore_ascii_case(start));
+    if starts("version https://git-lfs") {
+        Some("a Git-LFS pointer")
+    } else if starts("<!doctype html") || starts("<html") {
+        Some("a web page")
+    } else {
+        None
+    }
 }
 
 /// Named templates, each under a key of its own; `default` under the usual one.

@@ -93,15 +93,6 @@ pub(crate) struct Merge(pub(crate) String);
 impl TokenizerJson {
     pub(crate) fn read(path: &Path) -> Result<Self> {
         let bytes = json::read_bytes(path, json::TOKENIZER)?;
-        if let Some(what) = not_json(&bytes) {
-            return Err(Error::Tokenizer {
-                path: path.to_path_buf(),
-                place: "file".into(),
-                found: what.into(),
-                expected: "JSON".into(),
-                help: "download the file itself",
-            });
-        }
         let mut tokenizer: Self = json::parse(path, &bytes)?;
         tokenizer.path = path.to_path_buf();
         Ok(tokenizer)
@@ -227,16 +218,6 @@ impl TokenizerJson {
             help: "if the model was published with a BPE tokenizer (tokenizer.model or \
                    tokenizer.json), put its files here; a text would be split otherwise with this one",
         }
-    }
-}
-
-/// What stands in place of a file that was not downloaded.
-pub(super) fn not_json(bytes: &[u8]) -> Option<&'static str> {
-    match bytes {
-        [] => Some("an empty file"),
-        text if text.starts_with(b"version https://git-lfs") => Some("a Git-LFS pointer"),
-        text if text.trim_ascii_start().starts_with(b"<") => Some("a web page"),
-        _ => None,
     }
 }
 

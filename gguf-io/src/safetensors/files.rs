@@ -18,12 +18,15 @@ use super::{
 use crate::{
     Budget, Error, Place, Result, SourceFile,
     error::{Problems, Quoted, Shown},
+    json,
     sniff::{self, Kind},
 };
 
 pub(super) const INDEX: &str = "model.safetensors.index.json";
 pub(super) const SINGLE: &str = "model.safetensors";
 pub(super) const INCOMPLETE: &str = "download the checkpoint again, all of its files";
+const LEFT_OVER: &str = "remove the shards that are left over from another model, or download the \
+    checkpoint again, all of its files";
 const STALE: &str = "the index is of other files than those in the folder: remove what is out of \
     date, or download the checkpoint again";
 
@@ -105,11 +108,38 @@ pub(super) fn find(dir: &Path, preference: Preference, budget: &mut Budget) -> R
         (None, false) => return Err(neighbours::folder(dir, &names)),
     };
     refuse_dangling(dir, &chosen)?;
+    warn_of_others(dir, &names);
     let open = |(i, path): (usize, &PathBuf)| {
         SourceFile::open(path).map_err(|error| error.with_more_files(chosen.len() - i - 1))
     };
     let files = chosen.iter().enumerate().map(open).collect::<Result<_>>()?;
     Ok(Found { files, index, strict })
+}
+
+/// Says what else is beside the weights and is not read: weights in Mistral's own format, as in its
+/// repositories, and an adapter, which transformers would apply.
+fn warn_of_others(dir: &Path, names: &BTreeSet<String>) {
+    let of_mistral =
+        |name: &&String| name.starts_with("consolidated") && name.ends_with(".safetensors");
+    let there: Vec<_> = names.iter().filter(of_mistral).map(String::as_str).collect();
+    if !there.is_empty() {
+        tracing::warn!(
+            kind = "two-sets-of-weights",
+            "{}: {}: weights in Mistral's own format, left out; those in model*.safetensors are \
+             read",
+            Shown(dir),
+            few(&there)
+        );
+    }
+    if names.contains(neighbours::ADAPTER) {
+        tracing::warn!(
+            kind = "adapter",
+            "{}: {} stands beside the weights, which are converted without the adapter; merge it \
+             into its base model first if it belongs to them",
+            Shown(dir),
+            neighbours::ADAPTER
+        );
+    }
 }
 
 /// Refuses links to nothing, as the Hugging Face cache has them where a download did not finish.
@@ -202,17 +232,20 @@ impl Index {
                 help: INCOMPLETE,
             },
         )?;
-        let json = file.read_vec(0, len, budget)?;
+        let bytes = file.read_vec(0, len, budget)?;
+        // Python writes sizes that are no number, editors on Windows a mark.
+        let quoted = json::quote_constants(json::without_mark(&bytes));
+        let json = quoted.as_deref().unwrap_or(json::without_mark(&bytes));
         let mut shards = IndexSet::new();
         let mut tensors = Vec::new();
         let mut charge = Charge::new(&file, budget, Place::Field("index", 0));
-        let mut parser = serde_json::Deserializer::from_slice(&json);
+        let mut parser = serde_json::Deserializer::from_slice(json);
         let result =
             Top(WeightMap { charge: &mut charge, shards: &mut shards, tensors: &mut tensors })
                 .deserialize(&mut parser)
                 .and_then(|()| parser.end());
         charge.finish(result, "a JSON map with a weight_map of tensors to shards")?;
-        drop(json);
+        drop((quoted, bytes));
         budget.credit(len as u64);
 
         tensors.sort_unstable();
@@ -282,7 +315,11 @@ impl Index {
         if self.shards.is_empty() {
             problems.add(|| "the weight_map is empty".to_owned());
         }
-        let help = if missing && left { STALE } else { INCOMPLETE };
+        let help = match (missing, left) {
+            (true, true) => STALE,
+            (false, true) if !self.shards.is_empty() => LEFT_OVER,
+            _ => INCOMPLETE,
+        };
         problems.into_result(self.file.path(), help)?;
         Ok(paths.into_iter().collect())
     }

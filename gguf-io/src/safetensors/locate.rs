@@ -29,7 +29,7 @@ pub fn locate(path: &Path) -> Result<PathBuf> {
     match std::fs::metadata(path) {
         Ok(stat) if stat.is_dir() => {}
         Ok(stat) if stat.is_file() => return Ok(of_file(path)),
-        _ => return Ok(path.into()),
+        _ => return elsewhere(path).map_or_else(|| Ok(path.into()), Err),
     }
     let names = files::names(path)?;
     if files::has_weights(&names) {
@@ -43,6 +43,34 @@ pub fn locate(path: &Path) -> Result<PathBuf> {
         || names.iter().any(|name| neighbours::is_model_gguf(&name.to_lowercase()))
         || neighbours::is_adapter(&names);
     if something { Err(neighbours::folder(path, &names)) } else { within(path, &names) }
+}
+
+/// The error for what is no file but the address or the name of a model on a server.
+fn elsewhere(path: &Path) -> Option<Error> {
+    const HELP: &str = "download it first, and give the folder or file: hf download ORG/NAME \
+        --local-dir DIR";
+    let text = path.to_str()?;
+    let address = ["hf://", "https://", "http://"];
+    // A name of the Hub: two words, of which there is no folder.
+    let is_name = || {
+        let (org, name) = text.split_once('/')?;
+        let word = |word: &str| {
+            word.starts_with(|c: char| c.is_ascii_alphanumeric())
+                && word.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+        };
+        (word(org) && word(name) && !name.ends_with(".gguf") && !Path::new(org).exists())
+            .then_some("no folder here, but may be a model of the Hugging Face Hub")
+    };
+    let found = match address.iter().any(|start| text.starts_with(start)) {
+        true => "an address, not a file",
+        false => is_name()?,
+    };
+    Some(Error::NotAModel {
+        path: path.into(),
+        found: found.to_owned(),
+        expected: "a file or folder of this machine",
+        help: HELP,
+    })
 }
 
 /// The folder of a file that is part of a checkpoint, else the file.

@@ -13,7 +13,7 @@ use crate::{
 
 const ORIGINAL: &str =
     "take the model's original checkpoint: config.json with model.safetensors or its shards";
-const ADAPTER: &str = "adapter_config.json";
+pub(super) const ADAPTER: &str = "adapter_config.json";
 const ADAPTER_HELP: &str = "merge it into its base model first, and convert that: python -c \
     \"import peft; peft.AutoPeftModelForCausalLM.from_pretrained('ADAPTER').merge_and_unload()\
     .save_pretrained('OUT')\"";
@@ -62,7 +62,7 @@ const NEIGHBOURS: &[Neighbour] = &[
         help: "finish the download, or download again; join pieces with cat, in their order",
     },
     Neighbour {
-        is: |name| name == "zero_to_fp32.py",
+        is: |name| name == "zero_to_fp32.py" || name.starts_with("global_step"),
         found: "a checkpoint of a training run with DeepSpeed",
         help: "make weights of it: python zero_to_fp32.py DIR OUT --safe_serialization",
     },
@@ -110,20 +110,54 @@ const NEIGHBOURS: &[Neighbour] = &[
         help: ORIGINAL,
     },
     Neighbour {
-        is: |name| name.ends_with(".mlpackage") || name.ends_with(".mlmodel"),
+        is: |name| {
+            [".mlpackage", ".mlmodel", ".mlmodelc"].into_iter().any(|end| name.ends_with(end))
+                || name == "coreml"
+        },
         found: "a folder with a Core ML model",
         help: ORIGINAL,
     },
     Neighbour {
+        is: |name| name.contains("lora") && name.ends_with(".safetensors"),
+        found: "a LoRA adapter for an image model",
+        help: "merge it into its base model with the program that made it",
+    },
+    Neighbour {
         is: |name| name.ends_with(".safetensors"),
         found: "a folder whose safetensors files are not named as weights are",
-        help: "rename the file to model.safetensors if it holds the whole model, or take the \
-               checkpoint again with its index",
+        help: "rename the file to model.safetensors if it holds the whole model, shards to \
+               model-00001-of-00002.safetensors and so on, or take the checkpoint again with its \
+               index",
     },
     Neighbour {
         is: |name| name == "manifests",
         found: "a store of Ollama",
         help: "the largest of its blobs are GGUF files: give the path of one",
+    },
+    Neighbour {
+        is: |name| name.starts_with("ggml-") && name.ends_with(".bin"),
+        found: "a folder with files in the GGML format of before GGUF",
+        help: "no current program reads these; take the model's original checkpoint, or a GGUF file",
+    },
+    Neighbour {
+        is: |name| name == "mlc-chat-config.json" || name.starts_with("params_shard_"),
+        found: "a model compiled for MLC",
+        help: ORIGINAL,
+    },
+    Neighbour {
+        is: |name| name.ends_with(".npz"),
+        found: "a folder with weights of MLX or NumPy in .npz files",
+        help: ORIGINAL,
+    },
+    Neighbour {
+        is: |name| name.ends_with(".ot"),
+        found: "a folder with weights for rust-bert",
+        help: ORIGINAL,
+    },
+    Neighbour {
+        is: |name| [".zip", ".tar", ".tar.gz", ".tgz", ".7z"].iter().any(|end| name.ends_with(end)),
+        found: "a folder with an archive, which is not unpacked",
+        help: "unpack it and give the folder with config.json",
     },
     Neighbour {
         is: |name| name == "model.bin",
@@ -183,6 +217,19 @@ pub(super) fn folder(dir: &Path, names: &BTreeSet<String>) -> Error {
             return error(format!("{found} ({})", few(&there)), help);
         }
     }
+    if dir.ends_with("blobs") && dir.with_file_name("snapshots").is_dir() {
+        let help = "give the folder above, whose name begins with models--";
+        return error("the store of files of the Hugging Face cache".to_owned(), help);
+    }
+    if names.contains("blobs") && names.contains("refs") {
+        let help = "the download did not finish, download the model again";
+        let found = "a folder of the Hugging Face cache without a snapshot";
+        return error(found.to_owned(), help);
+    }
+    if names.contains("hub") {
+        let help = "give the folder of one model in it: hub/models--ORG--NAME";
+        return error("the folder of the Hugging Face cache".to_owned(), help);
+    }
     error("a folder without weights".to_owned(), "give the folder that holds them, or a GGUF file")
 }
 
@@ -220,9 +267,13 @@ fn adapter(dir: &Path, names: &BTreeSet<String>) -> Option<(String, &'static str
     let config = settings(&dir.join(ADAPTER));
     let base = config.get("base_model_name_or_path").and_then(Value::as_str);
     let base = base.map(|base| format!(" for the model {}", Quoted(&one_line(base))));
-    let found =
-        format!("a LoRA adapter{} ({}), not a model", base.unwrap_or_default(), Quoted(file));
-    let of_mlx = names.contains("adapters.safetensors");
+    let kind = match config.get("peft_type").and_then(Value::as_str) {
+        Some(kind) if !kind.to_lowercase().contains("lora") => "an adapter of PEFT",
+        _ => "a LoRA adapter",
+    };
+    let found = format!("{kind}{} ({}), not a model", base.unwrap_or_default(), Quoted(file));
+    let of_mlx = names.iter().any(|name| name.starts_with("adapters."))
+        || config.get("fine_tune_type").is_some();
     Some((found, if of_mlx { MLX_ADAPTER_HELP } else { ADAPTER_HELP }))
 }
 
