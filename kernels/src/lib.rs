@@ -22,7 +22,7 @@
 //! | F32, F16, BF16 to single precision and back, with a check for finite values | [`Kernels::widen`], [`Kernels::narrow`] |
 //! | activations as ggml quantizes them, dot products of single rows | [`Kernels::quantize_activations`], [`Kernels::dot`] |
 //! | weights packed for products, `y = x · Wᵀ`, with experts; grouped four-bit integers | [`PackedMatrix`], [`GroupedInt4`] |
-//! | threads for products, or your own | [`Pool`], [`Serial`], [`Parallel`] |
+//! | threads for products and packing, or your own | [`Pool`], [`Serial`], [`Parallel`] |
 //!
 //! ```
 //! use quant_core::GgmlType;
@@ -47,8 +47,9 @@
 //! [`Kernels::dot`] is for single rows: it unpacks them each time.
 //!
 //! Products are behind the feature `matrix`, which is on by default; without it the crate compiles in a
-//! fraction of the time, and instruction sets that differ in products alone are left out. The feature
-//! `probe` adds what benchmarks need to measure the limits of the machine.
+//! fraction of the time, and instruction sets that differ in products alone are left out. Packing and
+//! products run on the threads that the caller brings, or on the caller's own; the feature `rayon` makes
+//! a [`Parallel`] of rayon's pools. The feature `probe` adds what benchmarks need to measure the limits of the machine.
 //!
 //! `unsafe` code of the workspace is here only: the instructions in `isa/`, the borrowed task of
 //! the [`Pool`], the shared output of a product.

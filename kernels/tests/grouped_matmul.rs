@@ -2,12 +2,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot make its matrices has failed")]
 
+use std::num::NonZeroUsize;
+
 use proptest::prelude::*;
 use quant_core::{
     Error, GgmlType,
     grouped::{GroupedType, Job, ScaleType, pack},
 };
-use quant_kernels::{GroupedInt4, Input, Kernels, MatrixError, Output, PackedMatrix, Serial};
+use quant_kernels::{GroupedInt4, Input, Kernels, MatrixError, Output, PackedMatrix, Pool, Serial};
 
 /// Rounding in single precision, relative to the largest code, scale and activation of a group.
 const ROUNDING: f64 = 2e-6;
@@ -22,7 +24,7 @@ struct Case {
     rows: usize,
     groups: usize,
     n: usize,
-    brain: bool,
+    bfloat16: bool,
     zero_points: bool,
     x_scale: f32,
     seed: u64,
@@ -64,7 +66,7 @@ fn weights(case: &Case, random: &mut Random) -> Weights {
     };
     for _ in 0..groups {
         let scale = random.unit() * 0.05;
-        let ty = if case.brain { GgmlType::BF16 } else { GgmlType::F16 };
+        let ty = if case.bfloat16 { GgmlType::BF16 } else { GgmlType::F16 };
         let mut bytes = [0; 2];
         Kernels::best().narrow(ty, &[scale], &mut bytes).unwrap();
         let mut rounded = [0.0];
@@ -83,7 +85,7 @@ impl Weights {
             group_len: case.group_len,
             codes: &self.codes,
             scales: &self.scales,
-            scale_type: if case.brain { ScaleType::Bf16 } else { ScaleType::F16 },
+            scale_type: if case.bfloat16 { ScaleType::Bf16 } else { ScaleType::F16 },
             zero_points: case.zero_points.then_some(&self.zero_points[..]),
         }
     }
@@ -118,6 +120,12 @@ fn check(case: &Case) -> Result<(), String> {
     let unpacked = packed.unpack_grouped().unwrap();
     if unpacked.codes != weights.codes || unpacked.scales != weights.scales {
         return Err("does not unpack to what was packed".to_owned());
+    }
+    let pool = Pool::new(NonZeroUsize::new(2).unwrap()).unwrap();
+    let shared =
+        PackedMatrix::pack_grouped_with(&pool, case.experts, rows, cols, weights.of(case)).unwrap();
+    if shared.unpack_with(&pool).unwrap() != packed.unpack() {
+        return Err("threads pack something else".to_owned());
     }
     if unpacked.zero_points != case.zero_points.then(|| weights.zero_points.clone()) {
         return Err("does not unpack to the zero points that were packed".to_owned());
@@ -162,9 +170,9 @@ fn cases() -> impl Strategy<Value = Case> {
         any::<u32>(),
     )
         .prop_map(
-            |((group_len, experts, brain, zero_points), rows, groups, n, x_scale, seed)| {
+            |((group_len, experts, bfloat16, zero_points), rows, groups, n, x_scale, seed)| {
                 let seed = u64::from(seed) << 16;
-                Case { group_len, experts, rows, groups, n, brain, zero_points, x_scale, seed }
+                Case { group_len, experts, rows, groups, n, bfloat16, zero_points, x_scale, seed }
             },
         )
 }

@@ -160,6 +160,61 @@ fn a_product_that_is_not_run_as_a_whole_is_an_error() {
 }
 
 #[test]
+fn packing_runs_on_the_threads_it_is_given_or_is_an_error() {
+    let (ty, experts, rows, cols) = (GgmlType::Q5_K, 3, 37, 512);
+    let bytes = quantize(ty, &values(1, experts * rows * cols, 1.0), cols);
+    let all = PackedMatrix::pack_experts(ty, experts, rows, cols, &bytes).unwrap();
+    assert!(all.unpack() == bytes);
+    let pool = Pool::new(NonZeroUsize::new(3).unwrap()).unwrap();
+    let brought: [&dyn Parallel; 5] = [
+        &Serial,
+        &pool,
+        &Brought { threads: 0, parts: vec![0] },
+        &Brought { threads: 4, parts: vec![3, 1, 2, 0] },
+        // One thread finds the work that the others left.
+        &Brought { threads: 7, parts: vec![6] },
+    ];
+    for pool in brought {
+        let packed = PackedMatrix::pack_experts_with(pool, ty, experts, rows, cols, &bytes);
+        assert!(packed.unwrap().unpack_with(pool).unwrap() == bytes);
+        let one = &bytes[..bytes.len() / experts];
+        let packed = PackedMatrix::pack_with(pool, ty, rows, cols, one).unwrap();
+        assert!(packed.unpack() == one);
+        // Without rows there is nothing to run.
+        assert!(PackedMatrix::pack_with(pool, ty, 0, cols, &[]).is_ok());
+    }
+    for threads in [0, 1, 5] {
+        let nothing = Brought { threads, parts: Vec::new() };
+        let packed = PackedMatrix::pack_experts_with(&nothing, ty, experts, rows, cols, &bytes);
+        assert_eq!(packed.unwrap_err(), MatrixError::Parts { done: 0, parts: 9 });
+        assert_eq!(all.unpack_with(&nothing), Err(MatrixError::Parts { done: 0, parts: 9 }));
+    }
+}
+
+#[cfg(feature = "rayon")]
+#[test]
+fn a_pool_of_rayon_runs_every_part_once() {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    for threads in [1, 2, 5] {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let counts: Vec<_> = (0..threads).map(|_| AtomicUsize::new(0)).collect();
+        assert_eq!(Parallel::threads(&pool), threads);
+        // From outside, and from one of its own threads.
+        let count = |part: usize| {
+            counts[part].fetch_add(1, Ordering::Relaxed);
+        };
+        Parallel::run(&pool, &count);
+        pool.install(|| Parallel::run(&pool, &count));
+        assert!(counts.iter().all(|count| count.load(Ordering::Relaxed) == 2));
+        let ty = GgmlType::Q4_0;
+        let bytes = quantize(ty, &values(1, 40 * 64, 1.0), 64);
+        let packed = PackedMatrix::pack_with(&pool, ty, 40, 64, &bytes).unwrap();
+        assert!(packed.unpack_with(&pool).unwrap() == bytes);
+    }
+}
+
+#[test]
 fn experts_are_gathered() {
     let (experts, rows, cols, n, used) = (5, 20, 256, 13, 2);
     let w = values(1, experts * rows * cols, 1.0);

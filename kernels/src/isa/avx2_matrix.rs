@@ -6,7 +6,7 @@ use super::{
     avx2::Avx2,
     matrix::{MatrixKernels, dot_lane_ops, first, matrix_kernels, prefetch},
 };
-use crate::matrix::dot_lanes::DotLanes;
+use crate::matrix::{coded::Layout, dot_lanes::DotLanes};
 
 impl<const VNNI: bool> DotLanes for Avx2<VNNI> {
     type Codes = __m256i;
@@ -88,10 +88,11 @@ impl<const VNNI: bool> DotLanes for Avx2<VNNI> {
 pub(crate) struct Kernels;
 
 impl MatrixKernels for Kernels {
+    type Tiles<L: Layout> = L;
     const DIRECT_WIDTHS: &'static [usize] = &[4, 2, 1];
     const PANEL_WIDTHS: &'static [usize] = &[4, 2, 1];
 
-    matrix_kernels! { Avx2<false>, "avx2,fma,f16c"; 2, 1, 4 }
+    matrix_kernels! { Kernels: Avx2<false>, "avx2,fma,f16c"; direct 2, 4; panels 1, 4 }
 }
 
 /// AVX2 with AVX-VNNI.
@@ -99,8 +100,9 @@ impl MatrixKernels for Kernels {
 pub(crate) struct VnniKernels;
 
 impl MatrixKernels for VnniKernels {
+    type Tiles<L: Layout> = L::AnyBits;
     const DIRECT_WIDTHS: &'static [usize] = &[4, 2, 1];
     const PANEL_WIDTHS: &'static [usize] = &[4, 2, 1];
 
-    matrix_kernels! { Avx2<true>, "avx2,fma,f16c,avxvnni"; 2, 1, 4 }
+    matrix_kernels! { VnniKernels: Avx2<true>, "avx2,fma,f16c,avxvnni"; direct 2, 4; panels 1, 4 }
 }

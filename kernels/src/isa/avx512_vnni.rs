@@ -8,7 +8,7 @@ use super::{
     avx512::Avx512,
     matrix::{MatrixKernels, dot_lane_ops, first, matrix_kernels, prefetch},
 };
-use crate::matrix::dot_lanes::DotLanes;
+use crate::matrix::{coded::Layout, dot_lanes::DotLanes};
 
 /// AVX-512 with VNNI.
 pub(crate) type Token = Avx512<true>;
@@ -77,10 +77,12 @@ pub(crate) struct Kernels;
 const _: () = assert!(<Token as Lanes>::N == 16);
 
 impl MatrixKernels for Kernels {
+    type Tiles<L: Layout> = L::AnyBits;
     const DIRECT_WIDTHS: &'static [usize] = &[4, 2, 1];
     const PANEL_WIDTHS: &'static [usize] = &[6, 4, 2, 1];
 
     matrix_kernels! {
-        Token, "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c"; 1, 2, 6
+        Kernels: Token, "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c";
+        direct 1, 4; panels 2, 6
     }
 }

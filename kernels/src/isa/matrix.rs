@@ -6,7 +6,7 @@ use quant_core::GgmlType;
 
 use super::{Token, token};
 use crate::matrix::{
-    coded::{Coded, subs},
+    coded::{Coded, Layout, subs},
     dot_lanes::DotLanes,
     drive::Product,
     float::{Bf16, F16, F32, FloatFormat},
@@ -37,7 +37,14 @@ pub(crate) struct MatrixTable {
 /// One instruction set's instances of the matrix kernels, compiled with its features.
 pub(crate) trait MatrixKernels {
     type Token: Token + DotLanes;
-    /// See [`MatrixTable::direct_widths`]: of 4, 2 and 1.
+    /// Unpacked weights.
+    type Panel;
+    /// The totals of the rows of a panel with one column.
+    type Totals;
+    /// The layout whose [`panel_tiles`](Self::panel_tiles) serve `L`: where sums have 32 bits on their
+    /// way, codes of any width are multiplied alike.
+    type Tiles<L: Layout>: Layout;
+    /// See [`MatrixTable::direct_widths`]: the columns of a direct tile, then 2 and 1.
     const DIRECT_WIDTHS: &'static [usize];
     /// See [`MatrixTable::panel_widths`]: the columns of a panel tile, then 4, 2 and 1.
     const PANEL_WIDTHS: &'static [usize];
@@ -48,6 +55,14 @@ pub(crate) trait MatrixKernels {
     fn direct<F: Coded>(s: Self::Token, job: &Product<'_>, rows: Range<usize>);
     /// As [`drive::panels`](crate::matrix::drive::panels).
     fn panels<F: Coded>(s: Self::Token, job: &Product<'_>, rows: Range<usize>);
+    /// As [`drive::panel_tiles`](crate::matrix::drive::panel_tiles).
+    fn panel_tiles<L: Layout>(
+        s: Self::Token,
+        inputs: &Inputs,
+        panel: &Self::Panel,
+        blocks: Range<usize>,
+        totals: &mut [Self::Totals],
+    );
     /// As [`drive::floats`](crate::matrix::drive::floats).
     fn floats<F: FloatFormat>(s: Self::Token, job: &Product<'_>, rows: Range<usize>);
     /// As [`dot::dot`](crate::matrix::dot::dot).
@@ -90,7 +105,7 @@ pub(super) const fn matrix_table<M: MatrixKernels>() -> MatrixTable {
                 F => InputLayout {
                     scaling: Some(<F as Coded>::SCALING),
                     sub: <F as Coded>::SUB,
-                    pairs: subs::<F>() > 1,
+                    pairs: subs::<<F as Coded>::Layout>() > 1,
                     bias: tile::bias::<M::Token, F>(),
                 },
                 InputLayout::default()
@@ -159,11 +174,16 @@ macro_rules! dot_lane_ops {
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "wasm32"))]
 pub(super) use dot_lane_ops;
 
-/// The methods of a [`MatrixKernels`]: token, features if it needs any, vectors of rows in a direct
-/// tile, vectors of rows and columns in a panel tile.
+/// The methods of the [`MatrixKernels`] of a type: token, features if it needs any, then vectors of rows
+/// and columns in a direct tile and in a panel tile.
 macro_rules! matrix_kernels {
-    ($token:ty $(, $features:literal)?; $direct:literal, $rows:literal, $columns:literal) => {
+    (
+        $kernels:ty: $token:ty $(, $features:literal)?;
+        direct $few_rows:literal, $few:literal; panels $rows:literal, $columns:literal
+    ) => {
         type Token = $token;
+        type Panel = $crate::matrix::tile::Panel<$token, $rows>;
+        type Totals = [<$token as quant_core::lanes::Lanes>::F32; $rows];
 
         $crate::isa::with_features! { $($features)?:
             fn fill(
@@ -181,7 +201,7 @@ macro_rules! matrix_kernels {
                 job: &$crate::matrix::drive::Product<'_>,
                 rows: std::ops::Range<usize>,
             ) {
-                $crate::matrix::drive::direct::<$token, F, $direct>(s, job, rows);
+                $crate::matrix::drive::direct::<$token, F, $few_rows, $few>(s, job, rows);
             }
 
             fn panels<F: $crate::matrix::coded::Coded>(
@@ -189,7 +209,22 @@ macro_rules! matrix_kernels {
                 job: &$crate::matrix::drive::Product<'_>,
                 rows: std::ops::Range<usize>,
             ) {
-                $crate::matrix::drive::panels::<$token, F, $rows, $columns>(s, job, rows);
+                type Tiles<L> = <$kernels as $crate::isa::matrix::MatrixKernels>::Tiles<L>;
+                let tiles =
+                    <$kernels as $crate::isa::matrix::MatrixKernels>::panel_tiles::<Tiles<F::Layout>>;
+                $crate::matrix::drive::panels::<$token, F, $rows>(s, job, rows, tiles);
+            }
+
+            fn panel_tiles<L: $crate::matrix::coded::Layout>(
+                s: $token,
+                inputs: &$crate::matrix::inputs::Inputs,
+                panel: &$crate::matrix::tile::Panel<$token, $rows>,
+                blocks: std::ops::Range<usize>,
+                totals: &mut [[<$token as quant_core::lanes::Lanes>::F32; $rows]],
+            ) {
+                $crate::matrix::drive::panel_tiles::<$token, L, $rows, $columns>(
+                    s, inputs, panel, blocks, totals,
+                );
             }
 
             fn floats<F: $crate::matrix::float::FloatFormat>(

@@ -7,7 +7,10 @@ use super::{
     matrix::{MatrixKernels, dot_lane_ops, first, matrix_kernels},
     neon::{Neon, singles},
 };
-use crate::matrix::dot_lanes::{DotLanes, two_columns};
+use crate::matrix::{
+    coded::Layout,
+    dot_lanes::{DotLanes, two_columns},
+};
 
 impl<const DOT: bool, const I8MM: bool> DotLanes for Neon<DOT, I8MM> {
     type Codes = uint8x16_t;
@@ -161,10 +164,11 @@ fn usmmla(mut sum: int32x4_t, a: uint8x16_t, b: int8x16_t) -> int32x4_t {
 pub(crate) struct Kernels;
 
 impl MatrixKernels for Kernels {
+    type Tiles<L: Layout> = L;
     const DIRECT_WIDTHS: &'static [usize] = &[4, 2, 1];
     const PANEL_WIDTHS: &'static [usize] = &[4, 2, 1];
 
-    matrix_kernels! { Neon<false>, "neon"; 4, 2, 4 }
+    matrix_kernels! { Kernels: Neon<false>, "neon"; direct 4, 4; panels 2, 4 }
 }
 
 /// NEON with the dot product instructions.
@@ -172,10 +176,11 @@ impl MatrixKernels for Kernels {
 pub(crate) struct DotKernels;
 
 impl MatrixKernels for DotKernels {
+    type Tiles<L: Layout> = L;
     const DIRECT_WIDTHS: &'static [usize] = &[4, 2, 1];
     const PANEL_WIDTHS: &'static [usize] = &[4, 2, 1];
 
-    matrix_kernels! { Neon<true>, "neon,dotprod"; 4, 2, 4 }
+    matrix_kernels! { DotKernels: Neon<true>, "neon,dotprod"; direct 4, 4; panels 2, 4 }
 }
 
 /// NEON with the dot product and matrix product instructions.
@@ -183,8 +188,9 @@ impl MatrixKernels for DotKernels {
 pub(crate) struct I8mmKernels;
 
 impl MatrixKernels for I8mmKernels {
+    type Tiles<L: Layout> = L::AnyBits;
     const DIRECT_WIDTHS: &'static [usize] = &[4, 2, 1];
     const PANEL_WIDTHS: &'static [usize] = &[4, 2, 1];
 
-    matrix_kernels! { Neon<true, true>, "neon,dotprod,i8mm"; 4, 2, 4 }
+    matrix_kernels! { I8mmKernels: Neon<true, true>, "neon,dotprod,i8mm"; direct 4, 4; panels 2, 4 }
 }

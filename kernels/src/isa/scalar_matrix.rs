@@ -3,13 +3,16 @@
 use quant_core::lanes::Scalar;
 
 use super::matrix::{MatrixKernels, matrix_kernels};
+use crate::matrix::coded::Layout;
 
 #[derive(Debug)]
 pub(crate) struct Kernels;
 
+// The reference has to be right and small: nobody chooses it for its speed.
 impl MatrixKernels for Kernels {
-    const DIRECT_WIDTHS: &'static [usize] = &[4, 2, 1];
-    const PANEL_WIDTHS: &'static [usize] = &[4, 2, 1];
+    type Tiles<L: Layout> = L::AnyBits;
+    const DIRECT_WIDTHS: &'static [usize] = &[1];
+    const PANEL_WIDTHS: &'static [usize] = &[1];
 
-    matrix_kernels! { Scalar; 1, 2, 4 }
+    matrix_kernels! { Kernels: Scalar; direct 1, 1; panels 1, 1 }
 }

@@ -8,7 +8,7 @@ use super::{
     matrix::{MatrixKernels, dot_lane_ops, first, matrix_kernels},
     simd128::Simd128,
 };
-use crate::matrix::dot_lanes::DotLanes;
+use crate::matrix::{coded::Layout, dot_lanes::DotLanes};
 use quant_core::lanes::Lanes;
 
 impl DotLanes for Simd128 {
@@ -126,8 +126,9 @@ mod sums {
 pub(crate) struct Kernels;
 
 impl MatrixKernels for Kernels {
+    type Tiles<L: Layout> = L;
     const DIRECT_WIDTHS: &'static [usize] = &[4, 2, 1];
     const PANEL_WIDTHS: &'static [usize] = &[4, 2, 1];
 
-    matrix_kernels! { Simd128; 4, 2, 4 }
+    matrix_kernels! { Kernels: Simd128; direct 4, 4; panels 2, 4 }
 }

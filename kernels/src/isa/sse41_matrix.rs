@@ -6,7 +6,7 @@ use super::{
     matrix::{MatrixKernels, dot_lane_ops, first, matrix_kernels, prefetch},
     sse41::{Sse41, singles},
 };
-use crate::matrix::dot_lanes::DotLanes;
+use crate::matrix::{coded::Layout, dot_lanes::DotLanes};
 
 impl DotLanes for Sse41 {
     type Codes = __m128i;
@@ -69,8 +69,9 @@ impl DotLanes for Sse41 {
 pub(crate) struct Kernels;
 
 impl MatrixKernels for Kernels {
+    type Tiles<L: Layout> = L;
     const DIRECT_WIDTHS: &'static [usize] = &[2, 1];
     const PANEL_WIDTHS: &'static [usize] = &[4, 2, 1];
 
-    matrix_kernels! { Sse41, "sse4.1"; 4, 1, 4 }
+    matrix_kernels! { Kernels: Sse41, "sse4.1"; direct 2, 2; panels 1, 4 }
 }

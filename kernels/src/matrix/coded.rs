@@ -116,14 +116,44 @@ pub(crate) trait Head<S: Lanes> {
     fn byte(&self, s: S, i: usize) -> S::I32;
 }
 
-/// A format of weights for matrix products.
-pub(crate) trait Coded {
+/// What a product depends on once codes are bytes: the formats that agree in it share the kernels of
+/// their panels, which are most of the code.
+pub(crate) trait Layout {
     /// Elements in a block.
     const LEN: usize;
-    /// Bytes in a block.
-    const BYTES: usize;
     /// Elements that share a scale: 16, or a multiple of 32.
     const SUB: usize;
+    /// Bits in a code: 2 to 6, or 8.
+    const BITS: usize;
+    /// Whether values have minima; the bias is zero where they do, and only there.
+    const OFFSET: bool;
+    /// The same with codes of eight bits, whose kernels multiply any codes.
+    type AnyBits: Layout;
+}
+
+/// A [`Layout`] by its numbers.
+pub(crate) struct Blocks<const LEN: usize, const SUB: usize, const BITS: usize, const OFFSET: bool>;
+
+impl<const LEN: usize, const SUB: usize, const BITS: usize, const OFFSET: bool> Layout
+    for Blocks<LEN, SUB, BITS, OFFSET>
+{
+    const LEN: usize = LEN;
+    const SUB: usize = SUB;
+    const BITS: usize = BITS;
+    const OFFSET: bool = OFFSET;
+    type AnyBits = Blocks<LEN, SUB, 8, OFFSET>;
+}
+
+/// A format of weights for matrix products.
+pub(crate) trait Coded {
+    /// Blocks, sub-blocks and codes.
+    type Layout: Layout;
+    /// Elements in a block.
+    const LEN: usize = <Self::Layout as Layout>::LEN;
+    /// Bytes in a block.
+    const BYTES: usize;
+    /// Elements that share a scale.
+    const SUB: usize = <Self::Layout as Layout>::SUB;
     /// The low bits of the codes: 2, 4 or 8 of them.
     const LOW: Plane;
     /// The bits above: 0, 1 or 2 of them.
@@ -133,7 +163,7 @@ pub(crate) trait Coded {
     /// The code of zero.
     const BIAS: i32 = 0;
     /// Whether values have minima.
-    const OFFSET: bool = false;
+    const OFFSET: bool = <Self::Layout as Layout>::OFFSET;
     /// How activations are quantized.
     const SCALING: Scaling;
     /// Where the half-precision fields are.
@@ -153,13 +183,14 @@ pub(crate) trait Coded {
 }
 
 /// Sub-blocks in a block: one, or an even number.
-pub(crate) const fn subs<F: Coded>() -> usize {
-    F::LEN / F::SUB
+pub(crate) const fn subs<L: Layout>() -> usize {
+    L::LEN / L::SUB
 }
 
 /// Bits in a code.
 pub(crate) const fn bits<F: Coded>() -> usize {
-    F::LOW.bits + F::HIGH.bits
+    assert!(F::LOW.bits + F::HIGH.bits == <F::Layout as Layout>::BITS, "the planes hold the codes");
+    <F::Layout as Layout>::BITS
 }
 
 /// The codes of a block, in the order of the values: `codes` has [`Coded::LEN`] elements.
@@ -194,17 +225,15 @@ const fn plane(start: usize, bits: usize, run: usize) -> Plane {
 }
 
 macro_rules! legacy {
-    ($name:ident, $halves:expr, $low:expr, $high:expr, $flip:literal, $bias:literal,
-     $offset:literal) => {
+    ($name:ident, $halves:expr, $low:expr, $high:expr, $bits:literal, $flip:literal,
+     $bias:literal, $offset:literal) => {
         impl Coded for $name {
-            const LEN: usize = Self::TYPE.block_len();
+            type Layout = Blocks<{ Self::TYPE.block_len() }, 32, $bits, $offset>;
             const BYTES: usize = Self::TYPE.block_bytes();
-            const SUB: usize = 32;
             const LOW: Plane = $low;
             const HIGH: Plane = $high;
             const FLIP: u8 = $flip;
             const BIAS: i32 = $bias;
-            const OFFSET: bool = $offset;
             const SCALING: Scaling = Scaling::Per32;
             const HALVES: &'static [usize] = $halves;
 
@@ -216,11 +245,11 @@ macro_rules! legacy {
     };
 }
 
-legacy!(Q4_0, &[0], plane(2, 4, 16), NONE, 0, 8, false);
-legacy!(Q4_1, &[0, 2], plane(4, 4, 16), NONE, 0, 0, true);
-legacy!(Q5_0, &[0], plane(6, 4, 16), plane(2, 1, 0), 0, 16, false);
-legacy!(Q5_1, &[0, 2], plane(8, 4, 16), plane(4, 1, 0), 0, 0, true);
-legacy!(Q8_0, &[0], plane(2, 8, 32), NONE, 0x80, 128, false);
+legacy!(Q4_0, &[0], plane(2, 4, 16), NONE, 4, 0, 8, false);
+legacy!(Q4_1, &[0, 2], plane(4, 4, 16), NONE, 4, 0, 0, true);
+legacy!(Q5_0, &[0], plane(6, 4, 16), plane(2, 1, 0), 5, 0, 16, false);
+legacy!(Q5_1, &[0, 2], plane(8, 4, 16), plane(4, 1, 0), 5, 0, 0, true);
+legacy!(Q8_0, &[0], plane(2, 8, 32), NONE, 8, 0x80, 128, false);
 
 /// Units of formats with a scale and a scale of minima, which are subtracted.
 #[inline(always)]
@@ -242,14 +271,12 @@ fn six_bits<S: Lanes, H: Head<S>>(s: S, head: &H, j: usize) -> (S::I32, S::I32) 
 }
 
 macro_rules! six_bit_scales {
-    ($name:ident, $low:expr, $high:expr) => {
+    ($name:ident, $low:expr, $high:expr, $bits:literal) => {
         impl Coded for $name {
-            const LEN: usize = Self::TYPE.block_len();
+            type Layout = Blocks<{ Self::TYPE.block_len() }, 32, $bits, true>;
             const BYTES: usize = Self::TYPE.block_bytes();
-            const SUB: usize = 32;
             const LOW: Plane = $low;
             const HIGH: Plane = $high;
-            const OFFSET: bool = true;
             const SCALING: Scaling = Scaling::Per256;
             const HALVES: &'static [usize] = &[0, 2];
             const SCALES: (usize, usize) = (4, 12);
@@ -267,13 +294,12 @@ macro_rules! six_bit_scales {
     };
 }
 
-six_bit_scales!(Q4K, plane(16, 4, 32), NONE);
-six_bit_scales!(Q5K, plane(48, 4, 32), plane(16, 1, 32));
+six_bit_scales!(Q4K, plane(16, 4, 32), NONE, 4);
+six_bit_scales!(Q5K, plane(48, 4, 32), plane(16, 1, 32), 5);
 
 impl Coded for Q6K {
-    const LEN: usize = Self::TYPE.block_len();
+    type Layout = Blocks<{ Self::TYPE.block_len() }, 16, 6, false>;
     const BYTES: usize = Self::TYPE.block_bytes();
-    const SUB: usize = 16;
     const LOW: Plane = plane(0, 4, 64);
     const HIGH: Plane = plane(128, 2, 32);
     const BIAS: i32 = 32;
@@ -295,11 +321,9 @@ impl Coded for Q6K {
 }
 
 impl Coded for Q2K {
-    const LEN: usize = Self::TYPE.block_len();
+    type Layout = Blocks<{ Self::TYPE.block_len() }, 16, 2, true>;
     const BYTES: usize = Self::TYPE.block_bytes();
-    const SUB: usize = 16;
     const LOW: Plane = plane(16, 2, 32);
-    const OFFSET: bool = true;
     const SCALING: Scaling = Scaling::Per256;
     const HALVES: &'static [usize] = &[80, 82];
     const SCALES: (usize, usize) = (0, 16);
@@ -317,9 +341,8 @@ impl Coded for Q2K {
 }
 
 impl Coded for Q3K {
-    const LEN: usize = Self::TYPE.block_len();
+    type Layout = Blocks<{ Self::TYPE.block_len() }, 16, 3, false>;
     const BYTES: usize = Self::TYPE.block_bytes();
-    const SUB: usize = 16;
     const LOW: Plane = plane(32, 2, 32);
     const HIGH: Plane = plane(0, 1, 32);
     const BIAS: i32 = 4;

@@ -162,7 +162,7 @@ fn factors_of_super_block<S: DotLanes, F: Coded>(s: S, block: &[u8], x: &[u8]) -
     let (unit, unit_of_minima) = F::units(s, &head);
     let (unit, unit_of_minima) = (first(s, s.mul(unit, d)), first(s, s.mul(unit_of_minima, d)));
     let mut factors = Factors { products: [0.0; PARTS], totals: [0.0; PARTS] };
-    for j in 0..subs::<F>() {
+    for j in 0..subs::<F::Layout>() {
         let (factor, minimum) = F::factors(Scalar, &head, j);
         factors.products[j] = unit * factor as f32;
         factors.totals[j] = unit_of_minima * minimum as f32;

@@ -5,8 +5,10 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
+use quant_core::lanes::Lanes;
+
 use super::{
-    coded::Coded,
+    coded::{Coded, Layout},
     dot_lanes::DotLanes,
     float::{self, FloatFormat},
     inputs::{Column, Inputs, Tile},
@@ -99,9 +101,9 @@ fn sources<'a, S: DotLanes, F: Coded, const MR: usize>(
 }
 
 /// A product with few columns: each vector of rows meets all of them, straight from the packed
-/// weights. `DR` vectors make a group of rows, or are one.
+/// weights, up to `NR` at a time. `DR` vectors are read together.
 #[inline(always)]
-pub(crate) fn direct<S: DotLanes, F: Coded, const DR: usize>(
+pub(crate) fn direct<S: DotLanes, F: Coded, const DR: usize, const NR: usize>(
     s: S,
     job: &Product<'_>,
     rows: Range<usize>,
@@ -111,8 +113,8 @@ pub(crate) fn direct<S: DotLanes, F: Coded, const DR: usize>(
         for tile in &job.inputs.tiles {
             match tile.width {
                 1 => direct_tile::<S, F, DR, 1>(s, job, row, tile, sources),
-                2 => direct_tile::<S, F, DR, 2>(s, job, row, tile, sources),
-                _ => direct_tile::<S, F, DR, 4>(s, job, row, tile, sources),
+                2 if NR > 2 => direct_tile::<S, F, DR, 2>(s, job, row, tile, sources),
+                _ => direct_tile::<S, F, DR, NR>(s, job, row, tile, sources),
             }
         }
     }
@@ -128,40 +130,34 @@ fn direct_tile<S: DotLanes, F: Coded, const DR: usize, const NR: usize>(
 ) {
     let mut totals = [[s.splat(0.0); DR]; NR];
     let columns = job.inputs.columns::<NR>(t, 0..job.cols / F::LEN);
-    tile::<S, F, _, DR, NR>(s, sources, columns, &mut totals);
+    tile::<S, F::Layout, _, DR, NR>(s, sources, columns, &mut totals);
     job.write(s, t, row, &totals);
 }
 
+/// Adds the products of a panel with all inputs, in a range of blocks, to the totals of each column.
+pub(crate) type PanelTiles<S, const MR: usize> =
+    fn(S, &Inputs, &Panel<S, MR>, Range<usize>, &mut [[<S as Lanes>::F32; MR]]);
+
 /// A product with many columns: rows are unpacked once for all of them, `PANEL_COLS` columns of
-/// the weights at a time.
+/// the weights at a time. `tiles` is [`panel_tiles`] of the layout of the format, compiled once for
+/// all formats that have it.
 #[inline(always)]
-pub(crate) fn panels<S: DotLanes, F: Coded, const MR: usize, const NR: usize>(
+pub(crate) fn panels<S: DotLanes, F: Coded, const MR: usize>(
     s: S,
     job: &Product<'_>,
     rows: Range<usize>,
+    tiles: PanelTiles<S, MR>,
 ) {
     let blocks = job.cols / F::LEN;
-    let mut panel = Panel::<S, F, MR>::new();
+    let mut panel = Panel::<S, MR>::new();
     let width: usize = job.inputs.tiles.iter().map(|tile| tile.width).sum();
     let mut totals = vec![[s.splat(0.0); MR]; width];
     for row in rows.step_by(MR * S::N) {
         totals.fill([s.splat(0.0); MR]);
         for first in (0..blocks).step_by(PANEL_COLS / F::LEN) {
             let range = first..blocks.min(first + PANEL_COLS / F::LEN);
-            panel.fill(s, sources::<S, F, MR>(job, row), range.clone());
-            let mut rest = &mut totals[..];
-            for tile in &job.inputs.tiles {
-                let (totals, after) = std::mem::take(&mut rest).split_at_mut(tile.width);
-                rest = after;
-                match tile.width {
-                    1 => panel_tile::<S, F, MR, 1>(s, job, tile, &panel, range.clone(), totals),
-                    2 => panel_tile::<S, F, MR, 2>(s, job, tile, &panel, range.clone(), totals),
-                    4 if NR != 4 => {
-                        panel_tile::<S, F, MR, 4>(s, job, tile, &panel, range.clone(), totals);
-                    }
-                    _ => panel_tile::<S, F, MR, NR>(s, job, tile, &panel, range.clone(), totals),
-                }
-            }
+            panel.fill::<F>(s, sources::<S, F, MR>(job, row), range.clone());
+            tiles(s, job.inputs, &panel, range, &mut totals);
         }
         let mut rest = &totals[..];
         for tile in &job.inputs.tiles {
@@ -172,21 +168,43 @@ pub(crate) fn panels<S: DotLanes, F: Coded, const MR: usize, const NR: usize>(
     }
 }
 
+/// As [`PanelTiles`] says, with tiles of up to `NR` columns.
 #[inline(always)]
-fn panel_tile<S: DotLanes, F: Coded, const MR: usize, const NR: usize>(
+pub(crate) fn panel_tiles<S: DotLanes, L: Layout, const MR: usize, const NR: usize>(
     s: S,
-    job: &Product<'_>,
+    inputs: &Inputs,
+    panel: &Panel<S, MR>,
+    blocks: Range<usize>,
+    mut totals: &mut [[S::F32; MR]],
+) {
+    for tile in &inputs.tiles {
+        let (these, after) = std::mem::take(&mut totals).split_at_mut(tile.width);
+        totals = after;
+        let blocks = blocks.clone();
+        match tile.width {
+            1 => panel_tile::<S, L, MR, 1>(s, inputs, tile, panel, blocks, these),
+            2 if NR > 1 => panel_tile::<S, L, MR, 2>(s, inputs, tile, panel, blocks, these),
+            4 if NR > 4 => panel_tile::<S, L, MR, 4>(s, inputs, tile, panel, blocks, these),
+            _ => panel_tile::<S, L, MR, NR>(s, inputs, tile, panel, blocks, these),
+        }
+    }
+}
+
+#[inline(always)]
+fn panel_tile<S: DotLanes, L: Layout, const MR: usize, const NR: usize>(
+    s: S,
+    inputs: &Inputs,
     t: &Tile,
-    panel: &Panel<S, F, MR>,
+    panel: &Panel<S, MR>,
     blocks: Range<usize>,
     totals: &mut [[S::F32; MR]],
 ) {
     let Some(totals) = totals.as_chunks_mut::<NR>().0.first_mut() else { return };
-    let mut rows = [panel.vector(0); MR];
+    let mut rows = [panel.vector::<L>(0); MR];
     for (m, rows) in rows.iter_mut().enumerate() {
         *rows = panel.vector(m);
     }
-    tile::<S, F, _, MR, NR>(s, rows, job.inputs.columns::<NR>(t, blocks), totals);
+    tile::<S, L, _, MR, NR>(s, rows, inputs.columns::<NR>(t, blocks), totals);
 }
 
 /// A product with weights that are floats.
@@ -205,8 +223,8 @@ pub(crate) fn floats<S: DotLanes, F: FloatFormat, const MR: usize, const NR: usi
         for tile in &job.inputs.tiles {
             match tile.width {
                 1 => float_tile::<S, F, MR, 1>(s, job, row, tile, groups),
-                2 => float_tile::<S, F, MR, 2>(s, job, row, tile, groups),
-                4 if NR != 4 => float_tile::<S, F, MR, 4>(s, job, row, tile, groups),
+                2 if NR > 1 => float_tile::<S, F, MR, 2>(s, job, row, tile, groups),
+                4 if NR > 4 => float_tile::<S, F, MR, 4>(s, job, row, tile, groups),
                 _ => float_tile::<S, F, MR, NR>(s, job, row, tile, groups),
             }
         }

@@ -56,7 +56,8 @@ pub enum MatrixError {
         /// Experts in the matrix.
         experts: usize,
     },
-    /// The threads that the caller brought did not run the whole product: `y` is unspecified.
+    /// The threads that the caller brought did not run the whole of a product, whose `y` is
+    /// unspecified, or of packing.
     #[error(
         "the threads ran {done} of {parts} parts of the product; Parallel::run has to call its task once for each part"
     )]

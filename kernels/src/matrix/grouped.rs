@@ -1,12 +1,12 @@
 //! Packing grouped four-bit integers for products, and getting them back.
 
 use quant_core::{Error, grouped::ScaleType};
-use rayon::prelude::*;
 
 use super::{
-    MatrixError, PackedMatrix,
+    MatrixError, PackedMatrix, Parallel, Serial,
     format::Format,
     int4::{GroupLen, Int4Layout},
+    pool::for_each_piece,
 };
 
 /// Weights as grouped four-bit integers: `(code − zero point) · scale`.
@@ -38,8 +38,12 @@ pub struct UnpackedInt4 {
     pub zero_points: Option<Vec<u8>>,
 }
 
+/// Groups that a thread takes at a time.
+const STEP: usize = 4096;
+
 impl PackedMatrix {
-    /// Packs `experts` matrices of `rows` rows of `cols` grouped four-bit integers.
+    /// Packs `experts` matrices of `rows` rows of `cols` grouped four-bit integers, on the calling
+    /// thread.
     ///
     /// Activations are quantized per group then: [`matmul`](Self::matmul) says how.
     ///
@@ -48,6 +52,21 @@ impl PackedMatrix {
     /// [`MatrixError::Format`] if `cols` is not a whole number of groups or a buffer does not have
     /// the size of the shape, [`MatrixError::TooLarge`].
     pub fn pack_grouped(
+        experts: usize,
+        rows: usize,
+        cols: usize,
+        weights: GroupedInt4<'_>,
+    ) -> Result<Self, MatrixError> {
+        Self::pack_grouped_with(&Serial, experts, rows, cols, weights)
+    }
+
+    /// As [`pack_grouped`](Self::pack_grouped), on threads of the caller.
+    ///
+    /// # Errors
+    /// As [`pack_grouped`](Self::pack_grouped); [`MatrixError::Parts`] if `pool` does not run the whole
+    /// of it.
+    pub fn pack_grouped_with(
+        pool: &dyn Parallel,
         experts: usize,
         rows: usize,
         cols: usize,
@@ -86,15 +105,18 @@ impl PackedMatrix {
         let layout = Int4Layout { group, zero_points: zero_points.is_some(), bfloat16 };
         let (head, (_, bytes)) = (layout.head(), layout.block());
         let mut blocks = vec![0; groups * bytes];
-        blocks.par_chunks_exact_mut(bytes).enumerate().for_each(|(g, block)| {
-            block[..2].copy_from_slice(&scales[2 * g..][..2]);
-            if let Some(zero_points) = zero_points {
-                block[2] = zero_points[g];
+        for_each_piece(pool, &mut blocks, STEP * bytes, &|piece, blocks| {
+            for (i, block) in blocks.chunks_exact_mut(bytes).enumerate() {
+                let g = piece * STEP + i;
+                block[..2].copy_from_slice(&scales[2 * g..][..2]);
+                if let Some(zero_points) = zero_points {
+                    block[2] = zero_points[g];
+                }
+                let half = group_len / 2;
+                block[head..].copy_from_slice(&codes[g * half..][..half]);
             }
-            let half = group_len / 2;
-            block[head..].copy_from_slice(&codes[g * half..][..half]);
-        });
-        Self::from_blocks(Format::Int4(layout), experts, rows, cols, &blocks)
+        })?;
+        Self::from_blocks(pool, Format::Int4(layout), experts, rows, cols, &blocks)
     }
 
     /// What [`pack_grouped`](Self::pack_grouped) was given; `None` for another type.

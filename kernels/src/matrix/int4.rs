@@ -3,7 +3,7 @@
 
 use quant_core::lanes::Lanes;
 
-use super::coded::{Coded, Head, Plane};
+use super::coded::{Blocks, Coded, Head, Plane};
 use crate::activation::Scaling;
 
 /// The layout of grouped four-bit integers.
@@ -74,12 +74,10 @@ pub(crate) use with_int4;
 pub(crate) struct Int4<const GROUP: usize, const ZERO_POINTS: bool>;
 
 impl<const GROUP: usize, const ZERO_POINTS: bool> Coded for Int4<GROUP, ZERO_POINTS> {
-    const LEN: usize = GROUP;
+    type Layout = Blocks<GROUP, GROUP, 4, ZERO_POINTS>;
     const BYTES: usize = 2 + ZERO_POINTS as usize + GROUP / 2;
-    const SUB: usize = GROUP;
     const LOW: Plane = Plane { start: 2 + ZERO_POINTS as usize, bits: 4, run: 0 };
     const BIAS: i32 = if ZERO_POINTS { 0 } else { 8 };
-    const OFFSET: bool = ZERO_POINTS;
     const SCALING: Scaling = match GROUP {
         32 => Scaling::Per32,
         64 => Scaling::Per64,

@@ -8,12 +8,12 @@
 //! instruction set.
 
 use quant_core::GgmlType;
-use rayon::prelude::*;
 
 use super::{
-    MatrixError,
+    MatrixError, Parallel, Serial,
     coded::{Coded, bits, read_codes, write_codes},
     format::{Format, with_coded},
+    pool::for_each_piece,
 };
 
 /// Rows in a group.
@@ -48,20 +48,51 @@ impl std::fmt::Debug for PackedMatrix {
 }
 
 impl PackedMatrix {
-    /// Packs `rows` rows of `cols` weights, row-major, in the bytes of their blocks.
+    /// Packs `rows` rows of `cols` weights, row-major, in the bytes of their blocks, on the calling
+    /// thread.
     ///
     /// # Errors
     /// [`MatrixError::Format`] if the type cannot be multiplied, `cols` is not a whole number of
     /// blocks or `bytes` does not have the size; [`MatrixError::TooLarge`].
     pub fn pack(ty: GgmlType, rows: usize, cols: usize, bytes: &[u8]) -> Result<Self, MatrixError> {
-        Self::pack_experts(ty, 1, rows, cols, bytes)
+        Self::pack_with(&Serial, ty, rows, cols, bytes)
     }
 
-    /// Packs `experts` matrices of the same shape that follow each other in `bytes`.
+    /// As [`pack`](Self::pack), on threads of the caller.
+    ///
+    /// # Errors
+    /// As [`pack`](Self::pack); [`MatrixError::Parts`] if `pool` does not run the whole of it.
+    pub fn pack_with(
+        pool: &dyn Parallel,
+        ty: GgmlType,
+        rows: usize,
+        cols: usize,
+        bytes: &[u8],
+    ) -> Result<Self, MatrixError> {
+        Self::pack_experts_with(pool, ty, 1, rows, cols, bytes)
+    }
+
+    /// Packs `experts` matrices of the same shape that follow each other in `bytes`, on the calling
+    /// thread.
     ///
     /// # Errors
     /// As [`pack`](Self::pack).
     pub fn pack_experts(
+        ty: GgmlType,
+        experts: usize,
+        rows: usize,
+        cols: usize,
+        bytes: &[u8],
+    ) -> Result<Self, MatrixError> {
+        Self::pack_experts_with(&Serial, ty, experts, rows, cols, bytes)
+    }
+
+    /// As [`pack_experts`](Self::pack_experts), on threads of the caller.
+    ///
+    /// # Errors
+    /// As [`pack_with`](Self::pack_with).
+    pub fn pack_experts_with(
+        pool: &dyn Parallel,
         ty: GgmlType,
         experts: usize,
         rows: usize,
@@ -77,11 +108,12 @@ impl PackedMatrix {
             .and_then(|n| n.checked_mul(cols))
             .ok_or(MatrixError::TooLarge)?;
         ty.check_bytes(elements, bytes.len())?;
-        Self::from_blocks(Format::Ggml(ty), experts, rows, cols, bytes)
+        Self::from_blocks(pool, Format::Ggml(ty), experts, rows, cols, bytes)
     }
 
     /// The bytes have the size of the shape.
     pub(super) fn from_blocks(
+        pool: &dyn Parallel,
         format: Format,
         experts: usize,
         rows: usize,
@@ -99,7 +131,7 @@ impl PackedMatrix {
         }
         let out = &mut bytemuck::cast_slice_mut(&mut packed.lines)[..size];
         let per_expert = rows.div_ceil(GROUP);
-        out.par_chunks_exact_mut(group_bytes).enumerate().for_each(|(g, out)| {
+        for_each_piece(pool, out, group_bytes, &|g, out| {
             let (expert, first) = (g / per_expert, g % per_expert * GROUP);
             let live = GROUP.min(rows - first);
             let source = &bytes[(expert * rows + first) * row_bytes..][..live * row_bytes];
@@ -107,29 +139,47 @@ impl PackedMatrix {
                 let (_, bytes) = format.block();
                 transpose(source, row_bytes, bytes, out);
             });
-        });
+        })?;
         Ok(packed)
     }
 
     /// The bytes that were packed. For [grouped integers](Self::unpack_grouped) group after group:
     /// scale, zero point if there are any, codes.
     pub fn unpack(&self) -> Vec<u8> {
+        // The calling thread leaves no part out.
+        self.unpack_with(&Serial).unwrap_or_default()
+    }
+
+    /// As [`unpack`](Self::unpack), on threads of the caller.
+    ///
+    /// # Errors
+    /// [`MatrixError::Parts`] if `pool` does not run the whole of it.
+    pub fn unpack_with(&self, pool: &dyn Parallel) -> Result<Vec<u8>, MatrixError> {
         let row_bytes = self.row_bytes();
         let mut out = vec![0; self.experts * self.rows * row_bytes];
         if out.is_empty() {
-            return out;
+            return Ok(out);
         }
-        let per_expert = self.rows.div_ceil(GROUP);
-        out.par_chunks_exact_mut(self.rows * row_bytes).enumerate().for_each(|(expert, out)| {
-            for (g, out) in out.chunks_mut(GROUP * row_bytes).enumerate() {
-                let group = self.group(expert * per_expert + g);
-                with_coded!(self.format, F => unpack_group::<F>(group, row_bytes, out), {
-                    let (_, bytes) = self.format.block();
-                    untranspose(group, row_bytes, bytes, out);
-                });
+        // The last group of each expert may have fewer rows.
+        let mut pieces: Vec<&mut [u8]> = out
+            .chunks_exact_mut(self.rows * row_bytes)
+            .flat_map(|expert| expert.chunks_mut(GROUP * row_bytes))
+            .collect();
+        for_each_piece(pool, &mut pieces, 1, &|g, rows| {
+            for rows in rows {
+                self.unpack_rows(g, rows);
             }
+        })?;
+        Ok(out)
+    }
+
+    /// The rows of a group that exist.
+    fn unpack_rows(&self, group: usize, out: &mut [u8]) {
+        let (group, row_bytes) = (self.group(group), self.row_bytes());
+        with_coded!(self.format, F => unpack_group::<F>(group, row_bytes, out), {
+            let (_, bytes) = self.format.block();
+            untranspose(group, row_bytes, bytes, out);
         });
-        out
     }
 
     /// The type of the weights; `None` for grouped integers.

@@ -12,14 +12,17 @@ use std::{
     thread::JoinHandle,
 };
 
-/// What runs the parts of a product at the same time. Implement it to bring your own threads.
+use super::MatrixError;
+
+/// What runs the parts of a product, or of packing, at the same time. Implement it to bring your own
+/// threads; rayon's have it behind the feature `rayon`.
 pub trait Parallel: Sync {
     /// How many parts to divide work into; 0 counts as one.
     fn threads(&self) -> usize;
 
     /// Calls `task(0)`, `task(1)`, … `task(threads() − 1)`, each once, in any order and at the same time if
-    /// it can, and returns when all have returned. A product of which not every part was run is an
-    /// error ([`MatrixError::Parts`](super::MatrixError::Parts)).
+    /// it can, and returns when all have returned. Work of which not every part was run is an error
+    /// ([`MatrixError::Parts`](super::MatrixError::Parts)).
     fn run(&self, task: &(dyn Fn(usize) + Sync));
 }
 
@@ -35,6 +38,52 @@ impl Parallel for Serial {
     fn run(&self, task: &(dyn Fn(usize) + Sync)) {
         task(0);
     }
+}
+
+/// The threads of a pool of rayon.
+#[cfg(feature = "rayon")]
+impl Parallel for rayon::ThreadPool {
+    fn threads(&self) -> usize {
+        self.current_num_threads()
+    }
+
+    fn run(&self, task: &(dyn Fn(usize) + Sync)) {
+        let threads = self.current_num_threads();
+        self.scope(|scope| {
+            for part in 1..threads {
+                scope.spawn(move |_| task(part));
+            }
+            task(0);
+        });
+    }
+}
+
+/// Calls `work` with every piece of `size` elements and its index; the last piece may be shorter.
+pub(super) fn for_each_piece<T: Send>(
+    pool: &dyn Parallel,
+    out: &mut [T],
+    size: usize,
+    work: &(dyn Fn(usize, &mut [T]) + Sync),
+) -> Result<(), MatrixError> {
+    if out.is_empty() {
+        return Ok(());
+    }
+    let parts = out.len().div_ceil(size);
+    let done = AtomicUsize::new(0);
+    let pieces = Mutex::new(out.chunks_mut(size).enumerate());
+    let next = || lock(&pieces).next();
+    pool.run(&|_| {
+        while let Some((index, piece)) = next() {
+            work(index, piece);
+            done.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    whole(done.into_inner(), parts)
+}
+
+/// Whether work was done as a whole: whoever brings threads may run too few parts.
+pub(super) fn whole(done: usize, parts: usize) -> Result<(), MatrixError> {
+    if done == parts { Ok(()) } else { Err(MatrixError::Parts { done, parts }) }
 }
 
 thread_local! {

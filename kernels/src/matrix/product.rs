@@ -11,6 +11,7 @@ use super::{
     drive::{self, PANEL_FROM, Product, ROW_STEP},
     format::Format,
     inputs::{Column, Inputs},
+    pool::whole,
 };
 use crate::{Kernels, activation::check_finite};
 
@@ -254,11 +255,6 @@ impl PackedMatrix {
             whole(done.into_inner(), steps.div_ceil(piece))
         }
     }
-}
-
-/// Whether a product was run as a whole.
-fn whole(done: usize, parts: usize) -> Result<(), MatrixError> {
-    if done == parts { Ok(()) } else { Err(MatrixError::Parts { done, parts }) }
 }
 
 /// Whether so many columns are worth unpacking the weights for.

@@ -8,7 +8,7 @@
 use std::{marker::PhantomData, ops::Range};
 
 use super::{
-    coded::{Coded, Head, bits, subs},
+    coded::{Coded, Head, Layout, bits, subs},
     dot_lanes::DotLanes,
     packed::{GROUP, head_bytes},
 };
@@ -153,7 +153,7 @@ impl<S: DotLanes, F: Coded> Head<S> for Direct<'_, F> {
 }
 
 /// `MR` vectors of rows unpacked to a byte per code, to be used for many columns.
-pub(crate) struct Panel<S: DotLanes, F, const MR: usize> {
+pub(crate) struct Panel<S: DotLanes, const MR: usize> {
     /// Per four columns; if there are squares, two by two as they want them.
     codes: Vec<[S::Codes; MR]>,
     /// Per block.
@@ -162,24 +162,22 @@ pub(crate) struct Panel<S: DotLanes, F, const MR: usize> {
     factors: Vec<[S::I32; MR]>,
     /// Per two sub-blocks, if there are minima.
     minima: Vec<[S::I32; MR]>,
-    format: PhantomData<F>,
 }
 
-impl<S: DotLanes, F: Coded, const MR: usize> Panel<S, F, MR> {
+impl<S: DotLanes, const MR: usize> Panel<S, MR> {
     #[inline(always)]
     pub(crate) fn new() -> Self {
-        Self {
-            codes: Vec::new(),
-            units: Vec::new(),
-            factors: Vec::new(),
-            minima: Vec::new(),
-            format: PhantomData,
-        }
+        Self { codes: Vec::new(), units: Vec::new(), factors: Vec::new(), minima: Vec::new() }
     }
 
     /// Unpacks some blocks.
     #[inline(always)]
-    pub(crate) fn fill(&mut self, s: S, source: [Direct<'_, F>; MR], blocks: Range<usize>) {
+    pub(crate) fn fill<F: Coded>(
+        &mut self,
+        s: S,
+        source: [Direct<'_, F>; MR],
+        blocks: Range<usize>,
+    ) {
         self.codes.clear();
         self.units.clear();
         self.factors.clear();
@@ -211,10 +209,10 @@ impl<S: DotLanes, F: Coded, const MR: usize> Panel<S, F, MR> {
                 units[m] = block[m].units(s);
             }
             self.units.push(units);
-            if subs::<F>() == 1 {
+            if subs::<F::Layout>() == 1 {
                 continue;
             }
-            for j in 0..subs::<F>() {
+            for j in 0..subs::<F::Layout>() {
                 let mut factors = [block[0].factor(s, j); MR];
                 for m in 1..MR {
                     factors[m] = block[m].factor(s, j);
@@ -222,7 +220,7 @@ impl<S: DotLanes, F: Coded, const MR: usize> Panel<S, F, MR> {
                 self.factors.push(factors);
             }
             if F::OFFSET {
-                for pair in 0..subs::<F>() / 2 {
+                for pair in 0..subs::<F::Layout>() / 2 {
                     let mut minima = [block[0].minima(s, pair); MR];
                     for m in 1..MR {
                         minima[m] = block[m].minima(s, pair);
@@ -235,54 +233,54 @@ impl<S: DotLanes, F: Coded, const MR: usize> Panel<S, F, MR> {
 
     /// Vector `m` of the panel.
     #[inline(always)]
-    pub(crate) fn vector(&self, m: usize) -> PanelVector<'_, S, F, MR> {
+    pub(crate) fn vector<L: Layout>(&self, m: usize) -> PanelVector<'_, S, L, MR> {
         PanelVector {
             codes: &self.codes,
             units: &self.units,
             factors: &self.factors,
             minima: &self.minima,
             m,
-            format: PhantomData,
+            layout: PhantomData,
         }
     }
 }
 
 /// One vector of a [`Panel`].
-pub(crate) struct PanelVector<'a, S: DotLanes, F, const MR: usize> {
+pub(crate) struct PanelVector<'a, S: DotLanes, L, const MR: usize> {
     codes: &'a [[S::Codes; MR]],
     units: &'a [[(S::F32, S::F32); MR]],
     factors: &'a [[S::I32; MR]],
     minima: &'a [[S::I32; MR]],
     m: usize,
-    format: PhantomData<F>,
+    layout: PhantomData<L>,
 }
 
-impl<S: DotLanes, F, const MR: usize> Clone for PanelVector<'_, S, F, MR> {
+impl<S: DotLanes, L, const MR: usize> Clone for PanelVector<'_, S, L, MR> {
     fn clone(&self) -> Self {
         *self
     }
 }
-impl<S: DotLanes, F, const MR: usize> Copy for PanelVector<'_, S, F, MR> {}
+impl<S: DotLanes, L, const MR: usize> Copy for PanelVector<'_, S, L, MR> {}
 
-impl<S: DotLanes, F: Coded, const MR: usize> Source<S> for PanelVector<'_, S, F, MR> {
+impl<S: DotLanes, L: Layout, const MR: usize> Source<S> for PanelVector<'_, S, L, MR> {
     type Block = Self;
 
     #[inline(always)]
     fn block(self, _: S, b: usize) -> Self {
         // Slices of constant length spare the checks in the loops.
         let (mut factors, mut minima) = (self.factors, self.minima);
-        if subs::<F>() > 1 {
-            factors = &factors[b * subs::<F>()..][..subs::<F>()];
-            if F::OFFSET {
-                minima = &minima[b * subs::<F>() / 2..][..subs::<F>() / 2];
+        if subs::<L>() > 1 {
+            factors = &factors[b * subs::<L>()..][..subs::<L>()];
+            if L::OFFSET {
+                minima = &minima[b * subs::<L>() / 2..][..subs::<L>() / 2];
             }
         }
-        let codes = &self.codes[b * (F::LEN / 4)..][..F::LEN / 4];
+        let codes = &self.codes[b * (L::LEN / 4)..][..L::LEN / 4];
         Self { codes, units: &self.units[b..][..1], factors, minima, ..self }
     }
 }
 
-impl<S: DotLanes, F: Coded, const MR: usize> Block<S> for PanelVector<'_, S, F, MR> {
+impl<S: DotLanes, L: Layout, const MR: usize> Block<S> for PanelVector<'_, S, L, MR> {
     #[inline(always)]
     fn codes(self, s: S, chunk: usize, t: usize) -> S::Codes {
         if S::SQUARES {
@@ -313,13 +311,13 @@ impl<S: DotLanes, F: Coded, const MR: usize> Block<S> for PanelVector<'_, S, F, 
 /// Adds the products of `MR` vectors of rows with `NR` columns to `totals`, over as many blocks
 /// as the columns have.
 #[inline(always)]
-pub(crate) fn tile<S: DotLanes, F: Coded, R: Source<S>, const MR: usize, const NR: usize>(
+pub(crate) fn tile<S: DotLanes, L: Layout, R: Source<S>, const MR: usize, const NR: usize>(
     s: S,
     rows: [R; MR],
     columns: Columns<'_, NR>,
     totals: &mut [[S::F32; MR]; NR],
 ) {
-    let (steps, subs) = (F::SUB / 4, subs::<F>());
+    let (steps, subs) = (L::SUB / 4, subs::<L>());
     let sums_len = subs.div_ceil(2);
     // In registers where blocks are small: what is behind a reference would be stored each time.
     let mut sums_of_blocks = *totals;
@@ -329,7 +327,7 @@ pub(crate) fn tile<S: DotLanes, F: Coded, R: Source<S>, const MR: usize, const N
         for m in 1..MR {
             block[m] = rows[m].block(s, b);
         }
-        let words = &columns.words[b * F::LEN / 4..][..F::LEN / 4];
+        let words = &columns.words[b * L::LEN / 4..][..L::LEN / 4];
         let starts = &columns.starts[b * subs..][..subs];
         let sums = &columns.sums[b * sums_len..][..sums_len];
 
@@ -338,29 +336,29 @@ pub(crate) fn tile<S: DotLanes, F: Coded, R: Source<S>, const MR: usize, const N
         let mut whole = [[s.splat_i(0); MR]; NR];
         let inputs = |j: usize| (&words[j * steps..][..steps], &starts[j]);
         if subs == 1 {
-            whole = sub_block::<S, F, R::Block, MR, NR, 0>(s, block, 0, inputs(0));
-        } else if F::SUB == 16 {
+            whole = sub_block::<S, L, R::Block, MR, NR, 0>(s, block, 0, inputs(0));
+        } else if L::SUB == 16 {
             // Two by two: where a sub-block is in its 32 columns is a constant then, and with it
             // every shift of the codes.
             for j in (0..subs).step_by(2) {
-                let products = sub_block::<S, F, R::Block, MR, NR, 0>(s, block, j, inputs(j));
+                let products = sub_block::<S, L, R::Block, MR, NR, 0>(s, block, j, inputs(j));
                 whole = scaled(s, block, j, products, whole);
                 let products =
-                    sub_block::<S, F, R::Block, MR, NR, 1>(s, block, j + 1, inputs(j + 1));
+                    sub_block::<S, L, R::Block, MR, NR, 1>(s, block, j + 1, inputs(j + 1));
                 whole = scaled(s, block, j + 1, products, whole);
             }
         } else {
             for j in 0..subs {
-                let products = sub_block::<S, F, R::Block, MR, NR, 0>(s, block, j, inputs(j));
+                let products = sub_block::<S, L, R::Block, MR, NR, 0>(s, block, j, inputs(j));
                 whole = scaled(s, block, j, products, whole);
             }
         }
         let mut minima = [[s.splat_i(0); MR]; NR];
-        if F::OFFSET && subs == 1 {
+        if L::OFFSET && subs == 1 {
             for c in 0..NR {
                 minima[c] = [s.splat_i(sums[0][c]); MR];
             }
-        } else if F::OFFSET {
+        } else if L::OFFSET {
             for pair in 0..subs / 2 {
                 let mut minimum = [block[0].minima(s, pair); MR];
                 for m in 1..MR {
@@ -383,7 +381,7 @@ pub(crate) fn tile<S: DotLanes, F: Coded, R: Source<S>, const MR: usize, const N
             let scale = s.splat(scales[c]);
             for m in 0..MR {
                 let mut value = s.mul(s.to_f32(whole[c][m]), units[m].0);
-                if F::OFFSET {
+                if L::OFFSET {
                     value = s.mul_add(s.to_f32(minima[c][m]), units[m].1, value);
                 }
                 sums_of_blocks[c][m] = s.mul_add(value, scale, sums_of_blocks[c][m]);
@@ -419,7 +417,7 @@ fn scaled<S: DotLanes, B: Block<S>, const MR: usize, const NR: usize>(
 #[inline(always)]
 fn sub_block<
     S: DotLanes,
-    F: Coded,
+    L: Layout,
     B: Block<S>,
     const MR: usize,
     const NR: usize,
@@ -431,35 +429,35 @@ fn sub_block<
     (words, starts): (&[[i32; NR]], &[i32; NR]),
 ) -> [[S::I32; MR]; NR] {
     let mut products = [[s.splat_i(0); MR]; NR];
-    if bias::<S, F>() != 0 {
+    if biased::<S, L>() {
         for c in 0..NR {
             products[c] = [s.splat_i(starts[c]); MR];
         }
     }
     for (i, words) in words.chunks_exact(words.len().min(8)).enumerate() {
-        let chunk = j * F::SUB / 32 + i;
+        let chunk = j * L::SUB / 32 + i;
         // With one column the CPU's own prefetching keeps pace, and ours would only be in its way.
         if PART == 0 && NR > 1 {
             block[0].prefetch(s, chunk);
         }
         if S::SQUARES && NR.is_multiple_of(2) {
-            products = squares::<S, F, B, MR, NR, PART>(s, block, chunk, words, products);
+            products = squares::<S, L, B, MR, NR, PART>(s, block, chunk, words, products);
             continue;
         }
         let mut sums = Sums { products, partial: [[s.open(products[0][0]); MR]; NR] };
         // Not a loop: each step has its own shifts, and the compiler does not always unroll it.
         if PART == 0 {
-            sums = step::<S, F, B, MR, NR, 0>(s, block, chunk, &words[0], sums);
-            sums = step::<S, F, B, MR, NR, 1>(s, block, chunk, &words[1], sums);
-            sums = step::<S, F, B, MR, NR, 2>(s, block, chunk, &words[2], sums);
-            sums = step::<S, F, B, MR, NR, 3>(s, block, chunk, &words[3], sums);
+            sums = step::<S, L, B, MR, NR, 0>(s, block, chunk, &words[0], sums);
+            sums = step::<S, L, B, MR, NR, 1>(s, block, chunk, &words[1], sums);
+            sums = step::<S, L, B, MR, NR, 2>(s, block, chunk, &words[2], sums);
+            sums = step::<S, L, B, MR, NR, 3>(s, block, chunk, &words[3], sums);
         }
-        if F::SUB != 16 || PART == 1 {
-            let words = &words[if F::SUB == 16 { 0 } else { 4 }..];
-            sums = step::<S, F, B, MR, NR, 4>(s, block, chunk, &words[0], sums);
-            sums = step::<S, F, B, MR, NR, 5>(s, block, chunk, &words[1], sums);
-            sums = step::<S, F, B, MR, NR, 6>(s, block, chunk, &words[2], sums);
-            sums = step::<S, F, B, MR, NR, 7>(s, block, chunk, &words[3], sums);
+        if L::SUB != 16 || PART == 1 {
+            let words = &words[if L::SUB == 16 { 0 } else { 4 }..];
+            sums = step::<S, L, B, MR, NR, 4>(s, block, chunk, &words[0], sums);
+            sums = step::<S, L, B, MR, NR, 5>(s, block, chunk, &words[1], sums);
+            sums = step::<S, L, B, MR, NR, 6>(s, block, chunk, &words[2], sums);
+            sums = step::<S, L, B, MR, NR, 7>(s, block, chunk, &words[3], sums);
         }
         products = sums.products;
     }
@@ -470,7 +468,7 @@ fn sub_block<
 #[inline(always)]
 fn squares<
     S: DotLanes,
-    F: Coded,
+    L: Layout,
     B: Block<S>,
     const MR: usize,
     const NR: usize,
@@ -483,7 +481,7 @@ fn squares<
     mut products: [[S::I32; MR]; NR],
 ) -> [[S::I32; MR]; NR] {
     let mut partial = [[s.open(s.splat_i(0)); MR]; NR];
-    let first = if F::SUB == 16 { 4 * PART } else { 0 };
+    let first = if L::SUB == 16 { 4 * PART } else { 0 };
     for (i, words) in words.as_chunks::<2>().0.iter().enumerate() {
         for m in 0..MR {
             let codes = block[m].eights(s, chunk, first + 2 * i);
@@ -513,7 +511,7 @@ struct Sums<S: DotLanes, const MR: usize, const NR: usize> {
 
 /// Adds the products of step `T` of the eight in 32 columns.
 #[inline(always)]
-fn step<S: DotLanes, F: Coded, B: Block<S>, const MR: usize, const NR: usize, const T: usize>(
+fn step<S: DotLanes, L: Layout, B: Block<S>, const MR: usize, const NR: usize, const T: usize>(
     s: S,
     block: [B; MR],
     chunk: usize,
@@ -527,15 +525,15 @@ fn step<S: DotLanes, F: Coded, B: Block<S>, const MR: usize, const NR: usize, co
     for c in 0..NR {
         let x = s.splat_i(words[c]);
         for m in 0..MR {
-            if T.is_multiple_of(run::<S, F>()) {
+            if T.is_multiple_of(run::<S, L>()) {
                 partial[c][m] = s.open(products[c][m]);
             }
-            partial[c][m] = if bits::<F>() == 8 {
+            partial[c][m] = if L::BITS == 8 {
                 s.dot_bytes(partial[c][m], codes[m], x)
             } else {
                 s.dot(partial[c][m], codes[m], x)
             };
-            if (T + 1).is_multiple_of(run::<S, F>()) {
+            if (T + 1).is_multiple_of(run::<S, L>()) {
                 products[c][m] = s.close(products[c][m], partial[c][m]);
             }
         }
@@ -545,9 +543,9 @@ fn step<S: DotLanes, F: Coded, B: Block<S>, const MR: usize, const NR: usize, co
 
 /// Dots that fit partial sums, of the steps in 32 columns or in a sub-block: each adds two products
 /// of a code and 127 to a 16-bit sum.
-const fn run<S: DotLanes, F: Coded>() -> usize {
-    let steps = if F::SUB == 16 { 4 } else { 8 };
-    let fit = match bits::<F>() {
+const fn run<S: DotLanes, L: Layout>() -> usize {
+    let steps = if L::SUB == 16 { 4 } else { 8 };
+    let fit = match L::BITS {
         _ if S::WIDE => steps,
         8 => 1,
         n => 32767 / (2 * 127 * ((1 << n) - 1)),
@@ -560,7 +558,14 @@ const fn run<S: DotLanes, F: Coded>() -> usize {
     run
 }
 
+/// Whether sums start from [`Columns::starts`].
+const fn biased<S: DotLanes, L: Layout>() -> bool {
+    !(L::OFFSET || L::BITS == 8 && S::SIGNED_BYTES)
+}
+
 /// What [`Columns::starts`] multiplies the sums by.
 pub(crate) const fn bias<S: DotLanes, F: Coded>() -> i32 {
-    if bits::<F>() == 8 && S::SIGNED_BYTES { F::BIAS - 128 } else { F::BIAS }
+    let bias = if bits::<F>() == 8 && S::SIGNED_BYTES { F::BIAS - 128 } else { F::BIAS };
+    assert!((bias != 0) == biased::<S, F::Layout>(), "a bias or minima");
+    bias
 }
