@@ -40,8 +40,8 @@
 //! ```
 //!
 //! The matrix products have instances for scalar code, SSE4.1, AVX2, AVX-VNNI, AVX-512 VNNI, NEON
-//! alone, with `sdot` and with `usmmla`, simd128 and relaxed-simd; AVX-VNNI has not been run on a CPU
-//! that has it, NEON in an emulator only. All rest on one dot product of four unsigned and four signed
+//! alone, with `sdot` and with `usmmla`, simd128 and relaxed-simd. NEON has been run in an emulator only,
+//! the others on CPUs that have them. All rest on one dot product of four unsigned and four signed
 //! bytes in each 32-bit lane (DP4a), in `matrix/dot_lanes.rs`: `vpdpbusd`, `sdot`, or what the
 //! instruction set has in their place. The integer sums are exact and the same everywhere.
 //! [`Kernels::dot`] is for single rows: it unpacks them each time.
