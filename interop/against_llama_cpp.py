@@ -128,7 +128,8 @@ def main() -> int:
             for name, number in TYPES.items():
                 for matrix in (None, Matrix(path / "imatrix.gguf")):
                     ours, theirs = Path(folder, "ours.gguf"), Path(folder, "theirs.gguf")
-                    options = ["--imatrix", str(matrix.path)] if matrix else []
+                    # llama-quantize names the matrix in files that none of its weights went into too.
+                    options = ["--imatrix", str(matrix.path), "--like-reference"] if matrix else []
                     convert(binary, path, ours, "--force", "--type", name, *options)
                     quantize(lossless, theirs, number, matrix)
                     problem = difference(ours, theirs)
