@@ -3,6 +3,7 @@
 use std::{fmt::Write, path::Path};
 
 use comfy_table::{CellAlignment, Table, presets};
+use gguf_io::message::listed;
 use quant_convert::{Plan, PlannedTensor, grouped::FolderPlan, recipe::FileType};
 use quant_core::GgmlType;
 use serde::Serialize;
@@ -222,7 +223,7 @@ impl Report {
     pub(crate) fn remarks(&self) -> Vec<Warning> {
         let mut remarks = Vec::new();
         if !self.fallbacks.is_empty() {
-            let listed = self.fallbacks.iter().map(|fallback| {
+            let fallbacks = self.fallbacks.iter().map(|fallback| {
                 let Fallback { tensor, wanted, ty, row } = fallback;
                 format!("{tensor} ({wanted} → {ty}, rows of {row})")
             });
@@ -231,7 +232,7 @@ impl Report {
                 self.fallbacks.len(),
                 self.tensors.len(),
                 if self.fallbacks.len() == 1 { "has" } else { "have" },
-                some(listed)
+                listed(fallbacks)
             );
             remarks.push(Warning::new("fallback", message));
         }
@@ -240,7 +241,7 @@ impl Report {
                 "the importance matrix has no entry for {} tensor{}: {}",
                 self.without_importance.len(),
                 if self.without_importance.len() == 1 { "" } else { "s" },
-                some(self.without_importance.iter().cloned())
+                listed(self.without_importance.iter().cloned())
             );
             remarks.push(Warning::new("without-importance", message));
         }
@@ -255,17 +256,6 @@ fn file_type(plan: &Plan) -> String {
         FileType::from_id(u32::try_from(id).ok()?)
     };
     plan.file_type().or_else(kept).map_or_else(|| "unknown".into(), |ty| ty.to_string())
-}
-
-/// The first few of a list.
-fn some(items: impl ExactSizeIterator<Item = String>) -> String {
-    const MOST: usize = 8;
-    let more = items.len().saturating_sub(MOST);
-    let mut text = items.take(MOST).collect::<Vec<_>>().join(", ");
-    if more > 0 {
-        let _ = write!(text, " and {more} more");
-    }
-    text
 }
 
 pub(crate) fn table(header: &[&str]) -> Table {

@@ -435,34 +435,7 @@ impl Error {
 /// What to do about a file that cannot be as its program wrote it.
 pub(crate) const DOWNLOAD: &str = "the file is damaged or was edited, download it again";
 
-/// Text from a file, quoted, escaped and shortened for a message.
-pub(crate) struct Quoted<'a>(pub(crate) &'a str);
-
-impl fmt::Display for Quoted<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const LONGEST: usize = 100;
-        match self.0.char_indices().nth(LONGEST) {
-            Some((end, _)) => write!(f, "{:?}…", self.0.get(..end).unwrap_or_default()),
-            None => write!(f, "{:?}", self.0),
-        }
-    }
-}
-
-/// A path without quotes; control characters escaped, since file names may hold them.
-pub(crate) struct Shown<'a>(pub(crate) &'a Path);
-
-impl fmt::Display for Shown<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for c in self.0.to_string_lossy().chars() {
-            if c.is_control() {
-                write!(f, "{}", c.escape_default())?;
-            } else {
-                fmt::Write::write_char(f, c)?;
-            }
-        }
-        Ok(())
-    }
-}
+pub(crate) use gguf_io::message::{Quoted, Shown};
 
 /// ` with an importance of 1e30`, or nothing.
 struct Weighed(Option<f32>);

@@ -1,8 +1,8 @@
 //! Importance weights for the tensors of a plan.
 
-use std::{collections::HashSet, fmt::Write, path::PathBuf};
+use std::{collections::HashSet, path::PathBuf};
 
-use gguf_io::{Imatrix, Metadata};
+use gguf_io::{Imatrix, Metadata, message::listed};
 use quant_core::{GgmlType, importance_use};
 
 use crate::{
@@ -217,17 +217,6 @@ pub(crate) fn share(part: u64, whole: u64) -> String {
         p if p >= 0.1 => format!("{p:.1} %"),
         _ => "less than 0.1 %".into(),
     }
-}
-
-/// The first few of a list.
-fn listed(items: impl ExactSizeIterator<Item = String>) -> String {
-    const MOST: usize = 8;
-    let more = items.len().saturating_sub(MOST);
-    let mut text = items.take(MOST).collect::<Vec<_>>().join(", ");
-    if more > 0 {
-        let _ = write!(text, " and {more} more");
-    }
-    text
 }
 
 #[cfg(test)]

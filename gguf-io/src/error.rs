@@ -371,6 +371,8 @@ impl fmt::Display for Place {
     }
 }
 
+pub(crate) use crate::message::Shown;
+
 /// A name from a file, quoted, escaped and shortened for a message.
 pub(crate) struct Quoted<'a>(pub(crate) &'a str);
 
@@ -393,22 +395,6 @@ pub(crate) fn one_line(text: &str) -> String {
         line.push('…');
     }
     line
-}
-
-/// A path without quotes; control characters escaped, since file names may hold them.
-pub(crate) struct Shown<'a>(pub(crate) &'a Path);
-
-impl fmt::Display for Shown<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for c in self.0.to_string_lossy().chars() {
-            if c.is_control() {
-                write!(f, "{}", c.escape_default())?;
-            } else {
-                fmt::Write::write_char(f, c)?;
-            }
-        }
-        Ok(())
-    }
 }
 
 /// All that is wrong with a set of files. The first ones are kept and shown, the rest counted, so

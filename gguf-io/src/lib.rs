@@ -75,6 +75,7 @@ pub mod imatrix;
 pub mod io;
 pub mod json;
 mod limits;
+pub mod message;
 pub mod metadata;
 mod open_files;
 pub mod output;

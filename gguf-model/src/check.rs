@@ -2,13 +2,13 @@
 
 use std::collections::{HashMap, HashSet};
 
-use gguf_io::{GgufFile, Metadata, metadata::Value};
+use gguf_io::{GgufFile, Metadata, message::Quoted, metadata::Value};
 
 use crate::{
     Architecture, Dimension, Expected, HyperParameters, MAX_LAYERS, Need, Problem, ProblemKind,
     Size,
     architecture::{Stack, fill},
-    problem::{Problems, Quoted, described},
+    problem::{Problems, described},
     vocabulary,
 };
 

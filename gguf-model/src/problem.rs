@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use gguf_io::metadata::Value;
+use gguf_io::{message::Quoted, metadata::Value};
 
 /// Something that keeps loaders from using a model.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,18 +105,5 @@ fn number(value: &Value) -> String {
         Value::Int32(number) => number.to_string(),
         Value::Int64(number) => number.to_string(),
         other => other.as_u64().map_or_else(String::new, |number| number.to_string()),
-    }
-}
-
-/// Text from a file, quoted, escaped and shortened for a message.
-pub(crate) struct Quoted<'a>(pub(crate) &'a str);
-
-impl fmt::Display for Quoted<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const LONGEST: usize = 100;
-        match self.0.char_indices().nth(LONGEST) {
-            Some((end, _)) => write!(f, "{:?}…", self.0.get(..end).unwrap_or_default()),
-            None => write!(f, "{:?}", self.0),
-        }
     }
 }

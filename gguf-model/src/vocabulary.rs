@@ -1,10 +1,13 @@
 //! The keys of the tokenizer that a file carries.
 
-use gguf_io::metadata::{Array, Metadata, Value};
+use gguf_io::{
+    message::Quoted,
+    metadata::{Array, Metadata, Value},
+};
 
 use crate::{
     ProblemKind,
-    problem::{Problems, Quoted, described},
+    problem::{Problems, described},
 };
 
 const MODEL: &str = "tokenizer.ggml.model";
