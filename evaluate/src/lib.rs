@@ -1,0 +1,2 @@
+//! Runs language models, to say how good their files are.
+#![forbid(unsafe_code)]
