@@ -41,18 +41,17 @@ impl<'a> Loader<'a> {
                 RowReader::new(self.model, tensor).read(start, len, &mut self.stored)?;
                 let source = tensor.source_type();
                 let magnitude = self.kernels.widen(source, &self.stored, &mut self.values)?;
-                match map {
-                    ElementMap::Same => Ok(magnitude),
-                    ElementMap::PlusOne => {
-                        for value in &mut self.values {
-                            *value += 1.0;
-                            if source == GgmlType::F16 {
-                                *value = half::f16::from_f32(*value).to_f32();
-                            }
-                        }
-                        Ok(self.kernels.magnitude(&self.values))
-                    }
+                if *map == ElementMap::Same {
+                    return Ok(magnitude);
                 }
+                let round: fn(f32) -> f32 = match source {
+                    GgmlType::F16 => |value| half::f16::from_f32(value).to_f32(),
+                    _ => |value| value,
+                };
+                for value in &mut self.values {
+                    *value = map.apply(*value, round);
+                }
+                Ok(self.kernels.magnitude(&self.values))
             }
             TensorData::Computed(values) => {
                 let start = usize::try_from(start).unwrap_or(usize::MAX);
