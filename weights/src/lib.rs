@@ -18,6 +18,7 @@
 #![forbid(unsafe_code)]
 
 mod chunks;
+mod element_map;
 mod encoding;
 mod error;
 pub mod finite;
@@ -28,9 +29,10 @@ mod tensor;
 mod view;
 
 pub use chunks::Cut;
+pub use element_map::ElementMap;
 pub use encoding::{Code, Encoding, Scales};
 pub use error::{Error, Result};
 pub use reader::TensorReader;
 pub use source::{Gguf, Source};
-pub use tensor::{ElementMap, Piece, Tensor, TensorData};
+pub use tensor::{Piece, Tensor, TensorData};
 pub use view::View;

@@ -95,19 +95,17 @@ impl<'a> TensorReader<'a> {
         match &tensor.data {
             TensorData::Stored { pieces, map } => {
                 let magnitude = self.load_pieces(tensor, pieces, range)?;
-                match map {
-                    ElementMap::Same => Ok(magnitude),
-                    ElementMap::PlusOne => {
-                        let is_half = tensor.source_type() == GgmlType::F16;
-                        for value in &mut self.values {
-                            *value += 1.0;
-                            if is_half {
-                                *value = half::f16::from_f32(*value).to_f32();
-                            }
-                        }
-                        Ok(self.kernels.magnitude(&self.values))
-                    }
+                if *map == ElementMap::Same {
+                    return Ok(magnitude);
                 }
+                let round: fn(f32) -> f32 = match tensor.source_type() {
+                    GgmlType::F16 => |value| half::f16::from_f32(value).to_f32(),
+                    _ => |value| value,
+                };
+                for value in &mut self.values {
+                    *value = map.apply(*value, round);
+                }
+                Ok(self.kernels.magnitude(&self.values))
             }
             TensorData::Computed(values) => {
                 let values = usize::try_from(range.start).ok().and_then(|from| values.get(from..));

@@ -2,7 +2,7 @@
 
 use quant_core::GgmlType;
 
-use crate::{Encoding, View};
+use crate::{ElementMap, Encoding, View};
 
 /// A tensor of a model, none of whose data has been loaded.
 #[derive(Clone, Debug)]
@@ -27,16 +27,6 @@ pub enum TensorData {
     },
     /// Computed from the configuration, row-major.
     Computed(Vec<f32>),
-}
-
-/// What is done to each value on its way.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ElementMap {
-    /// Nothing.
-    #[default]
-    Same,
-    /// One is added, rounded to half precision where that is how the value is stored.
-    PlusOne,
 }
 
 /// Stored values and the order in which they are taken.
@@ -106,6 +96,20 @@ impl Tensor {
             }
             TensorData::Computed(values) => 4 * values.len() as u64,
         }
+    }
+
+    /// The file in which it begins, by its index, and the offset there; `None` if it is computed.
+    pub fn place(&self) -> Option<(usize, u64)> {
+        match &self.data {
+            TensorData::Stored { pieces, .. } => pieces.first().map(|p| (p.file, p.offset)),
+            TensorData::Computed(_) => None,
+        }
+    }
+
+    /// The shape without outer dimensions of 1, which ggml counts and writes no tensor with.
+    pub fn written_shape(&self) -> &[u64] {
+        let last = self.shape.iter().rposition(|n| *n != 1).unwrap_or(0);
+        self.shape.get(..=last).unwrap_or(&self.shape)
     }
 
     /// Whether the values are taken in another order than they are stored in.
