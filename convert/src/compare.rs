@@ -15,7 +15,7 @@ pub struct Difference {
     pub name: String,
     /// Dimensions, innermost first.
     pub shape: Vec<u64>,
-    /// What it is stored as in the reference, by [`Model::stored_type`].
+    /// What it is stored as in the reference, by [`Tensor::stored_type`](crate::model::Tensor::stored_type).
     pub reference: String,
     /// What it is stored as in the candidate.
     pub candidate: String,
@@ -114,8 +114,8 @@ pub fn compare(reference: &Model, candidate: &Model, options: &Options) -> Resul
         .map(|(a, b)| Difference {
             name: a.name.clone(),
             shape: a.shape.clone(),
-            reference: reference.stored_type(a).to_owned(),
-            candidate: candidate.stored_type(b).to_owned(),
+            reference: a.stored_type().to_owned(),
+            candidate: b.stored_type().to_owned(),
             metrics: Metrics::default(),
         })
         .collect();
@@ -149,7 +149,6 @@ mod tests {
             files: vec![],
             origin: Origin::Gguf,
             left_out: vec![],
-            packed_types: HashMap::new(),
         };
         let options = Options::default();
         let same = compare(&model(&[64, 1]), &model(&[64]), &options).unwrap();

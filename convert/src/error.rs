@@ -20,7 +20,7 @@ pub enum Error {
     /// Values could not be quantized or dequantized.
     #[error(transparent)]
     Core(#[from] quant_core::Error),
-    /// Weights could not be read in another way.
+    /// Weights are stored in a way that is not read, or could not be read.
     #[error(transparent)]
     Read(quant_weights::Error),
     /// A recipe does not apply to the model.
@@ -191,20 +191,6 @@ pub enum Error {
         /// What to do.
         help: &'static str,
     },
-    /// A checkpoint is quantized in a way that is not read.
-    #[error("{}: {place}: found {found}, expected {expected}; {help}", Shown(path))]
-    Packed {
-        /// The file.
-        path: PathBuf,
-        /// The key or tensor.
-        place: String,
-        /// What is there.
-        found: String,
-        /// What is read.
-        expected: String,
-        /// What to do.
-        help: &'static str,
-    },
     /// A plan is run with options that it was not made with.
     #[error(
         "the plan was made with other options than it is run with ({planned}, then {found}); \
@@ -356,11 +342,11 @@ impl Error {
     pub fn file(&self) -> Option<&Path> {
         match self {
             Self::Files(error) => error.file(),
+            Self::Read(error) => error.file(),
             Self::Recipe(error) => error.file(),
             Self::ImportanceLength { path, .. }
             | Self::ImportanceTooLarge { path, .. }
             | Self::CannotRead { path, .. }
-            | Self::Packed { path, .. }
             | Self::SameFile { path }
             | Self::Json { path, .. }
             | Self::Config { path, .. }
@@ -376,6 +362,7 @@ impl Error {
     pub fn tensor(&self) -> Option<&str> {
         match self {
             Self::Files(error) => error.tensor(),
+            Self::Read(error) => error.tensor(),
             Self::Recipe(error) => error.tensor(),
             Self::ImportanceLength { tensor, .. }
             | Self::ImportanceTooLarge { tensor, .. }
@@ -395,6 +382,7 @@ impl Error {
     pub fn key(&self) -> Option<&str> {
         match self {
             Self::Files(error) => error.key(),
+            Self::Read(error) => error.key(),
             Self::Recipe(error) => error.key(),
             Self::Config { key, .. } => Some(key),
             Self::Json { key, .. } => key.as_deref(),
@@ -414,6 +402,7 @@ impl Error {
     pub fn hint(&self) -> Option<&str> {
         match self {
             Self::Files(error) => error.hint(),
+            Self::Read(error) => error.hint(),
             Self::Recipe(error) => error.hint(),
             Self::ImportanceLength { .. } => Some(OTHER_MODEL),
             Self::ImportanceNeeded { .. } => Some(NEEDS_MATRIX),
@@ -425,7 +414,6 @@ impl Error {
             Self::SameFile { .. } => Some(OTHER_NAME),
             Self::Threads { .. } => Some(FEWER),
             Self::Grouped { help, .. }
-            | Self::Packed { help, .. }
             | Self::Json { help, .. }
             | Self::Config { help, .. }
             | Self::Weights { help, .. }

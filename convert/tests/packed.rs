@@ -272,7 +272,7 @@ fn packed_layers_are_named_as_they_are_stored_llama_cpp_5461() {
         let model = open(dir.path(), &Options::default()).unwrap();
         let stored = |name: &str| {
             let tensor = model.tensors.iter().find(|tensor| tensor.name == name).unwrap();
-            model.stored_type(tensor)
+            tensor.stored_type()
         };
         assert_eq!(stored("blk.0.attn_q.weight"), name);
         assert!(["F32", "F16", "BF16"].contains(&stored("output_norm.weight")), "{name}");

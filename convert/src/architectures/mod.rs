@@ -4,7 +4,6 @@
 //! ([`parameters`], [`tensors`]) does the work. To add one: declare it, list it in [`ALL`].
 
 mod forms;
-pub(crate) mod fp8;
 pub(crate) mod head;
 pub mod parameters;
 mod refusals;

@@ -5,8 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use gguf_io::Checkpoint;
 use quant_core::grouped::{GroupedType, ScaleType, pack};
+use quant_weights::Weights;
 use serde_json::Value;
 
 use super::{
@@ -18,8 +18,7 @@ use super::{
     source, unused,
 };
 use crate::{
-    Config, Control, Error, Options, Result, Split,
-    architectures::{self, fp8::Quantization},
+    Config, Control, Error, Options, Result, Split, architectures,
     checkpoint::preference,
     importance::{Importance, used_by},
     json as json_file,
@@ -128,12 +127,11 @@ impl FolderPlan {
         }
         let config = Config::read(dir)?;
         let preference = preference(options.like_reference);
-        let checkpoint = packed::open(dir, &config, preference, &options.limits)?;
+        let weights = packed::open(dir, &config, preference, &options.limits)?;
         let wrapper = config.is_wrapper();
-        let quantization = Quantization::read(&config)?;
-        let (names, all_names) = gguf_names(dir, config, &checkpoint)?;
+        let (names, all_names) = gguf_names(dir, config, &weights)?;
         let importance = Importance::open(options)?.filter(|importance| !importance.is_empty());
-        let model = source::model(checkpoint, quantization)?;
+        let model = source::model(weights)?;
         let mut squares: Vec<Option<&[f32]>> = vec![None; model.tensors.len()];
         if let Some(importance) = &importance {
             importance.warn_of_strays(all_names.iter().map(String::as_str));
@@ -257,16 +255,12 @@ type Places = HashMap<(usize, u64), GgufMatrix>;
 
 /// The name and shape in GGUF of the data at each place, and which matrix of it, where the
 /// architecture is known, and all names; checks names and shapes on the way.
-fn gguf_names(
-    dir: &Path,
-    mut config: Config,
-    checkpoint: &Checkpoint,
-) -> Result<(Places, Vec<String>)> {
+fn gguf_names(dir: &Path, mut config: Config, weights: &Weights) -> Result<(Places, Vec<String>)> {
     let architecture = architectures::find(&config)?;
     architecture.complete(&mut config)?;
     architectures::tensors::layers(&config)?;
     let (mut names, mut all) = (HashMap::new(), Vec::new());
-    for tensor in architectures::tensors::map(architecture, &config, checkpoint, dir)?.tensors {
+    for tensor in architectures::tensors::map(architecture, &config, weights, dir)?.tensors {
         if let TensorData::Stored { pieces, .. } = &tensor.data {
             for (matrix, piece) in pieces.iter().enumerate() {
                 let value = (tensor.name.clone(), tensor.shape.clone(), matrix);
