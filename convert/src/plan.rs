@@ -416,7 +416,7 @@ impl Plan {
 
     /// Bytes that are read from the source.
     pub fn source_bytes(&self) -> u64 {
-        self.jobs.iter().map(|job| source_bytes(&self.model.tensors[job.tensor])).sum()
+        self.jobs.iter().map(|job| self.model.tensors[job.tensor].source_bytes()).sum()
     }
 
     /// Bits per weight over all tensors, the header left out.
@@ -444,14 +444,6 @@ fn place(tensor: &Tensor) -> (usize, u64) {
     match &tensor.data {
         TensorData::Stored { pieces, .. } => pieces.first().map_or((0, 0), |p| (p.file, p.offset)),
         TensorData::Computed(_) => (0, 0),
-    }
-}
-
-/// Bytes a tensor takes at its source.
-pub(crate) fn source_bytes(tensor: &Tensor) -> u64 {
-    match &tensor.data {
-        TensorData::Stored { pieces, .. } => pieces.iter().map(|piece| piece.bytes()).sum(),
-        TensorData::Computed(values) => 4 * values.len() as u64,
     }
 }
 

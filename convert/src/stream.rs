@@ -19,17 +19,18 @@ use quant_core::{
     grouped::{self, Grouped, Refinement, ScaleType},
 };
 use quant_kernels::Kernels;
+use quant_weights::{
+    Source, TensorReader,
+    finite::{LARGEST_HALF, Stored},
+};
 
 use crate::{
     Error, Options, Result,
     chunks::{Chunk, chunks},
-    finite::{LARGEST_HALF, Stored},
     grouped::{Scheme, encode},
-    load::Loader,
     lost::{AllLost, Lost, Written},
-    model::Tensor,
-    plan::{Job, Plan, source_bytes},
-    rows::RowReader,
+    model::{Model, Tensor},
+    plan::{Job, Plan},
     workers,
 };
 
@@ -154,7 +155,8 @@ impl Plan {
         let lost = AllLost::default();
         let kernels = control.kernels.unwrap_or_else(Kernels::best);
         let worker = || Worker {
-            loader: Loader::new(&self.model, kernels),
+            model: &self.model,
+            reader: self.model.reader(kernels),
             groups: Grouped::default(),
             bytes: vec![],
         };
@@ -208,13 +210,14 @@ fn holds(folder: &Path, output: &Path) -> bool {
 
 fn source_share(tensor: &Tensor, chunk: &Chunk) -> u64 {
     let elements = tensor.elements().max(1);
-    let share = u128::from(source_bytes(tensor)) * u128::from(chunk.len) / u128::from(elements);
+    let share = u128::from(tensor.source_bytes()) * u128::from(chunk.len) / u128::from(elements);
     u64::try_from(share).unwrap_or(u64::MAX)
 }
 
 /// The buffers of one thread.
 struct Worker<'a> {
-    loader: Loader<'a>,
+    model: &'a Model,
+    reader: TensorReader<'a>,
     groups: Grouped,
     bytes: Vec<u8>,
 }
@@ -222,18 +225,17 @@ struct Worker<'a> {
 impl Worker<'_> {
     /// Leaves the chunk's output in `bytes`. Returns the weights that have become zero.
     fn convert(&mut self, job: &Job, chunk: &Chunk) -> Result<Lost> {
-        let model = self.loader.model;
-        let tensor = &model.tensors[job.tensor];
+        let tensor = &self.model.tensors[job.tensor];
         let len = usize::try_from(chunk.len).map_err(|_| quant_core::Error::TooLarge)?;
         let source = tensor.source_type();
         if source == job.ty && !is_float(source) {
             // Integers and blocks already of the type asked for are carried over as they are.
-            RowReader::new(model, tensor).read(chunk.start, chunk.len, &mut self.bytes)?;
+            self.reader.blocks(tensor, chunk.range(), &mut self.bytes)?;
             self.check_copied(tensor, chunk)?;
             return Ok(Lost::default());
         }
 
-        let magnitude = self.loader.load_finite(tensor, chunk.start, chunk.len)?;
+        let magnitude = self.reader.load_finite(tensor, chunk.range())?;
         let row_len = match &job.importance {
             Some(_) => {
                 usize::try_from(tensor.row_len()).map_err(|_| quant_core::Error::TooLarge)?
@@ -246,7 +248,7 @@ impl Worker<'_> {
             .and_then(|weights| weights.chunks(row_len.max(1)).nth(chunk.matrix(tensor)));
         let bytes = job.ty.row_bytes(chunk.len)?;
         self.bytes.resize(usize::try_from(bytes).map_err(|_| quant_core::Error::TooLarge)?, 0);
-        let values = &self.loader.values[..];
+        let values = self.reader.loaded();
         let most = importance.map(|row| row.iter().fold(0.0, |most: f32, v| most.max(*v)));
         if most.is_some_and(|most| sums_overflow(most, magnitude)) {
             return Err(self.overflow(tensor, job.ty, chunk, 0..len, most));
@@ -256,16 +258,16 @@ impl Worker<'_> {
             let refinement = job.refine.then_some(Refinement { importance, stored });
             self.groups.resize(values.len(), group_len);
             let groups = grouped::Job { ty, values, group_len, refinement };
-            self.loader.kernels.quantize_groups(groups, self.groups.view_mut())?;
+            self.reader.kernels().quantize_groups(groups, self.groups.view_mut())?;
             encode(&self.groups, group_len, job.ty, &mut self.bytes);
             self.check_finite(tensor, job.ty, chunk, magnitude)?;
-            let values = &self.loader.values[..];
+            let values = self.reader.loaded();
             return Ok(Lost::in_groups(&self.groups, ty, group_len, chunk.start, values));
         }
         let rows = Rows { values, row_len, importance };
-        self.loader.kernels.quantize_unchecked(job.ty, rows, &mut self.bytes)?;
+        self.reader.kernels().quantize_unchecked(job.ty, rows, &mut self.bytes)?;
         let may_be_lost = self.check_finite(tensor, job.ty, chunk, magnitude)?;
-        let values = &self.loader.values[..];
+        let values = self.reader.loaded();
         Ok(match (may_be_lost, Stored::from(job.ty)) {
             (false, _) => Lost::default(),
             (true, stored @ Stored::Blocks(..)) => {
@@ -285,7 +287,7 @@ impl Worker<'_> {
         chunk: &Chunk,
         magnitude: f32,
     ) -> Result<bool> {
-        let all = || 0..self.loader.values.len();
+        let all = || 0..self.reader.loaded().len();
         let stored = Stored::from(ty);
         if let Stored::Blocks(..) = stored {
             let scales = stored.scales(&self.bytes);
@@ -323,7 +325,7 @@ impl Worker<'_> {
         within: Range<usize>,
         importance: Option<f32>,
     ) -> Error {
-        let (index, magnitude) = self.loader.largest(within);
+        let (index, magnitude) = self.reader.largest(within);
         let index = chunk.start.saturating_add(index);
         Error::Overflow { tensor: tensor.name.clone(), ty, magnitude, index, importance }
     }
@@ -334,7 +336,7 @@ impl Worker<'_> {
         let Some((first, count)) = Stored::from(source).find(&self.bytes) else { return Ok(()) };
         if can_dequantize(source) {
             // Finds the very values.
-            self.loader.load_finite(tensor, chunk.start, chunk.len)?;
+            self.reader.load_finite(tensor, chunk.range())?;
         }
         let len = source.block_len() as u64;
         Err(Error::NonFinite {

@@ -228,7 +228,7 @@ impl FolderPlan {
 
     /// Bytes that are read from the checkpoint.
     pub fn source_bytes(&self) -> u64 {
-        self.model.tensors.iter().map(crate::plan::source_bytes).sum()
+        self.model.tensors.iter().map(Tensor::source_bytes).sum()
     }
 }
 

@@ -10,14 +10,13 @@ use quant_core::{
     GgmlType,
     grouped::{Grouped, Job, Refinement, ScaleType, pack},
 };
+use quant_weights::{Source, TensorReader};
 
 use super::{FolderPlan, Scheme, folder::Layer};
 use crate::{
     Control, Error, Options, Result,
-    load::Loader,
     lost::{AllLost, Lost, Written},
     model::Tensor,
-    rows::RowReader,
     workers,
 };
 
@@ -174,7 +173,7 @@ impl FolderPlan {
         let worker = || Worker {
             plan: self,
             outputs,
-            loader: Loader::new(&self.model, kernels),
+            reader: self.model.reader(kernels),
             groups: Grouped::default(),
             bytes: Vec::new(),
         };
@@ -206,7 +205,7 @@ impl FolderPlan {
 struct Worker<'a> {
     plan: &'a FolderPlan,
     outputs: &'a [AtomicFile],
-    loader: Loader<'a>,
+    reader: TensorReader<'a>,
     groups: Grouped,
     bytes: Vec<u8>,
 }
@@ -216,28 +215,25 @@ impl Worker<'_> {
     fn convert(&mut self, piece: &Piece) -> Result<Lost> {
         let plan = self.plan;
         let (tensor, layer) = (&plan.model.tensors[piece.layer], &plan.layers[piece.layer]);
-        self.loader.load_finite(tensor, piece.start, piece.len)?;
+        let range = piece.start..piece.start + piece.len;
+        self.reader.load_finite(tensor, range.clone())?;
         match layer.scheme {
             Scheme::Keep => {
-                RowReader::new(&plan.model, tensor).read(
-                    piece.start,
-                    piece.len,
-                    &mut self.bytes,
-                )?;
+                self.reader.blocks(tensor, range, &mut self.bytes)?;
                 self.put(layer.weight, tensor.source_type().row_bytes(piece.start)?)?;
                 Ok(Lost::default())
             }
             Scheme::Groups { ty, len, .. } => {
-                let values = &self.loader.values[..];
+                let values = self.reader.loaded();
                 let refinement = plan.options.refine.then_some(Refinement {
                     importance: layer.importance.as_deref(),
                     stored: layer.scale,
                 });
                 self.groups.resize(values.len(), len);
                 let job = Job { ty, values, group_len: len, refinement };
-                self.loader.kernels.quantize_groups(job, self.groups.view_mut())?;
+                self.reader.kernels().quantize_groups(job, self.groups.view_mut())?;
                 self.put_groups(tensor, layer, piece, ty.bits())?;
-                let values = &self.loader.values[..];
+                let values = self.reader.loaded();
                 Ok(Lost::in_groups(&self.groups, ty, len, piece.start, values))
             }
         }
@@ -268,7 +264,7 @@ impl Worker<'_> {
             if !stored.is_finite() {
                 let start = group.saturating_mul(group_len);
                 let (index, magnitude) =
-                    self.loader.largest(start..start.saturating_add(group_len));
+                    self.reader.largest(start..start.saturating_add(group_len));
                 let index = piece.start.saturating_add(index);
                 let (tensor, ty, importance) = (tensor.name.clone(), GgmlType::F16, None);
                 return Err(Error::Overflow { tensor, ty, magnitude, index, importance });
