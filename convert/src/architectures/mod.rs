@@ -3,6 +3,7 @@
 //! A family is one file that declares an [`Architecture`]; the engine beside it
 //! ([`parameters`], [`tensors`]) does the work. To add one: declare it, list it in [`ALL`].
 
+mod dim;
 mod forms;
 pub(crate) mod fp8;
 pub(crate) mod head;
@@ -214,8 +215,8 @@ pub enum Fill {
     Quotient(&'static str, &'static str),
     /// The value of another key, if it has one.
     Given(&'static str),
-    /// The sum of sizes.
-    Sum(&'static [Dim]),
+    /// What it is computed from.
+    Size(Dim),
     /// A text.
     Text(&'static str),
     /// `true` or `false`.
@@ -319,12 +320,7 @@ impl Architecture {
                     Some(value) => value.clone(),
                     None => continue,
                 },
-                Fill::Sum(sizes) => {
-                    let sum = sizes.iter().try_fold(0u64, |sum, size| {
-                        Ok::<_, Error>(sum.saturating_add(size.size(config)?))
-                    })?;
-                    sum.into()
-                }
+                Fill::Size(size) => size.size(config)?.into(),
                 Fill::Text(text) => text.into(),
                 Fill::Flag(flag) => flag.into(),
                 Fill::With(value) => match value(config)? {

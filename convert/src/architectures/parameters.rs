@@ -261,7 +261,6 @@ pub const COMMON: &[Parameter] = &[
 
 /// Keys of config.json for the longest context, in the order they are looked for.
 pub const CONTEXT: &[&str] = &[
-    super::encoder::POSITIONS_KEY,
     "max_position_embeddings",
     "n_ctx",
     "n_positions",

@@ -27,7 +27,6 @@ pub(super) const QWEN2MOE: Architecture = Architecture {
             ],
             THETA,
             SAME_HEADS,
-            HEAD_SIZE,
         ],
     )],
     parameters: &[
@@ -58,13 +57,13 @@ const ATTENTION_BIASED: &[Rule] = &[
     Rule::new("model.layers.{}.self_attn.o_proj", "blk.{}.attn_output", &[HIDDEN, QUERY]),
 ];
 
-const WIDTH: Dim = Dim(&["shared_expert_intermediate_size"]);
+const WIDTH: Dim = Dim::Key("shared_expert_intermediate_size");
 
 const SHARED: &[Rule] = &[
     Rule::new(
         "model.layers.{}.mlp.shared_expert_gate",
         "blk.{}.ffn_gate_inp_shexp",
-        &[Dim(&["1"]), HIDDEN],
+        &[Dim::Number(1), HIDDEN],
     ),
     Rule::new(
         "model.layers.{}.mlp.shared_expert.gate_proj",

@@ -373,6 +373,7 @@ impl Mapping<'_> {
             Presence::With(key) => self.config.get(key).is_some(),
             Presence::Without(key) => self.config.get(key).is_none(),
             Presence::If(key) => self.config.flag(key).unwrap_or(false),
+            Presence::When(holds) => holds(self.config).unwrap_or(false),
             _ => true,
         }
     }
@@ -465,16 +466,13 @@ impl Mapping<'_> {
     /// The keys that a shape comes from, with their values.
     fn reason(&self, rule: &Rule, part: Part) -> String {
         let dims = self.dims(rule, part);
-        let mut keys: Vec<&str> = dims.iter().flat_map(|dim| dim.0).copied().collect();
-        keys.retain(|key| key.parse::<u64>().is_err());
-        keys.dedup();
-        keys.iter()
-            .map(|key| match self.config.require(key) {
-                Ok(value) => format!("{key} {value}"),
-                Err(_) => (*key).to_owned(),
-            })
-            .collect::<Vec<_>>()
-            .join(", ")
+        let mut reasons: Vec<String> = Vec::new();
+        for reason in dims.iter().flat_map(|dim| dim.reasons(self.config)) {
+            if !reasons.contains(&reason) {
+                reasons.push(reason);
+            }
+        }
+        reasons.join(", ")
     }
 
     /// How many layers may have it.
