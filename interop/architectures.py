@@ -52,6 +52,27 @@ AUDIO = dict(hidden_size=32, intermediate_size=48, num_hidden_layers=1, num_atte
 QWEN3_VISION = dict(depth=3, hidden_size=32, num_heads=2, out_hidden_size=64, intermediate_size=48,
                     num_position_embeddings=16, deepstack_visual_indexes=[0, 1])
 
+# Delta nets in all but one layer, which has attention.
+LINEAR = dict(SMALL, head_dim=32, linear_conv_kernel_dim=4, linear_key_head_dim=16,
+              linear_value_head_dim=16, linear_num_key_heads=2, linear_num_value_heads=4,
+              layer_types=["linear_attention", "full_attention", "linear_attention"])
+LINEAR_MOE = dict(LINEAR, moe_intermediate_size=32, shared_expert_intermediate_size=48,
+                  num_experts=4, num_experts_per_tok=2)
+QWEN35 = dict(rope_parameters=dict(rope_type="default", rope_theta=1e7, partial_rotary_factor=0.25,
+                                   mrope_section=[2, 1, 1]))
+
+def qwen_mtp(tensors):
+    """The shapes of a layer that predicts further tokens, as Qwen publishes it: with attention."""
+    text = next(key for key in tensors if key.endswith("layers.1.self_attn.q_proj.weight"))
+    base = text.removesuffix("self_attn.q_proj.weight")
+    hidden = tensors[text].shape[1]
+    layer = {"mtp.layers.0." + key.removeprefix(base): tensor.shape
+             for key, tensor in tensors.items() if key.startswith(base)}
+    return {**layer, "mtp.fc.weight": (hidden, 2 * hidden), "mtp.norm.weight": (hidden,),
+            "mtp.pre_fc_norm_embedding.weight": (hidden,),
+            "mtp.pre_fc_norm_hidden.weight": (hidden,)}
+
+
 # name: (configuration class or that and the model's, tokenizer, settings)
 FAMILIES = {
     "llama": ("Llama", "bpe", SMALL),
@@ -204,6 +225,21 @@ FAMILIES = {
         MODERN, id2label=RANKED, classifier_pooling="mean")),
 }
 
+FAMILIES.update({
+    "qwen3next": ("Qwen3Next", "qwen", LINEAR_MOE),
+    "qwen35": ("Qwen3_5:ForConditionalGeneration", "qwen", dict(
+        text_config=dict(LINEAR, **QWEN35, mtp_num_hidden_layers=1), vision_config=QWEN3_VISION)),
+    "qwen35-text": ("Qwen3_5Text:", "qwen", dict(
+        LINEAR, model_class="Qwen3_5ForCausalLM", mtp_num_hidden_layers=1)),
+    "qwen35moe": ("Qwen3_5Moe:ForConditionalGeneration", "qwen", dict(
+        text_config=dict(LINEAR_MOE, **QWEN35, mtp_num_hidden_layers=1),
+        vision_config=QWEN3_VISION)),
+})
+
+# Layers that predict further tokens, which transformers does not make: what they are copies of.
+PREDICTS = {"qwen3next": qwen_mtp, "qwen35": qwen_mtp, "qwen35-text": qwen_mtp,
+            "qwen35moe": qwen_mtp}
+
 # Wide enough for blocks of 256 values, to quantize; the test suite has no use for them.
 WIDE = dict(hidden_size=256, intermediate_size=512, num_hidden_layers=8)
 FAMILIES.update({f"{name}-wide": (*FAMILIES[name][:2], dict(FAMILIES[name][2], **WIDE))
@@ -279,6 +315,8 @@ def make(name, folder, to_load):
         publish_nomic(folder)
     if name == "qwen3vlmoe":
         store_by_columns(folder)
+    if name.removesuffix("-hub") in PREDICTS:
+        predict(folder, PREDICTS[name.removesuffix("-hub")])
     if name == "modern-bert-words":
         drop(folder, "decoder.bias")  # The reference stops at it.
     if name.endswith("-hub"):
@@ -316,6 +354,19 @@ def store_by_columns(folder):
     path = folder / "model.safetensors"
     tensors = {name: tensor.transpose(1, 2).contiguous() if ".experts." in name else tensor
                for name, tensor in load_file(path).items()}
+    save_file(tensors, path, metadata={"format": "pt"})
+
+
+def predict(folder, further):
+    """Adds layers that predict further tokens."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    path = folder / "model.safetensors"
+    tensors = load_file(path)
+    more = further(tensors)
+    for key, shape in more.items():
+        tensors[key] = (torch.randn(shape) * 0.1).bfloat16()
     save_file(tensors, path, metadata={"format": "pt"})
 
 

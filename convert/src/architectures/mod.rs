@@ -7,6 +7,7 @@ mod dim;
 mod forms;
 pub(crate) mod fp8;
 pub(crate) mod head;
+pub(crate) mod nextn;
 pub mod parameters;
 mod refusals;
 pub(crate) mod rerank;
@@ -52,6 +53,7 @@ mod qwen2moe;
 mod qwen2vl;
 mod qwen3;
 mod qwen3moe;
+mod qwen3next;
 mod qwen3vl;
 mod roberta;
 mod seed_oss;
@@ -110,6 +112,9 @@ pub const ALL: &[&Architecture] = &[
     &qwen2vl::QWEN2VL,
     &qwen3::QWEN3,
     &qwen3moe::QWEN3MOE,
+    &qwen3next::QWEN3NEXT,
+    &qwen3next::QWEN35,
+    &qwen3next::QWEN35MOE,
     &qwen3vl::QWEN3VL,
     &qwen3vl::QWEN3VLMOE,
     &roberta::ROBERTA,
@@ -143,6 +148,10 @@ pub struct Architecture {
     pub wrappers: &'static [&'static str],
     /// Endings of names of tensors in older checkpoints, and those they have today.
     pub endings: &'static [(&'static str, &'static str)],
+    /// The name of a tensor in the rules, where no list says it.
+    pub rename: fn(&Config, &str) -> Option<String>,
+    /// How many layers after the last predict further tokens and are converted.
+    pub further: nextn::Further,
     /// Why layers after the last are no part of the output, if checkpoints have such.
     pub beyond: Option<&'static str>,
     /// Whether llama.cpp loads no model without a tensor for the output, even if its embeddings are
@@ -170,6 +179,8 @@ pub const BASE: Architecture = Architecture {
     prefix: "model.",
     wrappers: &[],
     endings: &[],
+    rename: |_, _| None,
+    further: nextn::Further::None,
     beyond: None,
     needs_output: false,
     check: |_| Ok(()),

@@ -111,7 +111,7 @@ pub struct Mapped {
     pub absent_head: Option<&'static str>,
 }
 
-/// The number of layers.
+/// The number of layers that predict the next token.
 ///
 /// # Errors
 /// If config.json has none or more than any model has.
@@ -121,6 +121,15 @@ pub fn layers(config: &Config) -> Result<u64> {
         layers if layers <= MOST_LAYERS => Ok(layers),
         absurd => Err(config.wrong(key, &absurd.to_string(), &format!("at most {MOST_LAYERS}"))),
     }
+}
+
+/// The number of layers of the output, with those that predict further tokens.
+///
+/// # Errors
+/// As [`layers`].
+pub(super) fn all_layers(config: &Config) -> Result<u64> {
+    let further = config.whole(super::nextn::COUNT)?.unwrap_or(0);
+    Ok(layers(config)?.saturating_add(further.min(MOST_LAYERS)))
 }
 
 /// The tensors of the output, in the order the reference converter writes them: file by file, in
@@ -138,7 +147,7 @@ pub fn map(
     let mapping = Mapping {
         architecture,
         rules: architecture.tensors.iter().copied().flatten().collect(),
-        layers: layers(config)?,
+        layers: all_layers(config)?,
         config,
         dir,
         checkpoint,
@@ -284,6 +293,9 @@ pub(super) fn own_name<'n>(
     }
     if let Some(bare) = architecture.wrappers.iter().find_map(|w| name.strip_prefix(w)) {
         name = bare.to_owned().into();
+    }
+    if let Some(other) = (architecture.rename)(config, &name) {
+        name = other.into();
     }
     let renamed = architecture
         .endings

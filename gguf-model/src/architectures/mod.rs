@@ -33,6 +33,7 @@ mod qwen2;
 mod qwen2moe;
 mod qwen3;
 mod qwen3moe;
+mod qwen3next;
 mod seed_oss;
 mod shared;
 mod smollm3;
@@ -81,6 +82,9 @@ pub static ALL: &[&Architecture] = &[
     &qwen3::QWEN3VL,
     &qwen3moe::QWEN3MOE,
     &qwen3moe::QWEN3VLMOE,
+    &qwen3next::QWEN3NEXT,
+    &qwen3next::QWEN35,
+    &qwen3next::QWEN35MOE,
     &seed_oss::SEED_OSS,
     &smollm3::SMOLLM3,
     &stablelm::STABLELM,

@@ -104,6 +104,7 @@ fn metadata(architecture: &'static Architecture) -> Metadata {
             "attention.relative_buckets_count" => 32,
             "attention.sliding_window" => 64,
             "decoder_block_count" => 2,
+            "full_attention_interval" => 2,
             "expert_gating_func" => 2,
             "ssm.conv_kernel" => 4,
             "ssm.inner_size" => 88,
@@ -198,7 +199,7 @@ fn with_tensors(mut model: Model, choice: Choice) -> Model {
     let is_with = |e: &Expected| matches!(e.slot.need, Need::OptionalWith(_));
     let is_unless = |e: &Expected| matches!(e.slot.need, Need::Unless(_));
     for e in expected.iter().filter(|e| decides(e) && !is_unless(e) && !is_with(e)) {
-        if choice == Choice::Other {
+        if choice == Choice::Other || e.slot.need == Need::Required {
             names.insert(e.name());
         }
     }
