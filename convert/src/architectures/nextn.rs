@@ -8,7 +8,7 @@ use crate::{Config, Result};
 use super::{
     Architecture,
     parameters::{Keys, Parameter},
-    shared::{HIDDEN, VOCAB},
+    shared::{HIDDEN, TWO, VOCAB},
     tensors::{Dim, Rule, layers, own_name, split_numbers},
 };
 
@@ -96,7 +96,7 @@ pub(super) fn if_given(config: &Config, keys: &mut Keys<'_>) -> Result<()> {
     Ok(())
 }
 
-const BOTH: Dim = Dim(&["2", "hidden_size"]);
+const BOTH: Dim = Dim::Product(&[TWO, HIDDEN]);
 
 /// What such a layer has of its own, where each is numbered as a layer.
 pub(super) const NEXTN: &[Rule] = &[

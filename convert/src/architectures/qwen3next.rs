@@ -25,7 +25,6 @@ pub(super) const QWEN3NEXT: Architecture = Architecture {
                 count("num_experts", 512),
             ],
             GIVEN,
-            HEAD_SIZE,
         ],
     )],
     parameters: &[
@@ -106,7 +105,7 @@ const MOE_SIZES: &[Default] = &[
     count("num_key_value_heads", 2),
     count("moe_intermediate_size", 512),
 ];
-const DEFAULTS: &[&[Default]] = &[&[count("num_key_value_heads", 4)], GIVEN, HEAD_SIZE];
+const DEFAULTS: &[&[Default]] = &[&[count("num_key_value_heads", 4)], GIVEN];
 const MOE_DEFAULTS: &[ModelDefaults] =
     &[part("qwen3_5_moe_text", MOE_SIZES, MOE_GIVEN), model("qwen3_5_moe", MOE_GIVEN)];
 const MOE_GIVEN: &[&[Default]] = &[
@@ -117,7 +116,6 @@ const MOE_GIVEN: &[&[Default]] = &[
         count("num_experts", 256),
     ],
     GIVEN,
-    HEAD_SIZE,
 ];
 
 const GIVEN: &[Default] = &[
@@ -132,29 +130,25 @@ const GIVEN: &[Default] = &[
     count("linear_num_key_heads", 16),
     count("linear_num_value_heads", 32),
     count("shared_expert_intermediate_size", 512),
-    default(RATIO, Fill::Quotient("linear_num_value_heads", "linear_num_key_heads")),
-    default(MIXED_SIZE, Fill::Sum(&[KEYS_TWICE, LINEAR_VALUES])),
-    default(ALL_SIZE, Fill::Sum(&[KEYS_TWICE, LINEAR_VALUES, LINEAR_VALUES])),
-    default(BEFORE_GATE, Fill::Sum(&[Dim(&["2", "linear_key_head_dim"]), VALUES_OF_KEY_HEAD])),
 ];
 
+const LINEAR_KEY_HEADS: Dim = Dim::Key("linear_num_key_heads");
+const VALUE_HEADS: Dim = Dim::Key("linear_num_value_heads");
+const KEY_SIZE: Dim = Dim::Key("linear_key_head_dim");
+const VALUE_SIZE: Dim = Dim::Key("linear_value_head_dim");
 /// Value heads for each key head.
-const RATIO: &str = "value heads of a key head";
-const MIXED_SIZE: &str = "linear queries, keys and values";
-const ALL_SIZE: &str = "linear queries, keys, values and gates";
-const BEFORE_GATE: &str = "queries, keys and values of a key head";
-
-const KEY_HEADS: Dim = Dim(&["linear_num_key_heads"]);
-const VALUE_HEADS: Dim = Dim(&["linear_num_value_heads"]);
-const KEY_SIZE: Dim = Dim(&["linear_key_head_dim"]);
-const VALUE_SIZE: Dim = Dim(&["linear_value_head_dim"]);
-const OF_KEY_HEAD: Dim = Dim(&[RATIO]);
-const KEYS_TWICE: Dim = Dim(&["2", "linear_num_key_heads", "linear_key_head_dim"]);
-const LINEAR_VALUES: Dim = Dim(&["linear_num_value_heads", "linear_value_head_dim"]);
-const VALUES_OF_KEY_HEAD: Dim = Dim(&[RATIO, "linear_value_head_dim"]);
-const MIXED: Dim = Dim(&[MIXED_SIZE]);
-const KERNEL: Dim = Dim(&["linear_conv_kernel_dim"]);
-const ONE: Dim = Dim(&["1"]);
+const OF_KEY_HEAD: Dim = Dim::Derived("value heads of a key head", |config| {
+    config.quotient("linear_num_value_heads", "linear_num_key_heads")
+});
+const KEYS_TWICE: Dim = Dim::Product(&[TWO, LINEAR_KEY_HEADS, KEY_SIZE]);
+const LINEAR_VALUES: Dim = Dim::Product(&[VALUE_HEADS, VALUE_SIZE]);
+const VALUES_OF_KEY_HEAD: Dim = Dim::Product(&[OF_KEY_HEAD, VALUE_SIZE]);
+/// Queries, keys and values of all heads; with the gates; of one key head.
+const MIXED: Dim = Dim::Sum(&[KEYS_TWICE, LINEAR_VALUES]);
+const WITH_GATES: Dim = Dim::Sum(&[KEYS_TWICE, LINEAR_VALUES, LINEAR_VALUES]);
+const BEFORE_GATE: Dim = Dim::Sum(&[Dim::Product(&[TWO, KEY_SIZE]), VALUES_OF_KEY_HEAD]);
+const KERNEL: Dim = Dim::Key("linear_conv_kernel_dim");
+const ONE: Dim = Dim::Number(1);
 
 fn check(config: &Config) -> Result<()> {
     check_heads(config)?;
@@ -229,7 +223,7 @@ const GATED_ATTENTION: &[Rule] = &[
     Rule::new(
         "model.layers.{}.self_attn.q_proj",
         "blk.{}.attn_q",
-        &[Dim(&["2", "num_attention_heads", "head_dim"]), HIDDEN],
+        &[Dim::Product(&[TWO, QUERY]), HIDDEN],
     )
     .bias_if("attention_bias")
     .in_layers(attends),
@@ -268,7 +262,7 @@ const MIXED_BY_HEAD: &[Rule] = &[
                         BY_KEY_HEAD,
                         Step::Narrow {
                             axis: 1,
-                            from: Some(Dim(&["2", "linear_key_head_dim"])),
+                            from: Some(Dim::Product(&[TWO, KEY_SIZE])),
                             len: VALUES_OF_KEY_HEAD,
                         },
                         FOLD,
@@ -279,22 +273,18 @@ const MIXED_BY_HEAD: &[Rule] = &[
                 name: "blk.{}.attn_gate",
                 parts: &[&[
                     BY_KEY_HEAD,
-                    Step::Narrow {
-                        axis: 1,
-                        from: Some(Dim(&[BEFORE_GATE])),
-                        len: VALUES_OF_KEY_HEAD,
-                    },
+                    Step::Narrow { axis: 1, from: Some(BEFORE_GATE), len: VALUES_OF_KEY_HEAD },
                     FOLD,
                 ]],
             },
         ],
-        &[Dim(&[ALL_SIZE]), HIDDEN],
+        &[WITH_GATES, HIDDEN],
     )
     .in_layers(is_linear),
     Rule::new(
         "model.layers.{}.linear_attn.in_proj_ba",
         "blk.{}.ssm_ba",
-        &[Dim(&["2", "linear_num_value_heads"]), HIDDEN],
+        &[Dim::Product(&[TWO, VALUE_HEADS]), HIDDEN],
     )
     .in_layers(is_linear),
     Rule::new("model.layers.{}.linear_attn.conv1d", "blk.{}.ssm_conv1d", &[MIXED, ONE, KERNEL])
@@ -309,12 +299,12 @@ const MIXED_BY_HEAD: &[Rule] = &[
         .in_layers(is_linear),
 ];
 
-const BY_KEY_HEAD: Step = Step::Unfold(0, &[KEY_HEADS]);
+const BY_KEY_HEAD: Step = Step::Unfold(0, &[LINEAR_KEY_HEADS]);
 const FOLD: Step = Step::Fold(0, 2);
 
 /// Value heads of each key head lie together; ggml's broadcast wants the first of each key head,
 /// then the second of each.
-const BY_TURNS: Step = Step::Unfold(0, &[KEY_HEADS, OF_KEY_HEAD]);
+const BY_TURNS: Step = Step::Unfold(0, &[LINEAR_KEY_HEADS, OF_KEY_HEAD]);
 const TURN: Step = Step::Swap(0, 1);
 
 const APART: &[Rule] = &[
@@ -362,7 +352,11 @@ const APART: &[Rule] = &[
         .parts(&[&[BY_TURNS, TURN, Step::Fold(0, 3)]])
         .in_layers(is_linear),
     Rule::new("model.layers.{}.linear_attn.out_proj", "blk.{}.ssm_out", &[HIDDEN, LINEAR_VALUES])
-        .parts(&[&[Step::Unfold(1, &[KEY_HEADS, OF_KEY_HEAD]), Step::Swap(1, 2), Step::Fold(1, 3)]])
+        .parts(&[&[
+            Step::Unfold(1, &[LINEAR_KEY_HEADS, OF_KEY_HEAD]),
+            Step::Swap(1, 2),
+            Step::Fold(1, 3),
+        ]])
         .in_layers(is_linear),
 ];
 
