@@ -137,6 +137,28 @@ impl Tensor {
         }
     }
 
+    /// Bytes it takes at its source.
+    pub fn source_bytes(&self) -> u64 {
+        match &self.data {
+            TensorData::Stored { pieces, .. } => pieces.iter().map(Piece::bytes).sum(),
+            TensorData::Computed(values) => 4 * values.len() as u64,
+        }
+    }
+
+    /// The file in which it begins, by its index, and the offset there; `None` if it is computed.
+    pub fn place(&self) -> Option<(usize, u64)> {
+        match &self.data {
+            TensorData::Stored { pieces, .. } => pieces.first().map(|p| (p.file, p.offset)),
+            TensorData::Computed(_) => None,
+        }
+    }
+
+    /// The shape without outer dimensions of 1, which ggml counts and writes no tensor with.
+    pub fn written_shape(&self) -> &[u64] {
+        let last = self.shape.iter().rposition(|n| *n != 1).unwrap_or(0);
+        self.shape.get(..=last).unwrap_or(&self.shape)
+    }
+
     /// Whether the values are taken in another order than they are stored in.
     pub fn is_reordered(&self) -> bool {
         match &self.data {
