@@ -30,6 +30,11 @@ pub(crate) struct Chunk {
 }
 
 impl Chunk {
+    /// The elements.
+    pub(crate) fn range(&self) -> std::ops::Range<u64> {
+        self.start..self.start.saturating_add(self.len)
+    }
+
     /// Where the chunk's bytes begin in the tensor's, in the type it is written in.
     pub(crate) fn offset(&self, ty: GgmlType) -> u64 {
         self.start / ty.block_len() as u64 * ty.block_bytes() as u64

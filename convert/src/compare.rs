@@ -4,8 +4,9 @@ use std::{collections::HashMap, sync::Mutex};
 
 use quant_core::{Metrics, can_dequantize};
 use quant_kernels::Kernels;
+use quant_weights::Source;
 
-use crate::{Error, Options, Result, load::Loader, model::Model, workers};
+use crate::{Error, Options, Result, model::Model, workers};
 
 /// A tensor that both models have, in the same shape.
 #[derive(Clone, Debug)]
@@ -96,14 +97,13 @@ pub fn compare(reference: &Model, candidate: &Model, options: &Options) -> Resul
     // A sum of floats depends on its order: every piece has a place of its own.
     let sums = Mutex::new(vec![Metrics::default(); pieces.len()]);
     let kernels = Kernels::best();
-    let state = || (Loader::new(reference, kernels), Loader::new(candidate, kernels));
+    let state = || (reference.reader(kernels), candidate.reader(kernels));
     workers::run(options.threads, pieces.len(), state, |(left, right), i| {
         let Some(&(index, start, len)) = pieces.get(i) else { return Ok(()) };
         let Some((a, b)) = pairs.get(index) else { return Ok(()) };
-        left.load(a, start, len)?;
-        right.load(b, start, len)?;
         let mut metrics = Metrics::default();
-        metrics.add(&left.values, &right.values)?;
+        let range = start..start + len;
+        metrics.add(left.values(a, range.clone())?, right.values(b, range)?)?;
         if let Some(sum) = sums.lock().unwrap_or_else(|e| e.into_inner()).get_mut(i) {
             *sum = metrics;
         }

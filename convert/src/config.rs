@@ -195,6 +195,48 @@ impl Config {
         self.positive(key)?.ok_or_else(|| self.missing(key, "a positive whole number"))
     }
 
+    /// As [`require`](Self::require) in a layer, for keys that may hold a number for each layer.
+    ///
+    /// # Errors
+    /// If it is absent or anything else, or there is none for this layer.
+    pub(crate) fn require_in(&self, key: &str, layer: Option<u64>) -> Result<u64> {
+        let (Some(Value::Array(numbers)), Some(layer)) = (self.get(key), layer) else {
+            return self.require(key);
+        };
+        let index = usize::try_from(layer).unwrap_or(usize::MAX);
+        match numbers.get(index).map(|number| (number, number.as_u64())) {
+            Some((_, Some(number @ 1..=0xffff_ffff))) => Ok(number),
+            Some((other, _)) => {
+                let expected = format!("a positive whole number for layer {layer}");
+                Err(self.wrong(key, &describe(other), &expected))
+            }
+            None => {
+                let found = format!("a list of {}", numbers.len());
+                Err(self.wrong(key, &found, "a number for each layer"))
+            }
+        }
+    }
+
+    /// Whole numbers, one for each of so many layers, where the value is a list; `None` if it is
+    /// none.
+    ///
+    /// # Errors
+    /// If the list is of another length or holds anything else.
+    pub(crate) fn by_layer(&self, key: &str, layers: u64) -> Result<Option<Vec<i32>>> {
+        let Some(Value::Array(numbers)) = self.get(key) else {
+            return Ok(None);
+        };
+        if numbers.len() as u64 != layers {
+            let found = format!("a list of {}", numbers.len());
+            return Err(self.wrong(key, &found, &format!("{layers} numbers, one for each layer")));
+        }
+        let number = |value: &Value| {
+            let number = value.as_i64().and_then(|n| i32::try_from(n).ok()).filter(|n| *n >= 0);
+            number.ok_or_else(|| self.wrong(key, &describe(value), "whole numbers of 31 bits"))
+        };
+        numbers.iter().map(number).collect::<Result<_>>().map(Some)
+    }
+
     /// `true` or `false`; `false` if absent.
     ///
     /// # Errors

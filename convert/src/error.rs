@@ -20,6 +20,9 @@ pub enum Error {
     /// Values could not be quantized or dequantized.
     #[error(transparent)]
     Core(#[from] quant_core::Error),
+    /// Weights could not be read in another way.
+    #[error(transparent)]
+    Read(quant_weights::Error),
     /// A recipe does not apply to the model.
     #[error(transparent)]
     Recipe(#[from] crate::recipe::Error),

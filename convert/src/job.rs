@@ -4,8 +4,7 @@ use quant_core::{
     GgmlType,
     grouped::{GroupedType, ScaleType},
 };
-
-use crate::finite::Stored;
+use quant_weights::finite::Stored;
 
 /// What is done to one tensor.
 #[derive(Debug)]

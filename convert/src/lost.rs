@@ -5,7 +5,9 @@ use std::{collections::BTreeMap, sync::Mutex};
 
 use quant_core::grouped::{Grouped, GroupedType};
 
-use crate::{error::Quoted, finite::Stored, importance::share};
+use quant_weights::finite::Stored;
+
+use crate::{error::Quoted, importance::share};
 
 /// Groups whose scale is larger hold at least one code that is not zero.
 const SMALLEST_SCALE: f32 = 1.2e-7;

@@ -20,17 +20,15 @@ use quant_core::{
     grouped::{Grouped, Job as Quantization, Refinement, ScaleType},
 };
 use quant_kernels::Kernels;
+use quant_weights::{Source, TensorReader, finite::Stored};
 
 use crate::{
     Control, Result,
     chunks::{Chunk, chunks},
-    finite::Stored,
     grouped::blocks,
     job::{Form, Groups, Job},
-    load::Loader,
     lost::{AllLost, Lost, Written},
     model::{Model, Tensor},
-    rows::RowReader,
     workers,
 };
 
@@ -83,8 +81,9 @@ pub(crate) fn stream(
     let lost = AllLost::default();
     let kernels = control.kernels.unwrap_or_else(Kernels::best);
     let worker = || Worker {
+        model,
         out,
-        loader: Loader::new(model, kernels),
+        reader: model.reader(kernels),
         groups: Grouped::default(),
         bytes: vec![],
     };
@@ -124,8 +123,9 @@ fn source_share(tensor: &Tensor, chunk: &Chunk) -> u64 {
 
 /// The buffers of one thread.
 struct Worker<'a> {
+    model: &'a Model,
     out: &'a Output<'a>,
-    loader: Loader<'a>,
+    reader: TensorReader<'a>,
     groups: Grouped,
     bytes: Vec<u8>,
 }
@@ -133,17 +133,16 @@ struct Worker<'a> {
 impl Worker<'_> {
     /// Writes a chunk. Returns the weights that have become zero.
     fn convert(&mut self, job: &Job, chunk: &Chunk, places: &Places) -> Result<Lost> {
-        let model = self.loader.model;
-        let tensor = &model.tensors[job.tensor];
+        let tensor = &self.model.tensors[job.tensor];
         let source = tensor.source_type();
         if job.form == Form::Ggml(source) && !is_float(source) {
             // Integers and blocks already of the type asked for are carried over as they are.
-            RowReader::new(model, tensor).read(chunk.start, chunk.len, &mut self.bytes)?;
+            self.reader.blocks(tensor, chunk.range(), &mut self.bytes)?;
             self.check_copied(tensor, chunk)?;
             self.put(places.data, chunk.offset(source))?;
             return Ok(Lost::default());
         }
-        let magnitude = self.loader.load_finite(tensor, chunk.start, chunk.len)?;
+        let magnitude = self.reader.load_finite(tensor, chunk.range())?;
         let row_len = match &job.importance {
             Some(_) => size(tensor.row_len())?,
             None => size(chunk.len)?.max(1),
@@ -156,11 +155,11 @@ impl Worker<'_> {
         match job.form {
             Form::Ggml(ty) => {
                 self.resize(ty, chunk)?;
-                let rows = Rows { values: &self.loader.values, row_len, importance };
-                self.loader.kernels.quantize_unchecked(ty, rows, &mut self.bytes)?;
+                let rows = Rows { values: self.reader.loaded(), row_len, importance };
+                self.reader.kernels().quantize_unchecked(ty, rows, &mut self.bytes)?;
                 let may_be_lost = self.check_finite(tensor, ty, chunk, magnitude)?;
                 self.put(places.data, chunk.offset(ty))?;
-                let values = &self.loader.values[..];
+                let values = self.reader.loaded();
                 Ok(match (may_be_lost, Stored::from(ty)) {
                     (false, _) => Lost::default(),
                     (true, stored @ Stored::Blocks(..)) => {
@@ -199,15 +198,15 @@ impl Worker<'_> {
         stored: ScaleType,
         importance: Option<&[f32]>,
     ) -> Result<()> {
-        let values = &self.loader.values[..];
+        let values = self.reader.loaded();
         let refinement = job.refine.then_some(Refinement { importance, stored });
         self.groups.resize(values.len(), groups.len);
         let job = Quantization { ty: groups.ty, values, group_len: groups.len, refinement };
-        Ok(self.loader.kernels.quantize_groups(job, self.groups.view_mut())?)
+        Ok(self.reader.kernels().quantize_groups(job, self.groups.view_mut())?)
     }
 
     fn lost_groups(&self, groups: Groups, chunk: &Chunk) -> Lost {
-        Lost::in_groups(&self.groups, groups.ty, groups.len, chunk.start, &self.loader.values)
+        Lost::in_groups(&self.groups, groups.ty, groups.len, chunk.start, self.reader.loaded())
     }
 
     /// Writes `bytes` at an offset in a part of a tensor.

@@ -50,7 +50,7 @@ pub const COMMON: &[Key] = &[
 ];
 
 /// What a model's metadata says about its sizes. Of a key with a number for each layer the first
-/// counts, as for llama.cpp: none of the architectures described here has layers of several sizes.
+/// positive one stands for the model where no layer is asked for.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct HyperParameters {
@@ -66,6 +66,8 @@ pub struct HyperParameters {
     pub(crate) is_latent: bool,
     pub(crate) is_long_rope: bool,
     dimensions: Dimensions,
+    /// Dimensions with a number for each layer.
+    by_layer: Vec<(Dimension, Vec<u64>)>,
 }
 
 /// Numbers in the order of [`Dimension::ALL`].
@@ -141,6 +143,10 @@ impl HyperParameters {
             dimensions.fill(D::LatentKey, dimensions.get(D::Key));
             dimensions.fill(D::LatentValue, dimensions.get(D::Value));
         }
+        let by_layer = [D::Heads, D::KvHeads, D::FeedForward]
+            .into_iter()
+            .filter_map(|dimension| Some((dimension, numbers_of(at(dimension.key())?)?)))
+            .collect();
         let heads_divide = number("attention.key_length").is_none();
         let parameters = Self {
             layers,
@@ -151,6 +157,7 @@ impl HyperParameters {
             is_latent,
             is_long_rope: at("rope.scaling.type").and_then(Value::as_str) == Some("longrope"),
             dimensions,
+            by_layer,
         };
         if architecture.slots().any(|slot| slot.name == "token_types")
             && parameters.dimension(D::TokenTypes).is_none_or(|n| n == 0)
@@ -192,19 +199,38 @@ impl HyperParameters {
         self.dimensions.get(dimension)
     }
 
+    /// As [`dimension`](Self::dimension), in a layer.
+    pub fn dimension_in(&self, dimension: Dimension, layer: Option<u32>) -> Option<u64> {
+        let own = self.by_layer.iter().find(|(other, _)| *other == dimension).zip(layer);
+        match own {
+            Some(((_, numbers), layer)) => numbers.get(layer as usize).copied(),
+            None => self.dimension(dimension),
+        }
+    }
+
     /// A size; `None` if the metadata does not tell, or it is larger than any tensor could be.
     pub fn size(&self, size: Size) -> Option<u64> {
+        self.size_in(size, None)
+    }
+
+    /// As [`size`](Self::size), in a layer.
+    pub fn size_in(&self, size: Size, layer: Option<u32>) -> Option<u64> {
         match size {
-            Size::Of(dimension) => self.dimension(dimension),
+            Size::Of(dimension) => self.dimension_in(dimension, layer),
             Size::Is(number) => Some(number),
-            Size::Sum(parts) => {
-                parts.iter().try_fold(0u64, |sum, part| sum.checked_add(self.size(*part)?))
+            Size::Sum(parts) => parts
+                .iter()
+                .try_fold(0u64, |sum, part| sum.checked_add(self.size_in(*part, layer)?)),
+            Size::Product(parts) => parts
+                .iter()
+                .try_fold(1u64, |product, part| product.checked_mul(self.size_in(*part, layer)?)),
+            Size::Difference(whole, part) => {
+                self.size_in(*whole, layer)?.checked_sub(self.size_in(*part, layer)?)
             }
-            Size::Product(parts) => {
-                parts.iter().try_fold(1u64, |product, part| product.checked_mul(self.size(*part)?))
+            Size::Half(whole) => Some(self.size_in(*whole, layer)? / 2),
+            Size::Quotient(whole, part) => {
+                self.size_in(*whole, layer)?.checked_div(self.size_in(*part, layer)?)
             }
-            Size::Difference(whole, part) => self.size(*whole)?.checked_sub(self.size(*part)?),
-            Size::Half(whole) => Some(self.size(*whole)? / 2),
         }
     }
 
@@ -233,7 +259,7 @@ impl HyperParameters {
             Size::Sum(parts) | Size::Product(parts) => {
                 parts.iter().for_each(|part| self.unknown(*part, missing));
             }
-            Size::Difference(whole, part) => {
+            Size::Difference(whole, part) | Size::Quotient(whole, part) => {
                 self.unknown(*whole, missing);
                 self.unknown(*part, missing);
             }
@@ -259,6 +285,9 @@ impl HyperParameters {
         }
         let (heads, embedding) = (get(Dimension::Heads), get(Dimension::Embedding));
         if heads == Some(0) {
+            if !architecture.has_attention() {
+                return;
+            }
             wrong(Dimension::Heads, "is 0, expected a positive number".into());
         } else if let (Some(heads), Some(embedding), Some(head)) =
             (heads, embedding, get(Dimension::Key))
@@ -377,6 +406,11 @@ impl Architecture {
             .any(|slot| slot.name == "blk.{}.attn_output" && slot.shape == [EMBEDDING, EMBEDDING])
     }
 
+    /// Whether there are heads at all: state space models have none.
+    fn has_attention(&self) -> bool {
+        self.slots().any(|slot| slot.name.contains(".attn_q") || slot.name.contains(".attn_k"))
+    }
+
     /// Whether each head has keys and values of its own: T5, and where all keys are normalized at
     /// once by weights as wide as the queries.
     fn has_equal_heads(&self) -> bool {
@@ -408,12 +442,24 @@ fn vocabulary(metadata: &Metadata, size: Option<u64>) -> Option<u64> {
     }
 }
 
-/// An integer, or the first of several.
+/// An integer; of several the first that is positive, else the first.
 fn number_of(value: &Value) -> Option<u64> {
+    match numbers_of(value) {
+        Some(numbers) => {
+            numbers.iter().find(|number| **number > 0).or_else(|| numbers.first()).copied()
+        }
+        None => value.as_u64(),
+    }
+}
+
+/// Integers, if there are several; a negative one ends them.
+fn numbers_of(value: &Value) -> Option<Vec<u64>> {
     match value {
-        Value::Array(Array::Uint32(numbers)) => numbers.first().map(|&n| n.into()),
-        Value::Array(Array::Int32(numbers)) => numbers.first().and_then(|&n| n.try_into().ok()),
-        other => other.as_u64(),
+        Value::Array(Array::Uint32(numbers)) => Some(numbers.iter().map(|&n| n.into()).collect()),
+        Value::Array(Array::Int32(numbers)) => {
+            Some(numbers.iter().map_while(|&n| n.try_into().ok()).collect())
+        }
+        _ => None,
     }
 }
 

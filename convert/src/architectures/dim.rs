@@ -23,12 +23,20 @@ impl Dim {
     /// # Errors
     /// If a key is missing, or the result is no possible size.
     pub fn size(&self, config: &Config) -> Result<u64> {
+        self.size_in(config, None)
+    }
+
+    /// As [`size`](Self::size), in a layer: a key may hold a number for each.
+    ///
+    /// # Errors
+    /// As of `size`.
+    pub fn size_in(&self, config: &Config, layer: Option<u64>) -> Result<u64> {
         match *self {
             Self::Number(number) => Ok(number),
-            Self::Key(key) => config.require(key),
+            Self::Key(key) => config.require_in(key, layer),
             Self::Derived(_, size) => size(config),
-            Self::Product(dims) => combined(dims, config, 1, u64::checked_mul),
-            Self::Sum(dims) => combined(dims, config, 0, u64::checked_add),
+            Self::Product(dims) => combined(dims, (config, layer), 1, u64::checked_mul),
+            Self::Sum(dims) => combined(dims, (config, layer), 0, u64::checked_add),
         }
     }
 
@@ -59,12 +67,12 @@ impl Dim {
 
 fn combined(
     dims: &[Dim],
-    config: &Config,
+    (config, layer): (&Config, Option<u64>),
     neutral: u64,
     operation: fn(u64, u64) -> Option<u64>,
 ) -> Result<u64> {
     dims.iter().try_fold(neutral, |so_far, dim| {
-        let size = dim.size(config)?;
+        let size = dim.size_in(config, layer)?;
         operation(so_far, size).ok_or_else(|| {
             let key = dim.names().first().copied().unwrap_or_default();
             config.wrong(key, &size.to_string(), "a number of a possible size")

@@ -151,6 +151,13 @@ impl Parameter {
         };
         match *self {
             Self::Count { key, from, required } => {
+                if let Some(name) = config.alias(from)
+                    && BY_LAYER.contains(&key)
+                    && let Some(numbers) = config.by_layer(name, super::tensors::layers(config)?)?
+                {
+                    keys.set(key, numbers);
+                    return Ok(());
+                }
                 match config.alias(from).map(|name| config.positive(name)).transpose()?.flatten() {
                     Some(count) => keys.set_count(key, count),
                     None if required => return Err(missing(from)),
@@ -186,6 +193,10 @@ impl Parameter {
         Ok(())
     }
 }
+
+/// Keys that may hold a number for each layer.
+const BY_LAYER: [&str; 3] =
+    ["feed_forward_length", "attention.head_count", "attention.head_count_kv"];
 
 /// A count that is written if it is there.
 pub const fn count(key: &'static str, from: &'static [&'static str]) -> Parameter {

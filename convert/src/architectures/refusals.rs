@@ -7,7 +7,7 @@ use gguf_io::CheckpointTensor;
 use crate::{Error, Result};
 
 use super::{
-    rule::{Bias, Presence},
+    rule::{Bias, Presence, Rule},
     tensors::{Mapping, Part, Slot},
 };
 
@@ -40,6 +40,14 @@ impl Mapping<'_> {
             if rule.form.is_some_and(|form| !forms.contains(&form)) {
                 continue;
             }
+            // Another name for the same weights is there.
+            let is_copy =
+                |other: &Rule| other.copies && other.first_target() == rule.first_target();
+            if rule.copies
+                && seen.iter().any(|slot| self.rules.get(slot.rule).is_some_and(|r| is_copy(r)))
+            {
+                continue;
+            }
             let weight = match rule.presence {
                 Presence::Required => true,
                 Presence::Optional | Presence::LeftOut(_) => false,
@@ -55,7 +63,7 @@ impl Mapping<'_> {
                     Bias::Always => true,
                     Bias::If(key) => self.config.flag(key)?,
                 };
-            let layers = if rule.source.contains("{}") { self.layers } else { 1 };
+            let layers = if rule.source.contains("{}") { self.layers_of(rule)? } else { 1 };
             let applies =
                 |layer: &u64| rule.layers.is_none_or(|applies| applies(self.config, *layer));
             let parts = [(Part::Weight, weight), (Part::Bias, bias)];

@@ -15,13 +15,15 @@ pub struct Rule {
     pub(super) shape: &'static [Dim],
     pub(super) transposed: bool,
     pub(super) exact: bool,
-    pub(super) plus_one: bool,
+    pub(super) map: Change,
     pub(super) scales: Option<&'static str>,
     pub(super) experts: Option<&'static str>,
     pub(super) bias: Bias,
     pub(super) presence: Presence,
     pub(super) layers: Option<Layers>,
     pub(super) form: Option<&'static str>,
+    pub(super) count: Option<&'static str>,
+    pub(super) copies: bool,
 }
 
 /// Whether a layer has the tensor.
@@ -79,6 +81,16 @@ pub(super) enum Bias {
     If(&'static str),
 }
 
+/// What is done to each value.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Change {
+    None,
+    Plus(f32),
+    /// Times the numbers of these keys of config.json.
+    Times(&'static [&'static str]),
+    NegativeExp,
+}
+
 /// Whether a checkpoint has the tensor.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Presence {
@@ -113,13 +125,15 @@ impl Rule {
             shape,
             transposed: false,
             exact: false,
-            plus_one: false,
+            map: Change::None,
             scales: None,
             experts: None,
             bias: Bias::Never,
             presence: Presence::Required,
             layers: None,
             form: None,
+            count: None,
+            copies: false,
         }
     }
 
@@ -170,8 +184,39 @@ impl Rule {
     }
 
     /// One is added to each value, but not to those of its bias.
-    pub const fn plus_one(mut self) -> Self {
-        self.plus_one = true;
+    pub const fn plus_one(self) -> Self {
+        self.plus(1.0)
+    }
+
+    /// This is added to each value, but not to those of its bias.
+    pub const fn plus(mut self, more: f32) -> Self {
+        self.map = Change::Plus(more);
+        self
+    }
+
+    /// Each value is multiplied by the numbers of these keys of config.json, one after the other, at
+    /// most two; a missing one is 1.
+    pub const fn times(mut self, keys: &'static [&'static str]) -> Self {
+        self.map = Change::Times(keys);
+        self
+    }
+
+    /// Each value becomes the negative of its exponential, as decays of state space models are kept.
+    pub const fn negative_exp(mut self) -> Self {
+        self.map = Change::NegativeExp;
+        self
+    }
+
+    /// There are as many layers of it as this key of config.json says.
+    pub const fn counted(mut self, key: &'static str) -> Self {
+        self.count = Some(key);
+        self
+    }
+
+    /// One of several names for the same weights: the first that is there counts, the others are
+    /// left out.
+    pub const fn any_of(mut self) -> Self {
+        self.copies = true;
         self
     }
 
@@ -267,6 +312,14 @@ impl Rule {
         self
     }
 
+    /// The name of the first tensor that it becomes.
+    pub(super) fn first_target(&self) -> &'static str {
+        match &self.targets {
+            Targets::One(target) => target.name,
+            Targets::Many(targets) => targets.first().map_or("", |target| target.name),
+        }
+    }
+
     pub(super) fn targets(&self) -> &[Target] {
         match &self.targets {
             Targets::One(target) => std::slice::from_ref(target),
@@ -276,16 +329,22 @@ impl Rule {
 }
 
 /// Takes a step; the error says what does not fit.
-pub(super) fn take(view: View, step: Step, config: &Config) -> Result<Result<View, String>> {
+pub(super) fn take(
+    view: View,
+    step: Step,
+    config: &Config,
+    layer: Option<u64>,
+) -> Result<Result<View, String>> {
     let shape = view.shape();
     let taken = match step {
         Step::Unfold(axis, dims) => {
-            let lens = dims.iter().map(|dim| dim.size(config)).collect::<Result<Vec<_>>>()?;
+            let lens =
+                dims.iter().map(|dim| dim.size_in(config, layer)).collect::<Result<Vec<_>>>()?;
             view.unfold(axis, &lens)
         }
         Step::Narrow { axis, from, len } => {
-            let from = from.map_or(Ok(0), |from| from.size(config))?;
-            view.narrow(axis, from, len.size(config)?)
+            let from = from.map_or(Ok(0), |from| from.size_in(config, layer))?;
+            view.narrow(axis, from, len.size_in(config, layer)?)
         }
         Step::EverySecond(axis, first) => view.every(axis, 2, first),
         Step::Swap(a, b) => view.swap(a, b),

@@ -9,7 +9,7 @@ use std::{
 use gguf_io::{Checkpoint, CheckpointTensor};
 
 use crate::{
-    Config, Result,
+    Config, Error, Result,
     model::{ElementMap, Encoding, Piece, Tensor, TensorData, View},
 };
 
@@ -19,7 +19,7 @@ use super::{
     Architecture,
     fp8::{Found, Quantization},
     refusals::Shape,
-    rule::{Bias, Presence, no_rule, take},
+    rule::{Bias, Change, Presence, no_rule, take},
 };
 
 /// Layers beyond any model: a damaged config.json must not make us list a billion tensors.
@@ -159,6 +159,7 @@ pub fn map(
     };
     let (names, misfits) = (mapping.names(), mapping.misfits());
     let mut seen = HashSet::new();
+    let mut copied = HashSet::new();
     let mut stacks = HashMap::new();
     let (mut outputs, mut sources) = (Vec::new(), Vec::new());
     let mut unknown = Vec::new();
@@ -177,8 +178,15 @@ pub fn map(
             Found::Weight => {}
         }
         let (pattern, layer, expert) = split_numbers(&own_name(architecture, config, name));
-        let prefixed = || names.get(&format!("{}{pattern}", architecture.prefix));
-        let Some(&(first, part)) = names.get(&pattern).or_else(prefixed) else {
+        let prefixed = |pattern: &String| names.get(&format!("{}{pattern}", architecture.prefix));
+        let find = |pattern: &String| names.get(pattern).or_else(|| prefixed(pattern)).copied();
+        // Of several numbers the first may be the only one that counts: T5's layers have parts with
+        // numbers.
+        let found = find(&pattern).map(|found| (found, layer, expert)).or_else(|| {
+            let (pattern, layer) = split_number(&own_name(architecture, config, name));
+            find(&pattern).map(|found| (found, layer, 0))
+        });
+        let Some(((first, part), layer, expert)) = found else {
             if mapping.is_scales(&pattern) {
                 continue;
             }
@@ -195,6 +203,10 @@ pub fn map(
             continue;
         }
         let rule = mapping.check(slot, name, source)?;
+        if rule.copies && !copied.insert((rule.first_target(), part, layer)) {
+            left_out.push((name.to_owned(), "the same weights are there under another name"));
+            continue;
+        }
         if !seen.insert(slot) {
             let expected = "one tensor for each place in the model";
             return Err(mapping.wrong(name, "a second one under another name", expected, HELP));
@@ -336,6 +348,20 @@ pub(super) fn split_numbers(name: &str) -> (String, u64, u64) {
     (parts.join("."), layer, expert)
 }
 
+/// A name with `{}` for its first number alone, and the number.
+fn split_number(name: &str) -> (String, u64) {
+    let (pattern, layer, expert) = split_numbers(name);
+    // The second one goes back to its place.
+    match pattern.match_indices("{}").nth(1) {
+        Some((at, mark)) => {
+            let mut whole = pattern.clone();
+            whole.replace_range(at..at + mark.len(), &expert.to_string());
+            (whole, layer)
+        }
+        None => (pattern, layer),
+    }
+}
+
 pub(super) struct Mapping<'a> {
     pub(super) architecture: &'a Architecture,
     pub(super) rules: Vec<&'static Rule>,
@@ -399,7 +425,8 @@ impl Mapping<'_> {
     /// The shape config.json calls for, outermost first.
     pub(super) fn shape(&self, slot: Slot) -> Result<Vec<u64>> {
         let rule = self.rule(slot)?;
-        self.dims(rule, slot.part).iter().map(|dim| dim.size(self.config)).collect()
+        let layer = rule.source.contains("{}").then_some(slot.layer);
+        self.dims(rule, slot.part).iter().map(|dim| dim.size_in(self.config, layer)).collect()
     }
 
     /// Why a tensor is no part of the output, if so.
@@ -440,7 +467,7 @@ impl Mapping<'_> {
     fn check(&self, slot: Slot, name: &str, source: &CheckpointTensor) -> Result<&'static Rule> {
         let rule = self.rule(slot)?;
         let bounds = [
-            (rule.source.contains("{}"), "layer", slot.layer, self.layers),
+            (rule.source.contains("{}"), "layer", slot.layer, self.layers_of(rule)?),
             (rule.experts.is_some(), "expert", slot.expert, self.experts(rule)?),
         ];
         for (_, what, number, count) in bounds.into_iter().filter(|bound| bound.0) {
@@ -473,6 +500,14 @@ impl Mapping<'_> {
         reasons.join(", ")
     }
 
+    /// How many layers may have it.
+    pub(super) fn layers_of(&self, rule: &Rule) -> Result<u64> {
+        match rule.count {
+            Some(key) => Ok(self.config.whole(key)?.unwrap_or(self.layers)),
+            None => Ok(self.layers),
+        }
+    }
+
     /// Experts of a stack; 1 where there is none.
     pub(super) fn experts(&self, rule: &Rule) -> Result<u64> {
         rule.experts.map_or(Ok(1), |key| self.config.require(key))
@@ -481,6 +516,7 @@ impl Mapping<'_> {
     /// What each target takes of a source tensor.
     fn pieces(&self, slot: Slot, name: &str, source: &CheckpointTensor) -> Result<Vec<Taken>> {
         let rule = self.rule(slot)?;
+        let layer = rule.source.contains("{}").then_some(slot.layer);
         let wrong = |problem: super::fp8::Problem| {
             self.wrong(name, &problem.found, &problem.expected, problem.help)
         };
@@ -510,7 +546,7 @@ impl Mapping<'_> {
                     let steps =
                         if rule.transposed && slot.part == Part::Bias { &[][..] } else { steps };
                     let (view, mut shape) =
-                        self.part(&whole, steps)?.map_err(|p| wrong(p.into()))?;
+                        self.part(&whole, steps, layer)?.map_err(|p| wrong(p.into()))?;
                     if let Some(row) = shape.last_mut() {
                         *row = row.saturating_mul(block);
                     }
@@ -538,10 +574,15 @@ impl Mapping<'_> {
     }
 
     /// A view, and the shape it is counted as.
-    fn part(&self, whole: &View, steps: &[Step]) -> Result<Result<(View, Vec<u64>), String>> {
+    fn part(
+        &self,
+        whole: &View,
+        steps: &[Step],
+        layer: Option<u64>,
+    ) -> Result<Result<(View, Vec<u64>), String>> {
         let mut view = whole.clone();
         for step in steps {
-            match take(view, *step, self.config)? {
+            match take(view, *step, self.config, layer)? {
                 Ok(taken) => view = taken,
                 Err(problem) => return Ok(Err(problem)),
             }
@@ -561,8 +602,19 @@ impl Mapping<'_> {
     fn tensor(&self, slot: Slot, target: usize, taken: Taken) -> Result<Tensor> {
         let rule = self.rule(slot)?;
         let target = rule.targets().get(target).ok_or_else(|| no_rule(self.config))?;
-        let shifted = rule.plus_one && slot.part == Part::Weight;
-        let map = if shifted { ElementMap::PlusOne } else { ElementMap::Same };
+        let map = match rule.map {
+            _ if slot.part == Part::Bias => ElementMap::Same,
+            Change::None => ElementMap::Same,
+            Change::Plus(more) => ElementMap::Plus(more),
+            Change::NegativeExp => ElementMap::NegativeExp,
+            Change::Times(keys) => {
+                let factor = |i: usize| {
+                    let number = keys.get(i).map(|key| self.config.number(key)).transpose()?;
+                    Ok::<_, Error>(number.flatten().map_or(1.0, |number| number as f32))
+                };
+                ElementMap::Times(factor(0)?, factor(1)?)
+            }
+        };
         let Taken { mut shape, pieces } = taken;
         shape.reverse();
         Ok(Tensor {

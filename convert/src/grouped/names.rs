@@ -68,6 +68,5 @@ impl GgufNames {
 /// Whether the rows of a tensor are rows of the one it is made of, as opposed to its columns.
 fn has_columns(tensor: &Tensor, columns: u64) -> bool {
     let TensorData::Stored { pieces, .. } = &tensor.data else { return false };
-    let along = |axes: &[crate::view::Axis]| axes.last().is_none_or(|axis| axis.stride == 1);
-    tensor.row_len() == columns && pieces.iter().all(|piece| along(&piece.view.simplified().1))
+    tensor.row_len() == columns && pieces.iter().all(|piece| piece.view.keeps_rows())
 }

@@ -7,7 +7,9 @@ use quant_core::{
     grouped::{Grouped, GroupedType, Job, dequantize},
 };
 
-use crate::{Control, Result, load::Loader, model::Model, workers};
+use quant_weights::Source;
+
+use crate::{Control, Result, model::Model, workers};
 
 /// What a layer's sensitivity is judged by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -66,15 +68,15 @@ pub(crate) fn scores(
     // The parts are put together in their order, whatever the number of threads.
     let parts: Mutex<Vec<Part>> = Mutex::new(vec![Part::default(); pieces.len()]);
     let kernels = control.kernels.unwrap_or_default();
-    let state = || (Loader::new(model, kernels), Grouped::default(), Vec::new());
-    workers::run(threads, pieces.len(), state, |(loader, groups, restored), index| {
+    let state = || (model.reader(kernels), Grouped::default(), Vec::new());
+    workers::run(threads, pieces.len(), state, |(reader, groups, restored), index| {
         control.check()?;
         let Some(&(layer, start, len)) = pieces.get(index) else { return Ok(()) };
         let layer = layers[layer];
         let tensor = &model.tensors[layer.tensor];
-        loader.load_finite(tensor, start, len)?;
+        reader.load_finite(tensor, start..start + len)?;
         let row_len = usize::try_from(tensor.row_len()).unwrap_or(usize::MAX);
-        let values = &loader.values[..];
+        let values = reader.loaded();
         groups.resize(values.len(), row_len);
         restored.resize(values.len(), 0.0);
         let ty = GroupedType::Int8Asym;

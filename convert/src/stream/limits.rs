@@ -3,12 +3,12 @@
 use std::ops::Range;
 
 use quant_core::{GgmlType, can_dequantize};
+use quant_weights::finite::{LARGEST_HALF, Stored};
 
 use super::Worker;
 use crate::{
     Error, Result,
     chunks::Chunk,
-    finite::{LARGEST_HALF, Stored},
     job::{Form, Job},
     model::Tensor,
 };
@@ -34,8 +34,8 @@ impl Worker<'_> {
             Form::Ggml(ty) | Form::Blocks { ty, .. } => ty,
             Form::Packed { .. } => GgmlType::F16,
         };
-        let tensor = &self.loader.model.tensors[job.tensor];
-        Err(self.overflow(tensor, ty, chunk, 0..self.loader.values.len(), most))
+        let tensor = &self.model.tensors[job.tensor];
+        Err(self.overflow(tensor, ty, chunk, 0..self.reader.loaded().len(), most))
     }
 
     /// Refuses output that is not finite, as llama-quantize does when it validates rows, and weights
@@ -48,7 +48,7 @@ impl Worker<'_> {
         chunk: &Chunk,
         magnitude: f32,
     ) -> Result<bool> {
-        let all = || 0..self.loader.values.len();
+        let all = || 0..self.reader.loaded().len();
         let stored = Stored::from(ty);
         if let Stored::Blocks(..) = stored {
             let scales = stored.scales(&self.bytes);
@@ -86,7 +86,7 @@ impl Worker<'_> {
         within: Range<usize>,
         importance: Option<f32>,
     ) -> Error {
-        let (index, magnitude) = self.loader.largest(within);
+        let (index, magnitude) = self.reader.largest(within);
         let index = chunk.start.saturating_add(index);
         Error::Overflow { tensor: tensor.name.clone(), ty, magnitude, index, importance }
     }
@@ -97,7 +97,7 @@ impl Worker<'_> {
         let Some((first, count)) = Stored::from(source).find(&self.bytes) else { return Ok(()) };
         if can_dequantize(source) {
             // Finds the very values.
-            self.loader.load_finite(tensor, chunk.start, chunk.len)?;
+            self.reader.load_finite(tensor, chunk.range())?;
         }
         let len = source.block_len() as u64;
         Err(Error::NonFinite {

@@ -10,12 +10,12 @@ use std::{
 };
 
 use gguf_io::SourceFile;
+use quant_weights::finite::Stored;
 
 use super::Findings;
 use crate::{
     Error, Options, Result,
     error::{Quoted, Shown},
-    finite::Stored,
     workers,
 };
 

@@ -44,6 +44,7 @@ fn mentions(size: Size, dimension: Dimension) -> bool {
         }
         Size::Difference(a, b) => mentions(*a, dimension) || mentions(*b, dimension),
         Size::Half(whole) => mentions(*whole, dimension),
+        Size::Quotient(a, b) => mentions(*a, dimension) || mentions(*b, dimension),
         _ => false,
     }
 }
@@ -104,6 +105,12 @@ fn metadata(architecture: &'static Architecture) -> Metadata {
             "attention.sliding_window" => 64,
             "decoder_block_count" => 2,
             "expert_gating_func" => 2,
+            "ssm.conv_kernel" => 4,
+            "ssm.inner_size" => 88,
+            "ssm.state_size" => 16,
+            "ssm.time_step_rank" => 11,
+            "ssm.group_count" => 2,
+            "shortconv.l_cache" => 3,
             "dense_2_feat_in" | "dense_3_feat_out" => 48,
             "dense_2_feat_out" | "dense_3_feat_in" => 72,
             _ => {
@@ -117,6 +124,13 @@ fn metadata(architecture: &'static Architecture) -> Metadata {
             }
         };
         set(key.name, number.into());
+    }
+    // Layers of several kinds: without anything, with attention, with a feed-forward part.
+    if has(architecture, When::NoAttention) || has(architecture, When::NeitherPart) {
+        set("attention.head_count_kv", vec![0i32, 2, 0].into());
+    }
+    if has(architecture, When::NeitherPart) {
+        set("feed_forward_length", vec![0i32, 0, 80].into());
     }
     if architecture.name == "deepseek2" {
         // Compressed, it has one head of keys: of the compressed size and the part that RoPE turns.

@@ -8,20 +8,20 @@ use quant_core::{
 };
 
 /// The largest half-precision number.
-pub(crate) const LARGEST_HALF: f32 = 65504.0;
+pub const LARGEST_HALF: f32 = 65504.0;
 
 /// What the scales of a range of blocks are like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Scales {
+pub struct Scales {
     /// Whether all are finite.
-    pub(crate) finite: bool,
+    pub finite: bool,
     /// Whether there are blocks all of whose scales are zero.
-    pub(crate) zero: bool,
+    pub zero: bool,
 }
 
 /// How a range of bytes holds values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stored {
+pub enum Stored {
     /// Floats of two bytes; the exponent's bits.
     Two(u16),
     /// Floats of four bytes.
@@ -65,7 +65,7 @@ impl From<Dtype> for Stored {
 
 impl Stored {
     /// Bytes of a value or block.
-    pub(crate) fn unit(self) -> usize {
+    pub fn unit(self) -> usize {
         match self {
             Self::One(_) => 1,
             Self::Two(_) => 2,
@@ -76,12 +76,12 @@ impl Stored {
     }
 
     /// Whether there is anything to look for.
-    pub(crate) fn is_checked(self) -> bool {
+    pub fn is_checked(self) -> bool {
         !matches!(self, Self::Any(_))
     }
 
     /// What a [unit](Self::unit) is called.
-    pub(crate) fn noun(self) -> &'static str {
+    pub fn noun(self) -> &'static str {
         match self {
             Self::Blocks(..) => "block",
             _ => "value",
@@ -91,7 +91,7 @@ impl Stored {
     /// What the scales of blocks are like; those of other values are neither zero nor infinite.
     ///
     /// Every block that is written is looked at, so that the loops have no way out and are short.
-    pub(crate) fn scales(self, bytes: &[u8]) -> Scales {
+    pub fn scales(self, bytes: &[u8]) -> Scales {
         let Self::Blocks(size, scales) = self else {
             return Scales { finite: true, zero: false };
         };
@@ -129,7 +129,7 @@ impl Stored {
     }
 
     /// Whether all values of a block are zero because its scales are.
-    pub(crate) fn is_zero(self, block: &[u8]) -> bool {
+    pub fn is_zero(self, block: &[u8]) -> bool {
         match self {
             Self::Blocks(_, scales) => scales.iter().all(|scale| scale.value(block) == 0.0),
             _ => false,
@@ -137,7 +137,7 @@ impl Stored {
     }
 
     /// Whether any value is not zero; true of codes that are not looked at.
-    pub(crate) fn has_value(self, bytes: &[u8]) -> bool {
+    pub fn has_value(self, bytes: &[u8]) -> bool {
         match self {
             Self::Any(_) => true,
             Self::One(_) => bytes.iter().any(|b| b & 0x7f != 0),
@@ -163,13 +163,13 @@ impl Stored {
     }
 
     /// Whether blocks have scales that are at most [`LARGEST_HALF`].
-    pub(crate) fn is_scaled_by_halves(self) -> bool {
+    pub fn is_scaled_by_halves(self) -> bool {
         let Self::Blocks(_, scales) = self else { return false };
         scales.iter().any(|scale| matches!(scale, Half(_) | Quarters(_)))
     }
 
     /// The first unit that is not finite and how many there are.
-    pub(crate) fn find(self, bytes: &[u8]) -> Option<(u64, u64)> {
+    pub fn find(self, bytes: &[u8]) -> Option<(u64, u64)> {
         match self {
             Self::Any(_) => None,
             // Loops without a way out are vectorised: first whether there is one, then which.

@@ -32,7 +32,7 @@ impl View {
 
     /// Cuts an axis into several: those of the lengths given, and one for what is left. `None` if
     /// that leaves a remainder.
-    pub(crate) fn unfold(mut self, axis: usize, outer: &[u64]) -> Option<Self> {
+    pub fn unfold(mut self, axis: usize, outer: &[u64]) -> Option<Self> {
         let Axis { mut len, stride } = *self.axes.get(axis)?;
         let mut lens = outer.to_vec();
         for &part in outer {
@@ -51,7 +51,7 @@ impl View {
     }
 
     /// Keeps `len` entries of an axis from `from` on. `None` if there are not as many.
-    pub(crate) fn narrow(mut self, axis: usize, from: u64, len: u64) -> Option<Self> {
+    pub fn narrow(mut self, axis: usize, from: u64, len: u64) -> Option<Self> {
         let axis = self.axes.get_mut(axis)?;
         (from.checked_add(len)? <= axis.len).then_some(())?;
         axis.len = len;
@@ -61,7 +61,7 @@ impl View {
 
     /// Keeps every `step`th entry of an axis, from `first` on. `None` if they are not as many for
     /// each `first`.
-    pub(crate) fn every(mut self, axis: usize, step: u64, first: u64) -> Option<Self> {
+    pub fn every(mut self, axis: usize, step: u64, first: u64) -> Option<Self> {
         let axis = self.axes.get_mut(axis)?;
         (first < step && axis.len.checked_rem(step)? == 0).then_some(())?;
         self.start = self.start.checked_add(first.checked_mul(axis.stride)?)?;
@@ -71,7 +71,7 @@ impl View {
     }
 
     /// Exchanges two axes. `None` if there are not as many.
-    pub(crate) fn swap(mut self, a: usize, b: usize) -> Option<Self> {
+    pub fn swap(mut self, a: usize, b: usize) -> Option<Self> {
         (a.max(b) < self.axes.len()).then(|| self.axes.swap(a, b))?;
         Some(self)
     }
@@ -82,8 +82,8 @@ impl View {
         self.axes.iter().map(|axis| axis.len).product()
     }
 
-    /// Lengths of the axes.
-    pub(crate) fn shape(&self) -> Vec<u64> {
+    /// Lengths of the axes, outermost first.
+    pub fn shape(&self) -> Vec<u64> {
         self.axes.iter().map(|axis| axis.len).collect()
     }
 
@@ -107,6 +107,12 @@ impl View {
     /// Whether the values are in the order they are stored in, without a gap.
     pub fn is_contiguous(&self) -> bool {
         matches!(self.simplified().1[..], [Axis { stride: 1, .. }])
+    }
+
+    /// Whether the values of a row are next to each other where they are stored, as they are not in a
+    /// transposed matrix.
+    pub fn keeps_rows(&self) -> bool {
+        self.simplified().1.last().is_none_or(|axis| axis.stride == 1)
     }
 }
 
