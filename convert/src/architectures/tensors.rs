@@ -124,7 +124,7 @@ pub struct Source {
     pub matrix: usize,
 }
 
-/// The number of layers.
+/// The number of layers that predict the next token.
 ///
 /// # Errors
 /// If config.json has none or more than any model has.
@@ -134,6 +134,15 @@ pub fn layers(config: &Config) -> Result<u64> {
         layers if layers <= MOST_LAYERS => Ok(layers),
         absurd => Err(config.wrong(key, &absurd.to_string(), &format!("at most {MOST_LAYERS}"))),
     }
+}
+
+/// The number of layers of the output, with those that predict further tokens.
+///
+/// # Errors
+/// As [`layers`].
+pub(super) fn all_layers(config: &Config) -> Result<u64> {
+    let further = config.further_layers();
+    Ok(layers(config)?.saturating_add(further.min(MOST_LAYERS)))
 }
 
 /// The tensors of the output, in the order the reference converter writes them: file by file, in
@@ -151,7 +160,7 @@ pub fn map(
     let mapping = Mapping {
         architecture,
         rules: architecture.tensors.iter().copied().flatten().collect(),
-        layers: layers(config)?,
+        layers: all_layers(config)?,
         config,
         dir,
         checkpoint,
@@ -309,6 +318,9 @@ pub(super) fn own_name<'n>(
     }
     if let Some(bare) = architecture.wrappers.iter().find_map(|w| name.strip_prefix(w)) {
         name = bare.to_owned().into();
+    }
+    if let Some(other) = (architecture.rename)(config, &name) {
+        name = other.into();
     }
     let renamed = architecture
         .endings
@@ -481,7 +493,7 @@ impl Mapping<'_> {
             shape = super::fp8::mxfp4_shape(&shape);
         }
         if source.shape != shape {
-            let expected = format!("{shape:?} by config.json ({})", self.reason(rule, slot.part));
+            let expected = format!("{shape:?} by config.json ({})", self.reason(rule, slot));
             let found = format!("shape {}", Shape(&source.shape));
             return Err(self.wrong(name, &found, &expected, HELP));
         }
@@ -489,10 +501,11 @@ impl Mapping<'_> {
     }
 
     /// The keys that a shape comes from, with their values.
-    fn reason(&self, rule: &Rule, part: Part) -> String {
-        let dims = self.dims(rule, part);
+    fn reason(&self, rule: &Rule, slot: Slot) -> String {
+        let layer = rule.source.contains("{}").then_some(slot.layer);
+        let dims = self.dims(rule, slot.part);
         let mut reasons: Vec<String> = Vec::new();
-        for reason in dims.iter().flat_map(|dim| dim.reasons(self.config)) {
+        for reason in dims.iter().flat_map(|dim| dim.reasons(self.config, layer)) {
             if !reasons.contains(&reason) {
                 reasons.push(reason);
             }

@@ -26,6 +26,7 @@ impl GgufNames {
         let architecture = architectures::find(&config)?;
         architecture.complete(&mut config)?;
         tensors::layers(&config)?;
+        architectures::nextn::count(architecture, &mut config, checkpoint)?;
         let mapped = tensors::map(architecture, &config, checkpoint, dir)?;
         let indices: HashMap<_, _> =
             mapped.tensors.iter().enumerate().map(|(i, tensor)| (&tensor.name[..], i)).collect();
