@@ -63,7 +63,7 @@ pub fn open(dir: &Path, options: &CheckpointOptions) -> Result<Model> {
     let packed_types =
         packed::stored::types(dir, &config, &checkpoint, preference, &options.limits)?;
     architectures::nextn::count(architecture, &mut config, &checkpoint)?;
-    let Mapped { tensors: mut stored, left_out, absent_head } =
+    let Mapped { tensors: mut stored, left_out, absent_head, .. } =
         architectures::tensors::map(architecture, &config, &checkpoint, dir)?;
     if let Some(head) = absent_head {
         architectures::head::tie(architecture, &config, head, &mut stored)?;

@@ -238,6 +238,8 @@ pub enum When {
     Full,
     /// Layers that have keys and values of their own: not the last `attention.shared_kv_layers`.
     OwnKeys,
+    /// The others.
+    BorrowedKeys,
     /// Tokens have a vector for each layer (`embedding_length_per_layer_input`).
     PerLayerInput,
 }
@@ -325,9 +327,8 @@ impl Slot {
             When::Attending => !parameters.is_recurrent(layer),
             When::Sliding => parameters.is_sliding(layer),
             When::Full => !parameters.is_sliding(layer),
-            When::OwnKeys => {
-                layer < parameters.trunk_layers().saturating_sub(parameters.shared_keys)
-            }
+            When::OwnKeys => parameters.has_keys(layer),
+            When::BorrowedKeys => !parameters.has_keys(layer),
             When::PerLayerInput => has(Dimension::PerLayerInput),
         })
     }

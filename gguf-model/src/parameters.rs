@@ -223,6 +223,11 @@ impl HyperParameters {
         self.recurrent.get(layer as usize).copied().unwrap_or(false)
     }
 
+    /// Whether a layer has keys and values of its own.
+    pub(crate) fn has_keys(&self, layer: u32) -> bool {
+        layer < self.layers.saturating_sub(self.shared_keys)
+    }
+
     /// Whether a layer has a sliding window.
     pub(crate) fn is_sliding(&self, layer: u32) -> bool {
         self.sliding.get(layer as usize).copied().unwrap_or(false)

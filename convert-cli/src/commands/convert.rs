@@ -67,7 +67,7 @@ pub(crate) fn run(args: &ConvertArgs, warnings: &Warnings) -> anyhow::Result<()>
     }
     let Some(output) = args.output.as_ref().filter(|_| !args.dry_run) else {
         let output = args.output.as_ref().and_then(|o| plan.check_output(o, &options).err());
-        return finish(args, report, warnings, plan.obstacle().or(output.as_ref()));
+        return finish(args, report, warnings, plan.check().err().or(output).as_ref());
     };
 
     let bar = progress_of(plan.source_bytes())?;

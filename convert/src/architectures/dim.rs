@@ -15,6 +15,8 @@ pub enum Dim {
     Sum(&'static [Dim]),
     /// What no single key tells. The name is for messages; no file can set it.
     Derived(&'static str, fn(&Config) -> Result<u64>),
+    /// As [`Derived`](Self::Derived), where layers differ in it.
+    InLayer(&'static str, fn(&Config, u64) -> Result<u64>),
 }
 
 impl Dim {
@@ -35,8 +37,10 @@ impl Dim {
             Self::Number(number) => Ok(number),
             Self::Key(key) => config.require_in(key, layer),
             Self::Derived(_, size) => size(config),
-            Self::Product(dims) => combined(dims, config, layer, 1, u64::checked_mul),
-            Self::Sum(dims) => combined(dims, config, layer, 0, u64::checked_add),
+            // A tensor outside of the layers goes by the first.
+            Self::InLayer(_, size) => size(config, layer.unwrap_or(0)),
+            Self::Product(dims) => combined(dims, (config, layer), 1, u64::checked_mul),
+            Self::Sum(dims) => combined(dims, (config, layer), 0, u64::checked_add),
         }
     }
 
@@ -44,22 +48,22 @@ impl Dim {
     pub(super) fn names(&self) -> Vec<&'static str> {
         match *self {
             Self::Number(_) => Vec::new(),
-            Self::Key(name) | Self::Derived(name, _) => vec![name],
+            Self::Key(name) | Self::Derived(name, _) | Self::InLayer(name, _) => vec![name],
             Self::Product(dims) | Self::Sum(dims) => dims.iter().flat_map(Self::names).collect(),
         }
     }
 
     /// The same with their values, for messages: `hidden_size 256`.
-    pub(super) fn reasons(&self, config: &Config) -> Vec<String> {
-        let named = |name: &str| match self.size(config) {
+    pub(super) fn reasons(&self, config: &Config, layer: Option<u64>) -> Vec<String> {
+        let named = |name: &str| match self.size_in(config, layer) {
             Ok(value) => format!("{name} {value}"),
             Err(_) => name.to_owned(),
         };
         match *self {
             Self::Number(_) => Vec::new(),
-            Self::Key(name) | Self::Derived(name, _) => vec![named(name)],
+            Self::Key(name) | Self::Derived(name, _) | Self::InLayer(name, _) => vec![named(name)],
             Self::Product(dims) | Self::Sum(dims) => {
-                dims.iter().flat_map(|dim| dim.reasons(config)).collect()
+                dims.iter().flat_map(|dim| dim.reasons(config, layer)).collect()
             }
         }
     }
@@ -67,8 +71,7 @@ impl Dim {
 
 fn combined(
     dims: &[Dim],
-    config: &Config,
-    layer: Option<u64>,
+    (config, layer): (&Config, Option<u64>),
     neutral: u64,
     operation: fn(u64, u64) -> Option<u64>,
 ) -> Result<u64> {
@@ -97,7 +100,7 @@ mod tests {
         const HALF: Dim = Dim::Derived("half of a", |config| Ok(config.require("a")? / 2));
         const ALL: Dim = Dim::Sum(&[Dim::Product(&[Dim::Number(2), Dim::Key("b")]), HALF]);
         assert_eq!(ALL.size(&config).unwrap(), 11);
-        assert_eq!(ALL.reasons(&config), ["b 4", "half of a 3"]);
+        assert_eq!(ALL.reasons(&config, None), ["b 4", "half of a 3"]);
         const HUGE: Dim = Dim::Key("huge");
         assert_eq!(Dim::Product(&[HUGE, HUGE]).size(&config).unwrap(), 0xffff_ffff * 0xffff_ffff);
         let message = Dim::Product(&[HUGE, HUGE, HUGE]).size(&config).unwrap_err().to_string();
@@ -119,7 +122,7 @@ mod tests {
         match *dim {
             Dim::Key(key) => vec![key],
             Dim::Product(dims) | Dim::Sum(dims) => dims.iter().flat_map(keys).collect(),
-            Dim::Number(_) | Dim::Derived(..) => Vec::new(),
+            Dim::Number(_) | Dim::Derived(..) | Dim::InLayer(..) => Vec::new(),
         }
     }
 

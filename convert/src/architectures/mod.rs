@@ -31,6 +31,7 @@ mod falcon;
 mod gemma;
 mod gemma2;
 mod gemma3;
+mod gemma4;
 mod gpt2;
 mod gpt_oss;
 mod gptneox;
@@ -87,6 +88,8 @@ pub const ALL: &[&Architecture] = &[
     &gemma2::GEMMA2,
     &gemma3::GEMMA3,
     &gemma3::GEMMA_EMBEDDING,
+    &gemma4::GEMMA4,
+    &gemma4::GEMMA4_ASSISTANT,
     &gemma::GEMMA,
     &gpt2::GPT2,
     &gpt_oss::GPT_OSS,

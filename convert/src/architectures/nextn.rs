@@ -8,12 +8,9 @@ use crate::{Config, Result};
 use super::{
     Architecture,
     parameters::{Keys, Parameter},
-    shared::{HIDDEN, TWO, VOCAB},
+    shared::{HIDDEN, VOCAB},
     tensors::{Dim, Rule, layers, own_name, split_numbers},
 };
-
-/// Filled in by [`count`]: how many such layers are converted.
-pub(super) const COUNT: &str = "layers that predict further tokens";
 
 /// Where a family's configuration counts its layers that predict further tokens.
 #[derive(Clone, Copy, Debug)]
@@ -59,13 +56,13 @@ pub(crate) fn count(
         }
         stated => stated,
     };
-    config.fill(COUNT, count.into());
+    config.set_further_layers(count);
     Ok(())
 }
 
 /// The number of converted layers that predict further tokens.
 pub(super) fn number(config: &Config) -> u64 {
-    config.whole(COUNT).ok().flatten().unwrap_or(0)
+    config.further_layers()
 }
 
 /// Whether a layer predicts further tokens.
@@ -96,7 +93,7 @@ pub(super) fn if_given(config: &Config, keys: &mut Keys<'_>) -> Result<()> {
     Ok(())
 }
 
-const BOTH: Dim = Dim::Product(&[TWO, HIDDEN]);
+const BOTH: Dim = Dim::Product(&[Dim::Number(2), Dim::Key("hidden_size")]);
 
 /// What such a layer has of its own, where each is numbered as a layer.
 pub(super) const NEXTN: &[Rule] = &[

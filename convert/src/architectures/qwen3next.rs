@@ -132,21 +132,23 @@ const GIVEN: &[Default] = &[
     count("shared_expert_intermediate_size", 512),
 ];
 
-const LINEAR_KEY_HEADS: Dim = Dim::Key("linear_num_key_heads");
+const KEY_HEADS: Dim = Dim::Key("linear_num_key_heads");
 const VALUE_HEADS: Dim = Dim::Key("linear_num_value_heads");
 const KEY_SIZE: Dim = Dim::Key("linear_key_head_dim");
 const VALUE_SIZE: Dim = Dim::Key("linear_value_head_dim");
-/// Value heads for each key head.
 const OF_KEY_HEAD: Dim = Dim::Derived("value heads of a key head", |config| {
     config.quotient("linear_num_value_heads", "linear_num_key_heads")
 });
-const KEYS_TWICE: Dim = Dim::Product(&[TWO, LINEAR_KEY_HEADS, KEY_SIZE]);
-const LINEAR_VALUES: Dim = Dim::Product(&[VALUE_HEADS, VALUE_SIZE]);
+const KEYS_TWICE: Dim = Dim::Product(&[
+    Dim::Number(2),
+    Dim::Key("linear_num_key_heads"),
+    Dim::Key("linear_key_head_dim"),
+]);
+const LINEAR_VALUES: Dim =
+    Dim::Product(&[Dim::Key("linear_num_value_heads"), Dim::Key("linear_value_head_dim")]);
 const VALUES_OF_KEY_HEAD: Dim = Dim::Product(&[OF_KEY_HEAD, VALUE_SIZE]);
-/// Queries, keys and values of all heads; with the gates; of one key head.
 const MIXED: Dim = Dim::Sum(&[KEYS_TWICE, LINEAR_VALUES]);
-const WITH_GATES: Dim = Dim::Sum(&[KEYS_TWICE, LINEAR_VALUES, LINEAR_VALUES]);
-const BEFORE_GATE: Dim = Dim::Sum(&[Dim::Product(&[TWO, KEY_SIZE]), VALUES_OF_KEY_HEAD]);
+const TWO_KEYS: Dim = Dim::Product(&[TWO, KEY_SIZE]);
 const KERNEL: Dim = Dim::Key("linear_conv_kernel_dim");
 const ONE: Dim = Dim::Number(1);
 
@@ -223,7 +225,10 @@ const GATED_ATTENTION: &[Rule] = &[
     Rule::new(
         "model.layers.{}.self_attn.q_proj",
         "blk.{}.attn_q",
-        &[Dim::Product(&[TWO, QUERY]), HIDDEN],
+        &[
+            Dim::Product(&[Dim::Number(2), Dim::Key("num_attention_heads"), Dim::Key("head_dim")]),
+            HIDDEN,
+        ],
     )
     .bias_if("attention_bias")
     .in_layers(attends),
@@ -260,11 +265,7 @@ const MIXED_BY_HEAD: &[Rule] = &[
                     ],
                     &[
                         BY_KEY_HEAD,
-                        Step::Narrow {
-                            axis: 1,
-                            from: Some(Dim::Product(&[TWO, KEY_SIZE])),
-                            len: VALUES_OF_KEY_HEAD,
-                        },
+                        Step::Narrow { axis: 1, from: Some(TWO_KEYS), len: VALUES_OF_KEY_HEAD },
                         FOLD,
                     ],
                 ],
@@ -273,18 +274,22 @@ const MIXED_BY_HEAD: &[Rule] = &[
                 name: "blk.{}.attn_gate",
                 parts: &[&[
                     BY_KEY_HEAD,
-                    Step::Narrow { axis: 1, from: Some(BEFORE_GATE), len: VALUES_OF_KEY_HEAD },
+                    Step::Narrow {
+                        axis: 1,
+                        from: Some(Dim::Sum(&[TWO_KEYS, VALUES_OF_KEY_HEAD])),
+                        len: VALUES_OF_KEY_HEAD,
+                    },
                     FOLD,
                 ]],
             },
         ],
-        &[WITH_GATES, HIDDEN],
+        &[Dim::Sum(&[KEYS_TWICE, LINEAR_VALUES, LINEAR_VALUES]), HIDDEN],
     )
     .in_layers(is_linear),
     Rule::new(
         "model.layers.{}.linear_attn.in_proj_ba",
         "blk.{}.ssm_ba",
-        &[Dim::Product(&[TWO, VALUE_HEADS]), HIDDEN],
+        &[Dim::Product(&[Dim::Number(2), Dim::Key("linear_num_value_heads")]), HIDDEN],
     )
     .in_layers(is_linear),
     Rule::new("model.layers.{}.linear_attn.conv1d", "blk.{}.ssm_conv1d", &[MIXED, ONE, KERNEL])
@@ -299,12 +304,12 @@ const MIXED_BY_HEAD: &[Rule] = &[
         .in_layers(is_linear),
 ];
 
-const BY_KEY_HEAD: Step = Step::Unfold(0, &[LINEAR_KEY_HEADS]);
+const BY_KEY_HEAD: Step = Step::Unfold(0, &[KEY_HEADS]);
 const FOLD: Step = Step::Fold(0, 2);
 
 /// Value heads of each key head lie together; ggml's broadcast wants the first of each key head,
 /// then the second of each.
-const BY_TURNS: Step = Step::Unfold(0, &[LINEAR_KEY_HEADS, OF_KEY_HEAD]);
+const BY_TURNS: Step = Step::Unfold(0, &[KEY_HEADS, OF_KEY_HEAD]);
 const TURN: Step = Step::Swap(0, 1);
 
 const APART: &[Rule] = &[
@@ -352,11 +357,7 @@ const APART: &[Rule] = &[
         .parts(&[&[BY_TURNS, TURN, Step::Fold(0, 3)]])
         .in_layers(is_linear),
     Rule::new("model.layers.{}.linear_attn.out_proj", "blk.{}.ssm_out", &[HIDDEN, LINEAR_VALUES])
-        .parts(&[&[
-            Step::Unfold(1, &[LINEAR_KEY_HEADS, OF_KEY_HEAD]),
-            Step::Swap(1, 2),
-            Step::Fold(1, 3),
-        ]])
+        .parts(&[&[Step::Unfold(1, &[KEY_HEADS, OF_KEY_HEAD]), Step::Swap(1, 2), Step::Fold(1, 3)]])
         .in_layers(is_linear),
 ];
 

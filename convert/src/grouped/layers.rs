@@ -60,6 +60,8 @@ const LINEARS: &[(&str, Option<Fusion>)] = &[
     ("linear_attn.in_proj_a", Some(Fusion::Qkv)),
     ("linear_attn.in_proj_ba", Some(Fusion::Qkv)),
     ("linear_attn.out_proj", None),
+    ("per_layer_input_gate", None),
+    ("per_layer_projection", None),
     ("mlp.gate_up_proj", None),
     ("mlp.gate_proj", Some(Fusion::GateUp)),
     ("mlp.up_proj", Some(Fusion::GateUp)),
@@ -251,7 +253,13 @@ mod tests {
     #[test]
     fn the_matrices_of_every_family_are_known() {
         // Routers are small, and engines want them whole; norms of heads have two dimensions.
-        let others = ["gate.weight", "router.weight", "router.layer.weight", "_norm.weight"];
+        let others = [
+            "gate.weight",
+            "router.weight",
+            "router.layer.weight",
+            "router.proj.weight",
+            "_norm.weight",
+        ];
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/families");
         let mut families = 0;
         for entry in std::fs::read_dir(folder).unwrap() {

@@ -15,6 +15,7 @@ mod falcon;
 mod gemma;
 mod gemma2;
 mod gemma3;
+mod gemma4;
 mod gpt2;
 mod gpt_oss;
 mod gptneox;
@@ -58,6 +59,8 @@ pub static ALL: &[&Architecture] = &[
     &gemma2::GEMMA2,
     &gemma3::GEMMA3,
     &gemma3::GEMMA_EMBEDDING,
+    &gemma4::GEMMA4,
+    &gemma4::GEMMA4_ASSISTANT,
     &gpt_oss::GPT_OSS,
     &gpt2::GPT2,
     &gptneox::GPTNEOX,

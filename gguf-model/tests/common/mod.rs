@@ -105,6 +105,10 @@ fn metadata(architecture: &'static Architecture) -> Metadata {
             "attention.sliding_window" => 64,
             "decoder_block_count" => 2,
             "full_attention_interval" => 2,
+            "attention.shared_kv_layers" => 1,
+            "embedding_length_per_layer_input" => 6,
+            "attention.key_length_swa" | "attention.value_length_swa" if key.required => 12,
+            "embedding_length_out" if key.required => 52,
             "expert_gating_func" => 2,
             "ssm.conv_kernel" => 4,
             "ssm.inner_size" => 88,
@@ -117,6 +121,9 @@ fn metadata(architecture: &'static Architecture) -> Metadata {
             _ => {
                 match key.kind {
                     Kind::Positive | Kind::Float if key.required => set(key.name, 1e-5f32.into()),
+                    Kind::Pattern if key.required => {
+                        set(key.name, vec![true, false, true].into());
+                    }
                     Kind::Bool if key.required => set(key.name, true.into()),
                     Kind::Sections if key.required => set(key.name, vec![3i32, 3, 2, 0].into()),
                     _ => {}
