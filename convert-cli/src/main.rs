@@ -36,6 +36,10 @@ fn main() -> ExitCode {
         Command::Presets { json } => commands::presets::run(json),
         Command::Verify(args) => commands::verify::run(&args),
         Command::Compare(args) => commands::compare::run(&args),
+        Command::Edit(args) => commands::edit::run(&args, &warnings),
+        Command::Split(args) => commands::split::run(&args),
+        Command::Merge(args) => commands::merge::run(&args),
+        Command::Hash(args) => commands::hash::run(&args),
         Command::Completions { shell } => commands::manual::completions(shell),
         Command::Man => commands::manual::page(),
     };

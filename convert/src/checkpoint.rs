@@ -60,7 +60,8 @@ pub fn open(dir: &Path, options: &CheckpointOptions) -> Result<Model> {
     architectures::tensors::layers(&config)?;
     let preference = preference(options.like_reference);
     let weights = packed::open(dir, &config, preference, &options.limits)?;
-    let Mapped { tensors: mut stored, left_out, absent_head } =
+    architectures::nextn::count(architecture, &mut config, weights.checkpoint())?;
+    let Mapped { tensors: mut stored, left_out, absent_head, .. } =
         architectures::tensors::map(architecture, &config, &weights, dir)?;
     if let Some(head) = absent_head {
         architectures::head::tie(architecture, &config, head, &mut stored)?;

@@ -3,8 +3,8 @@
 use quant_core::GgmlType;
 
 use crate::{
+    job::{Form, Job},
     model::{Model, Tensor},
-    plan::Job,
 };
 
 /// Elements in a chunk, unless a row is longer: its buffers stay within a core's second-level
@@ -21,7 +21,7 @@ const BLOCKS: u64 = 256;
 /// A range of a tensor's elements: whole blocks, and whole rows where rows matter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Chunk {
-    /// Index into the plan's jobs.
+    /// Index into the jobs.
     pub(crate) job: usize,
     /// First element.
     pub(crate) start: u64,
@@ -51,15 +51,21 @@ fn matrix_len(tensor: &Tensor) -> u64 {
     tensor.shape.iter().take(2).product()
 }
 
-/// All chunks of a plan, tensor by tensor.
-pub(crate) fn chunks(model: &Model, jobs: &[Job]) -> Vec<Chunk> {
+/// All chunks of some jobs, tensor by tensor.
+pub(crate) fn chunks(model: &Model, jobs: &[&Job]) -> Vec<Chunk> {
     let mut chunks = Vec::new();
     for (index, job) in jobs.iter().enumerate() {
         let tensor = &model.tensors[job.tensor];
         let reordered = tensor.is_reordered();
-        let grouped = job.scheme != crate::grouped::Scheme::Keep;
-        let by_rows = job.importance.is_some() || reordered || grouped;
-        let unit = if by_rows { tensor.row_len() } else { BLOCKS };
+        let unit = match job.form {
+            // Whole words of zero points, which are packed along the rows.
+            Form::Packed { groups, .. } => {
+                u64::from(32 / groups.ty.bits()).saturating_mul(tensor.row_len())
+            }
+            Form::Blocks { .. } => tensor.row_len(),
+            Form::Ggml(_) if job.importance.is_some() || reordered => tensor.row_len(),
+            Form::Ggml(_) => BLOCKS,
+        };
         // Each matrix of a stack has importance of its own: no chunk spans two.
         let section = if job.importance.is_some() { matrix_len(tensor) } else { tensor.elements() };
         let size = if reordered { GATHERED } else { CHUNK };

@@ -6,7 +6,7 @@ use quant_core::{Metrics, can_dequantize};
 use quant_kernels::Kernels;
 use quant_weights::Source;
 
-use crate::{Error, Options, Result, model::Model, plan::written_shape, workers};
+use crate::{Error, Options, Result, model::Model, workers};
 
 /// A tensor that both models have, in the same shape.
 #[derive(Clone, Debug)]
@@ -72,7 +72,7 @@ pub fn compare(reference: &Model, candidate: &Model, options: &Options) -> Resul
         let name = tensor.name.clone();
         match others.get(&tensor.name[..]) {
             None => result.missing.push(name),
-            Some(other) if written_shape(&other.shape) != written_shape(&tensor.shape) => {
+            Some(other) if other.written_shape() != tensor.written_shape() => {
                 result.shapes.push((name, tensor.shape.clone(), other.shape.clone()));
             }
             Some(other) if ![tensor, *other].iter().all(|t| can_dequantize(t.source_type())) => {

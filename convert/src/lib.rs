@@ -38,11 +38,14 @@ pub mod checkpoint;
 mod chunks;
 pub mod compare;
 mod config;
+mod control;
 mod error;
 mod general;
 pub mod gguf_input;
 pub mod grouped;
 mod importance;
+mod inputs;
+mod job;
 mod json;
 mod loadable;
 mod lost;
@@ -65,11 +68,11 @@ use std::path::Path;
 
 pub use checkpoint::CheckpointOptions;
 pub use config::Config;
+pub use control::Control;
 pub use error::{Error, Result};
 pub use model::Model;
 pub use options::{Options, Split};
 pub use plan::{Plan, PlannedShard, PlannedTensor};
-pub use stream::Control;
 
 /// Opens a model: a checkpoint's folder, or a GGUF file (the first shard, if it is split). A path
 /// that only leads to a checkpoint, such as that of its config.json, stands for it: see

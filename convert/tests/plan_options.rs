@@ -36,7 +36,6 @@ fn check_reports_the_same_each_time() {
     let Error::Requantize { .. } = first else { panic!("{first:?}") };
     for _ in 0..1000 {
         assert_eq!(plan_again.check().unwrap_err().to_string(), first.to_string());
-        assert_eq!(plan_again.obstacle().unwrap().to_string(), first.to_string());
     }
     assert!(matches!(plan_again.create(&twice, &q2_k), Err(Error::Requantize { .. })));
     assert!(matches!(plan_again.run(&twice, &q2_k, control()), Err(Error::Requantize { .. })));
@@ -45,7 +44,6 @@ fn check_reports_the_same_each_time() {
     let leave = Options { allow_requantize: true, ..q2_k };
     let allowed = plan(&once, &leave);
     allowed.check().unwrap();
-    assert!(allowed.obstacle().is_none());
     allowed.run(&twice, &leave, control()).unwrap();
 }
 

@@ -151,6 +151,12 @@ impl View {
     pub fn is_contiguous(&self) -> bool {
         matches!(self.simplified().1[..], [Axis { stride: 1, .. }])
     }
+
+    /// Whether the values of a row are next to each other where they are stored, as they are not in a
+    /// transposed matrix.
+    pub fn keeps_rows(&self) -> bool {
+        self.simplified().1.last().is_none_or(|axis| axis.stride == 1)
+    }
 }
 
 /// Where entry `index` of the outer axes begins.

@@ -55,6 +55,7 @@ impl Mapping<'_> {
                 Presence::Head | Presence::HeadUnless(..) => false,
                 Presence::Unless(key) => !self.config.flag(key)?,
                 Presence::If(key) => self.config.flag(key)?,
+                Presence::When(holds) => holds(self.config)?,
                 Presence::With(_) | Presence::Without(_) => self.applies(rule),
             };
             let bias = weight

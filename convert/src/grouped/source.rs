@@ -54,6 +54,11 @@ fn encoding(weights: &Weights, name: &str, stored: &CheckpointTensor) -> Result<
     })
 }
 
+/// The module that a tensor is the weight of.
+pub(super) fn module(name: &str) -> &str {
+    name.strip_suffix(".weight").unwrap_or(name)
+}
+
 /// The safetensors name of a float type.
 pub(super) fn dtype(ty: GgmlType) -> &'static str {
     match ty {
