@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Mutex};
 
 use quant_core::{Metrics, can_dequantize};
 use quant_kernels::Kernels;
-use quant_weights::Source;
+use quant_weights::{Cut, Source};
 
 use crate::{Error, Options, Result, model::Model, workers};
 
@@ -56,9 +56,6 @@ impl Comparison {
     }
 }
 
-/// Values compared at a time: whole blocks of any type.
-const STEP: u64 = 1 << 16;
-
 /// Compares all tensors of two models [opened](crate::open) before, in a fixed memory window on
 /// `options.threads` threads. The result does not depend on their number.
 ///
@@ -86,24 +83,21 @@ pub fn compare(reference: &Model, candidate: &Model, options: &Options) -> Resul
     result.extra = extra.map(|t| t.name.clone()).collect();
 
     let mut pieces = Vec::new();
-    for (index, (a, _)) in pairs.iter().enumerate() {
-        let (elements, mut start) = (a.elements(), 0);
-        while start < elements {
-            let len = STEP.min(elements - start);
-            pieces.push((index, start, len));
-            start += len;
-        }
+    for (index, (a, b)) in pairs.iter().enumerate() {
+        // Of the two ways of cutting that which suits the one that is harder to read.
+        let (of_a, of_b) = (Cut::blocks(a), Cut::blocks(b));
+        let cut = if of_b.size > of_a.size { of_b } else { of_a };
+        pieces.extend(cut.ranges(a.elements()).map(|range| (index, range)));
     }
     // A sum of floats depends on its order: every piece has a place of its own.
     let sums = Mutex::new(vec![Metrics::default(); pieces.len()]);
     let kernels = Kernels::best();
     let state = || (reference.reader(kernels), candidate.reader(kernels));
     workers::run(options.threads, pieces.len(), state, |(left, right), i| {
-        let Some(&(index, start, len)) = pieces.get(i) else { return Ok(()) };
-        let Some((a, b)) = pairs.get(index) else { return Ok(()) };
+        let Some((index, range)) = pieces.get(i) else { return Ok(()) };
+        let Some((a, b)) = pairs.get(*index) else { return Ok(()) };
         let mut metrics = Metrics::default();
-        let range = start..start + len;
-        metrics.add(left.values(a, range.clone())?, right.values(b, range)?)?;
+        metrics.add(left.values(a, range.clone())?, right.values(b, range.clone())?)?;
         if let Some(sum) = sums.lock().unwrap_or_else(|e| e.into_inner()).get_mut(i) {
             *sum = metrics;
         }
