@@ -8,7 +8,7 @@ use super::Plan;
 use crate::{
     Control, Options, Result,
     inputs::Inputs,
-    stream::{Output, Places, stream},
+    stream::{Output, Places, sinks, stream},
 };
 
 impl Plan {
@@ -70,7 +70,7 @@ impl Plan {
     pub fn run_into(self, out: AtomicSet, options: &Options, control: Control<'_>) -> Result<()> {
         self.planned.check(options)?;
         let places = self.placed().map(|(shard, placed)| Places::one(shard, placed.offset));
-        let output = Output { files: out.files(), places: places.collect() };
+        let output = Output { files: sinks(out.files()), places: places.collect() };
         let jobs: Vec<_> = self.tensors.iter().map(|tensor| &tensor.job).collect();
         stream(&self.model, &jobs, &output, options.threads, control)?;
         // The headers go last: a file that has one is whole.
