@@ -205,17 +205,6 @@ pub enum Error {
         /// What to do.
         help: &'static str,
     },
-    /// A plan is run with options that it was not made with.
-    #[error(
-        "the plan was made with other options than it is run with ({planned}, then {found}); \
-         make a new plan: only what concerns overwriting, flushing, threads and limits may differ"
-    )]
-    OtherOptions {
-        /// What differs first, in the options of the plan.
-        planned: String,
-        /// The same in the options of the run.
-        found: String,
-    },
     /// The output is one of the inputs.
     #[error("{}: is one of the inputs; {OTHER_NAME}", Shown(path))]
     SameFile {

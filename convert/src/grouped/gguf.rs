@@ -9,7 +9,7 @@ use super::{
     layers::Role,
     unused,
 };
-use crate::{Control, Error, Result, model::Model};
+use crate::{Control, Error, Result, model::Model, options::Running};
 
 /// What a tensor of a GGUF file becomes.
 #[derive(Clone, Copy, Debug)]
@@ -32,7 +32,7 @@ pub(crate) fn plan(
     model: &Model,
     tensors: &[Choice<'_>],
     options: &Options,
-    threads: usize,
+    running: &Running,
     control: Control<'_>,
 ) -> Result<Vec<(Scheme, GgmlType)>> {
     const HELP: &str = "for GGUF choose int4_sym with a --group-size that is a multiple of 32, or \
@@ -60,7 +60,7 @@ pub(crate) fn plan(
         })
         .collect();
     let rest = Rest { backup, ends: backup, experts_as_one: false };
-    let schemes = assign(model, &candidates, options, rest, threads, control)?;
+    let schemes = assign(model, &candidates, options, rest, running, control)?;
     unused::warn(model, &candidates, options, rest, &schemes, true);
     let mut planned = Vec::with_capacity(schemes.len());
     for (wanted, scheme) in tensors.iter().zip(schemes) {
