@@ -262,7 +262,7 @@ fn refusals_say_what_to_do_and_leave_nothing() {
     assert!(matches!(error, Error::GroupSize { row: 256, group: 96, .. }), "{error}");
     let informed = grouped::Options { ratio: 0.5, sensitivity: Some(Sensitivity::Hessian), ..int4 };
     let error = try_folder(&informed, &defaults).unwrap_err().to_string();
-    assert!(error.contains("--imatrix"), "{error}");
+    assert!(error.contains("give an importance matrix"), "{error}");
     for (how, message) in [
         (grouped(GroupedType::Int4Asym, 64), "int4_asym exactly"),
         (grouped::Options { backup: Some(Backup::Int8Asym), ..int4 }, "int8_asym exactly"),

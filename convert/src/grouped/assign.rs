@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use quant_core::grouped::{Fit, GroupSize, GroupedType};
 
 use super::{
-    Options, Unit,
+    Options, Refusal, Unit,
     experts::{self, is_expert},
     layers::Role,
     score::{self, Layer, Sensitivity},
@@ -133,11 +133,11 @@ pub(crate) fn assign(
         && let Some(layer) = layers.iter().find(|layer| layer.squares.is_none())
     {
         return Err(Error::Grouped {
+            refusal: Refusal::NoImportance,
             problem: format!(
                 "the sensitivity of tensor {:?} needs an importance matrix, which has no entry for it",
                 model.tensors[layer.tensor].name
             ),
-            help: "give one with --imatrix that has all layers, or choose --sensitivity weights",
         });
     }
     let scores = score::scores(model, &layers, sensitivity, running, control)?;

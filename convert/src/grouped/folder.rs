@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use quant_core::{GgmlType, grouped::ScaleType};
 
 use super::{
-    Backup, Options as Grouped, Scheme,
+    Backup, Options as Grouped, Refusal, Scheme,
     assign::{Candidate, Rest, assign},
     experts, header,
     layers::{Role, in_layer},
@@ -74,13 +74,13 @@ impl FolderPlan {
         let Some(grouped) = &options.grouped else {
             return Err(Error::Grouped {
                 problem: "a folder is asked for, but no type of grouped integers".into(),
-                help: "choose one",
+                refusal: Refusal::NoType,
             });
         };
         if !dir.is_dir() {
             return Err(Error::Grouped {
                 problem: format!("{}: is not the folder of a checkpoint", crate::error::Shown(dir)),
-                help: "a folder of grouped integers is made from one; from a GGUF file only another is made",
+                refusal: Refusal::NoCheckpoint,
             });
         }
         let config = Config::read(dir)?;
@@ -122,7 +122,7 @@ impl FolderPlan {
         if !schemes.iter().any(|scheme| matches!(scheme, Scheme::Groups { .. })) {
             return Err(Error::Grouped {
                 problem: format!("{}: no layer would be quantized", Shown(dir)),
-                help: "the names of this model's layers are not known, or --ratio and --backup, or --group-size-fallback ignore, leave all as they are",
+                refusal: Refusal::NoLayer,
             });
         }
         experts::check(&model, &roles, &schemes)?;

@@ -3,7 +3,7 @@
 use quant_core::{GgmlType, grouped::GroupedType};
 
 use super::{
-    Backup, Options, Scheme,
+    Backup, Options, Refusal, Scheme,
     assign::{Candidate, Rest, assign},
     blocks::BLOCK,
     layers::Role,
@@ -35,9 +35,7 @@ pub(crate) fn plan(
     running: &Running,
     control: Control<'_>,
 ) -> Result<Vec<(Scheme, GgmlType)>> {
-    const HELP: &str = "for GGUF choose int4_sym with a --group-size that is a multiple of 32, or \
-                        write a folder (an output whose name does not end in .gguf)";
-    let refused = |problem: String| Err(Error::Grouped { problem, help: HELP });
+    let refused = |problem: String| Err(Error::Grouped { refusal: Refusal::NoBlocks, problem });
     if !options.ty.is_symmetric() {
         return refused(format!("GGUF has no blocks that hold {} exactly", options.ty));
     }
@@ -46,8 +44,8 @@ pub(crate) fn plan(
         Some(Backup::None) => None,
         Some(Backup::Int8Asym) => {
             return Err(Error::Grouped {
+                refusal: Refusal::NoBackupBlocks,
                 problem: "GGUF has no blocks that hold the backup type int8_asym exactly".into(),
-                help: "leave out --backup, or choose int8_sym (written as Q8_0) or none",
             });
         }
     };
