@@ -14,6 +14,8 @@ pub(crate) mod rerank;
 mod rope;
 mod rule;
 mod shared;
+#[cfg(test)]
+mod slots;
 pub mod tensors;
 
 mod arcee;
