@@ -177,7 +177,8 @@ pub fn prove(
     let comparers: Vec<_> = (0..file.files.len()).map(|i| Comparer::new(&file, i)).collect();
     let sinks = comparers.iter().map(|comparer| comparer as &dyn Sink).collect();
     let borrowed: Vec<_> = jobs.iter().collect();
-    stream(source, &borrowed, &Output { files: sinks, places }, options.threads, control)?;
+    let out = Output { files: sinks, places };
+    stream(source, &borrowed, &out, &options.running(), control)?;
     file.files.iter().try_for_each(SourceFile::check_unchanged)?;
 
     for (index, difference) in comparers.into_iter().flat_map(Comparer::into_differences) {

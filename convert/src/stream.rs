@@ -19,7 +19,6 @@ use quant_core::{
     formats::Rows,
     grouped::{Grouped, Job as Quantization, Refinement, ScaleType},
 };
-use quant_kernels::Kernels;
 use quant_weights::{Source, TensorReader, finite::Stored};
 
 use crate::{
@@ -29,6 +28,7 @@ use crate::{
     job::{Form, Groups, Job},
     lost::{AllLost, Lost, Written},
     model::{Model, Tensor},
+    options::Running,
     workers,
 };
 
@@ -89,21 +89,20 @@ pub(crate) fn stream(
     model: &Model,
     jobs: &[&Job],
     out: &Output<'_>,
-    threads: usize,
+    running: &Running,
     control: Control<'_>,
 ) -> Result<()> {
     let chunks = chunks(model, jobs);
     let done = AtomicU64::new(0);
     let lost = AllLost::default();
-    let kernels = control.kernels.unwrap_or_else(Kernels::best);
     let worker = || Worker {
         model,
         out,
-        reader: model.reader(kernels),
+        reader: model.reader(running.kernels),
         groups: Grouped::default(),
         bytes: vec![],
     };
-    workers::run(threads, chunks.len(), worker, |worker, index| {
+    workers::run(running.threads, chunks.len(), worker, |worker, index| {
         control.check()?;
         let Some(chunk) = chunks.get(index) else { return Ok(()) };
         let job = jobs[chunk.job];

@@ -175,7 +175,7 @@ fn memory_is_bounded() {
             let request = Request::new(FileType::Q4_K_M);
             let options = Options { request, threads, no_sync: true, ..Options::default() };
             let plan = Plan::new(open(&input, &options)?, &options)?;
-            plan.run(&output, &options, Control::default())
+            plan.run(&output, Control::default())
         };
         let peak = peak(|| run().unwrap());
         std::fs::remove_file(&output).unwrap();
