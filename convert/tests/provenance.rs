@@ -22,7 +22,7 @@ fn convert(source: &Path, output: &Path, file_type: FileType, imatrix: Option<Pa
     let options =
         Options { request: Request::new(file_type), imatrix, no_sync: true, ..Options::default() };
     let plan = Plan::new(open(source, &options).unwrap(), &options).unwrap();
-    plan.run(output, &options, Control::default()).unwrap();
+    plan.run(output, Control::default()).unwrap();
 }
 
 fn proof(file: &Path, source: &Path, imatrix: Option<PathBuf>) -> Proof {
@@ -92,7 +92,7 @@ fn another_model_is_no_source() {
         ..Options::default()
     };
     let plan = Plan::new(open(&half, &options).unwrap(), &options).unwrap();
-    plan.run(&again, &options, Control::default()).unwrap();
+    plan.run(&again, Control::default()).unwrap();
     assert!(!proof(&again, &fixture("tiny-llama2"), None).holds());
     assert!(proof(&again, &half, None).is_complete());
 }
