@@ -95,6 +95,7 @@ impl Files {
     fn fill(&self, arg: &str) -> PathBuf {
         match arg.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) {
             Some("imatrix") => fixture("tiny-llama2/imatrix.gguf"),
+            Some("checkpoint") => fixture("tiny-llama2"),
             Some(name) => self.path(name),
             None => arg.into(),
         }

@@ -2,8 +2,6 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use quant_kernels::Kernels;
-
 use crate::{Error, Result};
 
 /// How a conversion is watched and stopped.
@@ -13,13 +11,11 @@ pub struct Control<'a> {
     pub progress: Option<&'a (dyn Fn(u64) + Sync)>,
     /// Set to stop: the temporary is removed and [`Error::Cancelled`] returned.
     pub cancel: Option<&'a AtomicBool>,
-    /// The kernels to use; the fastest of this CPU if `None`.
-    pub kernels: Option<Kernels>,
 }
 
 impl std::fmt::Debug for Control<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Control").field("kernels", &self.kernels).finish_non_exhaustive()
+        f.debug_struct("Control").finish_non_exhaustive()
     }
 }
 

@@ -7,7 +7,7 @@
 //! let model = open("checkpoint".as_ref(), &options)?;
 //! let plan = Plan::new(model, &options)?;
 //! println!("{} bytes, {:.2} bits per weight", plan.total_bytes(), plan.bits_per_weight());
-//! plan.run("model.gguf".as_ref(), &options, Control::default())?;
+//! plan.run("model.gguf".as_ref(), Control::default())?;
 //! # Ok::<(), quant_convert::Error>(())
 //! ```
 //!
@@ -57,6 +57,7 @@ mod neighbours;
 mod options;
 mod packed;
 mod plan;
+pub mod provenance;
 pub mod recipe;
 mod stream;
 pub mod tokenizer;

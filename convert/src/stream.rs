@@ -19,7 +19,6 @@ use quant_core::{
     formats::Rows,
     grouped::{Grouped, Job as Quantization, Refinement, ScaleType},
 };
-use quant_kernels::Kernels;
 use quant_weights::{Source, TensorReader, finite::Stored};
 
 use crate::{
@@ -29,13 +28,25 @@ use crate::{
     job::{Form, Groups, Job},
     lost::{AllLost, Lost, Written},
     model::{Model, Tensor},
+    options::Running,
     workers,
 };
 
+/// Where what is made goes.
+pub(crate) trait Sink: Sync {
+    /// Takes bytes at an offset. Threads do so at the same time, at different places.
+    fn write_all_at(&self, bytes: &[u8], offset: u64) -> Result<()>;
+}
+
+impl Sink for AtomicFile {
+    fn write_all_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
+        Ok(self.write_all_at(bytes, offset)?)
+    }
+}
+
 /// The files that are written, and where in them each job's tensor is.
-#[derive(Debug)]
 pub(crate) struct Output<'a> {
-    pub(crate) files: &'a [AtomicFile],
+    pub(crate) files: Vec<&'a dyn Sink>,
     /// In the order of the jobs.
     pub(crate) places: Vec<Places>,
 }
@@ -67,27 +78,31 @@ impl Places {
     }
 }
 
+/// Files as sinks.
+pub(crate) fn sinks(files: &[AtomicFile]) -> Vec<&dyn Sink> {
+    files.iter().map(|file| file as &dyn Sink).collect()
+}
+
 /// Brings the tensors of all jobs to their places, then looks whether the inputs have changed
 /// meanwhile. The bytes are the same for any number of threads and any instruction set.
 pub(crate) fn stream(
     model: &Model,
     jobs: &[&Job],
     out: &Output<'_>,
-    threads: usize,
+    running: &Running,
     control: Control<'_>,
 ) -> Result<()> {
     let chunks = chunks(model, jobs);
     let done = AtomicU64::new(0);
     let lost = AllLost::default();
-    let kernels = control.kernels.unwrap_or_else(Kernels::best);
     let worker = || Worker {
         model,
         out,
-        reader: model.reader(kernels),
+        reader: model.reader(running.kernels),
         groups: Grouped::default(),
         bytes: vec![],
     };
-    workers::run(threads, chunks.len(), worker, |worker, index| {
+    workers::run(running.threads, chunks.len(), worker, |worker, index| {
         control.check()?;
         let Some(chunk) = chunks.get(index) else { return Ok(()) };
         let job = jobs[chunk.job];
@@ -211,7 +226,7 @@ impl Worker<'_> {
 
     /// Writes `bytes` at an offset in a part of a tensor.
     fn put(&self, place: Place, offset: u64) -> Result<()> {
-        Ok(self.out.files[place.file].write_all_at(&self.bytes, place.offset + offset)?)
+        self.out.files[place.file].write_all_at(&self.bytes, place.offset + offset)
     }
 }
 

@@ -150,7 +150,7 @@ fn differences(name: &str, snapshot: &Json) -> Vec<String> {
     let options = options(snapshot);
     let output = folder.path().join("out.gguf");
     let run = || -> Result<(), Error> {
-        Plan::new(open(&dir, &options)?, &options)?.run(&output, &options, Control::default())
+        Plan::new(open(&dir, &options)?, &options)?.run(&output, Control::default())
     };
     if let Err(error) = run() {
         return vec![format!("{name}: {error}")];
@@ -705,7 +705,14 @@ fn a_tensor_that_gguf_has_in_parts_uses_the_importance_of_each() {
         let path = folder.path().join("imatrix.dat");
         fs::write(&path, imatrix(tensor, 64)).unwrap();
         let options = Options { imatrix: Some(path), ..Options::default() };
-        let new = || FolderPlan::new(&input, &how, &options, Control::default()).unwrap();
+        let new = || {
+            FolderPlan::new(
+                &input,
+                &Options { grouped: Some(how), ..options.clone() },
+                Control::default(),
+            )
+            .unwrap()
+        };
         let (_, warnings) = common::warnings(new);
         warnings.iter().any(|warning| warning.contains("the importance matrix is not used"))
     };

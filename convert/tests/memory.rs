@@ -226,7 +226,7 @@ fn memory_is_bounded() {
             let request = Request::new(FileType::Q4_K_M);
             let options = Options { request, threads, no_sync: true, ..Options::default() };
             let plan = Plan::new(open(&input, &options)?, &options)?;
-            plan.run(&output, &options, Control::default())
+            plan.run(&output, Control::default())
         };
         let peak = peak(|| run().unwrap());
         std::fs::remove_file(&output).unwrap();
@@ -245,7 +245,7 @@ fn memory_is_bounded() {
         let request = Request::new(FileType::Q8_0);
         let options = Options { request, threads, no_sync: true, ..Options::default() };
         let plan = Plan::new(open(folder.path(), &options).unwrap(), &options).unwrap();
-        let peak = peak(|| plan.run(&output, &options, Control::default()).unwrap());
+        let peak = peak(|| plan.run(&output, Control::default()).unwrap());
         let window = (6 * threads + 1) << 20;
         println!("packed layers {inner} wide on {threads} threads take {peak}");
         if peak > window {

@@ -212,7 +212,7 @@ fn convert(dir: &Path, output: &Path) -> Result<Vec<u8>, Error> {
     let request = Request::new(FileType::Q6_K);
     let options = Options { request, no_sync: true, ..Options::default() };
     let plan = Plan::new(open(dir, &options)?, &options)?;
-    plan.run(output, &options, Control::default())?;
+    plan.run(output, Control::default())?;
     Ok(fs::read(output).unwrap())
 }
 
@@ -378,7 +378,7 @@ fn restored(dir: &Path, name: &str) -> Result<Vec<f32>, Error> {
     let request = Request::new(FileType::F32);
     let options = Options { request, no_sync: true, overwrite: true, ..Options::default() };
     let plan = Plan::new(open(dir, &options)?, &options)?;
-    plan.run(&output, &options, Control::default())?;
+    plan.run(&output, Control::default())?;
     let file = GgufFile::open(&output, &Limits::default()).unwrap();
     let tensor = file.tensors.iter().find(|tensor| tensor.name == name).unwrap();
     let mut bytes = vec![0; tensor.bytes as usize];
@@ -802,8 +802,13 @@ fn folders_are_made_of_eight_bit_codes_as_of_the_weights_they_stand_for() {
     let options = Options { no_sync: true, ..Options::default() };
     let weights = [a, b].map(|input| {
         let output = input.with_extension("out");
-        let plan = FolderPlan::new(&input, &how, &options, Control::default()).unwrap();
-        plan.run(&output, &options, Control::default()).unwrap();
+        let plan = FolderPlan::new(
+            &input,
+            &Options { grouped: Some(how), ..options.clone() },
+            Control::default(),
+        )
+        .unwrap();
+        plan.run(&output, Control::default()).unwrap();
         assert!(!output.join("hf_quant_config.json").exists());
         assert_eq!(config(&output).get("quantization"), None);
         fs::read(output.join("model.safetensors")).unwrap()

@@ -87,6 +87,15 @@ pub(crate) struct VerifyArgs {
     /// file, or an importance matrix
     #[arg(value_name = "FILE")]
     pub(crate) input: PathBuf,
+    /// Also make every tensor of a GGUF file again from this checkpoint or GGUF file, and compare
+    #[arg(long, value_name = "MODEL")]
+    pub(crate) derived_from: Option<PathBuf>,
+    /// The importance matrix that the file was made with
+    #[arg(long, value_name = "FILE", requires = "derived_from")]
+    pub(crate) imatrix: Option<PathBuf>,
+    /// Write what was found as an in-toto statement, with the digests of all files
+    #[arg(long, value_name = "FILE", requires = "derived_from")]
+    pub(crate) attest: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,

@@ -12,6 +12,7 @@ pub(crate) mod inspect;
 pub(crate) mod manual;
 pub(crate) mod merge;
 pub(crate) mod presets;
+pub(crate) mod provenance;
 pub(crate) mod split;
 pub(crate) mod verify;
 

@@ -128,6 +128,8 @@ const FOLDER: &[Input] = &[Folder];
 const MATRIX: Args = &["--imatrix", "{imatrix}"];
 const GROUPED: Args = &["-t", "int4_sym"];
 const FOLDERS: &[Input] = &[Checkpoint, Folder, Packed];
+const PROVED: Args = &["--derived-from", "{checkpoint}"];
+const A_GGUF: &str = "expected a GGUF file";
 const A_FOLDER: &str = "is a folder, expected a regular file";
 const EDIT: Args = &["--set", "a.b=u8:1"];
 const SHARDS: Args = &["--shards", "2"];
@@ -299,6 +301,12 @@ pub(crate) const ROWS: &[Row] = &[
     // The other commands.
     of("inspect", "--json", ALL, &[], &["--json"], Prints),
     of("verify", "--json", ALL, &[], &["--json"], Prints),
+    of("verify", "--derived-from", &[Gguf], &[], &["--derived-from", "{checkpoint}"], Prints),
+    of("verify", "--derived-from", FOLDERS, &[], &["--derived-from", "{checkpoint}"], Refused(A_GGUF)),
+    of("verify", "--imatrix", &[QuantizedGguf], PROVED, MATRIX, Refused("tensors differ")),
+    of("verify", "--imatrix", FOLDERS, PROVED, MATRIX, Refused(A_GGUF)),
+    of("verify", "--attest", &[Gguf], PROVED, &["--attest", "statement.json"], Changes),
+    of("verify", "--attest", FOLDERS, PROVED, &["--attest", "statement.json"], Refused(A_GGUF)),
     of("verify", "--threads", ALL, &[], &["--threads", "1"], Harmless(BYTES)),
     of("compare", "--json", ALL, &[], &["--json"], Prints),
     of("compare", "--html", ALL, &[], &["--html", "page.html"], Changes),

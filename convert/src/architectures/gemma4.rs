@@ -29,7 +29,7 @@ pub(super) const GEMMA4: Architecture = Architecture {
         part("gemma4_unified_text", SIZES, &[&[count("sliding_window", 1024)], GIVEN]),
     ],
     parameters: &[COMMON, KEY_LENGTHS, FILE_TYPE, OWN, &[Parameter::With(suppressed)]],
-    tensors: &[ENDS, LAYER, KEYS_AND_VALUES, INPUTS, EXPERTS],
+    tensors: &[ENDS, OUTPUT, LAYER, KEYS_AND_VALUES, INPUTS, EXPERTS],
     check,
     computed: factors,
     tokenizers: &[Kind::Gemma4, Kind::SentencePiece],
@@ -62,10 +62,19 @@ pub(super) const GEMMA4_ASSISTANT: Architecture = Architecture {
         &[
             Rule::new("pre_projection", "nextn.pre_projection", &[HIDDEN, TWO_BACKBONES]),
             Rule::new("post_projection", "nextn.post_projection", &[BACKBONE, HIDDEN]),
+            Rule::left_out("lm_head", "the output is the token embedding"),
             Rule::left_out("masked_embedding.centroids", CENTROIDS),
             Rule { exact: true, ..Rule::left_out("masked_embedding.token_ordering", CENTROIDS) },
         ],
     ],
+    check: |config| {
+        const TIED: &str = "tie_word_embeddings";
+        if config.get(TIED).is_some() && !config.flag(TIED)? {
+            let expected = "true: llama.cpp has no other output for it than the token embedding";
+            return Err(config.wrong(TIED, "false", expected));
+        }
+        check(config)
+    },
     ..GEMMA4
 };
 
@@ -275,9 +284,9 @@ const ONE: Dim = Dim::Number(1);
 
 const ENDS: &[Rule] = &[
     Rule::new("model.embed_tokens", "token_embd", &[VOCAB, HIDDEN]),
-    Rule::new("lm_head", "output", &[VOCAB, HIDDEN]).head(),
     Rule::new("model.norm", "output_norm", &[HIDDEN]),
 ];
+const OUTPUT: &[Rule] = &[Rule::new("lm_head", "output", &[VOCAB, HIDDEN]).head()];
 
 const LAYER: &[Rule] = &[
     Rule::new("model.layers.{}.input_layernorm", "blk.{}.attn_norm", &[HIDDEN]),

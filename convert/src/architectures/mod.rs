@@ -13,6 +13,8 @@ pub(crate) mod rerank;
 mod rope;
 mod rule;
 mod shared;
+#[cfg(test)]
+mod slots;
 pub mod tensors;
 
 mod arcee;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use quant_core::{GgmlType, grouped::ScaleType};
 
 use super::{
-    Backup, Options as Grouped, Scheme,
+    Backup, Options as Grouped, Refusal, Scheme,
     assign::{Candidate, Rest, assign},
     experts, header,
     layers::{Role, in_layer},
@@ -22,7 +22,7 @@ use crate::{
     importance::{Importance, used_by},
     job::{Form, Groups, Job},
     model::{Model, Tensor},
-    options::Planned,
+    options::Running,
     packed,
 };
 
@@ -40,8 +40,7 @@ pub struct FolderPlan {
     /// Files that are copied as they are, by name.
     pub(super) copies: Vec<String>,
     options: Grouped,
-    /// The other options it was made with.
-    pub(super) planned: Planned,
+    pub(super) running: Running,
 }
 
 /// A weight of the plan, as a whole.
@@ -58,40 +57,29 @@ pub struct FolderTensor<'a> {
 }
 
 impl FolderPlan {
-    /// Plans a folder. Reads weights only if the ratio is less than 1.
+    /// Plans a folder, of the grouped integers that the options ask for. Reads weights only if the
+    /// ratio is less than 1.
     ///
     /// # Errors
     /// Whatever is wrong with the checkpoint, and whatever the options ask that it does not allow;
-    /// [`Error::Grouped`] if `options` ask for other grouped integers than `grouped`.
-    pub fn new(
-        dir: &Path,
-        grouped: &Grouped,
-        options: &Options,
-        control: Control<'_>,
-    ) -> Result<Self> {
+    /// [`Error::Grouped`] if they ask for no grouped integers.
+    pub fn new(dir: &Path, options: &Options, control: Control<'_>) -> Result<Self> {
         let dir = &gguf_io::safetensors::locate(dir)?;
-        Self::of_folder(dir, grouped, options, control)
+        Self::of_folder(dir, options, control)
             .map_err(|error| crate::neighbours::explain(dir, error))
     }
 
-    fn of_folder(
-        dir: &Path,
-        grouped: &Grouped,
-        options: &Options,
-        control: Control<'_>,
-    ) -> Result<Self> {
-        if let Some(other) = options.grouped.as_ref().filter(|other| *other != grouped) {
+    fn of_folder(dir: &Path, options: &Options, control: Control<'_>) -> Result<Self> {
+        let Some(grouped) = &options.grouped else {
             return Err(Error::Grouped {
-                problem: format!(
-                    "two grouped quantizations are asked for: {grouped:?} and {other:?}"
-                ),
-                help: "leave the options' own out, or make it the same",
+                problem: "a folder is asked for, but no type of grouped integers".into(),
+                refusal: Refusal::NoType,
             });
-        }
+        };
         if !dir.is_dir() {
             return Err(Error::Grouped {
                 problem: format!("{}: is not the folder of a checkpoint", crate::error::Shown(dir)),
-                help: "a folder of grouped integers is made from one; from a GGUF file only another is made",
+                refusal: Refusal::NoCheckpoint,
             });
         }
         let config = Config::read(dir)?;
@@ -127,12 +115,12 @@ impl FolderPlan {
             .collect();
         let backup = grouped.backup.unwrap_or(Backup::Int8Sym).ty();
         let rest = Rest { backup, ends: None, experts_as_one: true };
-        let schemes = assign(&model, &candidates, grouped, rest, options.threads, control)?;
+        let schemes = assign(&model, &candidates, grouped, rest, &options.running(), control)?;
         unused::warn(&model, &candidates, grouped, rest, &schemes, false);
         if !schemes.iter().any(|scheme| matches!(scheme, Scheme::Groups { .. })) {
             return Err(Error::Grouped {
                 problem: format!("{}: no layer would be quantized", Shown(dir)),
-                help: "the names of this model's layers are not known, or --ratio and --backup, or --group-size-fallback ignore, leave all as they are",
+                refusal: Refusal::NoLayer,
             });
         }
         experts::check(&model, &roles, &schemes)?;
@@ -156,7 +144,7 @@ impl FolderPlan {
             jobs,
             layout,
             options: *grouped,
-            planned: options.planned(),
+            running: options.running(),
         };
         unused::warn_in_folder(&plan, options, informed);
         Ok(plan)

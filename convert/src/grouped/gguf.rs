@@ -3,13 +3,13 @@
 use quant_core::{GgmlType, grouped::GroupedType};
 
 use super::{
-    Backup, Options, Scheme,
+    Backup, Options, Refusal, Scheme,
     assign::{Candidate, Rest, assign},
     blocks::BLOCK,
     layers::Role,
     unused,
 };
-use crate::{Control, Error, Result, model::Model};
+use crate::{Control, Error, Result, model::Model, options::Running};
 
 /// What a tensor of a GGUF file becomes.
 #[derive(Clone, Copy, Debug)]
@@ -32,12 +32,10 @@ pub(crate) fn plan(
     model: &Model,
     tensors: &[Choice<'_>],
     options: &Options,
-    threads: usize,
+    running: &Running,
     control: Control<'_>,
 ) -> Result<Vec<(Scheme, GgmlType)>> {
-    const HELP: &str = "for GGUF choose int4_sym with a --group-size that is a multiple of 32, or \
-                        write a folder (an output whose name does not end in .gguf)";
-    let refused = |problem: String| Err(Error::Grouped { problem, help: HELP });
+    let refused = |problem: String| Err(Error::Grouped { refusal: Refusal::NoBlocks, problem });
     if !options.ty.is_symmetric() {
         return refused(format!("GGUF has no blocks that hold {} exactly", options.ty));
     }
@@ -46,8 +44,8 @@ pub(crate) fn plan(
         Some(Backup::None) => None,
         Some(Backup::Int8Asym) => {
             return Err(Error::Grouped {
+                refusal: Refusal::NoBackupBlocks,
                 problem: "GGUF has no blocks that hold the backup type int8_asym exactly".into(),
-                help: "leave out --backup, or choose int8_sym (written as Q8_0) or none",
             });
         }
     };
@@ -60,7 +58,7 @@ pub(crate) fn plan(
         })
         .collect();
     let rest = Rest { backup, ends: backup, experts_as_one: false };
-    let schemes = assign(model, &candidates, options, rest, threads, control)?;
+    let schemes = assign(model, &candidates, options, rest, running, control)?;
     unused::warn(model, &candidates, options, rest, &schemes, true);
     let mut planned = Vec::with_capacity(schemes.len());
     for (wanted, scheme) in tensors.iter().zip(schemes) {

@@ -24,6 +24,7 @@ mod layout;
 mod names;
 mod presets;
 mod ratio;
+mod refusal;
 mod score;
 mod source;
 mod texts;
@@ -37,6 +38,7 @@ pub use folder::{FolderPlan, FolderTensor};
 pub(crate) use gguf::{Choice, plan};
 pub use presets::{PRESETS, Preset, preset};
 pub use ratio::{Unit, select};
+pub use refusal::Refusal;
 pub use score::Sensitivity;
 
 /// Options of a quantization to grouped integers.

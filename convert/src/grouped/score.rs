@@ -9,7 +9,7 @@ use quant_core::{
 
 use quant_weights::{Cut, Source};
 
-use crate::{Control, Result, model::Model, workers};
+use crate::{Control, Result, model::Model, options::Running, workers};
 
 /// What a layer's sensitivity is judged by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -50,7 +50,7 @@ pub(crate) fn scores(
     model: &Model,
     layers: &[Layer<'_>],
     sensitivity: Sensitivity,
-    threads: usize,
+    running: &Running,
     control: Control<'_>,
 ) -> Result<Vec<f64>> {
     let mut pieces = Vec::new();
@@ -61,9 +61,9 @@ pub(crate) fn scores(
     }
     // The parts are put together in their order, whatever the number of threads.
     let parts: Mutex<Vec<Part>> = Mutex::new(vec![Part::default(); pieces.len()]);
-    let kernels = control.kernels.unwrap_or_default();
+    let kernels = running.kernels;
     let state = || (model.reader(kernels), Grouped::default(), Vec::new());
-    workers::run(threads, pieces.len(), state, |(reader, groups, restored), index| {
+    workers::run(running.threads, pieces.len(), state, |(reader, groups, restored), index| {
         control.check()?;
         let Some((layer, range)) = pieces.get(index) else { return Ok(()) };
         let layer = layers[*layer];

@@ -6,9 +6,9 @@ use gguf_io::{AtomicFolder, SourceFile, WriteAt};
 
 use super::FolderPlan;
 use crate::{
-    Control, Options, Result,
+    Control, Result,
     inputs::Inputs,
-    stream::{Output, stream},
+    stream::{Output, sinks, stream},
 };
 
 /// Bytes that are copied at a time.
@@ -21,18 +21,17 @@ impl FolderPlan {
     ///
     /// # Errors
     /// As [`Plan::run`](crate::Plan::run).
-    pub fn run(self, output: &Path, options: &Options, control: Control<'_>) -> Result<()> {
-        self.run_with(output, options, control, |writer| writer)
+    pub fn run(self, output: &Path, control: Control<'_>) -> Result<()> {
+        self.run_with(output, control, |writer| writer)
     }
 
     /// What [`run`](Self::run) would refuse of an output, told without creating anything.
     ///
     /// # Errors
     /// As [`run`](Self::run).
-    pub fn check_output(&self, output: &Path, options: &Options) -> Result<()> {
-        self.planned.check(options)?;
-        self.refuse_inputs(output, options)?;
-        Ok(AtomicFolder::check(output, options.writing())?)
+    pub fn check_output(&self, output: &Path) -> Result<()> {
+        self.refuse_inputs(output)?;
+        Ok(AtomicFolder::check(output, self.running.output)?)
     }
 
     /// [`run`](Self::run) with another writer around each in use, for tests of what happens when
@@ -43,14 +42,12 @@ impl FolderPlan {
     pub fn run_with(
         self,
         output: &Path,
-        options: &Options,
         control: Control<'_>,
         wrap: impl Fn(Box<dyn WriteAt>) -> Box<dyn WriteAt>,
     ) -> Result<()> {
-        self.planned.check(options)?;
-        self.refuse_inputs(output, options)?;
+        self.refuse_inputs(output)?;
         control.check()?;
-        let folder = AtomicFolder::create(output, options.writing())?;
+        let folder = AtomicFolder::create(output, self.running.output)?;
         let create =
             |name: &str, len| folder.create_file(name, len).map(|file| file.wrap_writer(&wrap));
         let files =
@@ -62,8 +59,8 @@ impl FolderPlan {
             outputs.push(out);
         }
         let jobs: Vec<_> = self.jobs.iter().collect();
-        let out = Output { files: &outputs, places: self.layout.places() };
-        stream(&self.model, &jobs, &out, options.threads, control)?;
+        let out = Output { files: sinks(&outputs), places: self.layout.places() };
+        stream(&self.model, &jobs, &out, &self.running, control)?;
         // Headers go last: a file that has one is whole.
         for (file, out) in self.layout.files.iter().zip(outputs) {
             out.write_all_at(&file.header, 0)?;
@@ -106,8 +103,8 @@ impl FolderPlan {
         Ok(self)
     }
 
-    fn refuse_inputs(&self, output: &Path, options: &Options) -> Result<()> {
-        let inputs = Inputs { model: &self.model, imatrix: options.imatrix.as_deref() };
+    fn refuse_inputs(&self, output: &Path) -> Result<()> {
+        let inputs = Inputs { model: &self.model, imatrix: self.running.imatrix.as_deref() };
         inputs.refuse_folder(&self.dir, output)
     }
 }

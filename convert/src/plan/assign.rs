@@ -153,7 +153,7 @@ fn groups(
         let kept = if quantizable { tensor.source_type() } else { assignment.ty };
         choices.push(grouped::Choice { tensor: i, quantizable, kept, squares });
     }
-    let schemes = grouped::plan(model, &choices, grouped, options.threads, control)?;
+    let schemes = grouped::plan(model, &choices, grouped, &options.running(), control)?;
     let form = |(scheme, ty)| match scheme {
         Scheme::Keep => Form::Ggml(ty),
         Scheme::Groups { ty: group, len, .. } => {

@@ -19,7 +19,7 @@ use crate::{
     importance::Importance,
     mend,
     model::{Model, Origin, Tensor},
-    options::Planned,
+    options::Running,
     recipe::{FileType, ModelFacts, Pruning},
 };
 use assign::Assigned;
@@ -35,8 +35,7 @@ pub struct Plan {
     is_split: bool,
     file_type: Option<FileType>,
     allow_requantize: bool,
-    /// The options it was made with.
-    planned: Planned,
+    running: Running,
 }
 
 /// What the stages are about: the model, what is asked for, and what both say.
@@ -145,7 +144,7 @@ impl Plan {
             is_split: options.split.is_some(),
             file_type: assigned.file_type,
             allow_requantize: options.allow_requantize,
-            planned: options.planned(),
+            running: options.running(),
         })
     }
 

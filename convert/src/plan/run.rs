@@ -6,9 +6,9 @@ use gguf_io::{AtomicFile, AtomicSet};
 
 use super::Plan;
 use crate::{
-    Control, Options, Result,
+    Control, Result,
     inputs::Inputs,
-    stream::{Output, Places, stream},
+    stream::{Output, Places, sinks, stream},
 };
 
 impl Plan {
@@ -18,15 +18,14 @@ impl Plan {
     /// The bytes are the same for any number of threads and any instruction set.
     ///
     /// # Errors
-    /// [`Error::OtherOptions`](crate::Error::OtherOptions) if the plan was made with other options, but
-    /// for how outputs are written; [`Error::SameFile`](crate::Error::SameFile) if the output is one of
+    /// [`Error::SameFile`](crate::Error::SameFile) if the output is one of
     /// the inputs, [`Error::NonFinite`](crate::Error::NonFinite) and
     /// [`Error::Overflow`](crate::Error::Overflow) for weights that cannot be quantized (that some
     /// become zero is only warned of), [`Error::Cancelled`](crate::Error::Cancelled), and
     /// [`Error::Files`](crate::Error::Files) for whatever reading and writing runs into.
-    pub fn run(self, output: &Path, options: &Options, control: Control<'_>) -> Result<()> {
-        let out = self.create(output, options)?;
-        self.run_into(out, options, control)
+    pub fn run(self, output: &Path, control: Control<'_>) -> Result<()> {
+        let out = self.create(output)?;
+        self.run_into(out, control)
     }
 
     /// Creates the temporaries that [`run`](Self::run) writes to, for a caller that puts writers of
@@ -34,16 +33,15 @@ impl Plan {
     ///
     /// # Errors
     /// As [`run`](Self::run), before anything is read.
-    pub fn create(&self, output: &Path, options: &Options) -> Result<AtomicSet> {
-        self.planned.check(options)?;
+    pub fn create(&self, output: &Path) -> Result<AtomicSet> {
         self.check()?;
         let paths = self.paths(output);
         for path in &paths {
-            self.inputs(options).refuse_file(path)?;
+            self.inputs().refuse_file(path)?;
         }
         let sizes = self.layouts.iter().map(|layout| layout.total);
         let files: Vec<_> = paths.into_iter().zip(sizes).collect();
-        let set = AtomicSet::create(&files, options.writing())?;
+        let set = AtomicSet::create(&files, self.running.output)?;
         for (file, layout) in set.files().iter().zip(&self.layouts) {
             file.expect_header(layout.header.len() as u64);
         }
@@ -54,11 +52,10 @@ impl Plan {
     ///
     /// # Errors
     /// As [`create`](Self::create).
-    pub fn check_output(&self, output: &Path, options: &Options) -> Result<()> {
-        self.planned.check(options)?;
+    pub fn check_output(&self, output: &Path) -> Result<()> {
         for (path, layout) in self.paths(output).iter().zip(&self.layouts) {
-            self.inputs(options).refuse_file(path)?;
-            AtomicFile::check(path, layout.total, options.writing())?;
+            self.inputs().refuse_file(path)?;
+            AtomicFile::check(path, layout.total, self.running.output)?;
         }
         Ok(())
     }
@@ -67,12 +64,11 @@ impl Plan {
     ///
     /// # Errors
     /// As [`run`](Self::run).
-    pub fn run_into(self, out: AtomicSet, options: &Options, control: Control<'_>) -> Result<()> {
-        self.planned.check(options)?;
+    pub fn run_into(self, out: AtomicSet, control: Control<'_>) -> Result<()> {
         let places = self.placed().map(|(shard, placed)| Places::one(shard, placed.offset));
-        let output = Output { files: out.files(), places: places.collect() };
+        let output = Output { files: sinks(out.files()), places: places.collect() };
         let jobs: Vec<_> = self.tensors.iter().map(|tensor| &tensor.job).collect();
-        stream(&self.model, &jobs, &output, options.threads, control)?;
+        stream(&self.model, &jobs, &output, &self.running, control)?;
         // The headers go last: a file that has one is whole.
         for (file, layout) in out.files().iter().zip(&self.layouts) {
             file.write_all_at(&layout.header, 0)?;
@@ -82,7 +78,7 @@ impl Plan {
         Ok(())
     }
 
-    fn inputs<'a>(&'a self, options: &'a Options) -> Inputs<'a> {
-        Inputs { model: &self.model, imatrix: options.imatrix.as_deref() }
+    fn inputs(&self) -> Inputs<'_> {
+        Inputs { model: &self.model, imatrix: self.running.imatrix.as_deref() }
     }
 }
