@@ -22,6 +22,7 @@ pub struct Rule {
     pub(super) form: Option<&'static str>,
     pub(super) count: Option<&'static str>,
     pub(super) copies: bool,
+    pub(super) heads: Option<Dim>,
 }
 
 /// Whether a layer has the tensor.
@@ -160,6 +161,7 @@ impl Rule {
             form: None,
             count: None,
             copies: false,
+            heads: None,
         }
     }
 
@@ -201,6 +203,12 @@ impl Rule {
             target.parts = parts;
         }
         self
+    }
+
+    /// As [`parts`](Self::parts), of each of so many heads by itself, one after the other.
+    pub const fn by_head(mut self, heads: Dim, parts: &'static [&'static [Step]]) -> Self {
+        self.heads = Some(heads);
+        self.parts(parts)
     }
 
     /// A matrix stored by columns: GGUF has its rows. Its bias, if any, is as long as a row.
