@@ -1,13 +1,14 @@
 //! What can go wrong, in one line each.
 
 mod facts;
+mod hints;
 
 use std::{fmt, path::PathBuf};
 
 use quant_core::GgmlType;
 
 use crate::grouped::Refusal;
-use facts::*;
+use hints::*;
 
 /// The result of this crate's operations.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -370,6 +371,18 @@ impl fmt::Display for Near<'_> {
         match self.0 {
             Some(key) => write!(f, ", key {}", Quoted(key)),
             None => Ok(()),
+        }
+    }
+}
+
+/// A shape from a file, of any length.
+pub(crate) struct Shape<'a>(pub(crate) &'a [u64]);
+
+impl fmt::Display for Shape<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.get(..8) {
+            Some(start) if self.0.len() > 8 => write!(f, "{start:?} and more dimensions"),
+            _ => write!(f, "{:?}", self.0),
         }
     }
 }

@@ -4,9 +4,9 @@
 use gguf_io::{Checkpoint, CheckpointTensor, Dtype};
 use quant_core::GgmlType;
 
-use super::refusals::Shape;
 use crate::{
     Config, Result,
+    error::Shape,
     model::{Code, Encoding, Scales},
     packed::{Format, ScaleLayout},
 };

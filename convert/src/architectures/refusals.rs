@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use gguf_io::CheckpointTensor;
 
-use crate::{Error, Result};
+use crate::{Error, Result, error::Shape};
 
 use super::{
     rule::{Bias, Presence, Rule},
@@ -123,18 +123,6 @@ impl Mapping<'_> {
             found: found.to_owned(),
             expected: expected.to_owned(),
             help,
-        }
-    }
-}
-
-/// A shape from a file, of any length.
-pub(super) struct Shape<'a>(pub(super) &'a [u64]);
-
-impl std::fmt::Display for Shape<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.0.get(..8) {
-            Some(start) if self.0.len() > 8 => write!(f, "{start:?} and more dimensions"),
-            _ => write!(f, "{:?}", self.0),
         }
     }
 }

@@ -10,6 +10,7 @@ use gguf_io::{Checkpoint, CheckpointTensor};
 
 use crate::{
     Config, Error, Result,
+    error::Shape,
     model::{ElementMap, Encoding, Piece, Tensor, TensorData, View},
 };
 
@@ -18,7 +19,6 @@ pub use super::rule::{Dim, Layers, Rule, Step, Target};
 use super::{
     Architecture,
     fp8::{Found, Quantization},
-    refusals::Shape,
     rule::{Bias, Change, Presence, no_rule, take},
 };
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use gguf_io::{Layout, Metadata, TensorSpec, gguf::shards};
 
-use super::{Given, assign::Assigned};
+use super::{assign::Assigned, given::Given};
 use crate::{
     Result, loadable,
     model::{Model, Origin},
