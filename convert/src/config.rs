@@ -100,6 +100,8 @@ impl Config {
                 values.entry(key).or_insert(value);
             }
         }
+        // Families fill in what they derive under names with blanks: no file sets that.
+        values.retain(|key, _| !key.contains(' '));
         Self { path, values, wrapper, text_class, like_reference: false, further_layers: 0 }
     }
 

@@ -1,13 +1,14 @@
 //! What can go wrong, in one line each.
 
 mod facts;
+mod hints;
 
 use std::{fmt, path::PathBuf};
 
 use quant_core::GgmlType;
 
 use crate::grouped::Refusal;
-use facts::*;
+use hints::*;
 
 /// The result of this crate's operations.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

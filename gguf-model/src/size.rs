@@ -72,12 +72,16 @@ pub enum Dimension {
     Layers,
     /// Values that come out at the end, where they are not as many as a token's vector.
     EmbeddingOut,
+    /// Heads of an indexer, which chooses the tokens that attention looks at.
+    IndexHeads,
+    /// Values of its keys.
+    IndexKey,
 }
 
 impl Dimension {
     /// Every dimension with its key, in the order of the variants: below the architecture's name, or whole if it begins with
     /// `tokenizer.`.
-    pub(crate) const ALL: [(Self, &'static str); 33] = [
+    pub(crate) const ALL: [(Self, &'static str); 35] = [
         (Self::Embedding, "embedding_length"),
         (Self::Vocabulary, "tokenizer.ggml.tokens"),
         (Self::TokenTypes, "tokenizer.ggml.token_type_count"),
@@ -111,6 +115,8 @@ impl Dimension {
         (Self::PerLayerInput, "embedding_length_per_layer_input"),
         (Self::Layers, "block_count"),
         (Self::EmbeddingOut, "embedding_length_out"),
+        (Self::IndexHeads, "attention.indexer.head_count"),
+        (Self::IndexKey, "attention.indexer.key_length"),
     ];
 
     /// Its key: below the architecture's name, or whole if it begins with `tokenizer.`.

@@ -114,6 +114,7 @@ mod tests {
         let text = br#"{"hidden_size": 12, "num_attention_heads": 4, "size of a head": 7}"#;
         let mut config = Config::parse("config.json", text).unwrap();
         assert_eq!(shared::HEAD.size(&config).unwrap(), 3);
+        assert_eq!(config.get("size of a head"), None);
         config.fill("head_dim", 5.into());
         assert_eq!(shared::HEAD.size(&config).unwrap(), 5);
     }
@@ -151,11 +152,12 @@ mod tests {
         found
     }
 
-    /// A key made up here could be set by a file, and a wrong one would be found by nobody.
     #[test]
     fn families_ask_for_keys_that_programs_write() {
+        // A name with blanks is one of our own: Config leaves such keys of files out.
         let made_up = |key: &str| {
-            key.is_empty() || !key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+            let of_files = key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+            key.is_empty() || !(of_files || key.contains(' '))
         };
         let mut problems = Vec::new();
         for family in ALL {

@@ -22,6 +22,7 @@ pub(super) const DOTS1: Architecture = Architecture {
                 flag("norm_topk_prob", false),
                 // The only one its class has; llama.cpp assumes none.
                 default("scoring_func", Fill::Text("sigmoid")),
+                flag(deepseek2::HAS_CORRECTION, true),
                 count("n_group", 1),
                 count("topk_group", 1),
             ],
@@ -45,15 +46,7 @@ pub(super) const DOTS1: Architecture = Architecture {
             },
         ],
     ],
-    tensors: &[
-        EMBEDDING,
-        OUTPUT_NORM,
-        NORMS,
-        ATTENTION,
-        HEAD_NORMS,
-        deepseek2::MLP,
-        &[deepseek2::CORRECTION],
-    ],
+    tensors: &[EMBEDDING, OUTPUT_NORM, NORMS, ATTENTION, HEAD_NORMS, deepseek2::MLP],
     check: check_heads,
     needs_output: true,
     ..BASE

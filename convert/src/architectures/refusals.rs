@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use gguf_io::CheckpointTensor;
-pub(super) use gguf_io::message::Shape;
+use gguf_io::message::Shape;
 
 use crate::{Error, Result};
 
@@ -69,6 +69,10 @@ impl Mapping<'_> {
                 |layer: &u64| rule.layers.is_none_or(|applies| applies(self.config, *layer));
             let parts = [(Part::Weight, weight), (Part::Bias, bias)];
             if !(weight || bias) {
+                continue;
+            }
+            // Nothing is counted where no layer has it, by keys that may then be missing.
+            if !(0..layers).any(|layer| applies(&layer)) {
                 continue;
             }
             let experts = self.experts(rule)?;

@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-use gguf_io::{Checkpoint, CheckpointTensor};
+use gguf_io::{Checkpoint, CheckpointTensor, message::Shape};
 use quant_weights::{Problem, Purpose, Weights, mxfp4_shape};
 
 use crate::{
@@ -18,7 +18,6 @@ pub use super::rule::{Dim, Layers, Rule, Step, Target};
 
 use super::{
     Architecture,
-    refusals::Shape,
     rule::{Bias, Change, Presence, no_rule, take},
 };
 
@@ -553,16 +552,25 @@ impl Mapping<'_> {
             1
         };
         let whole = View::whole(&shape).ok_or_else(|| misfit("a shape of too many values"))?;
+        let heads = rule.heads.map_or(Ok(1), |heads| heads.size_in(self.config, layer))?;
+        let rows = shape.first().copied().unwrap_or(0).checked_div(heads).unwrap_or(0);
         rule.targets()
             .iter()
             .map(|target| {
                 let mut taken: Option<Taken> = None;
-                for steps in target.parts {
+                for (head, steps) in
+                    (0..heads).flat_map(|head| target.parts.iter().map(move |steps| (head, steps)))
+                {
                     // A bias of a transposed matrix is a row of it already.
                     let steps =
                         if rule.transposed && slot.part == Part::Bias { &[][..] } else { steps };
+                    let Some(of_head) = whole.clone().narrow(0, head.saturating_mul(rows), rows)
+                    else {
+                        return Err(misfit("rows that its heads do not divide"));
+                    };
+                    let whole = if rule.heads.is_some() { &of_head } else { &whole };
                     let (view, mut shape) =
-                        self.part(&whole, steps, layer)?.map_err(|found| misfit(&found))?;
+                        self.part(whole, steps, layer)?.map_err(|found| misfit(&found))?;
                     if let Some(row) = shape.last_mut() {
                         *row = row.saturating_mul(block);
                     }

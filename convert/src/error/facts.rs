@@ -2,22 +2,7 @@
 
 use std::path::Path;
 
-use quant_core::GgmlType;
-
-use super::Error;
-
-pub(super) const OTHER_MODEL: &str = "the matrix was made for another model";
-pub(super) const NEEDS_MATRIX: &str = "give a matrix that has them, or choose a larger type";
-pub(super) const REQUANTIZE: &str = "start from the original checkpoint, or allow it";
-pub(super) const ORIGINAL: &str = "start from the original checkpoint";
-pub(super) const DIVERGED: &str = "the checkpoint is damaged or was trained to divergence";
-pub(super) const GROUPS: &str =
-    "choose a group size that divides them, or what to do with such rows";
-pub(super) const OTHER_NAME: &str = "choose another name for the output";
-pub(super) const FEWER: &str = "try fewer";
-
-pub(super) const BAD_MATRIX: &str = "the matrix is damaged: make it again, or leave the tensor out";
-pub(super) const NAME_IT: &str = "if you know llama.cpp's name for it, give it";
+use super::{Error, hints::*};
 
 impl Error {
     /// The file or folder that it is about, if there is one.
@@ -105,16 +90,5 @@ impl Error {
             | Self::Tokenizer { help, .. } => Some(help),
             _ => None,
         }
-    }
-}
-
-/// What to do about a value that is too large.
-pub(super) fn too_large(ty: GgmlType, is_weighed: bool) -> &'static str {
-    match ty {
-        _ if is_weighed => {
-            "the importance matrix is damaged: make it again, or leave the tensor out"
-        }
-        GgmlType::BF16 => "keep it in F32",
-        _ => "keep it in BF16 or F32",
     }
 }

@@ -10,8 +10,8 @@ use quant_core::grouped::{Fallback, Fit, GroupSize};
 
 use super::{
     Options, Refusal, Scheme,
-    assign::Candidate,
     layers::{Fusion, Role},
+    scheme::Candidate,
 };
 use crate::{Error, Result, model::Model};
 

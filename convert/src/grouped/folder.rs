@@ -6,11 +6,12 @@ use quant_core::{GgmlType, grouped::ScaleType};
 
 use super::{
     Backup, Options as Grouped, Refusal, Scheme,
-    assign::{Candidate, Rest, assign},
+    assign::assign,
     experts, header,
     layers::{Role, in_layer},
     layout::FolderLayout,
     names::GgufNames,
+    scheme::{Candidate, Rest},
     source,
     texts::{self, Modules},
     unused,
@@ -146,7 +147,8 @@ impl FolderPlan {
             options: *grouped,
             running: options.running(),
         };
-        unused::warn_in_folder(&plan, options, informed);
+        let tensors = plan.tensors().map(|tensor| (tensor.name, tensor.bytes));
+        unused::warn_in_folder(tensors, plan.layout.files.len(), options, informed);
         Ok(plan)
     }
 
@@ -177,11 +179,6 @@ impl FolderPlan {
     /// Bytes of all weight files.
     pub fn total_bytes(&self) -> u64 {
         self.layout.files.iter().map(|file| file.total).sum()
-    }
-
-    /// How many weight files there are.
-    pub(super) fn file_count(&self) -> usize {
-        self.layout.files.len()
     }
 
     /// Bits per weight over all tensors, headers left out.

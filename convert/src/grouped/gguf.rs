@@ -4,9 +4,10 @@ use quant_core::{GgmlType, grouped::GroupedType};
 
 use super::{
     Backup, Options, Refusal, Scheme,
-    assign::{Candidate, Rest, assign},
+    assign::assign,
     blocks::BLOCK,
     layers::Role,
+    scheme::{Candidate, Rest},
     unused,
 };
 use crate::{Control, Error, Result, model::Model, options::Running};

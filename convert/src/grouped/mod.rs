@@ -25,6 +25,7 @@ mod names;
 mod presets;
 mod ratio;
 mod refusal;
+mod scheme;
 mod score;
 mod source;
 mod texts;
@@ -33,12 +34,12 @@ mod write;
 
 use quant_core::grouped::{Fallback, GroupSize, GroupedType};
 
-pub use assign::Scheme;
 pub use folder::{FolderPlan, FolderTensor};
 pub(crate) use gguf::{Choice, plan};
 pub use presets::{PRESETS, Preset, preset};
 pub use ratio::{Unit, select};
 pub use refusal::Refusal;
+pub use scheme::Scheme;
 pub use score::Sensitivity;
 
 /// Options of a quantization to grouped integers.

@@ -3,10 +3,10 @@
 use quant_core::grouped::{Fallback, GroupSize};
 
 use super::{
-    FolderPlan, Options, Scheme,
-    assign::{Candidate, Rest, per_channel},
+    Options, Scheme,
     experts::is_expert,
     layers::Role,
+    scheme::{Candidate, Rest, per_channel},
 };
 use crate::{
     Split,
@@ -94,8 +94,13 @@ pub(super) fn warn(
 const NO_ENDS: &str =
     "the model has no output of its own, and an embedding stays as it is in a folder";
 
-/// Warns of what a folder has no use for; `informed` says whether a layer used importance.
-pub(super) fn warn_in_folder(plan: &FolderPlan, options: &crate::Options, informed: bool) {
+/// Warns of what a folder of these tensors and so many files has no use for; `informed` says whether a layer used importance.
+pub(super) fn warn_in_folder<'a>(
+    tensors: impl Iterator<Item = (&'a str, u64)>,
+    files: usize,
+    options: &crate::Options,
+    informed: bool,
+) {
     if let Some(path) = options.imatrix.as_ref().filter(|_| !informed) {
         warn_of_matrix(path, GROUPED);
     }
@@ -104,7 +109,7 @@ pub(super) fn warn_in_folder(plan: &FolderPlan, options: &crate::Options, inform
         no_effect("--allow-requantize", reason);
     }
     const ONE: &str = "all weights fit into one file";
-    let one = plan.file_count() == 1;
+    let one = files == 1;
     match options.split {
         Some(Split::Keep) => {
             no_effect("--keep-split", "a folder has the weight files of its checkpoint anyway");
@@ -114,7 +119,6 @@ pub(super) fn warn_in_folder(plan: &FolderPlan, options: &crate::Options, inform
         _ => {}
     }
     if let Some(Split::MaxBytes(most)) = options.split {
-        let tensors: Vec<_> = plan.tensors().collect();
-        large_tensors(tensors.iter().map(|tensor| (tensor.name, tensor.bytes)), most);
+        large_tensors(tensors, most);
     }
 }

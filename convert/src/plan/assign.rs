@@ -2,7 +2,7 @@
 
 use quant_core::GgmlType;
 
-use super::Given;
+use super::given::Given;
 use crate::{
     Control, Result,
     grouped::{self, Scheme},

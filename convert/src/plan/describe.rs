@@ -3,8 +3,8 @@
 use gguf_io::Metadata;
 
 use super::{
-    Given,
     assign::{Assigned, Assignments},
+    given::Given,
 };
 use crate::{Result, importance::Importance, model::Model};
 

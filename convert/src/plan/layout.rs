@@ -2,7 +2,7 @@
 
 use gguf_io::{Layout, Metadata, TensorSpec, gguf::shards};
 
-use super::{Given, assign::Assigned};
+use super::{assign::Assigned, given::Given};
 use crate::{Result, loadable, model::Origin, options::Split};
 
 /// Gives every tensor its place, in one file or several. The tensors of the layouts are those given,

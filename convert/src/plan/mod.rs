@@ -5,6 +5,7 @@
 
 mod assign;
 mod describe;
+mod given;
 mod layout;
 mod run;
 mod unused;
@@ -23,6 +24,7 @@ use crate::{
     recipe::{FileType, ModelFacts, Pruning},
 };
 use assign::Assigned;
+use given::Given;
 
 /// A conversion that is ready to run.
 #[derive(Debug)]
@@ -36,23 +38,6 @@ pub struct Plan {
     file_type: Option<FileType>,
     allow_requantize: bool,
     running: Running,
-}
-
-/// What the stages are about: the model, what is asked for, and what both say.
-#[derive(Clone, Copy, Debug)]
-struct Given<'a> {
-    model: &'a Model,
-    options: &'a Options,
-    facts: &'a ModelFacts,
-    pruning: Option<&'a Pruning>,
-    importance: Option<&'a Importance>,
-}
-
-impl Given<'_> {
-    /// The key of the number of layers.
-    fn layers_key(&self) -> String {
-        format!("{}.block_count", self.facts.arch)
-    }
 }
 
 /// A file of a split output, as the plan has it.

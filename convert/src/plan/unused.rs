@@ -5,8 +5,8 @@ use std::collections::HashSet;
 use gguf_io::{Layout, metadata::Value};
 
 use super::{
-    Given,
     assign::{Assigned, Assignments},
+    given::Given,
 };
 use crate::{
     Error, Options, Result, Split,

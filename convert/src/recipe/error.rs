@@ -5,10 +5,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use gguf_io::message::Quoted;
 use quant_core::GgmlType;
 
 use super::FileType;
-use crate::error::Quoted;
 
 /// Why no type could be chosen, or what is wrong with an option.
 #[derive(Debug, thiserror::Error)]

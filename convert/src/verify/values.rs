@@ -12,7 +12,7 @@ use std::{
 use gguf_io::SourceFile;
 use quant_weights::{Cut, finite::Stored};
 
-use super::Findings;
+use super::findings::Findings;
 use crate::{
     Error, Options, Result,
     error::{Quoted, Shown},
