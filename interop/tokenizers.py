@@ -81,10 +81,13 @@ def main():
 
     def compare(what, a, b):
         nonlocal compared
+        if b is None:
+            print(f"{what}: llama.cpp gives up", flush=True)
+            return
         compared += 1
         if a != b:
-            at = next((i for i, (x, y) in enumerate(zip(a, b or [])) if x != y), None)
-            where = f"token {at}: ours {a[at:at + 8]}, llama.cpp's {b[at:at + 8]}" if b and at is not None else f"{len(a)} and {len(b or [])}"
+            at = next((i for i, (x, y) in enumerate(zip(a, b)) if x != y), None)
+            where = f"token {at}: ours {a[at:at + 8]}, llama.cpp's {b[at:at + 8]}" if at is not None else f"{len(a)} and {len(b)} tokens"
             wrong.append(what)
             print(f"{what}: {where}", flush=True)
 
