@@ -372,9 +372,15 @@ const CASES: &[(&str, &[&str], Prepare)] = &[
         let more: &[&str] = if bad { &[] } else { &more };
         f.convert(fixture("tiny-llama2"), &[&["-t", "q2_k_s"], more].concat())
     }),
-    ("a type that is not written", &["IQ2_XXS", "does not write", "Q2_K"], |f, bad| {
-        let ty = if bad { "iq2_xxs" } else { "q6_k" };
-        f.convert(fixture("tiny-llama2"), &["-t", ty])
+    ("a codebook type without importance", &["IQ2_XXS", "--imatrix"], |f, bad| {
+        let matrix = fixture("tiny-llama2/imatrix.gguf");
+        let more = ["--imatrix", matrix.to_str().unwrap()];
+        let more: &[&str] = if bad { &[] } else { &more };
+        f.convert(fixture("tiny-llama2"), &[&["-t", "iq2_xxs"], more].concat())
+    }),
+    ("a type that is not written", &["NVFP4", "does not write", "Q2_K"], |f, bad| {
+        let ty = if bad { "attn_q=nvfp4" } else { "attn_q=q6_k" };
+        f.convert(fixture("tiny-llama2"), &["--tensor-type", ty])
     }),
     ("no such importance matrix", &["none.gguf", "cannot open"], |f, bad| {
         let name = if bad { "none.gguf" } else { "imatrix.gguf" };

@@ -117,7 +117,7 @@ fn without_a_recipe_everything_keeps_its_type() {
 }
 
 #[test]
-fn very_low_types_need_an_imatrix_except_at_the_ends() {
+fn very_low_types_need_an_imatrix_most_of_them_not_at_the_ends() {
     let tensors: [(&str, &[u64]); 3] = [
         ("output.weight", &[256, 4]),
         ("token_embd.weight", &[256, 4]),
@@ -128,8 +128,12 @@ fn very_low_types_need_an_imatrix_except_at_the_ends() {
         let got = assign(&llama(1), &tensors, &pure).unwrap();
         got.iter().map(|a| a.requires_imatrix).collect()
     };
-    for file_type in [FileType::IQ1_S, FileType::IQ2_M, FileType::IQ3_XXS, FileType::Q2_K_S] {
+    for file_type in [FileType::IQ1_M, FileType::IQ2_M, FileType::IQ3_XXS, FileType::Q2_K_S] {
         assert_eq!(needs(file_type), [false, false, true], "{file_type}");
+    }
+    // llama-quantize aborts in the middle of its work where these lack weights.
+    for file_type in [FileType::IQ1_S, FileType::IQ2_XXS, FileType::IQ2_XS, FileType::IQ2_S] {
+        assert_eq!(needs(file_type), [true; 3], "{file_type}");
     }
     for file_type in [FileType::Q2_K, FileType::IQ3_S, FileType::IQ4_XS, FileType::F16] {
         assert_eq!(needs(file_type), [false; 3], "{file_type}");

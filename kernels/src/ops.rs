@@ -62,7 +62,7 @@ impl<F: Quantizer> LaneOp for Quantize<'_, F> {
     fn eval<S: Lanes>(self, s: S) {
         // The searches are chains of dependent operations: two vectors hide their latency. Without a
         // search the bytes come faster than memory has them; one vector is enough.
-        if S::PAIRS && (F::SEARCHES || self.rows.importance.is_some()) {
+        if S::PAIRS && F::PAIRS && (F::SEARCHES || self.rows.importance.is_some()) {
             F::quantize(Pair(s), self.rows, self.blocks);
         } else {
             F::quantize(s, self.rows, self.blocks);

@@ -25,7 +25,8 @@
 //! |---|---|
 //! | type table: ids, names, block sizes | [`GgmlType`] |
 //! | a tensor: type, shape, bytes | [`QTensor`] |
-//! | F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K … Q6_K, IQ4_NL, IQ4_XS | [`quantize`], [`dequantize`] |
+//! | F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K … Q6_K | [`quantize`], [`dequantize`] |
+//! | IQ1_S, IQ1_M, IQ2_XXS, IQ2_XS, IQ2_S, IQ3_XXS, IQ3_S, IQ4_NL, IQ4_XS | [`quantize`], [`dequantize`] |
 //! | TQ1_0, TQ2_0, Q1_0, Q2_0, MXFP4 | [`quantize`], [`dequantize`] |
 //! | NVFP4 | [`dequantize`] |
 //! | what there is, and what uses importance | [`can_quantize`], [`can_dequantize`], [`importance_use`] |
@@ -37,6 +38,7 @@
 
 mod block_floats;
 mod checked;
+mod codebook;
 mod convert;
 mod error;
 pub mod formats;

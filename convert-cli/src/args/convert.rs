@@ -31,9 +31,10 @@ pub(crate) struct ConvertArgs {
     #[arg(short, long, required_unless_present = "dry_run")]
     pub(crate) output: Option<PathBuf>,
 
-    /// Output type: f32 f16 bf16 q4_0 q4_1 q5_0 q5_1 q8_0 iq4_nl, q2_k … q6_k with _s, _m or _l, or
-    /// auto, which keeps the precision of the input; grouped integers: int4_sym int4_asym int8_sym
-    /// int8_asym [default: q4_k_m]
+    /// Output type: f32 f16 bf16 q4_0 q4_1 q5_0 q5_1 q8_0, q2_k … q6_k with _s, _m or _l, iq1_s iq1_m
+    /// iq2_xxs iq2_xs iq2_s iq2_m iq3_xxs iq3_xs iq3_s iq3_m iq4_xs iq4_nl, tq1_0 tq2_0 q1_0 q2_0
+    /// mxfp4_moe, or auto, which keeps the precision of the input; grouped integers: int4_sym
+    /// int4_asym int8_sym int8_asym [default: q4_k_m]
     #[arg(short = 't', long = "type", value_parser = file_type, hide_possible_values = true)]
     pub(crate) file_type: Option<TypeArg>,
 

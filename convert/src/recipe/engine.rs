@@ -1,6 +1,6 @@
 //! The engine that evaluates the mixes, tensor by tensor.
 
-use quant_core::GgmlType;
+use quant_core::{GgmlType, formats::Importance, importance_use};
 
 use super::{
     Assignment, AwkwardReason, AwkwardShape, Error, FileType, ModelFacts, Request, TensorFacts,
@@ -305,9 +305,12 @@ fn fit(tensor: &TensorFacts<'_>, ty: GgmlType, strict: bool) -> Fitted {
     Ok((other, Some(ty)))
 }
 
+/// Embedding and output are exempt where the quantizer can do without; the reference aborts where it
+/// cannot.
 fn requires_imatrix(name: &str, ty: GgmlType, file_type: Option<FileType>) -> bool {
-    !matches!(Role::of(name), Role::TokenEmbedding | Role::Output)
-        && NEED_IMATRIX
-            .iter()
-            .any(|&(needy, only)| needy == ty && (only.is_none() || only == file_type))
+    let exempt = matches!(Role::of(name), Role::TokenEmbedding | Role::Output);
+    let mut listed = NEED_IMATRIX.iter();
+    importance_use(ty) == Some(Importance::Needed)
+        || !exempt
+            && listed.any(|&(needy, only)| needy == ty && (only.is_none() || only == file_type))
 }

@@ -258,7 +258,7 @@ pub(super) const FALLBACKS: &[(GgmlType, GgmlType)] = &[
 ];
 
 /// Types that are garbage without an importance matrix, and the one recipe that condition is
-/// confined to, if any. Embedding and output are exempt.
+/// confined to, if any. Embedding and output are exempt, unless the quantizer refuses.
 pub(super) const NEED_IMATRIX: &[(GgmlType, Option<FileType>)] = &[
     (IQ1_S, None),
     (IQ1_M, None),

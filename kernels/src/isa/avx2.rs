@@ -79,6 +79,26 @@ impl<const VNNI: bool> Lanes for Avx2<VNNI> {
             let high = _mm256_permutevar8x32_ps(_mm256_loadu_ps(table.as_ptr().add(8)), index);
             _mm256_blendv_ps(low, high, _mm256_castsi256_ps(_mm256_slli_epi32::<28>(index)))
         }
+        look_up_4(table: &[f32; 4], index: __m256i) -> __m256 {
+            let table = _mm_loadu_ps(table.as_ptr());
+            _mm256_permutevar_ps(_mm256_set_m128(table, table), index)
+        }
+        look_up_8(table: &[f32; 8], index: __m256i) -> __m256 {
+            _mm256_permutevar8x32_ps(_mm256_loadu_ps(table.as_ptr()), index)
+        }
+        load_part(values: &[f32]) -> __m256 { _mm256_loadu_ps(values[..8].as_ptr()) }
+        store_part(v: __m256, out: &mut [f32]) -> () {
+            _mm256_storeu_ps(out[..8].as_mut_ptr(), v)
+        }
+        load_u16(values: &[u16]) -> __m256i {
+            _mm256_cvtepu16_epi32(_mm_loadu_si128(values[..8].as_ptr().cast()))
+        }
+        lowest(a: __m256) -> f32 {
+            let four = _mm_min_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps::<1>(a));
+            let two = _mm_min_ps(four, _mm_movehl_ps(four, four));
+            _mm_cvtss_f32(_mm_min_ss(two, _mm_shuffle_ps::<1>(two, two)))
+        }
+        mask_bits(mask: __m256) -> u32 { _mm256_movemask_ps(mask) as u32 }
         min_i(a: __m256i, b: __m256i) -> __m256i { _mm256_min_epi32(a, b) }
         max_i(a: __m256i, b: __m256i) -> __m256i { _mm256_max_epi32(a, b) }
         min_u(a: __m256i, b: __m256i) -> __m256i { _mm256_min_epu32(a, b) }

@@ -74,6 +74,21 @@ impl<const VNNI: bool> Lanes for Avx512<VNNI> {
         look_up(table: &[f32; 16], index: __m512i) -> __m512 {
             _mm512_permutexvar_ps(index, _mm512_loadu_ps(table.as_ptr()))
         }
+        look_up_4(table: &[f32; 4], index: __m512i) -> __m512 {
+            _mm512_permutevar_ps(_mm512_broadcast_f32x4(_mm_loadu_ps(table.as_ptr())), index)
+        }
+        look_up_8(table: &[f32; 8], index: __m512i) -> __m512 {
+            let table = _mm512_broadcast_f32x8(_mm256_loadu_ps(table.as_ptr()));
+            _mm512_permutexvar_ps(index, table)
+        }
+        load_part(values: &[f32]) -> __m512 { _mm512_loadu_ps(values[..16].as_ptr()) }
+        store_part(v: __m512, out: &mut [f32]) -> () {
+            _mm512_storeu_ps(out[..16].as_mut_ptr(), v)
+        }
+        load_u16(values: &[u16]) -> __m512i {
+            _mm512_cvtepu16_epi32(_mm256_loadu_si256(values[..16].as_ptr().cast()))
+        }
+        lowest(a: __m512) -> f32 { _mm512_reduce_min_ps(a) }
         sum_i(a: __m512i) -> i32 { _mm512_reduce_add_epi32(a) }
         min_i(a: __m512i, b: __m512i) -> __m512i { _mm512_min_epi32(a, b) }
         max_i(a: __m512i, b: __m512i) -> __m512i { _mm512_max_epi32(a, b) }
@@ -110,6 +125,10 @@ impl<const VNNI: bool> Lanes for Avx512<VNNI> {
     #[inline(always)]
     fn any(self, a: __mmask16) -> bool {
         a != 0
+    }
+    #[inline(always)]
+    fn mask_bits(self, a: __mmask16) -> u32 {
+        a.into()
     }
 
     #[inline(always)]

@@ -68,6 +68,7 @@ impl Quantizer for IQ4XS {
         let count = blocks.len();
         let zero = s.splat(0.0);
         let mut x = [[zero; LEN]; SUBS];
+        let mut codes = [s.splat_i(0); LEN];
         for first in (0..count).step_by(S::N) {
             let batch = rows.batch::<S>(first, count, QK_K);
             let mut sum = zero;
@@ -86,7 +87,13 @@ impl Quantizer for IQ4XS {
                         let columns = batch.columns.map(|column| column + j * LEN);
                         weigh(s, x, importance, &columns, sigma2)
                     }
-                    None => x.map(|v| s.mul(v, v)),
+                    None => {
+                        let mut weights = *x;
+                        for w in &mut weights {
+                            *w = s.mul(*w, *w);
+                        }
+                        weights
+                    }
                 };
                 *scale = fit(s, x, &weights);
             }
@@ -107,7 +114,9 @@ impl Quantizer for IQ4XS {
                 let code = nearest_clamped(s, s.mul(inverse, scales[j]), -32, 31);
                 let scale = s.mul(d, s.to_f32(code));
                 let inverse = s.select(s.eq(scale, zero), zero, s.div(s.splat(1.0), scale));
-                let codes = x.map(|v| nearest(s, s.mul(inverse, v)));
+                for (code, &v) in codes.iter_mut().zip(x) {
+                    *code = nearest(s, s.mul(inverse, v));
+                }
                 scatter(s, &nibbles(s, &codes), blocks, |b| &mut b.qs[16 * j..][..16]);
                 s.store_i(s.add_i(code, s.splat_i(32)), &mut scale_codes[j]);
             }

@@ -5,6 +5,14 @@
 //! A third, [`GgmlType::floats`], says where the floats of a block are.
 
 mod batch;
+mod codebook;
+mod iq1_m;
+mod iq1_s;
+mod iq2_s;
+mod iq2_xs;
+mod iq2_xxs;
+mod iq3_s;
+mod iq3_xxs;
 mod iq4_nl;
 mod iq4_xs;
 mod k_min;
@@ -30,6 +38,13 @@ use bytemuck::{Pod, Zeroable};
 use crate::{GgmlType, lanes::Lanes};
 
 pub use batch::Rows;
+pub use iq1_m::{BlockIQ1M, IQ1M};
+pub use iq1_s::{BlockIQ1S, IQ1S};
+pub use iq2_s::{BlockIQ2S, IQ2S};
+pub use iq2_xs::{BlockIQ2XS, IQ2XS};
+pub use iq2_xxs::{BlockIQ2XXS, IQ2XXS};
+pub use iq3_s::{BlockIQ3S, IQ3S};
+pub use iq3_xxs::{BlockIQ3XXS, IQ3XXS};
 pub use iq4_nl::{BlockIQ4NL, IQ4NL};
 pub use iq4_xs::{BlockIQ4XS, IQ4XS};
 pub use mxfp4::{BlockMXFP4, MXFP4};
@@ -68,6 +83,9 @@ pub trait Quantizer: BlockFormat {
     const IMPORTANCE: Importance;
     /// Whether it tries several scales when there are no importance weights.
     const SEARCHES: bool;
+    /// Whether searches run on [`Pair`](crate::lanes::Pair)s of vectors where an instance has registers for
+    /// them.
+    const PAIRS: bool = true;
 
     /// Quantizes whole rows. `blocks` has one entry per block of `rows`, in order.
     ///
@@ -95,6 +113,8 @@ macro_rules! with_format {
         $crate::choose_format!($ty, $format => $body, $otherwise;
             Q4_0 Q4_0, Q4_1 Q4_1, Q5_0 Q5_0, Q5_1 Q5_1, Q8_0 Q8_0,
             Q2_K Q2K, Q3_K Q3K, Q4_K Q4K, Q5_K Q5K, Q6_K Q6K,
+            IQ1_S IQ1S, IQ1_M IQ1M,
+            IQ2_XXS IQ2XXS, IQ2_XS IQ2XS, IQ2_S IQ2S, IQ3_XXS IQ3XXS, IQ3_S IQ3S,
             IQ4_NL IQ4NL, IQ4_XS IQ4XS,
             TQ1_0 TQ1_0, TQ2_0 TQ2_0, Q1_0 Q1_0, Q2_0 Q2_0,
             MXFP4 MXFP4, NVFP4 NVFP4,
@@ -110,6 +130,8 @@ macro_rules! with_quantizer {
         $crate::choose_format!($ty, $format => $body, $otherwise;
             Q4_0 Q4_0, Q4_1 Q4_1, Q5_0 Q5_0, Q5_1 Q5_1, Q8_0 Q8_0,
             Q2_K Q2K, Q3_K Q3K, Q4_K Q4K, Q5_K Q5K, Q6_K Q6K,
+            IQ1_S IQ1S, IQ1_M IQ1M,
+            IQ2_XXS IQ2XXS, IQ2_XS IQ2XS, IQ2_S IQ2S, IQ3_XXS IQ3XXS, IQ3_S IQ3S,
             IQ4_NL IQ4NL, IQ4_XS IQ4XS,
             TQ1_0 TQ1_0, TQ2_0 TQ2_0, Q1_0 Q1_0, Q2_0 Q2_0,
             MXFP4 MXFP4,
@@ -144,6 +166,12 @@ impl F16Le {
     #[inline(always)]
     pub fn from_bits(bits: u16) -> Self {
         Self(bits.to_le_bytes())
+    }
+
+    /// The nearest half-precision value, ties to even; too large becomes infinity.
+    #[inline(always)]
+    pub fn from_f32(v: f32) -> Self {
+        Self::from_bits(half::f16::from_f32(v).to_bits())
     }
 
     /// The IEEE half-precision bits.

@@ -143,6 +143,72 @@ pub trait Lanes: Copy {
         self.load(&values)
     }
 
+    /// Lane `b` is `table[index[b] & 3]`.
+    #[inline(always)]
+    fn look_up_4(self, table: &[f32; 4], index: Self::I32) -> Self::F32 {
+        self.look_up(&std::array::from_fn(|i| table[i & 3]), index)
+    }
+
+    /// Lane `b` is `table[index[b] & 7]`.
+    #[inline(always)]
+    fn look_up_8(self, table: &[f32; 8], index: Self::I32) -> Self::F32 {
+        self.look_up(&std::array::from_fn(|i| table[i & 7]), index)
+    }
+
+    /// Lane `b` is `values[b]`.
+    ///
+    /// # Panics
+    /// If there are fewer values than lanes.
+    #[inline(always)]
+    fn load_part(self, values: &[f32]) -> Self::F32 {
+        let mut lanes = [0.0; MAX_LANES];
+        lanes[..Self::N].copy_from_slice(&values[..Self::N]);
+        self.load(&lanes)
+    }
+
+    /// Writes lane `b` to `out[b]`.
+    ///
+    /// # Panics
+    /// If there is less room than there are lanes.
+    #[inline(always)]
+    fn store_part(self, v: Self::F32, out: &mut [f32]) {
+        let mut lanes = [0.0; MAX_LANES];
+        self.store(v, &mut lanes);
+        out[..Self::N].copy_from_slice(&lanes[..Self::N]);
+    }
+
+    /// Lane `b` is `values[b]`.
+    ///
+    /// # Panics
+    /// If there are fewer values than lanes.
+    #[inline(always)]
+    fn load_u16(self, values: &[u16]) -> Self::I32 {
+        let mut lanes = [0; MAX_LANES];
+        for (lane, value) in lanes.iter_mut().zip(&values[..Self::N]) {
+            *lane = i32::from(*value);
+        }
+        self.load_i(&lanes)
+    }
+
+    /// The least of the lanes, none of which is a NaN.
+    #[inline(always)]
+    fn lowest(self, a: Self::F32) -> f32 {
+        let mut lanes = [0.0; MAX_LANES];
+        self.store(a, &mut lanes);
+        lanes
+            .iter()
+            .take(Self::N)
+            .fold(f32::INFINITY, |least, v| if *v < least { *v } else { least })
+    }
+
+    /// Bit `b` is set where the mask is, in lane `b`.
+    #[inline(always)]
+    fn mask_bits(self, a: Self::Mask) -> u32 {
+        let mut lanes = [0; MAX_LANES];
+        self.store_i(self.select_i(a, self.splat_i(1), self.splat_i(0)), &mut lanes);
+        (0..Self::N).fold(0, |bits, lane| bits | (lanes[lane] as u32) << lane)
+    }
+
     /// Lane `b` is `table[index[b]]`.
     ///
     /// # Panics

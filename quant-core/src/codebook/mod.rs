@@ -1,0 +1,250 @@
+//! The codebooks of the IQ types: which groups of eight or four values a block can hold, and which
+//! points are near a group that it cannot hold.
+//!
+//! A point has a level for each coordinate: 0 to 2 for each of eight, or 0 to 7 for each of four. As a
+//! *code* it is these levels in two or three bits each, the first lowest; as a *key* it is the number
+//! with the levels as digits, which has no gaps. Its *index* in the book is what files hold.
+
+mod points;
+
+use std::sync::OnceLock;
+
+/// The books: their points as codes, and how many distances count as near.
+macro_rules! codebooks {
+    ($($(#[$doc:meta])* $name:ident: $dims:literal, $points:literal, $shells:literal;)*) => {$(
+        $(#[$doc])*
+        pub(crate) static $name: Codebook<$dims> = {
+            static CODES: [u16; $points] = codes::<$dims, $points>(&points::$name);
+            Codebook { codes: &CODES, shells: $shells, near: OnceLock::new() }
+        };
+    )*};
+}
+
+codebooks! {
+    /// The codebook of IQ2_XXS.
+    IQ2_XXS: 8, 256, 2;
+    /// The codebook of IQ2_XS.
+    IQ2_XS: 8, 512, 2;
+    /// The codebook of IQ2_S.
+    IQ2_S: 8, 1024, 1;
+    /// The codebook of IQ1_S and IQ1_M.
+    IQ1: 8, 2048, 3;
+    /// The codebook of IQ3_XXS.
+    IQ3_XXS: 4, 256, 2;
+    /// The codebook of IQ3_S.
+    IQ3_S: 4, 512, 3;
+}
+
+/// Entries that may be read beyond the end of a list: one vector's.
+const PADDING: usize = 32;
+
+/// A codebook of groups of `DIMS` values.
+#[derive(Debug)]
+pub(crate) struct Codebook<const DIMS: usize> {
+    /// The codes of the points, by index.
+    pub(crate) codes: &'static [u16],
+    /// How many distances count as near.
+    shells: usize,
+    near: OnceLock<Near>,
+}
+
+/// What is near each key.
+#[derive(Debug)]
+pub(crate) struct Near {
+    /// By key.
+    lists: Box<[List]>,
+    /// Codes of points, list by list, and [`PADDING`] more.
+    codes: Box<[u16]>,
+    /// The index of a point by its code.
+    indices: Box<[u16]>,
+}
+
+/// The points that stand for a key: itself if it is a point, else the points of the least distances,
+/// nearest first, those of one distance by index.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct List {
+    /// Where it starts in [`Near::codes`].
+    pub(crate) start: u32,
+    /// How many points it has.
+    pub(crate) len: u16,
+    /// Whether the key is a point itself.
+    pub(crate) on_grid: bool,
+}
+
+impl<const DIMS: usize> Codebook<DIMS> {
+    /// Levels of a coordinate.
+    pub(crate) const LEVELS: usize = if DIMS == 8 { 3 } else { 8 };
+    /// Bits of a level in a code.
+    pub(crate) const BITS: u32 = if DIMS == 8 { 2 } else { 3 };
+    const KEYS: usize = Self::LEVELS.pow(DIMS as u32);
+
+    /// The levels of the point of an index, for reading blocks.
+    #[inline(always)]
+    pub(crate) fn levels(&self, index: usize) -> [usize; DIMS] {
+        let code = usize::from(self.codes[index & (self.codes.len() - 1)]);
+        let mask = (1 << Self::BITS) - 1;
+        std::array::from_fn(|i| code >> (Self::BITS as usize * i) & mask)
+    }
+
+    /// What is near each key; found on first use, in some milliseconds.
+    pub(crate) fn near(&self) -> &Near {
+        self.near.get_or_init(|| self.find_near())
+    }
+
+    fn find_near(&self) -> Near {
+        // Distances are sums of those of the halves of the coordinates.
+        let halves = Self::LEVELS.pow(DIMS as u32 / 2);
+        let apart: Vec<u8> = (0..halves * halves)
+            .map(|pair| {
+                let (mut a, mut b, mut sum) = (pair / halves, pair % halves, 0);
+                for _ in 0..DIMS / 2 {
+                    sum += (a % Self::LEVELS).abs_diff(b % Self::LEVELS).pow(2);
+                    (a, b) = (a / Self::LEVELS, b / Self::LEVELS);
+                }
+                sum as u8
+            })
+            .collect();
+        let keys: Vec<usize> = self.codes.iter().map(|code| Self::key(*code)).collect();
+        let mut is_point = vec![None; Self::KEYS];
+        let mut indices = vec![0; 1 << (Self::BITS as usize * DIMS)];
+        for (index, (&key, &code)) in keys.iter().zip(self.codes).enumerate() {
+            is_point[key] = Some(code);
+            indices[usize::from(code)] = index as u16;
+        }
+        let parts: Vec<_> = keys.iter().map(|key| (key / halves, key % halves)).collect();
+        let mut distances = vec![0u8; keys.len()];
+        let (mut lists, mut codes) = (Vec::with_capacity(Self::KEYS), Vec::new());
+        for (key, point) in is_point.iter().enumerate() {
+            let start = codes.len();
+            match point {
+                Some(code) => codes.push(*code),
+                None => {
+                    let high = &apart[key / halves * halves..][..halves];
+                    let low = &apart[key % halves * halves..][..halves];
+                    let mut seen = [false; 256];
+                    for (distance, part) in distances.iter_mut().zip(&parts) {
+                        *distance = high[part.0] + low[part.1];
+                        seen[usize::from(*distance)] = true;
+                    }
+                    let shells = (0..=255).filter(|d: &u8| seen[usize::from(*d)]);
+                    for shell in shells.take(self.shells) {
+                        let inside = distances.iter().zip(self.codes);
+                        codes.extend(inside.filter(|(d, _)| **d == shell).map(|(_, code)| *code));
+                    }
+                }
+            }
+            lists.push(List {
+                start: start as u32,
+                len: (codes.len() - start) as u16,
+                on_grid: point.is_some(),
+            });
+        }
+        codes.extend([0; PADDING]);
+        Near { lists: lists.into(), codes: codes.into(), indices: indices.into() }
+    }
+
+    fn key(code: u16) -> usize {
+        let level = |i| usize::from(code) >> (Self::BITS as usize * i) & ((1 << Self::BITS) - 1);
+        (0..DIMS).rev().fold(0, |key, i| key * Self::LEVELS + level(i))
+    }
+}
+
+impl Near {
+    /// The points that stand for a key.
+    #[inline(always)]
+    pub(crate) fn list(&self, key: usize) -> List {
+        self.lists[key]
+    }
+
+    /// The codes from a place in a list on, at least as many as a vector has lanes.
+    #[inline(always)]
+    pub(crate) fn codes(&self, from: usize) -> &[u16] {
+        &self.codes[from..]
+    }
+
+    /// The index of a point.
+    #[inline(always)]
+    pub(crate) fn index(&self, code: u16) -> u16 {
+        self.indices[usize::from(code) & (self.indices.len() - 1)]
+    }
+}
+
+/// The codes of the points whose bits are set.
+const fn codes<const DIMS: usize, const N: usize>(bits: &[u64]) -> [u16; N] {
+    let (levels, width) = (Codebook::<DIMS>::LEVELS, Codebook::<DIMS>::BITS);
+    let mut codes = [0; N];
+    let (mut key, mut found) = (0, 0);
+    while key < bits.len() * 64 {
+        if bits[key / 64] >> (key % 64) & 1 == 1 {
+            let (mut rest, mut i) = (key, 0);
+            while i < DIMS {
+                codes[found] |= ((rest % levels) << (width as usize * i)) as u16;
+                rest /= levels;
+                i += 1;
+            }
+            found += 1;
+        }
+        key += 1;
+    }
+    assert!(found == N, "as many bits are set as the book has points");
+    codes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// By all distances, sorted.
+    fn by_sorting<const DIMS: usize>(book: &Codebook<DIMS>, key: usize) -> Vec<u16> {
+        let levels = |mut key: usize| -> [usize; DIMS] {
+            std::array::from_fn(|_| {
+                let level = key % Codebook::<DIMS>::LEVELS;
+                key /= Codebook::<DIMS>::LEVELS;
+                level
+            })
+        };
+        let here = levels(key);
+        let mut all: Vec<_> = (0..book.codes.len())
+            .map(|index| {
+                let there = book.levels(index);
+                let squares = here.iter().zip(there).map(|(a, b)| a.abs_diff(b).pow(2));
+                (squares.sum::<usize>(), index)
+            })
+            .collect();
+        all.sort_unstable();
+        let mut distances: Vec<_> = all.iter().map(|(distance, _)| *distance).collect();
+        distances.dedup();
+        let farthest = match distances[0] {
+            0 => 0,
+            _ => distances[book.shells - 1],
+        };
+        all.iter().filter(|(d, _)| *d <= farthest).map(|(_, i)| book.codes[*i]).collect()
+    }
+
+    fn check<const DIMS: usize>(book: &Codebook<DIMS>, total: usize) {
+        let near = book.near();
+        for key in (0..Codebook::<DIMS>::KEYS).step_by(13) {
+            let list = near.list(key);
+            let found = &near.codes(list.start as usize)[..usize::from(list.len)];
+            let expected = by_sorting(book, key);
+            let expected = if list.on_grid { &expected[..1] } else { &expected[..] };
+            assert_eq!(found, expected, "{key}");
+        }
+        for (index, code) in book.codes.iter().enumerate() {
+            assert_eq!(usize::from(near.index(*code)), index);
+            assert!(near.list(Codebook::<DIMS>::key(*code)).on_grid);
+        }
+        assert_eq!(near.codes.len() - PADDING - book.codes.len(), total);
+    }
+
+    /// The lengths of all lists are those of ggml's.
+    #[test]
+    fn neighbours_are_the_nearest_in_ggmls_order() {
+        check(&IQ2_XXS, 113_157);
+        check(&IQ2_XS, 181_721);
+        check(&IQ2_S, 44_716);
+        check(&IQ1, 327_721);
+        check(&IQ3_XXS, 18_985);
+        check(&IQ3_S, 24_733);
+    }
+}

@@ -1,0 +1,387 @@
+//! The search of the two- and three-bit codebook types: a scale for a sub-block, and a point of the
+//! codebook for each of its groups (`quantize_row_iq2_xxs_impl` and its siblings in ggml).
+//!
+//! Lanes are sub-blocks where values are rounded and errors summed, and points of the book where the
+//! nearest is looked for. What the point of a group is depends on no other group and on no other
+//! candidate, so all candidates are rounded first, then settled group by group, then summed.
+
+use super::{
+    fit_positive,
+    nearest::{Group, MAX_RUN, ON_GRID, look_up, next_level, odd_levels},
+};
+use crate::{
+    codebook::{Codebook, Near},
+    lanes::{Lanes, MAX_LANES, PerLane, clamp, nearest_clamped},
+};
+
+/// What the searches differ in.
+#[derive(Clone, Copy)]
+pub(crate) struct Settings {
+    /// Sub-blocks of which no magnitude reaches this are all zero; if it is zero itself, those of
+    /// which none exceeds it.
+    pub(crate) least: f32,
+    /// Candidates make the largest value the highest level and this much more or less, times as many
+    /// steps as there are candidates on each side.
+    pub(crate) step: f32,
+    /// The sign of the eighth value of a group of eight follows from the others: there is an even
+    /// number of negative ones.
+    pub(crate) even_signs: bool,
+    /// Candidates are laid around a scale fitted without the book, not around the largest value.
+    pub(crate) fitted: bool,
+    /// Which groups get new points when the scale has been chosen.
+    pub(crate) again: Again,
+}
+
+/// Which groups get new points when the scale has been chosen.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Again {
+    /// All.
+    Always,
+    /// All, unless every group is a point of the book.
+    UnlessOnGrid,
+    /// Those that are no points of the book.
+    OffGrid,
+}
+
+/// A sub-block as it was fitted.
+#[derive(Clone, Copy)]
+pub(crate) struct Sub {
+    /// Its scale, not negative; zero for a sub-block that is all zero.
+    pub(crate) scale: f32,
+    /// The code of each group's point.
+    pub(crate) codes: [u16; 8],
+    /// The signs of each eight values, a bit for each, the first lowest.
+    pub(crate) signs: [u8; 4],
+    /// Whether it was not fitted because all its values are zero, or next to it.
+    pub(crate) dead: bool,
+}
+
+impl Sub {
+    pub(crate) const ZERO: Self = Self { scale: 0.0, codes: [0; 8], signs: [0; 4], dead: true };
+}
+
+/// Room for a batch, to be used again for the next.
+pub(crate) struct Room<const LEN: usize, const GROUPS: usize, const CANDIDATES: usize> {
+    /// The magnitudes by lane.
+    x: [PerLane<f32>; LEN],
+    /// Square roots of the weights by lane: what distances are weighed by.
+    roots: [PerLane<f32>; LEN],
+    /// The point of each group for each candidate.
+    points: [[PerLane<i32>; CANDIDATES]; GROUPS],
+}
+
+impl<const LEN: usize, const GROUPS: usize, const CANDIDATES: usize> Room<LEN, GROUPS, CANDIDATES> {
+    pub(crate) const EMPTY: Self = Self {
+        x: [[0.0; MAX_LANES]; LEN],
+        roots: [[0.0; MAX_LANES]; LEN],
+        points: [[[0; MAX_LANES]; CANDIDATES]; GROUPS],
+    };
+}
+
+/// The values of a batch of sub-blocks.
+struct Values<'a, S: Lanes, const LEN: usize> {
+    /// Magnitudes, negative where a sign was changed.
+    x: &'a [S::F32; LEN],
+    weights: &'a [S::F32; LEN],
+    /// `x` by lane.
+    lanes: &'a [PerLane<f32>; LEN],
+    /// See [`Room::roots`].
+    roots: &'a [PerLane<f32>; LEN],
+    /// The largest magnitude.
+    reach: S::F32,
+}
+
+/// Fits a batch of sub-blocks of `LEN` values in `GROUPS` groups, trying `CANDIDATES` scales. `subs` are as
+/// many as lanes count.
+#[inline(always)]
+pub(crate) fn fit_grid<
+    S: Lanes,
+    const DIMS: usize,
+    const LEN: usize,
+    const GROUPS: usize,
+    const CANDIDATES: usize,
+>(
+    s: S,
+    book: &Codebook<DIMS>,
+    settings: Settings,
+    raw: &[S::F32; LEN],
+    weights: &[S::F32; LEN],
+    room: &mut Room<LEN, GROUPS, CANDIDATES>,
+    subs: &mut [Sub],
+) {
+    const { assert!(CANDIDATES <= MAX_RUN && GROUPS * DIMS == LEN && CANDIDATES % 2 == 1) }
+    let near = book.near();
+    let zero = s.splat(0.0);
+    let top = (2 * Codebook::<DIMS>::LEVELS - 1) as f32;
+    let (x, mut signs) = split_signs(s, raw, weights, settings.even_signs);
+    let mut max = x[0];
+    let mut reach = zero;
+    for &v in &x {
+        max = s.max(max, v);
+        reach = s.max(reach, s.abs(v));
+    }
+    let mut dead = match settings.least {
+        0.0 => s.eq(max, zero),
+        least => s.lt(max, s.splat(least)),
+    };
+    let (mut scale, middle) = match settings.fitted {
+        true => {
+            let levels = Codebook::<DIMS>::LEVELS as i32;
+            let (scale, _) = fit_positive(s, &x, weights, levels + 1);
+            let middle = s.mul(scale, s.splat(levels as f32));
+            dead = s.not(s.and(s.not(dead), s.not(s.le(middle, zero))));
+            (scale, middle)
+        }
+        false => (s.div(max, s.splat(top)), max),
+    };
+    let middle = s.select(dead, s.splat(1.0), middle);
+
+    let Room { x: lanes, roots, points } = room;
+    for i in 0..LEN {
+        s.store(x[i], &mut lanes[i]);
+        s.store(s.sqrt(weights[i]), &mut roots[i]);
+    }
+    let values = Values::<S, LEN> { x: &x, weights, lanes, roots, reach };
+
+    let untouched = if settings.again == Again::UnlessOnGrid { 0 } else { ON_GRID };
+    let mut codes = [s.splat_i(untouched); GROUPS];
+    let mut best = zero;
+    let one = s.splat(1.0);
+    let (mut inverses, mut scales) = ([one; CANDIDATES], [one; CANDIDATES]);
+    let half = (CANDIDATES / 2) as i32;
+    for (c, step) in (-half..=half).enumerate() {
+        inverses[c] = s.div(s.splat(top + step as f32 * settings.step), middle);
+        scales[c] = s.div(one, inverses[c]);
+    }
+    let full = u32::MAX >> (32 - subs.len().min(32));
+    let mut wanted = [full & !s.mask_bits(dead); GROUPS];
+    let mut again = s.lt(zero, zero);
+    // First all candidates, then the scale that was chosen. The code for it is there once.
+    let mut count = CANDIDATES;
+    loop {
+        values.settle::<DIMS, GROUPS, CANDIDATES>(
+            s,
+            near,
+            &inverses[..count],
+            &scales[..count],
+            &wanted,
+            points,
+        );
+        for c in 0..count {
+            let mut candidate = codes;
+            for (g, points) in points.iter().enumerate() {
+                let point = s.load_i(&points[c]);
+                let keeps = count == 1 && settings.again == Again::OffGrid;
+                candidate[g] = match keeps {
+                    true => s.select_i(is_on_grid(s, codes[g]), codes[g], point),
+                    false => point,
+                };
+            }
+            let (sum_qx, sum_q2) = values.sums::<DIMS, GROUPS>(s, &candidate);
+            let better = match count {
+                1 => s.and(again, s.lt(zero, sum_q2)),
+                _ => {
+                    let higher = s.lt(s.mul(best, sum_q2), s.mul(sum_qx, sum_qx));
+                    s.and(s.lt(zero, sum_q2), higher)
+                }
+            };
+            let taken = if count == 1 { again } else { better };
+            if s.any(taken) {
+                scale = s.select(better, s.div(sum_qx, sum_q2), scale);
+                best = s.select(better, s.mul(scale, sum_qx), best);
+                for g in 0..GROUPS {
+                    codes[g] = s.select_i(taken, candidate[g], codes[g]);
+                }
+            }
+        }
+        if count == 1 {
+            break;
+        }
+        let mut on_grid = s.splat_i(ON_GRID);
+        for &code in &codes {
+            on_grid = s.and_i(on_grid, code);
+        }
+        again = s.and(s.lt(zero, scale), s.not(dead));
+        if settings.again != Again::Always {
+            again = s.and(again, s.eq_i(on_grid, s.splat_i(0)));
+        }
+        let again_bits = full & s.mask_bits(again);
+        if again_bits == 0 {
+            break;
+        }
+        for (wanted, &code) in wanted.iter_mut().zip(&codes) {
+            *wanted = again_bits;
+            if settings.again == Again::OffGrid {
+                *wanted &= !s.mask_bits(is_on_grid(s, code));
+            }
+        }
+        scales[0] = s.select(again, scale, one);
+        inverses[0] = s.div(one, scales[0]);
+        count = 1;
+    }
+
+    // Scales are stored without a sign.
+    let negative = s.lt(scale, zero);
+    scale = s.select(negative, s.sub(zero, scale), scale);
+    for sign in &mut signs {
+        *sign = s.select_i(negative, s.xor_i(*sign, s.splat_i(0xff)), *sign);
+    }
+    let (mut scales, mut lanes) = ([0.0; MAX_LANES], [0; MAX_LANES]);
+    s.store(s.select(dead, zero, scale), &mut scales);
+    let dead_bits = s.mask_bits(dead);
+    for (lane, sub) in subs.iter_mut().enumerate() {
+        *sub = Sub { scale: scales[lane], dead: dead_bits >> lane & 1 == 1, ..Sub::ZERO };
+    }
+    for (g, &code) in codes.iter().enumerate() {
+        s.store_i(s.select_i(dead, s.splat_i(0), code), &mut lanes);
+        for (sub, code) in subs.iter_mut().zip(lanes) {
+            sub.codes[g] = code as u16;
+        }
+    }
+    for (k, &sign) in signs.iter().enumerate().take(LEN / 8) {
+        s.store_i(s.select_i(dead, s.splat_i(0), sign), &mut lanes);
+        for (sub, sign) in subs.iter_mut().zip(lanes) {
+            sub.signs[k] = sign as u8;
+        }
+    }
+}
+
+impl<S: Lanes, const LEN: usize> Values<'_, S, LEN> {
+    /// The points for some scales and their inverses, of the groups of the lanes that are wanted;
+    /// those of others stay as they are if there is one scale.
+    #[inline(always)]
+    fn settle<const DIMS: usize, const GROUPS: usize, const CANDIDATES: usize>(
+        &self,
+        s: S,
+        near: &Near,
+        inverses: &[S::F32],
+        scales: &[S::F32],
+        wanted: &[u32; GROUPS],
+        points: &mut [[PerLane<i32>; CANDIDATES]; GROUPS],
+    ) {
+        const ROUNDED: f32 = 1_000_000.0;
+        let mut lanes = [[0.0; MAX_LANES]; CANDIDATES];
+        let mut far = s.lt(s.splat(0.0), s.splat(0.0));
+        for ((lanes, &scale), &inverse) in lanes.iter_mut().zip(scales).zip(inverses) {
+            s.store(scale, lanes);
+            let within = s.lt(s.mul(inverse, self.reach), s.splat(ROUNDED));
+            far = s.not(s.and(within, s.not(far)));
+        }
+        if s.any(far) {
+            self.round::<DIMS, GROUPS, CANDIDATES, true>(s, inverses, points);
+        } else {
+            self.round::<DIMS, GROUPS, CANDIDATES, false>(s, inverses, points);
+        }
+        for g in 0..GROUPS {
+            let mut rest = wanted[g];
+            while rest != 0 {
+                let lane = rest.trailing_zeros() as usize;
+                rest &= rest - 1;
+                let (mut x, mut roots) = ([0.0; DIMS], [0.0; DIMS]);
+                for i in 0..DIMS {
+                    x[i] = self.lanes[g * DIMS + i][lane];
+                    roots[i] = self.roots[g * DIMS + i][lane];
+                }
+                let points = &mut points[g][..scales.len()];
+                Group::<DIMS>::new(x, roots).settle(s, near, lane, points, &lanes);
+            }
+        }
+    }
+
+    /// The keys of the levels nearest to the values. `WRAP` is for values that are so large for a
+    /// scale that ggml's way of rounding wraps.
+    #[inline(always)]
+    fn round<const DIMS: usize, const GROUPS: usize, const CANDIDATES: usize, const WRAP: bool>(
+        &self,
+        s: S,
+        inverses: &[S::F32],
+        keys: &mut [[PerLane<i32>; CANDIDATES]; GROUPS],
+    ) {
+        let levels = Codebook::<DIMS>::LEVELS;
+        let (one, half) = (s.splat(1.0), s.splat(0.5));
+        for (g, keys) in keys.iter_mut().enumerate() {
+            for (keys, &inverse) in keys.iter_mut().zip(inverses) {
+                let mut key = s.splat(0.0);
+                for i in (0..DIMS).rev() {
+                    let v = s.mul(half, s.sub(s.mul(inverse, self.x[g * DIMS + i]), one));
+                    let level = match WRAP {
+                        true => s.to_f32(nearest_clamped(s, v, 0, levels as i32 - 1)),
+                        false => s.round(clamp(s, v, 0.0, (levels - 1) as f32)),
+                    };
+                    key = s.add(s.mul(key, s.splat(levels as f32)), level);
+                }
+                s.store_i(s.trunc(key), keys);
+            }
+        }
+    }
+
+    /// Σ w·x·q and Σ w·q² for the points of codes.
+    #[inline(always)]
+    fn sums<const DIMS: usize, const GROUPS: usize>(
+        &self,
+        s: S,
+        codes: &[S::I32; GROUPS],
+    ) -> (S::F32, S::F32) {
+        let levels = const { &odd_levels::<DIMS>() };
+        let (mut sum_qx, mut sum_q2) = (s.splat(0.0), s.splat(0.0));
+        for (g, &code) in codes.iter().enumerate() {
+            let mut rest = code;
+            for i in 0..DIMS {
+                let (x, w) = (self.x[g * DIMS + i], self.weights[g * DIMS + i]);
+                let q = look_up::<S, DIMS>(s, levels, i, rest);
+                sum_qx = s.add(sum_qx, s.mul(s.mul(w, x), q));
+                sum_q2 = s.add(sum_q2, s.mul(s.mul(w, q), q));
+                rest = next_level::<S, DIMS>(s, rest);
+            }
+        }
+        (sum_qx, sum_q2)
+    }
+}
+
+/// Whether the group of a code was a point of the book.
+#[inline(always)]
+fn is_on_grid<S: Lanes>(s: S, code: S::I32) -> S::Mask {
+    s.eq_i(s.and_i(code, s.splat_i(ON_GRID)), s.splat_i(ON_GRID))
+}
+
+/// Magnitudes and signs. With `even`, the least important value of a group of eight with an odd number of
+/// negative ones gets the other sign, so that its magnitude becomes negative.
+#[inline(always)]
+fn split_signs<S: Lanes, const LEN: usize>(
+    s: S,
+    raw: &[S::F32; LEN],
+    weights: &[S::F32; LEN],
+    even: bool,
+) -> ([S::F32; LEN], [S::I32; 4]) {
+    let zero = s.splat(0.0);
+    let mut x = *raw;
+    let mut signs = [s.splat_i(0); 4];
+    for (k, sign) in signs.iter_mut().enumerate().take(LEN / 8) {
+        let (raw, weights) = (&raw[8 * k..8 * k + 8], &weights[8 * k..8 * k + 8]);
+        let x = &mut x[8 * k..8 * k + 8];
+        let mut parity = s.splat_i(0);
+        for (i, (x, &v)) in x.iter_mut().zip(raw).enumerate() {
+            let negative = s.lt(v, zero);
+            *x = s.select(negative, s.abs(v), v);
+            let bit = s.select_i(negative, s.splat_i(1 << i), s.splat_i(0));
+            *sign = s.or_i(*sign, bit);
+            parity = s.xor_i(parity, s.select_i(negative, s.splat_i(1), s.splat_i(0)));
+        }
+        if even {
+            let (mut least, mut bit) = (s.splat(f32::INFINITY), s.splat_i(1));
+            for i in 0..8 {
+                let cost = s.mul(s.mul(weights[i], raw[i]), raw[i]);
+                let less = s.lt(cost, least);
+                least = s.select(less, cost, least);
+                bit = s.select_i(less, s.splat_i(1 << i), bit);
+            }
+            let odd = s.eq_i(parity, s.splat_i(1));
+            bit = s.select_i(odd, bit, s.splat_i(0));
+            *sign = s.xor_i(*sign, bit);
+            for (i, x) in x.iter_mut().enumerate() {
+                *x = s.select(s.eq_i(bit, s.splat_i(1 << i)), s.sub(zero, *x), *x);
+            }
+        }
+    }
+    (x, signs)
+}
