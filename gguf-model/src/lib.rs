@@ -71,8 +71,10 @@
 //!   models) and architectures that are not described pass with a note.
 //! - [`HyperParameters`]: the sizes of a model, read with all that may be wrong with them.
 //!
-//! Not here: values of weights, how tokenizers split text, and how a model is run; [`Graph`] has a few
-//! facts towards that.
+//! - [`Forward::find`] and [`FORWARDS`]: how models of an architecture are run, as data for an
+//!   interpreter.
+//!
+//! Not here: values of weights, and what runs a model.
 //!
 //! # What is promised
 //!
@@ -85,6 +87,8 @@
 mod architecture;
 mod architectures;
 mod check;
+mod forward;
+mod forwards;
 mod parameters;
 mod problem;
 mod size;
@@ -95,6 +99,11 @@ pub use architecture::{
 };
 pub use architectures::ALL;
 pub use check::{Content, Report, check, check_file};
+pub use forward::{
+    Alibi, Attention, AttentionKind, Block, Factor, Forward, Gate, HeadNorm, Norming, Outcome,
+    Residual, Routing, ScoreScale, TurnedLayers, Windows,
+};
+pub use forwards::FORWARDS;
 pub use parameters::{COMMON, HyperParameters, MAX_EXPERTS, MAX_LAYERS};
 pub use problem::{Problem, ProblemKind};
 pub use size::{Dimension, Size};
