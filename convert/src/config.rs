@@ -19,6 +19,7 @@ pub struct Config {
     wrapper: bool,
     text_class: bool,
     like_reference: bool,
+    further_layers: u64,
 }
 
 /// Where the configurations of multimodal models keep that of their text model.
@@ -99,7 +100,7 @@ impl Config {
                 values.entry(key).or_insert(value);
             }
         }
-        Self { path, values, wrapper, text_class, like_reference: false }
+        Self { path, values, wrapper, text_class, like_reference: false, further_layers: 0 }
     }
 
     /// Whether this is a multimodal model, of which the text model is a part.
@@ -120,6 +121,15 @@ impl Config {
     /// Follows the reference converter even where its result is wrong.
     pub(crate) fn follow_reference(&mut self, follow: bool) {
         self.like_reference = follow;
+    }
+
+    /// How many layers after the last predict further tokens, of those that are converted.
+    pub(crate) fn further_layers(&self) -> u64 {
+        self.further_layers
+    }
+
+    pub(crate) fn set_further_layers(&mut self, count: u64) {
+        self.further_layers = count;
     }
 
     /// The file.

@@ -45,7 +45,7 @@ fn a_checkpoint_reads_as_the_file_that_it_becomes() {
         let request = Request::new(FileType::F32);
         let options = Options { request, no_sync: true, ..Options::default() };
         let plan = Plan::new(open(&fixture(name), &options).unwrap(), &options).unwrap();
-        plan.run(&output, &options, Control::default()).unwrap();
+        plan.run(&output, Control::default()).unwrap();
 
         let checkpoint = open(&fixture(name), &options).unwrap();
         let file = Gguf::open(&output, &Limits::default()).unwrap();

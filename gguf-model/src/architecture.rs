@@ -227,6 +227,21 @@ pub enum When {
     Trunk,
     /// Layers that predict further tokens.
     Further,
+    /// Layers with a state in place of attention, by `attention.recurrent_layers` or
+    /// `full_attention_interval`.
+    Recurrent,
+    /// Layers with attention, by the same keys.
+    Attending,
+    /// Layers with a sliding window (`attention.sliding_window_pattern`).
+    Sliding,
+    /// Layers that see everything.
+    Full,
+    /// Layers that have keys and values of their own: not the last `attention.shared_kv_layers`.
+    OwnKeys,
+    /// The others.
+    BorrowedKeys,
+    /// Tokens have a vector for each layer (`embedding_length_per_layer_input`).
+    PerLayerInput,
 }
 
 impl Slot {
@@ -308,6 +323,13 @@ impl Slot {
             When::NeitherPart => !has_here(Dimension::KvHeads) && !has_here(Dimension::FeedForward),
             When::Trunk => layer < parameters.trunk_layers(),
             When::Further => layer >= parameters.trunk_layers(),
+            When::Recurrent => parameters.is_recurrent(layer),
+            When::Attending => !parameters.is_recurrent(layer),
+            When::Sliding => parameters.is_sliding(layer),
+            When::Full => !parameters.is_sliding(layer),
+            When::OwnKeys => parameters.has_keys(layer),
+            When::BorrowedKeys => !parameters.has_keys(layer),
+            When::PerLayerInput => has(Dimension::PerLayerInput),
         })
     }
 }

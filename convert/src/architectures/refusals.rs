@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use gguf_io::CheckpointTensor;
+pub(super) use gguf_io::message::Shape;
 
 use crate::{Error, Result};
 
@@ -54,6 +55,7 @@ impl Mapping<'_> {
                 Presence::Head | Presence::HeadUnless(..) => false,
                 Presence::Unless(key) => !self.config.flag(key)?,
                 Presence::If(key) => self.config.flag(key)?,
+                Presence::When(holds) => holds(self.config)?,
                 Presence::With(_) | Presence::Without(_) => self.applies(rule),
             };
             let bias = weight
@@ -118,18 +120,6 @@ impl Mapping<'_> {
             found: found.to_owned(),
             expected: expected.to_owned(),
             help,
-        }
-    }
-}
-
-/// A shape from a file, of any length.
-pub(super) struct Shape<'a>(pub(super) &'a [u64]);
-
-impl std::fmt::Display for Shape<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.0.get(..8) {
-            Some(start) if self.0.len() > 8 => write!(f, "{start:?} and more dimensions"),
-            _ => write!(f, "{:?}", self.0),
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use crate::{Config, Error, Result, model::View};
 
+pub use super::dim::Dim;
+
 /// A tensor, or one in each layer (and for each expert) of the checkpoint.
 ///
 /// Names are written without `.weight` and `.bias`; `{}` stands for the number of the layer, a
@@ -26,10 +28,6 @@ pub struct Rule {
 
 /// Whether a layer has the tensor.
 pub type Layers = fn(&Config, u64) -> bool;
-
-/// A dimension: the product of these keys of config.json, or of numbers.
-#[derive(Clone, Copy, Debug)]
-pub struct Dim(pub &'static [&'static str]);
 
 /// What becomes of a tensor of the checkpoint.
 #[derive(Clone, Copy, Debug)]
@@ -112,34 +110,10 @@ pub(super) enum Presence {
     With(&'static str),
     /// Required where this key of config.json has none.
     Without(&'static str),
+    /// Required where this holds of config.json.
+    When(fn(&Config) -> Result<bool>),
     /// Not a part of the output, whether it is there or not; for this reason.
     LeftOut(&'static str),
-}
-
-impl Dim {
-    /// The size.
-    ///
-    /// # Errors
-    /// If a key is missing, or the product is no possible size.
-    pub fn size(&self, config: &Config) -> Result<u64> {
-        self.size_in(config, None)
-    }
-
-    /// As [`size`](Self::size), in a layer: a key may hold a number for each.
-    ///
-    /// # Errors
-    /// As of `size`.
-    pub fn size_in(&self, config: &Config, layer: Option<u64>) -> Result<u64> {
-        self.0.iter().try_fold(1u64, |product, key| {
-            let factor = match key.parse() {
-                Ok(number) => number,
-                Err(_) => config.require_in(key, layer)?,
-            };
-            product.checked_mul(factor).ok_or_else(|| {
-                config.wrong(key, &factor.to_string(), "a number of a possible size")
-            })
-        })
-    }
 }
 
 impl Rule {
@@ -316,6 +290,12 @@ impl Rule {
     /// Is there if `key` has no value.
     pub const fn without(mut self, key: &'static str) -> Self {
         self.presence = Presence::Without(key);
+        self
+    }
+
+    /// Is there if this holds of config.json, and may be otherwise.
+    pub const fn when(mut self, condition: fn(&Config) -> Result<bool>) -> Self {
+        self.presence = Presence::When(condition);
         self
     }
 

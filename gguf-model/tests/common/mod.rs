@@ -104,6 +104,11 @@ fn metadata(architecture: &'static Architecture) -> Metadata {
             "attention.relative_buckets_count" => 32,
             "attention.sliding_window" => 64,
             "decoder_block_count" => 2,
+            "full_attention_interval" => 2,
+            "attention.shared_kv_layers" => 1,
+            "embedding_length_per_layer_input" => 6,
+            "attention.key_length_swa" | "attention.value_length_swa" if key.required => 12,
+            "embedding_length_out" if key.required => 52,
             "expert_gating_func" => 2,
             "ssm.conv_kernel" => 4,
             "ssm.inner_size" => 88,
@@ -116,6 +121,9 @@ fn metadata(architecture: &'static Architecture) -> Metadata {
             _ => {
                 match key.kind {
                     Kind::Positive | Kind::Float if key.required => set(key.name, 1e-5f32.into()),
+                    Kind::Pattern if key.required => {
+                        set(key.name, vec![true, false, true].into());
+                    }
                     Kind::Bool if key.required => set(key.name, true.into()),
                     Kind::Sections if key.required => set(key.name, vec![3i32, 3, 2, 0].into()),
                     _ => {}
@@ -198,7 +206,7 @@ fn with_tensors(mut model: Model, choice: Choice) -> Model {
     let is_with = |e: &Expected| matches!(e.slot.need, Need::OptionalWith(_));
     let is_unless = |e: &Expected| matches!(e.slot.need, Need::Unless(_));
     for e in expected.iter().filter(|e| decides(e) && !is_unless(e) && !is_with(e)) {
-        if choice == Choice::Other {
+        if choice == Choice::Other || e.slot.need == Need::Required {
             names.insert(e.name());
         }
     }
