@@ -82,6 +82,12 @@ impl Loader<'_> {
         let named = |name: &str| format!("{prefix}{name}");
         let kv_heads = self.size_in(Dimension::KvHeads, Some(layer))?;
         let (key, value) = (self.size(Dimension::Key)?, self.size(Dimension::Value)?);
+        if !heads.is_multiple_of(kv_heads) {
+            return Err(self.keys.wrong(format!(
+                "layer {layer} has {heads} heads of queries, expected a multiple of the {kv_heads} \
+                 heads of keys"
+            )));
+        }
         let projection = match self.tensors.matrix(&named("attn_qkv"))? {
             Some(mut fused) => {
                 // Biases may be apart where the matrix is not.

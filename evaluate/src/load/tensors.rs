@@ -61,6 +61,14 @@ impl<'a> Tensors<'a> {
         Error::Tensor { file, tensor: tensor.name.clone(), message: message.into() }
     }
 
+    /// A part of a model without values is none.
+    fn refuse_empty(&self, tensor: &Tensor) -> Result<()> {
+        if tensor.shape.contains(&0) {
+            return Err(self.error(tensor, format!("has shape {:?}: it is empty", tensor.shape)));
+        }
+        Ok(())
+    }
+
     /// The stored blocks of some rows.
     fn read(&mut self, tensor: &Tensor, rows: Range<u64>) -> Result<Vec<u8>> {
         let row = tensor.row_len();
@@ -114,6 +122,7 @@ impl<'a> Tensors<'a> {
         let size = |axis: usize| tensor.shape.get(axis).copied().unwrap_or(1);
         let whole = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
         let (columns, rows, experts) = (whole(size(0)), whole(size(1)), whole(size(2)));
+        self.refuse_empty(tensor)?;
         let all = size(1).saturating_mul(size(2));
         let ty = tensor.source_type();
         let row_bytes = ty
@@ -162,6 +171,7 @@ impl<'a> Tensors<'a> {
     pub(crate) fn experts_apart(&mut self, pattern: &str, count: usize) -> Result<Option<Matrix>> {
         let name = |expert: usize| format!("{}.weight", pattern.replace("{}", &expert.to_string()));
         let Some(first) = self.find(&name(0)) else { return Ok(None) };
+        self.refuse_empty(first)?;
         let (ty, size) = (first.source_type(), |axis: usize| {
             first.shape.get(axis).map_or(1, |n| usize::try_from(*n).unwrap_or(usize::MAX))
         });
@@ -209,6 +219,7 @@ impl Table {
     /// The tensor of this name; `None` if it is not there.
     pub(crate) fn new(tensors: &mut Tensors<'_>, name: &str) -> Result<Option<Self>> {
         let Some(tensor) = tensors.find(name) else { return Ok(None) };
+        tensors.refuse_empty(tensor)?;
         let size = |axis: usize| tensor.shape.get(axis).copied().unwrap_or(1);
         let whole = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
         if tensors.reader.values(tensor, 0..size(0)).is_err() {
