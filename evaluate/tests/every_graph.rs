@@ -12,7 +12,7 @@ use descriptions::Model as Description;
 use gguf_io::{GgufFile, Layout, Limits, SourceFile, TensorSpec};
 use gguf_model::{FORWARDS, Outcome};
 use quant_core::GgmlType;
-use quant_evaluate::{Model, Options, Session};
+use quant_evaluate::{Model, Options, Pooling, Session};
 use quant_weights::Gguf;
 
 /// A file of a description with small random weights.
@@ -79,6 +79,18 @@ fn every_tensor_is_used_and_the_cache_changes_nothing() {
         assert!(whole.len() == 50 && whole.iter().all(|row| row.len() == width), "{what}");
         if !whole.iter().flatten().all(|v| v.is_finite()) {
             failed.push(format!("{what}: not finite"));
+        }
+        if forward.result == Outcome::Embedding {
+            let mean = |i: usize| whole.iter().map(|row| row[i]).sum::<f32>() / 50.0;
+            let expected = [(0..width).map(mean).collect(), whole[49].clone()];
+            let mut session = Session::new(&model, 50).unwrap();
+            let pooled = [Pooling::Mean, Pooling::Last]
+                .map(|pooling| session.embed(&tokens, pooling).unwrap());
+            // With matrices behind the pooling the vector is another one.
+            let is_plain = !description.tensors.iter().any(|(name, _)| name.contains("dense_"));
+            if is_plain && distance(&expected, &pooled) > 1e-5 {
+                failed.push(format!("{what}: pooled otherwise than by hand"));
+            }
         }
         if forward.attention.causal && forward.result == Outcome::Logits {
             let distance = distance(&whole, &run(&[33, 1, 16]));
