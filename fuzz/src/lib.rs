@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod checkpoint;
+pub mod models;
 
 use std::{path::Path, sync::OnceLock};
 
