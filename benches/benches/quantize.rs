@@ -5,19 +5,14 @@ use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use quant_core::{
-    GgmlType, can_dequantize, can_quantize,
     formats::Rows,
     grouped::{Grouped, GroupedType, Job, Refinement, ScaleType},
 };
 use quant_kernels::Kernels;
+use testkit::{dequantizable, quantizable};
 
 const ROW: usize = 4096;
 const ROWS: usize = 8;
-
-/// The block formats that `has` has.
-fn formats(has: fn(GgmlType) -> bool) -> impl Iterator<Item = GgmlType> {
-    GgmlType::ALL.iter().copied().filter(move |ty| ty.is_quantized() && has(*ty))
-}
 
 fn quantize(c: &mut Criterion) {
     let values = benches::weights(ROW * ROWS);
@@ -28,7 +23,7 @@ fn quantize(c: &mut Criterion) {
         group.throughput(Throughput::Elements(values.len() as u64));
         group.sample_size(10).measurement_time(Duration::from_millis(500));
         group.warm_up_time(Duration::from_millis(100));
-        for ty in formats(can_quantize) {
+        for ty in quantizable() {
             let mut out = vec![0; values.len() / ty.block_len() * ty.block_bytes()];
             let rows = Rows { values: &values, row_len: ROW, importance };
             for kernels in Kernels::supported() {
@@ -47,7 +42,7 @@ fn dequantize(c: &mut Criterion) {
     group.throughput(Throughput::Elements(values.len() as u64));
     group.sample_size(10).measurement_time(Duration::from_millis(300));
     group.warm_up_time(Duration::from_millis(100));
-    for ty in formats(can_dequantize) {
+    for ty in dequantizable() {
         // Some are only read: any bytes will do, as long as no scale is subnormal.
         let bytes = vec![0x2c; values.len() / ty.block_len() * ty.block_bytes()];
         let mut out = vec![0.0; values.len()];

@@ -5,7 +5,7 @@
 use proptest::prelude::*;
 use quant_core::{Error, GgmlType};
 use quant_kernels::Kernels;
-use safetensors::SafeTensors;
+use testkit::{Golden, floats};
 
 const TYPES: [(GgmlType, &str); 3] =
     [(GgmlType::Q8_0, "q8_0"), (GgmlType::Q8_1, "q8_1"), (GgmlType::Q8_K, "q8_K")];
@@ -18,11 +18,9 @@ fn quantize(kernels: Kernels, ty: GgmlType, values: &[f32]) -> Vec<u8> {
 
 #[test]
 fn golden_activations_are_equal_on_every_isa() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures/golden/quantize-rows.safetensors");
-    let file = std::fs::read(path).unwrap();
-    let golden = SafeTensors::deserialize(&file).unwrap();
-    let bytes = golden.tensor("activations").unwrap();
-    let x: Vec<f32> = bytes.data().as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)).collect();
+    let golden = Golden::rows();
+    let golden = golden.tensors();
+    let x = floats(golden.tensor("activations").unwrap().data());
     for kernels in Kernels::supported() {
         for (ty, name) in TYPES {
             let expected = golden.tensor(&format!("activations.{name}")).unwrap();

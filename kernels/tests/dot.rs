@@ -7,17 +7,12 @@ mod products;
 use products::multipliable;
 use quant_core::{Error, GgmlType};
 use quant_kernels::{Kernels, activation_type};
-use safetensors::SafeTensors;
-
-fn floats(bytes: &[u8]) -> Vec<f32> {
-    bytes.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)).collect()
-}
+use testkit::{Golden, floats};
 
 #[test]
 fn golden_dots_agree_on_every_isa() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures/golden/quantize-rows.safetensors");
-    let file = std::fs::read(path).unwrap();
-    let golden = SafeTensors::deserialize(&file).unwrap();
+    let golden = Golden::rows();
+    let golden = golden.tensors();
     let x = floats(golden.tensor("activations").unwrap().data());
     let mut problems = Vec::new();
     for ty in multipliable().filter(|ty| ty.is_quantized()) {

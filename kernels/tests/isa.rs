@@ -2,9 +2,6 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot read its data has failed")]
 
-mod common;
-
-use common::quantizable;
 use proptest::prelude::*;
 use quant_core::{
     Error, GgmlType, QTensor,
@@ -13,7 +10,7 @@ use quant_core::{
     importance_use,
 };
 use quant_kernels::Kernels;
-use safetensors::SafeTensors;
+use testkit::{Golden, floats, quantizable};
 
 fn quantize(kernels: Kernels, ty: GgmlType, rows: Rows<'_>) -> Vec<u8> {
     let bytes = ty.row_bytes(rows.values.len() as u64).unwrap();
@@ -29,13 +26,9 @@ fn first_difference(a: &[u8], b: &[u8]) -> Option<usize> {
 
 #[test]
 fn golden_rows_are_equal_on_every_isa() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures/golden/quantize-rows.safetensors");
-    let file = std::fs::read(path).unwrap();
-    let golden = SafeTensors::deserialize(&file).unwrap();
-    let floats = |name: &str| -> Vec<f32> {
-        let tensor = golden.tensor(name).unwrap();
-        tensor.data().as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)).collect()
-    };
+    let golden = Golden::rows();
+    let golden = golden.tensors();
+    let floats = |name: &str| floats(golden.tensor(name).unwrap().data());
     let (x, importance) = (floats("x"), floats("importance"));
     let mut problems = Vec::new();
     for kernels in Kernels::supported() {

@@ -2,35 +2,18 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot read its data has failed")]
 
-use quant_core::{
-    GgmlType, can_dequantize, can_quantize, dequantize, formats::Importance, importance_use,
-    quantize,
-};
-use safetensors::SafeTensors;
-
-/// The block formats that `has` has, by ggml's list of types.
-fn formats(has: fn(GgmlType) -> bool) -> impl Iterator<Item = GgmlType> {
-    GgmlType::ALL.iter().copied().filter(move |ty| ty.is_quantized() && has(*ty))
-}
-
-fn golden_file() -> Vec<u8> {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../fixtures/golden/quantize-rows.safetensors");
-    std::fs::read(path).unwrap()
-}
-
-fn floats(bytes: &[u8]) -> Vec<f32> {
-    bytes.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)).collect()
-}
+use quant_core::{GgmlType, dequantize, formats::Importance, importance_use, quantize};
+use testkit::{Golden, dequantizable, floats, quantizable};
 
 #[test]
 fn golden_rows_are_equal() {
-    let file = golden_file();
-    let golden = SafeTensors::deserialize(&file).unwrap();
+    let golden = Golden::rows();
+    let golden = golden.tensors();
     let x = floats(golden.tensor("x").unwrap().data());
     let importance = floats(golden.tensor("importance").unwrap().data());
     let row_len = importance.len();
     let mut problems = Vec::new();
-    for ty in formats(can_quantize) {
+    for ty in quantizable() {
         for (kind, importance) in [("plain", None), ("imatrix", Some(&importance[..]))] {
             let kind = match importance_use(ty).unwrap() {
                 Importance::Ignored => "plain",
@@ -58,9 +41,9 @@ fn golden_rows_are_equal() {
 
 #[test]
 fn golden_values_are_restored_exactly() {
-    let file = golden_file();
-    let golden = SafeTensors::deserialize(&file).unwrap();
-    for ty in formats(can_dequantize) {
+    let golden = Golden::rows();
+    let golden = golden.tensors();
+    for ty in dequantizable() {
         // The values are those of the plain rows, where llama-quantize makes such.
         let kind = match ty {
             GgmlType::IQ1_M | GgmlType::IQ2_S | GgmlType::IQ3_XXS => "imatrix",
