@@ -41,6 +41,11 @@ fn main() -> ExitCode {
         Command::Split(args) => commands::split::run(&args),
         Command::Merge(args) => commands::merge::run(&args),
         Command::Hash(args) => commands::hash::run(&args),
+        Command::Imatrix(args) => commands::imatrix::run(&args),
+        Command::Perplexity(args) => commands::perplexity::run(&args),
+        Command::Kl(args) => commands::kl::run(&args),
+        Command::Generate(args) => commands::generate::run(&args),
+        Command::Bench(args) => commands::bench::run(&args),
         Command::Completions { shell } => commands::manual::completions(shell),
         Command::Man => commands::manual::page(),
     };

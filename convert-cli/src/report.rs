@@ -306,6 +306,16 @@ pub(crate) fn escape(text: &str) -> String {
     })
 }
 
+/// As [`escape`], for text of several lines.
+pub(crate) fn escape_text(text: &str) -> String {
+    text.split_inclusive(['\n', '\t']).fold(String::new(), |mut out, line| {
+        let (text, end) = line.split_at(line.trim_end_matches(['\n', '\t']).len());
+        out.push_str(&escape(text));
+        out.push_str(end);
+        out
+    })
+}
+
 /// A path for JSON and messages.
 pub(crate) fn path(path: &Path) -> String {
     path.to_string_lossy().into_owned()

@@ -1,6 +1,7 @@
 //! The command line: every option documents itself.
 
 mod convert;
+mod run;
 mod values;
 mod workbench;
 
@@ -10,6 +11,9 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
 pub(crate) use convert::ConvertArgs;
+pub(crate) use run::{
+    BenchArgs, GenerateArgs, ImatrixArgs, KlArgs, PerplexityArgs, Threads, WindowArgs,
+};
 pub(crate) use values::parse_file;
 pub(crate) use workbench::{EditArgs, HashArgs, MergeArgs, Setting, SplitArgs};
 
@@ -45,6 +49,16 @@ pub(crate) enum Command {
     Merge(MergeArgs),
     /// Print the SHA-256 of a file, of its tensor data, of each tensor
     Hash(HashArgs),
+    /// Make the importance matrix of a model from a text
+    Imatrix(ImatrixArgs),
+    /// Measure how well a model predicts a text
+    Perplexity(PerplexityArgs),
+    /// Measure how far the predictions of models are from those of another
+    Kl(KlArgs),
+    /// Go on with a text
+    Generate(GenerateArgs),
+    /// Measure tokens a second
+    Bench(BenchArgs),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -67,6 +81,11 @@ impl Command {
             Self::Split(args) => args.json,
             Self::Merge(args) => args.json,
             Self::Hash(args) => args.json,
+            Self::Imatrix(args) => args.json,
+            Self::Perplexity(args) => args.json,
+            Self::Kl(args) => args.json,
+            Self::Generate(args) => args.json,
+            Self::Bench(args) => args.json,
             Self::Completions { .. } | Self::Man => false,
         }
     }

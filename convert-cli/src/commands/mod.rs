@@ -4,15 +4,21 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+pub(crate) mod bench;
 pub(crate) mod compare;
 pub(crate) mod convert;
 pub(crate) mod edit;
+pub(crate) mod generate;
 pub(crate) mod hash;
+pub(crate) mod imatrix;
 pub(crate) mod inspect;
+pub(crate) mod kl;
 pub(crate) mod manual;
 pub(crate) mod merge;
+pub(crate) mod perplexity;
 pub(crate) mod presets;
 pub(crate) mod provenance;
+mod running;
 pub(crate) mod split;
 pub(crate) mod verify;
 

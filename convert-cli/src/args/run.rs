@@ -1,0 +1,161 @@
+//! Commands that run a model: `imatrix`, `perplexity`, `kl`, `generate`, `bench`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+/// The threads of a command that runs a model.
+#[derive(Debug, Args)]
+pub(crate) struct Threads {
+    /// Number of worker threads [default: one per core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) threads: Option<u16>,
+}
+
+/// The windows that a text is cut into.
+#[derive(Debug, Args)]
+pub(crate) struct WindowArgs {
+    /// Tokens of a window
+    #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(4..))]
+    pub(crate) ctx: u32,
+    /// Run the first N windows only [default: all]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) chunks: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ImatrixArgs {
+    /// A GGUF file (the first shard, if it is split) or the folder of a checkpoint
+    #[arg(required_unless_present = "merge")]
+    pub(crate) model: Option<PathBuf>,
+    /// The text: UTF-8, or token ids as a list in JSON
+    #[arg(short, long, value_name = "TEXT", required_unless_present = "merge")]
+    pub(crate) file: Option<PathBuf>,
+    /// Path of the importance matrix
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+    #[command(flatten)]
+    pub(crate) windows: WindowArgs,
+    /// Leave out so many windows at the beginning, for a part of a matrix
+    #[arg(long, value_name = "CHUNK", default_value_t = 0)]
+    pub(crate) from: u32,
+    /// Also measure the tensor of the output
+    #[arg(long)]
+    pub(crate) process_output: bool,
+    /// Add up matrices of the same model instead of making one
+    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = ["model", "file", "chunks", "from", "process_output"])]
+    pub(crate) merge: Vec<PathBuf>,
+    /// Replace an existing output
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) threads: Threads,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PerplexityArgs {
+    /// A GGUF file (the first shard, if it is split) or the folder of a checkpoint
+    pub(crate) model: PathBuf,
+    /// The text: UTF-8, or token ids as a list in JSON
+    #[arg(short, long, value_name = "TEXT")]
+    pub(crate) file: PathBuf,
+    #[command(flatten)]
+    pub(crate) windows: WindowArgs,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) threads: Threads,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct KlArgs {
+    /// The model to compare with, or what llama-perplexity or --save-base wrote of one
+    pub(crate) reference: PathBuf,
+    /// The models to compare
+    #[arg(required = true)]
+    pub(crate) candidates: Vec<PathBuf>,
+    /// The text: UTF-8, or token ids as a list in JSON. Files of predictions have theirs
+    #[arg(short, long, value_name = "TEXT")]
+    pub(crate) file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) windows: WindowArgs,
+    /// Write the reference's predictions to a file that llama-perplexity reads too
+    #[arg(long, value_name = "FILE")]
+    pub(crate) save_base: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) threads: Threads,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GenerateArgs {
+    /// GGUF files or folders of checkpoints, which answer one after the other
+    #[arg(required = true)]
+    pub(crate) models: Vec<PathBuf>,
+    /// The text to go on with; with --chat what the user says
+    #[arg(short, long, value_name = "PROMPT")]
+    pub(crate) prompt: String,
+    /// Tokens to make at most
+    #[arg(short, long, value_name = "N", default_value_t = 128)]
+    pub(crate) n: u32,
+    /// Temperature; 0 always takes the likeliest token
+    #[arg(long, value_name = "T", default_value_t = 0.8, value_parser = temperature)]
+    pub(crate) temp: f32,
+    /// Consider the K likeliest tokens only; 0 for all
+    #[arg(long, value_name = "K", default_value_t = 40)]
+    pub(crate) top_k: u32,
+    /// Consider the likeliest tokens that have this part of the probability
+    #[arg(long, value_name = "P", default_value_t = 0.95, value_parser = part)]
+    pub(crate) top_p: f32,
+    /// Where the dice begin: the same seed gives the same text
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// Put the prompt into the model's own chat template
+    #[arg(long)]
+    pub(crate) chat: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) threads: Threads,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchArgs {
+    /// GGUF files or folders of checkpoints, which run in turns
+    #[arg(required = true)]
+    pub(crate) models: Vec<PathBuf>,
+    /// Tokens to read at once; 0 for no such test
+    #[arg(short = 'p', long, value_name = "N", default_value_t = 512)]
+    pub(crate) n_prompt: u32,
+    /// Tokens to make one by one; 0 for no such test
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 128)]
+    pub(crate) n_gen: u32,
+    /// How often each test is run
+    #[arg(short, long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) repetitions: u32,
+    /// Tokens that were read before
+    #[arg(short, long, value_name = "N", default_value_t = 0)]
+    pub(crate) depth: u32,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) threads: Threads,
+}
+
+fn temperature(text: &str) -> Result<f32, &'static str> {
+    let number = text.parse().ok().filter(|t: &f32| t.is_finite() && *t >= 0.0);
+    number.ok_or("expected a number from 0")
+}
+
+fn part(text: &str) -> Result<f32, &'static str> {
+    let number = text.parse().ok().filter(|part| (0.0..=1.0).contains(part));
+    number.ok_or("expected a number from 0 to 1")
+}

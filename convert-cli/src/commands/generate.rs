@@ -1,0 +1,102 @@
+//! `generate`: goes on with a text.
+
+use std::{
+    io::{self, Write},
+    time::{Instant, SystemTime, UNIX_EPOCH},
+};
+
+use gguf_model::tokenizer::EncodeOptions;
+use quant_evaluate::{
+    Session,
+    chat::{ChatTemplate, Message},
+    generate::{Generator, TextStream},
+    sample::{SampleOptions, Sampler},
+};
+use serde_json::{Value, json};
+
+use super::running::{Loaded, Running};
+use crate::args::GenerateArgs;
+
+pub(crate) fn run(args: &GenerateArgs) -> anyhow::Result<()> {
+    let running = Running::new(&args.threads)?;
+    let mut all = Vec::new();
+    for path in &args.models {
+        let loaded = running.open(path)?;
+        if args.models.len() > 1 && !args.json {
+            let mut out = io::stdout().lock();
+            writeln!(out, "{}{}:", if all.is_empty() { "" } else { "\n" }, loaded.name)?;
+        }
+        all.push(answer(args, &running, &loaded)?);
+    }
+    if args.json {
+        let json = match all.len() {
+            1 => all.swap_remove(0),
+            _ => Value::Array(all),
+        };
+        writeln!(io::stdout().lock(), "{json}")?;
+    }
+    Ok(())
+}
+
+fn prompt(args: &GenerateArgs, loaded: &Loaded) -> anyhow::Result<Vec<u32>> {
+    if !args.chat {
+        return Ok(loaded.tokenizer.encode(&args.prompt, EncodeOptions::default()));
+    }
+    let template = ChatTemplate::from_metadata(loaded.model.metadata(), &loaded.tokenizer)?;
+    let said = Message { role: "user".into(), content: args.prompt.clone() };
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).ok().map(|now| now.as_secs());
+    let text = template.render(&[said], true, now)?;
+    let add_special = !template.starts_with_bos(&text);
+    Ok(loaded.tokenizer.encode(&text, EncodeOptions { add_special, parse_special: true }))
+}
+
+fn answer(args: &GenerateArgs, running: &Running, loaded: &Loaded) -> anyhow::Result<Value> {
+    let prompt = prompt(args, loaded)?;
+    if prompt.is_empty() {
+        anyhow::bail!("{}: the prompt is empty: give a text to go on with", loaded.name);
+    }
+    let most = args.n as usize;
+    let mut session = Session::new(&loaded.model, prompt.len().saturating_add(most))?;
+    let sampler = Sampler::new(SampleOptions {
+        temperature: args.temp,
+        top_k: args.top_k as usize,
+        top_p: args.top_p,
+        seed: args.seed,
+    });
+    let start = Instant::now();
+    let mut generator = Generator::new(&mut session, &prompt, sampler)?;
+    let prompt_seconds = start.elapsed().as_secs_f64();
+    let start = Instant::now();
+    let (mut stream, mut text, mut tokens) = (TextStream::default(), String::new(), 0usize);
+    let mut show = |part: String| -> io::Result<()> {
+        if !args.json {
+            let mut out = io::stdout().lock();
+            out.write_all(crate::report::escape_text(&part).as_bytes())?;
+            out.flush()?;
+        }
+        text.push_str(&part);
+        Ok(())
+    };
+    while tokens < most && !running.is_stopped() {
+        let Some(token) = generator.next_token()? else { break };
+        if loaded.tokenizer.is_end_of_generation(token) {
+            break;
+        }
+        tokens += 1;
+        show(stream.push(&loaded.tokenizer, token))?;
+    }
+    show(stream.finish())?;
+    let seconds = start.elapsed().as_secs_f64();
+    if !args.json {
+        writeln!(io::stdout().lock())?;
+    }
+    let rate = |tokens: usize, seconds: f64| tokens as f64 / seconds.max(1e-9);
+    Ok(json!({
+        "model": loaded.name,
+        "text": text,
+        "prompt_tokens": prompt.len(),
+        "tokens": tokens,
+        "prompt_tokens_per_second": rate(prompt.len(), prompt_seconds),
+        "tokens_per_second": rate(tokens, seconds),
+    }))
+}

@@ -1,0 +1,48 @@
+//! `perplexity`: how well a model predicts a text.
+
+use std::{
+    io::{self, Write},
+    time::Instant,
+};
+
+use quant_evaluate::{Session, measure};
+use serde_json::json;
+
+use super::running::{Running, windows};
+use crate::args::PerplexityArgs;
+
+pub(crate) fn run(args: &PerplexityArgs) -> anyhow::Result<()> {
+    let running = Running::new(&args.threads)?;
+    let loaded = running.open(&args.model)?;
+    let tokens = loaded.tokens(&args.file)?;
+    let windows = windows(&tokens, &args.windows, 0, loaded.bos())?;
+    let mut session = Session::new(&loaded.model, windows.size())?;
+    let start = Instant::now();
+    let found = measure::perplexity(&mut session, &windows, &mut running.progress(args.json)?)?;
+    running.check()?;
+    let seconds = start.elapsed().as_secs_f64();
+    let mut out = io::stdout().lock();
+    if args.json {
+        let json = json!({
+            "ppl": found.value(),
+            "ppl_error": found.error(),
+            "tokens": found.count(),
+            "chunks": windows.len(),
+            "ctx": windows.size(),
+            "seconds": seconds,
+        });
+        writeln!(out, "{json}")?;
+    } else {
+        writeln!(
+            out,
+            "{}: perplexity {:.4} ± {:.4} ({} windows of {} tokens, {} predictions, {seconds:.1} s)",
+            loaded.name,
+            found.value(),
+            found.error(),
+            windows.len(),
+            windows.size(),
+            found.count()
+        )?;
+    }
+    Ok(out.flush()?)
+}

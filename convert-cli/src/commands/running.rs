@@ -1,0 +1,171 @@
+//! What commands that run a model share: opening it, reading a text, showing progress.
+
+use std::{
+    io::{self, IsTerminal},
+    num::NonZeroUsize,
+    ops::ControlFlow,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use anyhow::{Context, bail};
+use gguf_io::SourceFile;
+use gguf_model::{Tokenizer, tokenizer::EncodeOptions};
+use indicatif::{ProgressBar, ProgressStyle};
+use quant_evaluate::{
+    Model, Options,
+    perplexity::{Windows, WindowsError},
+};
+use quant_kernels::Pool;
+
+use crate::{
+    args::{Threads, WindowArgs},
+    report, signals,
+};
+
+/// The longest text that is read.
+const LONGEST: u64 = 1 << 30;
+
+/// Threads, and whether someone asked to stop.
+pub(crate) struct Running {
+    options: Options,
+    pub(crate) threads: usize,
+    stop: &'static AtomicBool,
+}
+
+/// A model with the tokenizer of its file.
+pub(crate) struct Loaded {
+    pub(crate) name: String,
+    pub(crate) model: Model,
+    pub(crate) tokenizer: Tokenizer,
+}
+
+impl Running {
+    pub(crate) fn new(threads: &Threads) -> anyhow::Result<Self> {
+        let stop = signals::listen().context("cannot listen for signals")?;
+        let threads = match threads.threads.map(usize::from).and_then(NonZeroUsize::new) {
+            Some(threads) => threads,
+            None => std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
+        };
+        let mut options = Options::default();
+        options.threads = Arc::new(Pool::new(threads).context("cannot start worker threads")?);
+        Ok(Self { options, threads: threads.get(), stop })
+    }
+
+    /// Opens a GGUF file, or a checkpoint, which runs in its own precision.
+    pub(crate) fn open(&self, path: &Path) -> anyhow::Result<Loaded> {
+        let path = &gguf_io::safetensors::locate(path)?;
+        let model = if path.is_dir() {
+            let source = quant_convert::open(path, &quant_convert::Options::default())?;
+            Model::from_source(source, &self.options)
+        } else {
+            Model::open(path, &self.options)
+        };
+        let name = report::path(path);
+        let model = model.map_err(|error| named(&name, error))?;
+        let tokenizer = Tokenizer::from_metadata(model.metadata())
+            .map_err(|problem| anyhow::anyhow!("{name}: {problem}"))?;
+        Ok(Loaded { name, model, tokenizer })
+    }
+
+    /// Whether someone asked to stop.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    /// An error if someone asked to stop.
+    pub(crate) fn check(&self) -> anyhow::Result<()> {
+        match self.is_stopped() {
+            true => bail!("interrupted; nothing was written"),
+            false => Ok(()),
+        }
+    }
+
+    /// Shows how many windows are done, and stops if asked to.
+    pub(crate) fn progress(&self, silent: bool) -> anyhow::Result<impl FnMut(usize, usize) -> ControlFlow<()>> {
+        let bar = match !silent && io::stderr().is_terminal() {
+            true => ProgressBar::new(0),
+            false => ProgressBar::hidden(),
+        };
+        bar.set_style(ProgressStyle::with_template("{bar:40} {pos} of {len} windows  {eta} left")?);
+        let stop = self.stop;
+        Ok(move |done: usize, all: usize| {
+            bar.set_length(all as u64);
+            bar.set_position(done as u64);
+            if done == all {
+                bar.finish_and_clear();
+            }
+            match stop.load(Ordering::Relaxed) {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            }
+        })
+    }
+}
+
+/// The error of a model, which may not name its file.
+fn named(name: &str, error: quant_evaluate::Error) -> anyhow::Error {
+    match error.to_string().contains(name) {
+        true => error.into(),
+        false => anyhow::Error::from(error).context(name.to_owned()),
+    }
+}
+
+impl Loaded {
+    /// Bytes of the tensors in the files.
+    pub(crate) fn bytes(&self) -> u64 {
+        let tensors = self.model.source().tensors().iter();
+        tensors.map(|tensor| tensor.source_bytes()).fold(0, u64::saturating_add)
+    }
+
+    pub(crate) fn bits_per_weight(&self) -> f64 {
+        let tensors = self.model.source().tensors().iter();
+        let weights: u64 = tensors.map(|t| t.elements()).fold(0, u64::saturating_add);
+        self.bytes() as f64 * 8.0 / weights.max(1) as f64
+    }
+
+    /// The token that texts begin with, if the file has one put there.
+    pub(crate) fn bos(&self) -> Option<u32> {
+        self.tokenizer.bos()
+    }
+
+    /// The tokens of a text, or those that a file lists.
+    pub(crate) fn tokens(&self, path: &Path) -> anyhow::Result<Vec<u32>> {
+        let name = report::path(path);
+        let bytes = SourceFile::open(path)?.read_all(LONGEST)?;
+        let text = String::from_utf8(bytes).map_err(|error| {
+            let at = error.utf8_error().valid_up_to();
+            anyhow::anyhow!("{name}: byte {at} is not UTF-8: give a text in UTF-8, or a list of token ids")
+        })?;
+        if let Ok(tokens) = serde_json::from_str::<Vec<u32>>(&text) {
+            let most = self.model.vocabulary();
+            if let Some(token) = tokens.iter().find(|token| **token as usize >= most) {
+                bail!("{name}: token {token} is not in the vocabulary of {most} tokens");
+            }
+            return Ok(tokens);
+        }
+        let tokens = self.tokenizer.encode(&text, EncodeOptions::default());
+        if tokens.is_empty() {
+            bail!("{name}: the text is empty: give one of at least two windows");
+        }
+        Ok(tokens)
+    }
+}
+
+/// The windows of a text, as options ask for them.
+pub(crate) fn windows<'a>(
+    tokens: &'a [u32],
+    args: &WindowArgs,
+    from: u32,
+    bos: Option<u32>,
+) -> Result<Windows<'a>, WindowsError> {
+    let windows = Windows::new(tokens, args.ctx as usize, bos)?;
+    let windows = if from > 0 { windows.from(from as usize)? } else { windows };
+    Ok(match args.chunks {
+        Some(chunks) => windows.at_most(chunks as usize),
+        None => windows,
+    })
+}
