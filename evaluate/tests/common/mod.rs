@@ -29,7 +29,7 @@ pub fn convert(checkpoint: &Path, file_type: &str, output: &Path) {
         ..ConvertOptions::default()
     };
     let plan = Plan::new(open(checkpoint, &options).unwrap(), &options).unwrap();
-    plan.run(output, &options, Control::default()).unwrap();
+    plan.run(output, Control::default()).unwrap();
 }
 
 pub fn options(threads: usize) -> Options {
