@@ -207,7 +207,7 @@ pub struct Windows {
     pub base: Option<f32>,
     /// Whether RoPE is scaled in these layers too.
     pub scaled: bool,
-    /// Only models of so many layers have windows; 0: all.
+    /// Only models of so many layers have windows where the key is missing; 0: all.
     pub layers: u32,
 }
 

@@ -167,10 +167,14 @@ impl Loader<'_> {
     /// The windows of the model and their width, if it has any.
     pub(super) fn windows(&self) -> Option<(Windows, usize)> {
         let windows = self.forward.attention.windows?;
-        let width =
-            self.keys.number("attention.sliding_window").unwrap_or(windows.default as usize);
-        let has_them = width > 0 && [0, self.parameters.layers].contains(&windows.layers);
-        has_them.then_some((windows, width))
+        let width = match self.keys.number("attention.sliding_window") {
+            Some(width) => width,
+            None if [0, self.parameters.layers].contains(&windows.layers) => {
+                windows.default as usize
+            }
+            None => 0,
+        };
+        (width > 0).then_some((windows, width))
     }
 
     /// The window of a layer and its width.

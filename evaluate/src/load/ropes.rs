@@ -22,7 +22,7 @@ impl Loader<'_> {
         }
         let turned = match self.forward.attention.turned {
             TurnedLayers::Windowed => window.is_some() || self.windows().is_none(),
-            TurnedLayers::AllBut(n) => (layer + 1) % n.max(1) != 0,
+            TurnedLayers::AllBut(n) => !(layer + 1).is_multiple_of(n.max(1)),
             TurnedLayers::If(key) => self.keys.flag(key).unwrap_or(true),
             TurnedLayers::All => true,
         };

@@ -40,6 +40,7 @@ pub(crate) struct Attention {
 }
 
 /// What makes queries, keys and values.
+#[allow(clippy::large_enum_variant, reason = "there are as many as layers")]
 pub(crate) enum Projection {
     /// One matrix for all three.
     Fused(Matrix),

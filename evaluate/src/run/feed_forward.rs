@@ -4,6 +4,7 @@ use super::{Function, Runner, experts::Experts, matrix::Matrix, session::Watch};
 use crate::Result;
 
 /// What a layer has for it.
+#[allow(clippy::large_enum_variant, reason = "there are as many as layers")]
 pub(crate) enum FeedForward {
     Dense(Mlp),
     Experts(Box<Experts>),

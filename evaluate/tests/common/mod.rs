@@ -13,15 +13,15 @@ use quant_evaluate::{CachePrecision, Model, Options, Session};
 use quant_kernels::Pool;
 use safetensors::SafeTensors;
 
-pub const FIXTURES: [&str; 5] =
+pub(crate) const FIXTURES: [&str; 5] =
     ["tiny-llama2", "tiny-llama3", "tiny-qwen2", "tiny-phi2", "tiny-mixtral"];
 
-pub fn fixture(name: &str) -> PathBuf {
+pub(crate) fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures").join(name)
 }
 
 /// A file of a type, made of a checkpoint.
-pub fn convert(checkpoint: &Path, file_type: &str, output: &Path) {
+pub(crate) fn convert(checkpoint: &Path, file_type: &str, output: &Path) {
     let options = ConvertOptions {
         request: Request::new(file_type.parse().unwrap()),
         no_sync: true,
@@ -32,14 +32,14 @@ pub fn convert(checkpoint: &Path, file_type: &str, output: &Path) {
     plan.run(output, Control::default()).unwrap();
 }
 
-pub fn options(threads: usize) -> Options {
+pub(crate) fn options(threads: usize) -> Options {
     let mut options = Options::default();
     options.threads = Arc::new(Pool::new(threads.try_into().unwrap()).unwrap());
     options
 }
 
 /// A fixture in a type, with keys and values in single precision. Its weights are in memory: the file is gone.
-pub fn model(checkpoint: &str, file_type: &str) -> Model {
+pub(crate) fn model(checkpoint: &str, file_type: &str) -> Model {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.gguf");
     convert(&fixture(checkpoint), file_type, &path);
@@ -49,7 +49,7 @@ pub fn model(checkpoint: &str, file_type: &str) -> Model {
 }
 
 /// The tokens of `reference_logits.safetensors` and a row of logits for each.
-pub fn reference(checkpoint: &str) -> (Vec<u32>, Vec<Vec<f32>>) {
+pub(crate) fn reference(checkpoint: &str) -> (Vec<u32>, Vec<Vec<f32>>) {
     let bytes = std::fs::read(fixture(checkpoint).join("reference_logits.safetensors")).unwrap();
     let tensors = SafeTensors::deserialize(&bytes).unwrap();
     let words = |name: &str| -> Vec<[u8; 4]> {
@@ -62,7 +62,7 @@ pub fn reference(checkpoint: &str) -> (Vec<u32>, Vec<Vec<f32>>) {
 }
 
 /// The logits after each token.
-pub fn logits(model: &Model, tokens: &[u32]) -> Vec<Vec<f32>> {
+pub(crate) fn logits(model: &Model, tokens: &[u32]) -> Vec<Vec<f32>> {
     let mut session = Session::new(model, tokens.len()).unwrap();
     let mut rows = Vec::new();
     session
@@ -75,7 +75,7 @@ pub fn logits(model: &Model, tokens: &[u32]) -> Vec<Vec<f32>> {
 }
 
 /// The largest difference as a part of the range of the first.
-pub fn distance(a: &[Vec<f32>], b: &[Vec<f32>]) -> f32 {
+pub(crate) fn distance(a: &[Vec<f32>], b: &[Vec<f32>]) -> f32 {
     assert_eq!(a.len(), b.len());
     let values = || a.iter().flatten().copied();
     let range = values().fold(f32::MIN, f32::max) - values().fold(f32::MAX, f32::min);
