@@ -26,7 +26,7 @@ pub enum Error {
     /// Values could not be quantized or dequantized.
     #[error(transparent)]
     Core(#[from] quant_core::Error),
-    /// Weights could not be read in another way.
+    /// Weights are stored in a way that is not read, or could not be read.
     #[error(transparent)]
     Read(quant_weights::Error),
     /// A recipe does not apply to the model.
@@ -196,20 +196,6 @@ pub enum Error {
         /// What cannot be.
         problem: String,
     },
-    /// A checkpoint is quantized in a way that is not read.
-    #[error("{}: {place}: found {found}, expected {expected}; {help}", Shown(path))]
-    Packed {
-        /// The file.
-        path: PathBuf,
-        /// The key or tensor.
-        place: String,
-        /// What is there.
-        found: String,
-        /// What is read.
-        expected: String,
-        /// What to do.
-        help: &'static str,
-    },
     /// The output is one of the inputs.
     #[error("{}: is one of the inputs; {OTHER_NAME}", Shown(path))]
     SameFile {
@@ -371,18 +357,6 @@ impl fmt::Display for Near<'_> {
         match self.0 {
             Some(key) => write!(f, ", key {}", Quoted(key)),
             None => Ok(()),
-        }
-    }
-}
-
-/// A shape from a file, of any length.
-pub(crate) struct Shape<'a>(pub(crate) &'a [u64]);
-
-impl fmt::Display for Shape<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.get(..8) {
-            Some(start) if self.0.len() > 8 => write!(f, "{start:?} and more dimensions"),
-            _ => write!(f, "{:?}", self.0),
         }
     }
 }

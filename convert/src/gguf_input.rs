@@ -1,6 +1,6 @@
 //! A GGUF file as the source of a conversion.
 
-use std::{collections::HashMap, path::Path};
+use std::path::Path;
 
 use gguf_io::{GgufFile, Limits};
 
@@ -40,12 +40,5 @@ pub fn read(file: GgufFile) -> Result<Model> {
     }
     // Offsets are laid out anew with the default alignment, as the reference does.
     metadata.remove("general.alignment");
-    Ok(Model {
-        metadata,
-        tensors,
-        files,
-        origin: Origin::Gguf,
-        left_out: Vec::new(),
-        packed_types: HashMap::new(),
-    })
+    Ok(Model { metadata, tensors, files, origin: Origin::Gguf, left_out: Vec::new() })
 }

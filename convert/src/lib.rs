@@ -57,6 +57,7 @@ mod neighbours;
 mod options;
 mod packed;
 mod plan;
+pub mod provenance;
 pub mod recipe;
 mod stream;
 pub mod tokenizer;

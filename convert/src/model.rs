@@ -1,8 +1,6 @@
 //! What a conversion reads, whatever it came from: metadata and a list of tensors, none of whose
 //! data has been loaded yet.
 
-use std::collections::HashMap;
-
 use gguf_io::{SourceFile, metadata::Metadata};
 use quant_weights::Source;
 
@@ -23,9 +21,6 @@ pub struct Model {
     pub origin: Origin,
     /// Names of the checkpoint's tensors that have no place in the output.
     pub left_out: Vec<String>,
-    /// What packed layers are stored as, such as `GPTQ_INT4`, by the file and offset at which their
-    /// restored values are read.
-    pub packed_types: HashMap<(usize, u64), String>,
 }
 
 /// What a model was read from.
@@ -35,19 +30,6 @@ pub enum Origin {
     Checkpoint,
     /// A GGUF file: tensors that no recipe applies to keep their type.
     Gguf,
-}
-
-impl Model {
-    /// What a tensor's values are stored as, for people: the name of ggml's type, or of another
-    /// that they are restored from.
-    pub fn stored_type<'a>(&'a self, tensor: &'a Tensor) -> &'a str {
-        let pieces = match &tensor.data {
-            TensorData::Stored { pieces, .. } => &pieces[..],
-            TensorData::Computed(_) => &[],
-        };
-        let packed = pieces.first().and_then(|p| self.packed_types.get(&(p.file, p.offset)));
-        packed.map_or_else(|| tensor.stored_type(), String::as_str)
-    }
 }
 
 /// The checkpoint as the GGUF file that it would become if no recipe applied to it.

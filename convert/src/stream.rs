@@ -32,10 +32,21 @@ use crate::{
     workers,
 };
 
+/// Where what is made goes.
+pub(crate) trait Sink: Sync {
+    /// Takes bytes at an offset. Threads do so at the same time, at different places.
+    fn write_all_at(&self, bytes: &[u8], offset: u64) -> Result<()>;
+}
+
+impl Sink for AtomicFile {
+    fn write_all_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
+        Ok(self.write_all_at(bytes, offset)?)
+    }
+}
+
 /// The files that are written, and where in them each job's tensor is.
-#[derive(Debug)]
 pub(crate) struct Output<'a> {
-    pub(crate) files: &'a [AtomicFile],
+    pub(crate) files: Vec<&'a dyn Sink>,
     /// In the order of the jobs.
     pub(crate) places: Vec<Places>,
 }
@@ -65,6 +76,11 @@ impl Places {
         let data = Place { file, offset };
         Self { data, scales: None, zero_points: None, shape: None }
     }
+}
+
+/// Files as sinks.
+pub(crate) fn sinks(files: &[AtomicFile]) -> Vec<&dyn Sink> {
+    files.iter().map(|file| file as &dyn Sink).collect()
 }
 
 /// Brings the tensors of all jobs to their places, then looks whether the inputs have changed
@@ -210,7 +226,7 @@ impl Worker<'_> {
 
     /// Writes `bytes` at an offset in a part of a tensor.
     fn put(&self, place: Place, offset: u64) -> Result<()> {
-        Ok(self.out.files[place.file].write_all_at(&self.bytes, place.offset + offset)?)
+        self.out.files[place.file].write_all_at(&self.bytes, place.offset + offset)
     }
 }
 

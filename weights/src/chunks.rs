@@ -34,7 +34,7 @@ impl Cut {
 
     /// Ranges of whole blocks of any type; of whole rows where values are gathered from many places.
     pub fn blocks(tensor: &Tensor) -> Self {
-        let (unit, size) = match tensor.is_reordered() {
+        let (unit, size) = match tensor.is_gathered() {
             true => (tensor.row_len(), GATHERED),
             false => (BLOCKS, CHUNK),
         };

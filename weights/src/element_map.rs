@@ -36,7 +36,7 @@ fn exp(value: f32) -> f32 {
     let value = f64::from(value);
     if !(-110.0..=89.0).contains(&value) {
         // Beyond what single precision holds, or not a number.
-        return if value > 0.0 { f32::INFINITY } else { (value - value) as f32 };
+        return if value > 0.0 { f32::INFINITY } else { (value.abs() * 0.0) as f32 };
     }
     let power = (value * std::f64::consts::LOG2_E).round();
     let rest = (value - power * LN_2_HIGH) - power * LN_2_LOW;

@@ -1,10 +1,12 @@
 //! How values are stored at their source, and how a run of them is read.
 
+use std::sync::Arc;
+
 use gguf_io::SourceFile;
 use half::{bf16, f16};
 use quant_core::GgmlType;
 
-use crate::Result;
+use crate::{Packed, Result};
 
 /// How values are stored.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,6 +33,8 @@ pub enum Encoding {
         /// Their offset in it.
         offset: u64,
     },
+    /// In codes that are packed in words, read as single precision. Its place is that of the codes.
+    Packed(Arc<Packed>),
 }
 
 /// Kinds of numbers of eight bits.
@@ -84,7 +88,7 @@ impl Encoding {
     pub fn ty(&self) -> GgmlType {
         match self {
             Self::Ggml(ty) => *ty,
-            Self::F64 | Self::Coded { .. } => GgmlType::F32,
+            Self::F64 | Self::Coded { .. } | Self::Packed(_) => GgmlType::F32,
             Self::Mxfp4 { .. } => GgmlType::MXFP4,
         }
     }
@@ -96,18 +100,25 @@ impl Encoding {
             Self::Coded { code: Code::E5M2, .. } => "F8_E5M2",
             Self::Coded { code: Code::Int8, .. } => "INT8",
             Self::F64 => "F64",
+            Self::Packed(packed) => packed.name(),
             _ => self.ty().name(),
         }
     }
 
-    /// Bytes of a unit at the source. A unit is a value, or a block of them.
-    pub(crate) fn stored_bytes(&self) -> u64 {
-        match self {
+    /// Bytes that so many units take at the source. A unit is a value, or a block of them.
+    pub(crate) fn stored_bytes(&self, units: u64) -> u64 {
+        let unit = match self {
             Self::Ggml(ty) => ty.block_bytes() as u64,
             Self::F64 => 8,
             Self::Coded { .. } => 1,
             Self::Mxfp4 { .. } => MXFP4.1 + 1,
-        }
+            Self::Packed(packed) => {
+                let all: u128 = packed.shape().into_iter().map(u128::from).product();
+                let share = u128::from(packed.bytes()).saturating_mul(units.into()) / all.max(1);
+                return u64::try_from(share).unwrap_or(u64::MAX);
+            }
+        };
+        units.saturating_mul(unit)
     }
 
     /// Values of a unit.
@@ -178,8 +189,8 @@ impl Encoding {
                     Some(scales) => scales.apply(files, first, *columns, table, out, scratch)?,
                 }
             }
-            Self::Ggml(_) | Self::Mxfp4 { .. } => {
-                let (ty, operation) = (self.ty(), "read as values without their blocks");
+            Self::Ggml(_) | Self::Mxfp4 { .. } | Self::Packed(_) => {
+                let (ty, operation) = (self.ty(), "read in runs of values");
                 return Err(quant_core::Error::Unsupported { ty, operation }.into());
             }
         }
@@ -201,9 +212,8 @@ fn read(
     Ok(file.read_exact_at(out, at.ok_or(too_large)?)?)
 }
 
-/// Half, bfloat16 or single-precision bytes as values.
+/// Adds half, bfloat16 or single-precision bytes to values.
 pub(crate) fn floats(ty: GgmlType, bytes: &[u8], out: &mut Vec<f32>) {
-    out.clear();
     match ty {
         GgmlType::F16 => {
             out.extend(bytes.as_chunks().0.iter().map(|b| f16::from_le_bytes(*b).to_f32()));
@@ -323,6 +333,7 @@ impl Scales {
         let row_bytes = self.per_row.checked_mul(size).ok_or_else(|| too_large.clone())?;
         bytes.resize(usize::try_from(row_bytes).map_err(|_| too_large.clone())?, 0);
         read(files, (self.file, self.offset), row, row_bytes, bytes)?;
+        scales.clear();
         floats(self.ty, bytes, scales);
         zeros.clear();
         if let Some(place) = self.zeros {

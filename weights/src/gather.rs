@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::{
     Result,
-    view::{Axis, View},
+    view::{Axis, Run, View, origin},
 };
 
 /// Reads units of a view, those of a range of its order. A unit is `width` elements; `span` reads
@@ -22,37 +22,31 @@ pub(crate) fn gather<T: Copy + Default>(
         [outer @ .., rows, row] if row.stride > rows.stride => {
             tiles((start, outer, *rows, *row), range, width, out, buffer, span)
         }
-        [outer @ .., row] => rows((start, outer, *row), range, width, out, buffer, span),
-        [] => Ok(()),
+        _ => rows(view.runs(range), width, out, buffer, span),
     }
 }
 
 /// Rows whose units are next to each other, or a few apart.
 fn rows<T: Copy + Default>(
-    (start, outer, row): (u64, &[Axis], Axis),
-    range: Range<u64>,
+    runs: impl Iterator<Item = Run>,
     width: usize,
     mut out: &mut [T],
     buffer: &mut Vec<T>,
     span: &mut impl FnMut(u64, &mut [T]) -> Result<()>,
 ) -> Result<()> {
-    let mut at = range.start;
-    while at < range.end {
-        let (index, within) = (at / row.len.max(1), at % row.len.max(1));
-        let count = (row.len - within).min(range.end - at);
-        let first = start + origin(outer, index) + within * row.stride;
-        let (now, later) = out.split_at_mut(size(count)?.saturating_mul(width).min(out.len()));
-        if row.stride == 1 {
-            span(first, now)?;
+    for run in runs {
+        let (now, later) = out.split_at_mut(size(run.len)?.saturating_mul(width).min(out.len()));
+        if run.stride == 1 {
+            span(run.first, now)?;
         } else {
-            buffer.resize(size((count - 1) * row.stride + 1)?.saturating_mul(width), T::default());
-            span(first, buffer)?;
-            let step = size(row.stride)?.saturating_mul(width).max(1);
+            buffer.resize(size(run.end() - run.first)?.saturating_mul(width), T::default());
+            span(run.first, buffer)?;
+            let step = size(run.stride)?.saturating_mul(width).max(1);
             for (out, unit) in now.chunks_exact_mut(width).zip(buffer.chunks(step)) {
                 out.copy_from_slice(unit.get(..width).unwrap_or_default());
             }
         }
-        (at, out) = (at + count, later);
+        out = later;
     }
     Ok(())
 }
@@ -91,17 +85,6 @@ fn tiles<T: Copy + Default>(
         at += count;
     }
     Ok(())
-}
-
-/// Where entry `index` of the outer axes begins.
-fn origin(outer: &[Axis], mut index: u64) -> u64 {
-    let mut origin = 0;
-    for axis in outer.iter().rev() {
-        let len = axis.len.max(1);
-        origin += index % len * axis.stride;
-        index /= len;
-    }
-    origin
 }
 
 /// A length in memory.

@@ -17,22 +17,30 @@
 //! | a way to store values | [`Encoding`]: a variant, its name, and how a run of units is read |
 #![forbid(unsafe_code)]
 
+mod checkpoint;
 mod chunks;
 mod element_map;
 mod encoding;
 mod error;
 pub mod finite;
 mod gather;
+mod packed;
+mod quantization;
 mod reader;
+mod scaled;
 mod source;
 mod tensor;
 mod view;
 
+pub use checkpoint::Weights;
 pub use chunks::Cut;
 pub use element_map::ElementMap;
 pub use encoding::{Code, Encoding, Scales};
 pub use error::{Error, Result};
+pub use packed::Packed;
+pub use quantization::{Quantization, Settings};
 pub use reader::TensorReader;
+pub use scaled::{Problem, Purpose, mxfp4_shape};
 pub use source::{Gguf, Source};
 pub use tensor::{Piece, Tensor, TensorData};
 pub use view::View;

@@ -7,9 +7,10 @@ use quant_core::GgmlType;
 use quant_kernels::Kernels;
 
 use crate::{
-    Cut, ElementMap, Error, Piece, Result, Tensor, TensorData,
+    Cut, ElementMap, Encoding, Error, Piece, Result, Tensor, TensorData,
     encoding::Scratch,
     gather::{gather, size},
+    packed::Window,
 };
 
 /// Reads tensors of a [source](crate::Source), a range at a time: the buffers of one thread.
@@ -56,6 +57,7 @@ struct Buffers {
     spread_bytes: Vec<u8>,
     spread_values: Vec<f32>,
     scratch: Scratch,
+    window: Window,
 }
 
 impl<'a> TensorReader<'a> {
@@ -277,7 +279,10 @@ fn read_values(
     buffers: &mut Buffers,
 ) -> Result<()> {
     let place = (piece.file, piece.offset);
-    let Buffers { spread_values, scratch, .. } = buffers;
+    let Buffers { spread_values, scratch, window, .. } = buffers;
+    if let Encoding::Packed(packed) = &piece.encoding {
+        return window.read(packed, files, &piece.view, range, out);
+    }
     gather(&piece.view, range, 1, out, spread_values, &mut |first, out| {
         piece.encoding.read_values(files, place, first, out, scratch)
     })
@@ -288,7 +293,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{Encoding, View};
+    use crate::View;
 
     /// A tensor that takes `views` of the values 0, 1, 2, ….
     fn tensor(views: Vec<View>, encoding: &Encoding) -> Tensor {

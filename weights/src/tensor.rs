@@ -46,7 +46,7 @@ pub struct Piece {
 impl Piece {
     /// Bytes in the source.
     pub fn bytes(&self) -> u64 {
-        self.view.count().saturating_mul(self.encoding.stored_bytes())
+        self.encoding.stored_bytes(self.view.count())
     }
 
     /// The number of values.
@@ -110,6 +110,16 @@ impl Tensor {
     pub fn written_shape(&self) -> &[u64] {
         let last = self.shape.iter().rposition(|n| *n != 1).unwrap_or(0);
         self.shape.get(..=last).unwrap_or(&self.shape)
+    }
+
+    /// Whether values are gathered from many places, so that a call should read many of them.
+    pub(crate) fn is_gathered(&self) -> bool {
+        let is_packed = |piece: &Piece| matches!(piece.encoding, Encoding::Packed(_));
+        let stored = match &self.data {
+            TensorData::Stored { pieces, .. } => &pieces[..],
+            TensorData::Computed(_) => &[],
+        };
+        self.is_reordered() || stored.iter().any(is_packed)
     }
 
     /// Whether the values are taken in another order than they are stored in.

@@ -1,5 +1,7 @@
 //! Which stored values a tensor takes, and in which order: strided views.
 
+use std::ops::Range;
+
 /// A strided view of stored values, outermost axis first.
 ///
 /// The value at indices `i` is the stored one at `start + Σ i[k] * axes[k].stride`. Re-ordering
@@ -15,6 +17,31 @@ pub struct View {
 pub(crate) struct Axis {
     pub(crate) len: u64,
     pub(crate) stride: u64,
+}
+
+/// Stored values that are the same distance apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Run {
+    /// The number of the first one.
+    pub(crate) first: u64,
+    /// How many there are, at least one.
+    pub(crate) len: u64,
+    /// The distance from one to the next.
+    pub(crate) stride: u64,
+}
+
+impl Run {
+    /// One past the last stored value.
+    pub(crate) fn end(&self) -> u64 {
+        self.first + (self.len - 1) * self.stride + 1
+    }
+
+    /// Which of its values are stored within a range.
+    pub(crate) fn within(&self, range: &Range<u64>) -> Range<u64> {
+        let stride = self.stride.max(1);
+        let before = |end: u64| end.saturating_sub(self.first).div_ceil(stride).min(self.len);
+        before(range.start)..before(range.end)
+    }
 }
 
 impl View {
@@ -104,6 +131,22 @@ impl View {
         (self.start, axes)
     }
 
+    /// The stored values behind a range of the view's, as rows of the innermost axis.
+    pub(crate) fn runs(&self, range: Range<u64>) -> impl Iterator<Item = Run> + use<> {
+        let (start, mut axes) = self.simplified();
+        let row = axes.pop().unwrap_or(Axis { len: 1, stride: 1 });
+        let mut at = range.start;
+        std::iter::from_fn(move || {
+            (at < range.end).then(|| {
+                let (index, within) = (at / row.len.max(1), at % row.len.max(1));
+                let len = (row.len - within).min(range.end - at).max(1);
+                let first = start + origin(&axes, index) + within * row.stride;
+                at = at.saturating_add(len);
+                Run { first, len, stride: row.stride }
+            })
+        })
+    }
+
     /// Whether the values are in the order they are stored in, without a gap.
     pub fn is_contiguous(&self) -> bool {
         matches!(self.simplified().1[..], [Axis { stride: 1, .. }])
@@ -114,6 +157,17 @@ impl View {
     pub fn keeps_rows(&self) -> bool {
         self.simplified().1.last().is_none_or(|axis| axis.stride == 1)
     }
+}
+
+/// Where entry `index` of the outer axes begins.
+pub(crate) fn origin(outer: &[Axis], mut index: u64) -> u64 {
+    let mut origin = 0;
+    for axis in outer.iter().rev() {
+        let len = axis.len.max(1);
+        origin += index % len * axis.stride;
+        index /= len;
+    }
+    origin
 }
 
 #[cfg(test)]

@@ -2,16 +2,17 @@
 
 use std::{
     io::{self, IsTerminal, Write},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use anyhow::Context;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use quant_convert::{Control, Plan, grouped::FolderPlan};
 use quant_core::grouped::GroupSize;
 
 use crate::{
     args::ConvertArgs,
+    commands::progress_bar,
     failure::{Failure, Told},
     report::{self, Report, escape},
     signals,
@@ -121,12 +122,4 @@ fn print(args: &ConvertArgs, report: &Report) -> io::Result<()> {
         }
     }
     out.flush()
-}
-
-fn progress_bar(bytes: u64) -> anyhow::Result<ProgressBar> {
-    let bar = ProgressBar::new(bytes);
-    let template = "{bar:40} {percent:>3}%  {bytes} of {total_bytes}  {bytes_per_sec}  {eta} left";
-    bar.set_style(ProgressStyle::with_template(template)?);
-    bar.enable_steady_tick(Duration::from_millis(100));
-    Ok(bar)
 }

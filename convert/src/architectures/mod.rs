@@ -5,7 +5,6 @@
 
 mod dim;
 mod forms;
-pub(crate) mod fp8;
 pub(crate) mod head;
 pub(crate) mod nextn;
 pub mod parameters;

@@ -2,9 +2,9 @@
 
 use std::collections::HashSet;
 
-use gguf_io::CheckpointTensor;
+use gguf_io::{CheckpointTensor, message::Shape};
 
-use crate::{Error, Result, error::Shape};
+use crate::{Error, Result};
 
 use super::{
     rule::{Bias, Presence, Rule},

@@ -6,11 +6,11 @@ use std::{
     path::Path,
 };
 
-use gguf_io::{Checkpoint, CheckpointTensor};
+use gguf_io::{Checkpoint, CheckpointTensor, message::Shape};
+use quant_weights::{Problem, Purpose, Weights, mxfp4_shape};
 
 use crate::{
     Config, Error, Result,
-    error::Shape,
     model::{ElementMap, Encoding, Piece, Tensor, TensorData, View},
 };
 
@@ -18,7 +18,6 @@ pub use super::rule::{Dim, Layers, Rule, Step, Target};
 
 use super::{
     Architecture,
-    fp8::{Found, Quantization},
     rule::{Bias, Change, Presence, no_rule, take},
 };
 
@@ -154,9 +153,10 @@ pub(super) fn all_layers(config: &Config) -> Result<u64> {
 pub fn map(
     architecture: &Architecture,
     config: &Config,
-    checkpoint: &Checkpoint,
+    weights: &Weights,
     dir: &Path,
 ) -> Result<Mapped> {
+    let checkpoint = weights.checkpoint();
     let mapping = Mapping {
         architecture,
         rules: architecture.tensors.iter().copied().flatten().collect(),
@@ -164,7 +164,7 @@ pub fn map(
         config,
         dir,
         checkpoint,
-        quantization: Quantization::read(config)?,
+        weights,
     };
     let (names, misfits) = (mapping.names(), mapping.misfits());
     let mut seen = HashSet::new();
@@ -178,13 +178,13 @@ pub fn map(
             tracing::debug!(name, "buffer left out");
             continue;
         }
-        match mapping.quantization.role(name, checkpoint) {
-            Found::Scale => continue,
-            Found::LeftOut(reason) => {
+        match weights.purpose(name) {
+            Purpose::Scale => continue,
+            Purpose::LeftOut(reason) => {
                 left_out.push((name.to_owned(), reason));
                 continue;
             }
-            Found::Weight => {}
+            _ => {}
         }
         let (pattern, layer, expert) = split_numbers(&own_name(architecture, config, name));
         let prefixed = |pattern: &String| names.get(&format!("{}{pattern}", architecture.prefix));
@@ -381,7 +381,7 @@ pub(super) struct Mapping<'a> {
     pub(super) config: &'a Config,
     pub(super) dir: &'a Path,
     pub(super) checkpoint: &'a Checkpoint,
-    pub(super) quantization: Quantization,
+    pub(super) weights: &'a Weights,
 }
 
 impl Mapping<'_> {
@@ -490,7 +490,7 @@ impl Mapping<'_> {
         }
         let mut shape = self.shape(slot)?;
         if rule.scales.is_some() {
-            shape = super::fp8::mxfp4_shape(&shape);
+            shape = mxfp4_shape(&shape);
         }
         if source.shape != shape {
             let expected = format!("{shape:?} by config.json ({})", self.reason(rule, slot));
@@ -530,15 +530,18 @@ impl Mapping<'_> {
     fn pieces(&self, slot: Slot, name: &str, source: &CheckpointTensor) -> Result<Vec<Taken>> {
         let rule = self.rule(slot)?;
         let layer = rule.source.contains("{}").then_some(slot.layer);
-        let wrong = |problem: super::fp8::Problem| {
-            self.wrong(name, &problem.found, &problem.expected, problem.help)
+        let wrong =
+            |problem: Problem| self.wrong(name, &problem.found, &problem.expected, problem.help);
+        let misfit = |found: &str| {
+            let expected = "a shape that the architecture's transforms divide";
+            self.wrong(name, found, expected, HELP)
         };
         let encoding = match rule.scales {
             Some(scales) => {
                 let scales = numbered(scales, slot.layer, slot.expert);
-                super::fp8::mxfp4(self.checkpoint, source, &scales).map_err(wrong)?
+                self.weights.mxfp4(source, &scales).map_err(wrong)?
             }
-            None => self.quantization.encoding(self.checkpoint, name, source).map_err(wrong)?,
+            None => self.weights.encoding(name, source).map_err(wrong)?,
         };
         // Values are counted in blocks where they are stored in blocks.
         let mut shape = source.shape.clone();
@@ -548,8 +551,7 @@ impl Mapping<'_> {
         } else {
             1
         };
-        let whole =
-            View::whole(&shape).ok_or_else(|| wrong("a shape of too many values".into()))?;
+        let whole = View::whole(&shape).ok_or_else(|| misfit("a shape of too many values"))?;
         let heads = rule.heads.map_or(Ok(1), |heads| heads.size_in(self.config, layer))?;
         let rows = shape.first().copied().unwrap_or(0).checked_div(heads).unwrap_or(0);
         rule.targets()
@@ -564,11 +566,11 @@ impl Mapping<'_> {
                         if rule.transposed && slot.part == Part::Bias { &[][..] } else { steps };
                     let Some(of_head) = whole.clone().narrow(0, head.saturating_mul(rows), rows)
                     else {
-                        return Err(wrong("rows that its heads do not divide".into()));
+                        return Err(misfit("rows that its heads do not divide"));
                     };
                     let whole = if rule.heads.is_some() { &of_head } else { &whole };
                     let (view, mut shape) =
-                        self.part(whole, steps, layer)?.map_err(|p| wrong(p.into()))?;
+                        self.part(whole, steps, layer)?.map_err(|found| misfit(&found))?;
                     if let Some(row) = shape.last_mut() {
                         *row = row.saturating_mul(block);
                     }

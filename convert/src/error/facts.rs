@@ -9,11 +9,11 @@ impl Error {
     pub fn file(&self) -> Option<&Path> {
         match self {
             Self::Files(error) => error.file(),
+            Self::Read(error) => error.file(),
             Self::Recipe(error) => error.file(),
             Self::ImportanceLength { path, .. }
             | Self::ImportanceTooLarge { path, .. }
             | Self::CannotRead { path, .. }
-            | Self::Packed { path, .. }
             | Self::SameFile { path }
             | Self::Json { path, .. }
             | Self::Config { path, .. }
@@ -29,6 +29,7 @@ impl Error {
     pub fn tensor(&self) -> Option<&str> {
         match self {
             Self::Files(error) => error.tensor(),
+            Self::Read(error) => error.tensor(),
             Self::Recipe(error) => error.tensor(),
             Self::ImportanceLength { tensor, .. }
             | Self::ImportanceTooLarge { tensor, .. }
@@ -48,6 +49,7 @@ impl Error {
     pub fn key(&self) -> Option<&str> {
         match self {
             Self::Files(error) => error.key(),
+            Self::Read(error) => error.key(),
             Self::Recipe(error) => error.key(),
             Self::Config { key, .. } => Some(key),
             Self::Json { key, .. } => key.as_deref(),
@@ -68,6 +70,7 @@ impl Error {
     pub fn hint(&self) -> Option<&str> {
         match self {
             Self::Files(error) => error.hint(),
+            Self::Read(error) => error.hint(),
             Self::Recipe(error) => error.hint(),
             Self::ImportanceLength { .. } => Some(OTHER_MODEL),
             Self::ImportanceTooLarge { .. } => Some(BAD_MATRIX),
@@ -81,8 +84,7 @@ impl Error {
             Self::GroupSize { .. } => Some(GROUPS),
             Self::SameFile { .. } => Some(OTHER_NAME),
             Self::Threads { .. } => Some(FEWER),
-            Self::Packed { help, .. }
-            | Self::Json { help, .. }
+            Self::Json { help, .. }
             | Self::Config { help, .. }
             | Self::Weights { help, .. }
             | Self::Tokenizer { help, .. } => Some(help),

@@ -153,7 +153,9 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::{architectures::fp8::Quantization, grouped::source};
+    use quant_weights::{Quantization, Weights};
+
+    use crate::grouped::source;
 
     /// Every entry of what NNCF chose for the tiny checkpoints.
     #[test]
@@ -165,7 +167,7 @@ mod tests {
         for (checkpoint, entries) in golden.as_object().unwrap() {
             let dir = fixtures.join(checkpoint);
             let stored = Checkpoint::open(&dir, &Limits::default()).unwrap();
-            let model = source::model(stored, Quantization::None).unwrap();
+            let model = source::model(Weights::new(stored, Quantization::none()).unwrap()).unwrap();
             for (case, expected) in entries.as_object().unwrap() {
                 let mut words = case.split(' ');
                 let ty = GroupedType::from_name(words.next().unwrap()).unwrap();

@@ -18,7 +18,6 @@ use super::{
 };
 use crate::{
     Config, Control, Error, Options, Result,
-    architectures::fp8::Quantization,
     checkpoint::preference,
     error::Shown,
     importance::{Importance, used_by},
@@ -86,12 +85,11 @@ impl FolderPlan {
         }
         let config = Config::read(dir)?;
         let preference = preference(options.like_reference);
-        let checkpoint = packed::open(dir, &config, preference, &options.limits)?;
+        let weights = packed::open(dir, &config, preference, &options.limits)?;
         let names = header::Names { wrapper: config.is_wrapper() };
-        let quantization = Quantization::read(&config)?;
-        let gguf = GgufNames::new(dir, config, &checkpoint)?;
+        let gguf = GgufNames::new(dir, config, &weights)?;
         let importance = Importance::open(options)?.filter(|importance| !importance.is_empty());
-        let model = source::model(checkpoint, quantization)?;
+        let model = source::model(weights)?;
         if let Some(importance) = &importance {
             importance.warn_of_strays(gguf.all());
         }

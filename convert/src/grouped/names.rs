@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, path::Path};
 
-use gguf_io::Checkpoint;
+use quant_weights::Weights;
 
 use crate::{
     Config, Result,
@@ -22,12 +22,12 @@ pub(super) struct GgufNames {
 
 impl GgufNames {
     /// Maps a checkpoint; checks names and shapes on the way.
-    pub(super) fn new(dir: &Path, mut config: Config, checkpoint: &Checkpoint) -> Result<Self> {
+    pub(super) fn new(dir: &Path, mut config: Config, weights: &Weights) -> Result<Self> {
         let architecture = architectures::find(&config)?;
         architecture.complete(&mut config)?;
         tensors::layers(&config)?;
-        architectures::nextn::count(architecture, &mut config, checkpoint)?;
-        let mapped = tensors::map(architecture, &config, checkpoint, dir)?;
+        architectures::nextn::count(architecture, &mut config, weights.checkpoint())?;
+        let mapped = tensors::map(architecture, &config, weights, dir)?;
         let indices: HashMap<_, _> =
             mapped.tensors.iter().enumerate().map(|(i, tensor)| (&tensor.name[..], i)).collect();
         let mut made_of: HashMap<String, Vec<_>> = HashMap::new();

@@ -7,7 +7,7 @@ use quant_core::{
     grouped::{Grouped, GroupedType, Job, dequantize},
 };
 
-use quant_weights::Source;
+use quant_weights::{Cut, Source};
 
 use crate::{Control, Result, model::Model, options::Running, workers};
 
@@ -56,14 +56,8 @@ pub(crate) fn scores(
     let mut pieces = Vec::new();
     for (index, layer) in layers.iter().enumerate() {
         let tensor = &model.tensors[layer.tensor];
-        let (row_len, elements) = (tensor.row_len().max(1), tensor.elements());
-        let step = (STEP / row_len).max(1).saturating_mul(row_len);
-        let mut start = 0;
-        while start < elements {
-            let len = step.min(elements - start);
-            pieces.push((index, start, len));
-            start += len;
-        }
+        let rows = Cut { size: STEP, ..Cut::rows(tensor) };
+        pieces.extend(rows.ranges(tensor.elements()).map(|range| (index, range)));
     }
     // The parts are put together in their order, whatever the number of threads.
     let parts: Mutex<Vec<Part>> = Mutex::new(vec![Part::default(); pieces.len()]);
@@ -71,10 +65,10 @@ pub(crate) fn scores(
     let state = || (model.reader(kernels), Grouped::default(), Vec::new());
     workers::run(running.threads, pieces.len(), state, |(reader, groups, restored), index| {
         control.check()?;
-        let Some(&(layer, start, len)) = pieces.get(index) else { return Ok(()) };
-        let layer = layers[layer];
+        let Some((layer, range)) = pieces.get(index) else { return Ok(()) };
+        let layer = layers[*layer];
         let tensor = &model.tensors[layer.tensor];
-        reader.load_finite(tensor, start..start + len)?;
+        reader.load_finite(tensor, range.clone())?;
         let row_len = usize::try_from(tensor.row_len()).unwrap_or(usize::MAX);
         let values = reader.loaded();
         groups.resize(values.len(), row_len);
@@ -88,7 +82,7 @@ pub(crate) fn scores(
         for (row, (values, restored)) in
             values.chunks_exact(row_len).zip(restored.chunks_exact(row_len)).enumerate()
         {
-            let row = start / tensor.row_len().max(1) + row as u64;
+            let row = range.start / tensor.row_len().max(1) + row as u64;
             let matrix = usize::try_from(row / rows_per_matrix).unwrap_or(usize::MAX);
             let squares = layer.squares.and_then(|s| s.chunks_exact(row_len).nth(matrix));
             part.add_row(values, restored, squares);

@@ -8,7 +8,7 @@ use super::FolderPlan;
 use crate::{
     Control, Result,
     inputs::Inputs,
-    stream::{Output, stream},
+    stream::{Output, sinks, stream},
 };
 
 /// Bytes that are copied at a time.
@@ -59,7 +59,7 @@ impl FolderPlan {
             outputs.push(out);
         }
         let jobs: Vec<_> = self.jobs.iter().collect();
-        let out = Output { files: &outputs, places: self.layout.places() };
+        let out = Output { files: sinks(&outputs), places: self.layout.places() };
         stream(&self.model, &jobs, &out, &self.running, control)?;
         // Headers go last: a file that has one is whole.
         for (file, out) in self.layout.files.iter().zip(outputs) {

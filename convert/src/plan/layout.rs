@@ -1,15 +1,9 @@
 //! The third stage: files, and places in them.
 
-use std::collections::HashMap;
-
 use gguf_io::{Layout, Metadata, TensorSpec, gguf::shards};
 
 use super::{assign::Assigned, given::Given};
-use crate::{
-    Result, loadable,
-    model::{Model, Origin},
-    options::Split,
-};
+use crate::{Result, loadable, model::Origin, options::Split};
 
 /// Gives every tensor its place, in one file or several. The tensors of the layouts are those given,
 /// whose order it may change to keep the files of the input.
@@ -19,11 +13,8 @@ pub(super) fn lay_out(
     metadata: &Metadata,
 ) -> Result<Vec<Layout>> {
     let Given { model, options, .. } = *given;
-    let on_disk = files_on_disk(model);
-    let file_of = |tensor: &Assigned| {
-        let file = model.tensors[tensor.job.tensor].place().map_or(0, |(file, _)| file);
-        on_disk.get(file).copied().unwrap_or(file)
-    };
+    let file_of =
+        |tensor: &Assigned| model.tensors[tensor.job.tensor].place().map_or(0, |(file, _)| file);
     if options.split == Some(Split::Keep) {
         // Stable: within a file of a checkpoint the order stays.
         tensors.sort_by_key(file_of);
@@ -45,12 +36,4 @@ pub(super) fn lay_out(
         None => vec![Layout::new(metadata, &specs)?],
         Some(split) => shards::layout(metadata, &specs, split.by(&files))?,
     })
-}
-
-/// For each file of the model the first that has the same path: a packed layer reads as a file of
-/// its own, but counts as the one that it is in.
-fn files_on_disk(model: &Model) -> Vec<usize> {
-    let mut by_path = HashMap::new();
-    let paths = model.files.iter().enumerate();
-    paths.map(|(i, file)| *by_path.entry(file.path()).or_insert(i)).collect()
 }

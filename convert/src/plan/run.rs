@@ -8,7 +8,7 @@ use super::Plan;
 use crate::{
     Control, Result,
     inputs::Inputs,
-    stream::{Output, Places, stream},
+    stream::{Output, Places, sinks, stream},
 };
 
 impl Plan {
@@ -66,7 +66,7 @@ impl Plan {
     /// As [`run`](Self::run).
     pub fn run_into(self, out: AtomicSet, control: Control<'_>) -> Result<()> {
         let places = self.placed().map(|(shard, placed)| Places::one(shard, placed.offset));
-        let output = Output { files: out.files(), places: places.collect() };
+        let output = Output { files: sinks(out.files()), places: places.collect() };
         let jobs: Vec<_> = self.tensors.iter().map(|tensor| &tensor.job).collect();
         stream(&self.model, &jobs, &output, &self.running, control)?;
         // The headers go last: a file that has one is whole.

@@ -1,55 +1,34 @@
-//! How the values of a tensor are stored: floats, or codes of few bits with scales beside them that
-//! are multiplied on the way. Layers packed in words appear as floats here: see `packed`.
+//! Codes of few bits with scales beside them, and which tensors of a checkpoint are such scales.
 
-use gguf_io::{Checkpoint, CheckpointTensor, Dtype};
+use gguf_io::{Checkpoint, CheckpointTensor, Dtype, message::Shape};
 use quant_core::GgmlType;
 
 use crate::{
-    Config, Result,
-    error::Shape,
-    model::{Code, Encoding, Scales},
-    packed::{Format, ScaleLayout},
+    Code, Encoding, Scales,
+    quantization::{Format, ScaleLayout},
 };
 
-/// What config.json says about how values are stored.
+/// What a tensor of a checkpoint is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Quantization {
-    /// As floats.
-    None,
-    /// As floats; the checkpoint may hold scales of activations.
-    Packed,
-    /// Some in eight bits with scales.
-    Scaled(ScaleLayout),
-    /// The experts in MXFP4, which is carried over.
-    Mxfp4,
-}
-
-/// What a tensor of a checkpoint is to its quantization.
-pub(crate) enum Found {
+#[non_exhaustive]
+pub enum Purpose {
+    /// It is a weight.
     Weight,
+    /// It goes with a weight, by which it is read.
     Scale,
+    /// Nothing here reads it, for this reason.
     LeftOut(&'static str),
 }
 
-/// Why a tensor cannot be read.
-#[derive(Debug)]
-pub(crate) struct Problem {
-    pub(crate) found: String,
-    pub(crate) expected: String,
-    pub(crate) help: &'static str,
-}
-
-impl From<String> for Problem {
-    fn from(found: String) -> Self {
-        let expected = "a shape that the architecture's transforms divide".to_owned();
-        Self { found, expected, help: "config.json and the weights are not of the same model" }
-    }
-}
-
-impl From<&str> for Problem {
-    fn from(found: &str) -> Self {
-        found.to_owned().into()
-    }
+/// Why the values of a tensor cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// What is there.
+    pub found: String,
+    /// What is read.
+    pub expected: String,
+    /// What to do.
+    pub help: &'static str,
 }
 
 /// What is added to the name of a weight for that of its scales. Either way values are multiplied.
@@ -77,55 +56,49 @@ const ACTIVATIONS: [&str; 14] = [
     ".prob_output_scale",
 ];
 
-impl Quantization {
-    /// Reads `quantization_config`.
-    ///
-    /// # Errors
-    /// If the weights are codes of a quantization that is not read.
-    pub(crate) fn read(config: &Config) -> Result<Self> {
-        Ok(match Format::of(config)? {
-            Format::Floats => Self::None,
-            Format::Gptq { .. } | Format::Awq | Format::Mlx(_) => Self::Packed,
-            Format::Compressed { scales, .. } | Format::Scaled(scales) => Self::Scaled(scales),
-            Format::Mxfp4 => Self::Mxfp4,
-        })
-    }
-
-    pub(crate) fn role(self, name: &str, checkpoint: &Checkpoint) -> Found {
-        if matches!(self, Self::None | Self::Mxfp4) {
-            return Found::Weight;
+impl Format {
+    /// What a tensor of a checkpoint is for.
+    pub(crate) fn purpose(&self, name: &str, checkpoint: &Checkpoint) -> Purpose {
+        if matches!(self, Self::Floats | Self::Mxfp4) {
+            return Purpose::Weight;
         }
         let of_weight = |end: &str| {
             name.strip_suffix(end).is_some_and(|weight| checkpoint.tensors.contains_key(weight))
         };
-        if matches!(self, Self::Scaled(_))
-            && (SCALES.into_iter().any(of_weight) || of_weight(ZEROS))
-        {
-            return Found::Scale;
+        if self.scales().is_some() && (SCALES.into_iter().any(of_weight) || of_weight(ZEROS)) {
+            return Purpose::Scale;
         }
         if ACTIVATIONS.iter().any(|end| name.ends_with(end)) {
-            return Found::LeftOut(
+            return Purpose::LeftOut(
                 "engines scale activations by them where they compute in 8 bits",
             );
         }
-        Found::Weight
+        Purpose::Weight
     }
 
-    /// How a tensor's values are stored.
+    /// How scales of eight-bit codes may lie over them, where there may be such codes.
+    fn scales(&self) -> Option<ScaleLayout> {
+        match self {
+            Self::Compressed { scales, .. } | Self::Scaled(scales) => Some(*scales),
+            _ => None,
+        }
+    }
+
+    /// How the values of a tensor that is not packed are stored.
     pub(crate) fn encoding(
-        self,
+        &self,
         checkpoint: &Checkpoint,
         name: &str,
         tensor: &CheckpointTensor,
     ) -> Result<Encoding, Problem> {
-        let code = match (tensor.dtype, self) {
+        let code = match (tensor.dtype, self.scales()) {
             (Dtype::F8E4M3, _) => Code::E4M3,
             (Dtype::F8E5M2, _) => Code::E5M2,
-            (Dtype::I8, Self::Scaled(_)) => Code::Int8,
+            (Dtype::I8, Some(_)) => Code::Int8,
             (other, _) => return float(other),
         };
         let columns = tensor.shape.last().copied().unwrap_or(1);
-        let Self::Scaled(layout) = self else {
+        let Some(layout) = self.scales() else {
             return Ok(Encoding::Coded { code, columns, scales: None });
         };
         let names = SCALES.map(|end| format!("{name}{end}"));
@@ -272,8 +245,8 @@ fn float(dtype: Dtype) -> Result<Encoding, Problem> {
 /// Values of a block of MXFP4, and the bytes of its codes.
 const BLOCK: (u64, u64) = (32, 16);
 
-/// The shape in which codes of MXFP4 are stored.
-pub(super) fn mxfp4_shape(shape: &[u64]) -> Vec<u64> {
+/// The shape in which codes of MXFP4 are stored of a weight of this one, outermost first.
+pub fn mxfp4_shape(shape: &[u64]) -> Vec<u64> {
     let mut shape = shape.to_vec();
     if let Some(row) = shape.last_mut() {
         *row = row.div_ceil(BLOCK.0);
@@ -283,7 +256,7 @@ pub(super) fn mxfp4_shape(shape: &[u64]) -> Vec<u64> {
 }
 
 /// How codes of MXFP4 are stored whose scales are in the tensor `name`.
-pub(super) fn mxfp4(
+pub(crate) fn mxfp4(
     checkpoint: &Checkpoint,
     codes: &CheckpointTensor,
     name: &str,

@@ -1,26 +1,19 @@
 //! MLX: codes along the rows without gaps, each group with a scale and a bias.
 
-use std::sync::Arc;
-
 use gguf_io::{Checkpoint, CheckpointTensor, Dtype, SourceFile};
-use quant_core::grouped::pack;
+use quant_core::{Error::TooLarge, grouped::pack};
 
-use super::{
-    Layer, Part, Parts,
-    reader::{Blocks, floats},
-};
-use crate::Result;
+use super::{Buffers, Layout, Packed, Part, Parts, parts::FLOATS};
+use crate::{Result, gather::size};
 
 /// The widths of codes.
-pub(super) const BITS: [u64; 6] = [2, 3, 4, 5, 6, 8];
-
-const FLOATS: &[Dtype] = &[Dtype::F16, Dtype::BF16, Dtype::F32];
+pub(crate) const BITS: [u64; 6] = [2, 3, 4, 5, 6, 8];
 
 /// What the name of a module holds in which all experts of a layer are.
-pub(super) const STACK: &str = ".switch_mlp.";
+pub(crate) const STACK: &str = ".switch_mlp.";
 
 /// Experts beyond any model: each gets a tensor with a name.
-pub(super) const MOST_EXPERTS: u64 = 4096;
+pub(crate) const MOST_EXPERTS: u64 = 4096;
 
 /// Bits of a code, and codes in a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,30 +30,32 @@ pub(crate) struct Widths {
 }
 
 /// A packed layer: `code · scale + bias`.
-#[derive(Debug)]
-struct Affine {
-    files: Arc<Vec<SourceFile>>,
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Affine {
     width: Width,
-    rows: u64,
     columns: u64,
-    codes: Part,
+    pub(super) codes: Part,
     scales: Part,
     biases: Part,
 }
 
-/// A layer of the width that config.json gives it.
-pub(super) fn layer(parts: &Parts<'_>, widths: &Widths) -> Result<Layer> {
+/// The parts of a packed layer.
+pub(crate) const PARTS: [&str; 3] = ["weight", "scales", "biases"];
+
+/// A layer of the width that config.json gives it: one weight, or one for each expert of a stack,
+/// with the names that they have in the original checkpoint.
+pub(crate) fn layers(parts: &Parts<'_>, widths: &Widths) -> Result<Vec<(String, Packed)>> {
     let own = widths.modules.iter().find(|(module, _)| module == parts.module);
     let width = own.map_or(widths.usual, |(_, width)| *width);
     let codes = parts.need("weight", &[Dtype::U32])?;
     let scales = parts.need("scales", FLOATS)?;
     let biases = parts.need("biases", FLOATS)?;
     let rows = codes.rows;
-    let columns = scales.columns.checked_mul(width.group).ok_or(quant_core::Error::TooLarge)?;
+    let columns = scales.columns.checked_mul(width.group).ok_or(TooLarge)?;
     parts.expect("scales", &scales, rows, scales.columns)?;
     parts.expect("biases", &biases, rows, scales.columns)?;
     // Rows are whole words.
-    let bits = columns.checked_mul(u64::from(width.bits)).ok_or(quant_core::Error::TooLarge)?;
+    let bits = columns.checked_mul(u64::from(width.bits)).ok_or(TooLarge)?;
     if codes.columns.checked_mul(32) != Some(bits) {
         let found = format!("rows of {} words", codes.columns);
         let expected = format!(
@@ -69,13 +64,24 @@ pub(super) fn layer(parts: &Parts<'_>, widths: &Widths) -> Result<Layer> {
         );
         return Err(parts.wrong("weight", &found, &expected));
     }
-    let files = Arc::clone(parts.files);
-    let layer = Affine { files, width, rows, columns, codes, scales, biases };
-    Ok((Box::new(layer), vec!["weight", "scales", "biases"]))
+    let names = match parts.stack() {
+        Some(experts) => experts_of(parts.module, experts),
+        None => vec![format!("{}.weight", parts.module)],
+    };
+    // Experts are one below the other.
+    let rows = rows.checked_div(names.len() as u64).ok_or(TooLarge)?;
+    let one = |(number, name): (u64, String)| {
+        let first = number.saturating_mul(rows);
+        let [codes, scales, biases] = [codes, scales, biases].map(|part| part.narrow(first, rows));
+        let layer = Layout::Affine(Affine { width, columns, codes, scales, biases });
+        let stored = format!("MLX_INT{}", width.bits);
+        (name, Packed::new(stored, [rows, columns], &[&codes, &scales, &biases], layer))
+    };
+    Ok((0..).zip(names).map(one).collect())
 }
 
 /// The names that the experts of a stack have in the original checkpoint.
-pub(super) fn experts(module: &str, count: u64) -> Vec<String> {
+fn experts_of(module: &str, count: u64) -> Vec<String> {
     let (layer, part) = module.split_once(STACK).unwrap_or((module, ""));
     let part = match part {
         // Mixtral has names of its own.
@@ -88,7 +94,7 @@ pub(super) fn experts(module: &str, count: u64) -> Vec<String> {
 }
 
 /// Gives each expert of a stack that is not packed a tensor of its own.
-pub(super) fn unstack(checkpoint: &mut Checkpoint) {
+pub(crate) fn unstack(checkpoint: &mut Checkpoint) {
     let stacks: Vec<(String, CheckpointTensor)> = checkpoint
         .tensors
         .iter()
@@ -108,7 +114,7 @@ pub(super) fn unstack(checkpoint: &mut Checkpoint) {
         if !sound || !tensor.bytes.is_multiple_of(count) {
             continue;
         }
-        let experts = experts(module, count);
+        let experts = experts_of(module, count);
         // Two weights for one place are for the architecture to refuse.
         if experts.iter().any(|expert| checkpoint.tensors.contains_key(expert)) {
             continue;
@@ -126,39 +132,34 @@ pub(super) fn unstack(checkpoint: &mut Checkpoint) {
 }
 
 impl Affine {
-    /// Reads a row of a part.
-    fn read(&self, part: &Part, row: u64, bytes: &mut Vec<u8>) -> gguf_io::Result<()> {
-        let size = part.dtype.bits() / 8;
-        let len = usize::try_from(part.columns.saturating_mul(size)).unwrap_or(usize::MAX);
-        bytes.resize(len, 0);
-        match self.files.get(part.file) {
-            Some(file) => file.read_exact_at(bytes, part.offset + row * part.columns * size),
-            None => Ok(()),
+    pub(super) fn restore(
+        &self,
+        files: &[SourceFile],
+        first: u64,
+        out: &mut [f32],
+        buffers: &mut Buffers,
+    ) -> Result<()> {
+        let Buffers { words, scales, zeros: biases, bytes, .. } = buffers;
+        let [columns, line, groups] =
+            [size(self.columns)?, size(self.codes.columns)?, size(self.scales.columns)?];
+        let (len, bits) = (size(self.width.group)?.max(1), self.width.bits);
+        let rows = out.len() / columns.max(1);
+        let count = |line: usize| line.checked_mul(rows).ok_or(TooLarge);
+        self.codes.read(files, (first, 0), count(line)?, words)?;
+        for (part, values) in [(&self.scales, &mut *scales), (&self.biases, &mut *biases)] {
+            part.read(files, (first, 0), count(groups)?, bytes)?;
+            values.clear();
+            part.push_floats(bytes, values);
         }
-    }
-}
-
-impl Blocks for Affine {
-    fn shape(&self) -> [u64; 2] {
-        [self.rows, self.columns]
-    }
-
-    fn rows(&self, first: u64, out: &mut [f32]) -> gguf_io::Result<()> {
-        let columns = usize::try_from(self.columns).unwrap_or(usize::MAX);
-        let group = usize::try_from(self.width.group).unwrap_or(usize::MAX);
-        let bits = self.width.bits;
-        let (mut bytes, mut scales, mut biases) = (Vec::new(), Vec::new(), Vec::new());
-        for (row, out) in (first..).zip(out.chunks_exact_mut(columns.max(1))) {
-            self.read(&self.scales, row, &mut bytes)?;
-            floats(self.scales.dtype, &bytes, &mut scales);
-            self.read(&self.biases, row, &mut bytes)?;
-            floats(self.biases.dtype, &bytes, &mut biases);
-            self.read(&self.codes, row, &mut bytes)?;
+        let lines = words.chunks_exact((4 * line).max(1));
+        let ways = scales.chunks_exact(groups.max(1)).zip(biases.chunks_exact(groups.max(1)));
+        for ((out, words), (scales, biases)) in
+            out.chunks_exact_mut(columns.max(1)).zip(lines).zip(ways)
+        {
             let mut at = 0;
-            let pairs = scales.iter().zip(&biases);
-            for (out, (scale, bias)) in out.chunks_mut(group.max(1)).zip(pairs) {
+            for (out, (scale, bias)) in out.chunks_mut(len).zip(scales.iter().zip(biases)) {
                 for out in out {
-                    *out = f32::from(pack::stream_code(&bytes, at, bits)) * scale + bias;
+                    *out = f32::from(pack::stream_code(words, at, bits)) * scale + bias;
                     at += bits as usize;
                 }
             }

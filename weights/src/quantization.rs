@@ -2,16 +2,22 @@
 
 use std::path::Path;
 
-use gguf_io::Checkpoint;
+use gguf_io::{Checkpoint, json::describe, message::Quoted};
 use serde_json::{Map, Value};
 
-use super::{HELP, Layer, Parts, by_rows, mlx, mlx::Width, transposed};
 use crate::{
-    Config, Error, Result,
-    json::{self, describe},
+    Error, Result,
+    packed::{
+        Packed, Parts, by_rows,
+        mlx::{self, Width},
+        transposed,
+    },
 };
 
 const KEY: &str = "quantization_config";
+
+/// What to do about a checkpoint that cannot be read.
+const HELP: &str = "take the original checkpoint, which the model's authors usually publish too";
 
 /// Where GPTQ and AWQ wrote their settings before config.json had a place for them.
 const OLDER: [&str; 2] = ["quantize_config.json", "quant_config.json"];
@@ -19,6 +25,28 @@ const OLDER: [&str; 2] = ["quantize_config.json", "quant_config.json"];
 /// The methods that are read, for messages.
 const METHODS: &str = "gptq, awq, auto-round, compressed-tensors, fp8, fbgemm_fp8, modelopt (FP8) \
                        or mxfp4";
+
+/// The values of config.json that say how weights are stored. `null` counts as absent.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings<'a> {
+    /// The file.
+    pub path: &'a Path,
+    /// What transformers goes by.
+    pub quantization_config: Option<&'a Value>,
+    /// What MLX goes by.
+    pub quantization: Option<&'a Value>,
+}
+
+/// How a checkpoint says that its weights are stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Quantization {
+    pub(crate) format: Format,
+    /// The name of the method, in capitals.
+    pub(crate) method: String,
+}
+
+/// Weights by their names, and what the names of the parts that they are made of end in.
+type Layers = (Vec<(String, Packed)>, Vec<&'static str>);
 
 /// How the weights are stored. What config.json says of single modules is only taken as what
 /// there may be: which modules are packed, and how wide their codes are, is seen from the tensors.
@@ -52,87 +80,109 @@ pub(crate) struct ScaleLayout {
     pub(crate) groups: bool,
 }
 
-impl Format {
-    /// The format that config.json names.
+impl Quantization {
+    /// Weights that are stored as floats.
+    pub fn none() -> Self {
+        Self { format: Format::Floats, method: String::new() }
+    }
+
+    /// Reads what config.json says, or the file that modelopt writes beside one that says nothing:
+    /// `beside` reads a file of JSON, if it is there.
     ///
     /// # Errors
-    /// [`Error::Packed`] for one that is not read, with its key.
-    pub(crate) fn of(config: &Config) -> Result<Self> {
-        if let Some(Value::Object(object)) = config.get("quantization")
-            && config.get(KEY).and_then(|value| value.get("quant_method")).is_none()
-        {
-            return Keys { path: config.path(), key: "quantization.", object }.mlx();
-        }
-        match config.get(KEY) {
-            None => Self::of_modelopt(config.path()),
+    /// [`Error::Quantization`] for a way that is not read, with its key; whatever `beside` returns.
+    pub fn read<E: From<Error>>(
+        settings: &Settings<'_>,
+        beside: impl FnOnce(&Path) -> Result<Option<Map<String, Value>>, E>,
+    ) -> Result<Self, E> {
+        let named = settings.quantization_config.and_then(|value| value.get("quant_method"));
+        let method = named.and_then(Value::as_str).unwrap_or_default().to_uppercase();
+        let path = settings.path;
+        let format = match (settings.quantization_config, settings.quantization) {
+            (_, Some(Value::Object(object))) if named.is_none() => {
+                Keys { path, key: "quantization.", object }.mlx()?
+            }
+            (Some(Value::Object(object)), _) if !object.is_empty() => {
+                Keys { path, key: "quantization_config.", object }.format()?
+            }
             // Says nothing: the weights tell.
-            Some(Value::Object(object)) if object.is_empty() => Self::of_modelopt(config.path()),
-            Some(Value::Object(object)) => {
-                Keys { path: config.path(), key: "quantization_config.", object }.format()
+            (None | Some(Value::Object(_)), _) => {
+                let path = path.with_file_name("hf_quant_config.json");
+                let file = beside(&path)?;
+                match file.as_ref().and_then(|file| file.get("quantization")) {
+                    Some(Value::Object(object)) => {
+                        Keys { path: &path, key: "quantization.", object }.modelopt()?
+                    }
+                    _ => Format::Floats,
+                }
             }
-            Some(other) => Err(wrong(config.path(), KEY, &describe(other), "an object")),
-        }
-    }
-
-    /// The format in the file that modelopt writes beside a config.json that says nothing.
-    fn of_modelopt(config: &Path) -> Result<Self> {
-        let path = config.with_file_name("hf_quant_config.json");
-        match json::read_optional(&path)?.as_ref().and_then(|file| file.get("quantization")) {
-            Some(Value::Object(object)) => {
-                Keys { path: &path, key: "quantization.", object }.modelopt()
-            }
-            _ => Ok(Self::Floats),
-        }
-    }
-
-    /// The format of packed tensors that config.json says nothing of: older programs wrote a file
-    /// of their own beside it.
-    pub(super) fn of_older(dir: &Path, checkpoint: &Checkpoint) -> Result<Self> {
-        let Some((name, tensor)) = checkpoint.tensors.iter().find(|(n, _)| n.ends_with(".qweight"))
-        else {
-            return Ok(Self::Floats);
+            (Some(other), _) => Err(wrong(path, KEY, &describe(other), "an object"))?,
         };
-        for name in OLDER {
-            let path = dir.join(name);
-            if let Some(object) = json::read_optional(&path)? {
+        Ok(Self { format, method })
+    }
+
+    /// For packed tensors that config.json says nothing of, what older programs wrote into a file of
+    /// their own beside it.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read); [`Error::Packed`] if there are such tensors, but no such file.
+    pub fn or_older<E: From<Error>>(
+        self,
+        dir: &Path,
+        checkpoint: &Checkpoint,
+        beside: impl Fn(&Path) -> Result<Option<Map<String, Value>>, E>,
+    ) -> Result<Self, E> {
+        let mut codes = checkpoint.tensors.iter().filter(|(name, _)| name.ends_with(".qweight"));
+        let (Format::Floats, Some((name, tensor))) = (&self.format, codes.next()) else {
+            return Ok(self);
+        };
+        for file in OLDER {
+            let path = dir.join(file);
+            if let Some(object) = beside(&path)? {
                 let keys = Keys { path: &path, key: "", object: &object };
-                return if keys.get("w_bit").is_some() || keys.is("quant_method", "awq") {
-                    keys.awq()
-                } else {
-                    keys.gptq()
-                };
+                let is_awq = keys.get("w_bit").is_some() || keys.is("quant_method", "awq");
+                let (method, format) =
+                    if is_awq { ("AWQ", keys.awq()?) } else { ("GPTQ", keys.gptq()?) };
+                return Ok(Self { format, method: method.to_owned() });
             }
         }
         let file = checkpoint.files.get(tensor.file).map(|f| f.path().to_path_buf());
         Err(Error::Packed {
             path: file.unwrap_or_default(),
-            place: format!("tensor {}", crate::error::Quoted(name)),
+            tensor: name.to_owned(),
             found: "packed codes that nothing describes".into(),
             expected: format!("{KEY} in config.json, or a {} beside it", OLDER.join(" or ")),
             help: "add the file that belongs to the checkpoint, or take the original checkpoint",
-        })
+        }
+        .into())
     }
 
     /// What the name of the tensor with the codes ends in, after that of the module; `None` if
     /// nothing is packed.
-    pub(super) fn codes(&self) -> Option<&'static str> {
-        match self {
-            Self::Gptq { .. } | Self::Awq => Some("qweight"),
-            Self::Compressed { .. } => Some("weight_packed"),
+    pub(crate) fn codes(&self) -> Option<&'static str> {
+        match &self.format {
+            Format::Gptq { .. } | Format::Awq => Some("qweight"),
+            Format::Compressed { .. } => Some("weight_packed"),
             // The codes have the name of the weight.
-            Self::Mlx(_) => Some("scales"),
-            Self::Floats | Self::Scaled(_) | Self::Mxfp4 => None,
+            Format::Mlx(_) => Some("scales"),
+            Format::Floats | Format::Scaled(_) | Format::Mxfp4 => None,
         }
     }
 
-    pub(super) fn layer(&self, parts: &Parts<'_>) -> Result<Layer> {
-        match self {
-            Self::Gptq { bits, zero_offset } => transposed::gptq(parts, bits, *zero_offset),
-            Self::Awq => transposed::awq(parts),
-            Self::Mlx(widths) => mlx::layer(parts, widths),
-            Self::Compressed { bits, .. } => by_rows::layer(parts, bits),
-            Self::Floats | Self::Scaled(_) | Self::Mxfp4 => by_rows::layer(parts, &[]),
-        }
+    /// The weights of a packed module under the names that they have in the original checkpoint, and
+    /// the parts that they are made of.
+    ///
+    /// # Errors
+    /// [`Error::Packed`] for parts that do not fit each other.
+    pub(crate) fn layers(&self, parts: &Parts<'_>) -> Result<Layers> {
+        let (packed, used) = match &self.format {
+            Format::Gptq { bits, zero_offset } => transposed::gptq(parts, bits, *zero_offset)?,
+            Format::Awq => transposed::awq(parts)?,
+            Format::Mlx(widths) => return Ok((mlx::layers(parts, widths)?, mlx::PARTS.to_vec())),
+            Format::Compressed { bits, .. } => by_rows::layer(parts, bits)?,
+            Format::Floats | Format::Scaled(_) | Format::Mxfp4 => by_rows::layer(parts, &[])?,
+        };
+        Ok((vec![(format!("{}.weight", parts.module), packed)], used))
     }
 }
 
@@ -387,13 +437,13 @@ impl Keys<'_> {
 
 /// Text of the file, as a message shows it.
 fn shown(text: &str) -> String {
-    crate::error::Quoted(text).to_string()
+    Quoted(text).to_string()
 }
 
-fn wrong(path: &Path, place: &str, found: &str, expected: &str) -> Error {
-    Error::Packed {
+fn wrong(path: &Path, key: &str, found: &str, expected: &str) -> Error {
+    Error::Quantization {
         path: path.to_path_buf(),
-        place: format!("key {}", crate::error::Quoted(place)),
+        key: key.to_owned(),
         found: found.to_owned(),
         expected: expected.to_owned(),
         help: HELP,
@@ -405,8 +455,13 @@ mod tests {
     use super::*;
 
     fn format(text: &str) -> Result<Format> {
-        let text = format!("{{\"quantization_config\": {text}}}");
-        Format::of(&Config::parse("config.json", text.as_bytes()).unwrap())
+        let value: Value = serde_json::from_str(text).unwrap();
+        let settings = Settings {
+            path: Path::new("config.json"),
+            quantization_config: Some(&value).filter(|value| !value.is_null()),
+            quantization: None,
+        };
+        Quantization::read(&settings, |_| Ok(None)).map(|quantization| quantization.format)
     }
 
     #[test]
