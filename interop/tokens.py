@@ -1,12 +1,16 @@
 """Compares llama.cpp's tokens of our files with those of transformers, for the forms in which checkpoints keep tokenizers.
 
-    python interop/tokens.py [--quantwright PATH] [--lines 2000] [--only WORD]
+    python interop/tokens.py [--quantwright PATH] [--tool PATH] [--lines 2000] [--only WORD]
+    python interop/tokens.py --snapshot
 
 Needs llama-cpp-python, transformers 5, torch and sentencepiece. For each variant a folder is made from the
 fixtures, as transformers 5 or an older version saves it, with a tiny model of random weights. It is
 converted twice, by default and with --like-reference; a text of mixed languages, code, emoji and odd
 spaces, the same in every run, is tokenized by llama.cpp with both files and by transformers with the
-folder. The default has to be equal on every line; the other figure says what the difference is for.
+folder. The default has to be equal on every line; the other figure says what the difference is for. Our own
+tokenizer, gguf-model's example `tokenize`, has to make llama.cpp's tokens of the same file.
+`--snapshot` renews fixtures/tokenizers/tokens.json: what transformers makes of a few lines for each
+tokenizer of the fixtures.
 """
 
 import argparse
@@ -242,7 +246,31 @@ def listed(source, folder, own):
     return folder
 
 
-def tokens_of(quantwright, folder, texts, chat, *options):
+def own_tokens(tool, file, texts, *options):
+    """Our own tokens of texts."""
+    done = subprocess.run([tool, file, "--parse-special", *options], input="\0".join(texts).encode(), capture_output=True)
+    if done.returncode:
+        sys.exit(done.stderr.decode())
+    return [[int(id) for id in line.split()] for line in done.stdout.decode().split("\n")[:-1]]
+
+
+def snapshot():
+    """What transformers makes of a few lines."""
+    import transformers
+
+    texts = list(lines(40))
+    # XLM-RoBERTa's small one has no table of replacements, without which engines keep tabs and line ends.
+    folders = [*sorted(FIXTURES.glob("tiny-*")), FIXTURES / "tokenizers" / "bert"]
+    tokens = {}
+    for folder in folders:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+        tokens[folder.name] = [tokenizer.encode(text, add_special_tokens=False) for text in texts]
+    shown = ",\n".join(f"    {json.dumps(name)}: {json.dumps(ids, separators=(',', ':'))}" for name, ids in tokens.items())
+    text = json.dumps(texts, ensure_ascii=True)
+    (FIXTURES / "tokenizers" / "tokens.json").write_text(f'{{"texts": {text},\n "tokens": {{\n{shown}\n}}}}\n')
+
+
+def tokens_of(quantwright, tool, folder, texts, chat, *options):
     """llama.cpp's tokens of texts, of a word with what the file puts around it and of a chat; or why there are none."""
     import llama_cpp
 
@@ -255,15 +283,19 @@ def tokens_of(quantwright, folder, texts, chat, *options):
     try:
         plain = [model.tokenize(text.encode(), add_bos=False, special=True) for text in texts]
         around = model.tokenize(b"Hello", add_bos=True, special=True)
-        chat = model.tokenize(chat.encode(), add_bos=False, special=True)
+        turns = model.tokenize(chat.encode(), add_bos=False, special=True)
     finally:
         model.close()
-    return (plain, around, chat), None
+    own = own_tokens(tool, output, [*texts, chat]) == [*plain, turns]
+    own &= own_tokens(tool, output, ["Hello"], "--add-special") == [around]
+    return (plain, around, turns, own), None
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--quantwright", help="the binary (default: built in release mode)")
+    parser.add_argument("--tool", help="gguf-model's example `tokenize` (default: built in release mode)")
+    parser.add_argument("--snapshot", action="store_true")
     parser.add_argument("--lines", type=int, default=2000)
     parser.add_argument("--only", default="", help="variants with this in their names")
     arguments = parser.parse_args()
@@ -273,7 +305,10 @@ def main():
 
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
+    if arguments.snapshot:
+        return snapshot()
     quantwright = environment.quantwright(arguments.quantwright)
+    tool = arguments.tool or environment.built("--example", "tokenize")
     texts = list(lines(arguments.lines))
     wrong = 0
     print("| checkpoint | equal | with --like-reference |\n|---|---:|---:|")
@@ -289,17 +324,19 @@ def main():
             chat = "Hello".join(tokenizer.convert_ids_to_tokens(sorted(special)))
             cells = []
             for options in [[], ["--like-reference"]]:
-                found, problem = tokens_of(quantwright, folder, texts, chat, *options)
+                found, problem = tokens_of(quantwright, tool, folder, texts, chat, *options)
                 if problem:
                     cells.append(problem if not options else "refused")
                     continue
-                plain, found, turns = found
+                plain, found, turns, own = found
                 unequal = [i for i, (a, b) in enumerate(zip(plain, expected)) if a != b]
                 cell = f"{len(texts) - len(unequal)}"
                 if found != around:
                     cell += ", not what is put around a text"
                 if [id for id in turns if id in special] != sorted(special):
                     cell += ", not the special tokens"
+                if not own:
+                    cell += ", our own tokenizer differs"
                 if not options and unequal:
                     i = unequal[0]
                     cell += f" ({texts[i]!r}: {plain[i]} not {expected[i]})"

@@ -6,7 +6,10 @@ use common::{
     Gguf, array, check_table, imatrix_header, legacy_text, pair, row, small_imatrix, small_legacy,
     tensor, text,
 };
-use gguf_io::{Error, GgufString, Imatrix, Limits, SourceFile, Value};
+use gguf_io::{
+    Error, GgufString, Imatrix, Limits, SourceFile, Value,
+    imatrix::{ImatrixSums, TensorSums},
+};
 
 fn read(bytes: Vec<u8>) -> Result<Imatrix, Error> {
     Imatrix::read(SourceFile::from_bytes("i", bytes), &Limits::default())
@@ -312,4 +315,46 @@ fn truncations_are_noticed_or_sound() {
             }
         }
     }
+}
+
+fn read_sums(bytes: Vec<u8>) -> Result<ImatrixSums, Error> {
+    ImatrixSums::read(SourceFile::from_bytes("i", bytes), &Limits::default())
+}
+
+#[test]
+fn sums_and_counts_are_as_stored() {
+    let sums = read_sums(small_imatrix([1.0, 2.0, 3.0, 4.0], [1.0, 0.0])).unwrap();
+    let entry = TensorSums { sums: vec![1.0, 2.0, 3.0, 4.0], counts: vec![1.0, 0.0] };
+    assert_eq!(sums.entries.get("w"), Some(&entry));
+    assert_eq!(sums.entries.len(), 1);
+}
+
+#[test]
+fn sums_that_are_refused() {
+    let good = || small_imatrix([1.0; 4], [1.0; 2]);
+    let value = |v: f32| small_imatrix([1.0, v, 1.0, 1.0], [1.0; 2]);
+    let other = |name: &str, ty: u32| {
+        with_tensors([tensor("w.in_sum2", &[2], ty, 0), tensor(name, &[1], 0, 32)], 64)
+    };
+    let tensors =
+        |a: &str, b: &str| with_tensors([tensor(a, &[8], 0, 0), tensor(b, &[8], 0, 32)], 64);
+    check_table(
+        vec![
+            row("NaN", value(f32::NAN), "Malformed", &["w.in_sum2", "NaN"], value(0.0)),
+            row("negative", value(-1.0), "Malformed", &["-1"], value(1.0)),
+            row(
+                "no counts",
+                other("v.counts", 0),
+                "Malformed",
+                &["v.in_sum2"],
+                other("w.counts", 0),
+            ),
+            row("not F32", other("w.counts", 1), "Malformed", &["F16"], good()),
+            row("no entries", tensors("a", "b"), "Malformed", &["no entries"], good()),
+            row("no datasets", without_key("imatrix.datasets"), "NotAModel", &["datasets"], good()),
+            row("no size", without_key("imatrix.chunk_size"), "Malformed", &["chunk_size"], good()),
+            row("the older format", small_legacy(), "NotAModel", &["GGUF"], good()),
+        ],
+        read_sums,
+    );
 }

@@ -70,8 +70,9 @@
 //!   notes on faults that they tolerate. Files that hold no language model (adapters, projectors, image
 //!   models) and architectures that are not described pass with a note.
 //! - [`HyperParameters`]: the sizes of a model, read with all that may be wrong with them.
+//! - [`Tokenizer`]: the tokenizer that a file carries, from text to tokens and back.
 //!
-//! Not here: values of weights, how tokenizers split text, and how a model is run; [`Graph`] has a few
+//! Not here: values of weights, and how a model is run; [`Graph`] has a few
 //! facts towards that.
 //!
 //! # What is promised
@@ -88,6 +89,7 @@ mod check;
 mod parameters;
 mod problem;
 mod size;
+pub mod tokenizer;
 mod vocabulary;
 
 pub use architecture::{
@@ -98,3 +100,4 @@ pub use check::{Content, Report, check, check_file};
 pub use parameters::{COMMON, HyperParameters, MAX_EXPERTS, MAX_LAYERS};
 pub use problem::{Problem, ProblemKind};
 pub use size::{Dimension, Size};
+pub use tokenizer::Tokenizer;

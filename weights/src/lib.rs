@@ -9,12 +9,16 @@
 //! - [`Tensor`] is a name, a shape and where the values come from: [pieces](Piece) of files, each with
 //!   an [`Encoding`] (how a value is stored) and a [`View`] (which values are taken, in which order).
 //! - [`Source`] is metadata, tensors and files; [`Gguf`] is that of a GGUF file.
+//! - [`Weights`] are those of a checkpoint: which of its tensors are weights, and how each is stored, by
+//!   what its [`Quantization`] says and what the tensors show. Packed layers appear as the weights that
+//!   they stand for.
 //! - [`TensorReader`] holds the buffers of one thread. [`Cut`] says how a tensor is cut into ranges.
 //! - [`finite`] tells from the bits of stored values whether they are finite.
 //!
 //! | to add | where |
 //! |---|---|
 //! | a way to store values | [`Encoding`]: a variant, its name, and how a run of units is read |
+//! | a packed layout | a file in `packed/`: which parts it has, and how rows are restored from them |
 #![forbid(unsafe_code)]
 
 mod checkpoint;

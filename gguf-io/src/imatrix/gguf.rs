@@ -15,10 +15,10 @@ use crate::{
     },
 };
 
-const DATASETS: &str = "imatrix.datasets";
-const CHUNK_COUNT: &str = "imatrix.chunk_count";
-const CHUNK_SIZE: &str = "imatrix.chunk_size";
-const NOT_ONE: &str = "the file is no importance matrix, or one of a model's own files";
+pub(super) const DATASETS: &str = "imatrix.datasets";
+pub(super) const CHUNK_COUNT: &str = "imatrix.chunk_count";
+pub(super) const CHUNK_SIZE: &str = "imatrix.chunk_size";
+pub(super) const NOT_ONE: &str = "the file is no importance matrix, or one of a model's own files";
 
 pub(super) fn read(file: &SourceFile, budget: &mut Budget) -> Result<Imatrix> {
     let Header::<TensorInfo> { metadata, tensors, data, .. } = read::header(file, 0, budget)?;
@@ -137,7 +137,11 @@ struct Pair<'a> {
     counts: Option<&'a TensorInfo>,
 }
 
-fn floats(file: &SourceFile, tensor: &TensorInfo, budget: &mut Budget) -> Result<Vec<f32>> {
+pub(super) fn floats(
+    file: &SourceFile,
+    tensor: &TensorInfo,
+    budget: &mut Budget,
+) -> Result<Vec<f32>> {
     let place = Place::Tensor(tensor.name.clone(), tensor.offset);
     let len = usize::try_from(tensor.bytes).map_err(|_| Error::LimitsExceeded {
         path: file.path().into(),

@@ -2,6 +2,7 @@
 
 mod gguf;
 mod legacy;
+mod sums;
 
 use std::path::Path;
 
@@ -12,6 +13,8 @@ use crate::{
     error::DAMAGED,
     sniff::{self, Kind},
 };
+
+pub use sums::{ImatrixSums, TensorSums};
 
 /// An importance matrix, normalized bit for bit as llama-quantize does.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,0 +1,410 @@
+//! The chat template of a model: how a conversation becomes the text that the model continues.
+//!
+//! Templates are programs in Jinja that come with a file from anyone. They are run here with nothing but
+//! the messages and the names of two tokens, without access to files, the network or the environment,
+//! and with a bounded supply of fuel, which bounds their time and their memory too. What a template can
+//! still do is to write a text of its choice: do not take a rendered text for the user's words.
+
+use std::fmt;
+
+use gguf_model::Tokenizer;
+use minijinja::{
+    Environment, Error, ErrorKind, Value, context,
+    syntax::SyntaxConfig,
+    value::{Kwargs, Rest},
+};
+
+/// Steps that a template may take; each also stands for 64 bytes.
+const FUEL: u64 = 1_000_000;
+/// Calls inside calls.
+const DEPTH: usize = 64;
+/// A template is no longer than this.
+const LONGEST: usize = 1 << 20;
+
+/// One turn of a conversation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// Who speaks: `system`, `user`, `assistant`.
+    pub role: String,
+    /// What is said.
+    pub content: String,
+}
+
+/// Why a template cannot be used.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ChatError {
+    /// The file has none.
+    NoTemplate,
+    /// It is longer than any template is.
+    TooLong {
+        /// Its bytes.
+        bytes: usize,
+    },
+    /// It is no sound template, ran out of fuel, or does not take these messages.
+    Template {
+        /// The line of the template, if it is known.
+        line: Option<usize>,
+        /// What went wrong, in one line.
+        message: String,
+    },
+}
+
+impl fmt::Display for ChatError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoTemplate => f.write_str(
+                "the model has no chat template (tokenizer.chat_template); leave the chat out, or add \
+                 one to the file",
+            ),
+            Self::TooLong { bytes } => {
+                write!(f, "the chat template has {bytes} bytes, expected at most {LONGEST}")
+            }
+            Self::Template { line: Some(line), message } => {
+                write!(f, "the chat template, line {line}: {message}")
+            }
+            Self::Template { line: None, message } => write!(f, "the chat template: {message}"),
+        }
+    }
+}
+
+impl std::error::Error for ChatError {}
+
+/// A template with the names of the tokens that it may write.
+#[derive(Clone, Debug)]
+pub struct ChatTemplate {
+    source: String,
+    bos: String,
+    eos: String,
+}
+
+impl ChatTemplate {
+    /// The template of a GGUF file.
+    ///
+    /// # Errors
+    /// If there is none, or it is absurdly long.
+    pub fn from_metadata(
+        metadata: &gguf_io::Metadata,
+        tokenizer: &Tokenizer,
+    ) -> Result<Self, ChatError> {
+        let source = metadata.get_str("tokenizer.chat_template").ok_or(ChatError::NoTemplate)?;
+        let name = |id: Option<u32>| {
+            let text = id.map(|id| tokenizer.token(id)).unwrap_or_default();
+            String::from_utf8_lossy(text).into_owned()
+        };
+        let special = tokenizer.special();
+        Self::new(source, &name(special.bos), &name(special.eos))
+    }
+
+    /// A template, with the names of the tokens for the beginning and the end of a text.
+    ///
+    /// # Errors
+    /// If it is absurdly long.
+    pub fn new(source: &str, bos: &str, eos: &str) -> Result<Self, ChatError> {
+        if source.len() > LONGEST {
+            return Err(ChatError::TooLong { bytes: source.len() });
+        }
+        // An extension that marks what training is on; the text stays.
+        let source = without_tag(&without_tag(source, "generation"), "endgeneration");
+        Ok(Self { source, bos: bos.to_owned(), eos: eos.to_owned() })
+    }
+
+    /// The text of a conversation, with the beginning of the answer if that is to be generated. It has
+    /// the names of special tokens in it, which have to be parsed, and mostly that for the beginning of
+    /// a text: see [`starts_with_bos`](Self::starts_with_bos).
+    ///
+    /// `now` is the time that the template is told, in seconds since 1970, UTC; without it a template that
+    /// asks for the time is an error.
+    ///
+    /// # Errors
+    /// [`ChatError::Template`]; among others if the template itself refuses the messages.
+    pub fn render(
+        &self,
+        messages: &[Message],
+        add_generation_prompt: bool,
+        now: Option<u64>,
+    ) -> Result<String, ChatError> {
+        let mut environment = Environment::new();
+        environment.set_fuel(Some(FUEL));
+        environment.set_recursion_limit(DEPTH);
+        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
+        environment.set_syntax(syntax.map_err(|error| explain(&error))?);
+        environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
+        environment
+            .set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        environment.add_filter("tojson", to_json);
+        environment.add_function("raise_exception", |message: String| -> Result<Value, Error> {
+            Err(Error::new(ErrorKind::InvalidOperation, message))
+        });
+        environment.add_function("strftime_now", move |format: String| {
+            let now = now.ok_or_else(|| {
+                Error::new(ErrorKind::InvalidOperation, "it asks for the time, which was not given")
+            })?;
+            Ok::<_, Error>(formatted(&format, now))
+        });
+        let messages: Vec<Value> = messages
+            .iter()
+            .map(|message| context! { role => message.role.as_str(), content => message.content.as_str() })
+            .collect();
+        let template =
+            environment.template_from_str(&self.source).map_err(|error| explain(&error))?;
+        template
+            .render(context! {
+                messages,
+                add_generation_prompt,
+                bos_token => self.bos.as_str(),
+                eos_token => self.eos.as_str(),
+            })
+            .map_err(|error| explain(&error))
+    }
+
+    /// Whether a text begins with the name of the token for the beginning: then none has to be added.
+    pub fn starts_with_bos(&self, text: &str) -> bool {
+        !self.bos.is_empty() && text.starts_with(&self.bos)
+    }
+}
+
+fn explain(error: &Error) -> ChatError {
+    let message = match (error.kind(), error.detail()) {
+        (ErrorKind::OutOfFuel, _) => {
+            format!("it takes more than {FUEL} steps or {} MiB", (FUEL * 64) >> 20)
+        }
+        (ErrorKind::InvalidOperation, Some(detail)) => detail.to_owned(),
+        (kind, Some(detail)) => format!("{kind}: {detail}"),
+        (kind, None) => kind.to_string(),
+    };
+    // The template's own words may have any length and line breaks.
+    let message: String = message.chars().take(300).collect();
+    ChatError::Template { line: error.line(), message: message.escape_debug().to_string() }
+}
+
+/// A template without the tags of this name.
+fn without_tag(source: &str, name: &str) -> String {
+    let mut kept = String::with_capacity(source.len());
+    let mut rest = source;
+    while let Some(at) = rest.find("{%") {
+        let (before, tag) = rest.split_at(at);
+        let Some(end) = tag.find("%}") else { break };
+        let (tag, behind) = tag.split_at(end + 2);
+        let inside = tag.trim_start_matches("{%").trim_end_matches("%}");
+        if inside.trim_matches(['-', '+']).trim() == name {
+            // White space goes with the marks, as with any tag.
+            let is_stripped = inside.starts_with('-');
+            kept.push_str(if is_stripped { before.trim_end() } else { before });
+            rest = if inside.ends_with('-') { behind.trim_start() } else { behind };
+        } else {
+            kept.push_str(before);
+            kept.push_str(tag);
+            rest = behind;
+        }
+    }
+    kept.push_str(rest);
+    kept
+}
+
+/// JSON as Python's `json.dumps` writes it, which models were trained on: with nothing escaped for HTML.
+fn to_json(value: &Value, arguments: Rest<Value>, options: Kwargs) -> Result<Value, Error> {
+    let indent = match arguments.first() {
+        Some(indent) => Some(indent.clone()),
+        None => options.get::<Option<Value>>("indent")?,
+    };
+    // Hugging Face's filter takes these too; they are as it has them by default.
+    let _ = options.get::<Option<Value>>("ensure_ascii")?;
+    let _ = options.get::<Option<Value>>("separators")?;
+    let _ = options.get::<Option<Value>>("sort_keys")?;
+    let none: Kwargs = std::iter::empty::<(&str, Value)>().collect();
+    let json = minijinja::filters::tojson(value, indent.filter(|value| !value.is_none()), none)?;
+    Ok(Value::from(unescaped(json.as_str().unwrap_or_default())))
+}
+
+/// JSON without the escapes that are for HTML alone.
+fn unescaped(json: &str) -> String {
+    let mut plain = String::with_capacity(json.len());
+    let mut rest = json;
+    while let Some(at) = rest.find('\\') {
+        let (before, escape) = rest.split_at(at);
+        plain.push_str(before);
+        let html = [("\\u003c", '<'), ("\\u003e", '>'), ("\\u0026", '&'), ("\\u0027", '\'')];
+        if let Some((code, character)) = html.iter().find(|(code, _)| escape.starts_with(code)) {
+            plain.push(*character);
+            rest = &escape[code.len()..];
+        } else {
+            let len = 1 + escape[1..].chars().next().map_or(0, char::len_utf8);
+            plain.push_str(&escape[..len]);
+            rest = &escape[len..];
+        }
+    }
+    plain.push_str(rest);
+    plain
+}
+
+/// A time in the words of `strftime`, as far as templates use them.
+fn formatted(format: &str, seconds: u64) -> String {
+    const MONTHS: [&str; 12] = [
+        "January",
+        "February",
+        "March",
+        "April",
+        "May",
+        "June",
+        "July",
+        "August",
+        "September",
+        "October",
+        "November",
+        "December",
+    ];
+    const DAYS: [&str; 7] =
+        ["Thursday", "Friday", "Saturday", "Sunday", "Monday", "Tuesday", "Wednesday"];
+    let days = seconds / 86_400;
+    let (year, month, day) = date(days);
+    let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
+    let month_name = MONTHS.get(month as usize - 1).copied().unwrap_or_default();
+    let day_name = DAYS.get((days % 7) as usize).copied().unwrap_or_default();
+    let mut text = String::new();
+    let mut rest = format.chars();
+    while let Some(character) = rest.next() {
+        if character != '%' {
+            text.push(character);
+            continue;
+        }
+        let (code, padded) = match rest.next() {
+            Some('-') => (rest.next(), false),
+            code => (code, true),
+        };
+        let two = |number: u64| if padded { format!("{number:02}") } else { number.to_string() };
+        text.push_str(&match code {
+            Some('Y') => year.to_string(),
+            Some('y') => two(year % 100),
+            Some('m') => two(month),
+            Some('d') => two(day),
+            Some('e') => format!("{day:2}"),
+            Some('H') => two(hour),
+            Some('I') => two((hour + 11) % 12 + 1),
+            Some('M') => two(minute),
+            Some('S') => two(second),
+            Some('p') => (if hour < 12 { "AM" } else { "PM" }).to_owned(),
+            Some('B') => month_name.to_owned(),
+            Some('b') => month_name.chars().take(3).collect(),
+            Some('A') => day_name.to_owned(),
+            Some('a') => day_name.chars().take(3).collect(),
+            Some('F') => format!("{year}-{month:02}-{day:02}"),
+            Some('T') => format!("{hour:02}:{minute:02}:{second:02}"),
+            Some('Z') => "UTC".to_owned(),
+            Some('%') => "%".to_owned(),
+            Some(other) => format!("%{other}"),
+            None => "%".to_owned(),
+        });
+    }
+    text
+}
+
+/// Year, month and day, for days since 1970.
+fn date(days: u64) -> (u64, u64, u64) {
+    let (mut year, mut left) = (1970 + days / 146_097 * 400, days % 146_097);
+    let is_leap = |year: u64| {
+        year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
+    };
+    loop {
+        let len = 365 + u64::from(is_leap(year));
+        if left < len {
+            break;
+        }
+        left -= len;
+        year += 1;
+    }
+    let february = 28 + u64::from(is_leap(year));
+    for (month, len) in (1..).zip([31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30]) {
+        if left < len {
+            return (year, month, left + 1);
+        }
+        left -= len;
+    }
+    (year, 12, left + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(role: &str, content: &str) -> Message {
+        Message { role: role.into(), content: content.into() }
+    }
+
+    fn render(source: &str) -> Result<String, ChatError> {
+        let messages = [said("system", "Be brief."), said("user", "<b>\"Hi\" & 'bye'</b>\\u003c")];
+        ChatTemplate::new(source, "<s>", "</s>").unwrap().render(
+            &messages,
+            true,
+            Some(1_709_210_096),
+        )
+    }
+
+    #[test]
+    fn conversations_are_rendered_as_transformers_does() {
+        let chatml = "{% for message in messages %}\n  {{ '<|im_start|>' + message['role'] + '\\n' + message.content | trim + '<|im_end|>' + '\\n' }}\n{% endfor %}\n{% if add_generation_prompt %}\n{{ '<|im_start|>assistant\\n' }}\n{% endif %}\n";
+        let expected = "  <|im_start|>system\nBe brief.<|im_end|>\n\n  <|im_start|>user\n<b>\"Hi\" & 'bye'</b>\\u003c<|im_end|>\n\n<|im_start|>assistant\n\n";
+        assert_eq!(render(chatml).unwrap(), expected);
+        assert_eq!(render("{{ bos_token }}{{ eos_token }}").unwrap(), "<s></s>");
+        let namespace = "{% set ns = namespace(n=0) %}{% for m in messages %}{% set ns.n = ns.n + 1 %}{% if loop.last %}{% break %}{% endif %}{% endfor %}{{ ns.n }}";
+        assert_eq!(render(namespace).unwrap(), "2");
+        let python = "{{ messages[0].content.split(' ')[1].strip('.').upper() }} {{ messages[0].get('tool_calls', 'none') }} {{ messages[0].items() | length }}";
+        assert_eq!(render(python).unwrap(), "BRIEF none 2");
+        let training = "a {%- generation -%} b {% endgeneration %}{{ 'c' }}";
+        assert_eq!(render(training).unwrap(), "ab c");
+    }
+
+    #[test]
+    fn json_is_as_python_writes_it() {
+        assert_eq!(
+            render("{{ messages[1] | tojson }}").unwrap(),
+            r#"{"role": "user", "content": "<b>\"Hi\" & 'bye'</b>\\u003c"}"#
+        );
+        assert_eq!(
+            render("{{ {'a': [1, 2.5, none, true], 'é': {}} | tojson(indent=2) }}").unwrap(),
+            "{\n  \"a\": [\n    1,\n    2.5,\n    null,\n    true\n  ],\n  \"é\": {}\n}"
+        );
+    }
+
+    #[test]
+    fn the_time_is_what_the_caller_says() {
+        assert_eq!(
+            render("{{ strftime_now('%d %b %Y, %A %-I:%M %p') }}").unwrap(),
+            "29 Feb 2024, Thursday 12:34 PM"
+        );
+        assert_eq!(formatted("%F %T %j%", 0), "1970-01-01 00:00:00 %j%");
+        assert_eq!(formatted("%F", 951_782_400), "2000-02-29");
+        assert_eq!(formatted("%F", 4_107_542_400), "2100-03-01");
+        assert_eq!(formatted("%F", 1_735_603_200), "2024-12-31");
+        let template = ChatTemplate::new("{{ strftime_now('%Y') }}", "", "").unwrap();
+        let message = template.render(&[], false, None).unwrap_err().to_string();
+        assert!(message.contains("asks for the time"), "{message}");
+    }
+
+    #[test]
+    fn hostile_templates_run_out_of_fuel() {
+        let bombs = [
+            "{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}",
+            "{% set ns = namespace(s='xxxxxxxx') %}{% for i in range(60) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}{{ ns.s }}",
+            "{{ 'x' * 100000000000 }}",
+            "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
+        ];
+        for bomb in bombs {
+            let message = render(bomb).unwrap_err().to_string();
+            assert!(!message.contains('\n') && message.len() < 500, "{message}");
+        }
+        assert!(render(bombs[0]).unwrap_err().to_string().contains("more than 1000000 steps"));
+        let long = "x".repeat(LONGEST + 1);
+        assert!(matches!(ChatTemplate::new(&long, "", ""), Err(ChatError::TooLong { .. })));
+        assert!(ChatTemplate::new(&long[1..], "", "").is_ok());
+    }
+
+    #[test]
+    fn refusals_and_faults_are_one_line() {
+        let refused = render("a\n{{ raise_exception('roles must\\nalternate') }}").unwrap_err();
+        assert_eq!(refused.to_string(), "the chat template, line 2: roles must\\nalternate");
+        for broken in ["{% for %}", "{{ 1 / }}", "{% include 'x' %}", "{{ open('x') }}"] {
+            assert!(!render(broken).unwrap_err().to_string().contains('\n'));
+        }
+    }
+}
