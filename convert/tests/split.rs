@@ -142,7 +142,7 @@ fn a_set_that_fails_leaves_nothing() {
     // Cancelled on the way.
     let cancel = std::sync::atomic::AtomicBool::new(false);
     let stop = |_| cancel.store(true, std::sync::atomic::Ordering::Relaxed);
-    let control = Control { progress: Some(&stop), cancel: Some(&cancel), ..Control::default() };
+    let control = Control { progress: Some(&stop), cancel: Some(&cancel) };
     let other = dir.path().join("other.gguf");
     let error = plan().run(&other, control).unwrap_err();
     assert!(matches!(error, Error::Cancelled), "{error}");

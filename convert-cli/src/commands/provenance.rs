@@ -31,7 +31,7 @@ pub(crate) fn prove(args: &VerifyArgs, source: &Path, options: &Options) -> anyh
         false => ProgressBar::hidden(),
     };
     let progress = |done| bar.set_position(done);
-    let control = Control { cancel: Some(cancel), progress: Some(&progress), ..Control::default() };
+    let control = Control { cancel: Some(cancel), progress: Some(&progress) };
     let proof = provenance::prove(&args.input, &model, options, control);
     bar.finish_and_clear();
     let proof = proof?;

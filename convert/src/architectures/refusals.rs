@@ -2,8 +2,7 @@
 
 use std::collections::HashSet;
 
-use gguf_io::CheckpointTensor;
-use gguf_io::message::Shape;
+use gguf_io::{CheckpointTensor, message::Shape};
 
 use crate::{Error, Result};
 
