@@ -18,8 +18,8 @@
 //!
 //! # Memory
 //!
-//! A run takes 1 MiB for each thread and 1 MiB more, if rows have at most 65536 values; 6 MiB for each
-//! thread where values are gathered, as from packed layers. On top of that come the metadata, the
+//! A run takes 1 MiB for each thread and 1 MiB more, if rows have at most 65536 values; 3 MiB for each
+//! thread where packed layers are restored. On top of that come the metadata, the
 //! importance matrix and a list of 24 bytes for each 65536 values. Opening takes at most eight times the
 //! size of the headers and 1 MiB. `tests/memory.rs` counts all of it at the allocator.
 //!

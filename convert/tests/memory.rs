@@ -246,7 +246,7 @@ fn memory_is_bounded() {
         let options = Options { request, threads, no_sync: true, ..Options::default() };
         let plan = Plan::new(open(folder.path(), &options).unwrap(), &options).unwrap();
         let peak = peak(|| plan.run(&output, Control::default()).unwrap());
-        let window = (6 * threads + 1) << 20;
+        let window = (3 * threads + 1) << 20;
         println!("packed layers {inner} wide on {threads} threads take {peak}");
         if peak > window {
             failures.push(format!("{inner} wide on {threads} threads: {peak} > {window}"));

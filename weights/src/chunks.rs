@@ -12,6 +12,10 @@ const CHUNK: u64 = 1 << 16;
 /// should be worth the call.
 const GATHERED: u64 = 1 << 19;
 
+/// Elements in a chunk of packed layers, whose rows are stored across each other: enough rows for a
+/// call to read some hundred bytes of each line, and few enough for many threads to have one.
+const PACKED: u64 = 1 << 18;
+
 /// Elements in which a chunk can be cut where rows do not matter: a multiple of every block length.
 const BLOCKS: u64 = 256;
 
@@ -34,9 +38,10 @@ impl Cut {
 
     /// Ranges of whole blocks of any type; of whole rows where values are gathered from many places.
     pub fn blocks(tensor: &Tensor) -> Self {
-        let (unit, size) = match tensor.is_gathered() {
-            true => (tensor.row_len(), GATHERED),
-            false => (BLOCKS, CHUNK),
+        let (unit, size) = match (tensor.is_packed(), tensor.is_reordered()) {
+            (true, _) => (tensor.row_len(), PACKED),
+            (false, true) => (tensor.row_len(), GATHERED),
+            (false, false) => (BLOCKS, CHUNK),
         };
         Self { unit, size, section: None }
     }

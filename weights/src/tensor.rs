@@ -112,14 +112,14 @@ impl Tensor {
         self.shape.get(..=last).unwrap_or(&self.shape)
     }
 
-    /// Whether values are gathered from many places, so that a call should read many of them.
-    pub(crate) fn is_gathered(&self) -> bool {
+    /// Whether any of the values are in a packed layer.
+    pub(crate) fn is_packed(&self) -> bool {
         let is_packed = |piece: &Piece| matches!(piece.encoding, Encoding::Packed(_));
         let stored = match &self.data {
             TensorData::Stored { pieces, .. } => &pieces[..],
             TensorData::Computed(_) => &[],
         };
-        self.is_reordered() || stored.iter().any(is_packed)
+        stored.iter().any(is_packed)
     }
 
     /// Whether the values are taken in another order than they are stored in.

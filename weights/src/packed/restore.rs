@@ -10,7 +10,7 @@ use super::{Groups, Packed};
 
 /// Values that are restored at a time where a view takes rows in another order than they are stored
 /// in.
-const WINDOW: u64 = 1 << 19;
+const WINDOW: u64 = 1 << 18;
 
 /// Buffers of one thread.
 #[derive(Debug, Default)]
