@@ -52,6 +52,33 @@ AUDIO = dict(hidden_size=32, intermediate_size=48, num_hidden_layers=1, num_atte
 QWEN3_VISION = dict(depth=3, hidden_size=32, num_heads=2, out_hidden_size=64, intermediate_size=48,
                     num_position_embeddings=16, deepstack_visual_indexes=[0, 1])
 
+# Delta nets in all but one layer, which has attention.
+LINEAR = dict(SMALL, head_dim=32, linear_conv_kernel_dim=4, linear_key_head_dim=16,
+              linear_value_head_dim=16, linear_num_key_heads=2, linear_num_value_heads=4,
+              layer_types=["linear_attention", "full_attention", "linear_attention"])
+LINEAR_MOE = dict(LINEAR, moe_intermediate_size=32, shared_expert_intermediate_size=48,
+                  num_experts=4, num_experts_per_tok=2)
+QWEN35 = dict(rope_parameters=dict(rope_type="default", rope_theta=1e7, partial_rotary_factor=0.25,
+                                   mrope_section=[2, 1, 1]))
+GEMMA4 = dict(SMALL, num_hidden_layers=2, head_dim=16, global_head_dim=32, sliding_window=64)
+GEMMA4_TYPES = ["sliding_attention", "full_attention"]
+GEMMA4_EXPERTS = dict(hidden_size_per_layer_input=0, attention_k_eq_v=True, enable_moe_block=True,
+                      num_global_key_value_heads=1, num_experts=4, top_k_experts=2,
+                      moe_intermediate_size=24, layer_types=GEMMA4_TYPES)
+
+
+def qwen_mtp(tensors):
+    """The shapes of a layer that predicts further tokens, as Qwen publishes it: with attention."""
+    text = next(key for key in tensors if key.endswith("layers.1.self_attn.q_proj.weight"))
+    base = text.removesuffix("self_attn.q_proj.weight")
+    hidden = tensors[text].shape[1]
+    layer = {"mtp.layers.0." + key.removeprefix(base): tensor.shape
+             for key, tensor in tensors.items() if key.startswith(base)}
+    return {**layer, "mtp.fc.weight": (hidden, 2 * hidden), "mtp.norm.weight": (hidden,),
+            "mtp.pre_fc_norm_embedding.weight": (hidden,),
+            "mtp.pre_fc_norm_hidden.weight": (hidden,)}
+
+
 # name: (configuration class or that and the model's, tokenizer, settings)
 FAMILIES = {
     "llama": ("Llama", "bpe", SMALL),
@@ -204,6 +231,36 @@ FAMILIES = {
         MODERN, id2label=RANKED, classifier_pooling="mean")),
 }
 
+FAMILIES.update({
+    "qwen3next": ("Qwen3Next", "qwen", LINEAR_MOE),
+    "qwen35": ("Qwen3_5:ForConditionalGeneration", "qwen", dict(
+        text_config=dict(LINEAR, **QWEN35, mtp_num_hidden_layers=1), vision_config=QWEN3_VISION)),
+    "qwen35-text": ("Qwen3_5Text:", "qwen", dict(
+        LINEAR, model_class="Qwen3_5ForCausalLM", mtp_num_hidden_layers=1)),
+    "gemma4": ("Gemma4Text:", "gemma4", dict(GEMMA4, num_hidden_layers=4, model_class="Gemma4ForCausalLM",
+        hidden_size_per_layer_input=8, vocab_size_per_layer_input=1024, num_kv_shared_layers=2,
+        layer_types=["sliding_attention", "full_attention"] * 2, use_double_wide_mlp=True,
+        final_logit_softcapping=30.0)),
+    "gemma4-experts": ("Gemma4:ForConditionalGeneration", "gemma4", dict(
+        text_config=dict(GEMMA4, **GEMMA4_EXPERTS), audio_config=None, vision_config=dict(
+            hidden_size=32, intermediate_size=48, num_hidden_layers=1, num_attention_heads=2,
+            num_key_value_heads=2, head_dim=16, global_head_dim=16))),
+    "gemma4-unified": ("Gemma4Unified:ForConditionalGeneration", "gemma4", dict(
+        text_config=dict(GEMMA4, moe_intermediate_size=None, layer_types=GEMMA4_TYPES),
+        vision_config=dict(mm_embed_dim=32, mm_posemb_size=8, output_proj_dims=32),
+        audio_config=dict(audio_embed_dim=32))),
+    "gemma4-assistant": ("Gemma4Text:", "gemma4", dict(
+        GEMMA4, hidden_size_per_layer_input=0, vocab_size_per_layer_input=0, layer_types=GEMMA4_TYPES,
+        model_class="Gemma4ForCausalLM")),
+    "qwen35moe": ("Qwen3_5Moe:ForConditionalGeneration", "qwen", dict(
+        text_config=dict(LINEAR_MOE, **QWEN35, mtp_num_hidden_layers=1),
+        vision_config=QWEN3_VISION)),
+})
+
+# Layers that predict further tokens, which transformers does not make: what they are copies of.
+PREDICTS = {"qwen3next": qwen_mtp, "qwen35": qwen_mtp, "qwen35-text": qwen_mtp,
+            "qwen35moe": qwen_mtp}
+
 # Wide enough for blocks of 256 values, to quantize; the test suite has no use for them.
 WIDE = dict(hidden_size=256, intermediate_size=512, num_hidden_layers=8)
 FAMILIES.update({f"{name}-wide": (*FAMILIES[name][:2], dict(FAMILIES[name][2], **WIDE))
@@ -218,14 +275,15 @@ FAMILIES.update({f"{name}-hub": FAMILIES[name] for name in (
     "dots1", "bert", "distilbert", "roberta", "xlm-roberta", "modern-bert")})
 
 # llama.cpp does not load a classifier whose classes have no names, the reference's own neither.
-NOT_LOADED = {"bert-unnamed"}
+# Drafting assistants and draft models run beside the model they draft for.
+NOT_LOADED = {"bert-unnamed", "gemma4-assistant"}
 
 # llama.cpp tells these models by their number of layers: it loads no smaller ones.
 # Of gemma-embedding it evaluates none whose layers are all sliding: every sixth is not.
 LAYERS = {"deepseek2-lite": 27, "cohere-norms": 64, "exaone4": 30, "exaone4-hub": 30,
           "gemma-embedding": 6}
 
-TOKENIZERS = {"spm": "tiny-llama2", "bpe": "tiny-llama3", "qwen": "tiny-qwen2",
+TOKENIZERS = {"spm": "tiny-llama2", "gemma4": "tiny-llama2", "bpe": "tiny-llama3", "qwen": "tiny-qwen2",
               "wordpiece": "tokenizers/bert", "unigram": "tokenizers/xlm-roberta"}
 
 # Sentence encoders come with files that say how the states of tokens become one.
@@ -279,6 +337,14 @@ def make(name, folder, to_load):
         publish_nomic(folder)
     if name == "qwen3vlmoe":
         store_by_columns(folder)
+    if tokenizer == "gemma4":
+        for tokens in folder.glob("*token*"):
+            tokens.unlink()
+        transformers.AutoTokenizer.from_pretrained(source).save_pretrained(folder)
+    if name in BY_HAND:
+        BY_HAND[name](folder)
+    if name.removesuffix("-hub") in PREDICTS:
+        predict(folder, PREDICTS[name.removesuffix("-hub")])
     if name == "modern-bert-words":
         drop(folder, "decoder.bias")  # The reference stops at it.
     if name.endswith("-hub"):
@@ -316,6 +382,42 @@ def store_by_columns(folder):
     path = folder / "model.safetensors"
     tensors = {name: tensor.transpose(1, 2).contiguous() if ".experts." in name else tensor
                for name, tensor in load_file(path).items()}
+    save_file(tensors, path, metadata={"format": "pt"})
+
+
+def gemma4_assistant(folder):
+    """What transformers 5.23 cannot make: a model without keys, which reads those of another."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    path = folder / "model.safetensors"
+    tensors = {key: tensor for key, tensor in load_file(path).items()
+               if ".k_" not in key and ".v_" not in key}
+    tensors["pre_projection.weight"] = (torch.randn(64, 192) * 0.1).bfloat16()
+    tensors["post_projection.weight"] = (torch.randn(96, 64) * 0.1).bfloat16()
+    save_file(tensors, path, metadata={"format": "pt"})
+    path = folder / "config.json"
+    text = json.loads(path.read_text())
+    del text["architectures"]
+    text["num_kv_shared_layers"] = text["num_hidden_layers"]
+    path.write_text(json.dumps(dict(
+        architectures=["Gemma4AssistantForCausalLM"], model_type="gemma4_assistant",
+        backbone_hidden_size=96, tie_word_embeddings=True, text_config=text)))
+
+
+BY_HAND = {"gemma4-assistant": gemma4_assistant}
+
+
+def predict(folder, further):
+    """Adds layers that predict further tokens."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    path = folder / "model.safetensors"
+    tensors = load_file(path)
+    more = further(tensors)
+    for key, shape in more.items():
+        tensors[key] = (torch.randn(shape) * 0.1).bfloat16()
     save_file(tensors, path, metadata={"format": "pt"})
 
 

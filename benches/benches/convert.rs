@@ -55,7 +55,7 @@ fn convert(c: &mut Criterion) {
 
 fn run(checkpoint: &Path, output: &Path, options: &Options) -> quant_convert::Result<()> {
     let plan = Plan::new(open(checkpoint, options)?, options)?;
-    plan.run(output, options, Control::default())
+    plan.run(output, Control::default())
 }
 
 criterion_group!(benches, convert);

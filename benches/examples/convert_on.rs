@@ -21,13 +21,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         threads: threads.parse()?,
         overwrite: true,
         no_sync: true,
+        kernels: Some(kernels),
         ..Options::default()
     };
     let plan = Plan::new(open(Path::new(input), &options)?, &options)?;
-    plan.run(
-        Path::new(output),
-        &options,
-        Control { kernels: Some(kernels), ..Control::default() },
-    )?;
+    plan.run(Path::new(output), Control::default())?;
     Ok(())
 }

@@ -8,7 +8,7 @@ use std::{
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::report;
+use crate::{hints, report};
 
 /// An error as JSON has it.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -61,8 +61,16 @@ macro_rules! fields {
 }
 
 impl From<&quant_convert::Error> for Failure {
+    /// The hint is in the words of the command line.
     fn from(error: &quant_convert::Error) -> Self {
-        fields!(error)
+        let mut failure: Self = fields!(error);
+        if let (Some(of_library), Some(hint)) = (&failure.hint, hints::hint(error))
+            && let Some(message) = failure.message.strip_suffix(&one_line(of_library))
+        {
+            failure.message = format!("{message}{hint}");
+            failure.hint = Some(hint.to_owned());
+        }
+        failure
     }
 }
 
@@ -112,8 +120,10 @@ pub(crate) fn wrong_usage(error: &clap::Error, json: bool) -> ! {
 /// Errors are one line, also where the operating system or a file's text has its say.
 pub(crate) fn message(error: &anyhow::Error) -> String {
     // The library's messages hold their causes already.
-    let whole = error.is::<quant_convert::Error>();
-    one_line(&if whole { error.to_string() } else { format!("{error:#}") })
+    match error.downcast_ref::<quant_convert::Error>() {
+        Some(error) => Failure::from(error).message,
+        None => one_line(&format!("{error:#}")),
+    }
 }
 
 fn one_line(text: &str) -> String {

@@ -6,6 +6,7 @@
 mod args;
 mod commands;
 mod failure;
+mod hints;
 mod report;
 mod signals;
 mod warnings;
@@ -34,8 +35,12 @@ fn main() -> ExitCode {
         Command::Convert(args) => commands::convert::run(&args, &warnings),
         Command::Inspect(args) => commands::inspect::run(&args),
         Command::Presets { json } => commands::presets::run(json),
-        Command::Verify(args) => commands::verify::run(&args),
+        Command::Verify(args) => commands::verify::run(&args, &warnings),
         Command::Compare(args) => commands::compare::run(&args),
+        Command::Edit(args) => commands::edit::run(&args, &warnings),
+        Command::Split(args) => commands::split::run(&args),
+        Command::Merge(args) => commands::merge::run(&args),
+        Command::Hash(args) => commands::hash::run(&args),
         Command::Completions { shell } => commands::manual::completions(shell),
         Command::Man => commands::manual::page(),
     };

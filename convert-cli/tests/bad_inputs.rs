@@ -326,7 +326,7 @@ fn structure() -> Vec<Row> {
 fn kind(input: &Path, output: &Path) -> Result<(), Error> {
     let options = Options { request: Request::default(), no_sync: true, ..Options::default() };
     let plan = Plan::new(open(input, &options)?, &options)?;
-    plan.run(output, &options, Control::default())
+    plan.run(output, Control::default())
 }
 
 #[test]
@@ -440,7 +440,7 @@ fn scalars_and_empty_tensors_are_carried_over() {
         let request = Request::new(FileType::Q4_K_M);
         let options = Options { request, no_sync: true, overwrite: true, ..Options::default() };
         let plan = Plan::new(open(&input, &options).unwrap(), &options).unwrap();
-        plan.run(&output, &options, Control::default()).unwrap();
+        plan.run(&output, Control::default()).unwrap();
         let made = GgufFile::open(&output, &Limits::default()).unwrap();
         made.check_data().unwrap();
         assert_eq!(made.tensors[0].shape, shape, "{dims:?}");

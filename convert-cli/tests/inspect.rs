@@ -111,3 +111,52 @@ fn an_error_that_nobody_reads_is_still_status_1() {
     let status = quantwright().args(["inspect", "nowhere"]).stderr(writer).status().unwrap();
     assert_eq!(status.code(), Some(1));
 }
+
+#[test]
+fn files_that_hold_no_language_model_are_shown() {
+    let folder = tempdir().unwrap();
+    // A type that no program knows.
+    let path = folder.path().join("image.gguf");
+    let mut bytes = b"GGUF\x03\0\0\0\x01\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0".to_vec();
+    bytes.extend(b"\x01\0\0\0\0\0\0\0a\x01\0\0\0");
+    bytes.extend(8u64.to_le_bytes());
+    bytes.extend(4321u32.to_le_bytes());
+    bytes.extend(0u64.to_le_bytes());
+    bytes.resize(bytes.len().next_multiple_of(32) + 64, 0);
+    fs::write(&path, bytes).unwrap();
+    let tensor = &json(&path)["tensors"][0];
+    assert_eq!((&tensor["type"], &tensor["bytes"]), (&"type 4321".into(), &64.into()));
+    // Weights alone, with what their file says of itself.
+    let path = folder.path().join("weights.safetensors");
+    let header = r#"{"__metadata__":{"format":"pt"},"w":{"dtype":"F16","shape":[2,3],"data_offsets":[0,12]}}"#;
+    let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+    bytes.extend(header.as_bytes());
+    bytes.extend([0; 12]);
+    fs::write(&path, bytes).unwrap();
+    let found = json(&path);
+    assert_eq!(found["metadata"]["format"]["value"], "pt");
+    assert_eq!(found["tensors"][0]["shape"], serde_json::json!([3, 2]));
+    // Importance matrices, new and old.
+    let matrix = fixture("tiny-llama2/imatrix.gguf");
+    assert!(json(&matrix)["tensors"].as_array().unwrap().len() > 10);
+    let path = folder.path().join("old.dat");
+    let mut bytes = 1i32.to_le_bytes().to_vec();
+    bytes.extend(5i32.to_le_bytes());
+    bytes.extend(b"blk.0");
+    bytes.extend(1i32.to_le_bytes());
+    bytes.extend(2i32.to_le_bytes());
+    bytes.extend(1f32.to_le_bytes());
+    bytes.extend(2f32.to_le_bytes());
+    bytes.extend(7i32.to_le_bytes());
+    bytes.extend(4i32.to_le_bytes());
+    bytes.extend(b"text");
+    fs::write(&path, bytes).unwrap();
+    let found = json(&path);
+    assert_eq!(found["tensors"][0]["name"], "blk.0");
+    assert_eq!(found["metadata"]["datasets"]["value"], serde_json::json!(["text"]));
+    // A neighbour that is nothing of all this.
+    let path = folder.path().join("old.txt");
+    fs::write(&path, "just text that is long enough to be anything at all").unwrap();
+    let done = quantwright().arg("inspect").arg(&path).output().unwrap();
+    assert_eq!(common::refused(&done, &["old.txt", "expected"]), Vec::<String>::new());
+}

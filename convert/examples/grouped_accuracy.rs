@@ -55,7 +55,11 @@ fn layers(dir: &Path, names: &[String]) -> Result<Vec<Layer>> {
 
 /// The scheme of each linear layer under some options.
 fn plan(dir: &Path, how: &grouped::Options) -> Result<Vec<(String, Scheme)>> {
-    let plan = FolderPlan::new(dir, how, &Options::default(), Control::default())?;
+    let plan = FolderPlan::new(
+        dir,
+        &Options { grouped: Some(*how), ..Options::default() },
+        Control::default(),
+    )?;
     let names = plan.tensors().map(|t| t.name.to_owned()).zip(plan.schemes());
     Ok(names.filter(|(_, scheme)| *scheme != Scheme::Keep).collect())
 }

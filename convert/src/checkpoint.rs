@@ -54,16 +54,15 @@ pub fn open(dir: &Path, options: &CheckpointOptions) -> Result<Model> {
     config.follow_reference(options.like_reference);
     let architecture = architectures::find(&config)?;
     // What cannot be read at all is refused for that first.
-    packed::check(&config)?;
+    packed::quantization(&config)?;
     architecture.complete(&mut config)?;
     // An absurd number of layers is refused before anything is done with it.
     architectures::tensors::layers(&config)?;
     let preference = preference(options.like_reference);
-    let checkpoint = packed::open(dir, &config, preference, &options.limits)?;
-    let packed_types =
-        packed::stored::types(dir, &config, &checkpoint, preference, &options.limits)?;
-    let Mapped { tensors: mut stored, left_out, absent_head } =
-        architectures::tensors::map(architecture, &config, &checkpoint, dir)?;
+    let weights = packed::open(dir, &config, preference, &options.limits)?;
+    architectures::nextn::count(architecture, &mut config, weights.checkpoint())?;
+    let Mapped { tensors: mut stored, left_out, absent_head, .. } =
+        architectures::tensors::map(architecture, &config, &weights, dir)?;
     if let Some(head) = absent_head {
         architectures::head::tie(architecture, &config, head, &mut stored)?;
     }
@@ -99,7 +98,7 @@ pub fn open(dir: &Path, options: &CheckpointOptions) -> Result<Model> {
     }
     let left_out = left_out.into_iter().map(|(name, _)| name).collect();
     let origin = Origin::Checkpoint;
-    Ok(Model { metadata, tensors, files: checkpoint.files, origin, left_out, packed_types })
+    Ok(Model { metadata, tensors, files: weights.into_checkpoint().files, origin, left_out })
 }
 
 /// Which of two sets of weights counts: the reference goes by the index, transformers does not.

@@ -1,27 +1,17 @@
 //! How tensors are cut into pieces of work.
 
 use quant_core::GgmlType;
+use quant_weights::Cut;
 
 use crate::{
+    job::{Form, Job},
     model::{Model, Tensor},
-    plan::Job,
 };
-
-/// Elements in a chunk, unless a row is longer: its buffers stay within a core's second-level
-/// cache, and it fills the lanes of every instruction set many times over.
-const CHUNK: u64 = 1 << 16;
-
-/// Elements in a chunk of values that are gathered from many places: what is read from each place
-/// should be worth the call.
-const GATHERED: u64 = 1 << 19;
-
-/// Elements in which a chunk without importance can be cut: a multiple of every block length.
-const BLOCKS: u64 = 256;
 
 /// A range of a tensor's elements: whole blocks, and whole rows where rows matter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Chunk {
-    /// Index into the plan's jobs.
+    /// Index into the jobs.
     pub(crate) job: usize,
     /// First element.
     pub(crate) start: u64,
@@ -30,6 +20,11 @@ pub(crate) struct Chunk {
 }
 
 impl Chunk {
+    /// The elements.
+    pub(crate) fn range(&self) -> std::ops::Range<u64> {
+        self.start..self.start.saturating_add(self.len)
+    }
+
     /// Where the chunk's bytes begin in the tensor's, in the type it is written in.
     pub(crate) fn offset(&self, ty: GgmlType) -> u64 {
         self.start / ty.block_len() as u64 * ty.block_bytes() as u64
@@ -46,29 +41,30 @@ fn matrix_len(tensor: &Tensor) -> u64 {
     tensor.shape.iter().take(2).product()
 }
 
-/// All chunks of a plan, tensor by tensor.
-pub(crate) fn chunks(model: &Model, jobs: &[Job]) -> Vec<Chunk> {
+/// All chunks of some jobs, tensor by tensor.
+pub(crate) fn chunks(model: &Model, jobs: &[&Job]) -> Vec<Chunk> {
     let mut chunks = Vec::new();
     for (index, job) in jobs.iter().enumerate() {
         let tensor = &model.tensors[job.tensor];
-        let reordered = tensor.is_reordered();
-        let grouped = job.scheme != crate::grouped::Scheme::Keep;
-        let by_rows = job.importance.is_some() || reordered || grouped;
-        let unit = if by_rows { tensor.row_len() } else { BLOCKS };
-        // Each matrix of a stack has importance of its own: no chunk spans two.
-        let section = if job.importance.is_some() { matrix_len(tensor) } else { tensor.elements() };
-        let size = if reordered { GATHERED } else { CHUNK };
-        let step = (size / unit.max(1)).max(1).saturating_mul(unit);
-        let elements = tensor.elements();
-        let (mut start, mut section_end) = (0, section);
-        while start < elements {
-            if start == section_end {
-                section_end = section_end.saturating_add(section).min(elements);
+        let rows = Cut::rows(tensor);
+        let cut = match job.form {
+            // Whole words of zero points, which are packed along the rows.
+            Form::Packed { groups, .. } => {
+                let unit = u64::from(32 / groups.ty.bits()).saturating_mul(rows.unit);
+                Cut { unit, ..rows }
             }
-            let len = step.min(section_end - start);
-            chunks.push(Chunk { job: index, start, len });
-            start += len;
-        }
+            Form::Blocks { .. } => rows,
+            Form::Ggml(_) if job.importance.is_some() => rows,
+            Form::Ggml(_) => Cut::blocks(tensor),
+        };
+        // Each matrix of a stack has importance of its own: no chunk spans two.
+        let section = job.importance.is_some().then(|| matrix_len(tensor));
+        let ranges = Cut { section, ..cut }.ranges(tensor.elements());
+        chunks.extend(ranges.map(|range| Chunk {
+            job: index,
+            start: range.start,
+            len: range.end - range.start,
+        }));
     }
     chunks
 }

@@ -4,8 +4,9 @@ use std::{collections::HashMap, sync::Mutex};
 
 use quant_core::{Metrics, can_dequantize};
 use quant_kernels::Kernels;
+use quant_weights::{Cut, Source};
 
-use crate::{Error, Options, Result, load::Loader, model::Model, plan::written_shape, workers};
+use crate::{Error, Options, Result, model::Model, workers};
 
 /// A tensor that both models have, in the same shape.
 #[derive(Clone, Debug)]
@@ -14,7 +15,7 @@ pub struct Difference {
     pub name: String,
     /// Dimensions, innermost first.
     pub shape: Vec<u64>,
-    /// What it is stored as in the reference, by [`Model::stored_type`].
+    /// What it is stored as in the reference, by [`Tensor::stored_type`](crate::model::Tensor::stored_type).
     pub reference: String,
     /// What it is stored as in the candidate.
     pub candidate: String,
@@ -55,9 +56,6 @@ impl Comparison {
     }
 }
 
-/// Values compared at a time: whole blocks of any type.
-const STEP: u64 = 1 << 16;
-
 /// Compares all tensors of two models [opened](crate::open) before, in a fixed memory window on
 /// `options.threads` threads. The result does not depend on their number.
 ///
@@ -71,7 +69,7 @@ pub fn compare(reference: &Model, candidate: &Model, options: &Options) -> Resul
         let name = tensor.name.clone();
         match others.get(&tensor.name[..]) {
             None => result.missing.push(name),
-            Some(other) if written_shape(&other.shape) != written_shape(&tensor.shape) => {
+            Some(other) if other.written_shape() != tensor.written_shape() => {
                 result.shapes.push((name, tensor.shape.clone(), other.shape.clone()));
             }
             Some(other) if ![tensor, *other].iter().all(|t| can_dequantize(t.source_type())) => {
@@ -85,25 +83,21 @@ pub fn compare(reference: &Model, candidate: &Model, options: &Options) -> Resul
     result.extra = extra.map(|t| t.name.clone()).collect();
 
     let mut pieces = Vec::new();
-    for (index, (a, _)) in pairs.iter().enumerate() {
-        let (elements, mut start) = (a.elements(), 0);
-        while start < elements {
-            let len = STEP.min(elements - start);
-            pieces.push((index, start, len));
-            start += len;
-        }
+    for (index, (a, b)) in pairs.iter().enumerate() {
+        // Of the two ways of cutting that which suits the one that is harder to read.
+        let (of_a, of_b) = (Cut::blocks(a), Cut::blocks(b));
+        let cut = if of_b.size > of_a.size { of_b } else { of_a };
+        pieces.extend(cut.ranges(a.elements()).map(|range| (index, range)));
     }
     // A sum of floats depends on its order: every piece has a place of its own.
     let sums = Mutex::new(vec![Metrics::default(); pieces.len()]);
     let kernels = Kernels::best();
-    let state = || (Loader::new(reference, kernels), Loader::new(candidate, kernels));
+    let state = || (reference.reader(kernels), candidate.reader(kernels));
     workers::run(options.threads, pieces.len(), state, |(left, right), i| {
-        let Some(&(index, start, len)) = pieces.get(i) else { return Ok(()) };
-        let Some((a, b)) = pairs.get(index) else { return Ok(()) };
-        left.load(a, start, len)?;
-        right.load(b, start, len)?;
+        let Some((index, range)) = pieces.get(i) else { return Ok(()) };
+        let Some((a, b)) = pairs.get(*index) else { return Ok(()) };
         let mut metrics = Metrics::default();
-        metrics.add(&left.values, &right.values)?;
+        metrics.add(left.values(a, range.clone())?, right.values(b, range.clone())?)?;
         if let Some(sum) = sums.lock().unwrap_or_else(|e| e.into_inner()).get_mut(i) {
             *sum = metrics;
         }
@@ -114,8 +108,8 @@ pub fn compare(reference: &Model, candidate: &Model, options: &Options) -> Resul
         .map(|(a, b)| Difference {
             name: a.name.clone(),
             shape: a.shape.clone(),
-            reference: reference.stored_type(a).to_owned(),
-            candidate: candidate.stored_type(b).to_owned(),
+            reference: a.stored_type().to_owned(),
+            candidate: b.stored_type().to_owned(),
             metrics: Metrics::default(),
         })
         .collect();
@@ -149,7 +143,6 @@ mod tests {
             files: vec![],
             origin: Origin::Gguf,
             left_out: vec![],
-            packed_types: HashMap::new(),
         };
         let options = Options::default();
         let same = compare(&model(&[64, 1]), &model(&[64]), &options).unwrap();

@@ -19,6 +19,7 @@ pub struct Config {
     wrapper: bool,
     text_class: bool,
     like_reference: bool,
+    further_layers: u64,
 }
 
 /// Where the configurations of multimodal models keep that of their text model.
@@ -99,7 +100,7 @@ impl Config {
                 values.entry(key).or_insert(value);
             }
         }
-        Self { path, values, wrapper, text_class, like_reference: false }
+        Self { path, values, wrapper, text_class, like_reference: false, further_layers: 0 }
     }
 
     /// Whether this is a multimodal model, of which the text model is a part.
@@ -120,6 +121,15 @@ impl Config {
     /// Follows the reference converter even where its result is wrong.
     pub(crate) fn follow_reference(&mut self, follow: bool) {
         self.like_reference = follow;
+    }
+
+    /// How many layers after the last predict further tokens, of those that are converted.
+    pub(crate) fn further_layers(&self) -> u64 {
+        self.further_layers
+    }
+
+    pub(crate) fn set_further_layers(&mut self, count: u64) {
+        self.further_layers = count;
     }
 
     /// The file.
@@ -193,6 +203,48 @@ impl Config {
     /// If it is absent or anything else.
     pub fn require(&self, key: &str) -> Result<u64> {
         self.positive(key)?.ok_or_else(|| self.missing(key, "a positive whole number"))
+    }
+
+    /// As [`require`](Self::require) in a layer, for keys that may hold a number for each layer.
+    ///
+    /// # Errors
+    /// If it is absent or anything else, or there is none for this layer.
+    pub(crate) fn require_in(&self, key: &str, layer: Option<u64>) -> Result<u64> {
+        let (Some(Value::Array(numbers)), Some(layer)) = (self.get(key), layer) else {
+            return self.require(key);
+        };
+        let index = usize::try_from(layer).unwrap_or(usize::MAX);
+        match numbers.get(index).map(|number| (number, number.as_u64())) {
+            Some((_, Some(number @ 1..=0xffff_ffff))) => Ok(number),
+            Some((other, _)) => {
+                let expected = format!("a positive whole number for layer {layer}");
+                Err(self.wrong(key, &describe(other), &expected))
+            }
+            None => {
+                let found = format!("a list of {}", numbers.len());
+                Err(self.wrong(key, &found, "a number for each layer"))
+            }
+        }
+    }
+
+    /// Whole numbers, one for each of so many layers, where the value is a list; `None` if it is
+    /// none.
+    ///
+    /// # Errors
+    /// If the list is of another length or holds anything else.
+    pub(crate) fn by_layer(&self, key: &str, layers: u64) -> Result<Option<Vec<i32>>> {
+        let Some(Value::Array(numbers)) = self.get(key) else {
+            return Ok(None);
+        };
+        if numbers.len() as u64 != layers {
+            let found = format!("a list of {}", numbers.len());
+            return Err(self.wrong(key, &found, &format!("{layers} numbers, one for each layer")));
+        }
+        let number = |value: &Value| {
+            let number = value.as_i64().and_then(|n| i32::try_from(n).ok()).filter(|n| *n >= 0);
+            number.ok_or_else(|| self.wrong(key, &describe(value), "whole numbers of 31 bits"))
+        };
+        numbers.iter().map(number).collect::<Result<_>>().map(Some)
     }
 
     /// `true` or `false`; `false` if absent.

@@ -1,8 +1,13 @@
 //! What can go wrong, in one line each.
 
-use std::{fmt, path::Path, path::PathBuf};
+mod facts;
+
+use std::{fmt, path::PathBuf};
 
 use quant_core::GgmlType;
+
+use crate::grouped::Refusal;
+use facts::*;
 
 /// The result of this crate's operations.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -20,6 +25,9 @@ pub enum Error {
     /// Values could not be quantized or dequantized.
     #[error(transparent)]
     Core(#[from] quant_core::Error),
+    /// Weights are stored in a way that is not read, or could not be read.
+    #[error(transparent)]
+    Read(quant_weights::Error),
     /// A recipe does not apply to the model.
     #[error(transparent)]
     Recipe(#[from] crate::recipe::Error),
@@ -47,8 +55,7 @@ pub enum Error {
     },
     /// An importance is so large that sums with it overflow.
     #[error(
-        "{}: entry {} holds {value:e} as value {index}, expected at most {most:e}; the matrix is \
-         damaged: make it again, or leave the tensor out with --exclude-weights",
+        "{}: entry {} holds {value:e} as value {index}, expected at most {most:e}; {BAD_MATRIX}",
         Shown(path),
         Quoted(tensor)
     )]
@@ -66,9 +73,9 @@ pub enum Error {
     },
     /// The prior is negative or not finite, or there is no importance matrix to add it to.
     #[error("{}", if *has_matrix {
-        format!("--imatrix-prior is {prior}, expected a number from 0 to 1e30")
+        format!("the prior of the importance is {prior}, expected a number from 0 to 1e30")
     } else {
-        format!("--imatrix-prior {prior} needs an importance matrix; give one with --imatrix")
+        format!("a prior of {prior} needs an importance matrix to be added to; give one")
     })]
     ImportancePrior {
         /// The prior.
@@ -181,37 +188,12 @@ pub enum Error {
         group: i64,
     },
     /// A grouped type cannot be had in the way that was asked for.
-    #[error("{problem}; {help}")]
+    #[error("{problem}; {}", refusal.help())]
     Grouped {
+        /// What kind of request it is.
+        refusal: Refusal,
         /// What cannot be.
         problem: String,
-        /// What to do.
-        help: &'static str,
-    },
-    /// A checkpoint is quantized in a way that is not read.
-    #[error("{}: {place}: found {found}, expected {expected}; {help}", Shown(path))]
-    Packed {
-        /// The file.
-        path: PathBuf,
-        /// The key or tensor.
-        place: String,
-        /// What is there.
-        found: String,
-        /// What is read.
-        expected: String,
-        /// What to do.
-        help: &'static str,
-    },
-    /// A plan is run with options that it was not made with.
-    #[error(
-        "the plan was made with other options than it is run with ({planned}, then {found}); \
-         make a new plan: only what concerns overwriting, flushing, threads and limits may differ"
-    )]
-    OtherOptions {
-        /// What differs first, in the options of the plan.
-        planned: String,
-        /// The same in the options of the run.
-        found: String,
     },
     /// The output is one of the inputs.
     #[error("{}: is one of the inputs; {OTHER_NAME}", Shown(path))]
@@ -316,8 +298,7 @@ pub enum Error {
     },
     /// The tokenizer splits text by rules for which no pre-tokenizer of llama.cpp is known here.
     #[error(
-        "{}: the pre-tokenizer ({found}) matches no known one; \
-         if you know llama.cpp's name for it, give it with --pre-tokenizer NAME; names: {names}",
+        "{}: the pre-tokenizer ({found}) matches no known one; names: {names}; {NAME_IT}",
         Shown(path)
     )]
     PreTokenizer {
@@ -338,100 +319,6 @@ pub enum Error {
     },
 }
 
-const OTHER_MODEL: &str = "the matrix was made for another model";
-const NEEDS_MATRIX: &str = "give a matrix that has them with --imatrix, or choose a larger type";
-const REQUANTIZE: &str = "start from the original checkpoint, or insist with --allow-requantize";
-const ORIGINAL: &str = "start from the original checkpoint";
-const DIVERGED: &str = "the checkpoint is damaged or was trained to divergence";
-const GROUPS: &str =
-    "choose a --group-size that divides them, or --group-size-fallback ignore or adjust";
-const OTHER_NAME: &str = "choose another name for the output";
-const FEWER: &str = "try fewer with --threads";
-
-impl Error {
-    /// The file or folder that it is about, if there is one.
-    pub fn file(&self) -> Option<&Path> {
-        match self {
-            Self::Files(error) => error.file(),
-            Self::Recipe(error) => error.file(),
-            Self::ImportanceLength { path, .. }
-            | Self::ImportanceTooLarge { path, .. }
-            | Self::CannotRead { path, .. }
-            | Self::Packed { path, .. }
-            | Self::SameFile { path }
-            | Self::Json { path, .. }
-            | Self::Config { path, .. }
-            | Self::Architecture { path, .. }
-            | Self::Weights { path, .. }
-            | Self::Tokenizer { path, .. }
-            | Self::PreTokenizer { path, .. } => Some(path),
-            _ => None,
-        }
-    }
-
-    /// The tensor that it is about, if there is one.
-    pub fn tensor(&self) -> Option<&str> {
-        match self {
-            Self::Files(error) => error.tensor(),
-            Self::Recipe(error) => error.tensor(),
-            Self::ImportanceLength { tensor, .. }
-            | Self::ImportanceTooLarge { tensor, .. }
-            | Self::ImportanceNeeded { tensor, .. }
-            | Self::Requantize { tensor, .. }
-            | Self::CannotWrite { tensor, .. }
-            | Self::CannotRead { tensor, .. }
-            | Self::NonFinite { tensor, .. }
-            | Self::Overflow { tensor, .. }
-            | Self::GroupSize { tensor, .. }
-            | Self::Weights { name: tensor, .. } => Some(tensor),
-            _ => None,
-        }
-    }
-
-    /// The key of a JSON file or of the metadata that it is about, if there is one.
-    pub fn key(&self) -> Option<&str> {
-        match self {
-            Self::Files(error) => error.key(),
-            Self::Recipe(error) => error.key(),
-            Self::Config { key, .. } => Some(key),
-            Self::Json { key, .. } => key.as_deref(),
-            _ => None,
-        }
-    }
-
-    /// The offset in the file, in bytes, if it is known.
-    pub fn byte(&self) -> Option<u64> {
-        match self {
-            Self::Files(error) => error.byte(),
-            _ => None,
-        }
-    }
-
-    /// What to do about it: the last part of the message.
-    pub fn hint(&self) -> Option<&str> {
-        match self {
-            Self::Files(error) => error.hint(),
-            Self::Recipe(error) => error.hint(),
-            Self::ImportanceLength { .. } => Some(OTHER_MODEL),
-            Self::ImportanceNeeded { .. } => Some(NEEDS_MATRIX),
-            Self::Requantize { .. } => Some(REQUANTIZE),
-            Self::CannotRead { .. } => Some(ORIGINAL),
-            Self::NonFinite { .. } => Some(DIVERGED),
-            Self::Overflow { ty, importance, .. } => Some(too_large(*ty, importance.is_some())),
-            Self::GroupSize { .. } => Some(GROUPS),
-            Self::SameFile { .. } => Some(OTHER_NAME),
-            Self::Threads { .. } => Some(FEWER),
-            Self::Grouped { help, .. }
-            | Self::Packed { help, .. }
-            | Self::Json { help, .. }
-            | Self::Config { help, .. }
-            | Self::Weights { help, .. }
-            | Self::Tokenizer { help, .. } => Some(help),
-            _ => None,
-        }
-    }
-}
-
 /// What to do about a file that cannot be as its program wrote it.
 pub(crate) const DOWNLOAD: &str = "the file is damaged or was edited, download it again";
 
@@ -446,18 +333,6 @@ impl fmt::Display for Weighed {
             Some(importance) => write!(f, " with an importance of {importance:e}"),
             None => Ok(()),
         }
-    }
-}
-
-/// What to do about a value that is too large.
-fn too_large(ty: GgmlType, is_weighed: bool) -> &'static str {
-    match ty {
-        _ if is_weighed => {
-            "the importance matrix is damaged: make it again, or leave the tensor out with \
-             --exclude-weights"
-        }
-        GgmlType::BF16 => "keep it in F32 (--type f32)",
-        _ => "keep it in BF16 or F32 (--type bf16, or --tensor-type NAME=bf16)",
     }
 }
 

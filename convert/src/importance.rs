@@ -1,6 +1,9 @@
 //! Importance weights for the tensors of a plan.
 
-use std::{collections::HashSet, path::PathBuf};
+use std::{
+    collections::HashSet,
+    path::{Path, PathBuf},
+};
 
 use gguf_io::{Imatrix, Metadata, message::listed};
 use quant_core::{GgmlType, importance_use};
@@ -10,7 +13,6 @@ use crate::{
     error::{Quoted, Shown},
     grouped::{self, Sensitivity},
     model::Tensor,
-    unused,
 };
 
 /// The largest importance that is taken. Quantizers sum up to 256 products of an importance, a
@@ -26,6 +28,26 @@ pub(crate) struct Importance {
     included: Vec<String>,
     /// Parts of names that it is not used for.
     excluded: Vec<String>,
+}
+
+/// Names in `--include-weights` and `--exclude-weights` that are part of the name of no entry.
+fn warn_of_unused_names<'a>(options: &Options, entries: impl Iterator<Item = &'a String> + Clone) {
+    let matrix = options.imatrix.as_deref().unwrap_or(Path::new(""));
+    for (option, parts) in [
+        ("--include-weights", &options.include_weights),
+        ("--exclude-weights", &options.exclude_weights),
+    ] {
+        for part in parts {
+            if !entries.clone().any(|name| name.contains(part.as_str())) {
+                tracing::warn!(
+                    kind = "unused-option",
+                    "{option} {} has no effect: {} has no entry for a tensor of such a name",
+                    Quoted(part),
+                    Shown(matrix)
+                );
+            }
+        }
+    }
 }
 
 impl Importance {
@@ -45,7 +67,7 @@ impl Importance {
             excluded: options.exclude_weights.clone(),
         };
         let names = importance.imatrix.entries.keys();
-        unused::weights(options, names.chain(importance.imatrix.broken.keys()));
+        warn_of_unused_names(options, names.chain(importance.imatrix.broken.keys()));
         let mut entries = std::mem::take(&mut importance.imatrix.entries);
         entries.retain(|name, _| importance.is_wanted(name));
         let mut broken = std::mem::take(&mut importance.imatrix.broken);

@@ -2,6 +2,7 @@
 
 use std::{borrow::Cow, path::Path};
 
+pub(crate) use gguf_io::json::describe;
 use gguf_io::{
     SourceFile,
     json::{CONSTANTS, quote_constants, string_len, without_mark},
@@ -196,19 +197,6 @@ fn key(bytes: &[u8], at: usize) -> Option<Cow<'_, str>> {
         i += 1;
     }
     key.map(String::from_utf8_lossy)
-}
-
-/// A value in a message.
-pub(crate) fn describe(value: &Value) -> String {
-    match value {
-        Value::Null => "null".into(),
-        Value::Bool(flag) => flag.to_string(),
-        Value::Number(number) => number.to_string(),
-        Value::String(text) if CONSTANTS.contains(&text.as_str()) => text.clone(),
-        Value::String(text) => format!("the text {}", Quoted(text)),
-        Value::Array(values) => format!("a list of {}", values.len()),
-        Value::Object(_) => "an object".into(),
-    }
 }
 
 #[cfg(test)]

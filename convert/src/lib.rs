@@ -7,7 +7,7 @@
 //! let model = open("checkpoint".as_ref(), &options)?;
 //! let plan = Plan::new(model, &options)?;
 //! println!("{} bytes, {:.2} bits per weight", plan.total_bytes(), plan.bits_per_weight());
-//! plan.run("model.gguf".as_ref(), &options, Control::default())?;
+//! plan.run("model.gguf".as_ref(), Control::default())?;
 //! # Ok::<(), quant_convert::Error>(())
 //! ```
 //!
@@ -18,10 +18,10 @@
 //!
 //! # Memory
 //!
-//! A run takes 1 MiB for each thread and 1 MiB more, if rows have at most 65536 values. On top of that
-//! come the metadata, the importance matrix and a list of 24 bytes for each 65536 values. Opening takes
-//! at most eight times the size of the headers and 1 MiB. `tests/memory.rs` counts both at the
-//! allocator.
+//! A run takes 1 MiB for each thread and 1 MiB more, if rows have at most 65536 values; 6 MiB for each
+//! thread where values are gathered, as from packed layers. On top of that come the metadata, the
+//! importance matrix and a list of 24 bytes for each 65536 values. Opening takes at most eight times the
+//! size of the headers and 1 MiB. `tests/memory.rs` counts all of it at the allocator.
 //!
 //! [`verify`](verify::verify) checks a model to its last value, [`compare`](compare::compare)
 //! measures how far two are apart.
@@ -38,15 +38,15 @@ pub mod checkpoint;
 mod chunks;
 pub mod compare;
 mod config;
-mod encoding;
+mod control;
 mod error;
-mod finite;
 mod general;
 pub mod gguf_input;
 pub mod grouped;
 mod importance;
+mod inputs;
+mod job;
 mod json;
-mod load;
 mod loadable;
 mod lost;
 mod mend;
@@ -57,24 +57,23 @@ mod neighbours;
 mod options;
 mod packed;
 mod plan;
+pub mod provenance;
 pub mod recipe;
-mod rows;
 mod stream;
 pub mod tokenizer;
 mod unused;
 pub mod verify;
-mod view;
 mod workers;
 
 use std::path::Path;
 
 pub use checkpoint::CheckpointOptions;
 pub use config::Config;
+pub use control::Control;
 pub use error::{Error, Result};
 pub use model::Model;
 pub use options::{Options, Split};
 pub use plan::{Plan, PlannedShard, PlannedTensor};
-pub use stream::Control;
 
 /// Opens a model: a checkpoint's folder, or a GGUF file (the first shard, if it is split). A path
 /// that only leads to a checkpoint, such as that of its config.json, stands for it: see

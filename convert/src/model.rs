@@ -1,15 +1,12 @@
 //! What a conversion reads, whatever it came from: metadata and a list of tensors, none of whose
 //! data has been loaded yet.
 
-use std::collections::HashMap;
-
 use gguf_io::{SourceFile, metadata::Metadata};
-use quant_core::GgmlType;
+use quant_weights::Source;
 
-pub use crate::{
-    encoding::{Code, Encoding, Scales},
-    view::View,
-};
+pub use quant_weights::{Code, ElementMap, Encoding, Piece, Scales, Tensor, TensorData, View};
+
+use crate::Error;
 
 /// A model as the output file will describe it, and where its weights are.
 #[derive(Debug)]
@@ -24,9 +21,6 @@ pub struct Model {
     pub origin: Origin,
     /// Names of the checkpoint's tensors that have no place in the output.
     pub left_out: Vec<String>,
-    /// What packed layers are stored as, such as `GPTQ_INT4`, by the file and offset at which their
-    /// restored values are read.
-    pub packed_types: HashMap<(usize, u64), String>,
 }
 
 /// What a model was read from.
@@ -38,16 +32,18 @@ pub enum Origin {
     Gguf,
 }
 
-impl Model {
-    /// What a tensor's values are stored as, for people: the name of ggml's type, or of another
-    /// that they are restored from.
-    pub fn stored_type(&self, tensor: &Tensor) -> &str {
-        let TensorData::Stored { pieces, .. } = &tensor.data else { return GgmlType::F32.name() };
-        let Some(piece) = pieces.first() else { return GgmlType::F32.name() };
-        match self.packed_types.get(&(piece.file, piece.offset)) {
-            Some(name) => name,
-            None => piece.encoding.name(),
-        }
+/// The checkpoint as the GGUF file that it would become if no recipe applied to it.
+impl Source for Model {
+    fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
+    fn tensors(&self) -> &[Tensor] {
+        &self.tensors
+    }
+
+    fn files(&self) -> &[SourceFile] {
+        &self.files
     }
 }
 
@@ -58,92 +54,16 @@ impl Origin {
     }
 }
 
-/// One tensor of the output.
-#[derive(Clone, Debug)]
-pub struct Tensor {
-    /// GGUF name, e.g. `blk.0.attn_q.weight`.
-    pub name: String,
-    /// Dimensions in GGUF order, innermost first.
-    pub shape: Vec<u64>,
-    /// Where its values come from.
-    pub data: TensorData,
-}
-
-/// Where a tensor's values come from.
-#[derive(Clone, Debug)]
-pub enum TensorData {
-    /// Read from files: the pieces, one after the other, are the tensor.
-    Stored {
-        /// Outermost first, all handed on in the same type.
-        pieces: Vec<Piece>,
-        /// What is done to each value.
-        map: ElementMap,
-    },
-    /// Computed from the configuration, row-major.
-    Computed(Vec<f32>),
-}
-
-/// What is done to each value on its way.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ElementMap {
-    /// Nothing.
-    #[default]
-    Same,
-    /// One is added, rounded as the stored type rounds.
-    PlusOne,
-}
-
-/// Stored values and the order in which they are taken.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Piece {
-    /// Index into [`Model::files`].
-    pub file: usize,
-    /// Absolute byte offset of the first stored value.
-    pub offset: u64,
-    /// How the values are stored.
-    pub encoding: Encoding,
-    /// Which of them are taken, counted in values, or in blocks of them where the encoding has
-    /// blocks.
-    pub view: View,
-}
-
-impl Piece {
-    /// Bytes in the source.
-    pub fn bytes(&self) -> u64 {
-        self.view.count().saturating_mul(self.encoding.stored_bytes())
-    }
-}
-
-impl Tensor {
-    /// The number of values.
-    ///
-    /// Shapes are checked when a model is opened, so the product is known not to wrap.
-    pub fn elements(&self) -> u64 {
-        self.shape.iter().product()
-    }
-
-    /// Values in a row: the innermost dimension.
-    pub fn row_len(&self) -> u64 {
-        self.shape.first().copied().unwrap_or(1)
-    }
-
-    /// The type the values come in from the source.
-    pub fn source_type(&self) -> GgmlType {
-        match &self.data {
-            TensorData::Stored { pieces, .. } => {
-                pieces.first().map_or(GgmlType::F32, |piece| piece.encoding.ty())
+impl From<quant_weights::Error> for Error {
+    fn from(error: quant_weights::Error) -> Self {
+        use quant_weights::Error as E;
+        match error {
+            E::Files(error) => Self::Files(error),
+            E::Core(error) => Self::Core(error),
+            E::NonFinite { tensor, index, value, count } => {
+                Self::NonFinite { tensor, index, value, count }
             }
-            TensorData::Computed(_) => GgmlType::F32,
-        }
-    }
-
-    /// Whether the values are taken in another order than they are stored in.
-    pub fn is_reordered(&self) -> bool {
-        match &self.data {
-            TensorData::Stored { pieces, .. } => {
-                pieces.iter().any(|piece| !piece.view.is_contiguous())
-            }
-            TensorData::Computed(_) => false,
+            other => Self::Read(other),
         }
     }
 }

@@ -6,6 +6,7 @@
 use std::path::Path;
 
 use gguf_io::{Checkpoint, Dtype, Limits};
+use quant_weights::Error as Unread;
 use serde_json::Value;
 
 use crate::{Config, Error, error::Quoted};
@@ -24,10 +25,12 @@ pub(crate) fn explain(dir: &Path, error: Error) -> Error {
             Err(_) => error,
         },
         // MLX gives its quantization no name, but its layers tell.
-        Error::Packed { place, .. } if place.contains("quant_method") => match Config::read(dir) {
-            Ok(config) => of_weights(dir).unwrap_or_else(|| of_quantization(&config, error)),
-            Err(_) => error,
-        },
+        Error::Read(Unread::Quantization { key, .. }) if key.contains("quant_method") => {
+            match Config::read(dir) {
+                Ok(config) => of_weights(dir).unwrap_or_else(|| of_quantization(&config, error)),
+                Err(_) => error,
+            }
+        }
         Error::Weights { .. } => of_weights(dir).unwrap_or(error),
         _ => error,
     }
@@ -165,7 +168,9 @@ const METHODS: &[(&str, &str, &str)] = &[
 
 /// Says whose a quantization is that is not read.
 fn of_quantization(config: &Config, error: Error) -> Error {
-    let Error::Packed { path, place, found, expected, help } = error else { return error };
+    let Error::Read(Unread::Quantization { path, key, expected, .. }) = &error else {
+        return error;
+    };
     let name = config.get("quantization_config").and_then(|object| object.get("quant_method"));
     let settings = config.get("quantization_config");
     let has = |key: &str| settings.is_some_and(|settings| settings.get(key).is_some());
@@ -178,14 +183,14 @@ fn of_quantization(config: &Config, error: Error) -> Error {
     let method = name.to_lowercase();
     let known = METHODS.iter().find(|(known, ..)| method.starts_with(known));
     match known {
-        Some((_, what, help)) => Error::Packed {
-            path,
-            place,
+        Some((_, what, help)) => Error::Read(Unread::Quantization {
+            path: path.clone(),
+            key: key.clone(),
             found: format!("{} ({what})", Quoted(name)),
-            expected,
+            expected: expected.clone(),
             help,
-        },
-        None => Error::Packed { path, place, found, expected, help },
+        }),
+        None => error,
     }
 }
 
@@ -202,11 +207,11 @@ fn of_weights(dir: &Path) -> Option<Error> {
         .iter()
         .find(|(name, tensor)| tensor.dtype == Dtype::U32 && packed(name).is_some())?;
     let path = checkpoint.files.get(tensor.file).map(|file| file.path().to_path_buf());
-    Some(Error::Packed {
+    Some(Error::Read(Unread::Packed {
         path: path.unwrap_or_default(),
-        place: format!("tensor {}", Quoted(name)),
+        tensor: name.clone(),
         found: "codes of MLX in words of 32 bits, with scales beside them".into(),
         expected: "weights".into(),
         help: MLX_HELP,
-    })
+    }))
 }

@@ -3,10 +3,12 @@
 use std::path::PathBuf;
 
 use gguf_io::{Limits, OutputOptions, metadata::Value};
+use quant_kernels::Kernels;
 
-use crate::{Error, Result, recipe::Request};
+use crate::recipe::Request;
 
-/// Options of a conversion, without those that only printing needs.
+/// Options of a conversion, without those that only printing needs. [Opening](crate::open) and
+/// [planning](crate::Plan::new) take what concerns them; a plan keeps what its run needs.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     /// The recipe and its options. [`imatrix`](Self::imatrix) decides whether there is an importance
@@ -44,49 +46,34 @@ pub struct Options {
     pub no_sync: bool,
     /// Worker threads; 0 for as many as there are cores.
     pub threads: usize,
+    /// The kernels to use; the fastest of this CPU if `None`.
+    pub kernels: Option<Kernels>,
     /// Limits on what readers may allocate.
     pub limits: Limits,
 }
 
 impl Options {
-    /// How outputs are written.
-    pub(crate) fn writing(&self) -> OutputOptions {
-        OutputOptions { overwrite: self.overwrite, sync: !self.no_sync }
-    }
-
-    /// What a plan that is made with these options depends on.
-    pub(crate) fn planned(&self) -> Planned {
-        let mut planned = self.clone();
-        planned.request.has_imatrix = false;
-        planned.overwrite = false;
-        planned.no_sync = false;
-        planned.threads = 0;
-        planned.limits = Limits::default();
-        Planned(format!("{planned:#?}"))
+    /// What of them a run needs.
+    pub(crate) fn running(&self) -> Running {
+        Running {
+            output: OutputOptions { overwrite: self.overwrite, sync: !self.no_sync },
+            threads: self.threads,
+            kernels: self.kernels.unwrap_or_default(),
+            imatrix: self.imatrix.clone(),
+        }
     }
 }
 
-/// Options in a form that can be compared, whatever is added to them: patterns, for one, are equal
-/// only by their text.
-#[derive(Debug)]
-pub(crate) struct Planned(String);
-
-impl Planned {
-    /// Whether a plan may run with these options.
-    ///
-    /// # Errors
-    /// [`Error::OtherOptions`] if they differ in more than how the output is written.
-    pub(crate) fn check(&self, options: &Options) -> Result<()> {
-        let found = options.planned();
-        if self.0 == found.0 {
-            return Ok(());
-        }
-        let (mut a, mut b) = (self.0.lines(), found.0.lines());
-        let differ = std::iter::from_fn(|| Some((a.next()?, b.next()?))).find(|(a, b)| a != b);
-        let (planned, found) = differ.unwrap_or_default();
-        let text = |line: &str| line.trim().trim_end_matches([',', '(']).to_owned();
-        Err(Error::OtherOptions { planned: text(planned), found: text(found) })
-    }
+/// What a plan keeps of its options for the time when it runs.
+#[derive(Clone, Debug)]
+pub(crate) struct Running {
+    /// How outputs are written.
+    pub(crate) output: OutputOptions,
+    /// Worker threads; 0 for as many as there are cores.
+    pub(crate) threads: usize,
+    pub(crate) kernels: Kernels,
+    /// The importance matrix, which no output may replace.
+    pub(crate) imatrix: Option<PathBuf>,
 }
 
 /// How the output is split into several files.

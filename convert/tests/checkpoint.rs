@@ -26,7 +26,7 @@ fn tensors(dir: &Path) -> serde_json::Map<String, Json> {
     let names: Vec<String> = model.tensors.iter().map(|tensor| tensor.name.clone()).collect();
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("out.gguf");
-    Plan::new(model, &options).unwrap().run(&output, &options, Control::default()).unwrap();
+    Plan::new(model, &options).unwrap().run(&output, Control::default()).unwrap();
     let bytes = fs::read(&output).unwrap();
     let written = gguf_io::GgufFile::open(&output, &gguf_io::Limits::default()).unwrap();
     let describe = |name: String| {

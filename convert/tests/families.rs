@@ -17,9 +17,12 @@ use gguf_io::{
     metadata::{Array, Value},
 };
 use quant_convert::{
-    Control, Error, Model, Options, Plan, open,
+    Control, Error, Model, Options, Plan,
+    grouped::{self, FolderPlan},
+    open,
     recipe::{FileType, Request},
 };
+use quant_core::grouped::{GroupSize, GroupedType};
 use serde_json::{Value as Json, json};
 use sha2::{Digest, Sha256};
 
@@ -147,7 +150,7 @@ fn differences(name: &str, snapshot: &Json) -> Vec<String> {
     let options = options(snapshot);
     let output = folder.path().join("out.gguf");
     let run = || -> Result<(), Error> {
-        Plan::new(open(&dir, &options)?, &options)?.run(&output, &options, Control::default())
+        Plan::new(open(&dir, &options)?, &options)?.run(&output, Control::default())
     };
     if let Err(error) = run() {
         return vec![format!("{name}: {error}")];
@@ -355,12 +358,12 @@ fn a_type_that_is_asked_for_of_carried_blocks_is_not_ignored() {
     };
     let carried = |plan: &Plan| plan.tensors().filter(|t| t.carried).count();
     let all = plan("attn_q=f16", false);
-    assert!(carried(&all) > 0 && all.obstacle().is_none());
+    assert!(carried(&all) > 0 && all.check().is_ok());
     let refused = plan("ffn_down_exps=f16", false);
-    let message = refused.obstacle().map(ToString::to_string).unwrap_or_default();
+    let message = refused.check().unwrap_err().to_string();
     assert!(message.contains("is MXFP4 already; quantizing it again to F16"), "{message}");
     let allowed = plan("ffn_down_exps=f16", true);
-    assert!(allowed.obstacle().is_none() && carried(&allowed) < carried(&all));
+    assert!(allowed.check().is_ok() && carried(&allowed) < carried(&all));
 }
 
 #[test]
@@ -673,4 +676,48 @@ fn rerankers_are_classifiers_of_yes_and_no() {
         assert!(!has(&model, "cls.output.weight"));
         assert_eq!(model.metadata.get("qwen3.pooling_type"), None);
     }
+}
+
+/// An importance matrix of before 2025 with one entry of ones.
+fn imatrix(tensor: &str, columns: u32) -> Vec<u8> {
+    let mut bytes = 1i32.to_le_bytes().to_vec();
+    bytes.extend((tensor.len() as u32).to_le_bytes());
+    bytes.extend(tensor.as_bytes());
+    bytes.extend(1i32.to_le_bytes());
+    bytes.extend(columns.to_le_bytes());
+    (0..columns).for_each(|_| bytes.extend(1f32.to_le_bytes()));
+    bytes
+}
+
+/// Gate and up of shared experts are one tensor in a checkpoint, and two in GGUF, by whose names a
+/// matrix knows them: only the last was looked for.
+#[test]
+fn a_tensor_that_gguf_has_in_parts_uses_the_importance_of_each() {
+    let folder = tempfile::tempdir().unwrap();
+    let input = folder.path().join("model");
+    generate(&input, &snapshot("granitemoe-shared"));
+    let how = grouped::Options {
+        group_size: GroupSize::from_number(16),
+        refine: true,
+        ..grouped::Options::new(GroupedType::Int4Sym)
+    };
+    let unused = |tensor: &str| {
+        let path = folder.path().join("imatrix.dat");
+        fs::write(&path, imatrix(tensor, 64)).unwrap();
+        let options = Options { imatrix: Some(path), ..Options::default() };
+        let new = || {
+            FolderPlan::new(
+                &input,
+                &Options { grouped: Some(how), ..options.clone() },
+                Control::default(),
+            )
+            .unwrap()
+        };
+        let (_, warnings) = common::warnings(new);
+        warnings.iter().any(|warning| warning.contains("the importance matrix is not used"))
+    };
+    assert!(!unused("blk.0.ffn_gate_shexp.weight"));
+    assert!(!unused("blk.0.ffn_up_shexp.weight"));
+    // A neighbour that no layer is made of.
+    assert!(unused("blk.0.ffn_gate_inp.weight"));
 }

@@ -168,9 +168,9 @@ fn convert(
         gguf_input::read(GgufFile::read(file, &Limits::default())?)?
     };
     let plan = Plan::new(model, &options)?;
-    let out = plan.create(output, &options)?;
+    let out = plan.create(output)?;
     let out = out.wrap_writer(|w| Box::new(Writer(w, bombs[1].clone())));
-    plan.run_into(out, &options, Control::default())
+    plan.run_into(out, Control::default())
 }
 
 /// A conversion of the grouped kind, whose output is a folder.
@@ -187,8 +187,13 @@ fn convert_to_folder(
         ..grouped::Options::new(GroupedType::Int4Asym)
     };
     let wrap = |file: SourceFile| file.wrap_reader(|r| Box::new(Reader(r, bombs[0].clone())));
-    let plan = FolderPlan::new(input, &how, &options, Control::default())?.wrap_files(wrap)?;
-    plan.run_with(output, &options, Control::default(), |w| Box::new(Writer(w, bombs[1].clone())))
+    let plan = FolderPlan::new(
+        input,
+        &Options { grouped: Some(how), ..options.clone() },
+        Control::default(),
+    )?
+    .wrap_files(wrap)?;
+    plan.run_with(output, Control::default(), |w| Box::new(Writer(w, bombs[1].clone())))
 }
 
 /// Runs a conversion, given its output and whether to replace it, with each fault at each operation;
@@ -294,7 +299,7 @@ fn any_operation_of_a_conversion_from_a_gguf_file_may_fail() {
     let options = Options { request: Request::new(FileType::F16), ..Options::default() };
     let model = open(&common::fixture("tiny-llama2"), &options).unwrap();
     let plan = Plan::new(model, &options).unwrap();
-    plan.run(&lossless, &options, Control::default()).unwrap();
+    plan.run(&lossless, Control::default()).unwrap();
     let run = |split| {
         let input = &lossless;
         move |output: &Path, overwrite: bool, bombs: [&Bomb; 2]| {
@@ -350,12 +355,12 @@ fn an_input_that_changes_is_noticed() {
         let input = folder.path().join("m.gguf");
         let options = Options { request: Request::new(FileType::F32), ..Options::default() };
         let plan = Plan::new(open(&common::fixture("tiny-llama2"), &options).unwrap(), &options);
-        plan.unwrap().run(&input, &options, Control::default()).unwrap();
+        plan.unwrap().run(&input, Control::default()).unwrap();
 
         let options = Options { request: Request::new(FileType::Q2_K), threads: 1, ..options };
         let plan = Plan::new(open(&input, &options).unwrap(), &options).unwrap();
         let output = folder.path().join("out.gguf");
-        let out = plan.create(&output, &options).unwrap();
+        let out = plan.create(&output).unwrap();
         let (path, what) = (input.clone(), change.clone());
         let meddle = move || {
             let file = || fs::File::options().write(true).open(&path).unwrap();
@@ -373,7 +378,7 @@ fn an_input_that_changes_is_noticed() {
             }
         };
         let out = out.wrap_writer(|w| Box::new(Meddler(w, meddle.clone(), AtomicUsize::new(0))));
-        let result = plan.run_into(out, &options, Control::default());
+        let result = plan.run_into(out, Control::default());
         match (result, says) {
             (Ok(()), None) => assert!(GgufFile::open(&output, &Limits::default()).is_ok()),
             (Err(error @ Error::Files(_)), Some(says)) => {

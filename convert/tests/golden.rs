@@ -42,7 +42,7 @@ fn differences(
     };
     let plan = Plan::new(open(&dir, &options).unwrap(), &options).unwrap();
     let total = plan.total_bytes();
-    plan.run(&output, &options, Control::default()).unwrap();
+    plan.run(&output, Control::default()).unwrap();
 
     let bytes = std::fs::read(&output).unwrap();
     let found = GgufFile::open(&output, &Limits::default()).unwrap();

@@ -31,14 +31,19 @@ fn grouped(ty: GroupedType, group_size: i64) -> grouped::Options {
 
 fn write_folder(input: &Path, output: &Path, grouped: &grouped::Options, options: &Options) {
     let options = Options { no_sync: true, ..options.clone() };
-    let plan = FolderPlan::new(input, grouped, &options, Control::default()).unwrap();
-    plan.run(output, &options, Control::default()).unwrap();
+    let plan = FolderPlan::new(
+        input,
+        &Options { grouped: Some(*grouped), ..options.clone() },
+        Control::default(),
+    )
+    .unwrap();
+    plan.run(output, Control::default()).unwrap();
 }
 
 fn write_gguf(input: &Path, output: &Path, options: &Options) {
     let options = Options { no_sync: true, ..options.clone() };
     let plan = Plan::new(open(input, &options).unwrap(), &options).unwrap();
-    plan.run(output, &options, Control::default()).unwrap();
+    plan.run(output, Control::default()).unwrap();
 }
 
 fn as_f32() -> Options {
@@ -155,10 +160,12 @@ fn bytes_do_not_depend_on_threads_or_instruction_set() {
         [(1, None), (3, None), (2, Some(Isa::Scalar))].into_iter().enumerate()
     {
         let output = dir.path().join(number.to_string());
-        let options = Options { threads, no_sync: true, ..Options::default() };
-        let control = Control { kernels: isa.and_then(Kernels::for_isa), ..Control::default() };
-        let plan = FolderPlan::new(&fixture("tiny-llama2"), &how, &options, control).unwrap();
-        plan.run(&output, &options, control).unwrap();
+        let kernels = isa.and_then(Kernels::for_isa);
+        let grouped = Some(how);
+        let options = Options { threads, kernels, grouped, no_sync: true, ..Options::default() };
+        let control = Control::default();
+        let plan = FolderPlan::new(&fixture("tiny-llama2"), &options, control).unwrap();
+        plan.run(&output, control).unwrap();
         results.push(files(&output));
     }
     assert!(results.iter().all(|files| *files == results[0]));
@@ -188,7 +195,12 @@ fn fused_layers_share_a_scheme_unless_told_otherwise() {
         let imatrix = imatrix.map(|name| fixture("tiny-llama2").join(name));
         let options = Options { imatrix, ..Options::default() };
         let input = fixture("tiny-llama2");
-        let plan = FolderPlan::new(&input, &how, &options, Control::default()).unwrap();
+        let plan = FolderPlan::new(
+            &input,
+            &Options { grouped: Some(how), ..options.clone() },
+            Control::default(),
+        )
+        .unwrap();
         let names: Vec<_> = plan.tensors().map(|t| t.name.to_owned()).collect();
         names.into_iter().zip(plan.schemes()).collect::<BTreeMap<_, _>>()
     };
@@ -240,8 +252,8 @@ fn refusals_say_what_to_do_and_leave_nothing() {
     let output = dir.path().join("out");
     let try_folder = |how: &grouped::Options, options: &Options| {
         let control = Control::default();
-        FolderPlan::new(&input, how, options, control)
-            .and_then(|plan| plan.run(&output, options, control))
+        FolderPlan::new(&input, &Options { grouped: Some(*how), ..options.clone() }, control)
+            .and_then(|plan| plan.run(&output, control))
     };
     let int4 = grouped(GroupedType::Int4Sym, 128);
     let defaults = Options { no_sync: true, ..Options::default() };
@@ -250,7 +262,7 @@ fn refusals_say_what_to_do_and_leave_nothing() {
     assert!(matches!(error, Error::GroupSize { row: 256, group: 96, .. }), "{error}");
     let informed = grouped::Options { ratio: 0.5, sensitivity: Some(Sensitivity::Hessian), ..int4 };
     let error = try_folder(&informed, &defaults).unwrap_err().to_string();
-    assert!(error.contains("--imatrix"), "{error}");
+    assert!(error.contains("give an importance matrix"), "{error}");
     for (how, message) in [
         (grouped(GroupedType::Int4Asym, 64), "int4_asym exactly"),
         (grouped::Options { backup: Some(Backup::Int8Asym), ..int4 }, "int8_asym exactly"),
@@ -264,8 +276,13 @@ fn refusals_say_what_to_do_and_leave_nothing() {
 
     // The checkpoint's own folder, also when it may be replaced.
     let replace = Options { overwrite: true, ..defaults.clone() };
-    let plan = FolderPlan::new(&input, &int4, &replace, Control::default()).unwrap();
-    let error = plan.run(&input, &replace, Control::default()).unwrap_err();
+    let plan = FolderPlan::new(
+        &input,
+        &Options { grouped: Some(int4), ..replace.clone() },
+        Control::default(),
+    )
+    .unwrap();
+    let error = plan.run(&input, Control::default()).unwrap_err();
     assert!(matches!(error, Error::SameFile { .. }), "{error}");
 
     // A weight that is not a number: half-precision NaN in the middle of the data.
@@ -286,7 +303,11 @@ fn awkward_rows_fall_back_as_asked() {
     let types = |fallback| {
         let how = grouped::Options { fallback, ..grouped(GroupedType::Int4Sym, 512) };
         let input = fixture("tiny-llama2");
-        let plan = FolderPlan::new(&input, &how, &Options::default(), Control::default());
+        let plan = FolderPlan::new(
+            &input,
+            &Options { grouped: Some(how), ..Options::default() },
+            Control::default(),
+        );
         plan.map(|plan| plan.schemes().collect::<Vec<_>>())
     };
     let adjusted = types(Fallback::Adjust).unwrap();
@@ -375,7 +396,11 @@ const MIXTRAL: [&str; 3] = ["w1", "w3", "w2"];
 
 /// The schemes of experts and of other layers of a folder's plan.
 fn schemes(input: &Path, how: &grouped::Options) -> Result<[Vec<Scheme>; 2], String> {
-    let plan = FolderPlan::new(input, how, &Options::default(), Control::default());
+    let plan = FolderPlan::new(
+        input,
+        &Options { grouped: Some(*how), ..Options::default() },
+        Control::default(),
+    );
     let plan = plan.map_err(|error| error.to_string())?;
     let mut found = [Vec::new(), Vec::new()];
     for (tensor, scheme) in plan.tensors().zip(plan.schemes()) {

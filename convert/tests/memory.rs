@@ -121,6 +121,57 @@ fn sparse(path: &Path, rows: u64) {
     std::fs::File::options().write(true).open(path).unwrap().set_len(layout.total).unwrap();
 }
 
+/// A checkpoint of one layer whose linear layers are those of GPTQ, all of it a hole in a file.
+fn sparse_gptq(folder: &Path, inner: u64) {
+    const HIDDEN: u64 = 1024;
+    let tiny = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/tiny-llama2");
+    for name in ["tokenizer.model", "tokenizer_config.json"] {
+        std::fs::copy(tiny.join(name), folder.join(name)).unwrap();
+    }
+    let config = std::fs::read(tiny.join("config.json")).unwrap();
+    let mut config: serde_json::Value = serde_json::from_slice(&config).unwrap();
+    let sizes = [("hidden_size", HIDDEN), ("intermediate_size", inner), ("num_hidden_layers", 1)];
+    let heads = [("num_attention_heads", 16), ("num_key_value_heads", 4), ("head_dim", 64)];
+    for (key, size) in sizes.into_iter().chain(heads) {
+        config[key] = size.into();
+    }
+    config["quantization_config"] =
+        serde_json::json!({"quant_method": "gptq", "bits": 4, "group_size": 128});
+    std::fs::write(folder.join("config.json"), config.to_string()).unwrap();
+
+    let (mut at, mut header) = (0, serde_json::Map::new());
+    let mut add = |name: String, dtype: &str, shape: &[u64]| {
+        let end = at + if dtype == "F16" { 2 } else { 4 } * shape.iter().product::<u64>();
+        let entry = serde_json::json!({"dtype": dtype, "shape": shape, "data_offsets": [at, end]});
+        header.insert(name, entry);
+        at = end;
+    };
+    for name in ["model.embed_tokens", "lm_head"] {
+        add(format!("{name}.weight"), "F16", &[1024, HIDDEN]);
+    }
+    let norms = ["layers.0.input_layernorm", "layers.0.post_attention_layernorm", "norm"];
+    norms.into_iter().for_each(|norm| add(format!("model.{norm}.weight"), "F16", &[HIDDEN]));
+    for (module, rows, columns) in [
+        ("self_attn.q_proj", HIDDEN, HIDDEN),
+        ("self_attn.k_proj", HIDDEN / 4, HIDDEN),
+        ("self_attn.v_proj", HIDDEN / 4, HIDDEN),
+        ("self_attn.o_proj", HIDDEN, HIDDEN),
+        ("mlp.gate_proj", inner, HIDDEN),
+        ("mlp.up_proj", inner, HIDDEN),
+        ("mlp.down_proj", HIDDEN, inner),
+    ] {
+        let part = |part: &str| format!("model.layers.0.{module}.{part}");
+        add(part("qweight"), "I32", &[columns / 8, rows]);
+        add(part("qzeros"), "I32", &[columns / 128, rows / 8]);
+        add(part("scales"), "F16", &[columns / 128, rows]);
+    }
+    let header = serde_json::Value::Object(header).to_string();
+    let path = folder.join("model.safetensors");
+    std::fs::write(&path, text(&header)).unwrap();
+    let file = std::fs::File::options().write(true).open(path).unwrap();
+    file.set_len(8 + header.len() as u64 + at).unwrap();
+}
+
 #[test]
 fn memory_is_bounded() {
     let mut failures = Vec::new();
@@ -175,7 +226,7 @@ fn memory_is_bounded() {
             let request = Request::new(FileType::Q4_K_M);
             let options = Options { request, threads, no_sync: true, ..Options::default() };
             let plan = Plan::new(open(&input, &options)?, &options)?;
-            plan.run(&output, &options, Control::default())
+            plan.run(&output, Control::default())
         };
         let peak = peak(|| run().unwrap());
         std::fs::remove_file(&output).unwrap();
@@ -183,6 +234,22 @@ fn memory_is_bounded() {
         println!("{} MiB on {threads} threads take {peak}", (rows * 4096 * 2 * 4) >> 20);
         if peak > window {
             failures.push(format!("{rows} rows on {threads} threads: {peak} > {window}"));
+        }
+    }
+
+    // That of packed layers, of which more rows are restored at a time.
+    for (inner, threads) in [(1024, 1), (4096, 1), (4096, 3)] {
+        let folder = tempfile::tempdir().unwrap();
+        sparse_gptq(folder.path(), inner);
+        let output = folder.path().join("out.gguf");
+        let request = Request::new(FileType::Q8_0);
+        let options = Options { request, threads, no_sync: true, ..Options::default() };
+        let plan = Plan::new(open(folder.path(), &options).unwrap(), &options).unwrap();
+        let peak = peak(|| plan.run(&output, Control::default()).unwrap());
+        let window = (6 * threads + 1) << 20;
+        println!("packed layers {inner} wide on {threads} threads take {peak}");
+        if peak > window {
+            failures.push(format!("{inner} wide on {threads} threads: {peak} > {window}"));
         }
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));

@@ -212,7 +212,7 @@ fn convert(dir: &Path, output: &Path) -> Result<Vec<u8>, Error> {
     let request = Request::new(FileType::Q6_K);
     let options = Options { request, no_sync: true, ..Options::default() };
     let plan = Plan::new(open(dir, &options)?, &options)?;
-    plan.run(output, &options, Control::default())?;
+    plan.run(output, Control::default())?;
     Ok(fs::read(output).unwrap())
 }
 
@@ -272,7 +272,7 @@ fn packed_layers_are_named_as_they_are_stored_llama_cpp_5461() {
         let model = open(dir.path(), &Options::default()).unwrap();
         let stored = |name: &str| {
             let tensor = model.tensors.iter().find(|tensor| tensor.name == name).unwrap();
-            model.stored_type(tensor)
+            tensor.stored_type()
         };
         assert_eq!(stored("blk.0.attn_q.weight"), name);
         assert!(["F32", "F16", "BF16"].contains(&stored("output_norm.weight")), "{name}");
@@ -378,7 +378,7 @@ fn restored(dir: &Path, name: &str) -> Result<Vec<f32>, Error> {
     let request = Request::new(FileType::F32);
     let options = Options { request, no_sync: true, overwrite: true, ..Options::default() };
     let plan = Plan::new(open(dir, &options)?, &options)?;
-    plan.run(&output, &options, Control::default())?;
+    plan.run(&output, Control::default())?;
     let file = GgufFile::open(&output, &Limits::default()).unwrap();
     let tensor = file.tensors.iter().find(|tensor| tensor.name == name).unwrap();
     let mut bytes = vec![0; tensor.bytes as usize];
@@ -677,40 +677,75 @@ fn mlx_layers_are_read_llama_cpp_14467() {
     assert!(message.contains("3 groups of 64 codes of 4 bits by config.json"), "{message}");
 }
 
+const EXPERTS: &str = "model.layers.0.block_sparse_moe";
+
+/// A model of one layer with four experts, whose weights are these, all else as it was.
+fn mixture(dir: &Path, quantization: Value, experts: Tensors) {
+    small(dir, &quantization, &[]);
+    let path = dir.join("config.json");
+    let mut config: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    let source = Checkpoint::open(dir, &Limits::default()).unwrap();
+    let mut tensors = experts;
+    for (name, t) in source.tensors.iter().filter(|(name, _)| !name.contains(".mlp.")) {
+        let mut bytes = vec![0; t.bytes as usize];
+        source.files[t.file].read_exact_at(&mut bytes, t.offset).unwrap();
+        tensors.insert(name.clone(), (t.dtype.name(), t.shape.clone(), bytes));
+    }
+    tensors.insert(format!("{EXPERTS}.gate.weight"), floats(&[4, 64], vec![0.25; 256]));
+    save(dir, &tensors, quantization);
+    config["architectures"] = json!(["MixtralForCausalLM"]);
+    config["num_local_experts"] = 4.into();
+    config["num_experts_per_tok"] = 2.into();
+    fs::write(path, config.to_string()).unwrap();
+}
+
+#[test]
+fn experts_that_are_left_alone_stand_beside_packed_ones_gptqmodel_1680() {
+    let dir = tempfile::tempdir().unwrap();
+    let (packed, expected) = gptq_down(4, 1);
+    let plain = |i: usize| half::bf16::from_f32(scale(i));
+    let mut experts = Tensors::new();
+    for expert in 0..4 {
+        let module = format!("{EXPERTS}.experts.{expert}");
+        for part in ["w1", "w3"] {
+            let ones = floats(&[COLUMNS, ROWS], vec![1.0; ROWS * COLUMNS]);
+            experts.insert(format!("{module}.{part}.weight"), ones);
+        }
+        if expert == 0 || expert == 2 {
+            let bytes = (0..ROWS * COLUMNS).flat_map(|i| plain(i).to_le_bytes()).collect();
+            experts.insert(format!("{module}.w2.weight"), tensor("BF16", &[ROWS, COLUMNS], bytes));
+        } else {
+            let packed = packed.iter().cloned();
+            experts.extend(packed.map(|(part, t)| (format!("{module}.w2.{part}"), t)));
+        }
+    }
+    let rules = json!({"-:.*experts.[02].*": {}});
+    let settings = json!({"quant_method": "gptq", "bits": 4, "dynamic": rules});
+    mixture(dir.path(), settings, experts);
+    let found = restored(dir.path(), "blk.0.ffn_down_exps.weight").unwrap();
+    for (expert, found) in found.chunks_exact(ROWS * COLUMNS).enumerate() {
+        match expert {
+            0 | 2 => assert!((0..).zip(found).all(|(i, found)| *found == plain(i).to_f32())),
+            _ => assert!(found == expected, "expert {expert}"),
+        }
+    }
+}
+
 #[test]
 fn mlx_stacks_of_experts_become_experts() {
     let dir = tempfile::tempdir().unwrap();
-    let config = json!({"group_size": 32, "bits": 4});
-    small(dir.path(), &config, &[]);
-    let source = Checkpoint::open(dir.path(), &Limits::default()).unwrap();
     let mut tensors = Tensors::new();
-    for (name, t) in &source.tensors {
-        if !name.contains(".mlp.") {
-            let mut bytes = vec![0; t.bytes as usize];
-            source.files[t.file].read_exact_at(&mut bytes, t.offset).unwrap();
-            tensors.insert(name.clone(), (t.dtype.name(), t.shape.clone(), bytes));
-        }
-    }
-    let moe = "model.layers.0.block_sparse_moe";
-    tensors.insert(format!("{moe}.gate.weight"), floats(&[4, 64], vec![0.25; 256]));
     // One that is left alone.
     let up = (0..4 * 96 * 64).map(scale);
-    tensors.insert(format!("{moe}.switch_mlp.up_proj.weight"), floats(&[4, 96, 64], up));
+    tensors.insert(format!("{EXPERTS}.switch_mlp.up_proj.weight"), floats(&[4, 96, 64], up));
     for (part, rows, columns) in [("gate", 96, 64), ("down", 64, 96)] {
         for (name, (dtype, shape, bytes)) in mlx(4 * rows, columns, 4, 32) {
             let shape = vec![4, shape[0] / 4, shape[1]];
-            let name = format!("{moe}.switch_mlp.{part}_proj.{name}");
+            let name = format!("{EXPERTS}.switch_mlp.{part}_proj.{name}");
             tensors.insert(name, (dtype, shape, bytes));
         }
     }
-    let sizes: Value =
-        serde_json::from_slice(&fs::read(dir.path().join("config.json")).unwrap()).unwrap();
-    save(dir.path(), &tensors, config);
-    let mut sizes = sizes;
-    sizes["architectures"] = json!(["MixtralForCausalLM"]);
-    sizes["num_local_experts"] = 4.into();
-    sizes["num_experts_per_tok"] = 2.into();
-    fs::write(dir.path().join("config.json"), sizes.to_string()).unwrap();
+    mixture(dir.path(), json!({"group_size": 32, "bits": 4}), tensors);
     let found = restored(dir.path(), "blk.0.ffn_down_exps.weight").unwrap();
     assert_eq!(found.len(), 4 * ROWS * COLUMNS);
     for (i, found) in found.into_iter().enumerate() {
@@ -767,8 +802,13 @@ fn folders_are_made_of_eight_bit_codes_as_of_the_weights_they_stand_for() {
     let options = Options { no_sync: true, ..Options::default() };
     let weights = [a, b].map(|input| {
         let output = input.with_extension("out");
-        let plan = FolderPlan::new(&input, &how, &options, Control::default()).unwrap();
-        plan.run(&output, &options, Control::default()).unwrap();
+        let plan = FolderPlan::new(
+            &input,
+            &Options { grouped: Some(how), ..options.clone() },
+            Control::default(),
+        )
+        .unwrap();
+        plan.run(&output, Control::default()).unwrap();
         assert!(!output.join("hf_quant_config.json").exists());
         assert_eq!(config(&output).get("quantization"), None);
         fs::read(output.join("model.safetensors")).unwrap()

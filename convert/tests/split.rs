@@ -28,7 +28,7 @@ fn convert(input: &Path, output: &Path, split: Option<Split>) -> Vec<String> {
     let plan = Plan::new(open(input, &options).unwrap(), &options).unwrap();
     let planned: Vec<_> = plan.shards().into_iter().flatten().collect();
     let (paths, total) = (plan.paths(output), plan.total_bytes());
-    plan.run(output, &options, Control::default()).unwrap();
+    plan.run(output, Control::default()).unwrap();
     let sizes: Vec<u64> = paths.iter().map(|path| fs::metadata(path).unwrap().len()).collect();
     assert_eq!(sizes.iter().sum::<u64>(), total);
     if split.is_some() {
@@ -89,7 +89,7 @@ fn a_split_model_is_the_unsplit_one() {
         let options = Options { allow_requantize: true, ..options(None) };
         let model = open(&first, &options).unwrap();
         let again = dir.path().join("again.gguf");
-        Plan::new(model, &options).unwrap().run(&again, &options, Control::default()).unwrap();
+        Plan::new(model, &options).unwrap().run(&again, Control::default()).unwrap();
         assert!(contents(&again) == contents(&whole), "{split:?}");
     }
 }
@@ -101,7 +101,7 @@ fn files_of_a_split_model_are_kept() {
     let options = Options { split: Some(Split::MaxTensors(8)), ..options };
     let plan = Plan::new(open(&fixture("tiny-llama2"), &options).unwrap(), &options).unwrap();
     let first = plan.paths(&dir.path().join("f32.gguf")).remove(0);
-    plan.run(&dir.path().join("f32.gguf"), &options, Control::default()).unwrap();
+    plan.run(&dir.path().join("f32.gguf"), Control::default()).unwrap();
     let out = tempfile::tempdir().unwrap();
     let names = convert(&first, &out.path().join("kept"), Some(Split::Keep));
     assert_eq!(names.len(), 3);
@@ -118,7 +118,7 @@ fn files_of_a_split_model_are_kept() {
     let options = Options { split: Some(Split::Keep), ..Options::default() };
     let model = open(&whole.path().join("w.gguf"), &options).unwrap();
     let plan = Plan::new(model, &options).unwrap();
-    plan.run(&whole.path().join("again.gguf"), &options, Control::default()).unwrap();
+    plan.run(&whole.path().join("again.gguf"), Control::default()).unwrap();
     assert_eq!(files_in(whole.path()), ["again-00001-of-00001.gguf", "w.gguf"]);
     let again = GgufFile::open(&whole.path().join("again-00001-of-00001.gguf"), &limits).unwrap();
     assert!(again.metadata.iter().all(|(key, _)| !key.starts_with("split.")));
@@ -136,7 +136,7 @@ fn a_set_that_fails_leaves_nothing() {
     fs::write(dir.path().join("m-00002-of-00003.gguf"), "old").unwrap();
     let options = options(Some(Split::MaxTensors(8)));
     let plan = || Plan::new(open(&fixture("tiny-llama2"), &options).unwrap(), &options).unwrap();
-    let error = plan().run(&output, &options, Control::default()).unwrap_err();
+    let error = plan().run(&output, Control::default()).unwrap_err();
     assert!(error.to_string().contains("m-00002-of-00003.gguf: exists already"), "{error}");
     assert_eq!(files(dir.path()), ["m-00002-of-00003.gguf"]);
     // Cancelled on the way.
@@ -144,18 +144,18 @@ fn a_set_that_fails_leaves_nothing() {
     let stop = |_| cancel.store(true, std::sync::atomic::Ordering::Relaxed);
     let control = Control { progress: Some(&stop), cancel: Some(&cancel), ..Control::default() };
     let other = dir.path().join("other.gguf");
-    let error = plan().run(&other, &options, control).unwrap_err();
+    let error = plan().run(&other, control).unwrap_err();
     assert!(matches!(error, Error::Cancelled), "{error}");
     assert_eq!(files(dir.path()), ["m-00002-of-00003.gguf"]);
     // With leave to replace, it does.
     let options = Options { overwrite: true, ..options };
     let plan = Plan::new(open(&fixture("tiny-llama2"), &options).unwrap(), &options).unwrap();
-    plan.run(&output, &options, Control::default()).unwrap();
+    plan.run(&output, Control::default()).unwrap();
     assert_eq!(files(dir.path()).len(), 3);
     // A shard of the input is not replaced.
     let first = dir.path().join("m-00001-of-00003.gguf");
     let options = Options { allow_requantize: true, ..options };
     let plan = Plan::new(open(&first, &options).unwrap(), &options).unwrap();
-    let error = plan.run(&output, &options, Control::default()).unwrap_err();
+    let error = plan.run(&output, Control::default()).unwrap_err();
     assert!(matches!(error, Error::SameFile { .. }), "{error}");
 }

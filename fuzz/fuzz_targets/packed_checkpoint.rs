@@ -31,7 +31,7 @@ libfuzzer_sys::fuzz_target!(|input: &[u8]| {
     let plan = open(folder, &options).and_then(|model| Plan::new(model, &options));
     let Ok(plan) = plan else { return };
     let output = folder.join("out.gguf");
-    if plan.run(&output, &options, Control::default()).is_ok() {
+    if plan.run(&output, Control::default()).is_ok() {
         let found = verify::verify(&output, &options).expect("threads");
         assert!(found.problems.is_empty(), "{:?}", found.problems);
     }

@@ -234,6 +234,14 @@ impl SourceFile {
         &self.path
     }
 
+    /// The file of the operating system, if reads go to one as it is.
+    pub(crate) fn file(&self) -> Option<&File> {
+        match &self.backing {
+            Backing::File { file, wrapper: None, .. } => Some(file),
+            _ => None,
+        }
+    }
+
     /// The length in bytes when it was opened.
     pub fn len(&self) -> u64 {
         self.len

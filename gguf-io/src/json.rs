@@ -1,5 +1,9 @@
 //! JSON as Python writes it: numbers that have no spelling in JSON, and byte order marks.
 
+use serde_json::Value;
+
+use crate::message::Quoted;
+
 /// Python's numbers without a JSON spelling.
 pub const CONSTANTS: [&str; 3] = ["-Infinity", "Infinity", "NaN"];
 
@@ -60,4 +64,17 @@ pub fn string_len(rest: &[u8]) -> usize {
 /// The text without the byte order mark that editors on Windows write, which carries nothing.
 pub fn without_mark(bytes: &[u8]) -> &[u8] {
     bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes)
+}
+
+/// A value in a message.
+pub fn describe(value: &Value) -> String {
+    match value {
+        Value::Null => "null".into(),
+        Value::Bool(flag) => flag.to_string(),
+        Value::Number(number) => number.to_string(),
+        Value::String(text) if CONSTANTS.contains(&text.as_str()) => text.clone(),
+        Value::String(text) => format!("the text {}", Quoted(text)),
+        Value::Array(values) => format!("a list of {}", values.len()),
+        Value::Object(_) => "an object".into(),
+    }
 }

@@ -84,7 +84,7 @@ pub mod safetensors;
 mod sniff;
 
 pub use error::{Error, Place, Problems, Result};
-pub use gguf::{GgufFile, Layout, PlacedTensor, Split, TensorInfo, TensorSpec};
+pub use gguf::{AnyGguf, AnyTensor, GgufFile, Layout, PlacedTensor, Split, TensorInfo, TensorSpec};
 pub use imatrix::{BrokenEntry, Imatrix, ImatrixEntry};
 pub use io::{ReadAt, SourceFile};
 pub use limits::{Budget, Limits};

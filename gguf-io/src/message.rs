@@ -37,6 +37,19 @@ impl fmt::Display for Shown<'_> {
     }
 }
 
+/// A shape from a file, which may have any number of dimensions.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape<'a>(pub &'a [u64]);
+
+impl fmt::Display for Shape<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.get(..8) {
+            Some(start) if self.0.len() > 8 => write!(f, "{start:?} and more dimensions"),
+            _ => write!(f, "{:?}", self.0),
+        }
+    }
+}
+
 /// The first eight of a list, with commas between them, and how many more there are.
 pub fn listed(items: impl ExactSizeIterator<Item = String>) -> String {
     const MOST: usize = 8;

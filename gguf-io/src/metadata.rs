@@ -236,6 +236,18 @@ impl Metadata {
         self.0.shift_remove(key)
     }
 
+    /// Gives a key another name, in its place. Returns whether it is there; a key that had the
+    /// new name is replaced.
+    pub fn rename(&mut self, from: &str, to: impl Into<String>) -> bool {
+        let to = to.into();
+        if to != from {
+            self.0.shift_remove(&to);
+        }
+        let Some((position, _, value)) = self.0.shift_remove_full(from) else { return false };
+        self.0.shift_insert(position, to, value);
+        true
+    }
+
     /// Keys and values in file order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &Value)> {
         self.0.iter().map(|(key, value)| (key.as_str(), value))

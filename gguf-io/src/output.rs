@@ -48,6 +48,17 @@ pub trait WriteAt: Send + Sync + fmt::Debug {
     /// When the operating system fails to.
     fn sync(&self) -> io::Result<()>;
 
+    /// Copies up to `len` bytes of a file, from its byte `from` on, to byte `to`, without bringing
+    /// them into this process; 0 at the end of the file.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::Unsupported`] and others where the operating system cannot: the bytes are
+    /// then read and written.
+    fn copy_from(&self, source: &File, from: u64, to: u64, len: usize) -> io::Result<usize> {
+        let _ = (source, from, to, len);
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     /// Writes all of `buf` at `offset`. Interrupted writes are repeated.
     ///
     /// # Errors
@@ -87,6 +98,13 @@ impl WriteAt for File {
     fn sync(&self) -> io::Result<()> {
         self.sync_all()
     }
+
+    /// On file systems that can, the copy shares the blocks of the source.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    fn copy_from(&self, source: &File, from: u64, to: u64, len: usize) -> io::Result<usize> {
+        let (mut from, mut to) = (from, to);
+        Ok(rustix::fs::copy_file_range(source, Some(&mut from), self, Some(&mut to), len)?)
+    }
 }
 
 /// The same file, not a second handle: processes have few, and models have many shards.
@@ -97,6 +115,10 @@ impl WriteAt for Arc<File> {
 
     fn sync(&self) -> io::Result<()> {
         WriteAt::sync(self.as_ref())
+    }
+
+    fn copy_from(&self, source: &File, from: u64, to: u64, len: usize) -> io::Result<usize> {
+        self.as_ref().copy_from(source, from, to, len)
     }
 }
 
@@ -109,6 +131,23 @@ fn flush_folder(fs: &dyn FileSystem, path: &Path, sync: bool) -> Result<()> {
     match sync {
         true => sync_folder(fs, folder(path))
             .map_err(io_error(path, "is complete, but its folder cannot be flushed")),
+        false => Ok(()),
+    }
+}
+
+/// Makes the names of a file's folder durable, if asked to.
+pub(crate) fn flush_folder_of(path: &Path, sync: bool) -> Result<()> {
+    flush_folder(&Native, path, sync)
+}
+
+/// Refuses an output that is one of the files that are read, by whatever name or link.
+pub(crate) fn refuse_inputs(path: &Path, inputs: &[crate::SourceFile]) -> Result<()> {
+    match inputs.iter().any(|input| input.is_same_file(path)) {
+        true => Err(Error::WrongKind {
+            path: path.into(),
+            found: "a file that is read",
+            expected: "another one for the output",
+        }),
         false => Ok(()),
     }
 }

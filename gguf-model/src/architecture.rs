@@ -215,10 +215,33 @@ pub enum When {
     LayersFrom(u32),
     /// Models of fewer layers.
     LayersBelow(u32),
+    /// Layers with attention: those with heads of keys and values (`attention.head_count_kv`).
+    Attention,
+    /// Layers without.
+    NoAttention,
+    /// Layers with a feed-forward part (`feed_forward_length`).
+    FeedForward,
+    /// Layers with neither attention nor a feed-forward part of their own.
+    NeitherPart,
     /// Layers that predict the next token (`nextn_predict_layers`), not those that predict further.
     Trunk,
     /// Layers that predict further tokens.
     Further,
+    /// Layers with a state in place of attention, by `attention.recurrent_layers` or
+    /// `full_attention_interval`.
+    Recurrent,
+    /// Layers with attention, by the same keys.
+    Attending,
+    /// Layers with a sliding window (`attention.sliding_window_pattern`).
+    Sliding,
+    /// Layers that see everything.
+    Full,
+    /// Layers that have keys and values of their own: not the last `attention.shared_kv_layers`.
+    OwnKeys,
+    /// The others.
+    BorrowedKeys,
+    /// Tokens have a vector for each layer (`embedding_length_per_layer_input`).
+    PerLayerInput,
 }
 
 impl Slot {
@@ -266,12 +289,18 @@ impl Slot {
         (0..layers.unwrap_or(1)).filter(is_in).map(move |layer| Expected {
             slot: self,
             layer: layers.map(|_| layer),
-            shape: self.shape.iter().map(|size| parameters.size(*size)).collect(),
+            shape: self
+                .shape
+                .iter()
+                .map(|size| parameters.size_in(*size, layers.map(|_| layer)))
+                .collect(),
         })
     }
 
     fn is_in(&self, parameters: &HyperParameters, layer: u32) -> bool {
         let has = |dimension| parameters.dimension(dimension).is_some_and(|n| n > 0);
+        let has_here =
+            |dimension| parameters.dimension_in(dimension, Some(layer)).is_some_and(|n| n > 0);
         self.when.iter().all(|when| match *when {
             When::Experts => has(Dimension::Experts),
             When::NoExperts => !has(Dimension::Experts),
@@ -288,8 +317,19 @@ impl Slot {
             When::NotFirst => layer > 0,
             When::LayersFrom(least) => parameters.trunk_layers() >= least,
             When::LayersBelow(least) => parameters.trunk_layers() < least,
+            When::Attention => has_here(Dimension::KvHeads),
+            When::NoAttention => !has_here(Dimension::KvHeads),
+            When::FeedForward => has_here(Dimension::FeedForward),
+            When::NeitherPart => !has_here(Dimension::KvHeads) && !has_here(Dimension::FeedForward),
             When::Trunk => layer < parameters.trunk_layers(),
             When::Further => layer >= parameters.trunk_layers(),
+            When::Recurrent => parameters.is_recurrent(layer),
+            When::Attending => !parameters.is_recurrent(layer),
+            When::Sliding => parameters.is_sliding(layer),
+            When::Full => !parameters.is_sliding(layer),
+            When::OwnKeys => parameters.has_keys(layer),
+            When::BorrowedKeys => !parameters.has_keys(layer),
+            When::PerLayerInput => has(Dimension::PerLayerInput),
         })
     }
 }

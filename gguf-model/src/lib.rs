@@ -71,9 +71,10 @@
 //!   models) and architectures that are not described pass with a note.
 //! - [`HyperParameters`]: the sizes of a model, read with all that may be wrong with them.
 //! - [`Tokenizer`]: the tokenizer that a file carries, from text to tokens and back.
+//! - [`Forward::find`] and [`FORWARDS`]: how models of an architecture are run, as data for an
+//!   interpreter.
 //!
-//! Not here: values of weights, and how a model is run; [`Graph`] has a few
-//! facts towards that.
+//! Not here: values of weights, and what runs a model.
 //!
 //! # What is promised
 //!
@@ -86,6 +87,8 @@
 mod architecture;
 mod architectures;
 mod check;
+mod forward;
+mod forwards;
 mod parameters;
 mod problem;
 mod size;
@@ -97,6 +100,11 @@ pub use architecture::{
 };
 pub use architectures::ALL;
 pub use check::{Content, Report, check, check_file};
+pub use forward::{
+    Alibi, Attention, AttentionKind, Block, Factor, Forward, Gate, HeadNorm, Norming, Outcome,
+    Residual, Routing, ScoreScale, TurnedLayers, Windows,
+};
+pub use forwards::FORWARDS;
 pub use parameters::{COMMON, HyperParameters, MAX_EXPERTS, MAX_LAYERS};
 pub use problem::{Problem, ProblemKind};
 pub use size::{Dimension, Size};

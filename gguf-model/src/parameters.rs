@@ -50,7 +50,7 @@ pub const COMMON: &[Key] = &[
 ];
 
 /// What a model's metadata says about its sizes. Of a key with a number for each layer the first
-/// counts, as for llama.cpp: none of the architectures described here has layers of several sizes.
+/// positive one stands for the model where no layer is asked for.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct HyperParameters {
@@ -66,6 +66,12 @@ pub struct HyperParameters {
     pub(crate) is_latent: bool,
     pub(crate) is_long_rope: bool,
     dimensions: Dimensions,
+    /// How many of the last layers use the keys and values of others.
+    pub(crate) shared_keys: u32,
+    recurrent: Vec<bool>,
+    sliding: Vec<bool>,
+    /// Dimensions with a number for each layer.
+    by_layer: Vec<(Dimension, Vec<u64>)>,
 }
 
 /// Numbers in the order of [`Dimension::ALL`].
@@ -141,16 +147,36 @@ impl HyperParameters {
             dimensions.fill(D::LatentKey, dimensions.get(D::Key));
             dimensions.fill(D::LatentValue, dimensions.get(D::Value));
         }
+        let by_layer = [D::Heads, D::KvHeads, D::FeedForward]
+            .into_iter()
+            .filter_map(|dimension| Some((dimension, numbers_of(at(dimension.key())?)?)))
+            .collect();
         let heads_divide = number("attention.key_length").is_none();
+        let further_layers = small("nextn_predict_layers").unwrap_or(0).min(layers);
+        let flags = |name: &str| at(name).and_then(flags_of);
+        let has_key = |name: &str| architecture.keys().any(|key| key.name == name);
+        let recurrent = match flags("attention.recurrent_layers") {
+            Some(flags) => flags,
+            None if has_key("full_attention_interval") => {
+                let interval = small("full_attention_interval").unwrap_or(4).max(1);
+                let trunk = layers.saturating_sub(further_layers);
+                (0..trunk).map(|layer| (layer + 1) % interval != 0).collect()
+            }
+            None => Vec::new(),
+        };
         let parameters = Self {
             layers,
-            further_layers: small("nextn_predict_layers").unwrap_or(0).min(layers),
+            further_layers,
+            shared_keys: small("attention.shared_kv_layers").unwrap_or(0),
+            recurrent,
+            sliding: flags("attention.sliding_window_pattern").unwrap_or_default(),
             decoder_layers: small("decoder_block_count").unwrap_or(layers).min(MAX_LAYERS),
             leading_layers: small("leading_dense_block_count").unwrap_or(0),
             has_shared_experts: number("expert_shared_feed_forward_length").is_some_and(|n| n > 0),
             is_latent,
             is_long_rope: at("rope.scaling.type").and_then(Value::as_str) == Some("longrope"),
             dimensions,
+            by_layer,
         };
         if architecture.slots().any(|slot| slot.name == "token_types")
             && parameters.dimension(D::TokenTypes).is_none_or(|n| n == 0)
@@ -192,19 +218,53 @@ impl HyperParameters {
         self.dimensions.get(dimension)
     }
 
+    /// Whether a layer has a state in place of attention.
+    pub(crate) fn is_recurrent(&self, layer: u32) -> bool {
+        self.recurrent.get(layer as usize).copied().unwrap_or(false)
+    }
+
+    /// Whether a layer has keys and values of its own.
+    pub(crate) fn has_keys(&self, layer: u32) -> bool {
+        layer < self.layers.saturating_sub(self.shared_keys)
+    }
+
+    /// Whether a layer has a sliding window.
+    pub(crate) fn is_sliding(&self, layer: u32) -> bool {
+        self.sliding.get(layer as usize).copied().unwrap_or(false)
+    }
+
+    /// As [`dimension`](Self::dimension), in a layer.
+    pub fn dimension_in(&self, dimension: Dimension, layer: Option<u32>) -> Option<u64> {
+        let own = self.by_layer.iter().find(|(other, _)| *other == dimension).zip(layer);
+        match own {
+            Some(((_, numbers), layer)) => numbers.get(layer as usize).copied(),
+            None => self.dimension(dimension),
+        }
+    }
+
     /// A size; `None` if the metadata does not tell, or it is larger than any tensor could be.
     pub fn size(&self, size: Size) -> Option<u64> {
+        self.size_in(size, None)
+    }
+
+    /// As [`size`](Self::size), in a layer.
+    pub fn size_in(&self, size: Size, layer: Option<u32>) -> Option<u64> {
         match size {
-            Size::Of(dimension) => self.dimension(dimension),
+            Size::Of(dimension) => self.dimension_in(dimension, layer),
             Size::Is(number) => Some(number),
-            Size::Sum(parts) => {
-                parts.iter().try_fold(0u64, |sum, part| sum.checked_add(self.size(*part)?))
+            Size::Sum(parts) => parts
+                .iter()
+                .try_fold(0u64, |sum, part| sum.checked_add(self.size_in(*part, layer)?)),
+            Size::Product(parts) => parts
+                .iter()
+                .try_fold(1u64, |product, part| product.checked_mul(self.size_in(*part, layer)?)),
+            Size::Difference(whole, part) => {
+                self.size_in(*whole, layer)?.checked_sub(self.size_in(*part, layer)?)
             }
-            Size::Product(parts) => {
-                parts.iter().try_fold(1u64, |product, part| product.checked_mul(self.size(*part)?))
+            Size::Half(whole) => Some(self.size_in(*whole, layer)? / 2),
+            Size::Quotient(whole, part) => {
+                self.size_in(*whole, layer)?.checked_div(self.size_in(*part, layer)?)
             }
-            Size::Difference(whole, part) => self.size(*whole)?.checked_sub(self.size(*part)?),
-            Size::Half(whole) => Some(self.size(*whole)? / 2),
         }
     }
 
@@ -233,7 +293,7 @@ impl HyperParameters {
             Size::Sum(parts) | Size::Product(parts) => {
                 parts.iter().for_each(|part| self.unknown(*part, missing));
             }
-            Size::Difference(whole, part) => {
+            Size::Difference(whole, part) | Size::Quotient(whole, part) => {
                 self.unknown(*whole, missing);
                 self.unknown(*part, missing);
             }
@@ -259,6 +319,9 @@ impl HyperParameters {
         }
         let (heads, embedding) = (get(Dimension::Heads), get(Dimension::Embedding));
         if heads == Some(0) {
+            if !architecture.has_attention() {
+                return;
+            }
             wrong(Dimension::Heads, "is 0, expected a positive number".into());
         } else if let (Some(heads), Some(embedding), Some(head)) =
             (heads, embedding, get(Dimension::Key))
@@ -377,6 +440,11 @@ impl Architecture {
             .any(|slot| slot.name == "blk.{}.attn_output" && slot.shape == [EMBEDDING, EMBEDDING])
     }
 
+    /// Whether there are heads at all: state space models have none.
+    fn has_attention(&self) -> bool {
+        self.slots().any(|slot| slot.name.contains(".attn_q") || slot.name.contains(".attn_k"))
+    }
+
     /// Whether each head has keys and values of its own: T5, and where all keys are normalized at
     /// once by weights as wide as the queries.
     fn has_equal_heads(&self) -> bool {
@@ -408,12 +476,32 @@ fn vocabulary(metadata: &Metadata, size: Option<u64>) -> Option<u64> {
     }
 }
 
-/// An integer, or the first of several.
+/// An integer; of several the first that is positive, else the first.
 fn number_of(value: &Value) -> Option<u64> {
+    match numbers_of(value) {
+        Some(numbers) => {
+            numbers.iter().find(|number| **number > 0).or_else(|| numbers.first()).copied()
+        }
+        None => value.as_u64(),
+    }
+}
+
+/// Flags, one for each layer.
+fn flags_of(value: &Value) -> Option<Vec<bool>> {
     match value {
-        Value::Array(Array::Uint32(numbers)) => numbers.first().map(|&n| n.into()),
-        Value::Array(Array::Int32(numbers)) => numbers.first().and_then(|&n| n.try_into().ok()),
-        other => other.as_u64(),
+        Value::Array(Array::Bool(flags)) => Some(flags.clone()),
+        other => Some(numbers_of(other)?.iter().map(|number| *number != 0).collect()),
+    }
+}
+
+/// Integers, if there are several; a negative one ends them.
+fn numbers_of(value: &Value) -> Option<Vec<u64>> {
+    match value {
+        Value::Array(Array::Uint32(numbers)) => Some(numbers.iter().map(|&n| n.into()).collect()),
+        Value::Array(Array::Int32(numbers)) => {
+            Some(numbers.iter().map_while(|&n| n.try_into().ok()).collect())
+        }
+        _ => None,
     }
 }
 

@@ -50,12 +50,34 @@ pub enum Dimension {
     Dense2Out,
     /// Values that the second one takes.
     Dense3In,
+    /// Tokens that the convolution of a state space model looks at.
+    SsmConv,
+    /// Values inside a state space model.
+    SsmInner,
+    /// Values of the state of each of them.
+    SsmState,
+    /// Values that its time steps are made of; of Mamba 2, its heads.
+    SsmRank,
+    /// Groups of heads that share what goes into the state.
+    SsmGroups,
+    /// Tokens that a short convolution looks at.
+    ShortConv,
+    /// Values of a head's key in a layer with a sliding window.
+    SlidingKey,
+    /// Values of a head's value in a layer with a sliding window.
+    SlidingValue,
+    /// Values of a token's vector for each layer.
+    PerLayerInput,
+    /// Layers.
+    Layers,
+    /// Values that come out at the end, where they are not as many as a token's vector.
+    EmbeddingOut,
 }
 
 impl Dimension {
     /// Every dimension with its key, in the order of the variants: below the architecture's name, or whole if it begins with
     /// `tokenizer.`.
-    pub(crate) const ALL: [(Self, &'static str); 22] = [
+    pub(crate) const ALL: [(Self, &'static str); 33] = [
         (Self::Embedding, "embedding_length"),
         (Self::Vocabulary, "tokenizer.ggml.tokens"),
         (Self::TokenTypes, "tokenizer.ggml.token_type_count"),
@@ -78,6 +100,17 @@ impl Dimension {
         (Self::RelativeBuckets, "attention.relative_buckets_count"),
         (Self::Dense2Out, "dense_2_feat_out"),
         (Self::Dense3In, "dense_3_feat_in"),
+        (Self::SsmConv, "ssm.conv_kernel"),
+        (Self::SsmInner, "ssm.inner_size"),
+        (Self::SsmState, "ssm.state_size"),
+        (Self::SsmRank, "ssm.time_step_rank"),
+        (Self::SsmGroups, "ssm.group_count"),
+        (Self::ShortConv, "shortconv.l_cache"),
+        (Self::SlidingKey, "attention.key_length_swa"),
+        (Self::SlidingValue, "attention.value_length_swa"),
+        (Self::PerLayerInput, "embedding_length_per_layer_input"),
+        (Self::Layers, "block_count"),
+        (Self::EmbeddingOut, "embedding_length_out"),
     ];
 
     /// Its key: below the architecture's name, or whole if it begins with `tokenizer.`.
@@ -102,6 +135,8 @@ pub enum Size {
     Difference(&'static Size, &'static Size),
     /// Half of it, rounded down.
     Half(&'static Size),
+    /// The first divided by the second, rounded down.
+    Quotient(&'static Size, &'static Size),
 }
 
 /// As a formula of keys, e.g. `attention.head_count × attention.key_length`.
@@ -127,6 +162,7 @@ impl fmt::Display for Size {
             Self::Product(parts) => list(f, parts, " × ", true),
             Self::Difference(whole, part) => write!(f, "{whole} - {part}"),
             Self::Half(whole) => write!(f, "{whole} / 2"),
+            Self::Quotient(whole, part) => write!(f, "{whole} / {part}"),
         }
     }
 }

@@ -202,8 +202,12 @@ fn tensors_get_the_same_checks_on_every_isa() {
             let expected = QTensor::quantize_weighted(ty, &[4, 256], &values, &importance);
             assert_eq!(Ok(&tensor), expected.as_ref(), "{name} {ty}");
             assert_eq!(kernels.dequantize(&tensor), tensor.dequantize(), "{name} {ty}");
-            let error = kernels.quantize(ty, &[4, 256], &large).unwrap_err();
-            assert!(matches!(error, Error::Overflow { index: 700, .. }), "{name} {ty}: {error}");
+            // Its scales are powers of two of any size.
+            if ty != GgmlType::MXFP4 {
+                let large = kernels.quantize_weighted(ty, &[4, 256], &large, &importance);
+                let overflows = matches!(large, Err(Error::Overflow { index: 700, .. }));
+                assert!(overflows, "{name} {ty}: {large:?}");
+            }
             assert!(kernels.quantize(ty, &[3, 256], &values).is_err(), "{name} {ty}");
         }
     }

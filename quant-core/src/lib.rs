@@ -25,8 +25,9 @@
 //! |---|---|
 //! | type table: ids, names, block sizes | [`GgmlType`] |
 //! | a tensor: type, shape, bytes | [`QTensor`] |
-//! | F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K … Q6_K, IQ4_NL | [`quantize`], [`dequantize`] |
-//! | MXFP4 | [`dequantize`] |
+//! | F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K … Q6_K, IQ4_NL, IQ4_XS | [`quantize`], [`dequantize`] |
+//! | TQ1_0, TQ2_0, Q1_0, Q2_0, MXFP4 | [`quantize`], [`dequantize`] |
+//! | NVFP4 | [`dequantize`] |
 //! | what there is, and what uses importance | [`can_quantize`], [`can_dequantize`], [`importance_use`] |
 //! | where the floats of a block are | [`GgmlType::floats`] |
 //! | block layouts, one module per format | [`formats`] |

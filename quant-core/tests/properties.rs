@@ -42,6 +42,13 @@ fn tolerance(ty: GgmlType) -> f32 {
         GgmlType::Q5_K => 0.13,
         GgmlType::Q6_K => 0.06,
         GgmlType::IQ4_NL => 0.25,
+        GgmlType::IQ4_XS => 0.25,
+        // Three values, of which one is the largest magnitude: half of that.
+        GgmlType::TQ1_0 | GgmlType::TQ2_0 | GgmlType::Q2_0 => 0.5,
+        // A mean for all: the largest may be far above it.
+        GgmlType::Q1_0 => 1.0,
+        // Six where the magnitude is up to eight, as multiples of the scale.
+        GgmlType::MXFP4 => 0.25,
         _ => panic!("{ty} has no bound yet"),
     }
 }
@@ -55,6 +62,7 @@ fn half_precision(ty: GgmlType, magnitude: f32) -> f32 {
         GgmlType::Q4_K => 63.0 * 16.0,
         GgmlType::Q5_K => 63.0 * 32.0,
         GgmlType::Q6_K => 128.0 * 32.0,
+        GgmlType::IQ4_XS => 127.0 * 32.0,
         _ => 128.0,
     };
     magnitude * (2.0 / 2048.0) + codes * 2f32.powi(-25)
@@ -249,13 +257,14 @@ fn what_overflows_a_type_is_refused() {
         other => panic!("{ty}: {other:?}"),
     };
     for ty in quantized().chain([GgmlType::F16, GgmlType::BF16]) {
-        // BF16 has the range of F32, but for what rounds up.
+        // BF16 has the range of F32, but for what rounds up, and so do powers of two.
         for large in [1e30, -1e30, 3.4e38, f32::MAX] {
             let mut x = [0.5; 512];
             (x[299], x[300]) = (large / 4.0, large);
-            let expected = match ty == GgmlType::BF16 && large.abs() < 3.38e38 {
-                true => None,
-                false => Some(("the row data", 300, large)),
+            let expected = match ty {
+                GgmlType::MXFP4 => None,
+                GgmlType::BF16 if large.abs() < 3.38e38 => None,
+                _ => Some(("the row data", 300, large)),
             };
             assert_eq!(overflows(ty, &x, None), expected, "{ty} {large}");
             assert_eq!(overflows(ty, &x, Some(&[1.0; 256])), expected, "{ty} {large}");
@@ -343,14 +352,17 @@ fn error_falls_with_bits_per_weight_on_trained_weights() {
     let matrices: Vec<_> = model.iter().filter(|(_, t)| t.shape().len() == 2).collect();
     assert!(matrices.len() >= 10);
     let mut table = String::from("type  bits per weight  relative RMSE  SNR dB\n");
-    let is_k = |ty: &GgmlType| ty.name().ends_with("_K");
-    let is_codebook = |ty: &GgmlType| ty.name().starts_with("IQ");
-    let families = [
-        quantized().filter(|ty| !is_k(ty) && !is_codebook(ty)).collect::<Vec<_>>(),
-        quantized().filter(is_k).collect(),
-        quantized().filter(is_codebook).collect(),
-    ];
-    for mut family in families {
+    // Q1_0 weighs all alike, the others of two bits or less take the largest for their scale: they are
+    // for weights that were trained to fit.
+    let family_of = |ty: GgmlType| match (ty.name(), ty) {
+        (name, _) if name.ends_with("_K") => 1,
+        (name, _) if name.starts_with("IQ") => 2,
+        (_, GgmlType::Q1_0) => 3,
+        (_, GgmlType::TQ1_0 | GgmlType::TQ2_0 | GgmlType::Q2_0) => 4,
+        _ => 0,
+    };
+    for number in 0..5 {
+        let mut family: Vec<_> = quantized().filter(|ty| family_of(*ty) == number).collect();
         family.sort_by(|a, b| a.bits_per_weight().total_cmp(&b.bits_per_weight()));
         let mut last = f64::INFINITY;
         for ty in family {
@@ -366,7 +378,8 @@ fn error_falls_with_bits_per_weight_on_trained_weights() {
                 ty.bits_per_weight(),
                 metrics.snr_db()
             );
-            assert!(relative < last, "{ty} is no better than the type before it\n{table}");
+            let better = relative < last || number == 4;
+            assert!(better, "{ty} is no better than the type before it\n{table}");
             last = relative;
         }
     }

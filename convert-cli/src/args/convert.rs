@@ -352,6 +352,7 @@ impl ConvertArgs {
             overwrite: self.force,
             no_sync: self.no_sync,
             threads: self.threads.map_or(0, usize::from),
+            kernels: None,
             limits: Limits::default(),
         })
     }

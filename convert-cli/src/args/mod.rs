@@ -2,6 +2,7 @@
 
 mod convert;
 mod values;
+mod workbench;
 
 use std::path::PathBuf;
 
@@ -9,6 +10,8 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
 pub(crate) use convert::ConvertArgs;
+pub(crate) use values::parse_file;
+pub(crate) use workbench::{EditArgs, HashArgs, MergeArgs, Setting, SplitArgs};
 
 /// Turns a Hugging Face checkpoint into a quantized GGUF file, with the bytes that llama.cpp makes.
 #[derive(Debug, Parser)]
@@ -34,6 +37,14 @@ pub(crate) enum Command {
     Verify(VerifyArgs),
     /// Measure how far the tensors of one model are from those of another
     Compare(CompareArgs),
+    /// Change the metadata of a GGUF file; no tensor is touched
+    Edit(EditArgs),
+    /// Split a GGUF file into shards
+    Split(SplitArgs),
+    /// Merge the shards of a GGUF file
+    Merge(MergeArgs),
+    /// Print the SHA-256 of a file, of its tensor data, of each tensor
+    Hash(HashArgs),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -52,6 +63,10 @@ impl Command {
             Self::Presets { json } => *json,
             Self::Verify(args) => args.json,
             Self::Compare(args) => args.json,
+            Self::Edit(args) => args.json,
+            Self::Split(args) => args.json,
+            Self::Merge(args) => args.json,
+            Self::Hash(args) => args.json,
             Self::Completions { .. } | Self::Man => false,
         }
     }
@@ -72,6 +87,15 @@ pub(crate) struct VerifyArgs {
     /// file, or an importance matrix
     #[arg(value_name = "FILE")]
     pub(crate) input: PathBuf,
+    /// Also make every tensor of a GGUF file again from this checkpoint or GGUF file, and compare
+    #[arg(long, value_name = "MODEL")]
+    pub(crate) derived_from: Option<PathBuf>,
+    /// The importance matrix that the file was made with
+    #[arg(long, value_name = "FILE", requires = "derived_from")]
+    pub(crate) imatrix: Option<PathBuf>,
+    /// Write what was found as an in-toto statement, with the digests of all files
+    #[arg(long, value_name = "FILE", requires = "derived_from")]
+    pub(crate) attest: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,

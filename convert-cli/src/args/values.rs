@@ -1,6 +1,6 @@
 //! Values of options: from text to what it stands for.
 
-use gguf_io::metadata::Value;
+use gguf_io::metadata::{Array, Value};
 use quant_convert::{
     grouped::{self, Preset, preset},
     recipe::{self, FileType, TensorOverride},
@@ -10,7 +10,7 @@ use quant_core::{
     grouped::{Fallback, GroupSize, GroupedType},
 };
 
-use super::convert::TypeArg;
+use super::{convert::TypeArg, workbench::Setting};
 
 pub(super) const FALLBACKS: [(&str, Fallback); 3] =
     [("error", Fallback::Error), ("ignore", Fallback::Ignore), ("adjust", Fallback::Adjust)];
@@ -88,26 +88,176 @@ pub(super) fn split_size(text: &str) -> Result<u64, String> {
     }
 }
 
-/// `KEY=TYPE:VALUE`; an `int` is stored as UINT32, as llama-quantize does.
-pub(super) fn override_kv(text: &str) -> Result<(String, Value), String> {
-    let shape = "expected KEY=TYPE:VALUE, with TYPE one of int, float, bool, str";
-    let (key, rest) = text.split_once('=').ok_or(shape)?;
-    let (ty, value) = rest.split_once(':').ok_or(shape)?;
-    if key.is_empty() {
-        return Err(shape.into());
-    }
-    let bad = |expected: &str| format!("{value:?} is not {expected}");
-    let value = match ty {
-        "int" => Value::from(value.parse::<u32>().map_err(|_| bad("an integer of 32 bits"))?),
-        "float" => {
-            let number = value.parse::<f32>().ok().filter(|v| v.is_finite());
-            Value::from(number.ok_or_else(|| bad("a finite number"))?)
+/// A type of GGUF metadata: of one value, or of the elements of a list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct GgufType {
+    scalar: Scalar,
+    is_list: bool,
+}
+
+macro_rules! scalars {
+    ($($name:literal, $variant:ident, $ty:ty, $expected:literal;)*) => {
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        enum Scalar { $($variant,)* }
+
+        impl Scalar {
+            const NAMES: &'static [(&'static str, Self)] = &[$(($name, Self::$variant),)*];
+
+            fn expected(self) -> &'static str {
+                match self { $(Self::$variant => $expected,)* }
+            }
+
+            fn value(self, text: &str) -> Option<Value> {
+                match self { $(Self::$variant => <$ty as Parse>::parse(text).map(Value::from),)* }
+            }
+
+            fn list(self, items: &[serde_json::Value]) -> Option<Array> {
+                match self {
+                    $(Self::$variant => {
+                        let items = items.iter().map(<$ty as Parse>::of_json);
+                        items.collect::<Option<Vec<_>>>().map(Array::$variant)
+                    })*
+                }
+            }
         }
-        "bool" => Value::from(value.parse::<bool>().map_err(|_| bad("true or false"))?),
-        "str" => Value::from(value),
-        _ => return Err(shape.into()),
     };
-    Ok((key.into(), value))
+}
+
+scalars! {
+    "u8", Uint8, u8, "an integer from 0 to 255";
+    "i8", Int8, i8, "an integer from -128 to 127";
+    "u16", Uint16, u16, "an integer from 0 to 65535";
+    "i16", Int16, i16, "an integer from -32768 to 32767";
+    "u32", Uint32, u32, "an integer from 0 to 2^32 - 1";
+    "i32", Int32, i32, "an integer from -2^31 to 2^31 - 1";
+    "f32", Float32, f32, "a finite number";
+    "bool", Bool, bool, "true or false";
+    "str", String, gguf_io::GgufString, "text";
+    "u64", Uint64, u64, "an integer from 0 to 2^64 - 1";
+    "i64", Int64, i64, "an integer from -2^63 to 2^63 - 1";
+    "f64", Float64, f64, "a finite number";
+}
+
+/// A value as an option gives it, or as an element of a JSON list.
+trait Parse: Sized {
+    fn parse(text: &str) -> Option<Self>;
+
+    fn of_json(value: &serde_json::Value) -> Option<Self> {
+        match value {
+            // As it is written: no integer goes through a float.
+            serde_json::Value::Number(_) | serde_json::Value::Bool(_) => {
+                Self::parse(&value.to_string())
+            }
+            _ => None,
+        }
+    }
+}
+
+macro_rules! parses {
+    ($($ty:ty),*; $($float:ty),*) => {
+        $(impl Parse for $ty {
+            fn parse(text: &str) -> Option<Self> {
+                text.parse().ok()
+            }
+        })*
+        $(impl Parse for $float {
+            fn parse(text: &str) -> Option<Self> {
+                text.parse().ok().filter(|value: &Self| value.is_finite())
+            }
+        })*
+    };
+}
+parses!(u8, i8, u16, i16, u32, i32, u64, i64, bool; f32, f64);
+
+impl Parse for gguf_io::GgufString {
+    fn parse(text: &str) -> Option<Self> {
+        Some(text.into())
+    }
+
+    fn of_json(value: &serde_json::Value) -> Option<Self> {
+        value.as_str().map(Self::from)
+    }
+}
+
+impl GgufType {
+    fn from_name(name: &str) -> Option<Self> {
+        let element = name.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
+        let scalar = element.unwrap_or(name);
+        let (_, scalar) = Scalar::NAMES.iter().find(|(name, _)| *name == scalar)?;
+        Some(Self { scalar: *scalar, is_list: element.is_some() })
+    }
+
+    fn names() -> String {
+        let names: Vec<_> = Scalar::NAMES.iter().map(|(name, _)| *name).collect();
+        names.join(", ")
+    }
+
+    /// The value that a text stands for.
+    fn parse(self, text: &str) -> Result<Value, String> {
+        let expected = self.scalar.expected();
+        if !self.is_list {
+            let value = self.scalar.value(text);
+            return value.ok_or_else(|| format!("{text:?} is not {expected}"));
+        }
+        let list = serde_json::from_str::<Vec<serde_json::Value>>(text).ok();
+        let list = list.and_then(|items| self.scalar.list(&items)).map(Value::Array);
+        list.ok_or_else(|| format!("{text:?} is not a list in JSON, each element {expected}"))
+    }
+}
+
+/// The value in a file, without the end of its last line unless it is text.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn parse_file(ty: GgufType, bytes: Vec<u8>) -> Result<Value, String> {
+    if ty == (GgufType { scalar: Scalar::String, is_list: false }) {
+        return Ok(Value::String(bytes.into()));
+    }
+    let text = String::from_utf8(bytes).map_err(|_| "the file is not UTF-8 text".to_owned())?;
+    ty.parse(text.trim())
+}
+
+/// `KEY=TYPE:VALUE` of `edit`.
+pub(super) fn set(text: &str) -> Result<Setting, String> {
+    let shape =
+        || format!("expected KEY=TYPE:VALUE, with TYPE one of {}, or [TYPE]", GgufType::names());
+    let (key, ty, value) = key_value(text).ok_or_else(shape)?;
+    let ty = GgufType::from_name(ty).ok_or_else(shape)?;
+    Ok(match value.strip_prefix('@') {
+        Some(path) => Setting::File { key: key.into(), ty, path: path.into() },
+        None => Setting::Value(key.into(), ty.parse(value)?),
+    })
+}
+
+fn key_value(text: &str) -> Option<(&str, &str, &str)> {
+    let (key, rest) = text.split_once('=')?;
+    let (ty, value) = rest.split_once(':')?;
+    (!key.is_empty()).then_some((key, ty, value))
+}
+
+/// `KEY=NEW`.
+pub(super) fn rename(text: &str) -> Result<(String, String), &'static str> {
+    match text.split_once('=') {
+        Some((from, to)) if !from.is_empty() && !to.is_empty() => Ok((from.into(), to.into())),
+        _ => Err("expected KEY=NEW"),
+    }
+}
+
+/// `KEY=TYPE:VALUE`; `int` and `float` are UINT32 and FLOAT32, as in llama-quantize.
+pub(super) fn override_kv(text: &str) -> Result<(String, Value), String> {
+    let shape = || {
+        format!(
+            "expected KEY=TYPE:VALUE, with TYPE one of int, float, {}, or [TYPE]",
+            GgufType::names()
+        )
+    };
+    let (key, ty, value) = key_value(text).ok_or_else(shape)?;
+    let ty = match ty {
+        "int" => "u32",
+        "float" => "f32",
+        ty => ty,
+    };
+    Ok((key.into(), GgufType::from_name(ty).ok_or_else(shape)?.parse(value)?))
 }
 
 #[cfg(test)]
@@ -143,8 +293,35 @@ mod tests {
         assert_eq!(override_kv("k=float:0.5").unwrap().1, Value::Float32(0.5));
         assert_eq!(override_kv("k=bool:true").unwrap().1, Value::Bool(true));
         assert_eq!(override_kv("k=str:a=b:c").unwrap().1, Value::from("a=b:c"));
+        assert_eq!(override_kv("k=i64:-7").unwrap().1, Value::Int64(-7));
+        assert_eq!(override_kv("k=[u32]:[1,2]").unwrap().1, Value::from(vec![1u32, 2]));
+        let texts = Value::from(vec![gguf_io::GgufString::from("a"), "b".into()]);
+        assert_eq!(override_kv(r#"k=[str]:["a","b"]"#).unwrap().1, texts);
+        assert_eq!(override_kv("k=[f64]:[]").unwrap().1, Value::from(Vec::<f64>::new()));
+        assert_eq!(
+            override_kv("k=[u64]:[18446744073709551615]").unwrap().1,
+            Value::from(vec![u64::MAX])
+        );
+        for bad in ["k=[u8]:[256]", "k=[u8]:1", "k=[[u8]]:[]", "k=[str]:[1]", "k=[bool]:[0]"] {
+            assert!(override_kv(bad).is_err(), "{bad}");
+        }
         for bad in ["k", "k=int", "k=int:-1", "k=int:x", "k=float:nan", "k=list:1", "=int:1"] {
             assert!(override_kv(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn settings_name_a_value_or_a_file() {
+        let file = set("tokenizer.chat_template=str:@a=b.jinja").unwrap();
+        assert!(matches!(file, Setting::File { key, path, .. }
+            if key == "tokenizer.chat_template" && path.as_os_str() == "a=b.jinja"));
+        assert!(matches!(set("k=u8:7").unwrap(), Setting::Value(_, Value::Uint8(7))));
+        let list = GgufType::from_name("[i8]").unwrap();
+        assert_eq!(parse_file(list, b"[1, -2]\n".to_vec()), Ok(vec![1i8, -2].into()));
+        let text = GgufType::from_name("str").unwrap();
+        assert_eq!(parse_file(text, b"a\n".to_vec()), Ok("a\n".into()));
+        assert!(parse_file(list, vec![0xff]).is_err());
+        assert!(set("k=int:1").is_err() && set("k").is_err() && set("=u8:1").is_err());
+        assert!(rename("a=b").is_ok() && rename("a=").is_err() && rename("a").is_err());
     }
 }

@@ -2,16 +2,17 @@
 
 use std::{
     io::{self, IsTerminal, Write},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use anyhow::Context;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use quant_convert::{Control, Plan, grouped::FolderPlan};
 use quant_core::grouped::GroupSize;
 
 use crate::{
     args::ConvertArgs,
+    commands::progress_bar,
     failure::{Failure, Told},
     report::{self, Report, escape},
     signals,
@@ -31,17 +32,15 @@ pub(crate) fn run(args: &ConvertArgs, warnings: &Warnings) -> anyhow::Result<()>
 
     let control = Control { cancel: Some(cancel), ..Control::default() };
     if args.writes_folder(&options) {
-        let grouped = options.grouped.context("no grouped type")?;
-        let plan = FolderPlan::new(&args.input, &grouped, &options, control)?;
+        let plan = FolderPlan::new(&args.input, &options, control)?;
         let mut report = Report::folder(&plan);
         let mut obstacle = None;
         if let Some(output) = args.output.as_ref().filter(|_| args.dry_run) {
-            obstacle = plan.check_output(output, &options).err();
+            obstacle = plan.check_output(output).err();
         } else if let Some(output) = &args.output {
             let bar = progress_of(plan.source_bytes())?;
             let progress = |done| bar.set_position(done);
-            let result =
-                plan.run(output, &options, Control { progress: Some(&progress), ..control });
+            let result = plan.run(output, Control { progress: Some(&progress), ..control });
             bar.finish_and_clear();
             result?;
             report.output = Some(report::path(output));
@@ -65,13 +64,13 @@ pub(crate) fn run(args: &ConvertArgs, warnings: &Warnings) -> anyhow::Result<()>
         ));
     }
     let Some(output) = args.output.as_ref().filter(|_| !args.dry_run) else {
-        let output = args.output.as_ref().and_then(|o| plan.check_output(o, &options).err());
-        return finish(args, report, warnings, plan.obstacle().or(output.as_ref()));
+        let output = args.output.as_ref().and_then(|o| plan.check_output(o).err());
+        return finish(args, report, warnings, plan.check().err().or(output).as_ref());
     };
 
     let bar = progress_of(plan.source_bytes())?;
     let progress = |done| bar.set_position(done);
-    let result = plan.run(output, &options, Control { progress: Some(&progress), ..control });
+    let result = plan.run(output, Control { progress: Some(&progress), ..control });
     bar.finish_and_clear();
     result?;
 
@@ -123,12 +122,4 @@ fn print(args: &ConvertArgs, report: &Report) -> io::Result<()> {
         }
     }
     out.flush()
-}
-
-fn progress_bar(bytes: u64) -> anyhow::Result<ProgressBar> {
-    let bar = ProgressBar::new(bytes);
-    let template = "{bar:40} {percent:>3}%  {bytes} of {total_bytes}  {bytes_per_sec}  {eta} left";
-    bar.set_style(ProgressStyle::with_template(template)?);
-    bar.enable_steady_tick(Duration::from_millis(100));
-    Ok(bar)
 }

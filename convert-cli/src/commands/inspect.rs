@@ -1,4 +1,5 @@
-//! `inspect`: what is in a model, from its headers alone.
+//! `inspect`: what is in a file, from its headers alone: a model, the weights of one, an importance
+//! matrix.
 
 use std::{
     io::{self, Write},
@@ -6,9 +7,9 @@ use std::{
 };
 
 use gguf_io::{
-    Checkpoint, GgufFile, Limits, SourceFile,
+    AnyGguf, Checkpoint, Error, Imatrix, Limits, SourceFile,
     metadata::{Array, GgufString, Value},
-    safetensors::locate,
+    safetensors::{self, locate},
 };
 use serde::Serialize;
 use serde_json::{Map, json};
@@ -38,7 +39,9 @@ struct Tensor {
     #[serde(rename = "type")]
     ty: String,
     shape: Vec<u64>,
-    offset: u64,
+    /// Entries of an older importance matrix have none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    offset: Option<u64>,
     bytes: u64,
     /// The file the offset is in, of a model of several.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -47,7 +50,7 @@ struct Tensor {
 
 pub(crate) fn run(args: &InspectArgs) -> anyhow::Result<()> {
     let input = locate(&args.input)?;
-    let inspection = if input.is_dir() { checkpoint(&input)? } else { gguf(&input)? };
+    let inspection = if input.is_dir() { checkpoint(&input)? } else { file(&input)? };
     let mut out = io::BufWriter::new(io::stdout().lock());
     if args.json {
         serde_json::to_writer(&mut out, &inspection).map_err(io::Error::from)?;
@@ -58,40 +61,89 @@ pub(crate) fn run(args: &InspectArgs) -> anyhow::Result<()> {
     Ok(out.flush()?)
 }
 
-fn gguf(path: &Path) -> anyhow::Result<Inspection> {
-    let model = GgufFile::open(path, &Limits::default())?;
+fn file(path: &Path) -> anyhow::Result<Inspection> {
+    let limits = Limits::default();
+    let not_a_model = |error: &Error| matches!(error, Error::NotAModel { .. });
+    let error = match AnyGguf::open_any(path, &limits) {
+        Ok(model) => return Ok(gguf(&model)),
+        Err(error) if not_a_model(&error) => error,
+        Err(error) => return Err(error.into()),
+    };
+    let source = SourceFile::open(path)?;
+    match Imatrix::read_lenient(source.clone(), &limits) {
+        Ok(imatrix) => return Ok(of_imatrix(&imatrix)),
+        Err(other) if path.extension().is_some_and(|ext| ext == "dat") => return Err(other.into()),
+        // The older format has no mark: any file could be a damaged one.
+        Err(_) => {}
+    }
+    match Checkpoint::read(vec![source.clone()], &limits) {
+        Ok(weights) => {
+            let texts = safetensors::texts(&source, &limits)?.into_iter();
+            let entry = |(key, text)| (key, json!({ "type": "STRING", "value": text }));
+            Ok(of_weights(&weights, texts.map(entry).collect()))
+        }
+        // What the file is was said by the first.
+        Err(other) if not_a_model(&other) => Err(error.into()),
+        Err(other) => Err(other.into()),
+    }
+}
+
+/// An importance matrix of the older format; one in a GGUF file is shown as the file it is.
+fn of_imatrix(imatrix: &Imatrix) -> Inspection {
+    let mut metadata = Map::new();
+    let datasets = json!({ "type": "ARRAY", "element_type": "STRING", "value": imatrix.datasets });
+    metadata.insert("datasets".into(), datasets);
+    if let Some(chunks) = imatrix.chunk_count {
+        metadata.insert("chunk_count".into(), json!({ "type": "UINT32", "value": chunks }));
+    }
+    let tensors = imatrix.entries.iter().map(|(name, entry)| Tensor {
+        name: name.clone(),
+        ty: "F32".into(),
+        shape: vec![entry.values.len() as u64],
+        offset: None,
+        bytes: (size_of_val(entry.values.as_slice())) as u64,
+        file: None,
+    });
+    Inspection { version: None, alignment: None, metadata, tensors: tensors.collect() }
+}
+
+fn gguf(model: &AnyGguf) -> Inspection {
     let several = model.files.len() > 1;
     let name = |i: usize| model.files.get(i).and_then(|f| f.path().file_name());
     let tensors = model.tensors.iter().map(|t| Tensor {
         name: t.name.clone(),
-        ty: t.ty.name().into(),
+        ty: t.type_name(),
         shape: t.shape.clone(),
-        offset: t.offset,
+        offset: Some(t.offset),
         bytes: t.bytes,
         file: name(t.file).filter(|_| several).map(|n| n.to_string_lossy().into_owned()),
     });
-    Ok(Inspection {
+    Inspection {
         version: Some(model.version),
         alignment: Some(model.alignment),
         metadata: model.metadata.iter().map(|(k, v)| (k.into(), value_json(v))).collect(),
         tensors: tensors.collect(),
-    })
+    }
 }
 
-/// Tensors under their Hugging Face names, shapes innermost first as everywhere; the metadata is
-/// what config.json says.
-fn checkpoint(path: &Path) -> anyhow::Result<Inspection> {
-    let model = Checkpoint::open(path, &Limits::default())?;
+/// Tensors under their Hugging Face names, shapes innermost first as everywhere.
+fn of_weights(model: &Checkpoint, metadata: Map<String, serde_json::Value>) -> Inspection {
     let several = model.files.len() > 1;
     let name = |i: usize| model.files.get(i).and_then(|f| f.path().file_name());
     let tensors = model.tensors.iter().map(|(tensor, t)| Tensor {
         name: tensor.clone(),
         ty: t.dtype.to_string(),
         shape: t.shape.iter().rev().copied().collect(),
-        offset: t.offset,
+        offset: Some(t.offset),
         bytes: t.bytes,
         file: name(t.file).filter(|_| several).map(|n| n.to_string_lossy().into_owned()),
     });
+    Inspection { version: None, alignment: None, metadata, tensors: tensors.collect() }
+}
+
+/// The metadata of a checkpoint is what config.json says.
+fn checkpoint(path: &Path) -> anyhow::Result<Inspection> {
+    let model = Checkpoint::open(path, &Limits::default())?;
     // A checkpoint can be looked at also if its configuration is missing or damaged.
     let config = SourceFile::open(&path.join("config.json"));
     let config = config.and_then(|file| file.read_all(LONGEST_CONFIG)).unwrap_or_default();
@@ -108,12 +160,7 @@ fn checkpoint(path: &Path) -> anyhow::Result<Inspection> {
         };
         (key, json!({ "type": ty, "value": value }))
     });
-    Ok(Inspection {
-        version: None,
-        alignment: None,
-        metadata: metadata.collect(),
-        tensors: tensors.collect(),
-    })
+    Ok(of_weights(&model, metadata.collect()))
 }
 
 fn value_json(value: &Value) -> serde_json::Value {

@@ -10,17 +10,43 @@ use serde_json::json;
 
 use crate::{
     args::VerifyArgs,
+    commands::provenance,
     failure::{Failure, Told},
     report::{self, escape, size},
+    warnings::Warnings,
 };
 
-pub(crate) fn run(args: &VerifyArgs) -> anyhow::Result<()> {
-    let options = Options { threads: args.threads.map_or(0, usize::from), ..Options::default() };
+pub(crate) fn run(args: &VerifyArgs, warnings: &Warnings) -> anyhow::Result<()> {
+    let options = Options {
+        threads: args.threads.map_or(0, usize::from),
+        imatrix: args.imatrix.clone(),
+        ..Options::default()
+    };
+    if args.derived_from.is_some() && args.input.is_dir() {
+        return Err(gguf_io::Error::WrongKind {
+            path: args.input.as_path().into(),
+            found: "a folder",
+            expected: "a GGUF file, whose tensors are made again",
+        }
+        .into());
+    }
     let found = verify::verify(&args.input, &options)?;
-    let failure = failure(args, &found);
+    let mut failure = failure(args, &found);
+    // Of a file that is damaged nothing else is of interest.
+    let proof = match &args.derived_from {
+        Some(source) if failure.is_none() => Some(provenance::prove(args, source, &options)?),
+        _ => None,
+    };
+    if let Some(proof) = &proof {
+        failure = provenance::failure(args, proof);
+    }
     let mut out = io::BufWriter::new(io::stdout().lock());
     if args.json {
         let mut json = as_json(args, &found);
+        if let Some(proof) = &proof {
+            json["derived"] = provenance::as_json(proof);
+            json["warnings"] = json!(warnings.take());
+        }
         if let Some(failure) = &failure {
             json["error"] = json!(failure);
         }
@@ -28,6 +54,12 @@ pub(crate) fn run(args: &VerifyArgs) -> anyhow::Result<()> {
         writeln!(out)?;
     } else {
         out.write_all(text(&found).as_bytes())?;
+        if let Some(proof) = &proof {
+            out.write_all(provenance::text(proof).as_bytes())?;
+        }
+        for warning in warnings.take() {
+            crate::say(&format!("warning: {}", escape(&warning.message)));
+        }
     }
     out.flush()?;
     failure.map_or(Ok(()), |failure| Err(Told(failure).into()))

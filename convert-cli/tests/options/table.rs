@@ -127,6 +127,12 @@ const FOLDER: &[Input] = &[Folder];
 
 const MATRIX: Args = &["--imatrix", "{imatrix}"];
 const GROUPED: Args = &["-t", "int4_sym"];
+const FOLDERS: &[Input] = &[Checkpoint, Folder, Packed];
+const PROVED: Args = &["--derived-from", "{checkpoint}"];
+const A_GGUF: &str = "expected a GGUF file";
+const A_FOLDER: &str = "is a folder, expected a regular file";
+const EDIT: Args = &["--set", "a.b=u8:1"];
+const SHARDS: Args = &["--shards", "2"];
 const SCRIPTED: &str = "scripts always give it, and what it asks for holds";
 const BYTES: &str = "the bytes depend on neither threads nor flushing";
 
@@ -295,9 +301,56 @@ pub(crate) const ROWS: &[Row] = &[
     // The other commands.
     of("inspect", "--json", ALL, &[], &["--json"], Prints),
     of("verify", "--json", ALL, &[], &["--json"], Prints),
+    of("verify", "--derived-from", &[Gguf], &[], &["--derived-from", "{checkpoint}"], Prints),
+    of("verify", "--derived-from", FOLDERS, &[], &["--derived-from", "{checkpoint}"], Refused(A_GGUF)),
+    of("verify", "--imatrix", &[QuantizedGguf], PROVED, MATRIX, Refused("tensors differ")),
+    of("verify", "--imatrix", FOLDERS, PROVED, MATRIX, Refused(A_GGUF)),
+    of("verify", "--attest", &[Gguf], PROVED, &["--attest", "statement.json"], Changes),
+    of("verify", "--attest", FOLDERS, PROVED, &["--attest", "statement.json"], Refused(A_GGUF)),
     of("verify", "--threads", ALL, &[], &["--threads", "1"], Harmless(BYTES)),
     of("compare", "--json", ALL, &[], &["--json"], Prints),
     of("compare", "--html", ALL, &[], &["--html", "page.html"], Changes),
     of("compare", "--threads", ALL, &[], &["--threads", "1"], Harmless(BYTES)),
+    // Files that exist.
+    of("edit", "--set", &[Gguf], EDIT, &["--set", "a.c=[str]:[\"x\"]"], Changes),
+    of("edit", "--set", FOLDERS, &[], EDIT, Refused(A_FOLDER)),
+    of("edit", "--remove", &[Gguf], EDIT, &["--remove", "general.name"], Changes),
+    of("edit", "--remove", &[Gguf], &[], &["--remove", "general.nome"], Refused("nothing to remove")),
+    of("edit", "--remove", FOLDERS, &[], &["--remove", "general.name"], Refused(A_FOLDER)),
+    of("edit", "--rename", &[Gguf], EDIT, &["--rename", "general.name=x.y"], Changes),
+    of("edit", "--rename", FOLDERS, &[], &["--rename", "general.name=x.y"], Refused(A_FOLDER)),
+    of("edit", "--chat-template", &[Gguf], EDIT, &["--chat-template", "{types}"], Changes),
+    of("edit", "--chat-template", FOLDERS, &[], &["--chat-template", "{types}"], Refused(A_FOLDER)),
+    of("edit", "--in-place", &[Gguf], EDIT, &["--in-place"], Changes),
+    of("edit", "--in-place", FOLDERS, EDIT, &["--in-place"], Refused(A_FOLDER)),
+    of("edit", "--force", &[Gguf], EDIT, &["--force"], Harmless(SCRIPTED)),
+    of("edit", "--force", FOLDERS, EDIT, &["--force"], Refused(A_FOLDER)),
+    of("edit", "--no-sync", &[Gguf], EDIT, &["--no-sync"], Manner(BYTES)),
+    of("edit", "--no-sync", FOLDERS, EDIT, &["--no-sync"], Refused(A_FOLDER)),
+    of("edit", "--json", &[Gguf], EDIT, &["--json"], Prints),
+    of("edit", "--json", FOLDERS, EDIT, &["--json"], Refused(A_FOLDER)),
+    of("split", "--max-size", &[Gguf], &[], &["--max-size", "1M"], Changes),
+    of("split", "--max-size", FOLDERS, &[], &["--max-size", "1M"], Refused(A_FOLDER)),
+    of("split", "--max-tensors", &[Gguf], &[], &["--max-tensors", "5"], Changes),
+    of("split", "--max-tensors", FOLDERS, &[], &["--max-tensors", "5"], Refused(A_FOLDER)),
+    of("split", "--shards", &[Gguf], &[], &["--shards", "3"], Changes),
+    of("split", "--shards", &[Gguf], &[], &["--shards", "300"], Refused("each has a tensor")),
+    of("split", "--shards", FOLDERS, &[], &["--shards", "3"], Refused(A_FOLDER)),
+    of("split", "--force", &[Gguf], SHARDS, &["--force"], Harmless(SCRIPTED)),
+    of("split", "--force", FOLDERS, SHARDS, &["--force"], Refused(A_FOLDER)),
+    of("split", "--no-sync", &[Gguf], SHARDS, &["--no-sync"], Manner(BYTES)),
+    of("split", "--no-sync", FOLDERS, SHARDS, &["--no-sync"], Refused(A_FOLDER)),
+    of("split", "--json", &[Gguf], SHARDS, &["--json"], Prints),
+    of("split", "--json", FOLDERS, SHARDS, &["--json"], Refused(A_FOLDER)),
+    of("merge", "--force", &[Gguf], &[], &["--force"], Harmless(SCRIPTED)),
+    of("merge", "--force", FOLDERS, &[], &["--force"], Refused(A_FOLDER)),
+    of("merge", "--no-sync", &[Gguf], &[], &["--no-sync"], Manner(BYTES)),
+    of("merge", "--no-sync", FOLDERS, &[], &["--no-sync"], Refused(A_FOLDER)),
+    of("merge", "--json", &[Gguf], &[], &["--json"], Prints),
+    of("merge", "--json", FOLDERS, &[], &["--json"], Refused(A_FOLDER)),
+    of("hash", "--tensors", &[Gguf], &[], &["--tensors"], Prints),
+    of("hash", "--tensors", FOLDERS, &[], &["--tensors"], Refused(A_FOLDER)),
+    of("hash", "--json", &[Gguf], &[], &["--json"], Prints),
+    of("hash", "--json", FOLDERS, &[], &["--json"], Refused(A_FOLDER)),
     of("presets", "--json", &[Checkpoint], &[], &["--json"], Prints),
 ];

@@ -17,7 +17,6 @@ pub(super) const ARCEE: Architecture = Architecture {
             THETA,
             SAME_HEADS,
             &[or_null("head_dim", Fill::Quotient("hidden_size", "num_attention_heads"))],
-            HEAD_SIZE,
         ],
     )],
     parameters: &[

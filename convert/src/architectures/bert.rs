@@ -11,7 +11,7 @@ use crate::tokenizer::Kind;
 pub(super) const BERT: Architecture = Architecture {
     name: "bert",
     classes: &["BertModel", "BertForMaskedLM", "BertForSequenceClassification"],
-    defaults: &[model("bert", &[SIZES, &[count("vocab_size", 30_522)], encoder::CLASSIFIER])],
+    defaults: &[model("bert", &[SIZES, &[count("vocab_size", 30_522)]])],
     parameters: PARAMETERS,
     wrappers: &["bert."],
     endings: ENDINGS,
@@ -41,7 +41,7 @@ pub(super) const EMBEDDINGS: &[Rule] = &[
     Rule::new(
         "embeddings.token_type_embeddings",
         "token_types",
-        &[Dim(&["type_vocab_size"]), HIDDEN],
+        &[Dim::Key("type_vocab_size"), HIDDEN],
     ),
     Rule::new("embeddings.LayerNorm", "token_embd_norm", &[HIDDEN]).bias(),
 ];
@@ -49,7 +49,7 @@ pub(super) const EMBEDDINGS: &[Rule] = &[
 const POSITIONS: &[Rule] = &[Rule::new(
     "embeddings.position_embeddings",
     "position_embd",
-    &[Dim(&["max_position_embeddings"]), HIDDEN],
+    &[Dim::Key("max_position_embeddings"), HIDDEN],
 )];
 
 pub(super) const LAYERS: &[Rule] = &[

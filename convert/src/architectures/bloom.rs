@@ -48,9 +48,9 @@ pub(super) const BLOOM: Architecture = Architecture {
         Rule::new(
             "transformer.h.{}.self_attention.query_key_value",
             "blk.{}.attn_qkv",
-            &[Dim(&["3", "hidden_size"]), HIDDEN],
+            &[Dim::Product(&[Dim::Number(3), Dim::Key("hidden_size")]), HIDDEN],
         )
-        .parts(&[&[Step::Unfold(0, &[HEADS, Dim(&["3"])]), Step::Swap(0, 1), Step::Fold(0, 3)]])
+        .parts(&[&[Step::Unfold(0, &[HEADS, Dim::Number(3)]), Step::Swap(0, 1), Step::Fold(0, 3)]])
         .bias(),
         Rule::new("transformer.h.{}.self_attention.dense", "blk.{}.attn_output", &[HIDDEN, HIDDEN])
             .bias(),
@@ -61,4 +61,4 @@ pub(super) const BLOOM: Architecture = Architecture {
     ..BASE
 };
 
-const INNER: Dim = Dim(&["4", "hidden_size"]);
+const INNER: Dim = Dim::Product(&[Dim::Number(4), Dim::Key("hidden_size")]);

@@ -21,7 +21,6 @@ pub(super) const COHERE: Architecture = Architecture {
                 flag("tie_word_embeddings", true),
             ],
             SAME_HEADS,
-            HEAD_SIZE,
         ],
     )],
     parameters: &[

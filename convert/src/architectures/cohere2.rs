@@ -24,7 +24,6 @@ pub(super) const COHERE2: Architecture = Architecture {
             ],
             SAME_HEADS,
             &[or_null("head_dim", super::Fill::Quotient("hidden_size", "num_attention_heads"))],
-            HEAD_SIZE,
         ],
     )],
     parameters: &[

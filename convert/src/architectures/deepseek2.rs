@@ -3,7 +3,7 @@
 use crate::Config;
 
 use super::{
-    Architecture, BASE, Default, Fill,
+    Architecture, BASE, Default,
     parameters::{self, COMMON, FILE_TYPE, KEY_LENGTHS, Parameter},
     rope::Rope,
     shared::*,
@@ -44,7 +44,6 @@ pub(super) const DEEPSEEK2: Architecture = Architecture {
                     count("n_group", 8),
                     count("topk_group", 4),
                     flag("norm_topk_prob", true),
-                    flag(HAS_CORRECTION, true),
                 ],
                 GIVEN,
             ],
@@ -61,6 +60,9 @@ pub(super) const DEEPSEEK2: Architecture = Architecture {
         NORMS,
         LATENT_ATTENTION,
         MLP,
+        // Versions 2 have none.
+        &[CORRECTION
+            .when(|config| Ok(config.get("model_type").is_some_and(|name| name == "deepseek_v3")))],
     ],
     beyond: Some("layers that predict further tokens are not converted"),
     ..BASE
@@ -73,18 +75,14 @@ const GIVEN: &[Default] = &[
     count("qk_nope_head_dim", 128),
     count("qk_rope_head_dim", 64),
     count("v_head_dim", 128),
-    default("keys of a head", Fill::Sum(&[NOPE, ROPE])),
-    default("keys and values of a head", Fill::Sum(&[NOPE, VALUES])),
-    default("latent keys and values", Fill::Sum(&[RANK, ROPE])),
 ];
 
-const NOPE: Dim = Dim(&["qk_nope_head_dim"]);
-const ROPE: Dim = Dim(&["qk_rope_head_dim"]);
-const VALUES: Dim = Dim(&["v_head_dim"]);
-const RANK: Dim = Dim(&["kv_lora_rank"]);
-const QUERY_RANK: Dim = Dim(&["q_lora_rank"]);
-const QUERIES: Dim = Dim(&["num_attention_heads", "keys of a head"]);
-pub(super) const HAS_CORRECTION: &str = "has e_score_correction_bias";
+const NOPE: Dim = Dim::Key("qk_nope_head_dim");
+const ROPE: Dim = Dim::Key("qk_rope_head_dim");
+const VALUES: Dim = Dim::Key("v_head_dim");
+const RANK: Dim = Dim::Key("kv_lora_rank");
+const QUERY_RANK: Dim = Dim::Key("q_lora_rank");
+const QUERIES: Dim = Dim::Product(&[HEADS, Dim::Sum(&[NOPE, ROPE])]);
 
 const OWN: &[Parameter] = &[
     // Latent attention has one head of keys and values as far as the graph is concerned.
@@ -130,7 +128,7 @@ const LATENT_ATTENTION: &[Rule] = &[
     Rule::new(
         "model.layers.{}.self_attn.kv_a_proj_with_mqa",
         "blk.{}.attn_kv_a_mqa",
-        &[Dim(&["latent keys and values"]), HIDDEN],
+        &[Dim::Sum(&[RANK, ROPE]), HIDDEN],
     )
     .maybe_bias(),
     Rule::new("model.layers.{}.self_attn.kv_a_layernorm", "blk.{}.attn_kv_a_norm", &[RANK]),
@@ -151,21 +149,30 @@ const LATENT_ATTENTION: &[Rule] = &[
                 parts: &[&[BY_HEAD, Step::Narrow { axis: 1, from: Some(NOPE), len: VALUES }]],
             },
         ],
-        &[Dim(&["num_attention_heads", "keys and values of a head"]), RANK],
+        &[Dim::Product(&[HEADS, Dim::Sum(&[NOPE, VALUES])]), RANK],
     ),
     Rule::new(
         "model.layers.{}.self_attn.o_proj",
         "blk.{}.attn_output",
-        &[HIDDEN, Dim(&["num_attention_heads", "v_head_dim"])],
+        &[HIDDEN, Dim::Product(&[Dim::Key("num_attention_heads"), Dim::Key("v_head_dim")])],
     )
     .maybe_bias(),
 ];
 
 const BY_HEAD: Step = Step::Unfold(0, &[HEADS]);
 
-const WIDTH: Dim = Dim(&["moe_intermediate_size"]);
-const SHARED: Dim = Dim(&["n_shared_experts", "moe_intermediate_size"]);
-const COUNT: Dim = Dim(&["n_routed_experts"]);
+const WIDTH: Dim = Dim::Key("moe_intermediate_size");
+const SHARED: Dim =
+    Dim::Product(&[Dim::Key("n_shared_experts"), Dim::Key("moe_intermediate_size")]);
+const COUNT: Dim = Dim::Key("n_routed_experts");
+
+/// Added to the scores by which experts are chosen, but not to their weights.
+pub(super) const CORRECTION: Rule = Rule::exact(
+    "model.layers.{}.mlp.gate.e_score_correction_bias",
+    "blk.{}.exp_probs_b.bias",
+    &[COUNT],
+)
+.in_layers(sparse);
 
 pub(super) const MLP: &[Rule] = &[
     Rule::new("model.layers.{}.mlp.gate_proj", "blk.{}.ffn_gate", &[FEED_FORWARD, HIDDEN])
@@ -176,13 +183,6 @@ pub(super) const MLP: &[Rule] = &[
         .in_layers(dense),
     Rule::new("model.layers.{}.mlp.gate", "blk.{}.ffn_gate_inp", &[COUNT, HIDDEN])
         .in_layers(sparse),
-    Rule::exact(
-        "model.layers.{}.mlp.gate.e_score_correction_bias",
-        "blk.{}.exp_probs_b.bias",
-        &[COUNT],
-    )
-    .if_true(HAS_CORRECTION)
-    .in_layers(sparse),
     Rule::new("model.layers.{}.mlp.experts.{}.down_proj", "blk.{}.ffn_down_exps", &[HIDDEN, WIDTH])
         .stacked("n_routed_experts")
         .in_layers(sparse),

@@ -13,18 +13,15 @@ pub(super) const DISTILBERT: Architecture = Architecture {
     classes: &["DistilBertModel", "DistilBertForMaskedLM", "DistilBertForSequenceClassification"],
     defaults: &[model(
         "distilbert",
-        &[
-            &[
-                count("vocab_size", 30_522),
-                count("dim", 768),
-                count("hidden_dim", 3072),
-                count("n_layers", 6),
-                count("n_heads", 12),
-                count("max_position_embeddings", 512),
-                default("hidden_size", Fill::Same("dim")),
-            ],
-            encoder::CLASSIFIER,
-        ],
+        &[&[
+            count("vocab_size", 30_522),
+            count("dim", 768),
+            count("hidden_dim", 3072),
+            count("n_layers", 6),
+            count("n_heads", 12),
+            count("max_position_embeddings", 512),
+            default("hidden_size", Fill::Same("dim")),
+        ]],
     )],
     parameters: &[
         &[Parameter::Constant("attention.layer_norm_epsilon", Constant::Number(1e-12))],
@@ -41,7 +38,7 @@ pub(super) const DISTILBERT: Architecture = Architecture {
             Rule::new(
                 "embeddings.position_embeddings",
                 "position_embd",
-                &[Dim(&["max_position_embeddings"]), HIDDEN],
+                &[Dim::Key("max_position_embeddings"), HIDDEN],
             ),
             Rule::new("embeddings.LayerNorm", "token_embd_norm", &[HIDDEN]).bias(),
             Rule::new("transformer.layer.{}.attention.q_lin", "blk.{}.attn_q", &[HIDDEN, HIDDEN])
@@ -75,4 +72,4 @@ pub(super) const DISTILBERT: Architecture = Architecture {
     ..BASE
 };
 
-const WIDTH: Dim = Dim(&["hidden_dim"]);
+const WIDTH: Dim = Dim::Key("hidden_dim");

@@ -22,13 +22,11 @@ pub(super) const DOTS1: Architecture = Architecture {
                 flag("norm_topk_prob", false),
                 // The only one its class has; llama.cpp assumes none.
                 default("scoring_func", Fill::Text("sigmoid")),
-                flag(deepseek2::HAS_CORRECTION, true),
                 count("n_group", 1),
                 count("topk_group", 1),
             ],
             THETA,
             SAME_HEADS,
-            HEAD_SIZE,
         ],
     )],
     parameters: &[
@@ -47,7 +45,15 @@ pub(super) const DOTS1: Architecture = Architecture {
             },
         ],
     ],
-    tensors: &[EMBEDDING, OUTPUT_NORM, NORMS, ATTENTION, HEAD_NORMS, deepseek2::MLP],
+    tensors: &[
+        EMBEDDING,
+        OUTPUT_NORM,
+        NORMS,
+        ATTENTION,
+        HEAD_NORMS,
+        deepseek2::MLP,
+        &[deepseek2::CORRECTION],
+    ],
     check: check_heads,
     needs_output: true,
     ..BASE

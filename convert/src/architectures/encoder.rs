@@ -12,47 +12,36 @@ use crate::{
 };
 
 use super::{
-    Default, Fill,
     parameters::{Constant, Keys, Parameter},
-    shared::{HIDDEN, default},
+    shared::HIDDEN,
     tensors::{Dim, Rule},
 };
 
-/// How many positions a text may have, where that is not what config.json says.
-pub(super) const POSITIONS_KEY: &str = "positions of a text";
-
-/// The number of classes of a classifier whose labels have names.
-const NAMED_KEY: &str = "named classes";
-/// The number of classes of a classifier whose labels are numbers.
-const UNNAMED_KEY: &str = "unnamed classes";
-/// The number of classes of any classifier.
-const CLASSES_KEY: &str = "classes";
-
-pub(super) const CLASSES: Dim = Dim(&[CLASSES_KEY]);
-
-/// The sizes of a classifier. They have to come after all other defaults.
-pub(super) const CLASSIFIER: &[Default] = &[
-    default(CLASSES_KEY, Fill::With(|config| classes(config, None))),
-    default(NAMED_KEY, Fill::With(|config| classes(config, Some(true)))),
-    default(UNNAMED_KEY, Fill::With(|config| classes(config, Some(false)))),
-];
+/// The classes of a classifier. Two have no names unless config.json gives them.
+pub(super) const CLASSES: Dim =
+    Dim::Derived("classes", |config| Ok(labels(config)?.map_or(2, |labels| labels.len() as u64)));
 
 /// A single layer from the state of the first token to classes. The reference converter calls it
 /// by another name where the labels of the classes are numbers.
 pub(super) const ONE_LAYER: &[Rule] = &[
-    Rule::new("classifier", "cls.output", &[CLASSES, HIDDEN]).bias().with(NAMED_KEY),
-    Rule::new("classifier", "cls", &[CLASSES, HIDDEN]).bias().with(UNNAMED_KEY),
+    Rule::new("classifier", "cls.output", &[CLASSES, HIDDEN]).bias().when(has_named_classes),
+    Rule::new("classifier", "cls", &[CLASSES, HIDDEN]).bias().when(has_unnamed_classes),
 ];
 
 /// Two layers to classes, as RoBERTa has them.
 pub(super) const TWO_LAYERS: &[Rule] = &[
-    Rule::new("classifier.dense", "cls", &[HIDDEN, HIDDEN]).bias().with(CLASSES_KEY),
-    Rule::new("classifier.out_proj", "cls.output", &[CLASSES, HIDDEN]).bias().with(CLASSES_KEY),
+    Rule::new("classifier.dense", "cls", &[HIDDEN, HIDDEN])
+        .bias()
+        .when(|config| Ok(is_classifier(config))),
+    Rule::new("classifier.out_proj", "cls.output", &[CLASSES, HIDDEN])
+        .bias()
+        .when(|config| Ok(is_classifier(config))),
 ];
 
 /// The second of two layers, where the first has a name of its own.
-pub(super) const LAST_LAYER: &[Rule] =
-    &[Rule::new("classifier", "cls.output", &[CLASSES, HIDDEN]).bias().with(CLASSES_KEY)];
+pub(super) const LAST_LAYER: &[Rule] = &[Rule::new("classifier", "cls.output", &[CLASSES, HIDDEN])
+    .bias()
+    .when(|config| Ok(is_classifier(config)))];
 
 /// Heads that predict masked words and the like.
 const HEAD: &str = "embeddings and classes are made without the heads of its training";
@@ -78,7 +67,7 @@ pub(super) const ENCODER: &[Parameter] = &[
         if let Some(labels) = labels(config)? {
             let labels: Vec<GgufString> = labels.into_iter().map(Into::into).collect();
             keys.set("classifier.output_labels", labels);
-        } else if config.get(UNNAMED_KEY).is_some() {
+        } else if has_unnamed_classes(config)? {
             tracing::warn!(
                 "llama.cpp does not load a classifier whose classes have no names: give them in \
                  id2label of config.json"
@@ -118,14 +107,16 @@ fn labels(config: &Config) -> Result<Option<Vec<String>>> {
     Ok((!made_up).then(|| named.into_iter().map(|(_, label)| label).collect()))
 }
 
-/// The number of classes of a classifier whose labels have names or have none.
-fn classes(config: &Config, named: Option<bool>) -> Result<Option<Value>> {
-    if !config.class().is_ok_and(|class| class.ends_with("ForSequenceClassification")) {
-        return Ok(None);
-    }
-    let labels = labels(config)?;
-    let count = labels.as_ref().map_or(2, Vec::len);
-    Ok(named.is_none_or(|named| named == labels.is_some()).then(|| count.into()))
+fn is_classifier(config: &Config) -> bool {
+    config.class().is_ok_and(|class| class.ends_with("ForSequenceClassification"))
+}
+
+fn has_named_classes(config: &Config) -> Result<bool> {
+    Ok(is_classifier(config) && labels(config)?.is_some())
+}
+
+fn has_unnamed_classes(config: &Config) -> Result<bool> {
+    Ok(is_classifier(config) && labels(config)?.is_none())
 }
 
 /// How the states of all tokens become one, as the files of sentence-transformers say.

@@ -21,7 +21,6 @@ pub(super) const ERNIE4_5: Architecture = Architecture {
                 default("mlp_bias", super::Fill::Given("use_bias")),
             ],
             SAME_HEADS,
-            HEAD_SIZE,
         ],
     )],
     tensors: &[EMBEDDING, OUTPUT_NORM, NORMS, ATTENTION, GATED_MLP],

@@ -25,7 +25,6 @@ pub(super) const EXAONE4: Architecture = Architecture {
             ],
             THETA,
             SAME_HEADS,
-            HEAD_SIZE,
         ],
     )],
     parameters: &[

@@ -19,16 +19,11 @@ pub(super) const FALCON: Architecture = Architecture {
             default("num_hidden_layers", Fill::Given("n_layer")),
             default("num_attention_heads", Fill::Given("n_head")),
             number("layer_norm_epsilon", 1e-5),
-            default("ffn_hidden_size", Fill::Sum(&[Dim(&["4", "hidden_size"])])),
-            flag("tie_word_embeddings", true),
-            // A group of one key and value head has them and its query heads.
-            default(GROUPS, Fill::With(|config| groups(config).map(|n| Some(n.into())))),
-            default("query heads in a group", Fill::Quotient("num_attention_heads", GROUPS)),
             default(
-                "heads in a group",
-                Fill::Sum(&[Dim(&["query heads in a group"]), Dim(&["2"])]),
+                "ffn_hidden_size",
+                Fill::Size(Dim::Product(&[Dim::Number(4), Dim::Key("hidden_size")])),
             ),
-            default("size of a head", Fill::Quotient("hidden_size", "num_attention_heads")),
+            flag("tie_word_embeddings", true),
         ]],
     )],
     parameters: &[&[
@@ -42,7 +37,10 @@ pub(super) const FALCON: Architecture = Architecture {
         }),
         parameters::required("block_count", &["num_hidden_layers"]),
         parameters::required("attention.head_count", &["num_attention_heads"]),
-        parameters::required("attention.head_count_kv", &[GROUPS]),
+        Parameter::With(|config, keys| {
+            keys.set_count("attention.head_count_kv", GROUPS.size(config)?);
+            Ok(())
+        }),
         parameters::required_number("attention.layer_norm_epsilon", &["layer_norm_epsilon"]),
         Parameter::FileType,
     ]],
@@ -64,19 +62,19 @@ pub(super) const FALCON: Architecture = Architecture {
         Rule::new(
             "transformer.h.{}.self_attention.query_key_value",
             "blk.{}.attn_qkv",
-            &[Dim(&[GROUPS, "heads in a group", "size of a head"]), HIDDEN],
+            &[Dim::Product(&[GROUPS, HEADS_OF_GROUP, HEAD]), HIDDEN],
         )
         .parts(&[
             &[BY_GROUP, Step::Narrow { axis: 1, from: None, len: QUERIES }, Step::Fold(0, 3)],
             &[
                 BY_GROUP,
-                Step::Narrow { axis: 1, from: Some(QUERIES), len: Dim(&["1"]) },
+                Step::Narrow { axis: 1, from: Some(QUERIES), len: Dim::Number(1) },
                 Step::Fold(0, 3),
             ],
             &[
                 BY_GROUP,
                 Step::Narrow { axis: 1, from: Some(QUERIES), len: TWO },
-                Step::Narrow { axis: 1, from: Some(Dim(&["1"])), len: Dim(&["1"]) },
+                Step::Narrow { axis: 1, from: Some(Dim::Number(1)), len: Dim::Number(1) },
                 Step::Fold(0, 3),
             ],
         ])
@@ -120,7 +118,19 @@ fn groups(config: &Config) -> Result<u64> {
     stated.map_or_else(|| config.require("num_attention_heads"), Ok)
 }
 
-const GROUPS: &str = "groups of heads";
-const QUERIES: Dim = Dim(&["query heads in a group"]);
-const INNER: Dim = Dim(&["ffn_hidden_size"]);
-const BY_GROUP: Step = Step::Unfold(0, &[Dim(&[GROUPS]), Dim(&["heads in a group"])]);
+const GROUPS: Dim = Dim::Derived("groups of heads", groups);
+const QUERIES: Dim = Dim::Derived("query heads in a group", |config| {
+    const HEADS: &str = "num_attention_heads";
+    let (heads, groups) = (config.require(HEADS)?, groups(config)?);
+    match heads.checked_rem(groups) {
+        Some(0) => Ok(heads / groups),
+        _ => {
+            let expected = format!("a multiple of the {groups} groups of heads");
+            Err(config.wrong(HEADS, &heads.to_string(), &expected))
+        }
+    }
+});
+/// A group of one key and value head has them and its query heads.
+const HEADS_OF_GROUP: Dim = Dim::Sum(&[QUERIES, TWO]);
+const INNER: Dim = Dim::Key("ffn_hidden_size");
+const BY_GROUP: Step = Step::Unfold(0, &[GROUPS, HEADS_OF_GROUP]);

@@ -13,11 +13,7 @@ pub(super) const GEMMA: Architecture = Architecture {
     defaults: &[part(
         "gemma",
         SIZES,
-        &[
-            &[count("max_position_embeddings", 8192), count("num_key_value_heads", 16)],
-            GIVEN,
-            HEAD_SIZE,
-        ],
+        &[&[count("max_position_embeddings", 8192), count("num_key_value_heads", 16)], GIVEN],
     )],
     parameters: &[PARAMETERS],
     tensors: &[

@@ -21,7 +21,6 @@ pub(super) const GEMMA2: Architecture = Architecture {
                 number("final_logit_softcapping", 30.0),
             ],
             gemma::GIVEN,
-            HEAD_SIZE,
         ],
     )],
     parameters: &[

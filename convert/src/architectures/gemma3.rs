@@ -26,7 +26,6 @@ pub(super) const GEMMA3: Architecture = Architecture {
                 number("rope_local_base_freq", 10_000.0),
             ],
             gemma::GIVEN,
-            HEAD_SIZE,
         ],
     )],
     parameters: PARAMETERS,

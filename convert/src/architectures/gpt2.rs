@@ -18,7 +18,7 @@ pub(super) const GPT2: Architecture = Architecture {
             number("layer_norm_epsilon", 1e-5),
             flag("tie_word_embeddings", true),
             default("vocab_size", Fill::Whole(50_257)),
-            or_null("n_inner", Fill::Sum(&[Dim(&["4", "n_embd"])])),
+            or_null("n_inner", Fill::Size(Dim::Product(&[Dim::Number(4), Dim::Key("n_embd")]))),
         ]],
     )],
     parameters: &[&[
@@ -26,7 +26,10 @@ pub(super) const GPT2: Architecture = Architecture {
         parameters::required("context_length", &["n_ctx"]),
         parameters::required("embedding_length", &["n_embd"]),
         Parameter::With(|config, keys| {
-            keys.set_count("feed_forward_length", Dim(&["4", "n_embd"]).size(config)?);
+            keys.set_count(
+                "feed_forward_length",
+                Dim::Product(&[Dim::Number(4), Dim::Key("n_embd")]).size(config)?,
+            );
             Ok(())
         }),
         parameters::required("attention.head_count", &["n_head"]),
@@ -36,14 +39,14 @@ pub(super) const GPT2: Architecture = Architecture {
     prefix: "transformer.",
     tensors: &[&[
         Rule::new("transformer.wte", "token_embd", &[VOCAB, WIDTH]),
-        Rule::new("transformer.wpe", "position_embd", &[Dim(&["n_positions"]), WIDTH]),
+        Rule::new("transformer.wpe", "position_embd", &[Dim::Key("n_positions"), WIDTH]),
         Rule::new("transformer.ln_f", "output_norm", &[WIDTH]).bias(),
         Rule::new("lm_head", "output", &[VOCAB, WIDTH]).head(),
         Rule::new("transformer.h.{}.ln_1", "blk.{}.attn_norm", &[WIDTH]).bias(),
         Rule::new(
             "transformer.h.{}.attn.c_attn",
             "blk.{}.attn_qkv",
-            &[WIDTH, Dim(&["3", "n_embd"])],
+            &[WIDTH, Dim::Product(&[Dim::Number(3), Dim::Key("n_embd")])],
         )
         .transposed()
         .bias(),
@@ -61,5 +64,5 @@ pub(super) const GPT2: Architecture = Architecture {
     ..BASE
 };
 
-const WIDTH: Dim = Dim(&["n_embd"]);
-const INNER: Dim = Dim(&["n_inner"]);
+const WIDTH: Dim = Dim::Key("n_embd");
+const INNER: Dim = Dim::Key("n_inner");

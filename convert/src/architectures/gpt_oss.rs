@@ -12,20 +12,17 @@ pub(super) const GPT_OSS: Architecture = Architecture {
     classes: &["GptOssForCausalLM"],
     defaults: &[model(
         "gpt_oss",
-        &[
-            &[
-                count("max_position_embeddings", 131_072),
-                number("rms_norm_eps", 1e-5),
-                number("rope_theta", 150_000.0),
-                count("num_key_value_heads", 8),
-                count("head_dim", 64),
-                count("num_local_experts", 128),
-                count("num_experts_per_tok", 4),
-                count("sliding_window", 128),
-                flag("attention_bias", true),
-            ],
-            HEAD_SIZE,
-        ],
+        &[&[
+            count("max_position_embeddings", 131_072),
+            number("rms_norm_eps", 1e-5),
+            number("rope_theta", 150_000.0),
+            count("num_key_value_heads", 8),
+            count("head_dim", 64),
+            count("num_local_experts", 128),
+            count("num_experts_per_tok", 4),
+            count("sliding_window", 128),
+            flag("attention_bias", true),
+        ]],
     )],
     parameters: &[
         COMMON,
@@ -77,8 +74,8 @@ pub(super) const GPT_OSS: Architecture = Architecture {
     ..BASE
 };
 
-const COUNT: Dim = Dim(&["num_local_experts"]);
-const BOTH: Dim = Dim(&["2", "intermediate_size"]);
+const COUNT: Dim = Dim::Key("num_local_experts");
+const BOTH: Dim = Dim::Product(&[Dim::Number(2), Dim::Key("intermediate_size")]);
 
 /// As published: rows of gate and up take turns.
 const CODES: &[Rule] = &[

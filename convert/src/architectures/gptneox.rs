@@ -50,9 +50,9 @@ pub(super) const GPTNEOX: Architecture = Architecture {
         Rule::new(
             "gpt_neox.layers.{}.attention.query_key_value",
             "blk.{}.attn_qkv",
-            &[Dim(&["3", "hidden_size"]), HIDDEN],
+            &[Dim::Product(&[Dim::Number(3), Dim::Key("hidden_size")]), HIDDEN],
         )
-        .parts(&[&[Step::Unfold(0, &[HEADS, Dim(&["3"])]), Step::Swap(0, 1), Step::Fold(0, 3)]])
+        .parts(&[&[Step::Unfold(0, &[HEADS, Dim::Number(3)]), Step::Swap(0, 1), Step::Fold(0, 3)]])
         .bias_if("attention_bias"),
         Rule::new("gpt_neox.layers.{}.attention.dense", "blk.{}.attn_output", &[HIDDEN, HIDDEN])
             .bias_if("attention_bias"),

@@ -9,7 +9,7 @@ use super::{
 pub(super) const GRANITE: Architecture = Architecture {
     name: "granite",
     classes: &["GraniteForCausalLM"],
-    defaults: &[model("granite", &[GIVEN, SAME_HEADS, HEAD_SIZE])],
+    defaults: &[model("granite", &[GIVEN, SAME_HEADS])],
     parameters: &[COMMON, FILE_TYPE, llama::ROPE, MULTIPLIERS],
     tensors: &[EMBEDDING, OUTPUT_NORM, NORMS, ROTARY_ATTENTION, GATED_MLP],
     check: check_heads,

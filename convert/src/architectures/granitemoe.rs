@@ -16,7 +16,6 @@ pub(super) const GRANITEMOE: Architecture = Architecture {
             granite::GIVEN,
             &[count("num_local_experts", 8), count("num_experts_per_tok", 2)],
             SAME_HEADS,
-            HEAD_SIZE,
         ],
     )],
     parameters: &[
@@ -58,7 +57,7 @@ pub(super) const GRANITEMOE: Architecture = Architecture {
                         }]],
                     },
                 ],
-                &[COUNT, Dim(&["2", "intermediate_size"]), HIDDEN],
+                &[COUNT, Dim::Product(&[Dim::Number(2), Dim::Key("intermediate_size")]), HIDDEN],
             ),
             Rule::new(
                 "model.layers.{}.block_sparse_moe.output_linear",
@@ -77,7 +76,7 @@ pub(super) const GRANITEMOE: Architecture = Architecture {
                         parts: &[&[Step::Narrow { axis: 0, from: Some(SHARED), len: SHARED }]],
                     },
                 ],
-                &[Dim(&["2", "shared_intermediate_size"]), HIDDEN],
+                &[Dim::Product(&[Dim::Number(2), Dim::Key("shared_intermediate_size")]), HIDDEN],
             )
             .in_layers(shares),
             Rule::new(
@@ -95,8 +94,8 @@ pub(super) const GRANITEMOE: Architecture = Architecture {
     ..BASE
 };
 
-const COUNT: Dim = Dim(&["num_local_experts"]);
-const SHARED: Dim = Dim(&["shared_intermediate_size"]);
+const COUNT: Dim = Dim::Key("num_local_experts");
+const SHARED: Dim = Dim::Key("shared_intermediate_size");
 
 fn shares(config: &crate::Config, _: u64) -> bool {
     config.whole("shared_intermediate_size").ok().flatten().is_some_and(|width| width > 0)

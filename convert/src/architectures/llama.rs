@@ -25,13 +25,7 @@ pub(super) const LLAMA: Architecture = Architecture {
         part(
             "llama",
             SIZES,
-            &[
-                &[count("max_position_embeddings", 2048)],
-                GIVEN,
-                SAME_HEADS,
-                HEADS_OF_OWN,
-                HEAD_SIZE,
-            ],
+            &[&[count("max_position_embeddings", 2048)], GIVEN, SAME_HEADS, HEADS_OF_OWN],
         ),
         part(
             "mistral",
@@ -41,7 +35,6 @@ pub(super) const LLAMA: Architecture = Architecture {
                 GIVEN,
                 SAME_HEADS,
                 HEADS_OF_OWN,
-                HEAD_SIZE,
             ],
         ),
     ],

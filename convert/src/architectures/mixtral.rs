@@ -23,7 +23,6 @@ pub(super) const MIXTRAL: Architecture = Architecture {
                 count("num_experts_per_tok", 2),
             ],
             SAME_HEADS,
-            HEAD_SIZE,
         ],
     )],
     parameters: &[COMMON, KEY_LENGTHS, FILE_TYPE, llama::ROPE],
@@ -35,7 +34,7 @@ pub(super) const MIXTRAL: Architecture = Architecture {
     ..BASE
 };
 
-const COUNT: Dim = Dim(&["num_local_experts"]);
+const COUNT: Dim = Dim::Key("num_local_experts");
 
 const EXPERTS: &[Rule] = &[
     Rule::new("model.layers.{}.block_sparse_moe.gate", "blk.{}.ffn_gate_inp", &[COUNT, HIDDEN])
@@ -78,7 +77,7 @@ const EXPERTS_IN_ONE: &[Rule] = &[
                 parts: &[&[Step::Narrow { axis: 1, from: Some(FEED_FORWARD), len: FEED_FORWARD }]],
             },
         ],
-        &[COUNT, Dim(&["2", "intermediate_size"]), HIDDEN],
+        &[COUNT, Dim::Product(&[Dim::Number(2), Dim::Key("intermediate_size")]), HIDDEN],
     )
     .form("one tensor for all experts"),
     Rule::exact(

@@ -3,15 +3,18 @@
 //! A family is one file that declares an [`Architecture`]; the engine beside it
 //! ([`parameters`], [`tensors`]) does the work. To add one: declare it, list it in [`ALL`].
 
+mod dim;
 mod forms;
-pub(crate) mod fp8;
 pub(crate) mod head;
+pub(crate) mod nextn;
 pub mod parameters;
 mod refusals;
 pub(crate) mod rerank;
 mod rope;
 mod rule;
 mod shared;
+#[cfg(test)]
+mod slots;
 pub mod tensors;
 
 mod arcee;
@@ -29,6 +32,7 @@ mod falcon;
 mod gemma;
 mod gemma2;
 mod gemma3;
+mod gemma4;
 mod gpt2;
 mod gpt_oss;
 mod gptneox;
@@ -51,6 +55,7 @@ mod qwen2moe;
 mod qwen2vl;
 mod qwen3;
 mod qwen3moe;
+mod qwen3next;
 mod qwen3vl;
 mod roberta;
 mod seed_oss;
@@ -84,6 +89,8 @@ pub const ALL: &[&Architecture] = &[
     &gemma2::GEMMA2,
     &gemma3::GEMMA3,
     &gemma3::GEMMA_EMBEDDING,
+    &gemma4::GEMMA4,
+    &gemma4::GEMMA4_ASSISTANT,
     &gemma::GEMMA,
     &gpt2::GPT2,
     &gpt_oss::GPT_OSS,
@@ -109,6 +116,9 @@ pub const ALL: &[&Architecture] = &[
     &qwen2vl::QWEN2VL,
     &qwen3::QWEN3,
     &qwen3moe::QWEN3MOE,
+    &qwen3next::QWEN3NEXT,
+    &qwen3next::QWEN35,
+    &qwen3next::QWEN35MOE,
     &qwen3vl::QWEN3VL,
     &qwen3vl::QWEN3VLMOE,
     &roberta::ROBERTA,
@@ -142,6 +152,10 @@ pub struct Architecture {
     pub wrappers: &'static [&'static str],
     /// Endings of names of tensors in older checkpoints, and those they have today.
     pub endings: &'static [(&'static str, &'static str)],
+    /// The name of a tensor in the rules, where no list says it.
+    pub rename: fn(&Config, &str) -> Option<String>,
+    /// How many layers after the last predict further tokens and are converted.
+    pub further: nextn::Further,
     /// Why layers after the last are no part of the output, if checkpoints have such.
     pub beyond: Option<&'static str>,
     /// Whether llama.cpp loads no model without a tensor for the output, even if its embeddings are
@@ -169,6 +183,8 @@ pub const BASE: Architecture = Architecture {
     prefix: "model.",
     wrappers: &[],
     endings: &[],
+    rename: |_, _| None,
+    further: nextn::Further::None,
     beyond: None,
     needs_output: false,
     check: |_| Ok(()),
@@ -214,8 +230,8 @@ pub enum Fill {
     Quotient(&'static str, &'static str),
     /// The value of another key, if it has one.
     Given(&'static str),
-    /// The sum of sizes.
-    Sum(&'static [Dim]),
+    /// What it is computed from.
+    Size(Dim),
     /// A text.
     Text(&'static str),
     /// `true` or `false`.
@@ -319,12 +335,7 @@ impl Architecture {
                     Some(value) => value.clone(),
                     None => continue,
                 },
-                Fill::Sum(sizes) => {
-                    let sum = sizes.iter().try_fold(0u64, |sum, size| {
-                        Ok::<_, Error>(sum.saturating_add(size.size(config)?))
-                    })?;
-                    sum.into()
-                }
+                Fill::Size(size) => size.size(config)?.into(),
                 Fill::Text(text) => text.into(),
                 Fill::Flag(flag) => flag.into(),
                 Fill::With(value) => match value(config)? {

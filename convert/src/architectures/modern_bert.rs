@@ -13,25 +13,22 @@ pub(super) const MODERN_BERT: Architecture = Architecture {
     classes: &["ModernBertModel", "ModernBertForMaskedLM", "ModernBertForSequenceClassification"],
     defaults: &[model(
         "modernbert",
-        &[
-            &[
-                count("vocab_size", 50_368),
-                count("hidden_size", 768),
-                count("intermediate_size", 1152),
-                count("num_hidden_layers", 22),
-                count("num_attention_heads", 12),
-                count("max_position_embeddings", 8192),
-                count("local_attention", 128),
-                number("norm_eps", 1e-5),
-                // llama.cpp wants it under this name, which published files have besides.
-                default("layer_norm_eps", Fill::Given("norm_eps")),
-                number("global_rope_theta", 160_000.0),
-                number("local_rope_theta", 10_000.0),
-                default("hidden_activation", Fill::Text("gelu")),
-                default("classifier_pooling", Fill::Text("cls")),
-            ],
-            encoder::CLASSIFIER,
-        ],
+        &[&[
+            count("vocab_size", 50_368),
+            count("hidden_size", 768),
+            count("intermediate_size", 1152),
+            count("num_hidden_layers", 22),
+            count("num_attention_heads", 12),
+            count("max_position_embeddings", 8192),
+            count("local_attention", 128),
+            number("norm_eps", 1e-5),
+            // llama.cpp wants it under this name, which published files have besides.
+            default("layer_norm_eps", Fill::Given("norm_eps")),
+            number("global_rope_theta", 160_000.0),
+            number("local_rope_theta", 10_000.0),
+            default("hidden_activation", Fill::Text("gelu")),
+            default("classifier_pooling", Fill::Text("cls")),
+        ]],
     )],
     parameters: &[
         COMMON,
@@ -69,7 +66,7 @@ pub(super) const MODERN_BERT: Architecture = Architecture {
             Rule::new(
                 "layers.{}.attn.Wqkv",
                 "blk.{}.attn_qkv",
-                &[Dim(&["3", "hidden_size"]), HIDDEN],
+                &[Dim::Product(&[Dim::Number(3), Dim::Key("hidden_size")]), HIDDEN],
             )
             .bias_if("attention_bias"),
             Rule::new("layers.{}.attn.Wo", "blk.{}.attn_output", &[HIDDEN, HIDDEN])
@@ -79,7 +76,7 @@ pub(super) const MODERN_BERT: Architecture = Architecture {
             Rule::new(
                 "layers.{}.mlp.Wi",
                 "blk.{}.ffn_up",
-                &[Dim(&["2", "intermediate_size"]), HIDDEN],
+                &[Dim::Product(&[Dim::Number(2), Dim::Key("intermediate_size")]), HIDDEN],
             )
             .bias_if("mlp_bias"),
             Rule::new("layers.{}.mlp.Wo", "blk.{}.ffn_down", &[HIDDEN, FEED_FORWARD])

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{
-    Architecture, BASE, Fill,
+    Architecture, BASE,
     parameters::{self, Constant, Keys, Parameter},
     shared::*,
     tensors::{Dim, Rule},
@@ -19,16 +19,6 @@ pub(super) const MPT: Architecture = Architecture {
             count("vocab_size", 50_368),
             count("max_seq_len", 2048),
             flag("tie_word_embeddings", true),
-            default(
-                "rows of queries, keys and values",
-                Fill::With(|config| {
-                    let own = positive(config, "kv_n_heads")?;
-                    let (heads, width) = (config.require("n_heads")?, config.require("d_model")?);
-                    let shared = own.unwrap_or(heads).saturating_mul(2);
-                    let rows = (width / heads).saturating_mul(shared).saturating_add(width);
-                    Ok(Some(rows.into()))
-                }),
-            ),
         ]],
     )],
     parameters: &[&[
@@ -46,16 +36,12 @@ pub(super) const MPT: Architecture = Architecture {
     prefix: "transformer.",
     tensors: &[&[
         Rule::new("transformer.wte", "token_embd", &[VOCAB, WIDTH]),
-        Rule::new("transformer.wpe", "position_embd", &[Dim(&["max_seq_len"]), WIDTH]).optional(),
+        Rule::new("transformer.wpe", "position_embd", &[Dim::Key("max_seq_len"), WIDTH]).optional(),
         Rule::new("transformer.norm_f", "output_norm", &[WIDTH]).maybe_bias(),
         Rule::new("lm_head", "output", &[VOCAB, WIDTH]).head(),
         Rule::new("transformer.blocks.{}.norm_1", "blk.{}.attn_norm", &[WIDTH]).maybe_bias(),
-        Rule::new(
-            "transformer.blocks.{}.attn.Wqkv",
-            "blk.{}.attn_qkv",
-            &[Dim(&["rows of queries, keys and values"]), WIDTH],
-        )
-        .maybe_bias(),
+        Rule::new("transformer.blocks.{}.attn.Wqkv", "blk.{}.attn_qkv", &[FUSED, WIDTH])
+            .maybe_bias(),
         Rule::new("transformer.blocks.{}.attn.out_proj", "blk.{}.attn_output", &[WIDTH, WIDTH])
             .maybe_bias(),
         Rule::new("transformer.blocks.{}.norm_2", "blk.{}.ffn_norm", &[WIDTH]).maybe_bias(),
@@ -67,8 +53,14 @@ pub(super) const MPT: Architecture = Architecture {
     ..BASE
 };
 
-const WIDTH: Dim = Dim(&["d_model"]);
-const INNER: Dim = Dim(&["4", "d_model"]);
+const WIDTH: Dim = Dim::Key("d_model");
+const INNER: Dim = Dim::Product(&[Dim::Number(4), Dim::Key("d_model")]);
+const FUSED: Dim = Dim::Derived("rows of queries, keys and values", |config| {
+    let own = positive(config, "kv_n_heads")?;
+    let (heads, width) = (config.require("n_heads")?, WIDTH.size(config)?);
+    let shared = own.unwrap_or(heads).saturating_mul(2);
+    Ok((width / heads).saturating_mul(shared).saturating_add(width))
+});
 const OBJECT: &str = "attn_config";
 
 fn object(config: &Config) -> Object {

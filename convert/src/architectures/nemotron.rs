@@ -22,7 +22,6 @@ pub(super) const NEMOTRON: Architecture = Architecture {
             ],
             THETA,
             SAME_HEADS,
-            HEAD_SIZE,
         ],
     )],
     parameters: &[

@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use super::{
-    Architecture, BASE, Fill, bert,
-    encoder::{self, POSITIONS_KEY},
+    Architecture, BASE, Fill, bert, encoder,
+    parameters::{COMMON, FILE_TYPE, KEY_LENGTHS, Parameter},
     shared::*,
     tensors::{Dim, Rule},
 };
@@ -15,13 +15,18 @@ pub(super) const NOMIC_BERT: Architecture = Architecture {
     classes: &["NomicBertModel"],
     defaults: &[model(
         "nomic_bert",
-        &[&[
-            count("type_vocab_size", 2),
-            default("max_trained_positions", Fill::Whole(2048)),
-            default(POSITIONS_KEY, Fill::With(positions)),
-        ]],
+        &[&[count("type_vocab_size", 2), default("max_trained_positions", Fill::Whole(2048))]],
     )],
-    parameters: bert::PARAMETERS,
+    parameters: &[
+        COMMON,
+        KEY_LENGTHS,
+        FILE_TYPE,
+        encoder::ENCODER,
+        &[Parameter::With(|config, keys| {
+            keys.set_count("context_length", positions(config)?);
+            Ok(())
+        })],
+    ],
     wrappers: &["bert."],
     endings: bert::ENDINGS,
     tensors: &[
@@ -30,13 +35,13 @@ pub(super) const NOMIC_BERT: Architecture = Architecture {
             Rule::new(
                 "embeddings.token_type_embeddings",
                 "token_types",
-                &[Dim(&["type_vocab_size"]), WIDTH],
+                &[Dim::Key("type_vocab_size"), WIDTH],
             ),
             Rule::new("emb_ln", "token_embd_norm", &[WIDTH]).bias(),
             Rule::new(
                 "encoder.layers.{}.attn.Wqkv",
                 "blk.{}.attn_qkv",
-                &[Dim(&["3", "n_embd"]), WIDTH],
+                &[Dim::Product(&[Dim::Number(3), Dim::Key("n_embd")]), WIDTH],
             ),
             Rule::new("encoder.layers.{}.attn.out_proj", "blk.{}.attn_output", &[WIDTH, WIDTH]),
             Rule::new("encoder.layers.{}.norm1", "blk.{}.attn_output_norm", &[WIDTH]).bias(),
@@ -52,14 +57,14 @@ pub(super) const NOMIC_BERT: Architecture = Architecture {
     ..BASE
 };
 
-const WIDTH: Dim = Dim(&["n_embd"]);
-const INNER: Dim = Dim(&["n_inner"]);
+const WIDTH: Dim = Dim::Key("n_embd");
+const INNER: Dim = Dim::Key("n_inner");
 
 /// Texts that the model was trained on have less positions than its code admits.
-fn positions(config: &Config) -> Result<Option<Value>> {
+fn positions(config: &Config) -> Result<u64> {
     match (config.require("n_positions")?, config.require("max_trained_positions")?) {
-        (8192, 2048) => Ok(Some(2048.into())),
-        (2048, 2048) => Ok(Some(512.into())),
+        (8192, 2048) => Ok(2048),
+        (2048, 2048) => Ok(512),
         (other, _) => Err(config.wrong("n_positions", &other.to_string(), "2048 or 8192")),
     }
 }

@@ -9,10 +9,7 @@ use super::{
 pub(super) const OLMO: Architecture = Architecture {
     name: "olmo",
     classes: &["OlmoForCausalLM", "OLMoForCausalLM"],
-    defaults: &[model(
-        "olmo",
-        &[&[count("max_position_embeddings", 2048)], THETA, SAME_HEADS, HEAD_SIZE],
-    )],
+    defaults: &[model("olmo", &[&[count("max_position_embeddings", 2048)], THETA, SAME_HEADS])],
     parameters: &[
         COMMON,
         KEY_LENGTHS,

@@ -17,7 +17,6 @@ pub(super) const OLMO2: Architecture = Architecture {
                 &[count("max_position_embeddings", 2048), number("rms_norm_eps", 1e-5)],
                 THETA,
                 SAME_HEADS,
-                HEAD_SIZE,
             ],
         ),
         model(
@@ -31,7 +30,6 @@ pub(super) const OLMO2: Architecture = Architecture {
                     number("rope_local_theta", 500_000.0),
                 ],
                 SAME_HEADS,
-                HEAD_SIZE,
             ],
         ),
     ],

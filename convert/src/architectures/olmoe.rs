@@ -22,7 +22,6 @@ pub(super) const OLMOE: Architecture = Architecture {
             ],
             THETA,
             SAME_HEADS,
-            HEAD_SIZE,
         ],
     )],
     parameters: &[
@@ -65,4 +64,4 @@ pub(super) const OLMOE: Architecture = Architecture {
     ..BASE
 };
 
-const COUNT: Dim = Dim(&["num_experts"]);
+const COUNT: Dim = Dim::Key("num_experts");

@@ -83,13 +83,19 @@ impl From<Constant> for Value {
 #[derive(Debug)]
 pub struct Keys<'m> {
     architecture: &'static str,
+    further: super::nextn::Further,
     metadata: &'m mut Metadata,
 }
 
 impl<'m> Keys<'m> {
     /// Keys of an architecture.
     pub(crate) fn new(architecture: &Architecture, metadata: &'m mut Metadata) -> Self {
-        Self { architecture: architecture.name, metadata }
+        Self { architecture: architecture.name, further: architecture.further, metadata }
+    }
+
+    /// Where the architecture's configuration counts layers that predict further tokens.
+    pub(super) fn further(&self) -> super::nextn::Further {
+        self.further
     }
 
     /// Writes `{architecture}.{key}`.
@@ -151,6 +157,13 @@ impl Parameter {
         };
         match *self {
             Self::Count { key, from, required } => {
+                if let Some(name) = config.alias(from)
+                    && BY_LAYER.contains(&key)
+                    && let Some(numbers) = config.by_layer(name, super::tensors::layers(config)?)?
+                {
+                    keys.set(key, numbers);
+                    return Ok(());
+                }
                 match config.alias(from).map(|name| config.positive(name)).transpose()?.flatten() {
                     Some(count) => keys.set_count(key, count),
                     None if required => return Err(missing(from)),
@@ -187,6 +200,10 @@ impl Parameter {
     }
 }
 
+/// Keys that may hold a number for each layer.
+const BY_LAYER: [&str; 3] =
+    ["feed_forward_length", "attention.head_count", "attention.head_count_kv"];
+
 /// A count that is written if it is there.
 pub const fn count(key: &'static str, from: &'static [&'static str]) -> Parameter {
     Parameter::Count { key, from, required: false }
@@ -219,7 +236,10 @@ pub const fn flag(key: &'static str, from: &'static str) -> Parameter {
 
 /// What the reference converter writes first for every text model that does not say otherwise.
 pub const COMMON: &[Parameter] = &[
-    required("block_count", super::tensors::LAYERS),
+    Parameter::With(|config, keys| {
+        keys.set_count("block_count", super::tensors::all_layers(config)?);
+        Ok(())
+    }),
     count("context_length", CONTEXT),
     count("embedding_length", &["hidden_size", "n_embd", "dim"]),
     count(
@@ -250,7 +270,6 @@ pub const COMMON: &[Parameter] = &[
 
 /// Keys of config.json for the longest context, in the order they are looked for.
 pub const CONTEXT: &[&str] = &[
-    super::encoder::POSITIONS_KEY,
     "max_position_embeddings",
     "n_ctx",
     "n_positions",

@@ -19,14 +19,16 @@ pub(super) const PHI2: Architecture = Architecture {
                 number("partial_rotary_factor", 0.5),
             ],
             SAME_HEADS,
-            HEAD_SIZE,
         ],
     )],
     parameters: &[&[
         parameters::required("context_length", &["n_positions", "max_position_embeddings"]),
         parameters::required("embedding_length", &["hidden_size"]),
         Parameter::With(|config, keys| {
-            keys.set_count("feed_forward_length", Dim(&["4", "hidden_size"]).size(config)?);
+            keys.set_count(
+                "feed_forward_length",
+                Dim::Product(&[Dim::Number(4), Dim::Key("hidden_size")]).size(config)?,
+            );
             Ok(())
         }),
         parameters::required("block_count", &["num_hidden_layers"]),

@@ -4,7 +4,7 @@
 use crate::{Config, Result, model::Tensor, tokenizer::Adjustment};
 
 use super::{
-    Architecture, BASE, Fill,
+    Architecture, BASE,
     parameters::{self, Keys, Parameter},
     rope::Rope,
     shared::*,
@@ -24,8 +24,6 @@ pub(super) const PHI3: Architecture = Architecture {
             ],
             THETA,
             SAME_HEADS,
-            HEAD_SIZE,
-            &[default(FUSED, Fill::Sum(&[QUERY, KEY_VALUE, KEY_VALUE]))],
         ],
     )],
     parameters: &[&[
@@ -58,13 +56,13 @@ pub(super) const PHI3: Architecture = Architecture {
             Rule::new(
                 "model.layers.{}.self_attn.qkv_proj",
                 "blk.{}.attn_qkv",
-                &[Dim(&[FUSED]), HIDDEN],
+                &[Dim::Sum(&[QUERY, KEY_VALUE, KEY_VALUE]), HIDDEN],
             ),
             Rule::new("model.layers.{}.self_attn.o_proj", "blk.{}.attn_output", &[HIDDEN, QUERY]),
             Rule::new(
                 "model.layers.{}.mlp.gate_up_proj",
                 "blk.{}.ffn_up",
-                &[Dim(&["2", "intermediate_size"]), HIDDEN],
+                &[Dim::Product(&[Dim::Number(2), Dim::Key("intermediate_size")]), HIDDEN],
             ),
             Rule::new("model.layers.{}.mlp.down_proj", "blk.{}.ffn_down", &[HIDDEN, FEED_FORWARD]),
         ],
@@ -78,7 +76,6 @@ pub(super) const PHI3: Architecture = Architecture {
 /// The context before it was scaled. This class declares it beside the RoPE block: in transformers and
 /// in the reference converter it counts whatever the block says.
 const ORIGINAL: &str = "original_max_position_embeddings";
-const FUSED: &str = "rows of queries, keys and values";
 
 /// The factors for contexts longer and shorter than the original one.
 fn factors(config: &Config, keys: &mut Keys<'_>) -> Result<Vec<Tensor>> {

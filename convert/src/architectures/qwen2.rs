@@ -27,7 +27,6 @@ pub(super) const QWEN2: Architecture = Architecture {
             ],
             THETA,
             SAME_HEADS,
-            HEAD_SIZE,
         ],
     )],
     parameters: &[COMMON, KEY_LENGTHS, FILE_TYPE, &[Parameter::With(encoder::pooling)]],

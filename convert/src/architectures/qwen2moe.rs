@@ -2,7 +2,7 @@
 
 use super::{
     Architecture, BASE, Fill,
-    parameters::{self, COMMON, FILE_TYPE, KEY_LENGTHS},
+    parameters::{self, COMMON, FILE_TYPE, KEY_LENGTHS, Parameter},
     shared::*,
     tensors::{Dim, Rule},
 };
@@ -27,26 +27,24 @@ pub(super) const QWEN2MOE: Architecture = Architecture {
             ],
             THETA,
             SAME_HEADS,
-            HEAD_SIZE,
         ],
     )],
     parameters: &[
         COMMON,
         KEY_LENGTHS,
         FILE_TYPE,
-        &[
-            parameters::count("expert_feed_forward_length", &["moe_intermediate_size"]),
-            parameters::count(
-                "expert_shared_feed_forward_length",
-                &["shared_expert_intermediate_size"],
-            ),
-        ],
+        &[parameters::count("expert_feed_forward_length", &["moe_intermediate_size"])],
+        SHARED_WIDTH,
     ],
     tensors: &[EMBEDDING, OUTPUT_NORM, NORMS, ATTENTION_BIASED, SHARED, EXPERTS],
     check: check_heads,
     needs_output: true,
     ..BASE
 };
+
+/// The width of the expert that all tokens pass.
+pub(super) const SHARED_WIDTH: &[Parameter] =
+    &[parameters::count("expert_shared_feed_forward_length", &["shared_expert_intermediate_size"])];
 
 const ATTENTION_BIASED: &[Rule] = &[
     Rule::new("model.layers.{}.self_attn.q_proj", "blk.{}.attn_q", &[QUERY, HIDDEN])
@@ -58,13 +56,13 @@ const ATTENTION_BIASED: &[Rule] = &[
     Rule::new("model.layers.{}.self_attn.o_proj", "blk.{}.attn_output", &[HIDDEN, QUERY]),
 ];
 
-const WIDTH: Dim = Dim(&["shared_expert_intermediate_size"]);
+const WIDTH: Dim = Dim::Key("shared_expert_intermediate_size");
 
-const SHARED: &[Rule] = &[
+pub(super) const SHARED: &[Rule] = &[
     Rule::new(
         "model.layers.{}.mlp.shared_expert_gate",
         "blk.{}.ffn_gate_inp_shexp",
-        &[Dim(&["1"]), HIDDEN],
+        &[Dim::Number(1), HIDDEN],
     ),
     Rule::new(
         "model.layers.{}.mlp.shared_expert.gate_proj",

@@ -27,7 +27,6 @@ pub(super) const QWEN2VL: Architecture = Architecture {
                 count("num_key_value_heads", 8),
             ],
             SAME_HEADS,
-            HEAD_SIZE,
         ],
     )],
     parameters: &[COMMON, KEY_LENGTHS, FILE_TYPE],

@@ -23,7 +23,6 @@ pub(super) const QWEN3MOE: Architecture = Architecture {
                 count("num_experts_per_tok", 8),
             ],
             THETA,
-            HEAD_SIZE,
         ],
     )],
     parameters: &[COMMON, KEY_LENGTHS, FILE_TYPE, WIDTH],

@@ -26,7 +26,6 @@ pub(super) const QWEN3VL: Architecture = Architecture {
                 count("head_dim", 128),
             ],
             SAME_HEADS,
-            HEAD_SIZE,
         ],
     )],
     parameters: &[
@@ -62,7 +61,6 @@ pub(super) const QWEN3VLMOE: Architecture = Architecture {
                 count("moe_intermediate_size", 1408),
             ],
             SAME_HEADS,
-            HEAD_SIZE,
         ],
     )],
     parameters: &[COMMON, KEY_LENGTHS, FILE_TYPE, qwen3moe::WIDTH, &[Parameter::With(deepstack)]],
@@ -82,8 +80,8 @@ fn deepstack(config: &Config, keys: &mut Keys<'_>) -> Result<()> {
     Ok(())
 }
 
-const COUNT: Dim = Dim(&["num_experts"]);
-const INNER: Dim = Dim(&["moe_intermediate_size"]);
+const COUNT: Dim = Dim::Key("num_experts");
+const INNER: Dim = Dim::Key("moe_intermediate_size");
 
 /// The form of the published files: all experts of a layer in one tensor, each matrix stored by
 /// columns. transformers 5 stores them by rows.
@@ -112,7 +110,7 @@ const BY_COLUMNS: &[Rule] = &[
                 ]],
             },
         ],
-        &[COUNT, HIDDEN, Dim(&["2", "moe_intermediate_size"])],
+        &[COUNT, HIDDEN, Dim::Product(&[Dim::Number(2), Dim::Key("moe_intermediate_size")])],
     )
     .form(COLUMNS),
 ];

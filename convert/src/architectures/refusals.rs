@@ -3,11 +3,12 @@
 use std::collections::HashSet;
 
 use gguf_io::CheckpointTensor;
+pub(super) use gguf_io::message::Shape;
 
 use crate::{Error, Result};
 
 use super::{
-    rule::{Bias, Presence},
+    rule::{Bias, Presence, Rule},
     tensors::{Mapping, Part, Slot},
 };
 
@@ -40,12 +41,21 @@ impl Mapping<'_> {
             if rule.form.is_some_and(|form| !forms.contains(&form)) {
                 continue;
             }
+            // Another name for the same weights is there.
+            let is_copy =
+                |other: &Rule| other.copies && other.first_target() == rule.first_target();
+            if rule.copies
+                && seen.iter().any(|slot| self.rules.get(slot.rule).is_some_and(|r| is_copy(r)))
+            {
+                continue;
+            }
             let weight = match rule.presence {
                 Presence::Required => true,
                 Presence::Optional | Presence::LeftOut(_) => false,
                 Presence::Head | Presence::HeadUnless(..) => false,
                 Presence::Unless(key) => !self.config.flag(key)?,
                 Presence::If(key) => self.config.flag(key)?,
+                Presence::When(holds) => holds(self.config)?,
                 Presence::With(_) | Presence::Without(_) => self.applies(rule),
             };
             let bias = weight
@@ -54,7 +64,7 @@ impl Mapping<'_> {
                     Bias::Always => true,
                     Bias::If(key) => self.config.flag(key)?,
                 };
-            let layers = if rule.source.contains("{}") { self.layers } else { 1 };
+            let layers = if rule.source.contains("{}") { self.layers_of(rule)? } else { 1 };
             let applies =
                 |layer: &u64| rule.layers.is_none_or(|applies| applies(self.config, *layer));
             let parts = [(Part::Weight, weight), (Part::Bias, bias)];
@@ -110,18 +120,6 @@ impl Mapping<'_> {
             found: found.to_owned(),
             expected: expected.to_owned(),
             help,
-        }
-    }
-}
-
-/// A shape from a file, of any length.
-pub(super) struct Shape<'a>(pub(super) &'a [u64]);
-
-impl std::fmt::Display for Shape<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.0.get(..8) {
-            Some(start) if self.0.len() > 8 => write!(f, "{start:?} and more dimensions"),
-            _ => write!(f, "{:?}", self.0),
         }
     }
 }

@@ -1,8 +1,8 @@
 //! RoBERTa and XLM-RoBERTa: BERT whose positions are counted from behind the padding token.
 
 use super::{
-    Architecture, BASE, Default, Fill, bert,
-    encoder::{self, POSITIONS_KEY},
+    Architecture, BASE, bert, encoder,
+    parameters::{COMMON, FILE_TYPE, KEY_LENGTHS, Parameter},
     shared::*,
     tensors::{Dim, Rule, Step},
 };
@@ -14,11 +14,8 @@ use crate::{
 pub(super) const ROBERTA: Architecture = Architecture {
     name: "bert",
     classes: &["RobertaModel", "RobertaForSequenceClassification"],
-    defaults: &[model(
-        "roberta",
-        &[bert::SIZES, &[count("vocab_size", 50_265)], POSITIONS, encoder::CLASSIFIER],
-    )],
-    parameters: bert::PARAMETERS,
+    defaults: &[model("roberta", &[bert::SIZES, &[count("vocab_size", 50_265)]])],
+    parameters: PARAMETERS,
     wrappers: &["roberta."],
     endings: bert::ENDINGS,
     tensors: TENSORS,
@@ -37,11 +34,8 @@ pub(super) const XLM_ROBERTA: Architecture = Architecture {
         "CamembertModel",
         "CamembertForSequenceClassification",
     ],
-    defaults: &[model(
-        "xlm-roberta",
-        &[bert::SIZES, &[count("vocab_size", 30_522)], POSITIONS, encoder::CLASSIFIER],
-    )],
-    parameters: bert::PARAMETERS,
+    defaults: &[model("xlm-roberta", &[bert::SIZES, &[count("vocab_size", 30_522)]])],
+    parameters: PARAMETERS,
     wrappers: &["roberta."],
     endings: bert::ENDINGS,
     tensors: TENSORS,
@@ -49,26 +43,33 @@ pub(super) const XLM_ROBERTA: Architecture = Architecture {
     ..BASE
 };
 
-/// The number of positions that no text has, if there are such.
-const SKIPPED_KEY: &str = "positions before the first";
-
-const POSITIONS: &[Default] = &[
-    default(SKIPPED_KEY, Fill::With(|config| Ok(skipped(config)?.map(Into::into)))),
-    default(
-        POSITIONS_KEY,
-        Fill::With(|config| {
-            const ALL: &str = "max_position_embeddings";
-            let (all, skipped) = (config.require(ALL)?, skipped(config)?.unwrap_or(0));
-            match all.checked_sub(skipped) {
-                Some(left @ 1..) => Ok(Some(left.into())),
-                _ => {
-                    let expected = format!("more than the {skipped} up to pad_token_id");
-                    Err(config.wrong(ALL, &all.to_string(), &expected))
-                }
-            }
-        }),
-    ),
+const PARAMETERS: &[&[Parameter]] = &[
+    COMMON,
+    KEY_LENGTHS,
+    FILE_TYPE,
+    encoder::ENCODER,
+    &[Parameter::With(|config, keys| {
+        keys.set_count("context_length", POSITIONS.size(config)?);
+        Ok(())
+    })],
 ];
+
+/// Positions that a text has.
+const POSITIONS: Dim = Dim::Derived("positions of a text", |config| {
+    const ALL: &str = "max_position_embeddings";
+    let (all, skipped) = (config.require(ALL)?, skipped(config)?.unwrap_or(0));
+    match all.checked_sub(skipped) {
+        Some(left @ 1..) => Ok(left),
+        _ => {
+            let expected = format!("more than the {skipped} up to pad_token_id");
+            Err(config.wrong(ALL, &all.to_string(), &expected))
+        }
+    }
+});
+
+/// Positions that no text has.
+const SKIPPED: Dim =
+    Dim::Derived("positions before the first", |config| Ok(skipped(config)?.unwrap_or(0)));
 
 /// Positions are those of the padding token and before it, and then the text's.
 fn skipped(config: &Config) -> Result<Option<u64>> {
@@ -84,20 +85,16 @@ const TENSORS: &[&[Rule]] = &[
         Rule::new(
             "embeddings.position_embeddings",
             "position_embd",
-            &[Dim(&["max_position_embeddings"]), HIDDEN],
+            &[Dim::Key("max_position_embeddings"), HIDDEN],
         )
-        .parts(&[&[Step::Narrow {
-            axis: 0,
-            from: Some(Dim(&[SKIPPED_KEY])),
-            len: Dim(&[POSITIONS_KEY]),
-        }]])
-        .with(SKIPPED_KEY),
+        .parts(&[&[Step::Narrow { axis: 0, from: Some(SKIPPED), len: POSITIONS }]])
+        .when(|config| Ok(skipped(config)?.is_some())),
         Rule::new(
             "embeddings.position_embeddings",
             "position_embd",
-            &[Dim(&["max_position_embeddings"]), HIDDEN],
+            &[Dim::Key("max_position_embeddings"), HIDDEN],
         )
-        .without(SKIPPED_KEY),
+        .when(|config| Ok(skipped(config)?.is_none())),
     ],
     bert::LAYERS,
     encoder::TWO_LAYERS,

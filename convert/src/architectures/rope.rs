@@ -168,7 +168,7 @@ impl<'c> Rope<'c> {
     }
 
     /// How many rotary pairs each axis of a position turns: time, height, width and one more.
-    fn sections(&self) -> Result<Option<Vec<i32>>> {
+    pub(super) fn sections(&self) -> Result<Option<Vec<i32>>> {
         const KEY: &str = "mrope_section";
         const AXES: usize = 4;
         let wrong = |value: &Value| {

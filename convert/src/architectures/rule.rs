@@ -2,6 +2,8 @@
 
 use crate::{Config, Error, Result, model::View};
 
+pub use super::dim::Dim;
+
 /// A tensor, or one in each layer (and for each expert) of the checkpoint.
 ///
 /// Names are written without `.weight` and `.bias`; `{}` stands for the number of the layer, a
@@ -13,21 +15,19 @@ pub struct Rule {
     pub(super) shape: &'static [Dim],
     pub(super) transposed: bool,
     pub(super) exact: bool,
-    pub(super) plus_one: bool,
+    pub(super) map: Change,
     pub(super) scales: Option<&'static str>,
     pub(super) experts: Option<&'static str>,
     pub(super) bias: Bias,
     pub(super) presence: Presence,
     pub(super) layers: Option<Layers>,
     pub(super) form: Option<&'static str>,
+    pub(super) count: Option<&'static str>,
+    pub(super) copies: bool,
 }
 
 /// Whether a layer has the tensor.
 pub type Layers = fn(&Config, u64) -> bool;
-
-/// A dimension: the product of these keys of config.json, or of numbers.
-#[derive(Clone, Copy, Debug)]
-pub struct Dim(pub &'static [&'static str]);
 
 /// What becomes of a tensor of the checkpoint.
 #[derive(Clone, Copy, Debug)]
@@ -81,6 +81,16 @@ pub(super) enum Bias {
     If(&'static str),
 }
 
+/// What is done to each value.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Change {
+    None,
+    Plus(f32),
+    /// Times the numbers of these keys of config.json.
+    Times(&'static [&'static str]),
+    NegativeExp,
+}
+
 /// Whether a checkpoint has the tensor.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Presence {
@@ -100,26 +110,10 @@ pub(super) enum Presence {
     With(&'static str),
     /// Required where this key of config.json has none.
     Without(&'static str),
+    /// Required where this holds of config.json.
+    When(fn(&Config) -> Result<bool>),
     /// Not a part of the output, whether it is there or not; for this reason.
     LeftOut(&'static str),
-}
-
-impl Dim {
-    /// The size.
-    ///
-    /// # Errors
-    /// If a key is missing, or the product is no possible size.
-    pub fn size(&self, config: &Config) -> Result<u64> {
-        self.0.iter().try_fold(1u64, |product, key| {
-            let factor = match key.parse() {
-                Ok(number) => number,
-                Err(_) => config.require(key)?,
-            };
-            product.checked_mul(factor).ok_or_else(|| {
-                config.wrong(key, &factor.to_string(), "a number of a possible size")
-            })
-        })
-    }
 }
 
 impl Rule {
@@ -131,13 +125,15 @@ impl Rule {
             shape,
             transposed: false,
             exact: false,
-            plus_one: false,
+            map: Change::None,
             scales: None,
             experts: None,
             bias: Bias::Never,
             presence: Presence::Required,
             layers: None,
             form: None,
+            count: None,
+            copies: false,
         }
     }
 
@@ -188,8 +184,39 @@ impl Rule {
     }
 
     /// One is added to each value, but not to those of its bias.
-    pub const fn plus_one(mut self) -> Self {
-        self.plus_one = true;
+    pub const fn plus_one(self) -> Self {
+        self.plus(1.0)
+    }
+
+    /// This is added to each value, but not to those of its bias.
+    pub const fn plus(mut self, more: f32) -> Self {
+        self.map = Change::Plus(more);
+        self
+    }
+
+    /// Each value is multiplied by the numbers of these keys of config.json, one after the other, at
+    /// most two; a missing one is 1.
+    pub const fn times(mut self, keys: &'static [&'static str]) -> Self {
+        self.map = Change::Times(keys);
+        self
+    }
+
+    /// Each value becomes the negative of its exponential, as decays of state space models are kept.
+    pub const fn negative_exp(mut self) -> Self {
+        self.map = Change::NegativeExp;
+        self
+    }
+
+    /// There are as many layers of it as this key of config.json says.
+    pub const fn counted(mut self, key: &'static str) -> Self {
+        self.count = Some(key);
+        self
+    }
+
+    /// One of several names for the same weights: the first that is there counts, the others are
+    /// left out.
+    pub const fn any_of(mut self) -> Self {
+        self.copies = true;
         self
     }
 
@@ -266,6 +293,12 @@ impl Rule {
         self
     }
 
+    /// Is there if this holds of config.json, and may be otherwise.
+    pub const fn when(mut self, condition: fn(&Config) -> Result<bool>) -> Self {
+        self.presence = Presence::When(condition);
+        self
+    }
+
     /// Is there in some layers only.
     pub const fn in_layers(mut self, layers: Layers) -> Self {
         self.layers = Some(layers);
@@ -279,6 +312,14 @@ impl Rule {
         self
     }
 
+    /// The name of the first tensor that it becomes.
+    pub(super) fn first_target(&self) -> &'static str {
+        match &self.targets {
+            Targets::One(target) => target.name,
+            Targets::Many(targets) => targets.first().map_or("", |target| target.name),
+        }
+    }
+
     pub(super) fn targets(&self) -> &[Target] {
         match &self.targets {
             Targets::One(target) => std::slice::from_ref(target),
@@ -288,16 +329,22 @@ impl Rule {
 }
 
 /// Takes a step; the error says what does not fit.
-pub(super) fn take(view: View, step: Step, config: &Config) -> Result<Result<View, String>> {
+pub(super) fn take(
+    view: View,
+    step: Step,
+    config: &Config,
+    layer: Option<u64>,
+) -> Result<Result<View, String>> {
     let shape = view.shape();
     let taken = match step {
         Step::Unfold(axis, dims) => {
-            let lens = dims.iter().map(|dim| dim.size(config)).collect::<Result<Vec<_>>>()?;
+            let lens =
+                dims.iter().map(|dim| dim.size_in(config, layer)).collect::<Result<Vec<_>>>()?;
             view.unfold(axis, &lens)
         }
         Step::Narrow { axis, from, len } => {
-            let from = from.map_or(Ok(0), |from| from.size(config))?;
-            view.narrow(axis, from, len.size(config)?)
+            let from = from.map_or(Ok(0), |from| from.size_in(config, layer))?;
+            view.narrow(axis, from, len.size_in(config, layer)?)
         }
         Step::EverySecond(axis, first) => view.every(axis, 2, first),
         Step::Swap(a, b) => view.swap(a, b),

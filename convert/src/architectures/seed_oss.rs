@@ -17,7 +17,6 @@ pub(super) const SEED_OSS: Architecture = Architecture {
             ],
             THETA,
             SAME_HEADS,
-            HEAD_SIZE,
         ],
     )],
     tensors: &[

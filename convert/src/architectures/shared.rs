@@ -12,18 +12,20 @@ use super::{
     tensors::{Dim, Rule, Step, Target},
 };
 
-pub(super) const VOCAB: Dim = Dim(&["vocab_size"]);
-pub(super) const HIDDEN: Dim = Dim(&["hidden_size"]);
-pub(super) const FEED_FORWARD: Dim = Dim(&["intermediate_size"]);
-pub(super) const HEADS: Dim = Dim(&["num_attention_heads"]);
-pub(super) const KEY_HEADS: Dim = Dim(&["num_key_value_heads"]);
-pub(super) const HEAD: Dim = Dim(&[HEAD_SIZE_KEY]);
-pub(super) const QUERY: Dim = Dim(&["num_attention_heads", HEAD_SIZE_KEY]);
-pub(super) const KEY_VALUE: Dim = Dim(&["num_key_value_heads", HEAD_SIZE_KEY]);
-pub(super) const TWO: Dim = Dim(&["2"]);
-
-/// Filled in by [`HEAD_SIZE`]: `head_dim`, which config.json may leave out.
-const HEAD_SIZE_KEY: &str = "size of a head";
+pub(super) const VOCAB: Dim = Dim::Key("vocab_size");
+pub(super) const HIDDEN: Dim = Dim::Key("hidden_size");
+pub(super) const FEED_FORWARD: Dim = Dim::Key("intermediate_size");
+pub(super) const HEADS: Dim = Dim::Key("num_attention_heads");
+pub(super) const KEY_HEADS: Dim = Dim::Key("num_key_value_heads");
+/// The size of a head: `head_dim`, which config.json may leave out.
+pub(super) const HEAD: Dim =
+    Dim::Derived("size of a head", |config| match config.positive("head_dim")? {
+        Some(size) => Ok(size),
+        None => config.quotient("hidden_size", "num_attention_heads"),
+    });
+pub(super) const QUERY: Dim = Dim::Product(&[HEADS, HEAD]);
+pub(super) const KEY_VALUE: Dim = Dim::Product(&[KEY_HEADS, HEAD]);
+pub(super) const TWO: Dim = Dim::Number(2);
 
 pub(super) const fn default(key: &'static str, value: Fill) -> Default {
     Default { key, value, null: false }
@@ -73,12 +75,6 @@ pub(super) const fn sizes(
         count("num_attention_heads", heads),
     ]
 }
-
-/// The size of a head, given or derived. It has to come after all that it is derived from.
-pub(super) const HEAD_SIZE: &[Default] = &[
-    default(HEAD_SIZE_KEY, Fill::Given("head_dim")),
-    default(HEAD_SIZE_KEY, Fill::Quotient("hidden_size", "num_attention_heads")),
-];
 
 /// As many key and value heads as query heads, where config.json has no number.
 pub(super) const SAME_HEADS: &[Default] =
@@ -220,8 +216,8 @@ pub(super) fn sliding_layers(config: &Config, otherwise: fn(u64) -> bool) -> Res
     }
 }
 
-const MOE_WIDTH: Dim = Dim(&["moe_intermediate_size"]);
-const EXPERT_COUNT: Dim = Dim(&["num_experts"]);
+const MOE_WIDTH: Dim = Dim::Key("moe_intermediate_size");
+const EXPERT_COUNT: Dim = Dim::Key("num_experts");
 
 /// The form in which each expert has tensors of its own.
 const APART: &str = "a tensor for each expert";
@@ -266,7 +262,7 @@ pub(super) const EXPERTS: &[Rule] = &[
                 parts: &[&[Step::Narrow { axis: 1, from: Some(MOE_WIDTH), len: MOE_WIDTH }]],
             },
         ],
-        &[EXPERT_COUNT, Dim(&["2", "moe_intermediate_size"]), HIDDEN],
+        &[EXPERT_COUNT, Dim::Product(&[Dim::Number(2), Dim::Key("moe_intermediate_size")]), HIDDEN],
     )
     .form(IN_ONE),
 ];

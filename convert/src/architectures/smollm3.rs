@@ -20,7 +20,6 @@ pub(super) const SMOLLM3: Architecture = Architecture {
                 flag("tie_word_embeddings", true),
             ],
             SAME_HEADS,
-            HEAD_SIZE,
         ],
     )],
     parameters: &[COMMON, KEY_LENGTHS, FILE_TYPE, llama::ROPE],

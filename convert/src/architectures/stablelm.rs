@@ -21,7 +21,6 @@ pub(super) const STABLELM: Architecture = Architecture {
                 flag("use_parallel_residual", false),
             ],
             THETA,
-            HEAD_SIZE,
         ],
     )],
     parameters: &[&[

@@ -19,16 +19,17 @@ pub(super) const STARCODER: Architecture = Architecture {
             number("layer_norm_epsilon", 1e-5),
             flag("tie_word_embeddings", true),
             flag("multi_query", true),
-            or_null("n_inner", Fill::Sum(&[Dim(&["4", "n_embd"])])),
-            default(HEAD_KEY, Fill::Quotient("n_embd", "n_head")),
-            default(ALL_KEY, Fill::Sum(&[WIDTH, Dim(&["2", HEAD_KEY])])),
+            or_null("n_inner", Fill::Size(Dim::Product(&[Dim::Number(4), Dim::Key("n_embd")]))),
         ]],
     )],
     parameters: &[&[
         parameters::required("context_length", &["n_positions"]),
         parameters::required("embedding_length", &["n_embd"]),
         Parameter::With(|config, keys| {
-            keys.set_count("feed_forward_length", Dim(&["4", "n_embd"]).size(config)?);
+            keys.set_count(
+                "feed_forward_length",
+                Dim::Product(&[Dim::Number(4), Dim::Key("n_embd")]).size(config)?,
+            );
             Ok(())
         }),
         parameters::required("block_count", &["n_layer"]),
@@ -40,12 +41,16 @@ pub(super) const STARCODER: Architecture = Architecture {
     prefix: "transformer.",
     tensors: &[&[
         Rule::new("transformer.wte", "token_embd", &[VOCAB, WIDTH]),
-        Rule::new("transformer.wpe", "position_embd", &[Dim(&["n_positions"]), WIDTH]),
+        Rule::new("transformer.wpe", "position_embd", &[Dim::Key("n_positions"), WIDTH]),
         Rule::new("transformer.ln_f", "output_norm", &[WIDTH]).bias(),
         Rule::new("lm_head", "output", &[VOCAB, WIDTH]).head(),
         Rule::new("transformer.h.{}.ln_1", "blk.{}.attn_norm", &[WIDTH]).bias(),
-        Rule::new("transformer.h.{}.attn.c_attn", "blk.{}.attn_qkv", &[Dim(&[ALL_KEY]), WIDTH])
-            .bias(),
+        Rule::new(
+            "transformer.h.{}.attn.c_attn",
+            "blk.{}.attn_qkv",
+            &[QUERIES_AND_ONE_HEAD, WIDTH],
+        )
+        .bias(),
         Rule::new("transformer.h.{}.attn.c_proj", "blk.{}.attn_output", &[WIDTH, WIDTH]).bias(),
         Rule::new("transformer.h.{}.ln_2", "blk.{}.ffn_norm", &[WIDTH]).bias(),
         Rule::new("transformer.h.{}.mlp.c_fc", "blk.{}.ffn_up", &[INNER, WIDTH]).bias(),
@@ -55,10 +60,15 @@ pub(super) const STARCODER: Architecture = Architecture {
     ..BASE
 };
 
-const WIDTH: Dim = Dim(&["n_embd"]);
-const INNER: Dim = Dim(&["n_inner"]);
-const HEAD_KEY: &str = "size of a head";
-const ALL_KEY: &str = "queries and one head of keys and of values";
+const WIDTH: Dim = Dim::Key("n_embd");
+const INNER: Dim = Dim::Key("n_inner");
+const QUERIES_AND_ONE_HEAD: Dim = Dim::Sum(&[
+    WIDTH,
+    Dim::Product(&[
+        TWO,
+        Dim::Derived("size of a head", |config| config.quotient("n_embd", "n_head")),
+    ]),
+]);
 
 fn check(config: &Config) -> crate::Result<()> {
     if config.flag("multi_query")? {

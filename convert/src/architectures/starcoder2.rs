@@ -16,7 +16,6 @@ pub(super) const STARCODER2: Architecture = Architecture {
                 flag("tie_word_embeddings", true),
             ],
             THETA,
-            HEAD_SIZE,
         ],
     )],
     tensors: &[

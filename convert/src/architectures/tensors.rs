@@ -7,9 +7,10 @@ use std::{
 };
 
 use gguf_io::{Checkpoint, CheckpointTensor};
+use quant_weights::{Problem, Purpose, Weights, mxfp4_shape};
 
 use crate::{
-    Config, Result,
+    Config, Error, Result,
     model::{ElementMap, Encoding, Piece, Tensor, TensorData, View},
 };
 
@@ -17,9 +18,8 @@ pub use super::rule::{Dim, Layers, Rule, Step, Target};
 
 use super::{
     Architecture,
-    fp8::{Found, Quantization},
     refusals::Shape,
-    rule::{Bias, Presence, no_rule, take},
+    rule::{Bias, Change, Presence, no_rule, take},
 };
 
 /// Layers beyond any model: a damaged config.json must not make us list a billion tensors.
@@ -105,13 +105,26 @@ pub(super) struct Slot {
 pub struct Mapped {
     /// In the order the reference converter writes them.
     pub tensors: Vec<Tensor>,
+    /// Which tensors of the checkpoint they are made of.
+    pub sources: Vec<Source>,
     /// Tensors of the checkpoint that have no place in the output, with the reason.
     pub left_out: Vec<(String, &'static str)>,
     /// The name of the head that predicts tokens, if the checkpoint lacks it.
     pub absent_head: Option<&'static str>,
 }
 
-/// The number of layers.
+/// A tensor of the checkpoint, and one of the output that is made of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// Its name in the checkpoint.
+    pub name: String,
+    /// The name in the output. A tensor that is taken apart is the source of several.
+    pub tensor: String,
+    /// Which matrix of that it is, for experts that are stacked.
+    pub matrix: usize,
+}
+
+/// The number of layers that predict the next token.
 ///
 /// # Errors
 /// If config.json has none or more than any model has.
@@ -123,6 +136,15 @@ pub fn layers(config: &Config) -> Result<u64> {
     }
 }
 
+/// The number of layers of the output, with those that predict further tokens.
+///
+/// # Errors
+/// As [`layers`].
+pub(super) fn all_layers(config: &Config) -> Result<u64> {
+    let further = config.further_layers();
+    Ok(layers(config)?.saturating_add(further.min(MOST_LAYERS)))
+}
+
 /// The tensors of the output, in the order the reference converter writes them: file by file, in
 /// each file by name; a stack of experts where the last tensor of its layer's experts is.
 ///
@@ -132,22 +154,24 @@ pub fn layers(config: &Config) -> Result<u64> {
 pub fn map(
     architecture: &Architecture,
     config: &Config,
-    checkpoint: &Checkpoint,
+    weights: &Weights,
     dir: &Path,
 ) -> Result<Mapped> {
+    let checkpoint = weights.checkpoint();
     let mapping = Mapping {
         architecture,
         rules: architecture.tensors.iter().copied().flatten().collect(),
-        layers: layers(config)?,
+        layers: all_layers(config)?,
         config,
         dir,
         checkpoint,
-        quantization: Quantization::read(config)?,
+        weights,
     };
     let (names, misfits) = (mapping.names(), mapping.misfits());
     let mut seen = HashSet::new();
+    let mut copied = HashSet::new();
     let mut stacks = HashMap::new();
-    let mut outputs = Vec::new();
+    let (mut outputs, mut sources) = (Vec::new(), Vec::new());
     let mut unknown = Vec::new();
     let mut left_out = Vec::new();
     for (position, (name, source)) in in_order(checkpoint).into_iter().enumerate() {
@@ -155,17 +179,24 @@ pub fn map(
             tracing::debug!(name, "buffer left out");
             continue;
         }
-        match mapping.quantization.role(name, checkpoint) {
-            Found::Scale => continue,
-            Found::LeftOut(reason) => {
+        match weights.purpose(name) {
+            Purpose::Scale => continue,
+            Purpose::LeftOut(reason) => {
                 left_out.push((name.to_owned(), reason));
                 continue;
             }
-            Found::Weight => {}
+            _ => {}
         }
         let (pattern, layer, expert) = split_numbers(&own_name(architecture, config, name));
-        let prefixed = || names.get(&format!("{}{pattern}", architecture.prefix));
-        let Some(&(first, part)) = names.get(&pattern).or_else(prefixed) else {
+        let prefixed = |pattern: &String| names.get(&format!("{}{pattern}", architecture.prefix));
+        let find = |pattern: &String| names.get(pattern).or_else(|| prefixed(pattern)).copied();
+        // Of several numbers the first may be the only one that counts: T5's layers have parts with
+        // numbers.
+        let found = find(&pattern).map(|found| (found, layer, expert)).or_else(|| {
+            let (pattern, layer) = split_number(&own_name(architecture, config, name));
+            find(&pattern).map(|found| (found, layer, 0))
+        });
+        let Some(((first, part), layer, expert)) = found else {
             if mapping.is_scales(&pattern) {
                 continue;
             }
@@ -182,18 +213,25 @@ pub fn map(
             continue;
         }
         let rule = mapping.check(slot, name, source)?;
+        if rule.copies && !copied.insert((rule.first_target(), part, layer)) {
+            left_out.push((name.to_owned(), "the same weights are there under another name"));
+            continue;
+        }
         if !seen.insert(slot) {
             let expected = "one tensor for each place in the model";
             return Err(mapping.wrong(name, "a second one under another name", expected, HELP));
         }
         let pieces = mapping.pieces(slot, name, source)?;
         if rule.experts.is_some() {
-            let stack: &mut Stack = stacks.entry((slot.rule, part, layer)).or_default();
+            let stack: &mut Stack<'_> = stacks.entry((slot.rule, part, layer)).or_default();
             stack.position = stack.position.max(position);
-            stack.experts.push((expert, pieces));
+            stack.experts.push((expert, name, pieces));
         } else {
             for (i, taken) in pieces.into_iter().enumerate() {
-                outputs.push(((position, slot.rule, i), mapping.tensor(slot, i, taken)?));
+                let tensor = mapping.tensor(slot, i, taken)?;
+                let (name, made) = (name.to_owned(), tensor.name.clone());
+                sources.push(Source { name, tensor: made, matrix: 0 });
+                outputs.push(((position, slot.rule, i), tensor));
             }
         }
     }
@@ -208,13 +246,20 @@ pub fn map(
     for ((rule, part, layer), stack) in stacks {
         let position = last.get(&layer).copied().unwrap_or(stack.position);
         let slot = Slot { rule, part, layer, expert: 0 };
-        for (i, taken) in stack.stacked().into_iter().enumerate() {
-            outputs.push(((position, rule, i), mapping.tensor(slot, i, taken)?));
+        let (names, stacked) = stack.stacked();
+        for (i, taken) in stacked.into_iter().enumerate() {
+            let tensor = mapping.tensor(slot, i, taken)?;
+            sources.extend(names.iter().enumerate().map(|(matrix, name)| Source {
+                name: (*name).to_owned(),
+                tensor: tensor.name.clone(),
+                matrix,
+            }));
+            outputs.push(((position, rule, i), tensor));
         }
     }
     outputs.sort_by_key(|(place, _)| *place);
     let tensors = outputs.into_iter().map(|(_, tensor)| tensor).collect();
-    Ok(Mapped { tensors, left_out, absent_head: mapping.absent_head(&seen) })
+    Ok(Mapped { tensors, sources, left_out, absent_head: mapping.absent_head(&seen) })
 }
 
 /// What one output tensor takes: its shape, outermost first, and where from.
@@ -226,18 +271,20 @@ struct Taken {
 
 /// The tensors of one stack, not yet in the order of their experts.
 #[derive(Debug, Default)]
-struct Stack {
+struct Stack<'a> {
     position: usize,
-    experts: Vec<(u64, Vec<Taken>)>,
+    /// Number, name in the checkpoint, and what each target takes of it.
+    experts: Vec<(u64, &'a str, Vec<Taken>)>,
 }
 
-impl Stack {
-    /// One for each target, experts outermost.
-    fn stacked(mut self) -> Vec<Taken> {
-        self.experts.sort_by_key(|(expert, _)| *expert);
+impl<'a> Stack<'a> {
+    /// The names in the order of the experts, and one for each target, experts outermost.
+    fn stacked(mut self) -> (Vec<&'a str>, Vec<Taken>) {
+        self.experts.sort_by_key(|(expert, ..)| *expert);
         let count = self.experts.len() as u64;
+        let names = self.experts.iter().map(|(_, name, _)| *name).collect();
         let mut stacked: Vec<Taken> = Vec::new();
-        for (_, targets) in self.experts {
+        for (.., targets) in self.experts {
             for (i, taken) in targets.into_iter().enumerate() {
                 match stacked.get_mut(i) {
                     Some(stack) => stack.pieces.extend(taken.pieces),
@@ -249,7 +296,7 @@ impl Stack {
                 }
             }
         }
-        stacked
+        (names, stacked)
     }
 }
 
@@ -272,6 +319,9 @@ pub(super) fn own_name<'n>(
     }
     if let Some(bare) = architecture.wrappers.iter().find_map(|w| name.strip_prefix(w)) {
         name = bare.to_owned().into();
+    }
+    if let Some(other) = (architecture.rename)(config, &name) {
+        name = other.into();
     }
     let renamed = architecture
         .endings
@@ -311,6 +361,20 @@ pub(super) fn split_numbers(name: &str) -> (String, u64, u64) {
     (parts.join("."), layer, expert)
 }
 
+/// A name with `{}` for its first number alone, and the number.
+fn split_number(name: &str) -> (String, u64) {
+    let (pattern, layer, expert) = split_numbers(name);
+    // The second one goes back to its place.
+    match pattern.match_indices("{}").nth(1) {
+        Some((at, mark)) => {
+            let mut whole = pattern.clone();
+            whole.replace_range(at..at + mark.len(), &expert.to_string());
+            (whole, layer)
+        }
+        None => (pattern, layer),
+    }
+}
+
 pub(super) struct Mapping<'a> {
     pub(super) architecture: &'a Architecture,
     pub(super) rules: Vec<&'static Rule>,
@@ -318,7 +382,7 @@ pub(super) struct Mapping<'a> {
     pub(super) config: &'a Config,
     pub(super) dir: &'a Path,
     pub(super) checkpoint: &'a Checkpoint,
-    pub(super) quantization: Quantization,
+    pub(super) weights: &'a Weights,
 }
 
 impl Mapping<'_> {
@@ -347,6 +411,7 @@ impl Mapping<'_> {
             Presence::With(key) => self.config.get(key).is_some(),
             Presence::Without(key) => self.config.get(key).is_none(),
             Presence::If(key) => self.config.flag(key).unwrap_or(false),
+            Presence::When(holds) => holds(self.config).unwrap_or(false),
             _ => true,
         }
     }
@@ -373,7 +438,8 @@ impl Mapping<'_> {
     /// The shape config.json calls for, outermost first.
     pub(super) fn shape(&self, slot: Slot) -> Result<Vec<u64>> {
         let rule = self.rule(slot)?;
-        self.dims(rule, slot.part).iter().map(|dim| dim.size(self.config)).collect()
+        let layer = rule.source.contains("{}").then_some(slot.layer);
+        self.dims(rule, slot.part).iter().map(|dim| dim.size_in(self.config, layer)).collect()
     }
 
     /// Why a tensor is no part of the output, if so.
@@ -414,7 +480,7 @@ impl Mapping<'_> {
     fn check(&self, slot: Slot, name: &str, source: &CheckpointTensor) -> Result<&'static Rule> {
         let rule = self.rule(slot)?;
         let bounds = [
-            (rule.source.contains("{}"), "layer", slot.layer, self.layers),
+            (rule.source.contains("{}"), "layer", slot.layer, self.layers_of(rule)?),
             (rule.experts.is_some(), "expert", slot.expert, self.experts(rule)?),
         ];
         for (_, what, number, count) in bounds.into_iter().filter(|bound| bound.0) {
@@ -425,10 +491,10 @@ impl Mapping<'_> {
         }
         let mut shape = self.shape(slot)?;
         if rule.scales.is_some() {
-            shape = super::fp8::mxfp4_shape(&shape);
+            shape = mxfp4_shape(&shape);
         }
         if source.shape != shape {
-            let expected = format!("{shape:?} by config.json ({})", self.reason(rule, slot.part));
+            let expected = format!("{shape:?} by config.json ({})", self.reason(rule, slot));
             let found = format!("shape {}", Shape(&source.shape));
             return Err(self.wrong(name, &found, &expected, HELP));
         }
@@ -436,18 +502,24 @@ impl Mapping<'_> {
     }
 
     /// The keys that a shape comes from, with their values.
-    fn reason(&self, rule: &Rule, part: Part) -> String {
-        let dims = self.dims(rule, part);
-        let mut keys: Vec<&str> = dims.iter().flat_map(|dim| dim.0).copied().collect();
-        keys.retain(|key| key.parse::<u64>().is_err());
-        keys.dedup();
-        keys.iter()
-            .map(|key| match self.config.require(key) {
-                Ok(value) => format!("{key} {value}"),
-                Err(_) => (*key).to_owned(),
-            })
-            .collect::<Vec<_>>()
-            .join(", ")
+    fn reason(&self, rule: &Rule, slot: Slot) -> String {
+        let layer = rule.source.contains("{}").then_some(slot.layer);
+        let dims = self.dims(rule, slot.part);
+        let mut reasons: Vec<String> = Vec::new();
+        for reason in dims.iter().flat_map(|dim| dim.reasons(self.config, layer)) {
+            if !reasons.contains(&reason) {
+                reasons.push(reason);
+            }
+        }
+        reasons.join(", ")
+    }
+
+    /// How many layers may have it.
+    pub(super) fn layers_of(&self, rule: &Rule) -> Result<u64> {
+        match rule.count {
+            Some(key) => Ok(self.config.whole(key)?.unwrap_or(self.layers)),
+            None => Ok(self.layers),
+        }
     }
 
     /// Experts of a stack; 1 where there is none.
@@ -458,15 +530,19 @@ impl Mapping<'_> {
     /// What each target takes of a source tensor.
     fn pieces(&self, slot: Slot, name: &str, source: &CheckpointTensor) -> Result<Vec<Taken>> {
         let rule = self.rule(slot)?;
-        let wrong = |problem: super::fp8::Problem| {
-            self.wrong(name, &problem.found, &problem.expected, problem.help)
+        let layer = rule.source.contains("{}").then_some(slot.layer);
+        let wrong =
+            |problem: Problem| self.wrong(name, &problem.found, &problem.expected, problem.help);
+        let misfit = |found: &str| {
+            let expected = "a shape that the architecture's transforms divide";
+            self.wrong(name, found, expected, HELP)
         };
         let encoding = match rule.scales {
             Some(scales) => {
                 let scales = numbered(scales, slot.layer, slot.expert);
-                super::fp8::mxfp4(self.checkpoint, source, &scales).map_err(wrong)?
+                self.weights.mxfp4(source, &scales).map_err(wrong)?
             }
-            None => self.quantization.encoding(self.checkpoint, name, source).map_err(wrong)?,
+            None => self.weights.encoding(name, source).map_err(wrong)?,
         };
         // Values are counted in blocks where they are stored in blocks.
         let mut shape = source.shape.clone();
@@ -476,8 +552,7 @@ impl Mapping<'_> {
         } else {
             1
         };
-        let whole =
-            View::whole(&shape).ok_or_else(|| wrong("a shape of too many values".into()))?;
+        let whole = View::whole(&shape).ok_or_else(|| misfit("a shape of too many values"))?;
         rule.targets()
             .iter()
             .map(|target| {
@@ -487,7 +562,7 @@ impl Mapping<'_> {
                     let steps =
                         if rule.transposed && slot.part == Part::Bias { &[][..] } else { steps };
                     let (view, mut shape) =
-                        self.part(&whole, steps)?.map_err(|p| wrong(p.into()))?;
+                        self.part(&whole, steps, layer)?.map_err(|found| misfit(&found))?;
                     if let Some(row) = shape.last_mut() {
                         *row = row.saturating_mul(block);
                     }
@@ -515,10 +590,15 @@ impl Mapping<'_> {
     }
 
     /// A view, and the shape it is counted as.
-    fn part(&self, whole: &View, steps: &[Step]) -> Result<Result<(View, Vec<u64>), String>> {
+    fn part(
+        &self,
+        whole: &View,
+        steps: &[Step],
+        layer: Option<u64>,
+    ) -> Result<Result<(View, Vec<u64>), String>> {
         let mut view = whole.clone();
         for step in steps {
-            match take(view, *step, self.config)? {
+            match take(view, *step, self.config, layer)? {
                 Ok(taken) => view = taken,
                 Err(problem) => return Ok(Err(problem)),
             }
@@ -538,8 +618,19 @@ impl Mapping<'_> {
     fn tensor(&self, slot: Slot, target: usize, taken: Taken) -> Result<Tensor> {
         let rule = self.rule(slot)?;
         let target = rule.targets().get(target).ok_or_else(|| no_rule(self.config))?;
-        let shifted = rule.plus_one && slot.part == Part::Weight;
-        let map = if shifted { ElementMap::PlusOne } else { ElementMap::Same };
+        let map = match rule.map {
+            _ if slot.part == Part::Bias => ElementMap::Same,
+            Change::None => ElementMap::Same,
+            Change::Plus(more) => ElementMap::Plus(more),
+            Change::NegativeExp => ElementMap::NegativeExp,
+            Change::Times(keys) => {
+                let factor = |i: usize| {
+                    let number = keys.get(i).map(|key| self.config.number(key)).transpose()?;
+                    Ok::<_, Error>(number.flatten().map_or(1.0, |number| number as f32))
+                };
+                ElementMap::Times(factor(0)?, factor(1)?)
+            }
+        };
         let Taken { mut shape, pieces } = taken;
         shape.reverse();
         Ok(Tensor {

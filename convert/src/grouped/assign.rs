@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use quant_core::grouped::{Fit, GroupSize, GroupedType};
 
 use super::{
-    Options, Unit,
+    Options, Refusal, Unit,
     experts::{self, is_expert},
     layers::Role,
     score::{self, Layer, Sensitivity},
     select,
 };
-use crate::{Control, Error, Result, model::Model};
+use crate::{Control, Error, Result, model::Model, options::Running};
 
 /// How a layer is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -55,7 +55,7 @@ pub(crate) fn assign(
     candidates: &[Candidate<'_>],
     options: &Options,
     rest: Rest,
-    threads: usize,
+    running: &Running,
     control: Control<'_>,
 ) -> Result<Vec<Scheme>> {
     let mut schemes = vec![Scheme::Keep; candidates.len()];
@@ -133,14 +133,14 @@ pub(crate) fn assign(
         && let Some(layer) = layers.iter().find(|layer| layer.squares.is_none())
     {
         return Err(Error::Grouped {
+            refusal: Refusal::NoImportance,
             problem: format!(
                 "the sensitivity of tensor {:?} needs an importance matrix, which has no entry for it",
                 model.tensors[layer.tensor].name
             ),
-            help: "give one with --imatrix that has all layers, or choose --sensitivity weights",
         });
     }
-    let scores = score::scores(model, &layers, sensitivity, threads, control)?;
+    let scores = score::scores(model, &layers, sensitivity, running, control)?;
     let mut scores = members.iter().zip(scores).collect::<std::collections::HashMap<_, _>>();
     let mut list: Vec<Unit> = units
         .values()
@@ -195,7 +195,9 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::{architectures::fp8::Quantization, grouped::source};
+    use quant_weights::{Quantization, Weights};
+
+    use crate::grouped::source;
 
     /// Every entry of what NNCF chose for the tiny checkpoints.
     #[test]
@@ -207,7 +209,7 @@ mod tests {
         for (checkpoint, entries) in golden.as_object().unwrap() {
             let dir = fixtures.join(checkpoint);
             let stored = Checkpoint::open(&dir, &Limits::default()).unwrap();
-            let model = source::model(stored, Quantization::None).unwrap();
+            let model = source::model(Weights::new(stored, Quantization::none()).unwrap()).unwrap();
             for (case, expected) in entries.as_object().unwrap() {
                 let mut words = case.split(' ');
                 let ty = GroupedType::from_name(words.next().unwrap()).unwrap();
@@ -233,7 +235,9 @@ mod tests {
                 let backup = Some(GroupedType::Int8Asym);
                 let rest = Rest { backup, ends: backup, experts_as_one: false };
                 let control = Control::default();
-                let schemes = assign(&model, &candidates, &options, rest, 2, control).unwrap();
+                let running = crate::Options { threads: 2, ..Default::default() }.running();
+                let schemes =
+                    assign(&model, &candidates, &options, rest, &running, control).unwrap();
                 let found: BTreeMap<_, _> = model
                     .tensors
                     .iter()

@@ -9,7 +9,7 @@
 use quant_core::grouped::{Fallback, Fit, GroupSize};
 
 use super::{
-    Options, Scheme,
+    Options, Refusal, Scheme,
     assign::Candidate,
     layers::{Fusion, Role},
 };
@@ -75,12 +75,12 @@ pub(super) fn find(
     } else {
         rows.sort_unstable();
         return Err(Error::Grouped {
+            refusal: Refusal::ExpertRows,
             problem: format!(
                 "groups of {} divide only some of the experts' rows, which have {rows:?} weights: \
                  transformers and vLLM load experts only if all are quantized alike",
                 size.number()
             ),
-            help: "choose a --group-size that divides all of them, or --group-size-fallback adjust",
         });
     };
     Ok(Some(Experts { members, elements, fit }))
@@ -101,7 +101,7 @@ pub(super) fn check(model: &Model, roles: &[Role], schemes: &[Scheme]) -> Result
             found.push((scheme, &tensor.name));
         }
     }
-    let refused = |problem: String, help| Err(Error::Grouped { problem, help });
+    let refused = |refusal, problem: String| Err(Error::Grouped { refusal, problem });
     match found[..] {
         [] => Ok(()),
         [(Scheme::Keep, name)] => {
@@ -115,14 +115,15 @@ pub(super) fn check(model: &Model, roles: &[Role], schemes: &[Scheme]) -> Result
         }
         [(Scheme::Groups { ty, .. }, _)] if ty.is_symmetric() => Ok(()),
         [(Scheme::Groups { ty, .. }, name)] => refused(
+            Refusal::ExpertZeroPoints,
             format!(
                 "the experts would get {ty} (the first is {}): transformers and vLLM load experts \
                  only without zero points",
                 crate::error::Quoted(name)
             ),
-            "choose int4_sym or int8_sym as --type, and int8_sym or none as --backup",
         ),
         [(first, a), (second, b), ..] => refused(
+            Refusal::ExpertSchemes,
             format!(
                 "the experts would be {} ({}) and {} ({}): transformers and vLLM load experts only \
                  if all are quantized alike",
@@ -131,7 +132,6 @@ pub(super) fn check(model: &Model, roles: &[Role], schemes: &[Scheme]) -> Result
                 shown(second),
                 crate::error::Quoted(b)
             ),
-            "leave out --per-layer, or take --ratio 1",
         ),
     }
 }

@@ -53,6 +53,15 @@ const LINEARS: &[(&str, Option<Fusion>)] = &[
     ("attention.dense", None),
     ("attn.out_proj", None),
     ("attn.Wo", None),
+    ("linear_attn.in_proj_qkv", Some(Fusion::Qkv)),
+    ("linear_attn.in_proj_qkvz", Some(Fusion::Qkv)),
+    ("linear_attn.in_proj_z", Some(Fusion::Qkv)),
+    ("linear_attn.in_proj_b", Some(Fusion::Qkv)),
+    ("linear_attn.in_proj_a", Some(Fusion::Qkv)),
+    ("linear_attn.in_proj_ba", Some(Fusion::Qkv)),
+    ("linear_attn.out_proj", None),
+    ("per_layer_input_gate", None),
+    ("per_layer_projection", None),
     ("mlp.gate_up_proj", None),
     ("mlp.gate_proj", Some(Fusion::GateUp)),
     ("mlp.up_proj", Some(Fusion::GateUp)),
@@ -244,7 +253,13 @@ mod tests {
     #[test]
     fn the_matrices_of_every_family_are_known() {
         // Routers are small, and engines want them whole; norms of heads have two dimensions.
-        let others = ["gate.weight", "router.weight", "router.layer.weight", "_norm.weight"];
+        let others = [
+            "gate.weight",
+            "router.weight",
+            "router.layer.weight",
+            "router.proj.weight",
+            "_norm.weight",
+        ];
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/families");
         let mut families = 0;
         for entry in std::fs::read_dir(folder).unwrap() {

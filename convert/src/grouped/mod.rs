@@ -14,15 +14,20 @@
 //! | another metric of sensitivity | [`Sensitivity`], `score.rs` |
 
 mod assign;
+pub(crate) mod blocks;
 mod experts;
 mod folder;
 mod gguf;
 mod header;
 mod layers;
+mod layout;
+mod names;
 mod presets;
 mod ratio;
+mod refusal;
 mod score;
 mod source;
+mod texts;
 mod unused;
 mod write;
 
@@ -30,9 +35,10 @@ use quant_core::grouped::{Fallback, GroupSize, GroupedType};
 
 pub use assign::Scheme;
 pub use folder::{FolderPlan, FolderTensor};
-pub(crate) use gguf::{Wanted, encode, plan};
+pub(crate) use gguf::{Choice, plan};
 pub use presets::{PRESETS, Preset, preset};
 pub use ratio::{Unit, select};
+pub use refusal::Refusal;
 pub use score::Sensitivity;
 
 /// Options of a quantization to grouped integers.

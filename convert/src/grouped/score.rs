@@ -7,7 +7,9 @@ use quant_core::{
     grouped::{Grouped, GroupedType, Job, dequantize},
 };
 
-use crate::{Control, Result, load::Loader, model::Model, workers};
+use quant_weights::{Cut, Source};
+
+use crate::{Control, Result, model::Model, options::Running, workers};
 
 /// What a layer's sensitivity is judged by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -48,33 +50,27 @@ pub(crate) fn scores(
     model: &Model,
     layers: &[Layer<'_>],
     sensitivity: Sensitivity,
-    threads: usize,
+    running: &Running,
     control: Control<'_>,
 ) -> Result<Vec<f64>> {
     let mut pieces = Vec::new();
     for (index, layer) in layers.iter().enumerate() {
         let tensor = &model.tensors[layer.tensor];
-        let (row_len, elements) = (tensor.row_len().max(1), tensor.elements());
-        let step = (STEP / row_len).max(1).saturating_mul(row_len);
-        let mut start = 0;
-        while start < elements {
-            let len = step.min(elements - start);
-            pieces.push((index, start, len));
-            start += len;
-        }
+        let rows = Cut { size: STEP, ..Cut::rows(tensor) };
+        pieces.extend(rows.ranges(tensor.elements()).map(|range| (index, range)));
     }
     // The parts are put together in their order, whatever the number of threads.
     let parts: Mutex<Vec<Part>> = Mutex::new(vec![Part::default(); pieces.len()]);
-    let kernels = control.kernels.unwrap_or_default();
-    let state = || (Loader::new(model, kernels), Grouped::default(), Vec::new());
-    workers::run(threads, pieces.len(), state, |(loader, groups, restored), index| {
+    let kernels = running.kernels;
+    let state = || (model.reader(kernels), Grouped::default(), Vec::new());
+    workers::run(running.threads, pieces.len(), state, |(reader, groups, restored), index| {
         control.check()?;
-        let Some(&(layer, start, len)) = pieces.get(index) else { return Ok(()) };
-        let layer = layers[layer];
+        let Some((layer, range)) = pieces.get(index) else { return Ok(()) };
+        let layer = layers[*layer];
         let tensor = &model.tensors[layer.tensor];
-        loader.load_finite(tensor, start, len)?;
+        reader.load_finite(tensor, range.clone())?;
         let row_len = usize::try_from(tensor.row_len()).unwrap_or(usize::MAX);
-        let values = &loader.values[..];
+        let values = reader.loaded();
         groups.resize(values.len(), row_len);
         restored.resize(values.len(), 0.0);
         let ty = GroupedType::Int8Asym;
@@ -86,7 +82,7 @@ pub(crate) fn scores(
         for (row, (values, restored)) in
             values.chunks_exact(row_len).zip(restored.chunks_exact(row_len)).enumerate()
         {
-            let row = start / tensor.row_len().max(1) + row as u64;
+            let row = range.start / tensor.row_len().max(1) + row as u64;
             let matrix = usize::try_from(row / rows_per_matrix).unwrap_or(usize::MAX);
             let squares = layer.squares.and_then(|s| s.chunks_exact(row_len).nth(matrix));
             part.add_row(values, restored, squares);

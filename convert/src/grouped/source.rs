@@ -1,22 +1,23 @@
 //! A checkpoint as a model whose tensors keep their names.
 
-use gguf_io::{Checkpoint, CheckpointTensor};
+use gguf_io::CheckpointTensor;
 use quant_core::GgmlType;
+use quant_weights::{Purpose, Weights};
 
 use crate::{
     Error, Result,
-    architectures::fp8::{Found, Quantization},
     model::{ElementMap, Encoding, Model, Origin, Piece, Tensor, TensorData, View},
 };
 
 /// The weights of a checkpoint under their own names, in the order of the files.
-pub(super) fn model(checkpoint: Checkpoint, quantization: Quantization) -> Result<Model> {
+pub(super) fn model(weights: Weights) -> Result<Model> {
+    let checkpoint = weights.checkpoint();
     let mut tensors = Vec::with_capacity(checkpoint.tensors.len());
     for (name, stored) in &checkpoint.tensors {
-        if !matches!(quantization.role(name, &checkpoint), Found::Weight) {
+        if weights.purpose(name) != Purpose::Weight {
             continue;
         }
-        let encoding = encoding(quantization, &checkpoint, name, stored)?;
+        let encoding = encoding(&weights, name, stored)?;
         tensors.push(Tensor {
             name: name.clone(),
             shape: stored.shape.iter().rev().copied().collect(),
@@ -34,21 +35,15 @@ pub(super) fn model(checkpoint: Checkpoint, quantization: Quantization) -> Resul
     Ok(Model {
         metadata: gguf_io::Metadata::new(),
         tensors,
-        files: checkpoint.files,
+        files: weights.into_checkpoint().files,
         origin: Origin::Checkpoint,
         left_out: Vec::new(),
-        packed_types: Default::default(),
     })
 }
 
-fn encoding(
-    quantization: Quantization,
-    checkpoint: &Checkpoint,
-    name: &str,
-    stored: &CheckpointTensor,
-) -> Result<Encoding> {
-    quantization.encoding(checkpoint, name, stored).map_err(|problem| {
-        let file = checkpoint.files.get(stored.file);
+fn encoding(weights: &Weights, name: &str, stored: &CheckpointTensor) -> Result<Encoding> {
+    weights.encoding(name, stored).map_err(|problem| {
+        let file = weights.checkpoint().files.get(stored.file);
         Error::Weights {
             path: file.map(|file| file.path().into()).unwrap_or_default(),
             name: name.to_owned(),
@@ -57,6 +52,11 @@ fn encoding(
             help: problem.help,
         }
     })
+}
+
+/// The module that a tensor is the weight of.
+pub(super) fn module(name: &str) -> &str {
+    name.strip_suffix(".weight").unwrap_or(name)
 }
 
 /// The safetensors name of a float type.

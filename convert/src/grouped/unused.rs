@@ -104,7 +104,7 @@ pub(super) fn warn_in_folder(plan: &FolderPlan, options: &crate::Options, inform
         no_effect("--allow-requantize", reason);
     }
     const ONE: &str = "all weights fit into one file";
-    let one = plan.files.len() == 1;
+    let one = plan.file_count() == 1;
     match options.split {
         Some(Split::Keep) => {
             no_effect("--keep-split", "a folder has the weight files of its checkpoint anyway");

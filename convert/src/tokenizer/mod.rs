@@ -3,6 +3,7 @@
 mod byte_fallback;
 mod byte_level;
 mod fairseq;
+mod gemma4;
 mod hash;
 mod hashes;
 pub(crate) mod of_gguf;
@@ -44,6 +45,8 @@ pub enum Kind {
     /// SentencePiece's unigram model with the ids of fairseq, XLM-RoBERTa's kind:
     /// `sentencepiece.bpe.model` or `tokenizer.json`.
     Fairseq,
+    /// Gemma 4's kind: `tokenizer.json` with byte fallback, split by its merges.
+    Gemma4,
 }
 
 /// A key that depends on the model as well as on the tokenizer.
@@ -227,6 +230,7 @@ pub fn write(
         Kind::WordPiece => word_piece::write(&sources, metadata)?,
         Kind::Unigram => unigram::write(&sources, metadata)?,
         Kind::Fairseq => fairseq::write(&sources, metadata)?,
+        Kind::Gemma4 => gemma4::write(&sources, metadata)?,
     }
     // BERT's class with a tokenizer of another kind.
     if kind == Kind::ByteLevel && options.kinds.contains(&Kind::WordPiece) {
@@ -276,6 +280,7 @@ impl Sources<'_> {
             Kind::SentencePiece => {
                 self.has_model(&self.model()) || json(TokenizerJson::is_byte_fallback)
             }
+            Kind::Gemma4 => json(TokenizerJson::is_byte_fallback),
             Kind::ByteLevel => json(|json| json.is_bpe() && !json.is_byte_fallback()),
             Kind::WordPiece => match &self.tokenizer {
                 Some(tokenizer) => tokenizer.is_word_piece(),
@@ -346,7 +351,7 @@ impl Sources<'_> {
     /// Of these only byte-level BPE is split before it is merged.
     fn no_pre_tokenizer(&self, name: &str, kind: Kind) -> Error {
         let found = match kind {
-            Kind::SentencePiece => "a SentencePiece vocabulary",
+            Kind::SentencePiece | Kind::Gemma4 => "a SentencePiece vocabulary",
             Kind::WordPiece => "a WordPiece vocabulary",
             _ => "a unigram vocabulary",
         };
@@ -381,6 +386,27 @@ fn write_tokens(
 ) {
     metadata.insert("tokenizer.ggml.model", model);
     metadata.insert("tokenizer.ggml.pre", pre);
+    write_columns(metadata, tokens, scores, types);
+}
+
+/// As [`write_tokens`], of a kind that has no pre-tokenizer.
+fn write_merged(
+    metadata: &mut Metadata,
+    model: &str,
+    tokens: Vec<String>,
+    scores: Vec<f32>,
+    types: &[TokenType],
+) {
+    metadata.insert("tokenizer.ggml.model", model);
+    write_columns(metadata, tokens, Some(scores), types);
+}
+
+fn write_columns(
+    metadata: &mut Metadata,
+    tokens: Vec<String>,
+    scores: Option<Vec<f32>>,
+    types: &[TokenType],
+) {
     let tokens: Vec<gguf_io::GgufString> = tokens.into_iter().map(Into::into).collect();
     metadata.insert("tokenizer.ggml.tokens", tokens);
     if let Some(scores) = scores {

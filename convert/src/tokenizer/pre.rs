@@ -306,7 +306,7 @@ mod tests {
         {
             let message = name(pre).unwrap_err().to_string();
             assert!(
-                message.contains("--pre-tokenizer NAME")
+                message.contains("give it")
                     && message.contains("llama-bpe")
                     && !message.contains('\n'),
                 "{message}"

@@ -205,11 +205,8 @@ fn folder(path: &Path, options: &Options, found: &mut Findings) -> Result<()> {
                 | Error::PreTokenizer { .. }
                 | Error::PreTokenizerName { .. }),
             ) => found.note(&format!("not checked against its architecture: {error}")),
-            Err(Error::Config { key, .. }) if key == "quantization_config" => {
-                found.note("not checked against its architecture: the weights are quantized");
-            }
             // Nor is a quantization that is not read; tensors that do not fit each other are.
-            Err(error @ Error::Packed { .. }) if is_of_config(&error) => {
+            Err(error @ Error::Read(quant_weights::Error::Quantization { .. })) => {
                 found.note(&format!("not checked against its architecture: {error}"));
             }
             result => drop(found.check("config, tokenizer, names and shapes", |_| result)),
@@ -219,11 +216,6 @@ fn folder(path: &Path, options: &Options, found: &mut Findings) -> Result<()> {
         Some(checkpoint) => safetensors(&checkpoint, options, found),
         None => Ok(()),
     }
-}
-
-/// Whether it is config.json that a packed checkpoint is refused for.
-fn is_of_config(error: &Error) -> bool {
-    matches!(error, Error::Packed { path, .. } if path.ends_with("config.json"))
 }
 
 fn safetensors(checkpoint: &Checkpoint, options: &Options, found: &mut Findings) -> Result<()> {

@@ -10,12 +10,12 @@ use std::{
 };
 
 use gguf_io::SourceFile;
+use quant_weights::{Cut, finite::Stored};
 
 use super::Findings;
 use crate::{
     Error, Options, Result,
     error::{Quoted, Shown},
-    finite::Stored,
     workers,
 };
 
@@ -128,20 +128,16 @@ pub(super) fn check(
 fn pieces(ranges: &[Range<'_>]) -> Vec<Piece> {
     let mut pieces = Vec::new();
     for (index, range) in ranges.iter().enumerate().filter(|(_, r)| r.stored.is_checked()) {
+        let matrix_bytes = range.bytes / range.matrices().max(1);
         let unit = range.stored.unit() as u64;
-        let step = (STEP / unit).max(1).saturating_mul(unit);
-        let matrices = range.matrices();
-        let size = range.bytes / matrices;
-        for matrix in 0..matrices {
-            let mut start = matrix.saturating_mul(size);
-            let end = start.saturating_add(size);
-            while start < end {
-                let len = step.min(end - start);
-                let has_value = AtomicBool::new(false);
-                pieces.push(Piece { range: index, matrix, start, len, has_value });
-                start += len;
-            }
-        }
+        let cut = Cut { unit, size: STEP, section: Some(matrix_bytes) };
+        pieces.extend(cut.ranges(range.bytes).map(|bytes| Piece {
+            range: index,
+            matrix: bytes.start / matrix_bytes.max(1),
+            start: bytes.start,
+            len: bytes.end - bytes.start,
+            has_value: AtomicBool::new(false),
+        }));
     }
     pieces
 }

@@ -1,14 +1,14 @@
 //! Whether the tensor data of a GGUF file is all there and where llama.cpp looks for it.
 
-use super::{TensorInfo, read::DataSection};
+use super::read::{DataSection, Tensor};
 use crate::{Error, Place, Result, SourceFile, error::DAMAGED};
 
 /// Checks one file: its tensors one after the other, each padded to the alignment, nothing between
 /// or after them.
-pub(crate) fn file<'a>(
+pub(crate) fn file<'a, T: Tensor + 'a>(
     file: &SourceFile,
     data: &DataSection,
-    tensors: impl Iterator<Item = &'a TensorInfo>,
+    tensors: impl Iterator<Item = &'a T>,
 ) -> Result<()> {
     let malformed = |place, found: String, expected: String| Error::Malformed {
         path: file.path().into(),
@@ -21,12 +21,12 @@ pub(crate) fn file<'a>(
     // The end of the last byte that has to be there: padding at the end of a file may be missing.
     let mut end = data.header_end;
     for tensor in tensors {
-        let place = || Place::Tensor(tensor.name.clone(), tensor.offset);
-        if tensor.offset != expected {
-            let relative = tensor.offset.saturating_sub(data.start);
+        let place = || Place::Tensor(tensor.name().to_owned(), tensor.offset());
+        if tensor.offset() != expected {
+            let relative = tensor.offset().saturating_sub(data.start);
             let problem = if !relative.is_multiple_of(data.alignment) {
                 format!("data not aligned to {} bytes", data.alignment)
-            } else if tensor.offset < expected {
+            } else if tensor.offset() < expected {
                 "data that overlaps the tensor before it or is out of order".to_owned()
             } else {
                 "a gap before the data".to_owned()
@@ -38,10 +38,10 @@ pub(crate) fn file<'a>(
             ));
         }
         // Neither sum wraps: the reader has checked that the data ends before 2^63.
-        let stop = tensor.offset.saturating_add(tensor.bytes);
+        let stop = tensor.offset().saturating_add(tensor.bytes());
         expected = stop.checked_next_multiple_of(data.alignment).unwrap_or(u64::MAX);
         // What has no bytes needs none to be there, nor the padding before it.
-        if tensor.bytes == 0 {
+        if tensor.bytes() == 0 {
             continue;
         }
         end = stop;
@@ -49,8 +49,8 @@ pub(crate) fn file<'a>(
             return Err(Error::Truncated {
                 path: file.path().into(),
                 place: place(),
-                needed: tensor.bytes,
-                left: file.len().saturating_sub(tensor.offset),
+                needed: tensor.bytes(),
+                left: file.len().saturating_sub(tensor.offset()),
             });
         }
     }
@@ -65,13 +65,13 @@ pub(crate) fn file<'a>(
 }
 
 /// Checks that the padding of one file is zero: whatever else is there, no reader sees it.
-pub(crate) fn padding<'a>(
+pub(crate) fn padding<'a, T: Tensor + 'a>(
     file: &SourceFile,
     data: &DataSection,
-    tensors: impl Iterator<Item = &'a TensorInfo>,
+    tensors: impl Iterator<Item = &'a T>,
 ) -> Result<()> {
     let mut start = data.header_end;
-    let ends = tensors.map(|t| t.offset.saturating_add(t.bytes));
+    let ends = tensors.map(|t| t.offset().saturating_add(t.bytes()));
     let mut buffer = Vec::new();
     for end in ends.map(Some).chain([None]) {
         // As in a sound file: padded to the alignment, or up to where the file ends.

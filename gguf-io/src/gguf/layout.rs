@@ -58,58 +58,111 @@ impl Layout {
     /// [`Error::Layout`] for anything a reader would refuse: a name or key of the wrong length or
     /// twice, a row that is not a whole number of blocks, a size that does not fit the format.
     pub fn new(metadata: &Metadata, tensors: &[TensorSpec]) -> Result<Self> {
-        let alignment = alignment(metadata)?;
-        let mut header = Vec::new();
-        header.extend(b"GGUF");
-        header.extend(VERSION.to_le_bytes());
-        header.extend((tensors.len() as u64).to_le_bytes());
-        header.extend((metadata.len() as u64).to_le_bytes());
-        for (key, value) in metadata.iter() {
-            put_pair(&mut header, key, value)?;
-        }
-        let mut names = HashSet::new();
-        let mut placed = Vec::with_capacity(tensors.len());
-        let mut next = 0u64;
-        for tensor in tensors {
-            let (one, end) = place_tensor(tensor, next, alignment)?;
-            if !names.insert(tensor.name.as_str()) {
-                return Err(wrong(tensor_place(tensor), "the name twice", "distinct names"));
-            }
-            put_bytes(&mut header, one.name.as_bytes());
-            // At most 4: checked when it was placed.
-            header.extend((one.shape.len() as u32).to_le_bytes());
-            for dim in &one.shape {
-                header.extend(dim.to_le_bytes());
-            }
-            header.extend(one.ty.id().to_le_bytes());
-            header.extend(one.offset.to_le_bytes());
-            next = end;
-            placed.push(one);
-        }
-        let too_large =
-            || wrong(Place::Field("file", 0), "tensors of 2^63 bytes or more", "less in all");
-        let start = (header.len() as u64).next_multiple_of(alignment);
-        header.resize(usize::try_from(start).map_err(|_| too_large())?, 0);
-        for tensor in &mut placed {
-            tensor.offset = tensor.offset.checked_add(start).ok_or_else(too_large)?;
-        }
-        let total = start
-            .checked_add(next)
-            .filter(|total| i64::try_from(*total).is_ok())
-            .ok_or_else(too_large)?;
-        Ok(Self { header, tensors: placed, total })
+        let entries = tensors.iter().map(Entry::new).collect::<Result<Vec<_>>>()?;
+        let Placed { header, offsets, total } = place(metadata, &entries)?;
+        let placed = tensors.iter().zip(entries).zip(offsets);
+        let tensors = placed.map(|((tensor, entry), offset)| PlacedTensor {
+            name: tensor.name.clone(),
+            ty: tensor.ty,
+            shape: entry.shape.to_vec(),
+            offset,
+            bytes: entry.bytes,
+        });
+        Ok(Self { tensors: tensors.collect(), header, total })
     }
+}
+
+/// A tensor description to be written.
+pub(super) struct Entry<'a> {
+    pub(super) name: &'a str,
+    /// Innermost first, not empty.
+    pub(super) shape: &'a [u64],
+    pub(super) type_id: u32,
+    /// Bytes of the data.
+    pub(super) bytes: u64,
+}
+
+impl<'a> Entry<'a> {
+    pub(super) fn new(tensor: &'a TensorSpec) -> Result<Self> {
+        let place = || Place::Tensor(tensor.name.clone(), 0);
+        if tensor.shape.len() > read::MAX_DIMS {
+            return Err(wrong(place(), format!("{} dimensions", tensor.shape.len()), "at most 4"));
+        }
+        let shape = if tensor.shape.is_empty() { &[1] } else { tensor.shape.as_slice() };
+        let bytes = read::tensor_bytes(tensor.ty, shape)
+            .map_err(|(found, expected)| wrong(place(), found, expected))?;
+        Ok(Self { name: &tensor.name, shape, type_id: tensor.ty.id(), bytes })
+    }
+
+    fn place(&self) -> Place {
+        Place::Tensor(self.name.to_owned(), 0)
+    }
+
+    /// The bytes it takes with its padding, if that is less than 2^63.
+    pub(super) fn padded(&self, alignment: u64) -> Option<u64> {
+        self.bytes.checked_next_multiple_of(alignment).filter(|end| i64::try_from(*end).is_ok())
+    }
+}
+
+/// The header of a file, and where the data of each tensor goes.
+pub(super) struct Placed {
+    pub(super) header: Vec<u8>,
+    /// Absolute offsets.
+    pub(super) offsets: Vec<u64>,
+    /// Length of the file.
+    pub(super) total: u64,
+}
+
+pub(super) fn place(metadata: &Metadata, tensors: &[Entry<'_>]) -> Result<Placed> {
+    let alignment = alignment(metadata)?;
+    let mut header = pairs(metadata, tensors.len())?;
+    let mut names = HashSet::new();
+    let mut offsets = Vec::with_capacity(tensors.len());
+    let mut next = 0u64;
+    for tensor in tensors {
+        check_name(|| tensor.place(), tensor.name, read::MAX_NAME)?;
+        if !names.insert(tensor.name) {
+            return Err(wrong(tensor.place(), "the name twice", "distinct names"));
+        }
+        put_description(&mut header, tensor.name, tensor.shape, tensor.type_id, next);
+        offsets.push(next);
+        let end = tensor.padded(alignment).and_then(|bytes| bytes.checked_add(next));
+        next = end
+            .filter(|end| i64::try_from(*end).is_ok())
+            .ok_or_else(|| wrong(tensor.place(), "an end at byte 2^63 or later", "less in all"))?;
+    }
+    let too_large =
+        || wrong(Place::Field("file", 0), "tensors of 2^63 bytes or more", "less in all");
+    let start = (header.len() as u64).next_multiple_of(alignment);
+    header.resize(usize::try_from(start).map_err(|_| too_large())?, 0);
+    for offset in &mut offsets {
+        *offset = offset.checked_add(start).ok_or_else(too_large)?;
+    }
+    let total = start
+        .checked_add(next)
+        .filter(|total| i64::try_from(*total).is_ok())
+        .ok_or_else(too_large)?;
+    Ok(Placed { header, offsets, total })
+}
+
+/// The part of a header before the tensor descriptions.
+pub(super) fn pairs(metadata: &Metadata, tensors: usize) -> Result<Vec<u8>> {
+    let mut header = Vec::new();
+    header.extend(b"GGUF");
+    header.extend(VERSION.to_le_bytes());
+    header.extend((tensors as u64).to_le_bytes());
+    header.extend((metadata.len() as u64).to_le_bytes());
+    for (key, value) in metadata.iter() {
+        put_pair(&mut header, key, value)?;
+    }
+    Ok(header)
 }
 
 pub(super) fn wrong(place: Place, found: impl Into<String>, expected: impl Into<String>) -> Error {
     Error::Layout { place, found: found.into(), expected: expected.into() }
 }
 
-fn tensor_place(tensor: &TensorSpec) -> Place {
-    Place::Tensor(tensor.name.clone(), 0)
-}
-
-fn alignment(metadata: &Metadata) -> Result<u64> {
+pub(super) fn alignment(metadata: &Metadata) -> Result<u64> {
     const KEY: &str = "general.alignment";
     match metadata.get(KEY) {
         None => Ok(read::DEFAULT_ALIGNMENT),
@@ -125,36 +178,22 @@ fn check_name(place: impl FnOnce() -> Place, name: &str, longest: usize) -> Resu
     Err(wrong(place(), format!("a name of {} bytes", name.len()), format!("1 to {longest} bytes")))
 }
 
-/// Checks a tensor and puts it at `offset` of the tensor data. Also returns where the next begins.
-fn place_tensor(tensor: &TensorSpec, offset: u64, alignment: u64) -> Result<(PlacedTensor, u64)> {
-    check_name(|| tensor_place(tensor), &tensor.name, read::MAX_NAME)?;
-    if tensor.shape.len() > read::MAX_DIMS {
-        return Err(wrong(
-            tensor_place(tensor),
-            format!("{} dimensions", tensor.shape.len()),
-            "at most 4",
-        ));
+/// Puts a tensor description with its offset in the tensor data. At most 4 dimensions: checked when
+/// the tensor was made or read.
+pub(super) fn put_description(
+    out: &mut Vec<u8>,
+    name: &str,
+    shape: &[u64],
+    type_id: u32,
+    offset: u64,
+) {
+    put_bytes(out, name.as_bytes());
+    out.extend((shape.len() as u32).to_le_bytes());
+    for dim in shape {
+        out.extend(dim.to_le_bytes());
     }
-    let mut shape = tensor.shape.clone();
-    if shape.is_empty() {
-        shape.push(1);
-    }
-    let bytes = read::tensor_bytes(tensor.ty, &shape)
-        .map_err(|(found, expected)| wrong(tensor_place(tensor), found, expected))?;
-    let end = offset
-        .checked_add(bytes)
-        .and_then(|end| end.checked_next_multiple_of(alignment))
-        .filter(|end| i64::try_from(*end).is_ok())
-        .ok_or_else(|| {
-            wrong(tensor_place(tensor), "an end at byte 2^63 or later", "less in all")
-        })?;
-    let placed = PlacedTensor { name: tensor.name.clone(), ty: tensor.ty, shape, offset, bytes };
-    Ok((placed, end))
-}
-
-/// The bytes a tensor takes with its padding.
-pub(super) fn padded(tensor: &TensorSpec, alignment: u64) -> Result<u64> {
-    place_tensor(tensor, 0, alignment).map(|(_, end)| end)
+    out.extend(type_id.to_le_bytes());
+    out.extend(offset.to_le_bytes());
 }
 
 fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {

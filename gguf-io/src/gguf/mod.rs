@@ -1,9 +1,14 @@
-//! GGUF files: reading their headers, checking their data, laying out new ones.
+//! GGUF files: reading their headers, checking their data, laying out new ones; editing, splitting,
+//! merging and hashing those there are.
 
+mod any;
 pub(crate) mod check;
+pub mod edit;
 mod foreign_types;
+pub mod hash;
 mod layout;
 pub(crate) mod read;
+pub mod regroup;
 pub mod shards;
 mod split;
 
@@ -13,17 +18,21 @@ use quant_core::GgmlType;
 
 use crate::{Budget, Limits, Metadata, Result, SourceFile, sniff};
 
+pub use any::{AnyGguf, AnyTensor};
 pub use layout::{Layout, PlacedTensor, TensorSpec};
+use read::Tensor;
 pub use shards::Split;
 pub(crate) use split::ShardName;
 
 /// A GGUF model: its metadata and the list of its tensors. No tensor data is loaded.
+///
+/// Tensors are [`TensorInfo`]s, whose types are known; in an [`AnyGguf`] they may have any.
 #[derive(Debug)]
-pub struct GgufFile {
+pub struct GgufFile<T = TensorInfo> {
     /// Keys and values, in file order; those of the first shard if the model is split.
     pub metadata: Metadata,
     /// Tensors in file order, shard by shard.
-    pub tensors: Vec<TensorInfo>,
+    pub tensors: Vec<T>,
     /// Version of the format, 2 or 3.
     pub version: u32,
     /// Alignment of tensor data in bytes, in the first shard if the model is split.
@@ -59,13 +68,7 @@ impl GgufFile {
     /// As [`read`](Self::read) and [`SourceFile::open`]; [`crate::Error::Set`] if shards are missing
     /// or do not belong together, or if the path is another shard than the first.
     pub fn open(path: &Path, limits: &Limits) -> Result<Self> {
-        let mut budget = Budget::new(limits);
-        let model =
-            Self::read_with(SourceFile::open(path)?, &mut budget).map_err(sniff::explain)?;
-        match model.metadata.get_u64(split::COUNT) {
-            Some(count) if count > 1 => split::open_rest(model, path, count, &mut budget),
-            _ => Ok(model),
-        }
+        open(path, limits)
     }
 
     /// Reads the header of one file, whether or not it is a shard.
@@ -85,16 +88,7 @@ impl GgufFile {
     /// # Errors
     /// As [`read`](Self::read).
     pub fn read_with(file: SourceFile, budget: &mut Budget) -> Result<Self> {
-        budget.admit(file.len());
-        let header = read::header(&file, 0, budget)?;
-        Ok(Self {
-            metadata: header.metadata,
-            tensors: header.tensors,
-            version: header.version,
-            alignment: header.data.alignment,
-            files: vec![file],
-            data: vec![header.data],
-        })
+        read_one(file, budget)
     }
 
     /// Checks that the tensor data is all there and in its place: in the order of the tensors,
@@ -106,11 +100,7 @@ impl GgufFile {
     /// [`crate::Error::Truncated`] if data is missing, [`crate::Error::Malformed`] if it is
     /// misplaced or other bytes follow it.
     pub fn check_data(&self) -> Result<()> {
-        for (index, (file, data)) in self.files.iter().zip(&self.data).enumerate() {
-            check::file(file, data, self.tensors.iter().filter(|tensor| tensor.file == index))
-                .map_err(sniff::explain)?;
-        }
-        Ok(())
+        check_places(self)
     }
 
     /// Checks that the bytes between the tensors are zero, in a file whose
@@ -124,4 +114,35 @@ impl GgufFile {
         }
         Ok(())
     }
+}
+
+fn open<T: Tensor>(path: &Path, limits: &Limits) -> Result<GgufFile<T>> {
+    edit::refuse_cut_off(path)?;
+    let mut budget = Budget::new(limits);
+    let model = read_one(SourceFile::open(path)?, &mut budget).map_err(sniff::explain)?;
+    match model.metadata.get_u64(split::COUNT) {
+        Some(count) if count > 1 => split::open_rest(model, path, count, &mut budget),
+        _ => Ok(model),
+    }
+}
+
+fn read_one<T: Tensor>(file: SourceFile, budget: &mut Budget) -> Result<GgufFile<T>> {
+    budget.admit(file.len());
+    let header = read::header(&file, 0, budget)?;
+    Ok(GgufFile {
+        metadata: header.metadata,
+        tensors: header.tensors,
+        version: header.version,
+        alignment: header.data.alignment,
+        files: vec![file],
+        data: vec![header.data],
+    })
+}
+
+fn check_places<T: Tensor>(model: &GgufFile<T>) -> Result<()> {
+    for (index, (file, data)) in model.files.iter().zip(&model.data).enumerate() {
+        check::file(file, data, model.tensors.iter().filter(|tensor| tensor.file() == index))
+            .map_err(sniff::explain)?;
+    }
+    Ok(())
 }

@@ -22,11 +22,72 @@ pub(crate) struct DataSection {
 }
 
 #[derive(Debug)]
-pub(crate) struct Header {
+pub(crate) struct Header<T = TensorInfo> {
     pub(crate) version: u32,
     pub(crate) metadata: Metadata,
-    pub(crate) tensors: Vec<TensorInfo>,
+    pub(crate) tensors: Vec<T>,
     pub(crate) data: DataSection,
+}
+
+/// A tensor description as it stands in a file.
+pub(crate) struct Described {
+    /// The name, and where the description begins.
+    pub(crate) place: Place,
+    pub(crate) name: String,
+    /// Never empty: a scalar has `[1]`.
+    pub(crate) shape: Vec<u64>,
+    /// The number of the type, which may be unknown.
+    pub(crate) type_id: u32,
+    /// From the beginning of the tensor data.
+    pub(crate) offset: u64,
+    /// Index of the file.
+    pub(crate) file: usize,
+}
+
+/// What a reader makes of a tensor description.
+pub(crate) trait Tensor: Sized {
+    fn from_description(cursor: &Cursor<'_>, described: Described) -> Result<Self>;
+    fn name(&self) -> &str;
+    fn file(&self) -> usize;
+    /// Where the data begins: relative to the tensor data at first, then in the file.
+    fn offset(&self) -> u64;
+    fn set_offset(&mut self, offset: u64);
+    /// Bytes of the data.
+    fn bytes(&self) -> u64;
+    /// Called once all tensors of a file have their places.
+    fn settle(_tensors: &mut [Self], _file: &SourceFile) {}
+}
+
+impl Tensor for TensorInfo {
+    fn from_description(cursor: &Cursor<'_>, described: Described) -> Result<Self> {
+        let Described { place, name, shape, type_id, offset, file } = described;
+        let Some(ty) = GgmlType::from_id(type_id) else {
+            return Err(unknown_type(cursor.file, place, type_id));
+        };
+        let bytes = tensor_bytes(ty, &shape)
+            .map_err(|(found, expected)| cursor.malformed(place, found, expected, DAMAGED))?;
+        Ok(Self { name, ty, shape, file, offset, bytes })
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn file(&self) -> usize {
+        self.file
+    }
+
+    fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    fn set_offset(&mut self, offset: u64) {
+        self.offset = offset;
+    }
+
+    fn bytes(&self) -> u64 {
+        self.bytes
+    }
 }
 
 pub(crate) const DEFAULT_ALIGNMENT: u64 = 32;
@@ -41,7 +102,11 @@ const MIN_PAIR: u64 = 8 + 1 + 4 + 1;
 const MIN_TENSOR: u64 = 8 + 1 + 4 + 4 + 8;
 
 /// Reads the header of `file`, which will be number `index` of the model's files.
-pub(crate) fn header(file: &SourceFile, index: usize, budget: &mut Budget) -> Result<Header> {
+pub(crate) fn header<T: Tensor>(
+    file: &SourceFile,
+    index: usize,
+    budget: &mut Budget,
+) -> Result<Header<T>> {
     match Kind::of(&sniff::head(file)?) {
         Kind::Gguf => {}
         Kind::BigEndianGguf => {
@@ -76,7 +141,7 @@ pub(crate) fn header(file: &SourceFile, index: usize, budget: &mut Budget) -> Re
     cursor.expect(n_pairs, MIN_PAIR, &pairs_place)?;
 
     let (metadata, alignment) = pairs(&mut cursor, n_pairs, &pairs_place)?;
-    let mut tensors = tensors(&mut cursor, n_tensors, index, &tensors_place)?;
+    let mut tensors: Vec<T> = tensors(&mut cursor, n_tensors, index, &tensors_place)?;
 
     let header_end = cursor.position();
     let start = header_end
@@ -85,6 +150,7 @@ pub(crate) fn header(file: &SourceFile, index: usize, budget: &mut Budget) -> Re
     for tensor in &mut tensors {
         place_in_file(&cursor, tensor, start)?;
     }
+    T::settle(&mut tensors, file);
     Ok(Header { version, metadata, tensors, data: DataSection { header_end, start, alignment } })
 }
 
@@ -266,23 +332,24 @@ fn value(cursor: &mut Cursor<'_>, place: &Place) -> Result<Value> {
     })
 }
 
-fn tensors(
+fn tensors<T: Tensor>(
     cursor: &mut Cursor<'_>,
     count: u64,
     file: usize,
     place: &Place,
-) -> Result<Vec<TensorInfo>> {
+) -> Result<Vec<T>> {
     cursor.expect(count, MIN_TENSOR, place)?;
-    let mut tensors: Vec<TensorInfo> = cursor.vec(count, place)?;
+    let mut tensors: Vec<T> = cursor.vec(count, place)?;
     let mut starts: Vec<u64> = cursor.vec(count, place)?;
     for _ in 0..count {
         starts.push(cursor.position());
-        tensors.push(tensor(cursor, file)?);
+        let described = tensor(cursor, file)?;
+        tensors.push(T::from_description(cursor, described)?);
     }
     // Sorting finds duplicates in less memory than a set of names.
     let mut order: Vec<usize> = cursor.vec(count, place)?;
     order.extend(0..tensors.len());
-    let name = |i: &usize| tensors.get(*i).map(|t| t.name.as_str());
+    let name = |i: &usize| tensors.get(*i).map(Tensor::name);
     order.sort_by(|a, b| name(a).cmp(&name(b)).then(a.cmp(b)));
     for pair in order.windows(2) {
         if let [a, b] = pair
@@ -302,10 +369,11 @@ fn tensors(
     Ok(tensors)
 }
 
-/// Reads one tensor description; the offset it returns is still relative to the tensor data.
-fn tensor(cursor: &mut Cursor<'_>, file: usize) -> Result<TensorInfo> {
+/// Reads one tensor description.
+fn tensor(cursor: &mut Cursor<'_>, file: usize) -> Result<Described> {
     let at = cursor.position();
-    let place = Place::Tensor(name(cursor, "tensor name", MAX_NAME, at)?, at);
+    let name = name(cursor, "tensor name", MAX_NAME, at)?;
+    let place = Place::Tensor(name.clone(), at);
     let n_dims = cursor.u32(&place)?;
     if n_dims as usize > MAX_DIMS {
         return Err(cursor.malformed(place, format!("{n_dims} dimensions"), "at most 4", DAMAGED));
@@ -317,17 +385,9 @@ fn tensor(cursor: &mut Cursor<'_>, file: usize) -> Result<TensorInfo> {
     if shape.is_empty() {
         shape.push(1);
     }
-    let id = cursor.u32(&place)?;
-    let Some(ty) = GgmlType::from_id(id) else {
-        return Err(unknown_type(cursor.file, place, id));
-    };
-    let bytes = tensor_bytes(ty, &shape)
-        .map_err(|(found, expected)| cursor.malformed(place.clone(), found, expected, DAMAGED))?;
+    let type_id = cursor.u32(&place)?;
     let offset = cursor.u64(&place)?;
-    let Place::Tensor(name, _) = place else {
-        return Err(cursor.malformed(place, "no name", "a tensor", DAMAGED));
-    };
-    Ok(TensorInfo { name, ty, shape, file, offset, bytes })
+    Ok(Described { place, name, shape, type_id, offset, file })
 }
 
 /// Bytes of a tensor that ggml can hold, or what was found and expected instead.
@@ -362,20 +422,20 @@ fn unknown_type(file: &SourceFile, place: Place, id: u32) -> Error {
 
 /// Makes a tensor's offset absolute. Files cannot be longer than 2^63-1 bytes, so nothing that is
 /// later computed from offset and size wraps.
-fn place_in_file(cursor: &Cursor<'_>, tensor: &mut TensorInfo, start: u64) -> Result<()> {
-    let relative = tensor.offset;
+fn place_in_file<T: Tensor>(cursor: &Cursor<'_>, tensor: &mut T, start: u64) -> Result<()> {
+    let (relative, bytes) = (tensor.offset(), tensor.bytes());
     let end = start
         .checked_add(relative)
-        .and_then(|offset| offset.checked_add(tensor.bytes))
+        .and_then(|offset| offset.checked_add(bytes))
         .filter(|end| i64::try_from(*end).is_ok());
     match end {
         Some(end) => {
-            tensor.offset = end - tensor.bytes;
+            tensor.set_offset(end - bytes);
             Ok(())
         }
         None => Err(cursor.malformed(
-            Place::Tensor(tensor.name.clone(), start),
-            format!("offset {relative} and {} bytes", tensor.bytes),
+            Place::Tensor(tensor.name().to_owned(), start),
+            format!("offset {relative} and {bytes} bytes"),
             "data that ends before byte 2^63",
             DAMAGED,
         )),

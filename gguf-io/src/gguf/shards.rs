@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     Layout, TensorSpec,
-    layout::wrong,
+    layout::{Entry, wrong},
     read,
     split::{COUNT, NUMBER, ShardName, TENSORS},
 };
@@ -22,6 +22,8 @@ pub enum Split<'a> {
     MaxBytes(u64),
     /// A new file after this many tensors.
     MaxTensors(u64),
+    /// This many files of about the same size.
+    Files(u64),
     /// The number of the file of each tensor; files without tensors are left out.
     Given(&'a [usize]),
 }
@@ -30,21 +32,21 @@ pub enum Split<'a> {
 const MOST: usize = u16::MAX as usize;
 
 impl Split<'_> {
-    /// The number of tensors in each file.
-    fn distribute(&self, tensors: &[TensorSpec]) -> Result<Vec<usize>> {
+    /// The number of tensors in each file. Sizes are in bytes, with padding.
+    pub(super) fn distribute(&self, sizes: &[u64]) -> Result<Vec<usize>> {
+        if let Self::Files(files) = self {
+            return even(sizes, *files);
+        }
         let mut counts: Vec<usize> = Vec::new();
         let mut bytes = 0u64;
-        for (index, tensor) in tensors.iter().enumerate() {
-            let padded = match self {
-                Self::MaxBytes(_) => super::layout::padded(tensor, read::DEFAULT_ALIGNMENT)?,
-                _ => 0,
-            };
-            bytes = bytes.saturating_add(padded);
+        for (index, padded) in sizes.iter().enumerate() {
+            bytes = bytes.saturating_add(*padded);
             let full = match self {
                 Self::MaxBytes(most) => bytes > *most,
                 Self::MaxTensors(most) => {
                     counts.last().is_some_and(|count| *count as u64 >= (*most).max(1))
                 }
+                Self::Files(_) => false,
                 Self::Given(files) => {
                     index.checked_sub(1).and_then(|before| files.get(before)) != files.get(index)
                 }
@@ -53,7 +55,7 @@ impl Split<'_> {
                 Some(count) if !full => *count = count.saturating_add(1),
                 _ => {
                     counts.push(1);
-                    bytes = padded;
+                    bytes = *padded;
                 }
             }
         }
@@ -71,6 +73,39 @@ impl Split<'_> {
     }
 }
 
+/// The numbers of tensors in `files` files of about the same size: each ends with the tensor whose
+/// end is nearest to its share of the bytes, and has at least one.
+fn even(sizes: &[u64], files: u64) -> Result<Vec<usize>> {
+    let count = usize::try_from(files).unwrap_or(usize::MAX);
+    if count == 0 || count > sizes.len().clamp(1, MOST) {
+        return Err(wrong(
+            Place::Field("split", 0),
+            format!("{files} files"),
+            format!("1 to {}, as each has a tensor", sizes.len().clamp(1, MOST)),
+        ));
+    }
+    // In 128 bits no product of a sum of 64-bit sizes and a count of files wraps.
+    let total: u128 = sizes.iter().map(|size| u128::from(*size)).sum();
+    let mut counts = Vec::with_capacity(count);
+    let (mut next, mut bytes) = (0usize, 0u128);
+    for number in 1..=count {
+        let first = next;
+        let goal = total * number as u128 / count as u128;
+        // What the files after this one need at least stays.
+        let last = sizes.len().saturating_sub(count - number);
+        while next < last {
+            let end = bytes + u128::from(sizes.get(next).copied().unwrap_or_default());
+            if next > first && end.abs_diff(goal) > bytes.abs_diff(goal) && number < count {
+                break;
+            }
+            bytes = end;
+            next += 1;
+        }
+        counts.push(next - first);
+    }
+    Ok(counts)
+}
+
 /// Lays out the files of a split model. The first one has all of the metadata, the others only the
 /// keys of the split.
 ///
@@ -81,7 +116,14 @@ pub fn layout(
     tensors: &[TensorSpec],
     split: Split<'_>,
 ) -> Result<Vec<Layout>> {
-    let counts = split.distribute(tensors)?;
+    let sizes = tensors.iter().map(|tensor| {
+        let padded = Entry::new(tensor)?.padded(read::DEFAULT_ALIGNMENT);
+        padded.ok_or_else(|| {
+            let place = Place::Tensor(tensor.name.clone(), 0);
+            wrong(place, "an end at byte 2^63 or later", "less in all")
+        })
+    });
+    let counts = split.distribute(&sizes.collect::<Result<Vec<_>>>()?)?;
     let mut rest = tensors;
     let mut layouts = Vec::with_capacity(counts.len());
     for (number, tensors_here) in counts.iter().enumerate() {
@@ -99,7 +141,7 @@ pub fn layout(
 
 /// The keys in the order in which llama-gguf-split leaves them, or llama-quantize where it keeps
 /// the files there were.
-fn put_keys(
+pub(super) fn put_keys(
     pairs: &mut Metadata,
     number: usize,
     count: usize,
@@ -151,6 +193,10 @@ mod tests {
 
     use super::*;
 
+    fn sizes(lengths: &[u64]) -> Vec<u64> {
+        lengths.iter().map(|len| (4 * len).next_multiple_of(32)).collect()
+    }
+
     fn tensors(lengths: &[u64]) -> Vec<TensorSpec> {
         let spec = |(i, len): (usize, &u64)| TensorSpec {
             name: format!("t{i}"),
@@ -163,7 +209,7 @@ mod tests {
     #[test]
     fn files_are_filled_as_the_reference_fills_them() {
         // 32, 64, 32, 96 and 32 bytes with their padding.
-        let five = tensors(&[8, 9, 1, 24, 8]);
+        let five = sizes(&[8, 9, 1, 24, 8]);
         for (split, expected) in [
             (Split::MaxTensors(2), &[2, 2, 1][..]),
             (Split::MaxTensors(5), &[5]),
@@ -179,9 +225,29 @@ mod tests {
             assert_eq!(split.distribute(&five).unwrap(), expected, "{split:?}");
         }
         assert_eq!(Split::MaxTensors(1).distribute(&[]).unwrap(), [0]);
-        let many = tensors(&vec![1; MOST + 1]);
+        let many = vec![32; MOST + 1];
         let message = Split::MaxTensors(1).distribute(&many).unwrap_err().to_string();
         assert!(message.contains("65536 files, expected at most 65535"), "{message}");
+    }
+
+    #[test]
+    fn files_of_about_the_same_size() {
+        let five = [32, 64, 32, 96, 32];
+        for (files, expected) in
+            [(1, &[5][..]), (2, &[3, 2]), (3, &[2, 1, 2]), (4, &[1, 1, 1, 2]), (5, &[1; 5])]
+        {
+            assert_eq!(Split::Files(files).distribute(&five).unwrap(), expected, "{files}");
+        }
+        // One large tensor does not take the others their files, nor zeros and huge ones the sums.
+        assert_eq!(Split::Files(3).distribute(&[1, 1, 1000]).unwrap(), [1, 1, 1]);
+        assert_eq!(Split::Files(3).distribute(&[1000, 1, 1]).unwrap(), [1, 1, 1]);
+        assert_eq!(Split::Files(2).distribute(&[u64::MAX, u64::MAX]).unwrap(), [1, 1]);
+        assert_eq!(Split::Files(2).distribute(&[0, 0]).unwrap(), [1, 1]);
+        assert_eq!(Split::Files(1).distribute(&[]).unwrap(), [0]);
+        for (files, sizes) in [(0, &five[..]), (6, &five), (2, &[1])] {
+            let message = Split::Files(files).distribute(sizes).unwrap_err().to_string();
+            assert!(message.contains("as each has a tensor"), "{message}");
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{GgufFile, TensorInfo, read};
+use super::{GgufFile, read, read::Tensor};
 use crate::{
     Budget, Error, Metadata, Result, SourceFile,
     error::{Problems, Quoted, Shown},
@@ -50,12 +50,12 @@ fn digits(text: &str) -> Option<u64> {
 const HELP: &str = "give the first shard and keep all of them, with their names, in one folder";
 
 /// Opens the other shards of a model whose first file has been read.
-pub(super) fn open_rest(
-    mut model: GgufFile,
+pub(super) fn open_rest<T: Tensor>(
+    mut model: GgufFile<T>,
     path: &Path,
     count: u64,
     budget: &mut Budget,
-) -> Result<GgufFile> {
+) -> Result<GgufFile<T>> {
     let mut problems = Problems::default();
     match first_shard(&model.metadata, path, count) {
         Err(problem) => problems.add(|| problem),
@@ -127,8 +127,8 @@ fn shown_number(metadata: &Metadata, key: &str) -> String {
 }
 
 /// Reads one more shard, or says what is wrong with it.
-fn add(
-    model: &mut GgufFile,
+fn add<T: Tensor>(
+    model: &mut GgufFile<T>,
     file: SourceFile,
     path: &Path,
     number: u64,
@@ -156,19 +156,19 @@ fn add(
 }
 
 /// What only shows with all shards at hand.
-fn across(model: &GgufFile, problems: &mut Problems) {
-    let mut sorted: Vec<&TensorInfo> = model.tensors.iter().collect();
-    sorted.sort_by(|a, b| a.name.cmp(&b.name).then(a.file.cmp(&b.file)));
+fn across<T: Tensor>(model: &GgufFile<T>, problems: &mut Problems) {
+    let mut sorted: Vec<&T> = model.tensors.iter().collect();
+    sorted.sort_by(|a, b| a.name().cmp(b.name()).then(a.file().cmp(&b.file())));
     for pair in sorted.windows(2) {
         if let [a, b] = pair
-            && a.name == b.name
+            && a.name() == b.name()
         {
             problems.add(|| {
                 format!(
                     "tensor {} is in shard {} and in shard {}",
-                    Quoted(&a.name),
-                    a.file.saturating_add(1),
-                    b.file.saturating_add(1)
+                    Quoted(a.name()),
+                    a.file().saturating_add(1),
+                    b.file().saturating_add(1)
                 )
             });
         }

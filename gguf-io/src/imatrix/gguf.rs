@@ -21,7 +21,7 @@ pub(super) const CHUNK_SIZE: &str = "imatrix.chunk_size";
 pub(super) const NOT_ONE: &str = "the file is no importance matrix, or one of a model's own files";
 
 pub(super) fn read(file: &SourceFile, budget: &mut Budget) -> Result<Imatrix> {
-    let Header { metadata, tensors, data, .. } = read::header(file, 0, budget)?;
+    let Header::<TensorInfo> { metadata, tensors, data, .. } = read::header(file, 0, budget)?;
     if let Some(architecture) = metadata.get_str("general.architecture")
         && metadata.get(DATASETS).is_none()
     {

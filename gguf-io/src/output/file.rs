@@ -21,7 +21,7 @@ use super::{
     space::{allocate, available, check_space},
     temporary::{self, keep, prefix, remove_stale},
 };
-use crate::{Error, Result};
+use crate::{Error, Result, SourceFile};
 
 /// A file that gets its name when it is complete.
 ///
@@ -207,13 +207,60 @@ impl AtomicFile {
         })
     }
 
-    fn try_write(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        let len = bytes.len() as u64;
-        let end = offset.checked_add(len).filter(|end| *end <= self.len).ok_or_else(|| {
+    /// Copies bytes of a file to an offset, within the operating system where it can.
+    ///
+    /// # Errors
+    /// [`Error::Read`] if the source does not have them; as [`write_all_at`](Self::write_all_at).
+    pub fn copy_from(&self, source: &SourceFile, from: u64, len: u64, to: u64) -> Result<()> {
+        let refused =
+            |error| Error::Write { path: self.path.as_path().into(), offset: to, len, error };
+        let end = self.end(to, len).map_err(refused)?;
+        let mut done = 0u64;
+        while let Some(file) = source.file()
+            && done < len
+        {
+            // Pieces, so that what is written goes to the device meanwhile.
+            let piece = usize::try_from((len - done).min(WRITEBACK)).unwrap_or(usize::MAX);
+            // Neither sum wraps: the output is as long, and the source has at least what was copied.
+            let (at, target) = (from.saturating_add(done), to.saturating_add(done));
+            match self.writer.copy_from(file, at, target, piece) {
+                Ok(n) if n > 0 => {
+                    done = done.saturating_add(n as u64);
+                    self.note(target, target.saturating_add(n as u64).min(end));
+                }
+                // The end of the source, or no such operation here: reading says what is wrong.
+                _ => break,
+            }
+        }
+        const BUFFER: u64 = 1 << 20;
+        let mut buffer = Vec::new();
+        while done < len {
+            buffer.resize(usize::try_from((len - done).min(BUFFER)).unwrap_or_default(), 0);
+            source.read_exact_at(&mut buffer, from.saturating_add(done))?;
+            self.write_all_at(&buffer, to.saturating_add(done))?;
+            done = done.saturating_add(buffer.len() as u64);
+        }
+        Ok(())
+    }
+
+    /// The end of a range, which lies within the output.
+    fn end(&self, offset: u64, len: u64) -> io::Result<u64> {
+        offset.checked_add(len).filter(|end| *end <= self.len).ok_or_else(|| {
             let problem = format!("the output was created with {} bytes", self.len);
             io::Error::new(io::ErrorKind::InvalidInput, problem)
-        })?;
+        })
+    }
+
+    fn try_write(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let end = self.end(offset, bytes.len() as u64)?;
         self.writer.write_all_at(bytes, offset)?;
+        self.note(offset, end);
+        Ok(())
+    }
+
+    /// Takes note of bytes that were written.
+    fn note(&self, offset: u64, end: u64) {
+        let len = end.saturating_sub(offset);
         if offset < self.header().len {
             self.header().written.push(offset..end);
         }
@@ -224,7 +271,6 @@ impl AtomicFile {
             // about as far as it has got. What is still missing will go with the final flush.
             self.start_writeback(first * WRITEBACK, (last - first).saturating_mul(WRITEBACK));
         }
-        Ok(())
     }
 
     /// Hints that a range may go to the device now, so that the final flush has little left to do.

@@ -7,6 +7,7 @@ mod json;
 mod locate;
 mod neighbours;
 mod shards;
+mod texts;
 
 use std::path::Path;
 
@@ -20,6 +21,7 @@ use crate::{
 pub use dtype::Dtype;
 pub use files::Preference;
 pub use locate::locate;
+pub use texts::texts;
 
 /// The weights of a checkpoint: a list of tensors. No tensor data is loaded.
 #[derive(Debug)]

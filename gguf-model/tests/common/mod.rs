@@ -44,6 +44,7 @@ fn mentions(size: Size, dimension: Dimension) -> bool {
         }
         Size::Difference(a, b) => mentions(*a, dimension) || mentions(*b, dimension),
         Size::Half(whole) => mentions(*whole, dimension),
+        Size::Quotient(a, b) => mentions(*a, dimension) || mentions(*b, dimension),
         _ => false,
     }
 }
@@ -103,12 +104,26 @@ fn metadata(architecture: &'static Architecture) -> Metadata {
             "attention.relative_buckets_count" => 32,
             "attention.sliding_window" => 64,
             "decoder_block_count" => 2,
+            "full_attention_interval" => 2,
+            "attention.shared_kv_layers" => 1,
+            "embedding_length_per_layer_input" => 6,
+            "attention.key_length_swa" | "attention.value_length_swa" if key.required => 12,
+            "embedding_length_out" if key.required => 52,
             "expert_gating_func" => 2,
+            "ssm.conv_kernel" => 4,
+            "ssm.inner_size" => 88,
+            "ssm.state_size" => 16,
+            "ssm.time_step_rank" => 11,
+            "ssm.group_count" => 2,
+            "shortconv.l_cache" => 3,
             "dense_2_feat_in" | "dense_3_feat_out" => 48,
             "dense_2_feat_out" | "dense_3_feat_in" => 72,
             _ => {
                 match key.kind {
                     Kind::Positive | Kind::Float if key.required => set(key.name, 1e-5f32.into()),
+                    Kind::Pattern if key.required => {
+                        set(key.name, vec![true, false, true].into());
+                    }
                     Kind::Bool if key.required => set(key.name, true.into()),
                     Kind::Sections if key.required => set(key.name, vec![3i32, 3, 2, 0].into()),
                     _ => {}
@@ -117,6 +132,13 @@ fn metadata(architecture: &'static Architecture) -> Metadata {
             }
         };
         set(key.name, number.into());
+    }
+    // Layers of several kinds: without anything, with attention, with a feed-forward part.
+    if has(architecture, When::NoAttention) || has(architecture, When::NeitherPart) {
+        set("attention.head_count_kv", vec![0i32, 2, 0].into());
+    }
+    if has(architecture, When::NeitherPart) {
+        set("feed_forward_length", vec![0i32, 0, 80].into());
     }
     if architecture.name == "deepseek2" {
         // Compressed, it has one head of keys: of the compressed size and the part that RoPE turns.
@@ -184,7 +206,7 @@ fn with_tensors(mut model: Model, choice: Choice) -> Model {
     let is_with = |e: &Expected| matches!(e.slot.need, Need::OptionalWith(_));
     let is_unless = |e: &Expected| matches!(e.slot.need, Need::Unless(_));
     for e in expected.iter().filter(|e| decides(e) && !is_unless(e) && !is_with(e)) {
-        if choice == Choice::Other {
+        if choice == Choice::Other || e.slot.need == Need::Required {
             names.insert(e.name());
         }
     }

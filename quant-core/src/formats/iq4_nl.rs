@@ -14,10 +14,10 @@ use crate::{
     search::{GROUP_MAX_EPS, signed_extreme},
 };
 
-const LEN: usize = 32;
+pub(super) const LEN: usize = 32;
 
 /// What the codes stand for, in units of the scale (ggml's `kvalues_iq4nl`).
-const VALUES: [f32; 16] = [
+pub(super) const VALUES: [f32; 16] = [
     -127.0, -104.0, -83.0, -65.0, -49.0, -35.0, -22.0, -10.0, 1.0, 13.0, 25.0, 38.0, 53.0, 69.0,
     89.0, 113.0,
 ];
@@ -105,7 +105,7 @@ impl Quantizer for IQ4NL {
 /// The scale with the least weighted squared error of sixteen candidates (ggml's
 /// `quantize_row_iq4_nl_impl`).
 #[inline(always)]
-fn fit<S: Lanes>(s: S, x: &[S::F32; LEN], weights: &[S::F32; LEN]) -> S::F32 {
+pub(super) fn fit<S: Lanes>(s: S, x: &[S::F32; LEN], weights: &[S::F32; LEN]) -> S::F32 {
     const TRIES: i32 = 7;
     let zero = s.splat(0.0);
     let (extreme, magnitude) = signed_extreme(s, x);
@@ -148,7 +148,7 @@ fn sums<S: Lanes>(
 
 /// The code of the value nearest to `v`; the highest for a NaN, as ggml's search ends there.
 #[inline(always)]
-fn nearest<S: Lanes>(s: S, v: S::F32) -> S::I32 {
+pub(super) fn nearest<S: Lanes>(s: S, v: S::F32) -> S::I32 {
     // A binary search. Its table has the middles; what lies beyond them is never looked up.
     let mut table = [f32::INFINITY; 16];
     table[..15].copy_from_slice(&MIDDLES);

@@ -6,9 +6,13 @@
 
 mod batch;
 mod iq4_nl;
+mod iq4_xs;
 mod k_min;
 mod k_signed;
 mod mxfp4;
+mod nvfp4;
+mod q1_0;
+mod q2_0;
 mod q2_k;
 mod q3_k;
 mod q4_0;
@@ -19,6 +23,7 @@ mod q5_1;
 mod q5_k;
 mod q6_k;
 mod q8_0;
+mod ternary;
 
 use bytemuck::{Pod, Zeroable};
 
@@ -26,7 +31,11 @@ use crate::{GgmlType, lanes::Lanes};
 
 pub use batch::Rows;
 pub use iq4_nl::{BlockIQ4NL, IQ4NL};
+pub use iq4_xs::{BlockIQ4XS, IQ4XS};
 pub use mxfp4::{BlockMXFP4, MXFP4};
+pub use nvfp4::{BlockNVFP4, NVFP4};
+pub use q1_0::{BlockQ1_0, Q1_0};
+pub use q2_0::{BlockQ2_0, Q2_0};
 pub use q2_k::{BlockQ2K, Q2K};
 pub use q3_k::{BlockQ3K, Q3K};
 pub use q4_0::{BlockQ4_0, Q4_0};
@@ -37,6 +46,7 @@ pub use q5_1::{BlockQ5_1, Q5_1};
 pub use q5_k::{BlockQ5K, Q5K};
 pub use q6_k::{BlockQ6K, Q6K};
 pub use q8_0::{BlockQ8_0, Q8_0};
+pub use ternary::{BlockTQ1_0, BlockTQ2_0, TQ1_0, TQ2_0};
 
 /// Elements in a super-block of the K-quants.
 pub const QK_K: usize = 256;
@@ -85,8 +95,9 @@ macro_rules! with_format {
         $crate::choose_format!($ty, $format => $body, $otherwise;
             Q4_0 Q4_0, Q4_1 Q4_1, Q5_0 Q5_0, Q5_1 Q5_1, Q8_0 Q8_0,
             Q2_K Q2K, Q3_K Q3K, Q4_K Q4K, Q5_K Q5K, Q6_K Q6K,
-            IQ4_NL IQ4NL,
-            MXFP4 MXFP4,
+            IQ4_NL IQ4NL, IQ4_XS IQ4XS,
+            TQ1_0 TQ1_0, TQ2_0 TQ2_0, Q1_0 Q1_0, Q2_0 Q2_0,
+            MXFP4 MXFP4, NVFP4 NVFP4,
         )
     };
 }
@@ -99,7 +110,9 @@ macro_rules! with_quantizer {
         $crate::choose_format!($ty, $format => $body, $otherwise;
             Q4_0 Q4_0, Q4_1 Q4_1, Q5_0 Q5_0, Q5_1 Q5_1, Q8_0 Q8_0,
             Q2_K Q2K, Q3_K Q3K, Q4_K Q4K, Q5_K Q5K, Q6_K Q6K,
-            IQ4_NL IQ4NL,
+            IQ4_NL IQ4NL, IQ4_XS IQ4XS,
+            TQ1_0 TQ1_0, TQ2_0 TQ2_0, Q1_0 Q1_0, Q2_0 Q2_0,
+            MXFP4 MXFP4,
         )
     };
 }

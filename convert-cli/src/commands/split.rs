@@ -1,0 +1,36 @@
+//! `split`: shards of a GGUF file.
+
+use std::io::{self, Write};
+
+use anyhow::Context;
+use gguf_io::{AnyGguf, Limits, OutputOptions, Split, gguf::regroup::Regrouping};
+use serde_json::json;
+
+use crate::{
+    args::SplitArgs,
+    report::{self, size},
+};
+
+pub(crate) fn run(args: &SplitArgs) -> anyhow::Result<()> {
+    let by = None
+        .or(args.max_size.map(Split::MaxBytes))
+        .or(args.max_tensors.map(Split::MaxTensors))
+        .or(args.shards.map(Split::Files))
+        .context("no size of shards")?;
+    let model = AnyGguf::open_any(&args.input, &Limits::default())?;
+    let split = Regrouping::split(&model, &args.output, by)?;
+    split.save(OutputOptions { overwrite: args.force, sync: !args.no_sync })?;
+    let outputs = split.outputs();
+    let mut out = io::stdout().lock();
+    if args.json {
+        let shards = outputs
+            .iter()
+            .map(|(path, bytes)| json!({"output": report::path(path), "bytes": bytes}));
+        writeln!(out, "{}", json!({"shards": shards.collect::<Vec<_>>()}))?;
+    } else {
+        for (path, bytes) in outputs {
+            writeln!(out, "{}: {}", report::path(&path), size(bytes))?;
+        }
+    }
+    Ok(out.flush()?)
+}

@@ -1,0 +1,67 @@
+//! `verify --derived-from`.
+#![allow(clippy::unwrap_used, reason = "a test that cannot prepare its data has failed")]
+
+mod common;
+
+use std::{fs, path::Path};
+
+use common::{convert, fixture, quantwright, refused, stderr, stdout};
+use gguf_io::{GgufFile, Limits};
+use tempfile::tempdir;
+
+fn verify(file: &Path, options: &[&str]) -> std::process::Output {
+    let source = fixture("tiny-llama2");
+    let mut command = quantwright();
+    command.arg("verify").arg(file).arg("--derived-from").arg(source).args(options);
+    command.output().unwrap()
+}
+
+#[test]
+fn a_file_is_proved_and_attested() {
+    let folder = tempdir().unwrap();
+    let path = folder.path().join("m.gguf");
+    convert(&fixture("tiny-llama2"), &path, &["-t", "q4_k_m"]);
+    let attest = folder.path().join("statement.json");
+    let done = verify(&path, &["--attest", attest.to_str().unwrap()]);
+    assert!(done.status.success(), "{}", stderr(&done));
+    assert!(stdout(&done).contains("made again: 21 of 21 tensors are equal"), "{}", stdout(&done));
+    let statement: serde_json::Value = serde_json::from_slice(&fs::read(&attest).unwrap()).unwrap();
+    assert_eq!(statement["_type"], "https://in-toto.io/Statement/v1");
+    assert_eq!(statement["subject"][0]["name"], "m.gguf");
+    let hash = quantwright().arg("hash").arg(&path).output().unwrap();
+    let sum = statement["subject"][0]["digest"]["sha256"].as_str().unwrap();
+    assert!(stdout(&hash).starts_with(sum));
+    assert_eq!(statement["predicate"]["derivedFrom"].as_array().unwrap().len(), 3);
+    assert_eq!(statement["predicate"]["result"]["complete"], true);
+    // An older statement is not replaced.
+    let again = verify(&path, &["--attest", attest.to_str().unwrap()]);
+    assert_eq!(refused(&again, &["statement.json", "exists already"]), Vec::<String>::new());
+}
+
+#[test]
+fn what_differs_is_named() {
+    let folder = tempdir().unwrap();
+    let path = folder.path().join("m.gguf");
+    let mut bytes = convert(&fixture("tiny-llama2"), &path, &["-t", "q8_0"]);
+    let model = GgufFile::open(&path, &Limits::default()).unwrap();
+    let tensor = model.tensors.iter().find(|t| t.name == "blk.1.ffn_up.weight").unwrap();
+    bytes[(tensor.offset + 34 * 7 + 5) as usize] ^= 0x40;
+    fs::write(&path, bytes).unwrap();
+    let done = verify(&path, &[]);
+    assert_eq!(done.status.code(), Some(1));
+    assert!(stderr(&done).starts_with("error: ") && stderr(&done).lines().count() == 1);
+    assert!(stderr(&done).contains("1 of 21 tensors differ, the first: blk.1.ffn_up.weight"));
+    assert!(stdout(&done).contains("1 of 6144 blocks, the first is block 7"), "{}", stdout(&done));
+    let json: serde_json::Value =
+        serde_json::from_slice(&verify(&path, &["--json"]).stdout).unwrap();
+    assert_eq!((&json["derived"]["differ"], &json["derived"]["equal"]), (&1.into(), &20.into()));
+    assert!(json["error"]["message"].as_str().unwrap().contains("blk.1.ffn_up.weight"));
+    // With a matrix, and without it.
+    let matrix = fixture("tiny-llama2/imatrix.gguf");
+    let options = ["--imatrix", matrix.to_str().unwrap()];
+    convert(&fixture("tiny-llama2"), &path, &[&["-t", "q2_k", "--force"][..], &options].concat());
+    assert!(verify(&path, &options).status.success());
+    let without = verify(&path, &[]);
+    assert!(without.status.success(), "{}", stderr(&without));
+    assert!(stdout(&without).contains("an importance matrix, which was not given"));
+}

@@ -1,0 +1,120 @@
+//! What errors are about, for programs, and what to do about them.
+
+use std::path::Path;
+
+use quant_core::GgmlType;
+
+use super::Error;
+
+pub(super) const OTHER_MODEL: &str = "the matrix was made for another model";
+pub(super) const NEEDS_MATRIX: &str = "give a matrix that has them, or choose a larger type";
+pub(super) const REQUANTIZE: &str = "start from the original checkpoint, or allow it";
+pub(super) const ORIGINAL: &str = "start from the original checkpoint";
+pub(super) const DIVERGED: &str = "the checkpoint is damaged or was trained to divergence";
+pub(super) const GROUPS: &str =
+    "choose a group size that divides them, or what to do with such rows";
+pub(super) const OTHER_NAME: &str = "choose another name for the output";
+pub(super) const FEWER: &str = "try fewer";
+
+pub(super) const BAD_MATRIX: &str = "the matrix is damaged: make it again, or leave the tensor out";
+pub(super) const NAME_IT: &str = "if you know llama.cpp's name for it, give it";
+
+impl Error {
+    /// The file or folder that it is about, if there is one.
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Self::Files(error) => error.file(),
+            Self::Read(error) => error.file(),
+            Self::Recipe(error) => error.file(),
+            Self::ImportanceLength { path, .. }
+            | Self::ImportanceTooLarge { path, .. }
+            | Self::CannotRead { path, .. }
+            | Self::SameFile { path }
+            | Self::Json { path, .. }
+            | Self::Config { path, .. }
+            | Self::Architecture { path, .. }
+            | Self::Weights { path, .. }
+            | Self::Tokenizer { path, .. }
+            | Self::PreTokenizer { path, .. } => Some(path),
+            _ => None,
+        }
+    }
+
+    /// The tensor that it is about, if there is one.
+    pub fn tensor(&self) -> Option<&str> {
+        match self {
+            Self::Files(error) => error.tensor(),
+            Self::Read(error) => error.tensor(),
+            Self::Recipe(error) => error.tensor(),
+            Self::ImportanceLength { tensor, .. }
+            | Self::ImportanceTooLarge { tensor, .. }
+            | Self::ImportanceNeeded { tensor, .. }
+            | Self::Requantize { tensor, .. }
+            | Self::CannotWrite { tensor, .. }
+            | Self::CannotRead { tensor, .. }
+            | Self::NonFinite { tensor, .. }
+            | Self::Overflow { tensor, .. }
+            | Self::GroupSize { tensor, .. }
+            | Self::Weights { name: tensor, .. } => Some(tensor),
+            _ => None,
+        }
+    }
+
+    /// The key of a JSON file or of the metadata that it is about, if there is one.
+    pub fn key(&self) -> Option<&str> {
+        match self {
+            Self::Files(error) => error.key(),
+            Self::Read(error) => error.key(),
+            Self::Recipe(error) => error.key(),
+            Self::Config { key, .. } => Some(key),
+            Self::Json { key, .. } => key.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// The offset in the file, in bytes, if it is known.
+    pub fn byte(&self) -> Option<u64> {
+        match self {
+            Self::Files(error) => error.byte(),
+            _ => None,
+        }
+    }
+
+    /// What to do about it: the last part of the message, in the library's words. A program that has
+    /// names of its own for what is asked for may put its own words there.
+    pub fn hint(&self) -> Option<&str> {
+        match self {
+            Self::Files(error) => error.hint(),
+            Self::Read(error) => error.hint(),
+            Self::Recipe(error) => error.hint(),
+            Self::ImportanceLength { .. } => Some(OTHER_MODEL),
+            Self::ImportanceTooLarge { .. } => Some(BAD_MATRIX),
+            Self::PreTokenizer { .. } => Some(NAME_IT),
+            Self::Grouped { refusal, .. } => Some(refusal.help()),
+            Self::ImportanceNeeded { .. } => Some(NEEDS_MATRIX),
+            Self::Requantize { .. } => Some(REQUANTIZE),
+            Self::CannotRead { .. } => Some(ORIGINAL),
+            Self::NonFinite { .. } => Some(DIVERGED),
+            Self::Overflow { ty, importance, .. } => Some(too_large(*ty, importance.is_some())),
+            Self::GroupSize { .. } => Some(GROUPS),
+            Self::SameFile { .. } => Some(OTHER_NAME),
+            Self::Threads { .. } => Some(FEWER),
+            Self::Json { help, .. }
+            | Self::Config { help, .. }
+            | Self::Weights { help, .. }
+            | Self::Tokenizer { help, .. } => Some(help),
+            _ => None,
+        }
+    }
+}
+
+/// What to do about a value that is too large.
+pub(super) fn too_large(ty: GgmlType, is_weighed: bool) -> &'static str {
+    match ty {
+        _ if is_weighed => {
+            "the importance matrix is damaged: make it again, or leave the tensor out"
+        }
+        GgmlType::BF16 => "keep it in F32",
+        _ => "keep it in BF16 or F32",
+    }
+}

@@ -1,0 +1,60 @@
+//! What is done to one tensor on its way to the output.
+
+use quant_core::{
+    GgmlType,
+    grouped::{GroupedType, ScaleType},
+};
+use quant_weights::finite::Stored;
+
+/// What is done to one tensor.
+#[derive(Debug)]
+pub(crate) struct Job {
+    /// Index into the model's tensors.
+    pub(crate) tensor: usize,
+    pub(crate) form: Form,
+    /// Weights of the columns of each matrix of the tensor.
+    pub(crate) importance: Option<Vec<f32>>,
+    /// Whether the scales of groups are searched for.
+    pub(crate) refine: bool,
+}
+
+/// What a tensor is written as.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Form {
+    /// Values or blocks of ggml, as its quantizers make them.
+    Ggml(GgmlType),
+    /// Groups in blocks of ggml that hold the same values.
+    Blocks {
+        groups: Groups,
+        /// Type of the blocks.
+        ty: GgmlType,
+    },
+    /// Groups in the pack-quantized layout of compressed-tensors.
+    Packed { groups: Groups, scale: ScaleType },
+}
+
+/// Groups that rows are cut into.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Groups {
+    pub(crate) ty: GroupedType,
+    /// Weights in a group.
+    pub(crate) len: usize,
+}
+
+impl Form {
+    /// The type's name, for messages.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Ggml(ty) | Self::Blocks { ty, .. } => ty.name(),
+            Self::Packed { groups, .. } => groups.ty.name(),
+        }
+    }
+
+    /// What the values are called that share a scale.
+    pub(crate) fn unit(self) -> &'static str {
+        match self {
+            Self::Ggml(ty) => Stored::from(ty).noun(),
+            Self::Blocks { .. } | Self::Packed { .. } => "group",
+        }
+    }
+}

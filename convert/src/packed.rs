@@ -1,0 +1,37 @@
+//! How the weights of a checkpoint are stored, by its JSON files.
+
+use std::path::Path;
+
+use gguf_io::{Checkpoint, Limits, safetensors::Preference};
+use quant_weights::{Quantization, Settings, Weights};
+
+use crate::{Config, Result, json};
+
+/// What config.json says of it.
+///
+/// # Errors
+/// If that is a way that is not read.
+pub(crate) fn quantization(config: &Config) -> Result<Quantization> {
+    let settings = Settings {
+        path: config.path(),
+        quantization_config: config.get("quantization_config"),
+        quantization: config.get("quantization"),
+    };
+    Quantization::read(&settings, json::read_optional)
+}
+
+/// Opens the weights of a checkpoint.
+///
+/// # Errors
+/// As [`Checkpoint::open`], [`quantization`] and [`Weights::new`].
+pub(crate) fn open(
+    dir: &Path,
+    config: &Config,
+    preference: Preference,
+    limits: &Limits,
+) -> Result<Weights> {
+    let quantization = quantization(config)?;
+    let checkpoint = Checkpoint::open_with(dir, preference, limits)?;
+    let quantization = quantization.or_older(dir, &checkpoint, json::read_optional)?;
+    Ok(Weights::new(checkpoint, quantization)?)
+}

@@ -1,0 +1,267 @@
+//! The plan: every tensor's type, every output offset and the exact size, before a weight is read.
+//!
+//! It is made in stages: [`assign`] chooses tensors, names and types, [`describe`] makes the metadata,
+//! [`layout`] the files. [`run`] hands the result to the engine.
+
+mod assign;
+mod describe;
+mod layout;
+mod run;
+mod unused;
+
+use std::path::{Path, PathBuf};
+
+use gguf_io::{Layout, PlacedTensor, gguf::shards};
+use quant_core::{GgmlType, can_dequantize, can_quantize};
+
+use crate::{
+    Control, Error, Options, Result,
+    importance::Importance,
+    mend,
+    model::{Model, Origin, Tensor},
+    options::Running,
+    recipe::{FileType, ModelFacts, Pruning},
+};
+use assign::Assigned;
+
+/// A conversion that is ready to run.
+#[derive(Debug)]
+pub struct Plan {
+    model: Model,
+    /// In the order they are written.
+    tensors: Vec<Assigned>,
+    /// One, or one for each shard; the same tensors in the same order.
+    layouts: Vec<Layout>,
+    is_split: bool,
+    file_type: Option<FileType>,
+    allow_requantize: bool,
+    running: Running,
+}
+
+/// What the stages are about: the model, what is asked for, and what both say.
+#[derive(Clone, Copy, Debug)]
+struct Given<'a> {
+    model: &'a Model,
+    options: &'a Options,
+    facts: &'a ModelFacts,
+    pruning: Option<&'a Pruning>,
+    importance: Option<&'a Importance>,
+}
+
+impl Given<'_> {
+    /// The key of the number of layers.
+    fn layers_key(&self) -> String {
+        format!("{}.block_count", self.facts.arch)
+    }
+}
+
+/// A file of a split output, as the plan has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PlannedShard {
+    /// How many tensors it holds.
+    pub tensors: usize,
+    /// Size in bytes, header and padding included.
+    pub bytes: u64,
+}
+
+/// A tensor of the output, as the plan has it.
+#[derive(Clone, Copy, Debug)]
+pub struct PlannedTensor<'a> {
+    /// GGUF name.
+    pub name: &'a str,
+    /// Dimensions, innermost first.
+    pub shape: &'a [u64],
+    /// The type it gets.
+    pub ty: GgmlType,
+    /// The type the recipe asked for, if the tensor's rows do not fit its blocks.
+    pub wanted: Option<GgmlType>,
+    /// Whether an importance matrix was given that has no entry for this tensor.
+    pub without_importance: bool,
+    /// Whether blocks of the input are copied as they are.
+    pub carried: bool,
+    /// Bytes of its data.
+    pub bytes: u64,
+    /// The number of its file, from 0.
+    pub shard: usize,
+}
+
+impl Plan {
+    /// Plans a conversion. Reads the importance matrix; weights only for grouped integers with a
+    /// ratio below 1.
+    ///
+    /// # Errors
+    /// Options that the model does not allow. What prevents only the run, so that the plan can still be
+    /// shown, is kept for [`check`](Self::check).
+    pub fn new(model: Model, options: &Options) -> Result<Self> {
+        Self::new_with(model, options, Control::default())
+    }
+
+    /// [`new`](Self::new) that can be cancelled. Grouped integers with a ratio read all weights to
+    /// choose layers, which takes time.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new), and [`Error::Cancelled`].
+    pub fn new_with(mut model: Model, options: &Options, control: Control<'_>) -> Result<Self> {
+        if model.origin == Origin::Gguf {
+            mend::metadata(&mut model.metadata, &model.files)?;
+        }
+        let importance = Importance::open(options)?.filter(|importance| !importance.is_empty());
+        if let Some(importance) = &importance {
+            importance.warn_of_strays(model.tensors.iter().map(|tensor| tensor.name.as_str()));
+        }
+        // The order of llama-quantize: overrides are seen by the recipe, pruning is not.
+        let mut overridden = model.metadata.clone();
+        for (key, value) in &options.override_kv {
+            overridden.insert(key.clone(), value.clone());
+        }
+        let facts = ModelFacts::from_metadata(&overridden)?;
+        let pruning = match &options.prune_layers {
+            Some(layers) => Some(Pruning::parse(layers, facts.layers)?),
+            None => None,
+        };
+        let given = Given {
+            model: &model,
+            options,
+            facts: &facts,
+            pruning: pruning.as_ref(),
+            importance: importance.as_ref(),
+        };
+
+        let mut assigned = assign::assign(&given, control)?;
+        unused::warn(&given, &assigned);
+        // What says where weights come from would be untrue of a file that has none of them.
+        let told = assigned.uses_importance || options.like_reference;
+        let importance = given.importance.filter(|_| told);
+        unused::overrides(&given, importance.is_some())?;
+        let metadata = describe::describe(&given, &assigned, importance)?;
+        let layouts = layout::lay_out(&given, &mut assigned.tensors, &metadata)?;
+        unused::split(options.split, &layouts);
+        model.metadata = metadata;
+        Ok(Self {
+            model,
+            tensors: assigned.tensors,
+            layouts,
+            is_split: options.split.is_some(),
+            file_type: assigned.file_type,
+            allow_requantize: options.allow_requantize,
+            running: options.running(),
+        })
+    }
+
+    /// Whether the plan can run.
+    ///
+    /// # Errors
+    /// The first of: weights of an importance matrix that a type needs and that are missing, a
+    /// type this version cannot write, tensors that are quantized already, without
+    /// [`Options::allow_requantize`].
+    pub fn check(&self) -> Result<()> {
+        self.tensors.iter().try_for_each(|planned| {
+            let tensor = &self.model.tensors[planned.job.tensor];
+            let obstacle = obstacle(&self.model, tensor, planned.ty, self.allow_requantize);
+            // An importance matrix would not help a type that is not written.
+            let hopeless = matches!(obstacle, Some(Error::CannotWrite { .. }));
+            match planned.lacks_importance && !hopeless {
+                true => {
+                    Err(Error::ImportanceNeeded { tensor: tensor.name.clone(), ty: planned.ty })
+                }
+                false => obstacle.map_or(Ok(()), Err),
+            }
+        })
+    }
+
+    /// The recipe; `None` if every tensor keeps its type.
+    pub fn file_type(&self) -> Option<FileType> {
+        self.file_type
+    }
+
+    /// The tensors in the order they are written.
+    pub fn tensors(&self) -> impl ExactSizeIterator<Item = PlannedTensor<'_>> {
+        let placed: Vec<_> = self.placed().collect();
+        self.tensors.iter().zip(placed).map(|(tensor, (shard, placed))| PlannedTensor {
+            name: &placed.name,
+            shape: &placed.shape,
+            ty: placed.ty,
+            wanted: tensor.wanted,
+            without_importance: tensor.without_importance,
+            carried: tensor.ty.is_quantized() && self.source(tensor).source_type() == tensor.ty,
+            bytes: placed.bytes,
+            shard,
+        })
+    }
+
+    /// Names of the checkpoint's tensors that have no place in the output.
+    pub fn left_out(&self) -> &[String] {
+        &self.model.left_out
+    }
+
+    fn source(&self, tensor: &Assigned) -> &Tensor {
+        &self.model.tensors[tensor.job.tensor]
+    }
+
+    /// The place of every tensor: the number of its file, and where it is in that.
+    fn placed(&self) -> impl Iterator<Item = (usize, &PlacedTensor)> {
+        let files = self.layouts.iter().enumerate();
+        files.flat_map(|(shard, layout)| layout.tensors.iter().map(move |t| (shard, t)))
+    }
+
+    /// The files of the output if it is to be split, be it into one.
+    pub fn shards(&self) -> Option<impl ExactSizeIterator<Item = PlannedShard>> {
+        let shard = |l: &Layout| PlannedShard { tensors: l.tensors.len(), bytes: l.total };
+        self.is_split.then(|| self.layouts.iter().map(shard))
+    }
+
+    /// The paths of the output's files: `output` itself, or if it is to be split
+    /// `NAME-00001-of-00003.gguf` and so on.
+    pub fn paths(&self, output: &Path) -> Vec<PathBuf> {
+        match self.is_split {
+            true => shards::paths(output, self.layouts.len()),
+            false => vec![output.to_owned()],
+        }
+    }
+
+    /// The metadata that is written.
+    pub fn metadata(&self) -> &gguf_io::Metadata {
+        &self.model.metadata
+    }
+
+    /// Size of the output in bytes, headers and padding included.
+    pub fn total_bytes(&self) -> u64 {
+        self.layouts.iter().fold(0, |sum, layout| sum.saturating_add(layout.total))
+    }
+
+    /// Bytes that are read from the source.
+    pub fn source_bytes(&self) -> u64 {
+        self.tensors.iter().map(|tensor| self.source(tensor).source_bytes()).sum()
+    }
+
+    /// Bits per weight over all tensors, the header left out.
+    pub fn bits_per_weight(&self) -> f64 {
+        let weights: u64 = self.tensors.iter().map(|tensor| self.source(tensor).elements()).sum();
+        let bytes: u64 = self.placed().map(|(_, t)| t.bytes).sum();
+        if weights == 0 { 0.0 } else { bytes as f64 * 8.0 / weights as f64 }
+    }
+}
+
+/// Why a tensor cannot be brought to its type, if so.
+fn obstacle(model: &Model, tensor: &Tensor, ty: GgmlType, allow_requantize: bool) -> Option<Error> {
+    let source = tensor.source_type();
+    if source == ty {
+        return None;
+    }
+    let name = tensor.name.clone();
+    if source.is_quantized() && !allow_requantize {
+        return Some(Error::Requantize { tensor: name, source_type: source, ty });
+    }
+    let supported = || {
+        let names = GgmlType::ALL.iter().filter(|ty| can_quantize(**ty)).map(|ty| ty.name());
+        names.collect::<Vec<_>>().join(", ")
+    };
+    if !can_quantize(ty) {
+        return Some(Error::CannotWrite { tensor: name, ty, supported: supported() });
+    }
+    if !can_dequantize(source) {
+        let file = model.files.first().map_or_else(Default::default, |f| f.path().into());
+        return Some(Error::CannotRead { path: file, tensor: name, ty: source });
+    }
+    None
+}

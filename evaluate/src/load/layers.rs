@@ -1,0 +1,238 @@
+//! The layers of a model.
+
+use gguf_model::{Activation, Dimension, Gate, Residual};
+
+use super::Loader;
+use crate::{
+    Error, Result,
+    run::{
+        Function,
+        experts::{Experts, Router},
+        feed_forward::{FeedForward, Gating, Mlp},
+        matrix::Matrix,
+        session::Layer,
+    },
+};
+
+impl Loader<'_> {
+    pub(super) fn layer(&mut self, layer: u32) -> Result<Layer> {
+        let prefix = format!("blk.{layer}.");
+        let block = self.forward.block;
+        let is_parallel = match block.residual {
+            Residual::Parallel => true,
+            Residual::ParallelIf(key) => self.keys.flag(key).unwrap_or(true),
+            Residual::ParallelWithout(name) => !self.tensors.has(&format!("{prefix}{name}.weight")),
+            Residual::Sequential => false,
+        };
+        Ok(Layer {
+            attention_norm: self.norm(&prefix, block.attention_norm)?,
+            attention: self.attention(layer, &prefix)?,
+            attention_post_norm: self.norm(&prefix, block.attention_post_norm)?,
+            attention_sum_norm: self.norm(&prefix, block.attention_sum_norm)?,
+            feed_forward_norm: self.norm(&prefix, block.feed_forward_norm)?,
+            feed_forward: self.feed_forward(layer, &prefix)?,
+            feed_forward_post_norm: self.norm(&prefix, block.feed_forward_post_norm)?,
+            feed_forward_sum_norm: self.norm(&prefix, block.feed_forward_sum_norm)?,
+            is_parallel,
+        })
+    }
+
+    fn feed_forward(&mut self, layer: u32, prefix: &str) -> Result<FeedForward> {
+        let named = |name: &str| format!("{prefix}{name}");
+        let Some(router) = self.tensors.matrix(&named("ffn_gate_inp"))? else {
+            return Ok(FeedForward::Dense(self.mlp(prefix, "")?));
+        };
+        let count = router.rows;
+        let stacked = |loader: &mut Self, name: &str| match loader
+            .tensors
+            .matrix(&named(&format!("{name}_exps")))?
+        {
+            Some(matrix) => Ok(Some(matrix)),
+            None => loader.tensors.experts_apart(&named(&format!("{name}.{{}}")), count),
+        };
+        let missing = self.keys.wrong(format!("layer {layer} has a router and no experts"));
+        let both = self.tensors.matrix(&named("ffn_gate_up_exps"))?;
+        let (up, gate) = match both {
+            Some(both) => (Some(both), Gating::InUp),
+            None => {
+                let up = stacked(self, "ffn_up")?;
+                (up, stacked(self, "ffn_gate")?.map_or(Gating::None, Gating::By))
+            }
+        };
+        let (Some(up), Some(down)) = (up, stacked(self, "ffn_down")?) else { return Err(missing) };
+        let hidden = match &gate {
+            Gating::By(gate) => {
+                self.expect(gate, up.rows)?;
+                up.rows
+            }
+            Gating::None => up.rows,
+            Gating::InUp => up.rows / 2,
+        };
+        self.expect_columns(&down, hidden)?;
+        let gates = match &gate {
+            Gating::By(gate) => Some(gate),
+            Gating::None | Gating::InUp => None,
+        };
+        for matrix in [Some(&up), gates, Some(&down)].into_iter().flatten() {
+            if matrix.experts != count {
+                return Err(self.keys.wrong(format!(
+                    "tensor {} has {} experts, the router of the layer tells {count}",
+                    matrix.name, matrix.experts
+                )));
+            }
+        }
+        let used = self.keys.at("expert_used_count", layer as usize).unwrap_or(0);
+        if used == 0 || used > count {
+            return Err(self.keys.wrong(format!(
+                "{}.expert_used_count is {used}, expected 1 to {count}, the number of experts",
+                self.architecture.name
+            )));
+        }
+        let gating = match self.keys.number("expert_gating_func") {
+            Some(1) => Gate::Softmax,
+            Some(2) => Gate::Sigmoid,
+            Some(3) => Gate::SoftmaxOfChosen,
+            Some(0) | None => self.forward.routing.gate,
+            Some(other) => {
+                return Err(self.keys.wrong(format!(
+                    "{}.expert_gating_func is {other}, which cannot be run here",
+                    self.architecture.name
+                )));
+            }
+        };
+        let routing = Router {
+            used,
+            gate: gating,
+            selection_bias: self.tensors.values(&named("exp_probs_b.bias"))?,
+            groups: self.keys.number("expert_group_count").unwrap_or(0),
+            groups_used: self.keys.number("expert_group_used_count").unwrap_or(0),
+            normalized: self
+                .keys
+                .flag("expert_weights_norm")
+                .unwrap_or(self.forward.routing.normalized),
+            scale: self.keys.float("expert_weights_scale").filter(|s| *s != 0.0).unwrap_or(1.0),
+        };
+        let has_shared = self.tensors.has(&named("ffn_up_shexp.weight"));
+        let shared = if has_shared { Some(self.mlp(prefix, "_shexp")?) } else { None };
+        Ok(FeedForward::Experts(Box::new(Experts {
+            router,
+            routing,
+            up,
+            gate,
+            down,
+            function: self.function()?,
+            shared,
+            shared_gate: self.tensors.matrix(&named("ffn_gate_inp_shexp"))?,
+        })))
+    }
+
+    /// A network whose tensors end like this.
+    fn mlp(&mut self, prefix: &str, end: &str) -> Result<Mlp> {
+        let named = |name: &str| format!("{prefix}{name}{end}");
+        let down = self.matrix(&named("ffn_down"), self.size(Dimension::Embedding)?)?;
+        let up = match self.tensors.matrix(&named("ffn_up"))? {
+            Some(matrix) => matrix,
+            None => return Err(self.missing(&named("ffn_up"))),
+        };
+        let gate = match self.tensors.matrix(&named("ffn_gate"))? {
+            Some(matrix) => {
+                self.expect(&matrix, up.rows)?;
+                Gating::By(matrix)
+            }
+            None if up.rows == 2 * down.columns => Gating::InUp,
+            None => Gating::None,
+        };
+        let hidden = if matches!(gate, Gating::InUp) { up.rows / 2 } else { up.rows };
+        self.expect_columns(&down, hidden)?;
+        let divisors = self.tensors.values(&format!("{prefix}ffn.act.scales"))?;
+        Ok(Mlp { up, gate, down, function: self.function()?, divisors })
+    }
+
+    fn function(&self) -> Result<Function> {
+        let gelu = if self.forward.exact_gelu { Function::GeluExact } else { Function::Gelu };
+        if let Some(name) = self.forward.activation_key.and_then(|key| self.keys.text(key)) {
+            return match name {
+                "silu" | "swish" => Ok(Function::Silu),
+                "gelu" => Ok(gelu),
+                "relu" => Ok(Function::Relu),
+                other => Err(self.keys.wrong(format!(
+                    "the activation function {} cannot be run here",
+                    gguf_io::message::Quoted(other)
+                ))),
+            };
+        }
+        Ok(match self.architecture.graph.activation {
+            Some(Activation::Silu) => Function::Silu,
+            Some(Activation::ReluSquared) => Function::ReluSquared,
+            Some(Activation::ClampedSwiglu) => Function::ClampedSwiglu,
+            _ => gelu,
+        })
+    }
+
+    /// A dimension of the model that is not zero.
+    pub(super) fn size(&self, dimension: Dimension) -> Result<usize> {
+        self.size_in(dimension, None)
+    }
+
+    /// A dimension of a layer that is not zero.
+    pub(super) fn size_in(&self, dimension: Dimension, layer: Option<u32>) -> Result<usize> {
+        let size = self.parameters.dimension_in(dimension, layer);
+        let size = size.and_then(|n| usize::try_from(n).ok());
+        size.filter(|n| *n > 0).ok_or_else(|| {
+            self.keys.wrong(format!(
+                "{}.{} is missing or 0, expected a positive number",
+                self.architecture.name,
+                dimension.key()
+            ))
+        })
+    }
+
+    pub(super) fn missing(&self, name: &str) -> Error {
+        self.keys.wrong(format!("tensor {name}.weight is missing"))
+    }
+
+    /// A matrix that has to be there, with so many rows.
+    pub(super) fn matrix(&mut self, name: &str, rows: usize) -> Result<Matrix> {
+        match self.tensors.matrix(name)? {
+            Some(matrix) => {
+                self.expect(&matrix, rows)?;
+                Ok(matrix)
+            }
+            None => Err(self.missing(name)),
+        }
+    }
+
+    pub(super) fn expect(&self, matrix: &Matrix, rows: usize) -> Result<()> {
+        if matrix.rows == rows {
+            return Ok(());
+        }
+        Err(self
+            .keys
+            .wrong(format!("tensor {} has {} rows, expected {rows}", matrix.name, matrix.rows)))
+    }
+
+    pub(super) fn expect_columns(&self, matrix: &Matrix, columns: usize) -> Result<()> {
+        if matrix.columns == columns {
+            return Ok(());
+        }
+        Err(self.keys.wrong(format!(
+            "tensor {} has rows of {}, expected {columns}",
+            matrix.name, matrix.columns
+        )))
+    }
+}
+
+impl Layer {
+    /// Values per token in all buffers, for a model of this width.
+    pub(super) fn width(&self, model: usize) -> usize {
+        let attention = &self.attention;
+        let heads = attention.heads * (2 * attention.key + 3 * attention.value);
+        let hidden = match &self.feed_forward {
+            FeedForward::Dense(mlp) => 3 * mlp.up.rows,
+            FeedForward::Experts(experts) => {
+                experts.routing.used * (3 * experts.up.rows + experts.down.rows)
+            }
+        };
+        4 * model + heads.max(hidden)
+    }
+}

@@ -1,0 +1,168 @@
+//! A model in memory.
+
+use std::{fmt, path::Path, sync::Arc};
+
+use gguf_io::{Limits, Metadata};
+use gguf_model::{Content, Forward, check};
+use quant_kernels::{Kernels, Parallel, Serial};
+use quant_weights::{Gguf, Source};
+
+use crate::{
+    CachePrecision, Error, Result,
+    load::{Loader, Weights},
+};
+
+/// Threads that a model may share with others.
+pub type Threads = Arc<dyn Parallel + Send + Sync>;
+
+/// How a model is opened and run.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct Options {
+    /// The threads that products and attention run on.
+    pub threads: Threads,
+    /// The instructions that they use.
+    pub kernels: Kernels,
+    /// How keys and values are kept.
+    pub cache: CachePrecision,
+    /// Limits for reading headers.
+    pub limits: Limits,
+    /// Bytes that weights and the cache of a session may take together; `None` is no limit.
+    pub memory: Option<u64>,
+    /// Bytes that the activations of a chunk of text may take. A long text is run in chunks of at most
+    /// 512 tokens, fewer in wide models, but never fewer than 32.
+    pub working_space: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            threads: Arc::new(Serial),
+            kernels: Kernels::best(),
+            cache: CachePrecision::default(),
+            limits: Limits::default(),
+            memory: None,
+            working_space: 64 << 20,
+        }
+    }
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options")
+            .field("threads", &self.threads.threads())
+            .field("kernels", &self.kernels)
+            .field("cache", &self.cache)
+            .field("memory", &self.memory)
+            .field("working_space", &self.working_space)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A model whose weights are in memory, packed for products.
+pub struct Model {
+    pub(crate) source: Box<dyn Source + Send>,
+    pub(crate) weights: Weights,
+    pub(crate) forward: &'static Forward,
+    pub(crate) options: Options,
+}
+
+impl fmt::Debug for Model {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Model")
+            .field("architecture", &self.forward.architecture)
+            .field("weight_bytes", &self.weight_bytes())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Model {
+    /// Opens a GGUF file, or the first shard of a split one, and packs its weights.
+    ///
+    /// # Errors
+    /// [`Error::File`] if it cannot be read; [`Error::Model`] if keys and tensors contradict each other,
+    /// with the first problem; [`Error::NoGraph`] if it is not known how to run it; [`Error::Tensor`] for
+    /// a tensor that running it would ignore; [`Error::Memory`].
+    pub fn open(path: &Path, options: &Options) -> Result<Self> {
+        Self::from_source(Gguf::open(path, &options.limits)?, options)
+    }
+
+    /// As [`open`](Self::open), of a checkpoint or whatever else shows itself as the GGUF file that it
+    /// would become. It is run in its own precision.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn from_source(source: impl Source + Send + 'static, options: &Options) -> Result<Self> {
+        let path = || source.files().first().map(|f| f.path().to_owned()).unwrap_or_default();
+        let wrong = |message: String| Error::Model { file: path(), message };
+        let tensors = source.tensors().iter().map(|t| (t.name.as_str(), t.shape.as_slice()));
+        let report = check(source.metadata(), tensors);
+        if let Some(first) = report.problems.first() {
+            let more = match report.problem_count {
+                0 | 1 => String::new(),
+                2 => " (and one more problem; verify lists both)".to_owned(),
+                n => format!(" (and {} more problems; verify lists them)", n - 1),
+            };
+            return Err(wrong(format!("{first}{more}")));
+        }
+        let architecture = match report.content {
+            Content::Model(architecture) => architecture,
+            Content::Vocabulary => {
+                return Err(wrong("holds a vocabulary alone, no model that could be run".into()));
+            }
+            _ => {
+                let name = source.metadata().get_str("general.architecture").unwrap_or_default();
+                return Err(no_graph(path(), name));
+            }
+        };
+        let forward = architecture.forward().ok_or_else(|| no_graph(path(), architecture.name))?;
+        let weights = Loader::load(&source, options, architecture, forward)?;
+        Ok(Self { source: Box::new(source), weights, forward, options: options.clone() })
+    }
+
+    /// The file's keys.
+    pub fn metadata(&self) -> &Metadata {
+        self.source.metadata()
+    }
+
+    /// The files and tensors that it was made of.
+    pub fn source(&self) -> &dyn Source {
+        &*self.source
+    }
+
+    /// How models of its architecture are run.
+    pub fn forward_description(&self) -> &'static Forward {
+        self.forward
+    }
+
+    /// Tokens of the vocabulary: the length of a row of logits. Larger than the tokenizer's list where
+    /// the matrix was padded.
+    pub fn vocabulary(&self) -> usize {
+        self.weights.vocabulary
+    }
+
+    /// Values of a token's vector.
+    pub fn width(&self) -> usize {
+        self.weights.width
+    }
+
+    /// Tokens that the model was trained to see, as its file says.
+    pub fn trained_context(&self) -> usize {
+        self.weights.trained_context
+    }
+
+    /// Bytes of the weights in memory.
+    pub fn weight_bytes(&self) -> u64 {
+        self.weights.bytes
+    }
+
+    /// Bytes of the keys and values of so many tokens.
+    pub fn cache_bytes(&self, context: usize) -> u64 {
+        self.weights.cache_bytes(self.options.cache, context)
+    }
+}
+
+fn no_graph(file: std::path::PathBuf, architecture: &str) -> Error {
+    let known: Vec<_> = gguf_model::FORWARDS.iter().map(|f| f.architecture).collect();
+    Error::NoGraph { file, architecture: architecture.to_owned(), known: known.join(", ") }
+}

@@ -1,0 +1,196 @@
+//! The attention part of a layer.
+
+use gguf_model::HeadNorm;
+
+use super::{
+    Runner,
+    attend::{Attend, Sight},
+    cache::LayerCache,
+    latent::Latent,
+    matrix::Matrix,
+    norm::Norm,
+    rope::Turns,
+    session::Watch,
+};
+use crate::Result;
+
+/// The weights of attention, and how they are used.
+pub(crate) struct Attention {
+    pub(crate) projection: Projection,
+    pub(crate) output: Matrix,
+    /// Heads of queries, and of keys and values as they are cached.
+    pub(crate) heads: usize,
+    pub(crate) kv_heads: usize,
+    /// Values of a head's key and of its value, as they are cached.
+    pub(crate) key: usize,
+    pub(crate) value: usize,
+    pub(crate) head_norm: HeadNorm,
+    pub(crate) query_norm: Option<Norm>,
+    pub(crate) key_norm: Option<Norm>,
+    pub(crate) sinks: Option<Vec<f32>>,
+    pub(crate) slopes: Option<Vec<f32>>,
+    pub(crate) scale: f32,
+    pub(crate) cap: f32,
+    pub(crate) sight: Sight,
+    pub(crate) temperature: Option<Temperature>,
+    /// Which of the model's ropes turns it.
+    pub(crate) rope: Option<usize>,
+    /// Queries, keys and values are held to this magnitude; 0 is none.
+    pub(crate) clamp: f32,
+}
+
+/// What makes queries, keys and values.
+pub(crate) enum Projection {
+    /// One matrix for all three.
+    Fused(Matrix),
+    /// One for each.
+    Apart { query: Matrix, key: Matrix, value: Matrix },
+    /// Keys and values are compressed to a few values for all heads.
+    Latent(Box<Latent>),
+}
+
+/// Queries grow with their position.
+#[derive(Clone, Copy)]
+pub(crate) struct Temperature {
+    /// Positions after which they grow by a step.
+    pub(crate) length: usize,
+    pub(crate) scale: f32,
+}
+
+/// Queries, keys and values of some tokens, a row of all heads each.
+pub(crate) struct Projected {
+    pub(crate) queries: Vec<f32>,
+    pub(crate) keys: Vec<f32>,
+    pub(crate) values: Vec<f32>,
+}
+
+/// Where in the sequence a layer is run.
+pub(crate) struct Place<'a> {
+    /// The position of the first token.
+    pub(crate) first: usize,
+    /// Tokens.
+    pub(crate) count: usize,
+    /// Of these, the first whose result is needed.
+    pub(crate) needed: usize,
+    pub(crate) turns: Option<&'a Turns>,
+}
+
+impl Attention {
+    /// Heads of the cache, and values of their keys and values.
+    pub(crate) fn cached(&self) -> (usize, usize, usize) {
+        (self.kv_heads, self.key, self.value)
+    }
+
+    /// The result for the tokens from `place.needed` on. Their keys and values go into the cache.
+    pub(crate) fn run(
+        &self,
+        runner: Runner<'_>,
+        watch: &mut Watch<'_>,
+        cache: &mut LayerCache,
+        place: &Place<'_>,
+        x: &[f32],
+    ) -> Result<Vec<f32>> {
+        let Projected { mut queries, keys, values } = self.project(runner, watch, place, x)?;
+        let width = self.heads * self.key;
+        if let Some(temperature) = self.temperature {
+            for (i, row) in queries.chunks_exact_mut(width).enumerate() {
+                let step = ((place.first + i) / temperature.length.max(1) + 1) as f32;
+                let scale = step.ln() * temperature.scale + 1.0;
+                row.iter_mut().for_each(|v| *v *= scale);
+            }
+        }
+        cache.store(runner.kernels, place.first, &keys, &values);
+        let needed = place.count - place.needed;
+        let mut attended = vec![0.0; needed * self.heads * self.value];
+        let attend = Attend {
+            heads: self.heads,
+            scale: self.scale,
+            cap: self.cap,
+            sight: self.sight,
+            slopes: self.slopes.as_deref(),
+            sinks: self.sinks.as_deref(),
+        };
+        let queries = queries.get(place.needed * width..).unwrap_or_default();
+        let (first, all) = (place.first + place.needed, place.first + place.count);
+        attend.run(runner, cache, queries, first, all, &mut attended);
+        if let Projection::Latent(latent) = &self.projection {
+            attended = latent.restore(runner, watch, attended)?;
+        }
+        watch.input(&self.output, &attended);
+        self.output.times(runner, &attended, needed)
+    }
+
+    /// Queries, keys and values, normalized and turned.
+    fn project(
+        &self,
+        runner: Runner<'_>,
+        watch: &mut Watch<'_>,
+        place: &Place<'_>,
+        x: &[f32],
+    ) -> Result<Projected> {
+        let n = place.count;
+        let mut projected = match &self.projection {
+            Projection::Latent(latent) => return latent.project(runner, watch, place, x),
+            Projection::Fused(matrix) => {
+                watch.input(matrix, x);
+                let all = matrix.times(runner, x, n)?;
+                let widths =
+                    [self.heads * self.key, self.kv_heads * self.key, self.kv_heads * self.value];
+                let [queries, keys, values] = split_rows(&all, matrix.rows, widths);
+                Projected { queries, keys, values }
+            }
+            Projection::Apart { query, key, value } => {
+                let mut times = |matrix: &Matrix| {
+                    watch.input(matrix, x);
+                    matrix.times(runner, x, n)
+                };
+                Projected { queries: times(query)?, keys: times(key)?, values: times(value)? }
+            }
+        };
+        let Projected { queries, keys, values } = &mut projected;
+        if self.clamp > 0.0 {
+            for values in [&mut *queries, &mut *keys, &mut *values] {
+                values.iter_mut().for_each(|v| *v = v.clamp(-self.clamp, self.clamp));
+            }
+        }
+        let (query_width, key_width) = (self.heads * self.key, self.kv_heads * self.key);
+        let norms = |queries: &mut [f32], keys: &mut [f32]| {
+            let width = |all| if self.head_norm == HeadNorm::Whole { all } else { self.key };
+            if let Some(norm) = &self.query_norm {
+                norm.apply(runner, queries, width(query_width));
+            }
+            if let Some(norm) = &self.key_norm {
+                norm.apply(runner, keys, width(key_width));
+            }
+        };
+        if self.head_norm != HeadNorm::EachTurned {
+            norms(queries, keys);
+        }
+        if let Some(turns) = place.turns {
+            turns.apply(runner, queries, query_width, self.key, 0);
+            turns.apply(runner, keys, key_width, self.key, 0);
+        }
+        if self.head_norm == HeadNorm::EachTurned {
+            norms(queries, keys);
+        }
+        Ok(projected)
+    }
+}
+
+/// Takes rows apart into parts of these widths.
+pub(crate) fn split_rows<const N: usize>(
+    rows: &[f32],
+    width: usize,
+    widths: [usize; N],
+) -> [Vec<f32>; N] {
+    let count = rows.len() / width.max(1);
+    let mut parts = widths.map(|width| Vec::with_capacity(count * width));
+    for mut row in rows.chunks_exact(width.max(1)) {
+        for (part, width) in parts.iter_mut().zip(widths) {
+            let (these, rest) = row.split_at(width.min(row.len()));
+            part.extend_from_slice(these);
+            row = rest;
+        }
+    }
+    parts
+}

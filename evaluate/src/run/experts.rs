@@ -1,0 +1,158 @@
+//! Experts: which of them a token passes, and what they make of it.
+
+use gguf_model::Gate;
+
+use super::{
+    Function, Runner,
+    feed_forward::{Gating, Mlp},
+    matrix::Matrix,
+    session::Watch,
+};
+use crate::Result;
+
+/// The experts of a layer.
+pub(crate) struct Experts {
+    pub(crate) router: Matrix,
+    pub(crate) routing: Router,
+    pub(crate) up: Matrix,
+    pub(crate) gate: Gating,
+    pub(crate) down: Matrix,
+    pub(crate) function: Function,
+    /// What all tokens pass.
+    pub(crate) shared: Option<Mlp>,
+    /// What weighs that.
+    pub(crate) shared_gate: Option<Matrix>,
+}
+
+/// How experts are chosen.
+pub(crate) struct Router {
+    /// How many a token passes.
+    pub(crate) used: usize,
+    pub(crate) gate: Gate,
+    /// Added to the weights for the choice alone.
+    pub(crate) selection_bias: Option<Vec<f32>>,
+    /// Groups of experts, and how many of them a token may use.
+    pub(crate) groups: usize,
+    pub(crate) groups_used: usize,
+    pub(crate) normalized: bool,
+    pub(crate) scale: f32,
+}
+
+impl Router {
+    /// The experts of a token and their weights, from the router's results.
+    fn choose(&self, results: &mut [f32], ids: &mut Vec<u32>, weights: &mut Vec<f32>) {
+        match self.gate {
+            Gate::Softmax => softmax(results),
+            Gate::Sigmoid => results.iter_mut().for_each(|v| *v = 1.0 / (1.0 + (-*v).exp())),
+            Gate::SoftmaxOfChosen => {}
+        }
+        let mut scores = results.to_vec();
+        if let Some(bias) = &self.selection_bias {
+            scores.iter_mut().zip(bias).for_each(|(score, b)| *score += b);
+        }
+        if self.groups > 1 {
+            self.leave_groups(&mut scores);
+        }
+        let first = weights.len();
+        for expert in best(&scores, self.used) {
+            ids.push(expert as u32);
+            weights.push(results.get(expert).copied().unwrap_or(0.0));
+        }
+        let weights = weights.get_mut(first..).unwrap_or_default();
+        if self.gate == Gate::SoftmaxOfChosen {
+            softmax(weights);
+        }
+        if self.normalized {
+            // The smallest normal number of half precision, as llama.cpp has it.
+            let sum = weights.iter().sum::<f32>().max(6.103_515_6e-5);
+            weights.iter_mut().for_each(|w| *w /= sum);
+        }
+        weights.iter_mut().for_each(|w| *w *= self.scale);
+    }
+
+    /// Hides the groups whose two best experts are not among the best.
+    fn leave_groups(&self, scores: &mut [f32]) {
+        let size = scores.len() / self.groups;
+        let sums: Vec<f32> = scores
+            .chunks_exact(size.max(1))
+            .map(|group| best(group, 2).into_iter().filter_map(|i| group.get(i)).sum())
+            .collect();
+        let kept = best(&sums, self.groups_used);
+        for (i, group) in scores.chunks_mut(size.max(1)).enumerate() {
+            if !kept.contains(&i) {
+                group.fill(f32::NEG_INFINITY);
+            }
+        }
+    }
+}
+
+/// The indices of the highest values, highest first; of equal ones the first.
+fn best(values: &[f32], count: usize) -> Vec<usize> {
+    let mut order: Vec<_> = (0..values.len()).collect();
+    let key = |i: &usize| values.get(*i).copied().unwrap_or(f32::NEG_INFINITY);
+    order.sort_by(|a, b| key(b).total_cmp(&key(a)));
+    order.truncate(count);
+    order
+}
+
+fn softmax(values: &mut [f32]) {
+    let highest = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    values.iter_mut().for_each(|v| *v = (*v - highest).exp());
+    let sum = values.iter().sum::<f32>();
+    values.iter_mut().for_each(|v| *v /= sum);
+}
+
+impl Experts {
+    pub(crate) fn run(
+        &self,
+        runner: Runner<'_>,
+        watch: &mut Watch<'_>,
+        x: &[f32],
+        n: usize,
+    ) -> Result<Vec<f32>> {
+        watch.input(&self.router, x);
+        let mut results = self.router.times(runner, x, n)?;
+        let (mut ids, mut weights) = (Vec::new(), Vec::new());
+        for row in results.chunks_exact_mut(self.router.rows) {
+            self.routing.choose(row, &mut ids, &mut weights);
+        }
+        let used = self.routing.used;
+        watch.expert_inputs(&self.up, x, &ids, used);
+        let mut hidden = self.up.times_experts(runner, x, &ids, used)?;
+        match &self.gate {
+            Gating::None => self.function.apply(runner, &mut hidden, None),
+            Gating::InUp => {
+                hidden = self.function.apply_halves(runner, &hidden, self.up.rows);
+            }
+            Gating::By(matrix) => {
+                watch.expert_inputs(matrix, x, &ids, used);
+                let mut gate = matrix.times_experts(runner, x, &ids, used)?;
+                self.function.apply(runner, &mut gate, Some(&hidden));
+                hidden = gate;
+            }
+        }
+        watch.expert_inputs(&self.down, &hidden, &ids, 1);
+        let results = self.down.times_experts(runner, &hidden, &ids, 1)?;
+        let width = self.down.rows;
+        let mut out = vec![0.0; n * width];
+        let tokens = results.chunks_exact(used * width).zip(weights.chunks_exact(used));
+        for (out, (results, weights)) in out.chunks_exact_mut(width).zip(tokens) {
+            for (result, weight) in results.chunks_exact(width).zip(weights) {
+                out.iter_mut().zip(result).for_each(|(out, v)| *out += weight * v);
+            }
+        }
+        if let Some(shared) = &self.shared {
+            let mut result = shared.run(runner, watch, x, n)?;
+            if let Some(gate) = &self.shared_gate {
+                watch.input(gate, x);
+                let gates = gate.times(runner, x, n)?;
+                for (row, gate) in result.chunks_exact_mut(width).zip(gates) {
+                    let weight = 1.0 / (1.0 + (-gate).exp());
+                    row.iter_mut().for_each(|v| *v *= weight);
+                }
+            }
+            out.iter_mut().zip(result).for_each(|(out, v)| *out += v);
+        }
+        Ok(out)
+    }
+}

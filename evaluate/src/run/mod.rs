@@ -1,0 +1,29 @@
+//! Runs a model.
+
+pub(crate) mod attend;
+pub(crate) mod attention;
+pub(crate) mod cache;
+mod embed;
+pub(crate) mod experts;
+pub(crate) mod feed_forward;
+mod functions;
+pub(crate) mod latent;
+pub(crate) mod matrix;
+pub(crate) mod norm;
+pub(crate) mod rope;
+pub(crate) mod session;
+mod split;
+
+pub use cache::CachePrecision;
+pub use embed::Pooling;
+pub(crate) use functions::Function;
+pub use session::{Observer, Session};
+
+use quant_kernels::{Kernels, Parallel};
+
+/// What runs the parts of a model.
+#[derive(Clone, Copy)]
+pub(crate) struct Runner<'a> {
+    pub(crate) kernels: Kernels,
+    pub(crate) threads: &'a (dyn Parallel + Send + Sync),
+}

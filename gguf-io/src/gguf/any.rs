@@ -1,0 +1,116 @@
+//! GGUF files whose tensors may have any type: for work that does not look at weights.
+
+use std::path::Path;
+
+use quant_core::GgmlType;
+
+use super::{
+    GgufFile,
+    read::{self, Described, Tensor},
+};
+use crate::{Budget, Limits, Result, SourceFile, cursor::Cursor, error::DAMAGED};
+
+/// A GGUF file of any kind, of language models, image models, adapters or vocabularies, with types
+/// of tensors that this program may never have heard of.
+pub type AnyGguf = GgufFile<AnyTensor>;
+
+/// A tensor of any type.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AnyTensor {
+    /// Name, e.g. `blk.0.attn_q.weight`.
+    pub name: String,
+    /// The number of its type in the file.
+    pub type_id: u32,
+    /// Dimensions in GGUF order, innermost first. Never empty: a scalar has `[1]`.
+    pub shape: Vec<u64>,
+    /// Index into [`GgufFile::files`].
+    pub file: usize,
+    /// Absolute offset of the data in its file.
+    pub offset: u64,
+    /// Bytes of the data. Where the type is unknown, all up to the next tensor or the end of the
+    /// file, padding included.
+    pub bytes: u64,
+}
+
+impl AnyTensor {
+    /// The type, if it is known.
+    pub fn ty(&self) -> Option<GgmlType> {
+        GgmlType::from_id(self.type_id)
+    }
+
+    /// The name of the type, or its number.
+    pub fn type_name(&self) -> String {
+        self.ty().map_or_else(|| format!("type {}", self.type_id), |ty| ty.to_string())
+    }
+}
+
+impl Tensor for AnyTensor {
+    fn from_description(cursor: &Cursor<'_>, described: Described) -> Result<Self> {
+        let Described { place, name, shape, type_id, offset, file } = described;
+        let bytes = match GgmlType::from_id(type_id) {
+            Some(ty) => read::tensor_bytes(ty, &shape)
+                .map_err(|(found, expected)| cursor.malformed(place, found, expected, DAMAGED))?,
+            // Found when all tensors are known.
+            None => 0,
+        };
+        Ok(Self { name, type_id, shape, file, offset, bytes })
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn file(&self) -> usize {
+        self.file
+    }
+
+    fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    fn set_offset(&mut self, offset: u64) {
+        self.offset = offset;
+    }
+
+    fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    fn settle(tensors: &mut [Self], file: &SourceFile) {
+        // Tensors follow each other in the order of the list: where they do not, the check of the
+        // places says so.
+        let mut end = file.len();
+        for tensor in tensors.iter_mut().rev() {
+            if tensor.ty().is_none() {
+                tensor.bytes = end.saturating_sub(tensor.offset);
+            }
+            end = tensor.offset;
+        }
+    }
+}
+
+impl AnyGguf {
+    /// Opens a file by its path; if that is the first shard of several, opens them all.
+    ///
+    /// # Errors
+    /// As [`GgufFile::open`], but for types of tensors.
+    pub fn open_any(path: &Path, limits: &Limits) -> Result<Self> {
+        super::open(path, limits)
+    }
+
+    /// Reads the header of one file, whether or not it is a shard.
+    ///
+    /// # Errors
+    /// As [`GgufFile::read`], but for types of tensors.
+    pub fn read_any(file: SourceFile, limits: &Limits) -> Result<Self> {
+        super::read_one(file, &mut Budget::new(limits))
+    }
+
+    /// Checks that the tensor data is all there and in its place, as [`GgufFile::check_data`].
+    ///
+    /// # Errors
+    /// As [`GgufFile::check_data`].
+    pub fn check_any(&self) -> Result<()> {
+        super::check_places(self)
+    }
+}

@@ -1,0 +1,257 @@
+//! How a model is run: what [`Graph`](crate::Graph) leaves open, as data.
+//!
+//! A [`Forward`] says in which order the tensors of a layer are used and what is done between them. One
+//! interpreter runs all of them (`quant-evaluate`). What a file itself shows is not repeated: a bias, a
+//! gate, experts or norms of queries and keys are there if their tensors are; sizes and epsilons are
+//! keys.
+//!
+//! The enums here are exhaustive: an interpreter that does not know one of their variants must not
+//! compile rather than run a model wrongly.
+
+use crate::Architecture;
+
+/// How models of one architecture are run.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Forward {
+    /// The value of `general.architecture`.
+    pub architecture: &'static str,
+    /// What the vectors of tokens are multiplied by.
+    pub embedding_scale: Factor,
+    /// Scores fall with the distance.
+    pub alibi: Alibi,
+    /// The parts of a layer.
+    pub block: Block,
+    /// How the heads attend.
+    pub attention: Attention,
+    /// How experts are chosen, where there are any.
+    pub routing: Routing,
+    /// Whether `Gelu` is the exact function, with erf; else its approximation with tanh. A file does
+    /// not say; this is what the models were trained with.
+    pub exact_gelu: bool,
+    /// The key of the activation function, if a file may name another.
+    pub activation_key: Option<&'static str>,
+    /// What each part is multiplied by before it is added to its input.
+    pub residual_scale: Factor,
+    /// What the logits are multiplied by.
+    pub logit_scale: Factor,
+    /// The key of the soft cap on logits, and its value where the key is missing; 0 is none.
+    pub logit_cap: Option<(&'static str, f32)>,
+    /// What comes out.
+    pub result: Outcome,
+}
+
+impl Forward {
+    /// How models of an architecture are run, by the value of `general.architecture`; `None` if it is
+    /// not written down, so that they cannot be run here.
+    ///
+    /// ```
+    /// use gguf_model::Forward;
+    ///
+    /// assert!(Forward::find("llama").is_some());
+    /// assert!(Forward::find("t5").is_none());
+    /// ```
+    pub fn find(architecture: &str) -> Option<&'static Self> {
+        crate::FORWARDS.iter().find(|forward| forward.architecture == architecture)
+    }
+}
+
+impl Architecture {
+    /// How its models are run, if that is written down.
+    pub fn forward(&self) -> Option<&'static Forward> {
+        Forward::find(self.name)
+    }
+}
+
+/// A number that something is multiplied by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Factor {
+    /// It is left as it is.
+    One,
+    /// The square root of the embedding's width.
+    RootOfWidth,
+    /// The value of a key; one if it is missing or zero.
+    Key(&'static str),
+    /// One divided by the value of a key; one if it is missing or zero.
+    Inverse(&'static str),
+}
+
+/// Attention with linear biases: scores fall with the distance, for each head at another rate.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Alibi {
+    /// There are none.
+    None,
+    /// The largest bias is always this.
+    Always(f32),
+    /// It is the value of a key; none if that is missing or zero.
+    Key(&'static str),
+}
+
+/// The parts of a layer and what stands between them. Norms are names of tensors of a layer, without
+/// `blk.N.`; one whose tensor is missing from a file is skipped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Block {
+    /// Before attention.
+    pub attention_norm: Norming,
+    /// After attention, before its result is added to the layer's input.
+    pub attention_post_norm: Norming,
+    /// After that sum.
+    pub attention_sum_norm: Norming,
+    /// Before the feed-forward part.
+    pub feed_forward_norm: Norming,
+    /// After it, before the sum.
+    pub feed_forward_post_norm: Norming,
+    /// After that sum.
+    pub feed_forward_sum_norm: Norming,
+    /// What the feed-forward part works on.
+    pub residual: Residual,
+    /// The norm of the sum of all vectors of a token, before the first layer.
+    pub embedding_norm: Norming,
+    /// The norm after the last layer.
+    pub output_norm: Norming,
+}
+
+/// A norm at some place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Norming {
+    /// There is none.
+    None,
+    /// With the weights, and the biases if there are any, of this tensor.
+    By(&'static str),
+    /// Without weights.
+    Plain,
+}
+
+/// What the feed-forward part works on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Residual {
+    /// The sum of the layer's input and attention.
+    Sequential,
+    /// The layer's input, as attention does. Where one of the two norms is missing, both parts work on
+    /// the result of the other.
+    Parallel,
+    /// Parallel if the value of this key is true, as it is where the key is missing.
+    ParallelIf(&'static str),
+    /// Parallel in layers without this tensor.
+    ParallelWithout(&'static str),
+}
+
+/// How the heads attend.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Attention {
+    /// Where keys and values come from.
+    pub kind: AttentionKind,
+    /// What scores are multiplied by.
+    pub scale: ScoreScale,
+    /// What a norm of queries and keys spans.
+    pub head_norm: HeadNorm,
+    /// The key of the soft cap on scores, and its value where the key is missing; 0 is none.
+    pub cap: Option<(&'static str, f32)>,
+    /// Layers that see only tokens nearby.
+    pub windows: Option<Windows>,
+    /// Which layers RoPE turns.
+    pub turned: TurnedLayers,
+    /// Whether a token sees only those before it, where the key `attention.causal` is missing.
+    pub causal: bool,
+}
+
+/// Where keys and values come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttentionKind {
+    /// Each head has its own, or shares them with some others.
+    Heads,
+    /// Multi-head latent attention: all heads' are made of a few compressed values.
+    Latent,
+}
+
+/// What scores are multiplied by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ScoreScale {
+    /// One divided by the root of a key's width; of another number where `attention.scale` says so.
+    Head,
+    /// One divided by the root of the embedding's width per head, in models of so many layers; else as
+    /// `Head`.
+    EmbeddingPerHead {
+        /// The number of layers.
+        layers: u32,
+    },
+}
+
+/// What a norm of queries and keys spans.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeadNorm {
+    /// Each head by itself, before RoPE.
+    Each,
+    /// Each head by itself, after RoPE.
+    EachTurned,
+    /// All heads together, before RoPE.
+    Whole,
+}
+
+/// Layers that see only tokens nearby. How many tokens is the value of `attention.sliding_window`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Windows {
+    /// The width where the key is missing; 0 is none.
+    pub default: u32,
+    /// Of so many layers one sees all tokens, unless `attention.sliding_window_pattern` says otherwise;
+    /// 0: none does.
+    pub period: u32,
+    /// Whether that is the first of them; else the last.
+    pub whole_first: bool,
+    /// Whether half of the tokens are those behind.
+    pub symmetric: bool,
+    /// The base of RoPE in these layers where `rope.freq_base_swa` is missing; else that of the others.
+    pub base: Option<f32>,
+    /// Whether RoPE is scaled in these layers too.
+    pub scaled: bool,
+    /// Only models of so many layers have windows; 0: all.
+    pub layers: u32,
+}
+
+/// Which layers RoPE turns, in an architecture that has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TurnedLayers {
+    /// All.
+    All,
+    /// Those with a window; all of a model without windows.
+    Windowed,
+    /// All but every n-th.
+    AllBut(u32),
+    /// All, or none if the value of this key is false.
+    If(&'static str),
+}
+
+/// How experts are chosen and weighed. The selection bias `exp_probs_b`, groups of experts, shared experts
+/// and the gate of these are used if their tensors or keys are there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Routing {
+    /// What makes weights of the router's results, where `expert_gating_func` does not say.
+    pub gate: Gate,
+    /// Whether the weights of the chosen experts are divided by their sum, where
+    /// `expert_weights_norm` does not say.
+    pub normalized: bool,
+}
+
+/// What makes weights of the router's results. The numbers are those of `expert_gating_func`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gate {
+    /// The softmax over all experts.
+    Softmax = 1,
+    /// The sigmoid of each.
+    Sigmoid = 2,
+    /// The softmax over the chosen experts.
+    SoftmaxOfChosen = 3,
+}
+
+/// What comes out of a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// A number for each token of the vocabulary.
+    Logits,
+    /// The vectors of the tokens, to be pooled.
+    Embedding,
+}

@@ -1,0 +1,113 @@
+//! The weights of a checkpoint, whatever they are stored as.
+
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    sync::Arc,
+};
+
+use gguf_io::{Checkpoint, CheckpointTensor, Dtype};
+use quant_core::Error::TooLarge;
+
+use crate::{
+    Encoding, Error, Problem, Purpose, Quantization, Result,
+    packed::{Packed, Parts, mlx},
+    scaled,
+};
+
+/// The weights of a checkpoint under the names that they have in the original one.
+///
+/// A packed layer appears as the weight that it stands for, of type F32: its parts, such as
+/// `qweight`, `scales` and `qzeros`, no longer appear. Stacks of experts as MLX has them are taken
+/// apart. What stays is for [`encoding`](Self::encoding) to tell.
+#[derive(Debug)]
+pub struct Weights {
+    checkpoint: Checkpoint,
+    quantization: Quantization,
+    packed: HashMap<String, Arc<Packed>>,
+}
+
+impl Weights {
+    /// The weights of a checkpoint that are stored in this way.
+    ///
+    /// # Errors
+    /// [`Error::Packed`] for parts of a packed layer that do not fit each other, or if there is both
+    /// a weight and its packed form; [`Error::Files`] if reading fails (the order of groups is read).
+    pub fn new(mut checkpoint: Checkpoint, quantization: Quantization) -> Result<Self> {
+        mlx::unstack(&mut checkpoint);
+        let mut weights = Self { checkpoint, quantization, packed: HashMap::new() };
+        let Some(codes) = weights.quantization.codes() else { return Ok(weights) };
+        let suffix = format!(".{codes}");
+        let names = weights.checkpoint.tensors.keys();
+        let modules: Vec<_> =
+            names.filter_map(|name| Some(name.strip_suffix(&suffix)?.to_owned())).collect();
+        for module in &modules {
+            weights.pack(module)?;
+        }
+        Ok(weights)
+    }
+
+    /// Puts the weights of a module in the place of its parts.
+    fn pack(&mut self, module: &str) -> Result<()> {
+        let Self { checkpoint, quantization, packed } = self;
+        let parts = Parts { checkpoint, module, method: &quantization.method };
+        let (layers, used) = quantization.layers(&parts)?;
+        for part in used {
+            checkpoint.tensors.shift_remove(&format!("{module}.{part}"));
+        }
+        for (name, layer) in layers {
+            let shape = layer.shape();
+            let bytes = shape.into_iter().try_fold(4u64, u64::checked_mul).ok_or(TooLarge)?;
+            let (file, offset) = layer.place();
+            let weight =
+                CheckpointTensor { dtype: Dtype::F32, shape: shape.to_vec(), file, offset, bytes };
+            if checkpoint.tensors.insert(name.clone(), weight).is_some() {
+                let file = checkpoint.files.get(file);
+                return Err(Error::Packed {
+                    path: file.map(|file| file.path().to_path_buf()).unwrap_or_default(),
+                    tensor: name,
+                    found: "both a weight and its packed form".into(),
+                    expected: "one of them".into(),
+                    help: "take the original checkpoint, which the model's authors usually publish too",
+                });
+            }
+            if let Entry::Vacant(vacant) = packed.entry(name) {
+                vacant.insert(Arc::new(layer));
+            }
+        }
+        Ok(())
+    }
+
+    /// The files, and the weights in the order in which a checkpoint has them, packed ones last.
+    pub fn checkpoint(&self) -> &Checkpoint {
+        &self.checkpoint
+    }
+
+    /// The checkpoint, for its files.
+    pub fn into_checkpoint(self) -> Checkpoint {
+        self.checkpoint
+    }
+
+    /// What a tensor is for.
+    pub fn purpose(&self, name: &str) -> Purpose {
+        self.quantization.format.purpose(name, &self.checkpoint)
+    }
+
+    /// How the values of a tensor are stored.
+    ///
+    /// # Errors
+    /// What is not read: another type, or scales that do not lie over the values.
+    pub fn encoding(&self, name: &str, tensor: &CheckpointTensor) -> Result<Encoding, Problem> {
+        match self.packed.get(name) {
+            Some(packed) => Ok(Encoding::Packed(Arc::clone(packed))),
+            None => self.quantization.format.encoding(&self.checkpoint, name, tensor),
+        }
+    }
+
+    /// How codes of MXFP4 are stored whose scales are in the tensor `scales`.
+    ///
+    /// # Errors
+    /// If that is not there, or of another shape or type.
+    pub fn mxfp4(&self, codes: &CheckpointTensor, scales: &str) -> Result<Encoding, Problem> {
+        scaled::mxfp4(&self.checkpoint, codes, scales)
+    }
+}

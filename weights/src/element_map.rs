@@ -1,0 +1,70 @@
+//! What is done to each value on its way.
+
+/// What is done to each value on its way.
+///
+/// What comes of it is rounded as the stored type rounds.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum ElementMap {
+    /// Nothing.
+    #[default]
+    Same,
+    /// This is added.
+    Plus(f32),
+    /// It is multiplied by the first, then by the second.
+    Times(f32, f32),
+    /// It becomes the negative of its exponential.
+    NegativeExp,
+}
+
+impl ElementMap {
+    /// The new value; `round` rounds to what the stored type can hold.
+    pub(crate) fn apply(self, value: f32, round: impl Fn(f32) -> f32) -> f32 {
+        match self {
+            Self::Same => value,
+            Self::Plus(more) => round(value + more),
+            Self::Times(first, second) => round(round(value * first) * second),
+            Self::NegativeExp => round(-exp(value)),
+        }
+    }
+}
+
+/// The exponential, rounded from double precision: the same on every machine, which the function of
+/// a system's library need not be.
+fn exp(value: f32) -> f32 {
+    const LN_2_HIGH: f64 = 6.931_471_803_691_238e-1;
+    const LN_2_LOW: f64 = 1.908_214_929_270_587_7e-10;
+    let value = f64::from(value);
+    if !(-110.0..=89.0).contains(&value) {
+        // Beyond what single precision holds, or not a number.
+        return if value > 0.0 { f32::INFINITY } else { (value.abs() * 0.0) as f32 };
+    }
+    let power = (value * std::f64::consts::LOG2_E).round();
+    let rest = (value - power * LN_2_HIGH) - power * LN_2_LOW;
+    // Taylor's series; the rest is at most ln 2 / 2, so that the last term is below 1e-17.
+    let series = (1..=16).rev().fold(1.0, |sum, n| 1.0 + sum * rest / f64::from(n));
+    // The power is within -160 and 130, far inside the exponents of double precision.
+    let scale = f64::from_bits(((power as i64 + 1023) as u64) << 52);
+    (series * scale) as f32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exponentials_are_rounded_from_double_precision() {
+        let mut worst = 0;
+        for i in -20_000..20_000i16 {
+            let value = f32::from(i) / 256.0;
+            let ours = exp(value);
+            worst = worst.max(ours.to_bits().abs_diff((f64::from(value).exp() as f32).to_bits()));
+        }
+        assert_eq!(worst, 0);
+        assert_eq!(
+            [f32::NEG_INFINITY, -200.0, 0.0].map(exp).map(f32::to_bits)[1..],
+            [0, 0x3f80_0000]
+        );
+        assert_eq!(exp(f32::INFINITY), f32::INFINITY);
+        assert!(exp(f32::NAN).is_nan());
+    }
+}
