@@ -13,6 +13,8 @@ use gguf_io::{
 };
 use quant_core::GgmlType;
 
+use crate::{Model, Observer};
+
 /// What was found so far.
 #[derive(Clone, Debug, Default)]
 pub struct Importance {
@@ -73,6 +75,29 @@ impl Importance {
     /// An empty matrix for windows of so many tokens.
     pub fn new(chunk_size: u32) -> Self {
         Self { chunk_size, ..Self::default() }
+    }
+
+    /// An empty matrix for the tensors of a model's layers, and that of the output if asked for, as
+    /// llama-imatrix chooses them.
+    pub fn for_model(model: &Model, chunk_size: u32, output: bool) -> Self {
+        let mut importance = Self::new(chunk_size);
+        for tensor in model.source().tensors() {
+            let is_chosen =
+                tensor.name.starts_with("blk.") || output && tensor.name == "output.weight";
+            let size = |n: u64| usize::try_from(n).ok();
+            match tensor.shape[..] {
+                [columns, _] if is_chosen => {
+                    size(columns).iter().for_each(|n| importance.expect(&tensor.name, *n, None));
+                }
+                [columns, _, experts] if is_chosen => {
+                    if let (Some(columns), Some(experts)) = (size(columns), size(experts)) {
+                        importance.expect(&tensor.name, columns, Some(experts));
+                    }
+                }
+                _ => {}
+            }
+        }
+        importance
     }
 
     /// Makes room for a tensor of `columns` columns and, if it has experts, so many of them.
@@ -225,6 +250,12 @@ impl Importance {
         }
         bytes.resize(usize::try_from(layout.total).unwrap_or(usize::MAX).max(bytes.len()), 0);
         Ok(bytes)
+    }
+}
+
+impl Observer for Importance {
+    fn matmul_input(&mut self, tensor: &str, expert: Option<usize>, rows: &[f32], columns: usize) {
+        self.add(tensor, expert, rows, columns);
     }
 }
 

@@ -9,6 +9,8 @@ use std::{
 };
 
 use crate::{
+    Error, Session,
+    importance::Importance,
     kl::{Divergence, log_probabilities},
     kld::KldFile,
     perplexity::{Perplexity, Windows},
@@ -36,6 +38,52 @@ pub trait Predictor {
         wanted: Range<usize>,
         logits: &mut dyn FnMut(usize, &[f32]),
     ) -> Result<(), Self::Error>;
+}
+
+impl Predictor for Session<'_> {
+    type Error = Error;
+
+    fn vocabulary(&self) -> usize {
+        self.model().vocabulary()
+    }
+
+    fn restart(&mut self) {
+        self.truncate(0);
+    }
+
+    fn read(
+        &mut self,
+        tokens: &[u32],
+        wanted: Range<usize>,
+        logits: &mut dyn FnMut(usize, &[f32]),
+    ) -> Result<(), Error> {
+        self.forward(tokens, wanted, logits)
+    }
+}
+
+/// Adds what meets a model's tensors in each window to an importance matrix that
+/// [expects](Importance::for_model) them; of the windows so far, if it is broken off. `output` is whether
+/// the output's tensor is among them: its product is left out otherwise.
+///
+/// # Errors
+/// As [`Session::observe`]. What could not be added, [`Importance::check`] tells.
+pub fn importance(
+    session: &mut Session<'_>,
+    windows: &Windows<'_>,
+    importance: &mut Importance,
+    output: bool,
+    progress: Progress<'_>,
+) -> Result<(), Error> {
+    for (i, window) in windows.iter().enumerate() {
+        session.truncate(0);
+        let wanted = if output { 0..window.tokens.len() } else { 0..0 };
+        session.observe(&window.tokens, wanted, importance, |_, _| {})?;
+        importance.chunks = importance.chunks.saturating_add(1);
+        if progress(i + 1, windows.len()).is_break() {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// Hears how many windows are done, of how many, and may break off.

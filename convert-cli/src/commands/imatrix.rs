@@ -75,7 +75,8 @@ pub(crate) fn run(args: &ImatrixArgs) -> anyhow::Result<()> {
 }
 
 fn measured(args: &ImatrixArgs) -> anyhow::Result<Importance> {
-    let (model, text) = args.model.as_ref().zip(args.file.as_ref()).context("no model or no text")?;
+    let (model, text) =
+        args.model.as_ref().zip(args.file.as_ref()).context("no model or no text")?;
     let running = Running::new(&args.threads)?;
     let loaded = running.open(model)?;
     let tokens = loaded.tokens(text)?;

@@ -77,8 +77,7 @@ fn from_file(args: &KlArgs, running: &Running) -> anyhow::Result<Vec<Found>> {
         }
         let mut sessions = [Session::new(&loaded.model, file.context())?];
         let progress = &mut running.progress(args.json)?;
-        let found =
-            measure::divergence(Reference::File(&file), &mut sessions, &windows, progress)?;
+        let found = measure::divergence(Reference::File(&file), &mut sessions, &windows, progress)?;
         running.check()?;
         all.push(Found::new(&loaded, &found[0])?);
     }
@@ -101,7 +100,8 @@ fn from_model(args: &KlArgs, running: &Running) -> anyhow::Result<Vec<Found>> {
     };
     let mut all = Vec::new();
     for (round, paths) in args.candidates.chunks(at_once).enumerate() {
-        let loaded = paths.iter().map(|path| running.open(path)).collect::<anyhow::Result<Vec<_>>>()?;
+        let loaded =
+            paths.iter().map(|path| running.open(path)).collect::<anyhow::Result<Vec<_>>>()?;
         for candidate in &loaded {
             if candidate.tokens(text)? != tokens {
                 bail!(
@@ -166,7 +166,8 @@ impl Base {
         let mut name = path.file_name().context("--save-base names no file")?.to_owned();
         name.push(".part");
         let hidden = path.with_file_name(name);
-        let mut file = BufWriter::new(File::create(&hidden).with_context(|| report::path(&hidden))?);
+        let mut file =
+            BufWriter::new(File::create(&hidden).with_context(|| report::path(&hidden))?);
         write_header(&mut file, windows.size(), reference.model.vocabulary(), windows.tokens())?;
         Ok(Self { file, hidden, path: path.to_owned(), failed: None })
     }
@@ -228,7 +229,15 @@ fn as_json(args: &KlArgs, found: &[Found]) -> Value {
 
 fn text(args: &KlArgs, found: &[Found]) -> String {
     let mut rows = table(&[
-        "model", "size", "bpw", "perplexity", "mean KLD", "99 %", "median", "same top", "rms Δp",
+        "model",
+        "size",
+        "bpw",
+        "perplexity",
+        "mean KLD",
+        "99 %",
+        "median",
+        "same top",
+        "rms Δp",
     ]);
     for found in found {
         let s = &found.statistics;

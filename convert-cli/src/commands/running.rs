@@ -85,7 +85,10 @@ impl Running {
     }
 
     /// Shows how many windows are done, and stops if asked to.
-    pub(crate) fn progress(&self, silent: bool) -> anyhow::Result<impl FnMut(usize, usize) -> ControlFlow<()>> {
+    pub(crate) fn progress(
+        &self,
+        silent: bool,
+    ) -> anyhow::Result<impl FnMut(usize, usize) -> ControlFlow<()>> {
         let bar = match !silent && io::stderr().is_terminal() {
             true => ProgressBar::new(0),
             false => ProgressBar::hidden(),
@@ -138,7 +141,9 @@ impl Loaded {
         let bytes = SourceFile::open(path)?.read_all(LONGEST)?;
         let text = String::from_utf8(bytes).map_err(|error| {
             let at = error.utf8_error().valid_up_to();
-            anyhow::anyhow!("{name}: byte {at} is not UTF-8: give a text in UTF-8, or a list of token ids")
+            anyhow::anyhow!(
+                "{name}: byte {at} is not UTF-8: give a text in UTF-8, or a list of token ids"
+            )
         })?;
         if let Ok(tokens) = serde_json::from_str::<Vec<u32>>(&text) {
             let most = self.model.vocabulary();
