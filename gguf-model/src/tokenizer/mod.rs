@@ -15,7 +15,7 @@
 //! let mut metadata = Metadata::new();
 //! metadata.insert("tokenizer.ggml.model", "llama");
 //! let tokens = ["<unk>", "<s>", "</s>", "▁", "h", "i", "hi", "▁hi"];
-//! metadata.insert("tokenizer.ggml.tokens", tokens.map(Into::into).to_vec());
+//! metadata.insert("tokenizer.ggml.tokens", tokens.map(gguf_io::GgufString::from).to_vec());
 //! metadata.insert("tokenizer.ggml.scores", vec![0.0f32, 0.0, 0.0, -9.0, -9.0, -9.0, -1.0, -2.0]);
 //! metadata.insert("tokenizer.ggml.token_type", vec![2i32, 3, 3, 1, 1, 1, 1, 1]);
 //!
