@@ -223,6 +223,12 @@ pub enum When {
     FeedForward,
     /// Layers with neither attention nor a feed-forward part of their own.
     NeitherPart,
+    /// Every so many layers, the last of them (`interleave_moe_layer_step`).
+    EveryStep,
+    /// The layers between them.
+    BetweenSteps,
+    /// Embeddings have another width than the model (`embedding_length_out`).
+    EmbeddingOut,
     /// Layers that predict the next token (`nextn_predict_layers`), not those that predict further.
     Trunk,
     /// Layers that predict further tokens.
@@ -306,6 +312,9 @@ impl Slot {
             When::NoAttention => !has_here(Dimension::KvHeads),
             When::FeedForward => has_here(Dimension::FeedForward),
             When::NeitherPart => !has_here(Dimension::KvHeads) && !has_here(Dimension::FeedForward),
+            When::EveryStep => parameters.is_step(layer),
+            When::BetweenSteps => !parameters.is_step(layer),
+            When::EmbeddingOut => has(Dimension::EmbeddingOut),
             When::Trunk => layer < parameters.trunk_layers(),
             When::Further => layer >= parameters.trunk_layers(),
         })

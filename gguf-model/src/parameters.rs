@@ -63,6 +63,7 @@ pub struct HyperParameters {
     /// Layers at the beginning that have no experts, in a model whose other layers have.
     pub leading_layers: u32,
     pub(crate) has_shared_experts: bool,
+    moe_step: u32,
     pub(crate) is_latent: bool,
     pub(crate) is_long_rope: bool,
     dimensions: Dimensions,
@@ -153,6 +154,7 @@ impl HyperParameters {
             further_layers: small("nextn_predict_layers").unwrap_or(0).min(layers),
             decoder_layers: small("decoder_block_count").unwrap_or(layers).min(MAX_LAYERS),
             leading_layers: small("leading_dense_block_count").unwrap_or(0),
+            moe_step: small("interleave_moe_layer_step").unwrap_or(0),
             has_shared_experts: number("expert_shared_feed_forward_length").is_some_and(|n| n > 0),
             is_latent,
             is_long_rope: at("rope.scaling.type").and_then(Value::as_str) == Some("longrope"),
@@ -232,6 +234,11 @@ impl HyperParameters {
                 self.size_in(*whole, layer)?.checked_div(self.size_in(*part, layer)?)
             }
         }
+    }
+
+    /// Whether a layer is the last of so many (`interleave_moe_layer_step`).
+    pub(crate) fn is_step(&self, layer: u32) -> bool {
+        layer.wrapping_add(1).checked_rem(self.moe_step) == Some(0)
     }
 
     /// Layers that predict the next token.
@@ -325,7 +332,7 @@ impl HyperParameters {
                     ),
                 );
             }
-        } else if architecture.name != "deepseek2"
+        } else if !architecture.is_compressed()
             && let (Some(key), Some(value)) = (get(Dimension::Key), get(Dimension::Value))
             && key != value
         {
@@ -404,6 +411,11 @@ impl Architecture {
         const EMBEDDING: Size = Size::Of(Dimension::Embedding);
         self.slots()
             .any(|slot| slot.name == "blk.{}.attn_output" && slot.shape == [EMBEDDING, EMBEDDING])
+    }
+
+    /// Whether keys and values are compressed: then they have sizes of their own.
+    fn is_compressed(&self) -> bool {
+        self.slots().any(|slot| slot.name == "blk.{}.attn_kv_a_norm")
     }
 
     /// Whether there are heads at all: state space models have none.

@@ -62,12 +62,14 @@ pub enum Dimension {
     SsmGroups,
     /// Tokens that a short convolution looks at.
     ShortConv,
+    /// Values of an embedding that leaves the model, where it is another number.
+    EmbeddingOut,
 }
 
 impl Dimension {
     /// Every dimension with its key, in the order of the variants: below the architecture's name, or whole if it begins with
     /// `tokenizer.`.
-    pub(crate) const ALL: [(Self, &'static str); 28] = [
+    pub(crate) const ALL: [(Self, &'static str); 29] = [
         (Self::Embedding, "embedding_length"),
         (Self::Vocabulary, "tokenizer.ggml.tokens"),
         (Self::TokenTypes, "tokenizer.ggml.token_type_count"),
@@ -96,6 +98,7 @@ impl Dimension {
         (Self::SsmRank, "ssm.time_step_rank"),
         (Self::SsmGroups, "ssm.group_count"),
         (Self::ShortConv, "shortconv.l_cache"),
+        (Self::EmbeddingOut, "embedding_length_out"),
     ];
 
     /// Its key: below the architecture's name, or whole if it begins with `tokenizer.`.

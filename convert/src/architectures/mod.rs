@@ -15,15 +15,20 @@ mod shared;
 pub mod tensors;
 
 mod arcee;
+mod baichuan;
 mod bert;
 mod bloom;
+mod codeshell;
 mod cohere;
 mod cohere2;
 mod deepseek2;
 mod distilbert;
 mod dots1;
+mod dream;
 mod encoder;
 mod ernie4_5;
+mod ernie4_5_moe;
+mod exaone;
 mod exaone4;
 mod falcon;
 mod gemma;
@@ -33,19 +38,32 @@ mod gpt2;
 mod gpt_oss;
 mod gptneox;
 mod granite;
+mod granitehybrid;
 mod granitemoe;
+mod internlm2;
+mod jais2;
+mod lfm2;
 mod llama;
+mod llama4;
+mod maincoder;
+mod mamba;
+mod minicpm;
+mod minicpm3;
 mod mistral3;
 mod mixtral;
 mod modern_bert;
 mod mpt;
+mod nanbeige;
 mod nemotron;
 mod nomic_bert;
 mod olmo;
 mod olmo2;
 mod olmoe;
+mod orion;
+mod pangu;
 mod phi2;
 mod phi3;
+mod phimoe;
 mod qwen2;
 mod qwen2moe;
 mod qwen2vl;
@@ -58,6 +76,7 @@ mod smollm3;
 mod stablelm;
 mod starcoder;
 mod starcoder2;
+mod t5;
 
 use gguf_io::metadata::Metadata;
 use serde_json::Value;
@@ -71,38 +90,66 @@ use tokenizer::Kind;
 /// All families.
 pub const ALL: &[&Architecture] = &[
     &arcee::ARCEE,
+    &baichuan::BAICHUAN,
     &bert::BERT,
     &bloom::BLOOM,
-    &cohere2::COHERE2,
+    &codeshell::CODESHELL,
     &cohere::COHERE,
+    &cohere2::COHERE2,
     &deepseek2::DEEPSEEK2,
     &distilbert::DISTILBERT,
     &dots1::DOTS1,
+    &dream::DREAM,
+    &dream::LLADA,
+    &dream::LLADA_MOE,
+    &dream::RND1,
     &ernie4_5::ERNIE4_5,
+    &ernie4_5_moe::ERNIE4_5_MOE,
+    &ernie4_5_moe::PADDLEOCR,
+    &exaone::EXAONE,
     &exaone4::EXAONE4,
     &falcon::FALCON,
+    &gemma::GEMMA,
     &gemma2::GEMMA2,
     &gemma3::GEMMA3,
     &gemma3::GEMMA_EMBEDDING,
-    &gemma::GEMMA,
     &gpt2::GPT2,
     &gpt_oss::GPT_OSS,
     &gptneox::GPTNEOX,
     &granite::GRANITE,
+    &granitehybrid::GRANITE_HYBRID,
     &granitemoe::GRANITEMOE,
+    &internlm2::INTERNLM2,
+    &jais2::JAIS2,
+    &lfm2::LFM2,
+    &lfm2::LFM2_EMBEDDING,
+    &lfm2::LFM2MOE,
     &llama::LLAMA,
     &llama::LLAMA_EMBED,
+    &llama::INTERNLM3,
+    &llama::SARASHINA,
+    &llama4::LLAMA4,
+    &maincoder::MAINCODER,
+    &mamba::MAMBA2,
+    &mamba::MAMBA,
+    &minicpm::MINICPM,
+    &minicpm3::MINICPM3,
+    &minicpm3::PLM,
     &mistral3::MISTRAL3,
     &mixtral::MIXTRAL,
     &modern_bert::MODERN_BERT,
     &mpt::MPT,
+    &nanbeige::NANBEIGE,
     &nemotron::NEMOTRON,
     &nomic_bert::NOMIC_BERT,
-    &olmo2::OLMO2,
     &olmo::OLMO,
+    &olmo2::OLMO2,
     &olmoe::OLMOE,
+    &orion::ORION,
+    &pangu::PANGU_EMBED,
     &phi2::PHI2,
     &phi3::PHI3,
+    &phimoe::PHIMOE,
     &qwen2::QWEN2,
     &qwen2::KORMO,
     &qwen2moe::QWEN2MOE,
@@ -116,8 +163,10 @@ pub const ALL: &[&Architecture] = &[
     &seed_oss::SEED_OSS,
     &smollm3::SMOLLM3,
     &stablelm::STABLELM,
-    &starcoder2::STARCODER2,
     &starcoder::STARCODER,
+    &starcoder2::STARCODER2,
+    &t5::T5,
+    &t5::T5ENCODER,
 ];
 
 /// Makes tensors that no checkpoint holds.
@@ -142,6 +191,10 @@ pub struct Architecture {
     pub wrappers: &'static [&'static str],
     /// Endings of names of tensors in older checkpoints, and those they have today.
     pub endings: &'static [(&'static str, &'static str)],
+    /// The family that a configuration makes it, if another.
+    pub variant: fn(&Config) -> Option<&'static Architecture>,
+    /// The name of a tensor in the rules, where no list says it.
+    pub rename: fn(&Config, &str) -> Option<String>,
     /// Why layers after the last are no part of the output, if checkpoints have such.
     pub beyond: Option<&'static str>,
     /// Whether llama.cpp loads no model without a tensor for the output, even if its embeddings are
@@ -169,6 +222,8 @@ pub const BASE: Architecture = Architecture {
     prefix: "model.",
     wrappers: &[],
     endings: &[],
+    variant: |_| None,
+    rename: |_, _| None,
     beyond: None,
     needs_output: false,
     check: |_| Ok(()),
@@ -199,6 +254,8 @@ pub struct Default {
     pub value: Fill,
     /// Whether an explicit `null` is replaced as well.
     pub null: bool,
+    /// Whether any value is replaced.
+    pub given: bool,
 }
 
 /// Where a default comes from.
@@ -229,6 +286,11 @@ pub enum Fill {
 /// # Errors
 /// [`Error::Architecture`] if no family covers the class.
 pub fn find(config: &Config) -> Result<&'static Architecture> {
+    let family = of_class(config)?;
+    Ok((family.variant)(config).unwrap_or(family))
+}
+
+fn of_class(config: &Config) -> Result<&'static Architecture> {
     if config.get("architectures").is_none()
         && let Some(family) = by_type(config)
     {
@@ -307,7 +369,7 @@ impl Architecture {
         let values = defaults.iter().flat_map(|defaults| defaults.values).copied();
         for default in sizes.into_iter().chain(values).flatten() {
             let absent = !config.has(default.key);
-            if !(absent || default.null && config.get(default.key).is_none()) {
+            if !(absent || default.given || default.null && config.get(default.key).is_none()) {
                 continue;
             }
             let value = match default.value {

@@ -244,7 +244,10 @@ pub const COMMON: &[Parameter] = &[
         ],
     ),
     count("attention.head_count", &["num_attention_heads", "n_head", "n_heads"]),
-    count("attention.head_count_kv", &["num_key_value_heads", "n_kv_heads"]),
+    count(
+        "attention.head_count_kv",
+        &[super::shared::KEY_HEADS_BY_LAYER, "num_key_value_heads", "n_kv_heads"],
+    ),
     Parameter::With(causal),
     Parameter::With(rope::write),
     number("attention.layer_norm_rms_epsilon", &["rms_norm_eps", "norm_eps"]),

@@ -26,11 +26,16 @@ pub(super) const TWO: Dim = Dim(&["2"]);
 const HEAD_SIZE_KEY: &str = "size of a head";
 
 pub(super) const fn default(key: &'static str, value: Fill) -> Default {
-    Default { key, value, null: false }
+    Default { key, value, null: false, given: false }
 }
 
 pub(super) const fn or_null(key: &'static str, value: Fill) -> Default {
-    Default { key, value, null: true }
+    Default { key, value, null: true, given: false }
+}
+
+/// A value that takes the place of the one given.
+pub(super) const fn replaced(key: &'static str, value: Fill) -> Default {
+    Default { key, value, null: false, given: true }
 }
 
 pub(super) const fn count(key: &'static str, value: u64) -> Default {
@@ -79,6 +84,9 @@ pub(super) const HEAD_SIZE: &[Default] = &[
     default(HEAD_SIZE_KEY, Fill::Given("head_dim")),
     default(HEAD_SIZE_KEY, Fill::Quotient("hidden_size", "num_attention_heads")),
 ];
+
+/// Filled in by families whose layers differ: the key and value heads of each layer.
+pub(super) const KEY_HEADS_BY_LAYER: &str = "key and value heads of each layer";
 
 /// As many key and value heads as query heads, where config.json has no number.
 pub(super) const SAME_HEADS: &[Default] =

@@ -43,6 +43,7 @@ const BUFFERS: [&str; 6] = [
 const OTHER_PARTS: (&[&str], &[&str]) = (
     &[
         "mlp1",
+        "mlp_AR.",
         "vit.",
         "vpm.",
         "siglip2.",
@@ -284,6 +285,9 @@ pub(super) fn own_name<'n>(
     }
     if let Some(bare) = architecture.wrappers.iter().find_map(|w| name.strip_prefix(w)) {
         name = bare.to_owned().into();
+    }
+    if let Some(other) = (architecture.rename)(config, &name) {
+        name = other.into();
     }
     let renamed = architecture
         .endings
@@ -566,7 +570,10 @@ impl Mapping<'_> {
         }
         let mut shape = view.shape();
         for step in steps {
-            if let Step::Fold(axis, count) = *step {
+            // A bias has none of the axes after the first.
+            if let Step::Fold(axis, count) = *step
+                && axis < shape.len()
+            {
                 let end = axis.saturating_add(count).min(shape.len());
                 let folded = shape.get(axis..end).unwrap_or_default().iter().product();
                 shape.splice(axis.min(end)..end, [folded]);

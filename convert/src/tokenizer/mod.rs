@@ -68,6 +68,10 @@ pub enum Adjustment {
     },
     /// The number of kinds of text segments is written, for tokenizers that do not always have it.
     Segments,
+    /// Whether a space is put before the text is written even if it is, as llama.cpp assumes anyway.
+    SpacePrefix,
+    /// A token is put before the text, whatever the tokenizer says.
+    Bos,
     /// llama.cpp's converter reads the added tokens of tokenizer.json for this model, beside
     /// tokenizer.model; of others it does not.
     AddedTokensOfJson,
@@ -239,6 +243,9 @@ pub fn write(
             }
             Adjustment::NoBos { vocab_size } if sources.vocab_size as u64 == vocab_size => {
                 metadata.insert("tokenizer.ggml.add_bos_token", false);
+            }
+            Adjustment::Bos => {
+                metadata.insert("tokenizer.ggml.add_bos_token", true);
             }
             Adjustment::AddPrefixSpaceLast => add_prefix_space(metadata),
             Adjustment::Segments => sources.write_segments(metadata)?,
