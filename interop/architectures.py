@@ -52,6 +52,33 @@ AUDIO = dict(hidden_size=32, intermediate_size=48, num_hidden_layers=1, num_atte
 QWEN3_VISION = dict(depth=3, hidden_size=32, num_heads=2, out_hidden_size=64, intermediate_size=48,
                     num_position_embeddings=16, deepstack_visual_indexes=[0, 1])
 
+# Delta nets in all but one layer, which has attention.
+LINEAR = dict(SMALL, head_dim=32, linear_conv_kernel_dim=4, linear_key_head_dim=16,
+              linear_value_head_dim=16, linear_num_key_heads=2, linear_num_value_heads=4,
+              layer_types=["linear_attention", "full_attention", "linear_attention"])
+LINEAR_MOE = dict(LINEAR, moe_intermediate_size=32, shared_expert_intermediate_size=48,
+                  num_experts=4, num_experts_per_tok=2)
+QWEN35 = dict(rope_parameters=dict(rope_type="default", rope_theta=1e7, partial_rotary_factor=0.25,
+                                   mrope_section=[2, 1, 1]))
+GEMMA4 = dict(SMALL, num_hidden_layers=2, head_dim=16, global_head_dim=32, sliding_window=64)
+GEMMA4_TYPES = ["sliding_attention", "full_attention"]
+GEMMA4_EXPERTS = dict(hidden_size_per_layer_input=0, attention_k_eq_v=True, enable_moe_block=True,
+                      num_global_key_value_heads=1, num_experts=4, top_k_experts=2,
+                      moe_intermediate_size=24, layer_types=GEMMA4_TYPES)
+
+
+def qwen_mtp(tensors):
+    """The shapes of a layer that predicts further tokens, as Qwen publishes it: with attention."""
+    text = next(key for key in tensors if key.endswith("layers.1.self_attn.q_proj.weight"))
+    base = text.removesuffix("self_attn.q_proj.weight")
+    hidden = tensors[text].shape[1]
+    layer = {"mtp.layers.0." + key.removeprefix(base): tensor.shape
+             for key, tensor in tensors.items() if key.startswith(base)}
+    return {**layer, "mtp.fc.weight": (hidden, 2 * hidden), "mtp.norm.weight": (hidden,),
+            "mtp.pre_fc_norm_embedding.weight": (hidden,),
+            "mtp.pre_fc_norm_hidden.weight": (hidden,)}
+
+
 # name: (configuration class or that and the model's, tokenizer, settings)
 FAMILIES = {
     "llama": ("Llama", "bpe", SMALL),
@@ -414,6 +441,241 @@ FAMILIES.update({
                                    mamba_d_state=16, mamba_d_head=16, mamba_d_conv=4,
                                    mamba_expand=2, pad_token_id=0)),
 })
+FAMILIES.update({
+    "qwen3next": ("Qwen3Next", "qwen", LINEAR_MOE),
+    "qwen35": ("Qwen3_5:ForConditionalGeneration", "qwen", dict(
+        text_config=dict(LINEAR, **QWEN35, mtp_num_hidden_layers=1), vision_config=QWEN3_VISION)),
+    "qwen35-text": ("Qwen3_5Text:", "qwen", dict(
+        LINEAR, model_class="Qwen3_5ForCausalLM", mtp_num_hidden_layers=1)),
+    "gemma4": ("Gemma4Text:", "gemma4", dict(GEMMA4, num_hidden_layers=4, model_class="Gemma4ForCausalLM",
+        hidden_size_per_layer_input=8, vocab_size_per_layer_input=1024, num_kv_shared_layers=2,
+        layer_types=["sliding_attention", "full_attention"] * 2, use_double_wide_mlp=True,
+        final_logit_softcapping=30.0)),
+    "gemma4-experts": ("Gemma4:ForConditionalGeneration", "gemma4", dict(
+        text_config=dict(GEMMA4, **GEMMA4_EXPERTS), audio_config=None, vision_config=dict(
+            hidden_size=32, intermediate_size=48, num_hidden_layers=1, num_attention_heads=2,
+            num_key_value_heads=2, head_dim=16, global_head_dim=16))),
+    "gemma4-unified": ("Gemma4Unified:ForConditionalGeneration", "gemma4", dict(
+        text_config=dict(GEMMA4, moe_intermediate_size=None, layer_types=GEMMA4_TYPES),
+        vision_config=dict(mm_embed_dim=32, mm_posemb_size=8, output_proj_dims=32),
+        audio_config=dict(audio_embed_dim=32))),
+    "gemma4-assistant": ("Gemma4Text:", "gemma4", dict(
+        GEMMA4, hidden_size_per_layer_input=0, vocab_size_per_layer_input=0, layer_types=GEMMA4_TYPES,
+        model_class="Gemma4ForCausalLM")),
+    "qwen35moe": ("Qwen3_5Moe:ForConditionalGeneration", "qwen", dict(
+        text_config=dict(LINEAR_MOE, **QWEN35, mtp_num_hidden_layers=1),
+        vision_config=QWEN3_VISION)),
+})
+
+# Layers that predict further tokens, which transformers does not make: what they are copies of.
+PREDICTS = {"qwen3next": qwen_mtp, "qwen35": qwen_mtp, "qwen35-text": qwen_mtp,
+            "qwen35moe": qwen_mtp}
+
+BERT_LAYER = "encoder.layer.{}."
+BERT = {"embeddings.word_embeddings.weight": (1024, 64), "embeddings.token_type_embeddings.weight": (2, 64),
+        **{"embeddings.LayerNorm." + part: (64,) for part in ("weight", "bias")}}
+NEO_LAYER = "transformer_encoder.{}."
+NEO = {"encoder.weight": (1024, 64), "layer_norm.weight": (64,), NEO_LAYER + "attention_norm.weight": (64,),
+       NEO_LAYER + "qkv.weight": (192, 64), NEO_LAYER + "wo.weight": (64, 64),
+       NEO_LAYER + "ffn_norm.weight": (64,), NEO_LAYER + "ffn.w12.weight": (128, 64),
+       NEO_LAYER + "ffn.w3.weight": (64, 64)}
+NEO_CONFIG = dict(vocab_size=1024, hidden_size=64, intermediate_size=96, num_hidden_layers=3,
+                  num_attention_heads=4, max_length=256, norm_eps=1e-6, pad_token_id=0)
+
+# Encoders.
+FAMILIES.update({
+    "jina-bert-v2": ("", "wordpiece", hand("bert", "JinaBertModel", {
+        **BERT, **{BERT_LAYER + f"{name}.{part}": shape if part == "weight" else shape[:1]
+                   for part in ("weight", "bias") for name, shape in {
+                       "attention.self.query": (64, 64), "attention.self.key": (64, 64),
+                       "attention.self.value": (64, 64), "attention.output.dense": (64, 64),
+                       "attention.output.LayerNorm": (64,), "mlp.wo": (64, 96),
+                       "mlp.layernorm": (64,)}.items()},
+        BERT_LAYER + "mlp.gated_layers.weight": (192, 64)}, config=dict(
+            ENCODER, type_vocab_size=2, layer_norm_eps=1e-12, position_embedding_type="alibi"))),
+    "eurobert": ("EuroBert:Model", "bpe", dict(SMALL, classifier_pooling="mean", pad_token_id=0, bos_token_id=1, eos_token_id=2)),
+    "neobert": ("", "wordpiece", hand("neobert", "NeoBERT", NEO, config=NEO_CONFIG)),
+    "neobert-words": ("", "wordpiece", hand("neobert", "NeoBERTLMHead", {
+        **{"model." + name: shape for name, shape in NEO.items()}, "decoder.weight": (1024, 64),
+        "decoder.bias": (1024,)}, config=NEO_CONFIG)),
+    "neobert-classes": ("", "wordpiece", hand("neobert", "NeoBERTForSequenceClassification", {
+        **{"model." + name: shape for name, shape in NEO.items()}, "dense.weight": (64, 64),
+        "dense.bias": (64,), "classifier.weight": (3, 64), "classifier.bias": (3,)},
+        config=dict(NEO_CONFIG, id2label=RANKED))),
+    "hunyuan-dense": ("HunYuanDenseV1", "bpe", dict(SMALL, head_dim=16, pad_token_id=0)),
+    "hunyuan-dense-long": ("HunYuanDenseV1", "bpe", dict(
+        SMALL, head_dim=16, pad_token_id=0, max_position_embeddings=32768, rope_parameters=dict(
+            rope_type="dynamic", rope_theta=10000.0, alpha=50.0, factor=1.0))),
+    "hunyuan-moe": ("HunYuanMoEV1", "bpe", dict(
+        SMALL, head_dim=16, pad_token_id=0, num_experts=4, published=dict(
+            moe_intermediate_size=[96] * 3, moe_topk=[2] * 3, num_shared_expert=[1] * 3))),
+    "hunyuan-vl": ("HunYuanVL:ForConditionalGeneration", "bpe", dict(
+        text_config=dict(SMALL, head_dim=16, pad_token_id=0, rope_parameters=dict(
+            rope_type="dynamic", rope_theta=10000.0, alpha=1000.0, factor=1.0,
+            mrope_section=[2, 2, 2, 2])),
+        vision_config=dict(hidden_size=32, intermediate_size=48, num_hidden_layers=1,
+                           num_attention_heads=2, out_hidden_size=64, patch_size=14))),
+})
+
+
+def exaone_mtp(tensors):
+    """The shapes of a layer of EXAONE that predicts further tokens: one without experts."""
+    base = "model.layers.0."
+    layer = {"mtp.layers.0." + key.removeprefix(base): tensor.shape
+             for key, tensor in tensors.items() if key.startswith(base)}
+    return {**layer, "mtp.fc.weight": (64, 128), "mtp.norm.weight": (64,),
+            "mtp.pre_fc_norm_embedding.weight": (64,), "mtp.pre_fc_norm_hidden.weight": (64,)}
+
+
+FAMILIES.update({
+    "exaone-moe": ("ExaoneMoe", "bpe", dict(
+        SMALL, head_dim=16, moe_intermediate_size=32, num_experts=4, num_experts_per_tok=2,
+        sliding_window=64, num_hidden_layers=4, first_k_dense_replace=1, pad_token_id=0,
+        bos_token_id=1, eos_token_id=2,
+        published=dict(scoring_func="sigmoid", num_nextn_predict_layers=1))),
+    "exaone4_5": ("", "bpe", hand("exaone4_5", "Exaone4_5_ForConditionalGeneration", {
+        **without(llama(norms=False), "zzz"), **HEAD_NORMS,
+        LAYER + "post_attention_layernorm.weight": (64,),
+        LAYER + "post_feedforward_layernorm.weight": (64,)}, config=dict(
+            num_hidden_layers=4, vision_config={}, text_config=dict(
+                SMALL, num_hidden_layers=4, rms_norm_eps=1e-5, rope_theta=1e6, head_dim=16,
+                model_type="exaone4_5_text", sliding_window=64, num_nextn_predict_layers=1,
+                layer_types=["sliding_attention"] * 3 + ["full_attention"])))),
+})
+PREDICTS.update({"exaone-moe": exaone_mtp, "exaone4_5": exaone_mtp})
+
+MIXER = "backbone.layers.{}.mixer."
+
+
+def some(layers, shapes):
+    """Tensors of these layers alone."""
+    return {name: dict(layers=layers, shape=shape) for name, shape in shapes.items()}
+
+
+NEMOTRON_H = {
+    "backbone.embeddings.weight": (1024, 64), "lm_head.weight": (1024, 64),
+    "backbone.norm_f.weight": (64,), "backbone.layers.{}.norm.weight": (64,),
+    **some([0], {MIXER + "A_log": (8,), MIXER + "D": (8,), MIXER + "dt_bias": (8,),
+                 MIXER + "conv1d.weight": (192, 1, 4), MIXER + "conv1d.bias": (192,),
+                 MIXER + "in_proj.weight": (328, 64), MIXER + "norm.weight": (128,),
+                 MIXER + "out_proj.weight": (64, 128)}),
+    **some([1], {MIXER + "q_proj.weight": (64, 64), MIXER + "k_proj.weight": (32, 64),
+                 MIXER + "v_proj.weight": (32, 64), MIXER + "o_proj.weight": (64, 64)})}
+NEMOTRON_H_CONFIG = dict(
+    SMALL, mamba_num_heads=8, mamba_head_dim=16, n_groups=2, ssm_state_size=16, conv_kernel=4,
+    layer_norm_epsilon=1e-5, rms_norm_eps=1e-5)
+
+# Hybrids and mixtures.
+FAMILIES.update({
+    "nemotron-h": ("", "bpe", hand("nemotron_h", "NemotronHForCausalLM", {
+        **NEMOTRON_H, **some([2], {MIXER + "up_proj.weight": (96, 64),
+                                   MIXER + "down_proj.weight": (64, 96)})},
+        config=dict(NEMOTRON_H_CONFIG, attention_head_dim=16, hybrid_override_pattern="M*-"))),
+    "nemotron-h-moe": ("", "bpe", hand("nemotron_h", "NemotronHForCausalLM", {
+        **NEMOTRON_H, **some([2], {
+            MIXER + "gate.weight": (4, 64), MIXER + "gate.e_score_correction_bias": (4,),
+            MIXER + "experts.{}.up_proj.weight": (32, 24), MIXER + "experts.{}.down_proj.weight": (24, 32),
+            MIXER + "fc1_latent_proj.weight": (24, 64), MIXER + "fc2_latent_proj.weight": (64, 24),
+            MIXER + "shared_experts.up_proj.weight": (48, 64),
+            MIXER + "shared_experts.down_proj.weight": (64, 48)})}, experts=4, config=dict(
+                NEMOTRON_H_CONFIG, head_dim=16, hybrid_override_pattern="M*E", n_routed_experts=4,
+                num_experts_per_tok=2, moe_intermediate_size=32, n_shared_experts=1,
+                moe_shared_expert_intermediate_size=48, norm_topk_prob=True, moe_latent_size=24,
+                routed_scaling_factor=2.5, n_group=1, topk_group=1))),
+    "jamba": ("Jamba", "spm", dict(
+        SMALL, num_experts=4, num_experts_per_tok=2, attn_layer_period=2, attn_layer_offset=1,
+        expert_layer_period=2, expert_layer_offset=1, mamba_d_state=8, use_mamba_kernels=False,
+        pad_token_id=0)),
+    "granite-swa": ("GraniteSWA", "bpe", dict(SMALL, num_hidden_layers=4, sliding_window=64)),
+    "granitemoe-swa": ("GraniteMoeSWA", "bpe", dict(
+        SMALL, num_hidden_layers=4, num_local_experts=4, shared_intermediate_size=48)),
+    "granite-speech": ("GraniteSpeech:ForConditionalGeneration", "bpe", dict(
+        text_config=dict(SMALL, model_type="granite", architectures=["GraniteForCausalLM"]),
+        encoder_config=dict(hidden_dim=32, input_dim=16, num_layers=1, num_heads=2, dim_head=16,
+                            output_dim=16, context_size=16, max_pos_emb=16),
+        projector_config=dict(model_type="blip_2_qformer", hidden_size=32, intermediate_size=48,
+                              num_hidden_layers=1, num_attention_heads=2,
+                              encoder_hidden_size=32))),
+    "hy_v3": ("HYV3", "bpe", dict(
+        SMALL, num_hidden_layers=2, router_scaling_factor=2.5, num_experts=4, num_experts_per_tok=2, head_dim=16,
+        moe_intermediate_size=32)),
+})
+
+DECI_BLOCKS = [
+    dict(attention=dict(n_heads_in_group=2, replace_with_linear=False), ffn=dict(ffn_mult=1.5)),
+    dict(attention=dict(n_heads_in_group=None, replace_with_linear=True), ffn=dict(ffn_mult=7.0)),
+    dict(attention=dict(n_heads_in_group=4, replace_with_linear=False), ffn=dict(ffn_mult=None)),
+    dict(attention=dict(n_heads_in_group=None, replace_with_linear=False), ffn=dict(ffn_mult=2.0)),
+]
+
+
+def deci_width(layer):
+    return 512 if layer == 1 else 256
+
+
+# Older models, and layers of several sizes.
+FAMILIES.update({
+    "deci": ("", "bpe", hand("nemotron-nas", "DeciLMForCausalLM", {
+        "model.embed_tokens.weight": (1024, 64), "lm_head.weight": (1024, 64), "model.norm.weight": (64,),
+        **some([0, 1, 2], {LAYER + "input_layernorm.weight": (64,)}),
+        **some([1], {LAYER + "self_attn.linear_attn.weight": (64, 64)}),
+        **some([0, 2], {LAYER + "self_attn.q_proj.weight": (64, 64),
+                        LAYER + "self_attn.o_proj.weight": (64, 64),
+                        LAYER + "self_attn.k_proj.weight": lambda layer: (16 if layer else 32, 64),
+                        LAYER + "self_attn.v_proj.weight": lambda layer: (16 if layer else 32, 64)}),
+        **some([0, 1, 3], {LAYER + "post_attention_layernorm.weight": (64,),
+                           LAYER + "mlp.gate_proj.weight": lambda layer: (deci_width(layer), 64),
+                           LAYER + "mlp.up_proj.weight": lambda layer: (deci_width(layer), 64),
+                           LAYER + "mlp.down_proj.weight": lambda layer: (64, deci_width(layer))})},
+        config=dict(vocab_size=1024, hidden_size=64, num_hidden_layers=4, num_attention_heads=4,
+                    num_key_value_heads=None, intermediate_size=None, max_position_embeddings=256,
+                    rms_norm_eps=1e-5, rope_theta=5e5, block_configs=DECI_BLOCKS))),
+    "deci-7b": ("", "bpe", hand("deci", "DeciLMForCausalLM", {
+        **llama(), LAYER + "self_attn.k_proj.weight": lambda layer: (64 if layer else 32, 64),
+        LAYER + "self_attn.v_proj.weight": lambda layer: (64 if layer else 32, 64)}, more=dict(
+            num_key_value_heads=4, num_key_value_heads_per_layer=[2, 4, 4]))),
+    "openelm": ("", "spm", hand("openelm", "OpenELMForCausalLM", {
+        "transformer.token_embeddings.weight": (1024, 64), "transformer.norm.weight": (64,),
+        **{"transformer.layers.{}." + name + ".weight": shape for name, shape in {
+            "attn_norm": (64,), "ffn_norm": (64,), "attn.q_norm": (16,), "attn.k_norm": (16,),
+            "attn.qkv_proj": lambda layer: (((4, 4, 6)[layer] + 2 * (1, 2, 2)[layer]) * 16, 64),
+            "attn.out_proj": lambda layer: (64, (4, 4, 6)[layer] * 16),
+            "ffn.proj_1": lambda layer: (2 * (64, 128, 160)[layer], 64),
+            "ffn.proj_2": lambda layer: (64, (64, 128, 160)[layer])}.items()}}, config=dict(
+                vocab_size=1024, model_dim=64, num_transformer_layers=3, head_dim=16,
+                num_kv_heads=[1, 2, 2], num_query_heads=[4, 4, 6], ffn_multipliers=[1.0, 1.75, 2.4],
+                ffn_dim_divisor=32, max_context_length=256, rope_freq_constant=10000))),
+    "arctic": ("", "spm", hand("arctic", "ArcticForCausalLM", {
+        **without(llama(), "mlp."), LAYER + "residual_layernorm.weight": (64,),
+        **{LAYER + f"residual_mlp.w{i}.weight": (64, 64) for i in (1, 2, 3)},
+        LAYER + "block_sparse_moe.gate.weight": (4, 64),
+        LAYER + "block_sparse_moe.experts.{}.w1.weight": (96, 64),
+        LAYER + "block_sparse_moe.experts.{}.w2.weight": (64, 96),
+        LAYER + "block_sparse_moe.experts.{}.w3.weight": (96, 64)}, experts=4, more=dict(
+            num_local_experts=4, num_experts_per_tok=2))),
+    "dbrx": ("Dbrx", "bpe", dict(
+        vocab_size=1024, d_model=64, n_heads=4, n_layers=3, max_seq_len=256, pad_token_id=0,
+        attn_config=dict(kv_n_heads=2, clip_qkv=8.0, rope_theta=5e5),
+        ffn_config=dict(ffn_hidden_size=96, moe_num_experts=4, moe_top_k=2))),
+    "refact": ("", "bpe", hand("gpt_refact", "GPTRefactForCausalLM", {
+        "transformer.wte.weight": (1024, 64), "lm_head.weight": (1024, 64), "transformer.ln_f.weight": (64,),
+        GPT + "ln_1.weight": (64,), GPT + "ln_2.weight": (64,), GPT + "attn.q.weight": (64, 64),
+        GPT + "attn.kv.weight": (32, 64), GPT + "attn.c_proj.weight": (64, 64),
+        GPT + "mlp.gate_up_proj.weight": (512, 64), GPT + "mlp.c_proj.weight": (64, 256)}, config=dict(
+            vocab_size=1024, n_embd=64, n_layer=3, n_head=4, n_positions=256,
+            layer_norm_epsilon=1e-5))),
+})
+
+FAMILIES.update({
+    "apertus": ("Apertus", "bpe", dict(SMALL, pad_token_id=0)),
+    "falcon-h1": ("FalconH1", "bpe", dict(
+        SMALL, num_hidden_layers=2, mamba_d_ssm=128, mamba_n_heads=8, mamba_d_head=16,
+        mamba_n_groups=2, mamba_d_state=16, head_dim=16, pad_token_id=0, mamba_rms_norm=True,
+        ssm_multipliers=[0.5, 1.25, 0.75, 0.875, 1.5], mlp_multipliers=[0.7, 1.3],
+        ssm_in_multiplier=1.1, ssm_out_multiplier=0.9, attention_in_multiplier=1.2,
+        attention_out_multiplier=0.6, key_multiplier=0.3, embedding_multiplier=5.6,
+        lm_head_multiplier=0.02)),
+})
 
 # Wide enough for blocks of 256 values, to quantize; the test suite has no use for them.
 WIDE = dict(hidden_size=256, intermediate_size=512, num_hidden_layers=8)
@@ -429,14 +691,15 @@ FAMILIES.update({f"{name}-hub": FAMILIES[name] for name in (
     "dots1", "bert", "distilbert", "roberta", "xlm-roberta", "modern-bert")})
 
 # llama.cpp does not load a classifier whose classes have no names, the reference's own neither.
-NOT_LOADED = {"bert-unnamed"}
+# Drafting assistants and draft models run beside the model they draft for.
+NOT_LOADED = {"bert-unnamed", "gemma4-assistant"}
 
 # llama.cpp tells these models by their number of layers: it loads no smaller ones.
 # Of gemma-embedding it evaluates none whose layers are all sliding: every sixth is not.
 LAYERS = {"deepseek2-lite": 27, "cohere-norms": 64, "exaone4": 30, "exaone4-hub": 30,
           "gemma-embedding": 6}
 
-TOKENIZERS = {"spm": "tiny-llama2", "bpe": "tiny-llama3", "qwen": "tiny-qwen2",
+TOKENIZERS = {"spm": "tiny-llama2", "gemma4": "tiny-llama2", "bpe": "tiny-llama3", "qwen": "tiny-qwen2",
               "wordpiece": "tokenizers/bert", "unigram": "tokenizers/xlm-roberta",
               # Trained on the spot: see train_unigram. The suite has no use for the tokens.
               "t5": "tokenizers/xlm-roberta"}
@@ -487,6 +750,7 @@ def make(name, folder, to_load):
     if tokenizer != "t5":
         for file in (FIXTURES / TOKENIZERS[tokenizer]).glob("*token*"):
             shutil.copy(file, folder)
+    drop_counters(folder)
     if published:
         publish(folder, published)
     if changed:
@@ -502,6 +766,14 @@ def make(name, folder, to_load):
         publish_nomic(folder)
     if name == "qwen3vlmoe":
         store_by_columns(folder)
+    if tokenizer == "gemma4":
+        for tokens in folder.glob("*token*"):
+            tokens.unlink()
+        transformers.AutoTokenizer.from_pretrained(source).save_pretrained(folder)
+    if name in BY_HAND:
+        BY_HAND[name](folder)
+    if name.removesuffix("-hub") in PREDICTS:
+        predict(folder, PREDICTS[name.removesuffix("-hub")])
     if name == "modern-bert-words":
         drop(folder, "decoder.bias")  # The reference stops at it.
     if name.endswith("-hub"):
@@ -540,6 +812,53 @@ def store_by_columns(folder):
     tensors = {name: tensor.transpose(1, 2).contiguous() if ".experts." in name else tensor
                for name, tensor in load_file(path).items()}
     save_file(tensors, path, metadata={"format": "pt"})
+
+
+def gemma4_assistant(folder):
+    """What transformers 5.23 cannot make: a model without keys, which reads those of another."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    path = folder / "model.safetensors"
+    tensors = {key: tensor for key, tensor in load_file(path).items()
+               if ".k_" not in key and ".v_" not in key}
+    tensors["pre_projection.weight"] = (torch.randn(64, 192) * 0.1).bfloat16()
+    tensors["post_projection.weight"] = (torch.randn(96, 64) * 0.1).bfloat16()
+    save_file(tensors, path, metadata={"format": "pt"})
+    path = folder / "config.json"
+    text = json.loads(path.read_text())
+    del text["architectures"]
+    text["num_kv_shared_layers"] = text["num_hidden_layers"]
+    path.write_text(json.dumps(dict(
+        architectures=["Gemma4AssistantForCausalLM"], model_type="gemma4_assistant",
+        backbone_hidden_size=96, tie_word_embeddings=True, text_config=text)))
+
+
+BY_HAND = {"gemma4-assistant": gemma4_assistant}
+
+
+def predict(folder, further):
+    """Adds layers that predict further tokens."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    path = folder / "model.safetensors"
+    tensors = load_file(path)
+    more = further(tensors)
+    for key, shape in more.items():
+        tensors[key] = (torch.randn(shape) * 0.1).bfloat16()
+    save_file(tensors, path, metadata={"format": "pt"})
+
+
+def drop_counters(folder):
+    """Takes out what encoders of sound count while they are trained."""
+    from safetensors.torch import load_file, save_file
+
+    path = folder / "model.safetensors"
+    tensors = load_file(path)
+    kept = {name: tensor for name, tensor in tensors.items() if tensor.is_floating_point()}
+    if len(kept) < len(tensors):
+        save_file(kept, path, metadata={"format": "pt"})
 
 
 def drop(folder, name):
@@ -583,6 +902,8 @@ def by_hand(name, folder, tokenizer, settings, to_load):
             shutil.copy(file, folder)
     if name in POOLING:
         pool(folder, POOLING[name])
+    if name in PREDICTS:
+        predict(folder, PREDICTS[name])
 
 
 LAYER_COUNTS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "num_transformer_layers")
@@ -786,7 +1107,7 @@ def reference(folder, output, pre):
 
     conversion.load_all_models()
     config = conversion.ModelBase.load_hparams(folder, False)
-    if config.get("model_type") in ("nomic_bert", "granitemoehybrid"):
+    if config.get("model_type") in ("nomic_bert", "granitemoehybrid", "nemotron_h"):
         # The class in transformers fills in sizes, or kinds of layers, under names of its own.
         config = json.loads((folder / "config.json").read_text())
     # These keys were in config.json before transformers moved them; the reference still looks there.
@@ -799,6 +1120,12 @@ def reference(folder, output, pre):
     architecture = {"MptForCausalLM": "MPTForCausalLM", "PhimoeForCausalLM": "PhiMoEForCausalLM"}.get(
         architecture, architecture)
     family = conversion.get_model_class(architecture)
+    if architecture == "DeciLMForCausalLM":
+        # As it does for a vocabulary of the size of Llama 3's.
+        family.set_vocab = family._set_vocab_gpt2
+    if architecture == "HunYuanMoEV1ForCausalLM":
+        # It reads the authors' own kind of tokenizer, with their code; this one has tokenizer.json.
+        family.set_vocab = family._set_vocab_gpt2
     if architecture == "BaichuanForCausalLM":
         mend_baichuan(family)
     conversion.TextModel.get_vocab_base_pre = lambda self, tokenizer: pre

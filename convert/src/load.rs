@@ -48,8 +48,9 @@ impl<'a> Loader<'a> {
                     GgmlType::F16 => |value| half::f16::from_f32(value).to_f32(),
                     _ => |value| value,
                 };
-                for value in &mut self.values {
-                    *value = map.apply(*value, round);
+                let row_len = tensor.row_len().max(1);
+                for (at, value) in (start..).zip(&mut self.values) {
+                    *value = map.apply(*value, at / row_len, round);
                 }
                 Ok(self.kernels.magnitude(&self.values))
             }

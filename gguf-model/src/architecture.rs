@@ -219,10 +219,14 @@ pub enum When {
     Attention,
     /// Layers without.
     NoAttention,
+    /// Layers with heads of queries, be it without keys (`attention.head_count`).
+    Heads,
     /// Layers with a feed-forward part (`feed_forward_length`).
     FeedForward,
     /// Layers with neither attention nor a feed-forward part of their own.
     NeitherPart,
+    /// Layers before `leading_dense_block_count`, and those that predict further tokens.
+    LeadingOrFurther,
     /// Every so many layers, the last of them (`interleave_moe_layer_step`).
     EveryStep,
     /// The layers between them.
@@ -233,6 +237,21 @@ pub enum When {
     Trunk,
     /// Layers that predict further tokens.
     Further,
+    /// Layers with a state in place of attention, by `attention.recurrent_layers` or
+    /// `full_attention_interval`.
+    Recurrent,
+    /// Layers with attention, by the same keys.
+    Attending,
+    /// Layers with a sliding window (`attention.sliding_window_pattern`).
+    Sliding,
+    /// Layers that see everything.
+    Full,
+    /// Layers that have keys and values of their own: not the last `attention.shared_kv_layers`.
+    OwnKeys,
+    /// The others.
+    BorrowedKeys,
+    /// Tokens have a vector for each layer (`embedding_length_per_layer_input`).
+    PerLayerInput,
 }
 
 impl Slot {
@@ -292,6 +311,9 @@ impl Slot {
         let has = |dimension| parameters.dimension(dimension).is_some_and(|n| n > 0);
         let has_here =
             |dimension| parameters.dimension_in(dimension, Some(layer)).is_some_and(|n| n > 0);
+        // Its width must be said: where it is not, the layer is short of the key.
+        let feeds_forward =
+            || parameters.dimension_in(Dimension::FeedForward, Some(layer)).is_none_or(|n| n > 0);
         self.when.iter().all(|when| match *when {
             When::Experts => has(Dimension::Experts),
             When::NoExperts => !has(Dimension::Experts),
@@ -310,13 +332,24 @@ impl Slot {
             When::LayersBelow(least) => parameters.trunk_layers() < least,
             When::Attention => has_here(Dimension::KvHeads),
             When::NoAttention => !has_here(Dimension::KvHeads),
-            When::FeedForward => has_here(Dimension::FeedForward),
-            When::NeitherPart => !has_here(Dimension::KvHeads) && !has_here(Dimension::FeedForward),
+            When::Heads => has_here(Dimension::Heads),
+            When::FeedForward => feeds_forward(),
+            When::NeitherPart => !has_here(Dimension::KvHeads) && !feeds_forward(),
+            When::LeadingOrFurther => {
+                layer < parameters.leading_layers || layer >= parameters.trunk_layers()
+            }
             When::EveryStep => parameters.is_step(layer),
             When::BetweenSteps => !parameters.is_step(layer),
             When::EmbeddingOut => has(Dimension::EmbeddingOut),
             When::Trunk => layer < parameters.trunk_layers(),
             When::Further => layer >= parameters.trunk_layers(),
+            When::Recurrent => parameters.is_recurrent(layer),
+            When::Attending => !parameters.is_recurrent(layer),
+            When::Sliding => parameters.is_sliding(layer),
+            When::Full => !parameters.is_sliding(layer),
+            When::OwnKeys => parameters.has_keys(layer),
+            When::BorrowedKeys => !parameters.has_keys(layer),
+            When::PerLayerInput => has(Dimension::PerLayerInput),
         })
     }
 }

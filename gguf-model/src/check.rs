@@ -404,7 +404,9 @@ impl<'a> Checker<'a> {
             }
             let count = if base.ends_with("_exps") { experts } else { 1 };
             let Some(tensor) = self.tensors.get_mut(name) else { continue };
-            tensor.read = true;
+            if std::mem::replace(&mut tensor.read, true) {
+                continue;
+            }
             if tensor.shape.iter().copied().try_fold(1u64, u64::checked_mul) != Some(count) {
                 problems.push((name, tensor.shape, count));
             }

@@ -67,6 +67,10 @@ pub struct HyperParameters {
     pub(crate) is_latent: bool,
     pub(crate) is_long_rope: bool,
     dimensions: Dimensions,
+    /// How many of the last layers use the keys and values of others.
+    pub(crate) shared_keys: u32,
+    recurrent: Vec<bool>,
+    sliding: Vec<bool>,
     /// Dimensions with a number for each layer.
     by_layer: Vec<(Dimension, Vec<u64>)>,
 }
@@ -78,6 +82,13 @@ struct Dimensions([Option<u64>; Dimension::ALL.len()]);
 impl Dimensions {
     fn get(&self, dimension: Dimension) -> Option<u64> {
         self.0.get(dimension as usize).copied().flatten()
+    }
+
+    /// Sets a number.
+    fn set(&mut self, dimension: Dimension, number: Option<u64>) {
+        if let Some(known) = self.0.get_mut(dimension as usize) {
+            *known = number;
+        }
     }
 
     /// Sets what the metadata does not tell.
@@ -133,6 +144,9 @@ impl HyperParameters {
         let ratio = |whole: Option<u64>, part: Option<u64>| whole?.checked_div(part?);
         let head = ratio(dimensions.get(D::Embedding), dimensions.get(D::Heads));
         let of_expert = ratio(dimensions.get(D::FeedForward), number("expert_used_count"));
+        if dimensions.get(D::ExpertLatent).is_none_or(|n| n == 0) {
+            dimensions.set(D::ExpertLatent, dimensions.get(D::Embedding));
+        }
         dimensions.fill(D::KvHeads, dimensions.get(D::Heads));
         dimensions.fill(D::Key, head);
         dimensions.fill(D::Value, head);
@@ -149,9 +163,24 @@ impl HyperParameters {
             .filter_map(|dimension| Some((dimension, numbers_of(at(dimension.key())?)?)))
             .collect();
         let heads_divide = number("attention.key_length").is_none();
+        let further_layers = small("nextn_predict_layers").unwrap_or(0).min(layers);
+        let flags = |name: &str| at(name).and_then(flags_of);
+        let has_key = |name: &str| architecture.keys().any(|key| key.name == name);
+        let recurrent = match flags("attention.recurrent_layers") {
+            Some(flags) => flags,
+            None if has_key("full_attention_interval") => {
+                let interval = small("full_attention_interval").unwrap_or(4).max(1);
+                let trunk = layers.saturating_sub(further_layers);
+                (0..trunk).map(|layer| (layer + 1) % interval != 0).collect()
+            }
+            None => Vec::new(),
+        };
         let parameters = Self {
             layers,
-            further_layers: small("nextn_predict_layers").unwrap_or(0).min(layers),
+            further_layers,
+            shared_keys: small("attention.shared_kv_layers").unwrap_or(0),
+            recurrent,
+            sliding: flags("attention.sliding_window_pattern").unwrap_or_default(),
             decoder_layers: small("decoder_block_count").unwrap_or(layers).min(MAX_LAYERS),
             leading_layers: small("leading_dense_block_count").unwrap_or(0),
             moe_step: small("interleave_moe_layer_step").unwrap_or(0),
@@ -199,6 +228,21 @@ impl HyperParameters {
     /// A number of the metadata, or what stands for it where it is missing.
     pub fn dimension(&self, dimension: Dimension) -> Option<u64> {
         self.dimensions.get(dimension)
+    }
+
+    /// Whether a layer has a state in place of attention.
+    pub(crate) fn is_recurrent(&self, layer: u32) -> bool {
+        self.recurrent.get(layer as usize).copied().unwrap_or(false)
+    }
+
+    /// Whether a layer has keys and values of its own.
+    pub(crate) fn has_keys(&self, layer: u32) -> bool {
+        layer < self.layers.saturating_sub(self.shared_keys)
+    }
+
+    /// Whether a layer has a sliding window.
+    pub(crate) fn is_sliding(&self, layer: u32) -> bool {
+        self.sliding.get(layer as usize).copied().unwrap_or(false)
     }
 
     /// As [`dimension`](Self::dimension), in a layer.
@@ -461,6 +505,14 @@ fn number_of(value: &Value) -> Option<u64> {
             numbers.iter().find(|number| **number > 0).or_else(|| numbers.first()).copied()
         }
         None => value.as_u64(),
+    }
+}
+
+/// Flags, one for each layer.
+fn flags_of(value: &Value) -> Option<Vec<bool>> {
+    match value {
+        Value::Array(Array::Bool(flags)) => Some(flags.clone()),
+        other => Some(numbers_of(other)?.iter().map(|number| *number != 0).collect()),
     }
 }
 

@@ -62,14 +62,24 @@ pub enum Dimension {
     SsmGroups,
     /// Tokens that a short convolution looks at.
     ShortConv,
-    /// Values of an embedding that leaves the model, where it is another number.
+    /// Values of a head's key in a layer with a sliding window.
+    SlidingKey,
+    /// Values of a head's value in a layer with a sliding window.
+    SlidingValue,
+    /// Values of a token's vector for each layer.
+    PerLayerInput,
+    /// Layers.
+    Layers,
+    /// Values that come out at the end, where they are not as many as a token's vector.
     EmbeddingOut,
+    /// Values that an expert takes, where they are compressed.
+    ExpertLatent,
 }
 
 impl Dimension {
     /// Every dimension with its key, in the order of the variants: below the architecture's name, or whole if it begins with
     /// `tokenizer.`.
-    pub(crate) const ALL: [(Self, &'static str); 29] = [
+    pub(crate) const ALL: [(Self, &'static str); 34] = [
         (Self::Embedding, "embedding_length"),
         (Self::Vocabulary, "tokenizer.ggml.tokens"),
         (Self::TokenTypes, "tokenizer.ggml.token_type_count"),
@@ -98,7 +108,12 @@ impl Dimension {
         (Self::SsmRank, "ssm.time_step_rank"),
         (Self::SsmGroups, "ssm.group_count"),
         (Self::ShortConv, "shortconv.l_cache"),
+        (Self::SlidingKey, "attention.key_length_swa"),
+        (Self::SlidingValue, "attention.value_length_swa"),
+        (Self::PerLayerInput, "embedding_length_per_layer_input"),
+        (Self::Layers, "block_count"),
         (Self::EmbeddingOut, "embedding_length_out"),
+        (Self::ExpertLatent, "moe_latent_size"),
     ];
 
     /// Its key: below the architecture's name, or whole if it begins with `tokenizer.`.

@@ -138,6 +138,8 @@ pub(super) fn pooling(config: &Config, keys: &mut Keys<'_>) -> Result<()> {
         let number = match value.as_str() {
             Some("mean") => MEAN,
             Some("cls") => FIRST,
+            // EuroBERT's, which is no pooling of an embedding.
+            Some("late") => return Ok(()),
             _ => {
                 return Err(config.wrong("classifier_pooling", &describe(value), "cls or mean"));
             }

@@ -21,6 +21,7 @@ pub(super) const LLAMA: Architecture = Architecture {
         "VLlama3ForCausalLM",
         "LlavaForConditionalGeneration",
         "VoxtralForConditionalGeneration",
+        "JanusForConditionalGeneration",
     ],
     defaults: &[
         part(

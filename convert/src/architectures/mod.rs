@@ -6,6 +6,7 @@
 mod forms;
 pub(crate) mod fp8;
 pub(crate) mod head;
+pub(crate) mod nextn;
 pub mod parameters;
 mod refusals;
 pub(crate) mod rerank;
@@ -14,13 +15,17 @@ mod rule;
 mod shared;
 pub mod tensors;
 
+mod apertus;
 mod arcee;
+mod arctic;
 mod baichuan;
 mod bert;
 mod bloom;
 mod codeshell;
 mod cohere;
 mod cohere2;
+mod dbrx;
+mod deci;
 mod deepseek2;
 mod distilbert;
 mod dots1;
@@ -28,20 +33,29 @@ mod dream;
 mod encoder;
 mod ernie4_5;
 mod ernie4_5_moe;
+mod eurobert;
 mod exaone;
 mod exaone4;
+mod exaone_moe;
 mod falcon;
+mod falcon_h1;
 mod gemma;
 mod gemma2;
 mod gemma3;
+mod gemma4;
 mod gpt2;
 mod gpt_oss;
 mod gptneox;
 mod granite;
+mod granite_swa;
 mod granitehybrid;
 mod granitemoe;
+mod hunyuan;
+mod hy_v3;
 mod internlm2;
 mod jais2;
+mod jamba;
+mod jina_bert;
 mod lfm2;
 mod llama;
 mod llama4;
@@ -55,10 +69,13 @@ mod modern_bert;
 mod mpt;
 mod nanbeige;
 mod nemotron;
+mod nemotron_h;
+mod neobert;
 mod nomic_bert;
 mod olmo;
 mod olmo2;
 mod olmoe;
+mod openelm;
 mod orion;
 mod pangu;
 mod phi2;
@@ -69,7 +86,9 @@ mod qwen2moe;
 mod qwen2vl;
 mod qwen3;
 mod qwen3moe;
+mod qwen3next;
 mod qwen3vl;
+mod refact;
 mod roberta;
 mod seed_oss;
 mod smollm3;
@@ -89,13 +108,17 @@ use tokenizer::Kind;
 
 /// All families.
 pub const ALL: &[&Architecture] = &[
+    &apertus::APERTUS,
     &arcee::ARCEE,
+    &arctic::ARCTIC,
     &baichuan::BAICHUAN,
     &bert::BERT,
     &bloom::BLOOM,
     &codeshell::CODESHELL,
     &cohere::COHERE,
     &cohere2::COHERE2,
+    &dbrx::DBRX,
+    &deci::DECI,
     &deepseek2::DEEPSEEK2,
     &distilbert::DISTILBERT,
     &dots1::DOTS1,
@@ -106,21 +129,35 @@ pub const ALL: &[&Architecture] = &[
     &ernie4_5::ERNIE4_5,
     &ernie4_5_moe::ERNIE4_5_MOE,
     &ernie4_5_moe::PADDLEOCR,
+    &eurobert::EUROBERT,
     &exaone::EXAONE,
     &exaone4::EXAONE4,
+    &exaone_moe::EXAONE4_5,
+    &exaone_moe::EXAONE_MOE,
     &falcon::FALCON,
+    &falcon_h1::FALCON_H1,
     &gemma::GEMMA,
     &gemma2::GEMMA2,
     &gemma3::GEMMA3,
     &gemma3::GEMMA_EMBEDDING,
+    &gemma4::GEMMA4,
+    &gemma4::GEMMA4_ASSISTANT,
     &gpt2::GPT2,
     &gpt_oss::GPT_OSS,
     &gptneox::GPTNEOX,
     &granite::GRANITE,
+    &granite_swa::GRANITE_SWA,
+    &granite_swa::GRANITE_MOE_SWA,
     &granitehybrid::GRANITE_HYBRID,
     &granitemoe::GRANITEMOE,
+    &hunyuan::HUNYUAN_DENSE,
+    &hunyuan::HUNYUAN_VL,
+    &hunyuan::HUNYUAN_MOE,
+    &hy_v3::HY_V3,
     &internlm2::INTERNLM2,
     &jais2::JAIS2,
+    &jamba::JAMBA,
+    &jina_bert::JINA_BERT_V2,
     &lfm2::LFM2,
     &lfm2::LFM2_EMBEDDING,
     &lfm2::LFM2MOE,
@@ -141,10 +178,13 @@ pub const ALL: &[&Architecture] = &[
     &mpt::MPT,
     &nanbeige::NANBEIGE,
     &nemotron::NEMOTRON,
+    &nemotron_h::NEMOTRON_H,
+    &neobert::NEO_BERT,
     &nomic_bert::NOMIC_BERT,
     &olmo::OLMO,
     &olmo2::OLMO2,
     &olmoe::OLMOE,
+    &openelm::OPENELM,
     &orion::ORION,
     &pangu::PANGU_EMBED,
     &phi2::PHI2,
@@ -156,8 +196,12 @@ pub const ALL: &[&Architecture] = &[
     &qwen2vl::QWEN2VL,
     &qwen3::QWEN3,
     &qwen3moe::QWEN3MOE,
+    &qwen3next::QWEN3NEXT,
+    &qwen3next::QWEN35,
+    &qwen3next::QWEN35MOE,
     &qwen3vl::QWEN3VL,
     &qwen3vl::QWEN3VLMOE,
+    &refact::REFACT,
     &roberta::ROBERTA,
     &roberta::XLM_ROBERTA,
     &seed_oss::SEED_OSS,
@@ -195,6 +239,8 @@ pub struct Architecture {
     pub variant: fn(&Config) -> Option<&'static Architecture>,
     /// The name of a tensor in the rules, where no list says it.
     pub rename: fn(&Config, &str) -> Option<String>,
+    /// How many layers after the last predict further tokens and are converted.
+    pub further: nextn::Further,
     /// Why layers after the last are no part of the output, if checkpoints have such.
     pub beyond: Option<&'static str>,
     /// Whether llama.cpp loads no model without a tensor for the output, even if its embeddings are
@@ -224,6 +270,7 @@ pub const BASE: Architecture = Architecture {
     endings: &[],
     variant: |_| None,
     rename: |_, _| None,
+    further: nextn::Further::None,
     beyond: None,
     needs_output: false,
     check: |_| Ok(()),

@@ -83,13 +83,19 @@ impl From<Constant> for Value {
 #[derive(Debug)]
 pub struct Keys<'m> {
     architecture: &'static str,
+    further: super::nextn::Further,
     metadata: &'m mut Metadata,
 }
 
 impl<'m> Keys<'m> {
     /// Keys of an architecture.
     pub(crate) fn new(architecture: &Architecture, metadata: &'m mut Metadata) -> Self {
-        Self { architecture: architecture.name, metadata }
+        Self { architecture: architecture.name, further: architecture.further, metadata }
+    }
+
+    /// Where the architecture's configuration counts layers that predict further tokens.
+    pub(super) fn further(&self) -> super::nextn::Further {
+        self.further
     }
 
     /// Writes `{architecture}.{key}`.
@@ -230,7 +236,10 @@ pub const fn flag(key: &'static str, from: &'static str) -> Parameter {
 
 /// What the reference converter writes first for every text model that does not say otherwise.
 pub const COMMON: &[Parameter] = &[
-    required("block_count", super::tensors::LAYERS),
+    Parameter::With(|config, keys| {
+        keys.set_count("block_count", super::tensors::all_layers(config)?);
+        Ok(())
+    }),
     count("context_length", CONTEXT),
     count("embedding_length", &["hidden_size", "n_embd", "dim"]),
     count(

@@ -2,7 +2,7 @@
 
 use super::{
     Architecture, BASE, Fill,
-    parameters::{self, COMMON, FILE_TYPE, KEY_LENGTHS},
+    parameters::{self, COMMON, FILE_TYPE, KEY_LENGTHS, Parameter},
     shared::*,
     tensors::{Dim, Rule},
 };
@@ -34,19 +34,18 @@ pub(super) const QWEN2MOE: Architecture = Architecture {
         COMMON,
         KEY_LENGTHS,
         FILE_TYPE,
-        &[
-            parameters::count("expert_feed_forward_length", &["moe_intermediate_size"]),
-            parameters::count(
-                "expert_shared_feed_forward_length",
-                &["shared_expert_intermediate_size"],
-            ),
-        ],
+        &[parameters::count("expert_feed_forward_length", &["moe_intermediate_size"])],
+        SHARED_WIDTH,
     ],
     tensors: &[EMBEDDING, OUTPUT_NORM, NORMS, ATTENTION_BIASED, SHARED, EXPERTS],
     check: check_heads,
     needs_output: true,
     ..BASE
 };
+
+/// The width of the expert that all tokens pass.
+pub(super) const SHARED_WIDTH: &[Parameter] =
+    &[parameters::count("expert_shared_feed_forward_length", &["shared_expert_intermediate_size"])];
 
 const ATTENTION_BIASED: &[Rule] = &[
     Rule::new("model.layers.{}.self_attn.q_proj", "blk.{}.attn_q", &[QUERY, HIDDEN])
@@ -60,7 +59,7 @@ const ATTENTION_BIASED: &[Rule] = &[
 
 const WIDTH: Dim = Dim(&["shared_expert_intermediate_size"]);
 
-const SHARED: &[Rule] = &[
+pub(super) const SHARED: &[Rule] = &[
     Rule::new(
         "model.layers.{}.mlp.shared_expert_gate",
         "blk.{}.ffn_gate_inp_shexp",

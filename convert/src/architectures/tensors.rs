@@ -2,11 +2,11 @@
 
 use std::{
     borrow::Cow,
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     path::Path,
 };
 
-use gguf_io::{Checkpoint, CheckpointTensor};
+use gguf_io::{Checkpoint, CheckpointTensor, Dtype};
 
 use crate::{
     Config, Error, Result,
@@ -44,6 +44,7 @@ const OTHER_PARTS: (&[&str], &[&str]) = (
     &[
         "mlp1",
         "mlp_AR.",
+        "encoder.",
         "vit.",
         "vpm.",
         "siglip2.",
@@ -108,11 +109,13 @@ pub struct Mapped {
     pub tensors: Vec<Tensor>,
     /// Tensors of the checkpoint that have no place in the output, with the reason.
     pub left_out: Vec<(String, &'static str)>,
+    /// Values that become keys: an array each, with a value for each layer.
+    pub values: Vec<(&'static str, Vec<f32>)>,
     /// The name of the head that predicts tokens, if the checkpoint lacks it.
     pub absent_head: Option<&'static str>,
 }
 
-/// The number of layers.
+/// The number of layers that predict the next token.
 ///
 /// # Errors
 /// If config.json has none or more than any model has.
@@ -122,6 +125,15 @@ pub fn layers(config: &Config) -> Result<u64> {
         layers if layers <= MOST_LAYERS => Ok(layers),
         absurd => Err(config.wrong(key, &absurd.to_string(), &format!("at most {MOST_LAYERS}"))),
     }
+}
+
+/// The number of layers of the output, with those that predict further tokens.
+///
+/// # Errors
+/// As [`layers`].
+pub(super) fn all_layers(config: &Config) -> Result<u64> {
+    let further = config.whole(super::nextn::COUNT)?.unwrap_or(0);
+    Ok(layers(config)?.saturating_add(further.min(MOST_LAYERS)))
 }
 
 /// The tensors of the output, in the order the reference converter writes them: file by file, in
@@ -139,7 +151,7 @@ pub fn map(
     let mapping = Mapping {
         architecture,
         rules: architecture.tensors.iter().copied().flatten().collect(),
-        layers: layers(config)?,
+        layers: all_layers(config)?,
         config,
         dir,
         checkpoint,
@@ -149,6 +161,7 @@ pub fn map(
     let mut seen = HashSet::new();
     let mut copied = HashSet::new();
     let mut stacks = HashMap::new();
+    let mut values: BTreeMap<&str, Vec<(u64, f32)>> = BTreeMap::new();
     let mut outputs = Vec::new();
     let mut unknown = Vec::new();
     let mut left_out = Vec::new();
@@ -190,6 +203,13 @@ pub fn map(
             left_out.push((name.to_owned(), reason));
             continue;
         }
+        if let Some(key) = mapping.rule(slot)?.key {
+            let value = mapping.value(name, source)?;
+            if seen.insert(slot) {
+                values.entry(key).or_default().push((layer, value));
+            }
+            continue;
+        }
         let rule = mapping.check(slot, name, source)?;
         if rule.copies && !copied.insert((rule.first_target(), part, layer)) {
             left_out.push((name.to_owned(), "the same weights are there under another name"));
@@ -227,7 +247,12 @@ pub fn map(
     }
     outputs.sort_by_key(|(place, _)| *place);
     let tensors = outputs.into_iter().map(|(_, tensor)| tensor).collect();
-    Ok(Mapped { tensors, left_out, absent_head: mapping.absent_head(&seen) })
+    let by_layer = |mut values: Vec<(u64, f32)>| {
+        values.sort_by_key(|(layer, _)| *layer);
+        values.into_iter().map(|(_, value)| value).collect()
+    };
+    let values = values.into_iter().map(|(key, values)| (key, by_layer(values))).collect();
+    Ok(Mapped { tensors, left_out, values, absent_head: mapping.absent_head(&seen) })
 }
 
 /// What one output tensor takes: its shape, outermost first, and where from.
@@ -466,6 +491,29 @@ impl Mapping<'_> {
         Ok(rule)
     }
 
+    /// The one value that a tensor holds.
+    fn value(&self, name: &str, source: &CheckpointTensor) -> Result<f32> {
+        let wrong = |found: &str| {
+            self.wrong(name, found, "one value of F32, F16 or BF16 that is finite", HELP)
+        };
+        if source.shape.iter().product::<u64>() != 1 {
+            return Err(wrong(&format!("shape {}", Shape(&source.shape))));
+        }
+        let file = self.checkpoint.files.get(source.file).ok_or_else(|| no_rule(self.config))?;
+        let mut bytes = [0; 4];
+        let len = usize::try_from(source.bytes).unwrap_or(usize::MAX);
+        let Some(stored) = bytes.get_mut(..len) else { return Err(wrong(source.dtype.name())) };
+        file.read_exact_at(stored, source.offset)?;
+        let [a, b, c, d] = bytes;
+        let value = match source.dtype {
+            Dtype::F32 => f32::from_le_bytes([a, b, c, d]),
+            Dtype::F16 => half::f16::from_le_bytes([a, b]).to_f32(),
+            Dtype::BF16 => half::bf16::from_le_bytes([a, b]).to_f32(),
+            other => return Err(wrong(other.name())),
+        };
+        if value.is_finite() { Ok(value) } else { Err(wrong(&value.to_string())) }
+    }
+
     /// The keys that a shape comes from, with their values.
     fn reason(&self, rule: &Rule, part: Part) -> String {
         let dims = self.dims(rule, part);
@@ -591,6 +639,7 @@ impl Mapping<'_> {
             Change::None => ElementMap::Same,
             Change::Plus(more) => ElementMap::Plus(more),
             Change::NegativeExp => ElementMap::NegativeExp,
+            Change::With(map) => map(self.config)?,
             Change::Times(keys) => {
                 let factor = |i: usize| {
                     let number = keys.get(i).map(|key| self.config.number(key)).transpose()?;

@@ -265,6 +265,7 @@ fn gguf_names(
     let architecture = architectures::find(&config)?;
     architecture.complete(&mut config)?;
     architectures::tensors::layers(&config)?;
+    architectures::nextn::count(architecture, &mut config, checkpoint)?;
     let (mut names, mut all) = (HashMap::new(), Vec::new());
     for tensor in architectures::tensors::map(architecture, &config, checkpoint, dir)?.tensors {
         if let TensorData::Stored { pieces, .. } = &tensor.data {

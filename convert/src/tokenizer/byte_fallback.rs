@@ -15,7 +15,7 @@ use super::{
 };
 
 /// What the reference converter gives every token, having no place for merges.
-const SCORE: f32 = -1000.0;
+pub(super) const SCORE: f32 = -1000.0;
 
 pub(super) fn write(sources: &Sources<'_>, metadata: &mut Metadata) -> Result<()> {
     let Some(tokenizer) = &sources.tokenizer else {
@@ -41,7 +41,7 @@ pub(super) fn write(sources: &Sources<'_>, metadata: &mut Metadata) -> Result<()
     special::write(sources, Some(count), metadata)
 }
 
-type Columns = (Vec<String>, Vec<TokenType>, Vec<f32>);
+pub(super) type Columns = (Vec<String>, Vec<TokenType>, Vec<f32>);
 
 fn own(tokenizer: &TokenizerJson, slots: &[Option<Slot<'_>>]) -> Columns {
     let merges = Merges::new(tokenizer);
@@ -130,7 +130,7 @@ fn warn(tokenizer: &TokenizerJson) {
 
 /// The tokens as the reference converter writes them: tokens of the vocabulary are normal unless
 /// they have a role, and nothing fills the vocabulary up.
-fn like_reference(
+pub(super) fn like_reference(
     sources: &Sources<'_>,
     tokenizer: &TokenizerJson,
     slots: &[Option<Slot<'_>>],

@@ -225,7 +225,7 @@ fn byte(c: char) -> Option<u8> {
 }
 
 /// The merges of tokenizer.json, else of merges.txt.
-fn merges(sources: &Sources<'_>, tokenizer: &TokenizerJson) -> Result<Vec<GgufString>> {
+pub(super) fn merges(sources: &Sources<'_>, tokenizer: &TokenizerJson) -> Result<Vec<GgufString>> {
     let merges = tokenizer.model.merges.as_deref().unwrap_or_default();
     if !merges.is_empty() {
         return Ok(merges.iter().map(|merge| merge.0.as_str().into()).collect());

@@ -3,6 +3,7 @@
 mod byte_fallback;
 mod byte_level;
 mod fairseq;
+mod gemma4;
 mod hash;
 mod hashes;
 pub(crate) mod of_gguf;
@@ -44,6 +45,8 @@ pub enum Kind {
     /// SentencePiece's unigram model with the ids of fairseq, XLM-RoBERTa's kind:
     /// `sentencepiece.bpe.model` or `tokenizer.json`.
     Fairseq,
+    /// Gemma 4's kind: `tokenizer.json` with byte fallback, split by its merges.
+    Gemma4,
 }
 
 /// A key that depends on the model as well as on the tokenizer.
@@ -70,6 +73,9 @@ pub enum Adjustment {
     Segments,
     /// Whether a space is put before the text is written even if it is, as llama.cpp assumes anyway.
     SpacePrefix,
+    /// config.json's `eod_token_id` ends a text, and the first of several in generation_config.json a
+    /// turn.
+    EndsByConfig,
     /// A token is put before the text, whatever the tokenizer says.
     Bos,
     /// llama.cpp's converter reads the added tokens of tokenizer.json for this model, beside
@@ -231,6 +237,7 @@ pub fn write(
         Kind::WordPiece => word_piece::write(&sources, metadata)?,
         Kind::Unigram => unigram::write(&sources, metadata)?,
         Kind::Fairseq => fairseq::write(&sources, metadata)?,
+        Kind::Gemma4 => gemma4::write(&sources, metadata)?,
     }
     // BERT's class with a tokenizer of another kind.
     if kind == Kind::ByteLevel && options.kinds.contains(&Kind::WordPiece) {
@@ -244,6 +251,7 @@ pub fn write(
             Adjustment::NoBos { vocab_size } if sources.vocab_size as u64 == vocab_size => {
                 metadata.insert("tokenizer.ggml.add_bos_token", false);
             }
+            Adjustment::EndsByConfig => sources.write_ends(metadata)?,
             Adjustment::Bos => {
                 metadata.insert("tokenizer.ggml.add_bos_token", true);
             }
@@ -283,6 +291,7 @@ impl Sources<'_> {
             Kind::SentencePiece => {
                 self.has_model(&self.model()) || json(TokenizerJson::is_byte_fallback)
             }
+            Kind::Gemma4 => json(TokenizerJson::is_byte_fallback),
             Kind::ByteLevel => json(|json| json.is_bpe() && !json.is_byte_fallback()),
             Kind::WordPiece => match &self.tokenizer {
                 Some(tokenizer) => tokenizer.is_word_piece(),
@@ -315,6 +324,21 @@ impl Sources<'_> {
                 );
             }
         }
+    }
+
+    /// The tokens that end a text and a turn, where they are not what their names say.
+    fn write_ends(&self, metadata: &mut Metadata) -> Result<()> {
+        let id = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
+        if let Some(id) = self.config.get("eod_token_id").and_then(id) {
+            metadata.insert("tokenizer.ggml.eos_token_id", id);
+        }
+        let generation = json::read_optional(&self.file("generation_config.json"))?;
+        let ends =
+            generation.as_ref().and_then(|settings| settings.get("eos_token_id")?.as_array());
+        if let Some(first) = ends.filter(|ends| ends.len() > 1).and_then(|ends| id(ends.first()?)) {
+            metadata.insert("tokenizer.ggml.eot_token_id", first);
+        }
+        Ok(())
     }
 
     /// How many kinds of text segments the model tells apart.
@@ -353,7 +377,7 @@ impl Sources<'_> {
     /// Of these only byte-level BPE is split before it is merged.
     fn no_pre_tokenizer(&self, name: &str, kind: Kind) -> Error {
         let found = match kind {
-            Kind::SentencePiece => "a SentencePiece vocabulary",
+            Kind::SentencePiece | Kind::Gemma4 => "a SentencePiece vocabulary",
             Kind::WordPiece => "a WordPiece vocabulary",
             _ => "a unigram vocabulary",
         };
@@ -388,6 +412,27 @@ fn write_tokens(
 ) {
     metadata.insert("tokenizer.ggml.model", model);
     metadata.insert("tokenizer.ggml.pre", pre);
+    write_columns(metadata, tokens, scores, types);
+}
+
+/// As [`write_tokens`], of a kind that has no pre-tokenizer.
+fn write_merged(
+    metadata: &mut Metadata,
+    model: &str,
+    tokens: Vec<String>,
+    scores: Vec<f32>,
+    types: &[TokenType],
+) {
+    metadata.insert("tokenizer.ggml.model", model);
+    write_columns(metadata, tokens, Some(scores), types);
+}
+
+fn write_columns(
+    metadata: &mut Metadata,
+    tokens: Vec<String>,
+    scores: Option<Vec<f32>>,
+    types: &[TokenType],
+) {
     let tokens: Vec<gguf_io::GgufString> = tokens.into_iter().map(Into::into).collect();
     metadata.insert("tokenizer.ggml.tokens", tokens);
     if let Some(scores) = scores {

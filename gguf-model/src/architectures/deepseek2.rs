@@ -1,8 +1,8 @@
 //! DeepSeek V2, V3 and R1: latent attention, experts after some dense layers.
 
 use super::shared::{
-    EMBEDDING, ENDS, EXPERT_FF, EXPERTS, FFN_DOWN, FFN_GATE, FFN_UP, HEADS, NORMS, ROUTER,
-    VOCABULARY, shared_experts,
+    EMBEDDING, ENDS, EXPERT_FF, EXPERTS, FFN_DOWN, FFN_GATE, FFN_UP, HEADS, NEXTN, NORMS, ROUTER,
+    shared_experts,
 };
 use crate::{
     Activation, Architecture, Dimension, Graph, Key, Kind, Need, Norm, Rope, Size, Slot, Turned,
@@ -55,21 +55,6 @@ const MLP: &[Slot] = &[
         .need(Need::Unless(GATE_AND_UP))
         .when(&[When::AfterLeading]),
 ];
-const FURTHER: &[Slot] = &[
-    Slot::weight("blk.{}.nextn.eh_proj", &[Size::Product(&[Size::Is(2), EMBEDDING]), EMBEDDING])
-        .when(&[When::Further]),
-    Slot::weight("blk.{}.nextn.enorm", &[EMBEDDING]).when(&[When::Further]),
-    Slot::weight("blk.{}.nextn.hnorm", &[EMBEDDING]).when(&[When::Further]),
-    Slot::weight("blk.{}.nextn.embed_tokens", &[EMBEDDING, VOCABULARY])
-        .need(Need::Sparse)
-        .when(&[When::Further]),
-    Slot::weight("blk.{}.nextn.shared_head_head", &[EMBEDDING, VOCABULARY])
-        .need(Need::Sparse)
-        .when(&[When::Further]),
-    Slot::weight("blk.{}.nextn.shared_head_norm", &[EMBEDDING])
-        .need(Need::Sparse)
-        .when(&[When::Further]),
-];
 
 pub(super) static DEEPSEEK2: Architecture = Architecture {
     name: "deepseek2",
@@ -94,7 +79,7 @@ pub(super) static DEEPSEEK2: Architecture = Architecture {
         LATENT_ATTENTION,
         MLP,
         shared_experts!(SHARED, &[When::AfterLeading]),
-        FURTHER,
+        NEXTN,
     ],
     graph: Graph {
         norm: Norm::Rms,

@@ -6,7 +6,8 @@ use super::shared::{
     VALUES, experts, shared_experts,
 };
 use crate::{
-    Activation, Architecture, Dimension, Graph, Key, Kind, Norm, Rope, Size, Slot, Turned, When,
+    Activation, Architecture, Dimension, Graph, Key, Kind, Need, Norm, Rope, Size, Slot, Turned,
+    When,
 };
 
 const CONV: Size = Size::Of(Dimension::SsmConv);
@@ -139,4 +140,132 @@ pub(super) static GRANITE_HYBRID: Architecture = Architecture {
         ],
     ],
     graph: Graph { rope: Rope::Neighbours(Turned::Any), ..GRAPH },
+};
+
+pub(super) static JAMBA: Architecture = Architecture {
+    name: "jamba",
+    keys: KEYS_OF_MAMBA,
+    slots: &[
+        ENDS,
+        &[ATTN_NORM, FFN_NORM],
+        mamba!(&[When::NoAttention]),
+        &[
+            Slot::weight("blk.{}.ssm_dt_norm", &[RANK]).when(&[When::NoAttention]),
+            Slot::weight("blk.{}.ssm_b_norm", &[STATE]).when(&[When::NoAttention]),
+            Slot::weight("blk.{}.ssm_c_norm", &[STATE]).when(&[When::NoAttention]),
+        ],
+        ATTENTION_HERE,
+        &[
+            ROUTER.need(Need::Sparse),
+            Slot::weight("blk.{}.ffn_gate_exps", &[EMBEDDING, FF, EXPERTS])
+                .need(Need::With(JAMBA_ROUTER)),
+            Slot::weight("blk.{}.ffn_down_exps", &[FF, EMBEDDING, EXPERTS])
+                .need(Need::With(JAMBA_ROUTER)),
+            Slot::weight("blk.{}.ffn_up_exps", &[EMBEDDING, FF, EXPERTS])
+                .need(Need::With(JAMBA_ROUTER)),
+            FFN_GATE.need(Need::Unless(JAMBA_ROUTER)),
+            FFN_DOWN.need(Need::Unless(JAMBA_ROUTER)),
+            FFN_UP.need(Need::Unless(JAMBA_ROUTER)),
+        ],
+    ],
+    graph: GRAPH,
+};
+
+/// Where a layer of Jamba has it, it has experts.
+const JAMBA_ROUTER: &str = "blk.{}.ffn_gate_inp.weight";
+
+/// A layer of Nemotron-H is of one kind: a state space, attention, or a feed-forward part.
+const FEED: &[When] = &[When::FeedForward];
+const NEMOTRON_GRAPH: Graph =
+    Graph { norm: Norm::Layer, rope: Rope::None, activation: Some(Activation::ReluSquared) };
+
+pub(super) static NEMOTRON_H: Architecture = Architecture {
+    name: "nemotron_h",
+    keys: GROUP_KEYS,
+    slots: &[
+        ENDS,
+        &[ATTN_NORM],
+        mamba2!(&[When::NeitherPart]),
+        ATTENTION_HERE,
+        &[
+            FFN_DOWN.when(FEED),
+            FFN_UP.when(FEED),
+            FFN_DOWN_BIAS.optional().when(FEED),
+            FFN_UP_BIAS.optional().when(FEED),
+        ],
+    ],
+    graph: NEMOTRON_GRAPH,
+};
+
+/// What an expert takes: compressed in some models.
+const LATENT: Size = Size::Of(Dimension::ExpertLatent);
+
+pub(super) static NEMOTRON_H_MOE: Architecture = Architecture {
+    name: "nemotron_h_moe",
+    keys: &[
+        KEYS_OF_MAMBA[0],
+        KEYS_OF_MAMBA[1],
+        KEYS_OF_MAMBA[2],
+        KEYS_OF_MAMBA[3],
+        GROUP_KEYS[4],
+        super::shared::EXPERT_LENGTH,
+        SHARED_LENGTH,
+        Key::optional("expert_shared_count", Kind::COUNT),
+        Key::optional("expert_weights_norm", Kind::Bool),
+        Key::optional("expert_weights_scale", Kind::Float),
+        Key::optional("moe_latent_size", Kind::COUNT),
+    ],
+    slots: &[
+        ENDS,
+        &[ATTN_NORM],
+        mamba2!(&[When::NeitherPart]),
+        ATTENTION_HERE,
+        &[
+            ROUTER.when(FEED),
+            Slot::bias("blk.{}.exp_probs_b", &[EXPERTS]).when(FEED),
+            Slot::weight("blk.{}.ffn_latent_down", &[EMBEDDING, LATENT])
+                .need(Need::Sparse)
+                .when(FEED),
+            Slot::weight("blk.{}.ffn_latent_up", &[LATENT, EMBEDDING])
+                .need(Need::Sparse)
+                .when(FEED),
+            Slot::weight("blk.{}.ffn_down_exps", &[super::shared::EXPERT_FF, LATENT, EXPERTS])
+                .when(FEED),
+            Slot::weight("blk.{}.ffn_up_exps", &[LATENT, super::shared::EXPERT_FF, EXPERTS])
+                .when(FEED),
+            Slot::weight("blk.{}.ffn_down_shexp", &[SHARED_FF, EMBEDDING]).when(FEED),
+            Slot::weight("blk.{}.ffn_up_shexp", &[EMBEDDING, SHARED_FF]).when(FEED),
+        ],
+    ],
+    graph: NEMOTRON_GRAPH,
+};
+
+/// Mamba 2 and attention side by side.
+pub(super) static FALCON_H1: Architecture = Architecture {
+    name: "falcon-h1",
+    keys: GROUP_KEYS,
+    slots: &[
+        ENDS,
+        &[
+            Slot::weight("blk.{}.ssm_in", &[EMBEDDING, Size::Sum(&[INNER, CONVOLVED, RANK])]),
+            Slot::weight("blk.{}.ssm_conv1d", &[CONV, CONVOLVED]),
+            Slot::bias("blk.{}.ssm_conv1d", &[CONVOLVED]).optional(),
+            Slot::bias("blk.{}.ssm_dt", &[RANK]),
+            bare("blk.{}", "ssm_a", &[Size::Is(1), RANK]),
+            bare("blk.{}", "ssm_d", &[Size::Is(1), RANK]),
+            Slot::weight("blk.{}.ssm_norm", &[Size::Quotient(&INNER, &GROUPS), GROUPS]).optional(),
+            Slot::weight("blk.{}.ssm_out", &[INNER, EMBEDDING]),
+        ],
+        super::shared::QKV,
+        super::shared::ATTN_OUTPUT,
+        &[ATTN_OUTPUT_BIAS.optional(), ATTN_NORM, bare("blk.{}", "ffn_norm", &[EMBEDDING])],
+        ROPE_FREQS,
+        super::shared::GATED,
+        &[
+            Slot::bias("blk.{}.ffn_gate", &[FF]).optional(),
+            FFN_DOWN_BIAS.optional(),
+            FFN_UP_BIAS.optional(),
+        ],
+    ],
+    graph: Graph { rope: Rope::Halves(Turned::Any), ..GRAPH },
 };

@@ -16,6 +16,7 @@ mod falcon;
 mod gemma;
 mod gemma2;
 mod gemma3;
+mod gemma4;
 mod gpt2;
 mod gpt_oss;
 mod gptneox;
@@ -38,6 +39,7 @@ mod qwen2;
 mod qwen2moe;
 mod qwen3;
 mod qwen3moe;
+mod qwen3next;
 mod seed_oss;
 mod shared;
 mod smollm3;
@@ -62,6 +64,8 @@ pub static ALL: &[&Architecture] = &[
     &gemma2::GEMMA2,
     &gemma3::GEMMA3,
     &gemma3::GEMMA_EMBEDDING,
+    &gemma4::GEMMA4,
+    &gemma4::GEMMA4_ASSISTANT,
     &gpt_oss::GPT_OSS,
     &gpt2::GPT2,
     &gptneox::GPTNEOX,
@@ -86,6 +90,9 @@ pub static ALL: &[&Architecture] = &[
     &qwen3::QWEN3VL,
     &qwen3moe::QWEN3MOE,
     &qwen3moe::QWEN3VLMOE,
+    &qwen3next::QWEN3NEXT,
+    &qwen3next::QWEN35,
+    &qwen3next::QWEN35MOE,
     &seed_oss::SEED_OSS,
     &smollm3::SMOLLM3,
     &stablelm::STABLELM,
@@ -118,4 +125,23 @@ pub static ALL: &[&Architecture] = &[
     &mamba::MAMBA,
     &mamba::MAMBA2,
     &mamba::GRANITE_HYBRID,
+    &dense::HUNYUAN_DENSE,
+    &dense::HUNYUAN_VL,
+    &dense::EUROBERT,
+    &mixtures::HUNYUAN_MOE,
+    &mixtures::EXAONE_MOE,
+    &bert::JINA_BERT_V2,
+    &bert::NEO_BERT,
+    &mamba::JAMBA,
+    &mamba::NEMOTRON_H,
+    &mamba::NEMOTRON_H_MOE,
+    &mixtures::GRANITE_SWA,
+    &mixtures::HY_V3,
+    &dense::REFACT,
+    &dense::OPENELM,
+    &dense::DECI,
+    &mixtures::ARCTIC,
+    &mixtures::DBRX,
+    &dense::APERTUS,
+    &mamba::FALCON_H1,
 ];

@@ -52,19 +52,25 @@ pub(super) const HEAD_NORMS: &[Slot] =
 /// Matrices of queries, keys and values of these widths: three, or one in their place. Biases may be
 /// there in either form.
 macro_rules! qkv {
-    ($q:expr, $k:expr, $v:expr) => {{
+    ($q:expr, $k:expr, $v:expr) => {
+        qkv!($q, $k, $v, &[])
+    };
+    ($q:expr, $k:expr, $v:expr, $when:expr) => {{
         const FUSED: &str = "blk.{}.attn_qkv.weight";
         const FUSED_BIAS: &str = "blk.{}.attn_qkv.bias";
         &[
-            Slot::weight("blk.{}.attn_qkv", &[EMBEDDING, Size::Sum(&[$q, $k, $v])]).optional(),
+            Slot::weight("blk.{}.attn_qkv", &[EMBEDDING, Size::Sum(&[$q, $k, $v])])
+                .optional()
+                .when($when),
             Slot::bias("blk.{}.attn_qkv", &[Size::Sum(&[$q, $k, $v])])
-                .need(Need::OptionalWith(FUSED)),
-            Slot::weight("blk.{}.attn_q", &[EMBEDDING, $q]).need(Need::Unless(FUSED)),
-            Slot::weight("blk.{}.attn_k", &[EMBEDDING, $k]).need(Need::Unless(FUSED)),
-            Slot::weight("blk.{}.attn_v", &[EMBEDDING, $v]).need(Need::Unless(FUSED)),
-            Slot::bias("blk.{}.attn_q", &[$q]).need(Need::OptionalUnless(FUSED_BIAS)),
-            Slot::bias("blk.{}.attn_k", &[$k]).need(Need::OptionalUnless(FUSED_BIAS)),
-            Slot::bias("blk.{}.attn_v", &[$v]).need(Need::OptionalUnless(FUSED_BIAS)),
+                .need(Need::OptionalWith(FUSED))
+                .when($when),
+            Slot::weight("blk.{}.attn_q", &[EMBEDDING, $q]).need(Need::Unless(FUSED)).when($when),
+            Slot::weight("blk.{}.attn_k", &[EMBEDDING, $k]).need(Need::Unless(FUSED)).when($when),
+            Slot::weight("blk.{}.attn_v", &[EMBEDDING, $v]).need(Need::Unless(FUSED)).when($when),
+            Slot::bias("blk.{}.attn_q", &[$q]).need(Need::OptionalUnless(FUSED_BIAS)).when($when),
+            Slot::bias("blk.{}.attn_k", &[$k]).need(Need::OptionalUnless(FUSED_BIAS)).when($when),
+            Slot::bias("blk.{}.attn_v", &[$v]).need(Need::OptionalUnless(FUSED_BIAS)).when($when),
         ]
     }};
 }
@@ -124,7 +130,7 @@ macro_rules! shared_experts {
     };
 }
 
-pub(super) use {experts, shared_experts};
+pub(super) use {experts, qkv, shared_experts};
 
 /// Frequencies of RoPE, stored once for all layers.
 pub(super) const ROPE_FREQS: &[Slot] = &[Slot::weight("rope_freqs", &[HALF_ROTARY]).optional()];
@@ -160,3 +166,24 @@ pub(super) const LOGIT_SCALE: Key = Key::optional("logit_scale", Kind::Float);
 pub(super) const SHARED_LENGTH: Key =
     Key::optional("expert_shared_feed_forward_length", Kind::COUNT);
 pub(super) const EXPERT_LENGTH: Key = Key::optional("expert_feed_forward_length", Kind::Integers);
+
+/// Layers that predict further tokens: what they have beside an ordinary layer.
+pub(super) const NEXTN: &[Slot] = &[
+    Slot::weight("blk.{}.nextn.eh_proj", &[Size::Product(&[Size::Is(2), EMBEDDING]), EMBEDDING])
+        .when(&[When::Further]),
+    Slot::weight("blk.{}.nextn.enorm", &[EMBEDDING]).when(&[When::Further]),
+    Slot::weight("blk.{}.nextn.hnorm", &[EMBEDDING]).when(&[When::Further]),
+    Slot::weight("blk.{}.nextn.embed_tokens", &[EMBEDDING, VOCABULARY])
+        .need(Need::Sparse)
+        .when(&[When::Further]),
+    Slot::weight("blk.{}.nextn.shared_head_head", &[EMBEDDING, VOCABULARY])
+        .need(Need::Sparse)
+        .when(&[When::Further]),
+    Slot::weight("blk.{}.nextn.shared_head_norm", &[EMBEDDING])
+        .need(Need::Sparse)
+        .when(&[When::Further]),
+];
+
+/// Which layers have a state in place of attention.
+pub(super) const RECURRENT: Key = Key::optional("attention.recurrent_layers", Kind::Pattern);
+pub(super) const FULL_INTERVAL: Key = Key::optional("full_attention_interval", Kind::COUNT);

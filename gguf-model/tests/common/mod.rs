@@ -89,6 +89,8 @@ fn metadata(architecture: &'static Architecture) -> Metadata {
     if architecture.slots().any(|slot| slot.name == "blk.{}.ffn_gate_exps" && slot.when.is_empty())
         || has(architecture, When::AfterLeading)
         || has(architecture, When::EveryStep)
+        || architecture.keys().any(|key| key.name == "expert_count" && key.required)
+        || uses(architecture, Dimension::ExpertLatent)
     {
         set("expert_count", 6u32.into());
         set("expert_used_count", 2u32.into());
@@ -105,6 +107,11 @@ fn metadata(architecture: &'static Architecture) -> Metadata {
             "attention.relative_buckets_count" => 32,
             "attention.sliding_window" => 64,
             "decoder_block_count" => 2,
+            "full_attention_interval" => 2,
+            "attention.shared_kv_layers" => 1,
+            "embedding_length_per_layer_input" => 6,
+            "attention.key_length_swa" | "attention.value_length_swa" if key.required => 12,
+            "embedding_length_out" if key.required => 52,
             "expert_gating_func" => 2,
             "ssm.conv_kernel" => 4,
             "ssm.inner_size" => 88,
@@ -112,12 +119,16 @@ fn metadata(architecture: &'static Architecture) -> Metadata {
             "ssm.time_step_rank" => 11,
             "ssm.group_count" => 2,
             "shortconv.l_cache" => 3,
+            "moe_latent_size" => 28,
             "interleave_moe_layer_step" => 2,
             "dense_2_feat_in" | "dense_3_feat_out" => 48,
             "dense_2_feat_out" | "dense_3_feat_in" => 72,
             _ => {
                 match key.kind {
                     Kind::Positive | Kind::Float if key.required => set(key.name, 1e-5f32.into()),
+                    Kind::Pattern if key.required => {
+                        set(key.name, vec![true, false, true].into());
+                    }
                     Kind::Bool if key.required => set(key.name, true.into()),
                     Kind::Sections if key.required => set(key.name, vec![3i32, 3, 2, 0].into()),
                     _ => {}
@@ -205,7 +216,7 @@ fn with_tensors(mut model: Model, choice: Choice) -> Model {
     let is_with = |e: &Expected| matches!(e.slot.need, Need::OptionalWith(_));
     let is_unless = |e: &Expected| matches!(e.slot.need, Need::Unless(_));
     for e in expected.iter().filter(|e| decides(e) && !is_unless(e) && !is_with(e)) {
-        if choice == Choice::Other {
+        if choice == Choice::Other || e.slot.need == Need::Required {
             names.insert(e.name());
         }
     }
