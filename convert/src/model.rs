@@ -152,10 +152,8 @@ mod tests {
             worst = worst.max(ours.to_bits().abs_diff((f64::from(value).exp() as f32).to_bits()));
         }
         assert_eq!(worst, 0);
-        assert_eq!(
-            [f32::NEG_INFINITY, -200.0, 0.0].map(exp).map(f32::to_bits)[1..],
-            [0, 0x3f80_0000]
-        );
+        let ends = [f32::NEG_INFINITY, -200.0, 0.0];
+        assert_eq!(ends.map(exp).map(f32::to_bits), [0, 0, 0x3f80_0000]);
         assert_eq!(exp(f32::INFINITY), f32::INFINITY);
         assert!(exp(f32::NAN).is_nan());
     }

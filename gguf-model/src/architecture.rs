@@ -252,6 +252,8 @@ pub enum When {
     BorrowedKeys,
     /// Tokens have a vector for each layer (`embedding_length_per_layer_input`).
     PerLayerInput,
+    /// The model has shared experts, counted by `expert_shared_count`.
+    SharedCount,
 }
 
 impl Slot {
@@ -350,6 +352,7 @@ impl Slot {
             When::OwnKeys => parameters.has_keys(layer),
             When::BorrowedKeys => !parameters.has_keys(layer),
             When::PerLayerInput => has(Dimension::PerLayerInput),
+            When::SharedCount => has(Dimension::SharedExperts),
         })
     }
 }

@@ -74,12 +74,16 @@ pub enum Dimension {
     EmbeddingOut,
     /// Values that an expert takes, where they are compressed.
     ExpertLatent,
+    /// Heads of an indexer, which chooses the tokens that attention looks at.
+    IndexHeads,
+    /// Values of its keys.
+    IndexKey,
 }
 
 impl Dimension {
     /// Every dimension with its key, in the order of the variants: below the architecture's name, or whole if it begins with
     /// `tokenizer.`.
-    pub(crate) const ALL: [(Self, &'static str); 34] = [
+    pub(crate) const ALL: [(Self, &'static str); 36] = [
         (Self::Embedding, "embedding_length"),
         (Self::Vocabulary, "tokenizer.ggml.tokens"),
         (Self::TokenTypes, "tokenizer.ggml.token_type_count"),
@@ -114,6 +118,8 @@ impl Dimension {
         (Self::Layers, "block_count"),
         (Self::EmbeddingOut, "embedding_length_out"),
         (Self::ExpertLatent, "moe_latent_size"),
+        (Self::IndexHeads, "attention.indexer.head_count"),
+        (Self::IndexKey, "attention.indexer.key_length"),
     ];
 
     /// Its key: below the architecture's name, or whole if it begins with `tokenizer.`.

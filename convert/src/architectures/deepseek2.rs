@@ -12,7 +12,14 @@ use super::{
 
 pub(super) const DEEPSEEK2: Architecture = Architecture {
     name: "deepseek2",
-    classes: &["DeepseekV2ForCausalLM", "DeepseekV3ForCausalLM"],
+    classes: &[
+        "DeepseekV2ForCausalLM",
+        "DeepseekV3ForCausalLM",
+        "KimiVLForConditionalGeneration",
+        "KimiK25ForConditionalGeneration",
+        "YoutuForCausalLM",
+        "YoutuVLForConditionalGeneration",
+    ],
     defaults: &[
         model(
             "deepseek_v2",
@@ -29,44 +36,48 @@ pub(super) const DEEPSEEK2: Architecture = Architecture {
                 GIVEN,
             ],
         ),
-        model(
-            "deepseek_v3",
-            &[
-                &[
-                    count("max_position_embeddings", 4096),
-                    count("first_k_dense_replace", 3),
-                    count("q_lora_rank", 1536),
-                    count("n_routed_experts", 256),
-                    count("n_shared_experts", 1),
-                    count("num_experts_per_tok", 8),
-                    number("routed_scaling_factor", 2.5),
-                    count("moe_intermediate_size", 2048),
-                    count("n_group", 8),
-                    count("topk_group", 4),
-                    flag("norm_topk_prob", true),
-                    flag(HAS_CORRECTION, true),
-                ],
-                GIVEN,
-            ],
-        ),
+        model("deepseek_v3", V3),
+        model("kimi_k2", V3),
+        model("youtu", DENSE),
+        model("youtu_vl", DENSE),
     ],
     parameters: &[COMMON, KEY_LENGTHS, FILE_TYPE, OWN],
-    tensors: &[
-        &[
-            Rule::new("model.embed_tokens", "token_embd", &[VOCAB, HIDDEN]),
-            Rule::new("lm_head", "output", &[VOCAB, HIDDEN])
-                .head_unless("tie_word_embeddings", "the output is the token embedding"),
-        ],
-        OUTPUT_NORM,
-        NORMS,
-        LATENT_ATTENTION,
-        MLP,
-    ],
+    tensors: &[ENDS, OUTPUT_NORM, NORMS, LATENT_ATTENTION, MLP],
     beyond: Some("layers that predict further tokens are not converted"),
     ..BASE
 };
 
-const GIVEN: &[Default] = &[
+const V3: &[&[Default]] = &[
+    &[
+        count("max_position_embeddings", 4096),
+        count("first_k_dense_replace", 3),
+        count("q_lora_rank", 1536),
+        count("n_routed_experts", 256),
+        count("n_shared_experts", 1),
+        count("num_experts_per_tok", 8),
+        number("routed_scaling_factor", 2.5),
+        count("moe_intermediate_size", 2048),
+        count("n_group", 8),
+        count("topk_group", 4),
+        flag("norm_topk_prob", true),
+        flag(HAS_CORRECTION, true),
+    ],
+    GIVEN,
+];
+
+/// Youtu: latent attention without experts.
+const DENSE: &[&[Default]] = &[
+    &[
+        count("max_position_embeddings", 131_072),
+        default("first_k_dense_replace", Fill::Same("num_hidden_layers")),
+        count("q_lora_rank", 1536),
+        default("moe_intermediate_size", Fill::Same("intermediate_size")),
+        flag("tie_word_embeddings", true),
+    ],
+    GIVEN,
+];
+
+pub(super) const GIVEN: &[Default] = &[
     number("rms_norm_eps", 1e-6),
     number("rope_theta", 10_000.0),
     count("kv_lora_rank", 512),
@@ -79,14 +90,14 @@ const GIVEN: &[Default] = &[
 ];
 
 const NOPE: Dim = Dim(&["qk_nope_head_dim"]);
-const ROPE: Dim = Dim(&["qk_rope_head_dim"]);
+pub(super) const ROPE: Dim = Dim(&["qk_rope_head_dim"]);
 const VALUES: Dim = Dim(&["v_head_dim"]);
 const RANK: Dim = Dim(&["kv_lora_rank"]);
-const QUERY_RANK: Dim = Dim(&["q_lora_rank"]);
+pub(super) const QUERY_RANK: Dim = Dim(&["q_lora_rank"]);
 const QUERIES: Dim = Dim(&["num_attention_heads", "keys of a head"]);
 pub(super) const HAS_CORRECTION: &str = "has e_score_correction_bias";
 
-const OWN: &[Parameter] = &[
+pub(super) const OWN: &[Parameter] = &[
     // Latent attention has one head of keys and values as far as the graph is concerned.
     Parameter::Constant("attention.head_count_kv", parameters::Constant::Count(1)),
     parameters::whole("leading_dense_block_count", &["first_k_dense_replace"]),
@@ -103,7 +114,11 @@ const OWN: &[Parameter] = &[
     }),
     parameters::required("expert_feed_forward_length", &["moe_intermediate_size"]),
     parameters::whole("expert_count", &["n_routed_experts"]),
-    parameters::whole("expert_shared_count", &["n_shared_experts"]),
+    Parameter::Whole {
+        key: "expert_shared_count",
+        from: &["n_shared_experts"],
+        otherwise: Some(0),
+    },
     parameters::number("expert_weights_scale", &["routed_scaling_factor"]),
     Parameter::With(|config, keys| {
         if config.flag("norm_topk_prob")? {
@@ -117,7 +132,7 @@ const OWN: &[Parameter] = &[
     }),
 ];
 
-const LATENT_ATTENTION: &[Rule] = &[
+pub(super) const LATENT_ATTENTION: &[Rule] = &[
     Rule::new("model.layers.{}.self_attn.q_proj", "blk.{}.attn_q", &[QUERIES, HIDDEN])
         .without("q_lora_rank"),
     Rule::new("model.layers.{}.self_attn.q_a_proj", "blk.{}.attn_q_a", &[QUERY_RANK, HIDDEN])
@@ -166,6 +181,13 @@ const BY_HEAD: Step = Step::Unfold(0, &[HEADS]);
 const WIDTH: Dim = Dim(&["moe_intermediate_size"]);
 const SHARED: Dim = Dim(&["n_shared_experts", "moe_intermediate_size"]);
 const COUNT: Dim = Dim(&["n_routed_experts"]);
+
+/// The head is left out where the token embedding takes its place.
+pub(super) const ENDS: &[Rule] = &[
+    Rule::new("model.embed_tokens", "token_embd", &[VOCAB, HIDDEN]),
+    Rule::new("lm_head", "output", &[VOCAB, HIDDEN])
+        .head_unless("tie_word_embeddings", "the output is the token embedding"),
+];
 
 pub(super) const MLP: &[Rule] = &[
     Rule::new("model.layers.{}.mlp.gate_proj", "blk.{}.ffn_gate", &[FEED_FORWARD, HIDDEN])
@@ -220,7 +242,7 @@ fn dense(config: &Config, layer: u64) -> bool {
     !sparse(config, layer)
 }
 
-fn sparse(config: &Config, layer: u64) -> bool {
+pub(super) fn sparse(config: &Config, layer: u64) -> bool {
     number_of(config, "n_routed_experts") > 0
         && layer >= number_of(config, "first_k_dense_replace")
         && layer.checked_rem(number_of(config, "moe_layer_freq")).is_none_or(|rest| rest == 0)

@@ -43,6 +43,7 @@ mod gemma;
 mod gemma2;
 mod gemma3;
 mod gemma4;
+mod glm;
 mod gpt2;
 mod gpt_oss;
 mod gptneox;
@@ -142,6 +143,13 @@ pub const ALL: &[&Architecture] = &[
     &gemma3::GEMMA_EMBEDDING,
     &gemma4::GEMMA4,
     &gemma4::GEMMA4_ASSISTANT,
+    &glm::CHATGLM,
+    &glm::DEEPSEEK32,
+    &glm::GLM4,
+    &glm::GLM4_MOE,
+    &glm::GLM4_MOE_LITE,
+    &glm::GLM_DSA,
+    &glm::SOLAR,
     &gpt2::GPT2,
     &gpt_oss::GPT_OSS,
     &gptneox::GPTNEOX,

@@ -49,7 +49,7 @@ pub(crate) fn count(
     }
     let count = match stated {
         0 if by_name => found,
-        stated if found == 0 && stated > 0 && !config.like_reference() => {
+        stated if found == 0 && stated > 0 => {
             tracing::warn!(
                 kind = "nextn",
                 "config.json: {key} is {stated}, but the checkpoint has no layers that predict \

@@ -69,6 +69,10 @@ impl Mapping<'_> {
             if !(weight || bias) {
                 continue;
             }
+            // Nothing is counted where no layer has it, by keys that may then be missing.
+            if !(0..layers).any(|layer| applies(&layer)) {
+                continue;
+            }
             let experts = self.experts(rule)?;
             for (part, _) in parts.into_iter().filter(|part| part.1) {
                 let found = seen.iter().filter(|slot| slot.rule == i && slot.part == part).count();

@@ -26,6 +26,7 @@ pub struct Rule {
     pub(super) count: Option<&'static str>,
     pub(super) copies: bool,
     pub(super) key: Option<&'static str>,
+    pub(super) heads: Option<Dim>,
 }
 
 /// Whether a layer has the tensor.
@@ -167,6 +168,7 @@ impl Rule {
             count: None,
             copies: false,
             key: None,
+            heads: None,
         }
     }
 
@@ -208,6 +210,12 @@ impl Rule {
             target.parts = parts;
         }
         self
+    }
+
+    /// As [`parts`](Self::parts), of each of so many heads by itself, one after the other.
+    pub const fn by_head(mut self, heads: Dim, parts: &'static [&'static [Step]]) -> Self {
+        self.heads = Some(heads);
+        self.parts(parts)
     }
 
     /// A matrix stored by columns: GGUF has its rows. Its bias, if any, is as long as a row.

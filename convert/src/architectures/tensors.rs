@@ -566,16 +566,25 @@ impl Mapping<'_> {
         };
         let whole =
             View::whole(&shape).ok_or_else(|| wrong("a shape of too many values".into()))?;
+        let heads = rule.heads.map_or(Ok(1), |heads| heads.size_in(self.config, layer))?;
+        let rows = shape.first().copied().unwrap_or(0).checked_div(heads).unwrap_or(0);
         rule.targets()
             .iter()
             .map(|target| {
                 let mut taken: Option<Taken> = None;
-                for steps in target.parts {
+                for (head, steps) in
+                    (0..heads).flat_map(|head| target.parts.iter().map(move |steps| (head, steps)))
+                {
                     // A bias of a transposed matrix is a row of it already.
                     let steps =
                         if rule.transposed && slot.part == Part::Bias { &[][..] } else { steps };
+                    let Some(of_head) = whole.clone().narrow(0, head.saturating_mul(rows), rows)
+                    else {
+                        return Err(wrong("rows that its heads do not divide".into()));
+                    };
+                    let whole = if rule.heads.is_some() { &of_head } else { &whole };
                     let (view, mut shape) =
-                        self.part(&whole, steps, layer)?.map_err(|p| wrong(p.into()))?;
+                        self.part(whole, steps, layer)?.map_err(|p| wrong(p.into()))?;
                     if let Some(row) = shape.last_mut() {
                         *row = row.saturating_mul(block);
                     }

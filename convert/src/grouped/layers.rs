@@ -81,6 +81,9 @@ const LINEARS: &[(&str, Option<Fusion>)] = &[
     ("linear_attn.out_proj", None),
     ("per_layer_input_gate", None),
     ("per_layer_projection", None),
+    ("self_attn.indexer.wq_b", None),
+    ("self_attn.indexer.wk", None),
+    ("eh_proj", None),
     ("mlp.gate_up_proj", None),
     ("mlp.gate_proj", Some(Fusion::GateUp)),
     ("mlp.up_proj", Some(Fusion::GateUp)),
@@ -293,6 +296,9 @@ mod tests {
             "router.weight",
             "router.layer.weight",
             "router.proj.weight",
+            "weights_proj.weight",
+            "embed_tokens.weight",
+            "shared_head.head.weight",
             "_norm.weight",
         ];
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/families");

@@ -81,6 +81,8 @@ pub enum Adjustment {
     /// llama.cpp's converter reads the added tokens of tokenizer.json for this model, beside
     /// tokenizer.model; of others it does not.
     AddedTokensOfJson,
+    /// These added tokens have these roles, where no file gives the role to another.
+    Roles(&'static [(&'static str, &'static str)]),
 }
 
 /// How to read a tokenizer.

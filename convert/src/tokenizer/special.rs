@@ -55,6 +55,7 @@ pub(super) fn write(
     metadata: &mut Metadata,
 ) -> Result<()> {
     let mut special = Special::read(sources, tokens)?;
+    special.roles_of_model(sources);
     if !sources.options.like_reference {
         special.complete(sources, metadata);
     }
@@ -83,6 +84,18 @@ impl Special {
         }
         special.config(sources);
         Ok(special)
+    }
+
+    /// Roles that the model gives to added tokens, where no file says otherwise.
+    fn roles_of_model(&mut self, sources: &Sources<'_>) {
+        let Some(tokenizer) = &sources.tokenizer else { return };
+        for adjustment in sources.options.adjustments {
+            let super::Adjustment::Roles(roles) = adjustment else { continue };
+            for (role, name) in *roles {
+                let token = tokenizer.added_tokens.iter().find(|token| token.content == *name);
+                self.set_id(role, token.map(|token| token.id.into()));
+            }
+        }
     }
 
     /// Finds what the reference converter does not look for: tokens that are no added tokens of

@@ -9,32 +9,46 @@ use crate::{
     When,
 };
 
-const QUERY_RANK: Size = Size::Of(Dimension::QueryRank);
+pub(super) const QUERY_RANK: Size = Size::Of(Dimension::QueryRank);
 const KV_RANK: Size = Size::Of(Dimension::KvRank);
 const ROTARY: Size = Size::Of(Dimension::Rotary);
 const LATENT_KEY: Size = Size::Of(Dimension::LatentKey);
 const LATENT_VALUE: Size = Size::Of(Dimension::LatentValue);
 /// The part of a head's key that RoPE leaves alone.
 const STILL: Size = Size::Difference(&LATENT_KEY, &ROTARY);
-const LATENT_QUERIES: Size = Size::Product(&[HEADS, LATENT_KEY]);
+const OF_QUERIES: Size = Size::Product(&[HEADS, LATENT_KEY]);
 const LATENT_VALUES: Size = Size::Product(&[HEADS, LATENT_VALUE]);
 const PAIRS: Size = Size::Product(&[HEADS, Size::Sum(&[STILL, LATENT_VALUE])]);
-const SHARED: Size = Size::Product(&[EXPERT_FF, Size::Of(Dimension::SharedExperts)]);
+pub(super) const SHARED: Size = Size::Product(&[EXPERT_FF, Size::Of(Dimension::SharedExperts)]);
 
 const LATENT_ATTENTION: &[Slot] = &[
     Slot::weight("blk.{}.attn_q_a_norm", &[QUERY_RANK]).when(&[When::QueryRank]),
-    Slot::weight("blk.{}.attn_kv_a_norm", &[KV_RANK]),
     Slot::weight("blk.{}.attn_q_a", &[EMBEDDING, QUERY_RANK]).when(&[When::QueryRank]),
-    Slot::weight("blk.{}.attn_q_b", &[QUERY_RANK, LATENT_QUERIES]).when(&[When::QueryRank]),
-    Slot::weight("blk.{}.attn_q", &[EMBEDDING, LATENT_QUERIES]).when(&[When::NoQueryRank]),
+    Slot::weight("blk.{}.attn_q_b", &[QUERY_RANK, OF_QUERIES]).when(&[When::QueryRank]),
+    Slot::weight("blk.{}.attn_q", &[EMBEDDING, OF_QUERIES]).when(&[When::NoQueryRank]),
+    Slot::weight("blk.{}.attn_kv_a_norm", &[KV_RANK]),
     Slot::weight("blk.{}.attn_kv_a_mqa", &[EMBEDDING, Size::Sum(&[KV_RANK, ROTARY])]),
     Slot::weight("blk.{}.attn_k_b", &[STILL, KV_RANK, HEADS]).when(&[When::Latent]),
     Slot::weight("blk.{}.attn_v_b", &[KV_RANK, LATENT_VALUE, HEADS]).when(&[When::Latent]),
     Slot::weight("blk.{}.attn_kv_b", &[KV_RANK, PAIRS]).when(&[When::NotLatent]),
-    Slot::weight("blk.{}.attn_output", &[LATENT_VALUES, EMBEDDING]),
 ];
+/// Compressed queries.
+pub(super) const LATENT_QUERIES: &[Slot] = &[
+    Slot::weight("blk.{}.attn_q_a_norm", &[QUERY_RANK]),
+    Slot::weight("blk.{}.attn_q_a", &[EMBEDDING, QUERY_RANK]),
+    Slot::weight("blk.{}.attn_q_b", &[QUERY_RANK, OF_QUERIES]),
+];
+/// Compressed keys and values, in no other form.
+pub(super) const LATENT_KEYS: &[Slot] = &[
+    Slot::weight("blk.{}.attn_kv_a_norm", &[KV_RANK]),
+    Slot::weight("blk.{}.attn_kv_a_mqa", &[EMBEDDING, Size::Sum(&[KV_RANK, ROTARY])]),
+    Slot::weight("blk.{}.attn_k_b", &[STILL, KV_RANK, HEADS]),
+    Slot::weight("blk.{}.attn_v_b", &[KV_RANK, LATENT_VALUE, HEADS]),
+];
+pub(super) const LATENT_OUTPUT: &[Slot] =
+    &[Slot::weight("blk.{}.attn_output", &[LATENT_VALUES, EMBEDDING])];
 const GATE_AND_UP: &str = "blk.{}.ffn_gate_up_exps.weight";
-const MLP: &[Slot] = &[
+pub(super) const MLP: &[Slot] = &[
     FFN_GATE.when(&[When::Leading]),
     FFN_DOWN.when(&[When::Leading]),
     FFN_UP.when(&[When::Leading]),
@@ -77,6 +91,7 @@ pub(super) static DEEPSEEK2: Architecture = Architecture {
         ENDS,
         NORMS,
         LATENT_ATTENTION,
+        LATENT_OUTPUT,
         MLP,
         shared_experts!(SHARED, &[When::AfterLeading]),
         NEXTN,

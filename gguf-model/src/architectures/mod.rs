@@ -8,6 +8,7 @@ mod bloom;
 mod cohere2;
 mod command_r;
 mod deepseek2;
+mod deepseek32;
 mod dense;
 mod dots1;
 mod ernie4_5;
@@ -17,6 +18,7 @@ mod gemma;
 mod gemma2;
 mod gemma3;
 mod gemma4;
+mod glm;
 mod gpt2;
 mod gpt_oss;
 mod gptneox;
@@ -56,6 +58,8 @@ pub static ALL: &[&Architecture] = &[
     &cohere2::COHERE2,
     &command_r::COMMAND_R,
     &deepseek2::DEEPSEEK2,
+    &deepseek32::DEEPSEEK32,
+    &deepseek32::GLM_DSA,
     &dots1::DOTS1,
     &ernie4_5::ERNIE4_5,
     &exaone4::EXAONE4,
@@ -66,6 +70,9 @@ pub static ALL: &[&Architecture] = &[
     &gemma3::GEMMA_EMBEDDING,
     &gemma4::GEMMA4,
     &gemma4::GEMMA4_ASSISTANT,
+    &glm::CHATGLM,
+    &glm::GLM4,
+    &glm::GLM4MOE,
     &gpt_oss::GPT_OSS,
     &gpt2::GPT2,
     &gptneox::GPTNEOX,

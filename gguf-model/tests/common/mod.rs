@@ -108,6 +108,9 @@ fn metadata(architecture: &'static Architecture) -> Metadata {
             "attention.sliding_window" => 64,
             "decoder_block_count" => 2,
             "full_attention_interval" => 2,
+            "attention.indexer.top_k" if key.required => 5,
+            "attention.indexer.head_count" => 3,
+            "attention.indexer.key_length" => 14,
             "attention.shared_kv_layers" => 1,
             "embedding_length_per_layer_input" => 6,
             "attention.key_length_swa" | "attention.value_length_swa" if key.required => 12,
@@ -150,7 +153,7 @@ fn metadata(architecture: &'static Architecture) -> Metadata {
     if has(architecture, When::NeitherPart) {
         set("feed_forward_length", vec![0i32, 0, 80].into());
     }
-    if architecture.name == "deepseek2" {
+    if uses(architecture, Dimension::KvRank) {
         // Compressed, it has one head of keys: of the compressed size and the part that RoPE turns.
         set("attention.head_count_kv", 1u32.into());
         set("attention.key_length", 36u32.into());

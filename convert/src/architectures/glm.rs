@@ -1,0 +1,600 @@
+//! GLM 4 to 5: ChatGLM's graph, GLM-4 and its vision models, GLM-4.5 with experts, GLM-4.7-Flash and
+//! GLM-5 with DeepSeek's attention.
+
+use serde_json::Value;
+
+use crate::{Config, Result, tokenizer::Adjustment};
+
+use super::{
+    Architecture, BASE, Default, Fill, deepseek2,
+    nextn::{self, Further},
+    parameters::{self, COMMON, Constant, FILE_TYPE, KEY_LENGTHS, Parameter},
+    rope,
+    shared::*,
+    tensors::{Dim, Rule, Step},
+};
+
+pub(super) const GLM4: Architecture = Architecture {
+    name: "glm4",
+    classes: &[
+        "Glm4ForCausalLM",
+        "Glm4vForConditionalGeneration",
+        "GlmOcrForConditionalGeneration",
+    ],
+    defaults: &[
+        part("glm4", SIZES, GLM4_DEFAULTS),
+        part("glm4v_text", SIZES, GLM4_DEFAULTS),
+        part("glm_ocr_text", SIZES, GLM4_DEFAULTS),
+    ],
+    parameters: &[
+        COMMON,
+        KEY_LENGTHS,
+        FILE_TYPE,
+        &[HALF_ROTATED, Parameter::With(nextn::if_given)],
+    ],
+    tensors: &[
+        EMBEDDING,
+        OUTPUT_NORM,
+        NORMS,
+        &[
+            Rule::new(
+                "model.layers.{}.post_self_attn_layernorm",
+                "blk.{}.post_attention_norm",
+                &[HIDDEN],
+            ),
+            Rule::new("model.layers.{}.post_mlp_layernorm", "blk.{}.post_ffw_norm", &[HIDDEN]),
+        ],
+        TURNED,
+        FUSED_MLP,
+        nextn::NEXTN,
+    ],
+    further: Further::Counted("num_nextn_predict_layers"),
+    check: check_heads,
+    special: &[Adjustment::Roles(&[
+        ("eos", "<|endoftext|>"),
+        ("eot", "<|user|>"),
+        ("unk", "<|endoftext|>"),
+        ("bos", "<|endoftext|>"),
+    ])],
+    ..BASE
+};
+
+pub(super) const CHATGLM: Architecture = Architecture {
+    name: "chatglm",
+    classes: &["GlmForCausalLM", "ChatGLMModel", "ChatGLMForConditionalGeneration"],
+    defaults: &[part("glm", SIZES, GLM_DEFAULTS), model("chatglm", CHATGLM_DEFAULTS)],
+    parameters: &[CHATGLM_PARAMETERS],
+    tensors: &[EMBEDDING, OUTPUT_NORM, NORMS, CHATGLM_ATTENTION, FUSED_MLP],
+    wrappers: &["transformer."],
+    rename: chatglm_name,
+    check: check_heads,
+    special: &[Adjustment::Roles(&[
+        ("eos", "<|endoftext|>"),
+        ("eot", "<|user|>"),
+        ("unk", "<|endoftext|>"),
+    ])],
+    ..BASE
+};
+
+pub(super) const GLM4_MOE: Architecture = Architecture {
+    name: "glm4moe",
+    classes: &["Glm4MoeForCausalLM", "Glm4vMoeForConditionalGeneration"],
+    defaults: &[
+        part("glm4_moe", MOE_SIZES, MOE_DEFAULTS),
+        part("glm4v_moe_text", MOE_SIZES, MOE_DEFAULTS),
+    ],
+    parameters: &[COMMON, KEY_LENGTHS, FILE_TYPE, MOE_PARAMETERS],
+    tensors: &[
+        EMBEDDING,
+        OUTPUT_NORM,
+        &[
+            Rule::new("model.layers.{}.input_layernorm", "blk.{}.attn_norm", &[HIDDEN]),
+            Rule::new(
+                "model.layers.{}.post_attention_layernorm",
+                "blk.{}.post_attention_norm",
+                &[HIDDEN],
+            ),
+            Rule::new("model.layers.{}.self_attn.q_norm", "blk.{}.attn_q_norm", &[HEAD])
+                .if_true("use_qk_norm"),
+            Rule::new("model.layers.{}.self_attn.k_norm", "blk.{}.attn_k_norm", &[HEAD])
+                .if_true("use_qk_norm"),
+        ],
+        MOE_ATTENTION,
+        deepseek2::MLP,
+        nextn::NEXTN,
+    ],
+    further: Further::Counted("num_nextn_predict_layers"),
+    check: check_heads,
+    special: ROLES,
+    ..BASE
+};
+
+/// Solar Open: GLM-4.5's graph.
+pub(super) const SOLAR: Architecture = Architecture {
+    classes: &["SolarOpenForCausalLM"],
+    defaults: &[model(
+        "solar_open",
+        &[
+            &[
+                count("max_position_embeddings", 131_072),
+                number("rms_norm_eps", 1e-5),
+                number("rope_theta", 1_000_000.0),
+                default("partial_rotary_factor", Fill::With(all_of_it)),
+                count("num_key_value_heads", 8),
+                count("head_dim", 128),
+                count("n_routed_experts", 128),
+                count("num_experts_per_tok", 8),
+                count("n_shared_experts", 1),
+                count("moe_intermediate_size", 1280),
+                number("routed_scaling_factor", 1.0),
+                flag("norm_topk_prob", true),
+                flag(deepseek2::HAS_CORRECTION, true),
+            ],
+            HEAD_SIZE,
+        ],
+    )],
+    further: Further::None,
+    special: &[Adjustment::Roles(&[
+        ("eos", "<|endoftext|>"),
+        ("eot", "<|endoftext|>"),
+        ("unk", "<unk>"),
+        ("bos", "<|startoftext|>"),
+    ])],
+    ..GLM4_MOE
+};
+
+/// GLM-4.7-Flash: DeepSeek's graph.
+pub(super) const GLM4_MOE_LITE: Architecture = Architecture {
+    classes: &["Glm4MoeLiteForCausalLM"],
+    defaults: &[model("glm4_moe_lite", LITE)],
+    parameters: &[COMMON, KEY_LENGTHS, FILE_TYPE, deepseek2::OWN, &[nextn::IF_ANY]],
+    tensors: &[
+        deepseek2::ENDS,
+        OUTPUT_NORM,
+        NORMS,
+        deepseek2::LATENT_ATTENTION,
+        deepseek2::MLP,
+        nextn::NEXTN,
+    ],
+    further: Further::Counted("num_nextn_predict_layers"),
+    beyond: None,
+    special: ROLES,
+    ..deepseek2::DEEPSEEK2
+};
+
+/// GLM-5: DeepSeek's attention, to tokens that an indexer chooses.
+pub(super) const GLM_DSA: Architecture = Architecture {
+    name: "glm-dsa",
+    classes: &["GlmMoeDsaForCausalLM"],
+    defaults: &[model("glm_moe_dsa", DSA)],
+    parameters: &[
+        COMMON,
+        KEY_LENGTHS,
+        FILE_TYPE,
+        deepseek2::OWN,
+        &[
+            Parameter::With(|config, keys| {
+                let share = rope::Rope::read(config)?.partial()?.unwrap_or(1.0);
+                let turned = deepseek2::ROPE.size(config)? as f64 * share;
+                keys.set_count("rope.dimension_count", turned as u64);
+                Ok(())
+            }),
+            Parameter::With(nextn::if_given),
+        ],
+        INDEXER_KEYS,
+        &[Parameter::With(|config, keys| {
+            if let Some(types) = config.get("indexer_types").and_then(Value::as_array) {
+                let full: Vec<bool> = types.iter().map(|ty| ty.as_str() == Some("full")).collect();
+                keys.set("attention.indexer.types", full);
+            }
+            Ok(())
+        })],
+    ],
+    tensors: &[
+        deepseek2::ENDS,
+        OUTPUT_NORM,
+        NORMS,
+        deepseek2::LATENT_ATTENTION,
+        INDEXES,
+        deepseek2::MLP,
+        nextn::NEXTN,
+    ],
+    ..GLM4_MOE_LITE
+};
+
+/// DeepSeek V3.2: as GLM-5, whose attention it was first.
+pub(super) const DEEPSEEK32: Architecture = Architecture {
+    name: "deepseek32",
+    classes: &["DeepseekV32ForCausalLM"],
+    defaults: &[model("deepseek_v32", V32)],
+    parameters: &[
+        COMMON,
+        KEY_LENGTHS,
+        FILE_TYPE,
+        deepseek2::OWN,
+        &[Parameter::With(nextn::if_given)],
+        INDEXER_KEYS,
+    ],
+    special: &[],
+    ..GLM_DSA
+};
+
+/// transformers turns whole heads where config.json says nothing; the reference takes half.
+fn all_of_it(config: &Config) -> Result<Option<Value>> {
+    Ok((!config.like_reference()).then_some(1.0.into()))
+}
+
+const SIZES: &[Default] = &sizes([151_552, 4096, 13_696, 40, 32]);
+const MOE_SIZES: &[Default] = &sizes([151_552, 4096, 10_944, 46, 96]);
+
+const GLM4_DEFAULTS: &[&[Default]] = &[
+    &[
+        count("max_position_embeddings", 131_072),
+        number("rms_norm_eps", 1.562_5e-7),
+        number("rope_theta", 10_000.0),
+        number("partial_rotary_factor", 0.5),
+        count("num_key_value_heads", 2),
+    ],
+    HEAD_SIZE,
+    &[default(TURNED_PART, Fill::With(turned_part)), default(TURNED_HEAD, Fill::With(turned_head))],
+    &[default(STILL_PART, Fill::With(still_part)), default(AS_STORED, Fill::With(as_stored))],
+];
+
+const GLM_DEFAULTS: &[&[Default]] = &[
+    &[
+        count("max_position_embeddings", 131_072),
+        number("rms_norm_eps", 1.562_5e-7),
+        number("partial_rotary_factor", 0.5),
+        count("num_key_value_heads", 2),
+        count("head_dim", 128),
+        flag("attention_bias", true),
+    ],
+    HEAD_SIZE,
+    &[default(ALL_HEADS, Fill::Sum(&[QUERY, KEY_VALUE, KEY_VALUE]))],
+];
+
+const CHATGLM_DEFAULTS: &[&[Default]] = &[
+    &[
+        default("num_hidden_layers", Fill::Given("num_layers")),
+        default("intermediate_size", Fill::Same("ffn_hidden_size")),
+        default("vocab_size", Fill::Given("padded_vocab_size")),
+        default("num_key_value_heads", Fill::Given("multi_query_group_num")),
+        default("max_position_embeddings", Fill::Given("seq_length")),
+        number("partial_rotary_factor", 0.5),
+    ],
+    SAME_HEADS,
+    HEAD_SIZE,
+    &[default(ALL_HEADS, Fill::Sum(&[QUERY, KEY_VALUE, KEY_VALUE]))],
+];
+
+const MOE_DEFAULTS: &[&[Default]] = &[
+    &[
+        count("max_position_embeddings", 131_072),
+        number("rms_norm_eps", 1e-5),
+        number("rope_theta", 10_000.0),
+        number("partial_rotary_factor", 0.5),
+        count("num_key_value_heads", 8),
+        count("n_routed_experts", 128),
+        count("num_experts_per_tok", 8),
+        count("n_shared_experts", 1),
+        count("moe_intermediate_size", 1408),
+        number("routed_scaling_factor", 1.0),
+        flag("norm_topk_prob", true),
+        count("first_k_dense_replace", 1),
+        count("n_group", 1),
+        count("topk_group", 1),
+        flag(deepseek2::HAS_CORRECTION, true),
+    ],
+    HEAD_SIZE,
+];
+
+const EXPERTS_GIVEN: &[Default] = &[
+    count("n_shared_experts", 1),
+    flag("norm_topk_prob", true),
+    flag(deepseek2::HAS_CORRECTION, true),
+];
+
+const LITE: &[&[Default]] = &[
+    EXPERTS_GIVEN,
+    &[
+        count("max_position_embeddings", 202_752),
+        number("rms_norm_eps", 1e-5),
+        count("q_lora_rank", 768),
+        count("qk_nope_head_dim", 192),
+        count("v_head_dim", 256),
+        count("n_routed_experts", 64),
+        count("num_experts_per_tok", 4),
+        number("routed_scaling_factor", 1.8),
+        count("moe_intermediate_size", 1536),
+        count("first_k_dense_replace", 1),
+        count("n_group", 1),
+        count("topk_group", 1),
+    ],
+    deepseek2::GIVEN,
+];
+
+const DSA: &[&[Default]] = &[
+    EXPERTS_GIVEN,
+    &[
+        count("max_position_embeddings", 202_752),
+        number("rms_norm_eps", 1e-5),
+        count("q_lora_rank", 2048),
+        count("qk_nope_head_dim", 192),
+        count("v_head_dim", 256),
+        count("n_routed_experts", 256),
+        count("num_experts_per_tok", 8),
+        number("routed_scaling_factor", 2.5),
+        count("moe_intermediate_size", 2048),
+        count("first_k_dense_replace", 3),
+        count("n_group", 1),
+        count("topk_group", 1),
+        count("index_n_heads", 32),
+        count("index_head_dim", 128),
+        count("index_topk", 2048),
+    ],
+    deepseek2::GIVEN,
+];
+
+const V32: &[&[Default]] = &[
+    EXPERTS_GIVEN,
+    &[
+        count("max_position_embeddings", 163_840),
+        count("q_lora_rank", 1536),
+        count("n_routed_experts", 256),
+        count("num_experts_per_tok", 8),
+        number("routed_scaling_factor", 2.5),
+        count("moe_intermediate_size", 2048),
+        count("first_k_dense_replace", 3),
+        count("n_group", 8),
+        count("topk_group", 4),
+        count("index_n_heads", 64),
+        count("index_head_dim", 128),
+        count("index_topk", 2048),
+    ],
+    deepseek2::GIVEN,
+];
+
+/// How GLM's tokenizer ends a turn and calls tools.
+const ROLES: &[Adjustment] = &[Adjustment::Roles(&[
+    ("bos", "[gMASK]"),
+    ("eot", "<|user|>"),
+    ("unk", "<|endoftext|>"),
+    ("eom", "<|observation|>"),
+])];
+
+/// Half of a head turns unless config.json says otherwise.
+const HALF_ROTATED: Parameter = Parameter::With(|config, keys| {
+    let share = rope::Rope::read(config)?.partial()?.unwrap_or(0.5);
+    keys.set_count("rope.dimension_count", (HEAD.size(config)? as f64 * share) as u64);
+    Ok(())
+});
+
+const CHATGLM_PARAMETERS: &[Parameter] = &[
+    Parameter::With(|config, keys| {
+        // The reference looks for one name of the context alone, and takes the width for it.
+        let given = config.positive("seq_length")?;
+        let longest = match config.like_reference() {
+            true => None,
+            false => config.positive("max_position_embeddings")?,
+        };
+        let context = given.or(longest);
+        keys.set_count("context_length", context.map_or_else(|| HIDDEN.size(config), Ok)?);
+        Ok(())
+    }),
+    parameters::required("embedding_length", &["hidden_size"]),
+    parameters::required("feed_forward_length", &["intermediate_size"]),
+    parameters::required("block_count", &["num_hidden_layers"]),
+    parameters::required("attention.head_count", &["num_attention_heads"]),
+    parameters::required("attention.head_count_kv", &["num_key_value_heads"]),
+    Parameter::With(|config, keys| {
+        // Nor does it read what transformers calls the epsilon, the base and the size of a head.
+        let given = config.number("layernorm_epsilon")?;
+        let own = if config.like_reference() { None } else { config.number("rms_norm_eps")? };
+        keys.set_number("attention.layer_norm_rms_epsilon", given.or(own).unwrap_or(1e-5));
+        Ok(())
+    }),
+    Parameter::FileType,
+    Parameter::With(|config, keys| {
+        let rope = rope::Rope::read(config)?;
+        let head = match config.positive("attention_dim")? {
+            Some(head) => head,
+            None if config.like_reference() => {
+                config.quotient("hidden_size", "num_attention_heads")?
+            }
+            None => HEAD.size(config)?,
+        };
+        let share = rope.partial()?.unwrap_or(0.5);
+        keys.set_count("rope.dimension_count", (head as f64 * share) as u64);
+        keys.set_global("tokenizer.ggml.add_bos_token", false);
+        let base = match config.like_reference() {
+            true => None,
+            false => rope.number("rope_theta")?,
+        };
+        let ratio = config.number("rope_ratio")?.unwrap_or(1.0);
+        keys.set_number("rope.freq_base", base.unwrap_or(10_000.0) * ratio);
+        Ok(())
+    }),
+];
+
+const MOE_PARAMETERS: &[Parameter] = &[
+    HALF_ROTATED,
+    parameters::whole("expert_count", &["n_routed_experts"]),
+    parameters::count("expert_feed_forward_length", &["moe_intermediate_size"]),
+    parameters::whole("expert_shared_count", &["n_shared_experts"]),
+    parameters::whole("leading_dense_block_count", &["first_k_dense_replace"]),
+    Parameter::Constant("expert_gating_func", Constant::Count(2)),
+    parameters::number("expert_weights_scale", &["routed_scaling_factor"]),
+    parameters::flag("expert_weights_norm", "norm_topk_prob"),
+    Parameter::With(nextn::if_given),
+];
+
+const INDEXER_KEYS: &[Parameter] = &[
+    parameters::required("attention.indexer.head_count", &["index_n_heads"]),
+    parameters::required("attention.indexer.key_length", &["index_head_dim"]),
+    parameters::required("attention.indexer.top_k", &["index_topk"]),
+];
+
+/// Filled in where positions have several axes: ggml then turns halves of a head, not neighbours.
+const TURNED_PART: &str = "values of a head that turn";
+const STILL_PART: &str = "values of a head that do not turn";
+const TURNED_HEAD: &str = "values of a head, which all turn";
+const AS_STORED: &str = "values of a head turn as they are stored";
+
+fn turns(config: &Config) -> Result<Option<(u64, u64)>> {
+    let rope = rope::Rope::read(config)?;
+    if rope.sections()?.is_none() {
+        return Ok(None);
+    }
+    let head = HEAD.size(config)?;
+    let turned = (head as f64 * rope.partial()?.unwrap_or(0.5)) as u64;
+    if turned % 2 == 1 || turned > head {
+        let expected = "a share of a head that is a whole number of pairs";
+        let shown = rope.shown("partial_rotary_factor");
+        return Err(config.wrong(&shown, &format!("{turned} of {head} values"), expected));
+    }
+    Ok(Some((turned, head - turned)))
+}
+
+fn turned_part(config: &Config) -> Result<Option<Value>> {
+    Ok(turns(config)?.filter(|turns| turns.1 > 0).map(|turns| turns.0.into()))
+}
+
+fn still_part(config: &Config) -> Result<Option<Value>> {
+    Ok(turns(config)?.filter(|turns| turns.1 > 0).map(|turns| turns.1.into()))
+}
+
+fn turned_head(config: &Config) -> Result<Option<Value>> {
+    Ok(turns(config)?.filter(|turns| turns.1 == 0).map(|turns| turns.0.into()))
+}
+
+fn as_stored(config: &Config) -> Result<Option<Value>> {
+    Ok(turns(config)?.is_none().then_some(true.into()))
+}
+
+const TURNED_VALUES: Dim = Dim(&[TURNED_PART]);
+const HALVES: &[&[Step]] = &[
+    &[Step::Narrow { axis: 0, from: None, len: TURNED_VALUES }, Step::EverySecond(0, 0)],
+    &[Step::Narrow { axis: 0, from: None, len: TURNED_VALUES }, Step::EverySecond(0, 1)],
+    &[Step::Narrow { axis: 0, from: Some(TURNED_VALUES), len: Dim(&[STILL_PART]) }],
+];
+const WHOLE: &[&[Step]] = &[&[Step::EverySecond(0, 0)], &[Step::EverySecond(0, 1)]];
+
+const TURNED: &[Rule] = &[
+    Rule::new("model.layers.{}.self_attn.q_proj", "blk.{}.attn_q", &[QUERY, HIDDEN])
+        .by_head(HEADS, HALVES)
+        .maybe_bias()
+        .with(TURNED_PART),
+    Rule::new("model.layers.{}.self_attn.k_proj", "blk.{}.attn_k", &[KEY_VALUE, HIDDEN])
+        .by_head(KEY_HEADS, HALVES)
+        .maybe_bias()
+        .with(TURNED_PART),
+    Rule::new("model.layers.{}.self_attn.q_proj", "blk.{}.attn_q", &[QUERY, HIDDEN])
+        .by_head(HEADS, WHOLE)
+        .maybe_bias()
+        .with(TURNED_HEAD),
+    Rule::new("model.layers.{}.self_attn.k_proj", "blk.{}.attn_k", &[KEY_VALUE, HIDDEN])
+        .by_head(KEY_HEADS, WHOLE)
+        .maybe_bias()
+        .with(TURNED_HEAD),
+    Rule::new("model.layers.{}.self_attn.q_proj", "blk.{}.attn_q", &[QUERY, HIDDEN])
+        .bias_if("attention_bias")
+        .with(AS_STORED),
+    Rule::new("model.layers.{}.self_attn.k_proj", "blk.{}.attn_k", &[KEY_VALUE, HIDDEN])
+        .bias_if("attention_bias")
+        .with(AS_STORED),
+    Rule::new("model.layers.{}.self_attn.v_proj", "blk.{}.attn_v", &[KEY_VALUE, HIDDEN])
+        .bias_if("attention_bias"),
+    Rule::new("model.layers.{}.self_attn.o_proj", "blk.{}.attn_output", &[HIDDEN, QUERY]),
+];
+
+/// Biases, but none on the output.
+const MOE_ATTENTION: &[Rule] = &[
+    Rule::new("model.layers.{}.self_attn.q_proj", "blk.{}.attn_q", &[QUERY, HIDDEN])
+        .bias_if("attention_bias"),
+    Rule::new("model.layers.{}.self_attn.k_proj", "blk.{}.attn_k", &[KEY_VALUE, HIDDEN])
+        .bias_if("attention_bias"),
+    Rule::new("model.layers.{}.self_attn.v_proj", "blk.{}.attn_v", &[KEY_VALUE, HIDDEN])
+        .bias_if("attention_bias"),
+    Rule::new("model.layers.{}.self_attn.o_proj", "blk.{}.attn_output", &[HIDDEN, QUERY]),
+];
+
+/// Gate and up stay one matrix.
+const FUSED_MLP: &[Rule] = &[
+    Rule::new(
+        "model.layers.{}.mlp.gate_up_proj",
+        "blk.{}.ffn_up",
+        &[Dim(&["2", "intermediate_size"]), HIDDEN],
+    ),
+    Rule::new("model.layers.{}.mlp.down_proj", "blk.{}.ffn_down", &[HIDDEN, FEED_FORWARD]),
+];
+
+/// ChatGLM's names of what transformers names otherwise today.
+fn chatglm_name(_: &Config, name: &str) -> Option<String> {
+    let name = name.strip_prefix("encoder.").unwrap_or(name);
+    let (start, rest) = name.split_once('.')?;
+    match start {
+        "embedding" => Some(format!("model.embed_tokens.{}", rest.rsplit('.').next()?)),
+        "final_layernorm" => Some(format!("model.norm.{rest}")),
+        "output_layer" => Some(format!("lm_head.{rest}")),
+        "layers" => Some(
+            format!("model.layers.{rest}")
+                .replace("self_attention.dense.", "self_attn.o_proj.")
+                .replace("mlp.dense_h_to_4h.", "mlp.gate_up_proj.")
+                .replace("mlp.dense_4h_to_h.", "mlp.down_proj."),
+        ),
+        _ => None,
+    }
+}
+
+const ALL_HEADS: &str = "queries, keys and values of all heads";
+
+const CHATGLM_ATTENTION: &[Rule] = &[
+    Rule::new("model.layers.{}.self_attn.q_proj", "blk.{}.attn_q", &[QUERY, HIDDEN])
+        .bias_if("attention_bias")
+        .form("three matrices"),
+    Rule::new("model.layers.{}.self_attn.k_proj", "blk.{}.attn_k", &[KEY_VALUE, HIDDEN])
+        .bias_if("attention_bias")
+        .form("three matrices"),
+    Rule::new("model.layers.{}.self_attn.v_proj", "blk.{}.attn_v", &[KEY_VALUE, HIDDEN])
+        .bias_if("attention_bias")
+        .form("three matrices"),
+    Rule::new(
+        "model.layers.{}.self_attention.query_key_value",
+        "blk.{}.attn_qkv",
+        &[Dim(&[ALL_HEADS]), HIDDEN],
+    )
+    .maybe_bias()
+    .form("one matrix"),
+    Rule::new("model.layers.{}.self_attn.o_proj", "blk.{}.attn_output", &[HIDDEN, QUERY])
+        .maybe_bias(),
+    Rule { exact: true, ..Rule::left_out("rotary_pos_emb.inv_freq", "it follows from the keys") },
+];
+
+const INDEXES: &[Rule] = &[
+    Rule::new(
+        "model.layers.{}.self_attn.indexer.wq_b",
+        "blk.{}.indexer.attn_q_b",
+        &[Dim(&["index_n_heads", "index_head_dim"]), deepseek2::QUERY_RANK],
+    )
+    .in_layers(indexes),
+    Rule::new("model.layers.{}.self_attn.indexer.wk", "blk.{}.indexer.attn_k", &[INDEX, HIDDEN])
+        .in_layers(indexes),
+    Rule::new("model.layers.{}.self_attn.indexer.k_norm", "blk.{}.indexer.k_norm", &[INDEX])
+        .bias()
+        .in_layers(indexes),
+    Rule::new(
+        "model.layers.{}.self_attn.indexer.weights_proj",
+        "blk.{}.indexer.proj",
+        &[Dim(&["index_n_heads"]), HIDDEN],
+    )
+    .in_layers(indexes),
+];
+
+const INDEX: Dim = Dim(&["index_head_dim"]);
+
+/// Layers whose indexer is another's have none.
+fn indexes(config: &Config, layer: u64) -> bool {
+    let index = usize::try_from(layer).unwrap_or(usize::MAX);
+    let types = config.get("indexer_types").and_then(Value::as_array);
+    types.and_then(|types| types.get(index)).is_none_or(|ty| ty.as_str() == Some("full"))
+}
