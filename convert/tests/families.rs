@@ -135,6 +135,9 @@ fn plain(value: &Value) -> Json {
         Value::String(v) => json!(v.as_str().unwrap()),
         Value::Array(Array::Bool(values)) => json!(values),
         Value::Array(Array::Int32(values)) => json!(values),
+        Value::Array(Array::Float32(values)) => {
+            values.iter().map(|value| json!(f64::from(*value))).collect()
+        }
         Value::Array(Array::String(values)) => {
             values.iter().map(|value| value.as_str().unwrap()).collect()
         }

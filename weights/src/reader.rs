@@ -96,6 +96,7 @@ impl<'a> TensorReader<'a> {
         self.values.resize(len, 0.0);
         match &tensor.data {
             TensorData::Stored { pieces, map } => {
+                let start = range.start;
                 let magnitude = self.load_pieces(tensor, pieces, range)?;
                 if *map == ElementMap::Same {
                     return Ok(magnitude);
@@ -104,8 +105,9 @@ impl<'a> TensorReader<'a> {
                     GgmlType::F16 => |value| half::f16::from_f32(value).to_f32(),
                     _ => |value| value,
                 };
-                for value in &mut self.values {
-                    *value = map.apply(*value, round);
+                let row_len = tensor.row_len().max(1);
+                for (at, value) in (start..).zip(&mut self.values) {
+                    *value = map.apply(*value, at / row_len, round);
                 }
                 Ok(self.kernels.magnitude(&self.values))
             }

@@ -47,6 +47,7 @@ pub(super) const GLM4: Architecture = Architecture {
         TURNED,
         FUSED_MLP,
         nextn::NEXTN,
+        nextn::OWN_ENDS,
     ],
     further: Further::Counted("num_nextn_predict_layers"),
     check: check_heads,
@@ -102,6 +103,7 @@ pub(super) const GLM4_MOE: Architecture = Architecture {
         MOE_ATTENTION,
         deepseek2::MLP,
         nextn::NEXTN,
+        nextn::OWN_ENDS,
     ],
     further: Further::Counted("num_nextn_predict_layers"),
     check: check_heads,
@@ -153,6 +155,7 @@ pub(super) const GLM4_MOE_LITE: Architecture = Architecture {
         deepseek2::LATENT_ATTENTION,
         deepseek2::MLP,
         nextn::NEXTN,
+        nextn::OWN_ENDS,
     ],
     further: Further::Counted("num_nextn_predict_layers"),
     beyond: None,
@@ -196,6 +199,7 @@ pub(super) const GLM_DSA: Architecture = Architecture {
         INDEXES,
         deepseek2::MLP,
         nextn::NEXTN,
+        nextn::OWN_ENDS,
     ],
     ..GLM4_MOE_LITE
 };

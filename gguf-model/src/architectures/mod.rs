@@ -9,6 +9,7 @@ mod cohere2;
 mod command_r;
 mod deepseek2;
 mod deepseek32;
+mod dense;
 mod dots1;
 mod ernie4_5;
 mod exaone4;
@@ -22,8 +23,12 @@ mod gpt2;
 mod gpt_oss;
 mod gptneox;
 mod granite;
+mod lfm2;
 mod llama;
+mod mamba;
+mod minicpm3;
 mod mistral3;
+mod mixtures;
 mod modern_bert;
 mod mpt;
 mod nemotron;
@@ -102,4 +107,48 @@ pub static ALL: &[&Architecture] = &[
     &starcoder2::STARCODER2,
     &t5::T5,
     &t5::T5ENCODER,
+    &dense::BAICHUAN,
+    &dense::CODESHELL,
+    &dense::DREAM,
+    &dense::EXAONE,
+    &dense::INTERNLM2,
+    &dense::JAIS2,
+    &dense::LLADA,
+    &dense::MAINCODER,
+    &dense::MINICPM,
+    &dense::NANBEIGE,
+    &dense::ORION,
+    &dense::PADDLEOCR,
+    &dense::PANGU_EMBED,
+    &minicpm3::MINICPM3,
+    &minicpm3::PLM,
+    &mixtures::ERNIE4_5_MOE,
+    &mixtures::LLADA_MOE,
+    &mixtures::LLAMA4,
+    &mixtures::PHIMOE,
+    &mixtures::RND1,
+    &lfm2::LFM2,
+    &lfm2::LFM2MOE,
+    &mamba::MAMBA,
+    &mamba::MAMBA2,
+    &mamba::GRANITE_HYBRID,
+    &dense::HUNYUAN_DENSE,
+    &dense::HUNYUAN_VL,
+    &dense::EUROBERT,
+    &mixtures::HUNYUAN_MOE,
+    &mixtures::EXAONE_MOE,
+    &bert::JINA_BERT_V2,
+    &bert::NEO_BERT,
+    &mamba::JAMBA,
+    &mamba::NEMOTRON_H,
+    &mamba::NEMOTRON_H_MOE,
+    &mixtures::GRANITE_SWA,
+    &mixtures::HY_V3,
+    &dense::REFACT,
+    &dense::OPENELM,
+    &dense::DECI,
+    &mixtures::ARCTIC,
+    &mixtures::DBRX,
+    &dense::APERTUS,
+    &mamba::FALCON_H1,
 ];
