@@ -234,7 +234,7 @@ mod tests {
     fn files_of_about_the_same_size() {
         let five = [32, 64, 32, 96, 32];
         for (files, expected) in
-            [(1, &[5][..]), (2, &[3, 2]), (3, &[2, 1, 2]), (4, &[1, 1, 1, 2]), (5, &[1; 5])]
+            [(1, &[5][..]), (2, &[3, 2]), (3, &[2, 1, 2]), (4, &[2, 1, 1, 1]), (5, &[1; 5])]
         {
             assert_eq!(Split::Files(files).distribute(&five).unwrap(), expected, "{files}");
         }
