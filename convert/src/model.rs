@@ -119,7 +119,11 @@ fn exp(value: f32) -> f32 {
     let value = f64::from(value);
     if !(-110.0..=89.0).contains(&value) {
         // Beyond what single precision holds, or not a number.
-        return if value > 0.0 { f32::INFINITY } else { (value - value) as f32 };
+        return match value {
+            _ if value.is_nan() => f32::NAN,
+            _ if value > 0.0 => f32::INFINITY,
+            _ => 0.0,
+        };
     }
     let power = (value * std::f64::consts::LOG2_E).round();
     let rest = (value - power * LN_2_HIGH) - power * LN_2_LOW;

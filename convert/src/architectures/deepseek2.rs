@@ -94,7 +94,7 @@ pub(super) const ROPE: Dim = Dim(&["qk_rope_head_dim"]);
 const VALUES: Dim = Dim(&["v_head_dim"]);
 const RANK: Dim = Dim(&["kv_lora_rank"]);
 pub(super) const QUERY_RANK: Dim = Dim(&["q_lora_rank"]);
-const QUERIES: Dim = Dim(&["num_attention_heads", "keys of a head"]);
+pub(super) const QUERIES: Dim = Dim(&["num_attention_heads", "keys of a head"]);
 pub(super) const HAS_CORRECTION: &str = "has e_score_correction_bias";
 
 pub(super) const OWN: &[Parameter] = &[
@@ -142,32 +142,9 @@ pub(super) const LATENT_ATTENTION: &[Rule] = &[
         .with("q_lora_rank"),
     Rule::new("model.layers.{}.self_attn.q_b_proj", "blk.{}.attn_q_b", &[QUERIES, QUERY_RANK])
         .with("q_lora_rank"),
-    Rule::new(
-        "model.layers.{}.self_attn.kv_a_proj_with_mqa",
-        "blk.{}.attn_kv_a_mqa",
-        &[Dim(&["latent keys and values"]), HIDDEN],
-    )
-    .maybe_bias(),
-    Rule::new("model.layers.{}.self_attn.kv_a_layernorm", "blk.{}.attn_kv_a_norm", &[RANK]),
-    // Keys transposed, so that the graph can absorb them into the queries.
-    Rule::split(
-        "model.layers.{}.self_attn.kv_b_proj",
-        &[
-            Target {
-                name: "blk.{}.attn_k_b",
-                parts: &[&[
-                    BY_HEAD,
-                    Step::Narrow { axis: 1, from: None, len: NOPE },
-                    Step::Swap(1, 2),
-                ]],
-            },
-            Target {
-                name: "blk.{}.attn_v_b",
-                parts: &[&[BY_HEAD, Step::Narrow { axis: 1, from: Some(NOPE), len: VALUES }]],
-            },
-        ],
-        &[Dim(&["num_attention_heads", "keys and values of a head"]), RANK],
-    ),
+    KV_A,
+    KV_A_NORM,
+    KV_B,
     Rule::new(
         "model.layers.{}.self_attn.o_proj",
         "blk.{}.attn_output",
@@ -175,6 +152,32 @@ pub(super) const LATENT_ATTENTION: &[Rule] = &[
     )
     .maybe_bias(),
 ];
+
+pub(super) const KV_A: Rule = Rule::new(
+    "model.layers.{}.self_attn.kv_a_proj_with_mqa",
+    "blk.{}.attn_kv_a_mqa",
+    &[Dim(&["latent keys and values"]), HIDDEN],
+)
+.maybe_bias();
+
+pub(super) const KV_A_NORM: Rule =
+    Rule::new("model.layers.{}.self_attn.kv_a_layernorm", "blk.{}.attn_kv_a_norm", &[RANK]);
+
+/// Keys transposed, so that the graph can absorb them into the queries.
+pub(super) const KV_B: Rule = Rule::split(
+    "model.layers.{}.self_attn.kv_b_proj",
+    &[
+        Target {
+            name: "blk.{}.attn_k_b",
+            parts: &[&[BY_HEAD, Step::Narrow { axis: 1, from: None, len: NOPE }, Step::Swap(1, 2)]],
+        },
+        Target {
+            name: "blk.{}.attn_v_b",
+            parts: &[&[BY_HEAD, Step::Narrow { axis: 1, from: Some(NOPE), len: VALUES }]],
+        },
+    ],
+    &[Dim(&["num_attention_heads", "keys and values of a head"]), RANK],
+);
 
 const BY_HEAD: Step = Step::Unfold(0, &[HEADS]);
 
@@ -189,6 +192,10 @@ pub(super) const ENDS: &[Rule] = &[
         .head_unless("tie_word_embeddings", "the output is the token embedding"),
 ];
 
+/// The experts and those that all tokens pass.
+pub(super) const EXPERTS: &[Rule] = MLP.split_at(3).1;
+
+/// The dense part of some layers, then experts.
 pub(super) const MLP: &[Rule] = &[
     Rule::new("model.layers.{}.mlp.gate_proj", "blk.{}.ffn_gate", &[FEED_FORWARD, HIDDEN])
         .in_layers(dense),

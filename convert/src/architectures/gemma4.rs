@@ -112,7 +112,7 @@ fn rope(_: &Config) -> Result<Option<Value>> {
 /// Every sixth layer sees everything, and the last one.
 fn types(config: &Config) -> Result<Option<Value>> {
     let count = layers(config)?;
-    let is_full = |layer: u64| (layer + 1) % 6 == 0 || layer + 1 == count;
+    let is_full = |layer: u64| (layer + 1).is_multiple_of(6) || layer + 1 == count;
     let name = |layer| if is_full(layer) { FULL } else { "sliding_attention" };
     Ok(Some((0..count).map(name).collect()))
 }

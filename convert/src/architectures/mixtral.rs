@@ -37,7 +37,7 @@ pub(super) const MIXTRAL: Architecture = Architecture {
 
 const COUNT: Dim = Dim(&["num_local_experts"]);
 
-const EXPERTS: &[Rule] = &[
+pub(super) const EXPERTS: &[Rule] = &[
     Rule::new("model.layers.{}.block_sparse_moe.gate", "blk.{}.ffn_gate_inp", &[COUNT, HIDDEN])
         .form("a tensor for each expert"),
     Rule::new(

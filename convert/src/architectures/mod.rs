@@ -15,12 +15,17 @@ mod rule;
 mod shared;
 pub mod tensors;
 
+mod afmoe;
 mod arcee;
+mod bailing;
 mod bert;
 mod bloom;
 mod cohere;
 mod cohere2;
+mod cohere2moe;
+mod deepseek;
 mod deepseek2;
+mod deepseek_ocr;
 mod distilbert;
 mod dots1;
 mod encoder;
@@ -37,7 +42,11 @@ mod gpt_oss;
 mod gptneox;
 mod granite;
 mod granitemoe;
+mod grovemoe;
+mod kimi_linear;
 mod llama;
+mod mellum;
+mod minimax;
 mod mistral3;
 mod mixtral;
 mod modern_bert;
@@ -58,6 +67,7 @@ mod qwen3next;
 mod qwen3vl;
 mod roberta;
 mod seed_oss;
+mod smallthinker;
 mod smollm3;
 mod stablelm;
 mod starcoder;
@@ -74,12 +84,18 @@ use tokenizer::Kind;
 
 /// All families.
 pub const ALL: &[&Architecture] = &[
+    &afmoe::AFMOE,
     &arcee::ARCEE,
+    &bailing::BAILINGMOE,
+    &bailing::BAILINGMOE2,
     &bert::BERT,
     &bloom::BLOOM,
     &cohere2::COHERE2,
+    &cohere2moe::COHERE2MOE,
     &cohere::COHERE,
     &deepseek2::DEEPSEEK2,
+    &deepseek::DEEPSEEK,
+    &deepseek_ocr::DEEPSEEK_OCR,
     &distilbert::DISTILBERT,
     &dots1::DOTS1,
     &ernie4_5::ERNIE4_5,
@@ -103,8 +119,13 @@ pub const ALL: &[&Architecture] = &[
     &gptneox::GPTNEOX,
     &granite::GRANITE,
     &granitemoe::GRANITEMOE,
+    &grovemoe::GROVEMOE,
+    &kimi_linear::KIMI_LINEAR,
     &llama::LLAMA,
     &llama::LLAMA_EMBED,
+    &mellum::MELLUM,
+    &minimax::MINIMAX_M2,
+    &minimax::MINIMAX_M3,
     &mistral3::MISTRAL3,
     &mixtral::MIXTRAL,
     &modern_bert::MODERN_BERT,
@@ -127,9 +148,12 @@ pub const ALL: &[&Architecture] = &[
     &qwen3next::QWEN35MOE,
     &qwen3vl::QWEN3VL,
     &qwen3vl::QWEN3VLMOE,
+    &qwen3vl::QWEN3ASR,
+    &qwen3vl::QWEN3OMNI,
     &roberta::ROBERTA,
     &roberta::XLM_ROBERTA,
     &seed_oss::SEED_OSS,
+    &smallthinker::SMALLTHINKER,
     &smollm3::SMOLLM3,
     &stablelm::STABLELM,
     &starcoder2::STARCODER2,

@@ -169,7 +169,7 @@ pub(super) fn is_linear(config: &Config, layer: u64) -> bool {
     let index = usize::try_from(layer).unwrap_or(usize::MAX);
     match config.get("layer_types").and_then(|types| types.as_array()) {
         Some(types) => types.get(index).and_then(|ty| ty.as_str()) == Some("linear_attention"),
-        None => (layer + 1) % interval(config) != 0,
+        None => !(layer + 1).is_multiple_of(interval(config)),
     }
 }
 
