@@ -515,6 +515,49 @@ FAMILIES.update({
                                    "moe_intermediate_size", "first_k_dense_replace", "n_group",
                                    "topk_group")}),
     "kimi-k25": ("DeepseekV3", "bpe", dict(LATENT, q_lora_rank=24)),
+    "afmoe": ("Afmoe", "bpe", dict(
+        SMALL, head_dim=16, moe_intermediate_size=32, num_experts=4, num_experts_per_tok=2,
+        num_shared_experts=1, num_dense_layers=1, sliding_window=64)),
+    "cohere2moe": ("Cohere2Moe", "bpe", dict(
+        SMALL, head_dim=16, num_experts=4, num_experts_per_tok=2, num_shared_experts=2,
+        sliding_window=64, eos_token_id=1, prefix_dense_intermediate_size=80,
+        mlp_layer_types=["dense", "sparse", "sparse"])),
+    "mellum": ("Mellum", "bpe", dict(
+        SMALL, head_dim=16, num_local_experts=4, num_experts_per_tok=2, moe_intermediate_size=32,
+        sliding_window=64, layer_types=["full_attention", "sliding_attention", "full_attention"])),
+    "minimax-m2": ("MiniMaxM2", "bpe", dict(
+        SMALL, head_dim=32, num_local_experts=4, num_experts_per_tok=2, rotary_dim=16,
+        bos_token_id=0, eos_token_id=1, scoring_func="sigmoid")),
+    "smallthinker": ("Mixtral", "bpe", dict(SMALL, head_dim=16, num_local_experts=4)),
+    "deepseek": ("Glm4Moe", "bpe", dict(
+        SMALL, num_key_value_heads=4, moe_intermediate_size=32, n_routed_experts=4,
+        num_experts_per_tok=2, n_shared_experts=2, first_k_dense_replace=1,
+        num_nextn_predict_layers=0)),
+    "bailingmoe": ("Glm4Moe", "bpe", dict(
+        SMALL, head_dim=32, moe_intermediate_size=32, n_routed_experts=4, num_experts_per_tok=2,
+        n_shared_experts=2, first_k_dense_replace=0, num_nextn_predict_layers=0)),
+    "bailingmoe2": ("Glm4Moe", "bpe", dict(
+        SMALL, head_dim=16, moe_intermediate_size=32, n_routed_experts=4, num_experts_per_tok=2,
+        n_shared_experts=1, first_k_dense_replace=1, num_nextn_predict_layers=1, use_qk_norm=True)),
+    "qwen3omni": ("Qwen3Moe", "qwen", dict(
+        SMALL, moe_intermediate_size=32, num_experts=4, num_experts_per_tok=2, head_dim=32)),
+    "qwen3asr": ("Qwen3", "qwen", dict(SMALL, head_dim=32)),
+    "kimi-linear": ("KimiLinear", "bpe", dict(
+        SMALL, num_key_value_heads=4, pad_token_id=0, bos_token_id=0, eos_token_id=1, kv_lora_rank=32,
+        q_lora_rank=None, qk_nope_head_dim=16, qk_rope_head_dim=8, v_head_dim=20,
+        moe_intermediate_size=32, num_experts=4, num_experts_per_token=2, num_shared_experts=1,
+        first_k_dense_replace=1, moe_router_activation_func="sigmoid", linear_attn_config=dict(
+            full_attn_layers=[3], kda_layers=[1, 2], head_dim=16, num_heads=4,
+            short_conv_kernel_size=4))),
+    "grovemoe": ("Qwen3Moe", "qwen", dict(
+        SMALL, moe_intermediate_size=32, num_experts=4, num_experts_per_tok=2, head_dim=32)),
+    "minimax-m3": ("MiniMaxM2", "bpe", dict(
+        SMALL, head_dim=32, num_local_experts=4, num_experts_per_tok=2, rotary_dim=16,
+        bos_token_id=0, eos_token_id=1, scoring_func="sigmoid")),
+    "deepseek-ocr": ("Glm4Moe", "bpe", dict(
+        SMALL, num_key_value_heads=4, moe_intermediate_size=32, n_routed_experts=4,
+        num_experts_per_tok=2, n_shared_experts=2, first_k_dense_replace=1,
+        num_nextn_predict_layers=0)),
     "qwen35moe": ("Qwen3_5Moe:ForConditionalGeneration", "qwen", dict(
         text_config=dict(LINEAR_MOE, **QWEN35, mtp_num_hidden_layers=1),
         vision_config=QWEN3_VISION)),
@@ -918,6 +961,126 @@ def chatglm(folder):
     path.write_text(json.dumps(kept))
 
 
+def rewritten(change, settings):
+    """Gives tensors other names or shapes, and config.json other keys."""
+    def by_hand(folder):
+        from safetensors.torch import load_file, save_file
+
+        path = folder / "model.safetensors"
+        tensors = change(load_file(path))
+        tensors = {key: tensor.contiguous().clone() for key, tensor in tensors.items()}
+        save_file(tensors, path, metadata={"format": "pt"})
+        path = folder / "config.json"
+        config = {**json.loads(path.read_text()), **settings}
+        path.write_text(json.dumps({key: value for key, value in config.items()
+                                    if value != "absent"}))
+    return by_hand
+
+
+def renamed(tensors, *pairs):
+    out = {}
+    for key, tensor in tensors.items():
+        for old, new in pairs:
+            key = key.replace(old, new)
+        out[key] = tensor
+    return out
+
+
+def smallthinker(tensors):
+    return renamed(tensors, ("block_sparse_moe.gate.", "block_sparse_moe.primary_router."),
+                   (".w1.", ".gate."), (".w2.", ".down."), (".w3.", ".up."))
+
+
+def grovemoe(tensors):
+    import torch
+
+    for layer in range(3):
+        tensors[f"model.layers.{layer}.mlp.gate.expert_bias"] = torch.zeros(4)
+        for expert in range(2):
+            for part, shape in (("gate", (32, 64)), ("up", (32, 64)), ("down", (64, 32))):
+                name = f"model.layers.{layer}.mlp.chunk_experts.{expert}.{part}_proj.weight"
+                tensors[name] = (torch.randn(shape) * 0.1).bfloat16()
+    return tensors
+
+
+def minimax_m3(tensors):
+    import torch
+
+    out, shapes = {}, {}
+    for key, tensor in tensors.items():
+        if ".layers.0.block_sparse_moe" not in key:
+            out[key] = tensor[:32] if key.endswith(("q_norm.weight", "k_norm.weight")) else tensor
+    for part, shape in (("gate", (80, 64)), ("up", (80, 64)), ("down", (64, 80))):
+        shapes[f"model.layers.0.mlp.{part}_proj.weight"] = shape
+    for layer in (1, 2):
+        base = f"model.layers.{layer}."
+        for part, shape in (("gate", (96, 64)), ("up", (96, 64)), ("down", (64, 96))):
+            shapes[f"{base}block_sparse_moe.shared_experts.{part}_proj.weight"] = shape
+        for part, shape in (("q_proj", (32, 64)), ("k_proj", (16, 64)), ("q_norm", (16,)),
+                            ("k_norm", (16,))):
+            shapes[f"{base}self_attn.index_{part}.weight"] = shape
+    out.update({key: (torch.randn(shape) * 0.1).bfloat16() for key, shape in shapes.items()})
+    return out
+
+
+def deepseek_ocr(folder):
+    """The published layout: a text model with a class of its own inside."""
+    rewritten(uncorrected, {})(folder)
+    path = folder / "config.json"
+    text = dict(json.loads(path.read_text()), architectures=["DeepseekV2ForCausalLM"],
+                model_type="deepseek_v2", use_mla=False, kv_lora_rank=None, q_lora_rank=None,
+                qk_nope_head_dim=0, qk_rope_head_dim=0, v_head_dim=0, head_dim=16)
+    path.write_text(json.dumps(dict(
+        architectures=["DeepseekOCRForCausalLM"], model_type="deepseek_vl_v2",
+        language_config=text, vision_config=dict(width=dict(sam_vit_b={})))))
+
+
+def uncorrected(tensors):
+    return {key: tensor for key, tensor in tensors.items() if "correction_bias" not in key}
+
+
+def bailing(tensors):
+    import torch
+
+    out = {}
+    for key, tensor in tensors.items():
+        if "self_attn.q_proj.weight" in key:
+            base = key.removesuffix("self_attn.q_proj.weight")
+            out[base + "attention.query_key_value.weight"] = torch.cat(
+                [tensors[f"{base}self_attn.{part}_proj.weight"] for part in "qkv"])
+        elif "self_attn.k_proj" not in key and "self_attn.v_proj" not in key:
+            out[key] = tensor
+    return renamed(out, ("model.embed_tokens.", "model.word_embeddings."),
+                   ("self_attn.o_proj", "attention.dense"),
+                   ("self_attn.q_norm", "attention.query_layernorm"),
+                   ("self_attn.k_norm", "attention.key_layernorm"))
+
+
+def bailing2(tensors):
+    further = last_mtp(tensors)
+    for key, shape in further.items():
+        if "embed_tokens" not in key and "shared_head" not in key:
+            tensors[key] = tensors["model.norm.weight"].new_ones(shape)
+    tensors["model.layers.3.final_layernorm.weight"] = tensors["model.norm.weight"].clone()
+    return renamed(bailing(tensors), ("mlp.gate.e_score_correction_bias", "mlp.gate.expert_bias"))
+
+
+def speaking(folder, architecture, text_type):
+    """Makes a model the part that thinks of one that speaks."""
+    from safetensors.torch import load_file, save_file
+
+    path = folder / "model.safetensors"
+    tensors = {"thinker." + key: tensor for key, tensor in load_file(path).items()}
+    save_file(tensors, path, metadata={"format": "pt"})
+    path = folder / "config.json"
+    text = dict(json.loads(path.read_text()), model_type=text_type)
+    text["rope_parameters"] = dict(text["rope_parameters"], mrope_section=[6, 5, 5])
+    del text["architectures"]
+    path.write_text(json.dumps(dict(
+        architectures=[architecture], model_type="of_hand",
+        thinker_config=dict(text_config=text, vision_config=dict(hidden_size=4)))))
+
+
 def wrap(folder, architecture, text_type):
     """Makes a model the text model of one that sees."""
     import torch
@@ -955,7 +1118,38 @@ def gemma4_assistant(folder):
         backbone_hidden_size=96, tie_word_embeddings=True, text_config=text)))
 
 
-BY_HAND = {"kimi-k25": lambda folder: wrap(folder, "KimiK25ForConditionalGeneration", "kimi_k2"),
+BY_HAND = {
+    "smallthinker": rewritten(smallthinker, dict(
+        architectures=["SmallThinkerForCausalLM"], model_type="smallthinker", num_local_experts="absent",
+        num_experts_per_tok="absent", moe_num_primary_experts=4, moe_num_active_primary_experts=2,
+        moe_ffn_hidden_size=96, sliding_window_layout=[0, 1, 1], sliding_window_size=64,
+        moe_primary_router_apply_softmax=False)),
+    "deepseek": rewritten(uncorrected, dict(
+        architectures=["DeepseekForCausalLM"], model_type="deepseek")),
+    "bailingmoe": rewritten(lambda tensors: uncorrected(bailing(tensors)), dict(
+        architectures=["BailingMoeForCausalLM"], model_type="bailing_moe", num_experts=4,
+        num_shared_experts=2, n_routed_experts="absent", n_shared_experts="absent",
+        n_group="absent", topk_group="absent")),
+    "bailingmoe2": rewritten(bailing2, dict(
+        architectures=["BailingMoeV2ForCausalLM"], model_type="bailing_moe", num_experts=4,
+        num_shared_experts=1, n_routed_experts="absent", n_shared_experts="absent",
+        score_function="sigmoid", routed_scaling_factor=2.5)),
+    "kimi-linear": rewritten(lambda tensors: renamed(
+        tensors, (".layers.0.block_sparse_moe.", ".layers.0.mlp.")), {}),
+    "grovemoe": rewritten(grovemoe, dict(
+        architectures=["GroveMoeForCausalLM"], model_type="grove_moe")),
+    "minimax-m3": rewritten(minimax_m3, dict(
+        architectures=["MiniMaxM3SparseForCausalLM"], model_type="minimax_m3",
+        dense_intermediate_size=80, n_shared_experts=1, routed_scaling_factor=2.0,
+        moe_layer_freq=[0, 1, 1], sparse_attention_config=dict(
+            sparse_num_index_heads=2, sparse_index_dim=16, sparse_topk_blocks=4,
+            sparse_block_size=16, sparse_local_block=1))),
+    "deepseek-ocr": deepseek_ocr,
+    "qwen3omni": lambda folder: speaking(
+        folder, "Qwen3OmniMoeForConditionalGeneration", "qwen3_omni_moe_text"),
+    "qwen3asr": lambda folder: speaking(
+        folder, "Qwen3ASRForConditionalGeneration", "qwen3_asr_text"),
+    "kimi-k25": lambda folder: wrap(folder, "KimiK25ForConditionalGeneration", "kimi_k2"),
            "chatglm": chatglm, "gemma4-assistant": gemma4_assistant}
 
 

@@ -370,6 +370,41 @@ fn a_type_that_is_asked_for_of_carried_blocks_is_not_ignored() {
 }
 
 #[test]
+fn further_layers_that_a_fine_tune_lost_are_not_counted() {
+    for (name, further) in [
+        ("qwen35", "mtp."),
+        ("qwen35moe", "mtp."),
+        ("qwen3next", "mtp."),
+        ("glm4moe", "model.layers.3."),
+        ("deepseek32", "model.layers.3."),
+    ] {
+        let whole = opened(name, |_| {}).unwrap();
+        let lost = opened(name, |snapshot| {
+            let tensors = snapshot["checkpoint"].as_object_mut().unwrap();
+            let all = tensors.len();
+            tensors.retain(|tensor, _| !tensor.starts_with(further));
+            assert!(tensors.len() < all, "{name}");
+        });
+        let lost = lost.unwrap();
+        let count = |model: &Model| {
+            let architecture = model.metadata.get_str("general.architecture").unwrap();
+            model.metadata.get(&format!("{architecture}.block_count")).cloned()
+        };
+        assert_eq!(count(&whole), Some(4u32.into()), "{name}");
+        assert_eq!(count(&lost), Some(3u32.into()), "{name}");
+        assert!(lost.tensors.iter().all(|tensor| !tensor.name.starts_with("blk.3.")), "{name}");
+        // One that has a part of such a layer is incomplete.
+        let message = refused(name, |snapshot| {
+            let tensors = snapshot["checkpoint"].as_object_mut().unwrap();
+            tensors.retain(|tensor, _| {
+                !(tensor.starts_with(further) && tensor.ends_with("input_layernorm.weight"))
+            });
+        });
+        assert!(message.contains("model.layers.3.input_layernorm.weight"), "{message}");
+    }
+}
+
+#[test]
 fn missing_tensors_of_any_form_are_named() {
     for (family, name) in [
         ("mixtral", "model.layers.1.block_sparse_moe.experts.2.w3.weight"),

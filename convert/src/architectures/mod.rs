@@ -17,18 +17,23 @@ mod shared;
 mod slots;
 pub mod tensors;
 
+mod afmoe;
 mod apertus;
 mod arcee;
 mod arctic;
 mod baichuan;
+mod bailing;
 mod bert;
 mod bloom;
 mod codeshell;
 mod cohere;
 mod cohere2;
+mod cohere2moe;
 mod dbrx;
 mod deci;
+mod deepseek;
 mod deepseek2;
+mod deepseek_ocr;
 mod distilbert;
 mod dots1;
 mod dream;
@@ -53,19 +58,23 @@ mod granite;
 mod granite_swa;
 mod granitehybrid;
 mod granitemoe;
+mod grovemoe;
 mod hunyuan;
 mod hy_v3;
 mod internlm2;
 mod jais2;
 mod jamba;
 mod jina_bert;
+mod kimi_linear;
 mod lfm2;
 mod llama;
 mod llama4;
 mod maincoder;
 mod mamba;
+mod mellum;
 mod minicpm;
 mod minicpm3;
+mod minimax;
 mod mistral3;
 mod mixtral;
 mod modern_bert;
@@ -94,6 +103,7 @@ mod qwen3vl;
 mod refact;
 mod roberta;
 mod seed_oss;
+mod smallthinker;
 mod smollm3;
 mod stablelm;
 mod starcoder;
@@ -111,18 +121,24 @@ use tokenizer::Kind;
 
 /// All families.
 pub const ALL: &[&Architecture] = &[
+    &afmoe::AFMOE,
     &apertus::APERTUS,
     &arcee::ARCEE,
     &arctic::ARCTIC,
     &baichuan::BAICHUAN,
+    &bailing::BAILINGMOE,
+    &bailing::BAILINGMOE2,
     &bert::BERT,
     &bloom::BLOOM,
     &codeshell::CODESHELL,
     &cohere::COHERE,
     &cohere2::COHERE2,
+    &cohere2moe::COHERE2MOE,
     &dbrx::DBRX,
     &deci::DECI,
+    &deepseek::DEEPSEEK,
     &deepseek2::DEEPSEEK2,
+    &deepseek_ocr::DEEPSEEK_OCR,
     &distilbert::DISTILBERT,
     &dots1::DOTS1,
     &dream::DREAM,
@@ -160,6 +176,7 @@ pub const ALL: &[&Architecture] = &[
     &granite_swa::GRANITE_MOE_SWA,
     &granitehybrid::GRANITE_HYBRID,
     &granitemoe::GRANITEMOE,
+    &grovemoe::GROVEMOE,
     &hunyuan::HUNYUAN_DENSE,
     &hunyuan::HUNYUAN_VL,
     &hunyuan::HUNYUAN_MOE,
@@ -168,6 +185,7 @@ pub const ALL: &[&Architecture] = &[
     &jais2::JAIS2,
     &jamba::JAMBA,
     &jina_bert::JINA_BERT_V2,
+    &kimi_linear::KIMI_LINEAR,
     &lfm2::LFM2,
     &lfm2::LFM2_EMBEDDING,
     &lfm2::LFM2MOE,
@@ -179,9 +197,12 @@ pub const ALL: &[&Architecture] = &[
     &maincoder::MAINCODER,
     &mamba::MAMBA2,
     &mamba::MAMBA,
+    &mellum::MELLUM,
     &minicpm::MINICPM,
     &minicpm3::MINICPM3,
     &minicpm3::PLM,
+    &minimax::MINIMAX_M2,
+    &minimax::MINIMAX_M3,
     &mistral3::MISTRAL3,
     &mixtral::MIXTRAL,
     &modern_bert::MODERN_BERT,
@@ -211,10 +232,13 @@ pub const ALL: &[&Architecture] = &[
     &qwen3next::QWEN35MOE,
     &qwen3vl::QWEN3VL,
     &qwen3vl::QWEN3VLMOE,
+    &qwen3vl::QWEN3ASR,
+    &qwen3vl::QWEN3OMNI,
     &refact::REFACT,
     &roberta::ROBERTA,
     &roberta::XLM_ROBERTA,
     &seed_oss::SEED_OSS,
+    &smallthinker::SMALLTHINKER,
     &smollm3::SMOLLM3,
     &stablelm::STABLELM,
     &starcoder::STARCODER,

@@ -71,6 +71,8 @@ const OTHER_PARTS: (&[&str], &[&str]) = (
         "patch_merger.",
         "patch_merge_mlp.",
         "model.connector.",
+        "sam_model.",
+        "qwen2_model.",
     ],
 );
 

@@ -83,6 +83,10 @@ pub enum Adjustment {
     AddedTokensOfJson,
     /// These added tokens have these roles, where no file gives the role to another.
     Roles(&'static [(&'static str, &'static str)]),
+    /// The chat template is this one, whatever the files say.
+    Template(&'static str),
+    /// A text begins and ends with this added token of tokenizer_config.json.
+    TurnEnds(&'static str),
 }
 
 /// How to read a tokenizer.
@@ -258,6 +262,20 @@ pub fn write(
                 metadata.insert("tokenizer.ggml.add_bos_token", true);
             }
             Adjustment::AddPrefixSpaceLast => add_prefix_space(metadata),
+            Adjustment::Template(template) => {
+                metadata.insert("tokenizer.chat_template", template);
+            }
+            Adjustment::TurnEnds(token) => {
+                let added = sources.setting("added_tokens_decoder").and_then(Value::as_object);
+                let id = added.and_then(|added| {
+                    let mut ids = added.iter().filter(|(_, entry)| text(entry) == Some(token));
+                    ids.next()?.0.parse::<u32>().ok()
+                });
+                if let Some(id) = id {
+                    metadata.insert("tokenizer.ggml.bos_token_id", id);
+                    metadata.insert("tokenizer.ggml.eos_token_id", id);
+                }
+            }
             Adjustment::Segments => sources.write_segments(metadata)?,
             _ => {}
         }

@@ -2,13 +2,18 @@
 
 use crate::Architecture;
 
+mod afmoe;
 mod arcee;
+mod bailing;
 mod bert;
 mod bloom;
 mod cohere2;
+mod cohere2moe;
 mod command_r;
+mod deepseek;
 mod deepseek2;
 mod deepseek32;
+mod deepseek_ocr;
 mod dense;
 mod dots1;
 mod ernie4_5;
@@ -23,10 +28,14 @@ mod gpt2;
 mod gpt_oss;
 mod gptneox;
 mod granite;
+mod grovemoe;
+mod kimi_linear;
 mod lfm2;
 mod llama;
 mod mamba;
+mod mellum;
 mod minicpm3;
+mod minimax;
 mod mistral3;
 mod mixtures;
 mod modern_bert;
@@ -44,6 +53,7 @@ mod qwen3moe;
 mod qwen3next;
 mod seed_oss;
 mod shared;
+mod smallthinker;
 mod smollm3;
 mod stablelm;
 mod starcoder;
@@ -52,14 +62,20 @@ mod t5;
 
 /// Every architecture that is described.
 pub static ALL: &[&Architecture] = &[
+    &afmoe::AFMOE,
     &arcee::ARCEE,
+    &bailing::BAILINGMOE,
+    &bailing::BAILINGMOE2,
     &bert::BERT,
     &bloom::BLOOM,
     &cohere2::COHERE2,
+    &cohere2moe::COHERE2MOE,
     &command_r::COMMAND_R,
+    &deepseek::DEEPSEEK,
     &deepseek2::DEEPSEEK2,
     &deepseek32::DEEPSEEK32,
     &deepseek32::GLM_DSA,
+    &deepseek_ocr::DEEPSEEK_OCR,
     &dots1::DOTS1,
     &ernie4_5::ERNIE4_5,
     &exaone4::EXAONE4,
@@ -78,8 +94,13 @@ pub static ALL: &[&Architecture] = &[
     &gptneox::GPTNEOX,
     &granite::GRANITE,
     &granite::GRANITEMOE,
+    &grovemoe::GROVEMOE,
+    &kimi_linear::KIMI_LINEAR,
     &llama::LLAMA,
     &llama::LLAMA_EMBED,
+    &mellum::MELLUM,
+    &minimax::MINIMAX_M2,
+    &minimax::MINIMAX_M3,
     &mistral3::MISTRAL3,
     &modern_bert::MODERN_BERT,
     &mpt::MPT,
@@ -101,6 +122,7 @@ pub static ALL: &[&Architecture] = &[
     &qwen3next::QWEN35,
     &qwen3next::QWEN35MOE,
     &seed_oss::SEED_OSS,
+    &smallthinker::SMALLTHINKER,
     &smollm3::SMOLLM3,
     &stablelm::STABLELM,
     &starcoder::STARCODER,

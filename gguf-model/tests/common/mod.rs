@@ -109,6 +109,10 @@ fn metadata(architecture: &'static Architecture) -> Metadata {
             "decoder_block_count" => 2,
             "full_attention_interval" => 2,
             "attention.indexer.top_k" if key.required => 5,
+            "attention.indexer.block_size" | "attention.indexer.local_blocks" => 7,
+            "kda.head_dim" => 18,
+            "expert_chunk_feed_forward_length" => 22,
+            "experts_per_group" => 2,
             "attention.indexer.head_count" => 3,
             "attention.indexer.key_length" => 14,
             "attention.shared_kv_layers" => 1,
@@ -155,7 +159,11 @@ fn metadata(architecture: &'static Architecture) -> Metadata {
     }
     if uses(architecture, Dimension::KvRank) {
         // Compressed, it has one head of keys: of the compressed size and the part that RoPE turns.
-        set("attention.head_count_kv", 1u32.into());
+        let heads = match has(architecture, When::NoAttention) {
+            true => vec![0i32, 1, 0].into(),
+            false => 1u32.into(),
+        };
+        set("attention.head_count_kv", heads);
         set("attention.key_length", 36u32.into());
         set("attention.value_length", 28u32.into());
         set("rope.dimension_count", 8u32.into());
