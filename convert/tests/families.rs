@@ -415,6 +415,12 @@ fn missing_tensors_of_any_form_are_named() {
         ("gpt2", "transformer.h.0.attn.c_attn.bias"),
         ("qwen2", "model.layers.0.self_attn.k_proj.bias"),
         ("bert", "encoder.layer.1.output.dense.bias"),
+        // llama.cpp's loaders need these.
+        ("mamba", "backbone.layers.1.mixer.conv1d.bias"),
+        ("jamba", "model.layers.0.mamba.conv1d.bias"),
+        ("phimoe", "lm_head.bias"),
+        // One that becomes an entry of an array.
+        ("apertus", "model.layers.1.mlp.act_fn.alpha_n"),
     ] {
         let message = refused(family, |snapshot| {
             let removed = snapshot["checkpoint"].as_object_mut().unwrap().remove(name);
@@ -422,6 +428,41 @@ fn missing_tensors_of_any_form_are_named() {
         });
         assert!(message.contains(&format!("tensor \"{name}\": found no such tensor")), "{message}");
     }
+}
+
+#[test]
+fn values_that_become_keys_are_single_and_finite() {
+    const NAME: &str = "model.layers.1.mlp.act_fn.alpha_n";
+    let with = |entry: Json| {
+        move |snapshot: &mut Json| {
+            let key = snapshot["checkpoint"].as_object_mut().unwrap().get_mut(NAME).unwrap();
+            *key = entry;
+        }
+    };
+    for dtype in ["F32", "F16", "BF16"] {
+        assert!(opened("apertus", with(json!([dtype, [1]]))).is_ok(), "{dtype}");
+    }
+    for (entry, found) in [(json!(["F32", [2]]), "[2]"), (json!(["U8", [1]]), "U8")] {
+        let message = refused("apertus", with(entry));
+        assert!(message.contains(NAME) && message.contains(found), "{message}");
+    }
+    let message = refused("apertus", |snapshot| {
+        snapshot["checkpoint"][format!("language_model.{NAME}")] = json!(["F32", [1]]);
+    });
+    assert!(message.contains("found a second one under another name"), "{message}");
+}
+
+#[test]
+fn heads_that_a_graph_does_not_have_are_refused() {
+    let tied = |tied: bool| {
+        move |snapshot: &mut Json| snapshot["config"]["tie_word_embeddings"] = tied.into()
+    };
+    let message = refused("plm", tied(false));
+    assert!(
+        message.contains("tie_word_embeddings") && message.contains("expected true"),
+        "{message}"
+    );
+    assert!(opened("plm", tied(true)).is_ok());
 }
 
 /// Tensors of a checkpoint under other names.

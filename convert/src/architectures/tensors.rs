@@ -218,24 +218,25 @@ pub fn map(
             left_out.push((name.to_owned(), reason));
             continue;
         }
-        if let Some(key) = mapping.rule(slot)?.key {
-            let value = mapping.value(name, source)?;
-            if seen.insert(slot) {
-                values.entry(key).or_default().push((layer, value));
+        let key = mapping.rule(slot)?.key;
+        if key.is_none() {
+            let rule = mapping.check(slot, name, source)?;
+            if rule.copies && !copied.insert((rule.first_target(), part, layer)) {
+                left_out.push((name.to_owned(), "the same weights are there under another name"));
+                continue;
             }
-            continue;
-        }
-        let rule = mapping.check(slot, name, source)?;
-        if rule.copies && !copied.insert((rule.first_target(), part, layer)) {
-            left_out.push((name.to_owned(), "the same weights are there under another name"));
-            continue;
         }
         if !seen.insert(slot) {
             let expected = "one tensor for each place in the model";
             return Err(mapping.wrong(name, "a second one under another name", expected, HELP));
         }
+        if let Some(key) = key {
+            let value = mapping.value(name, source)?;
+            values.entry(key).or_default().push((layer, value));
+            continue;
+        }
         let pieces = mapping.pieces(slot, name, source)?;
-        if rule.experts.is_some() {
+        if mapping.rule(slot)?.experts.is_some() {
             let stack: &mut Stack<'_> = stacks.entry((slot.rule, part, layer)).or_default();
             stack.position = stack.position.max(position);
             stack.experts.push((expert, name, pieces));
