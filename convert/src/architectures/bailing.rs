@@ -61,7 +61,7 @@ pub(super) const BAILINGMOE: Architecture = Architecture {
                         name: "blk.{}.attn_v",
                         parts: &[&[Step::Narrow {
                             axis: 0,
-                            from: Some(Dim::Key(BEFORE_VALUES)),
+                            from: Some(BEFORE_VALUES),
                             len: KEY_VALUE,
                         }]],
                     },
@@ -140,10 +140,6 @@ const DEFAULTS: &[&[super::Default]] = &[
     ],
     THETA,
     SAME_HEADS,
-    &[
-        default(BEFORE_VALUES, Fill::Size(Dim::Sum(&[QUERY, KEY_VALUE]))),
-        default(ALL_HEADS, Fill::Size(Dim::Sum(&[QUERY, KEY_VALUE, KEY_VALUE]))),
-    ],
 ];
 
 const V2_DEFAULTS: &[&[super::Default]] = &[
@@ -166,16 +162,11 @@ const V2_DEFAULTS: &[&[super::Default]] = &[
     ],
     THETA,
     SAME_HEADS,
-    &[
-        default(BEFORE_VALUES, Fill::Size(Dim::Sum(&[QUERY, KEY_VALUE]))),
-        default(ALL_HEADS, Fill::Size(Dim::Sum(&[QUERY, KEY_VALUE, KEY_VALUE]))),
-    ],
 ];
 
-const BEFORE_VALUES: &str = "queries and keys of all heads";
-const ALL_HEADS: &str = "queries, keys and values of all heads";
+const BEFORE_VALUES: Dim = Dim::Sum(&[QUERY, KEY_VALUE]);
 const SHARED_WIDTH: &str = "width of the shared experts";
-const ALL: Dim = Dim::Key(ALL_HEADS);
+const ALL: Dim = Dim::Sum(&[QUERY, KEY_VALUE, KEY_VALUE]);
 
 const ENDS: &[Rule] = &[
     Rule::new("model.word_embeddings", "token_embd", &[VOCAB, HIDDEN]),

@@ -1,7 +1,7 @@
 //! CodeShell: GPT-2's names, rotary positions, fewer heads of keys and values.
 
 use super::{
-    Architecture, BASE, Fill,
+    Architecture, BASE,
     parameters::{self, Constant, FILE_TYPE, Parameter},
     shared::*,
     tensors::{Dim, Rule},
@@ -16,8 +16,6 @@ pub(super) const CODESHELL: Architecture = Architecture {
             count("n_positions", 8192),
             count("num_query_groups", 8),
             number("layer_norm_epsilon", 1e-5),
-            default(HEAD, Fill::Quotient("n_embd", "n_head")),
-            default(ROWS, Fill::Size(Dim::Sum(&[WIDTH, KEYS, KEYS]))),
         ]],
     )],
     parameters: &[
@@ -49,8 +47,7 @@ pub(super) const CODESHELL: Architecture = Architecture {
         Rule::new("lm_head", "output", &[VOCAB, WIDTH]).head(),
         Rule::new("transformer.ln_f", "output_norm", &[WIDTH]).bias(),
         Rule::new("transformer.h.{}.ln_1", "blk.{}.attn_norm", &[WIDTH]).bias(),
-        Rule::new("transformer.h.{}.attn.c_attn", "blk.{}.attn_qkv", &[Dim::Key(ROWS), WIDTH])
-            .bias(),
+        Rule::new("transformer.h.{}.attn.c_attn", "blk.{}.attn_qkv", &[ROWS, WIDTH]).bias(),
         Rule::new("transformer.h.{}.attn.c_proj", "blk.{}.attn_output", &[WIDTH, WIDTH]).bias(),
         Rule::new("transformer.h.{}.ln_2", "blk.{}.ffn_norm", &[WIDTH]).bias(),
         Rule::new("transformer.h.{}.mlp.c_fc", "blk.{}.ffn_up", &[INNER, WIDTH]).bias(),
@@ -60,8 +57,8 @@ pub(super) const CODESHELL: Architecture = Architecture {
     ..BASE
 };
 
-const HEAD: &str = "values of a head";
-const ROWS: &str = "rows of queries, keys and values";
+const HEAD: Dim = Dim::Derived("values of a head", |config| config.quotient("n_embd", "n_head"));
+const ROWS: Dim = Dim::Sum(&[WIDTH, KEYS, KEYS]);
 const WIDTH: Dim = Dim::Key("n_embd");
 const INNER: Dim = Dim::Product(&[Dim::Number(4), Dim::Key("n_embd")]);
-const KEYS: Dim = Dim::Product(&[Dim::Key("num_query_groups"), Dim::Key(HEAD)]);
+const KEYS: Dim = Dim::Product(&[Dim::Key("num_query_groups"), HEAD]);

@@ -32,8 +32,6 @@ pub(super) const DBRX: Architecture = Architecture {
             ),
             default(THETA_KEY, Fill::With(|config| inside(config, "attn_config", "rope_theta"))),
             default(CLAMP_KEY, Fill::With(|config| inside(config, "attn_config", "clip_qkv"))),
-            default(HEAD_KEY, Fill::Quotient("d_model", "n_heads")),
-            default(ROWS, Fill::Size(Dim::Sum(&[WIDTH, KEYS, KEYS]))),
         ]],
     )],
     parameters: &[
@@ -61,7 +59,7 @@ pub(super) const DBRX: Architecture = Architecture {
         Rule::new(
             "transformer.blocks.{}.norm_attn_norm.attn.Wqkv",
             "blk.{}.attn_qkv",
-            &[Dim::Key(ROWS), WIDTH],
+            &[ROWS, WIDTH],
         ),
         Rule::new(
             "transformer.blocks.{}.norm_attn_norm.attn.out_proj",
@@ -104,10 +102,10 @@ const USED_KEY: &str = "moe_top_k of ffn_config";
 const KEY_HEADS_KEY: &str = "kv_n_heads of attn_config";
 const THETA_KEY: &str = "rope_theta of attn_config";
 const CLAMP_KEY: &str = "clip_qkv of attn_config";
-const HEAD_KEY: &str = "values of a head";
-const ROWS: &str = "rows of queries, keys and values";
+const HEAD: Dim = Dim::Derived("values of a head", |config| config.quotient("d_model", "n_heads"));
+const ROWS: Dim = Dim::Sum(&[WIDTH, KEYS, KEYS]);
 const WIDTH: Dim = Dim::Key("d_model");
-const KEYS: Dim = Dim::Product(&[Dim::Key(KEY_HEADS_KEY), Dim::Key(HEAD_KEY)]);
+const KEYS: Dim = Dim::Product(&[Dim::Key(KEY_HEADS_KEY), HEAD]);
 const COUNT: Dim = Dim::Key(EXPERTS_KEY);
 const ALL_ROWS: Dim = Dim::Product(&[Dim::Key(EXPERTS_KEY), Dim::Key(INNER_KEY)]);
 const BY_EXPERT: Step = Step::Unfold(0, &[COUNT]);

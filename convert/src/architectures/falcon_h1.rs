@@ -74,16 +74,12 @@ pub(super) const FALCON_H1: Architecture = Architecture {
             &[HIDDEN, FEED_FORWARD],
         )
         .map_with(|config| of_list(config, "mlp_multipliers", 1)),
-        Rule::new(
-            "model.layers.{}.mamba.in_proj",
-            "blk.{}.ssm_in",
-            &[Dim::Key(PROJECTED_KEY), HIDDEN],
-        )
-        .map_with(projected),
+        Rule::new("model.layers.{}.mamba.in_proj", "blk.{}.ssm_in", &[PROJECTED, HIDDEN])
+            .map_with(projected),
         Rule::new(
             "model.layers.{}.mamba.conv1d",
             "blk.{}.ssm_conv1d",
-            &[Dim::Key(CONVOLVED_KEY), Dim::Number(1), Dim::Key("mamba_d_conv")],
+            &[CONVOLVED, Dim::Number(1), Dim::Key("mamba_d_conv")],
         )
         .parts(FLAT)
         .maybe_bias(),
@@ -125,9 +121,6 @@ const SIZES: &[Default] = &[
     default(STATE_KEY, Fill::Given("mamba_d_state")),
     default(GROUPS_KEY, Fill::Given("mamba_n_groups")),
     default(HEADS_KEY, Fill::Quotient("mamba_d_ssm", "mamba_d_head")),
-    default(CONVOLVED_KEY, Fill::Size(Dim::Sum(&[INNER, STATES, STATES]))),
-    default(PROJECTED_KEY, Fill::Size(Dim::Sum(&[INNER, Dim::Key(CONVOLVED_KEY), MAMBA_HEADS]))),
-    default(PER_GROUP_KEY, Fill::Quotient(INNER_KEY, GROUPS_KEY)),
     count(PADDING, 16),
 ];
 

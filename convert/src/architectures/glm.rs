@@ -247,17 +247,14 @@ const GLM4_DEFAULTS: &[&[Default]] = &[
     &[default(STILL_PART, Fill::With(still_part)), default(AS_STORED, Fill::With(as_stored))],
 ];
 
-const GLM_DEFAULTS: &[&[Default]] = &[
-    &[
-        count("max_position_embeddings", 131_072),
-        number("rms_norm_eps", 1.562_5e-7),
-        number("partial_rotary_factor", 0.5),
-        count("num_key_value_heads", 2),
-        count("head_dim", 128),
-        flag("attention_bias", true),
-    ],
-    &[default(ALL_HEADS, Fill::Size(Dim::Sum(&[QUERY, KEY_VALUE, KEY_VALUE])))],
-];
+const GLM_DEFAULTS: &[&[Default]] = &[&[
+    count("max_position_embeddings", 131_072),
+    number("rms_norm_eps", 1.562_5e-7),
+    number("partial_rotary_factor", 0.5),
+    count("num_key_value_heads", 2),
+    count("head_dim", 128),
+    flag("attention_bias", true),
+]];
 
 const CHATGLM_DEFAULTS: &[&[Default]] = &[
     &[
@@ -269,7 +266,6 @@ const CHATGLM_DEFAULTS: &[&[Default]] = &[
         number("partial_rotary_factor", 0.5),
     ],
     SAME_HEADS,
-    &[default(ALL_HEADS, Fill::Size(Dim::Sum(&[QUERY, KEY_VALUE, KEY_VALUE])))],
 ];
 
 const MOE_DEFAULTS: &[&[Default]] = &[&[
@@ -548,7 +544,7 @@ fn chatglm_name(_: &Config, name: &str) -> Option<String> {
     }
 }
 
-const ALL_HEADS: &str = "queries, keys and values of all heads";
+const ALL_HEADS: Dim = Dim::Sum(&[QUERY, KEY_VALUE, KEY_VALUE]);
 
 const CHATGLM_ATTENTION: &[Rule] = &[
     Rule::new("model.layers.{}.self_attn.q_proj", "blk.{}.attn_q", &[QUERY, HIDDEN])
@@ -563,7 +559,7 @@ const CHATGLM_ATTENTION: &[Rule] = &[
     Rule::new(
         "model.layers.{}.self_attention.query_key_value",
         "blk.{}.attn_qkv",
-        &[Dim::Key(ALL_HEADS), HIDDEN],
+        &[ALL_HEADS, HIDDEN],
     )
     .maybe_bias()
     .form("one matrix"),

@@ -138,12 +138,6 @@ const SIZES: &[Default] = &[
     default(STATE_KEY, Fill::Given("mamba_d_state")),
     default(GROUPS_KEY, Fill::Given("mamba_n_groups")),
     default(HEADS_KEY, Fill::Given("mamba_n_heads")),
-    default(CONVOLVED_KEY, Fill::Size(Dim::Sum(&[Dim::Key(INNER_KEY), STATES, STATES]))),
-    default(
-        PROJECTED_KEY,
-        Fill::Size(Dim::Sum(&[Dim::Key(INNER_KEY), Dim::Key(CONVOLVED_KEY), Dim::Key(HEADS_KEY)])),
-    ),
-    default(PER_GROUP_KEY, Fill::Quotient(INNER_KEY, GROUPS_KEY)),
     default(KEY_HEADS_BY_LAYER, Fill::With(key_heads)),
     default(
         PADDING,
@@ -188,7 +182,6 @@ const SIZES: &[Default] = &[
         }),
     ),
 ];
-const STATES: Dim = Dim::Product(&[Dim::Key(GROUPS_KEY), Dim::Key(STATE_KEY)]);
 
 /// Whether a layer is one of Mamba.
 fn is_state(config: &Config, layer: u64) -> bool {

@@ -1,7 +1,7 @@
 //! InternLM2 and 2.5: queries, keys and values of a group of heads side by side.
 
 use super::{
-    Architecture, BASE, Fill,
+    Architecture, BASE,
     parameters::{COMMON, FILE_TYPE, KEY_LENGTHS},
     shared::*,
     tensors::{Dim, Rule, Step, Target},
@@ -17,11 +17,6 @@ pub(super) const INTERNLM2: Architecture = Architecture {
             &[count("max_position_embeddings", 2048), number("rms_norm_eps", 1e-6)],
             THETA,
             SAME_HEADS,
-            &[
-                default(SHARE, Fill::Quotient("num_attention_heads", "num_key_value_heads")),
-                default(LAST, Fill::Size(Dim::Sum(&[Dim::Key(SHARE), ONE]))),
-                default(GROUP, Fill::Size(Dim::Sum(&[Dim::Key(SHARE), TWO]))),
-            ],
         ],
     )],
     parameters: &[COMMON, KEY_LENGTHS, FILE_TYPE],
@@ -37,7 +32,7 @@ pub(super) const INTERNLM2: Architecture = Architecture {
                     name: "blk.{}.attn_q",
                     parts: &[&[
                         BY_GROUP,
-                        Step::Narrow { axis: 1, from: None, len: Dim::Key(SHARE) },
+                        Step::Narrow { axis: 1, from: None, len: SHARE },
                         Step::Unfold(2, &[TWO]),
                         Step::Swap(2, 3),
                         Step::Fold(0, 4),
@@ -47,7 +42,7 @@ pub(super) const INTERNLM2: Architecture = Architecture {
                     name: "blk.{}.attn_k",
                     parts: &[&[
                         BY_GROUP,
-                        Step::Narrow { axis: 1, from: Some(Dim::Key(SHARE)), len: ONE },
+                        Step::Narrow { axis: 1, from: Some(SHARE), len: ONE },
                         Step::Unfold(2, &[TWO]),
                         Step::Swap(2, 3),
                         Step::Fold(0, 4),
@@ -57,12 +52,12 @@ pub(super) const INTERNLM2: Architecture = Architecture {
                     name: "blk.{}.attn_v",
                     parts: &[&[
                         BY_GROUP,
-                        Step::Narrow { axis: 1, from: Some(Dim::Key(LAST)), len: ONE },
+                        Step::Narrow { axis: 1, from: Some(LAST), len: ONE },
                         Step::Fold(0, 3),
                     ]],
                 },
             ],
-            &[Dim::Product(&[Dim::Key("num_key_value_heads"), Dim::Key(GROUP), HEAD]), HIDDEN],
+            &[Dim::Product(&[Dim::Key("num_key_value_heads"), GROUP, HEAD]), HIDDEN],
         ),
         Rule::new("model.layers.{}.attention.wo", "blk.{}.attn_output", &[HIDDEN, QUERY]),
         Rule::new("model.layers.{}.ffn_norm", "blk.{}.ffn_norm", &[HIDDEN]),
@@ -77,8 +72,10 @@ pub(super) const INTERNLM2: Architecture = Architecture {
     ..BASE
 };
 
-const SHARE: &str = "query heads of a key head";
-const GROUP: &str = "heads of a group";
-const LAST: &str = "place of the values";
+const SHARE: Dim = Dim::Derived("query heads of a key head", |config| {
+    config.quotient("num_attention_heads", "num_key_value_heads")
+});
+const GROUP: Dim = Dim::Sum(&[SHARE, TWO]);
+const LAST: Dim = Dim::Sum(&[SHARE, ONE]);
 const ONE: Dim = Dim::Number(1);
-const BY_GROUP: Step = Step::Unfold(0, &[KEY_HEADS, Dim::Key(GROUP)]);
+const BY_GROUP: Step = Step::Unfold(0, &[KEY_HEADS, GROUP]);

@@ -51,7 +51,7 @@ pub(super) const JAMBA: Architecture = Architecture {
     ..BASE
 };
 
-const X_KEY: &str = "values of its time steps and states";
+const X: Dim = Dim::Sum(&[RANK, STATE, STATE]);
 const GIVEN: &[Default] = &[
     count("max_position_embeddings", 262_144),
     number("rms_norm_eps", 1e-6),
@@ -82,7 +82,6 @@ const SIZES: &[Default] = &[
         }),
     ),
     default(STATE_KEY, Fill::Given("mamba_d_state")),
-    default(X_KEY, Fill::Size(Dim::Sum(&[RANK, STATE, STATE]))),
     default(KEY_HEADS_BY_LAYER, Fill::With(key_heads)),
 ];
 const INNER: Dim = Dim::Key(INNER_KEY);
@@ -135,8 +134,7 @@ const MIXER: &[Rule] = &[
     .parts(FLAT)
     .bias()
     .in_layers(is_state),
-    Rule::new("model.layers.{}.mamba.x_proj", "blk.{}.ssm_x", &[Dim::Key(X_KEY), INNER])
-        .in_layers(is_state),
+    Rule::new("model.layers.{}.mamba.x_proj", "blk.{}.ssm_x", &[X, INNER]).in_layers(is_state),
     Rule::new("model.layers.{}.mamba.dt_proj", "blk.{}.ssm_dt", &[INNER, RANK])
         .bias()
         .in_layers(is_state),

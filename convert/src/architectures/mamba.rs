@@ -54,7 +54,7 @@ pub(super) const MAMBA: Architecture = Architecture {
             )
             .parts(FLAT)
             .bias(),
-            Rule::new("backbone.layers.{}.mixer.x_proj", "blk.{}.ssm_x", &[Dim::Key(X_KEY), INNER]),
+            Rule::new("backbone.layers.{}.mixer.x_proj", "blk.{}.ssm_x", &[X, INNER]),
             Rule::new("backbone.layers.{}.mixer.dt_proj", "blk.{}.ssm_dt", &[INNER, RANK]).bias(),
             Rule::exact("backbone.layers.{}.mixer.A_log", "blk.{}.ssm_a", &[INNER, STATE])
                 .negative_exp(),
@@ -105,7 +105,6 @@ pub(super) const MAMBA2: Architecture = Architecture {
                 default(GROUPS_KEY, Fill::Given("n_groups")),
                 default(HEADS_KEY, Fill::Quotient(INNER_KEY, "head_dim")),
             ],
-            MIXER_SIZES,
             PADDED,
         ],
     )],
@@ -139,10 +138,7 @@ pub(super) const INNER_KEY: &str = "values inside a state space model";
 pub(super) const STATE_KEY: &str = "values of its state";
 pub(super) const GROUPS_KEY: &str = "groups of its heads";
 pub(super) const HEADS_KEY: &str = "heads of a state space model";
-pub(super) const CONVOLVED_KEY: &str = "values that it convolves";
-pub(super) const PROJECTED_KEY: &str = "values that go into it";
-pub(super) const PER_GROUP_KEY: &str = "values of a group";
-const X_KEY: &str = "values of its time steps and states";
+const X: Dim = Dim::Sum(&[RANK, STATE, STATE]);
 pub(super) const PADDING: &str = "tokens are a multiple of";
 
 const INNER: Dim = Dim::Key(INNER_KEY);
@@ -151,33 +147,26 @@ const CONV: Dim = Dim::Key("conv_kernel");
 const RANK: Dim = Dim::Key("time_step_rank");
 const GROUP_STATE: Dim = Dim::Product(&[Dim::Key(GROUPS_KEY), Dim::Key(STATE_KEY)]);
 const MIXER_HEADS: Dim = Dim::Key(HEADS_KEY);
+/// What Mamba 2 convolves: values, inputs and outputs of the state.
+pub(super) const CONVOLVED: Dim = Dim::Sum(&[INNER, GROUP_STATE, GROUP_STATE]);
+/// What goes into Mamba 2: gates, what it convolves, and time steps.
+pub(super) const PROJECTED: Dim = Dim::Sum(&[INNER, CONVOLVED, MIXER_HEADS]);
 
 /// The dimension of one that PyTorch's convolutions have in the middle.
 pub(super) const FLAT: &[&[Step]] = &[&[Step::Fold(1, 2)]];
-
-/// Sizes of Mamba 2's parts, from those of heads, groups and states.
-pub(super) const MIXER_SIZES: &[Default] = &[
-    default(CONVOLVED_KEY, Fill::Size(Dim::Sum(&[INNER, GROUP_STATE, GROUP_STATE]))),
-    default(PROJECTED_KEY, Fill::Size(Dim::Sum(&[INNER, Dim::Key(CONVOLVED_KEY), MIXER_HEADS]))),
-    default(PER_GROUP_KEY, Fill::Quotient(INNER_KEY, GROUPS_KEY)),
-];
 
 /// Mamba 2's parts below this name, in the layers that have them. The second is the key for how many
 /// tokens the convolution looks at.
 macro_rules! mixer {
     ($name:literal, $kernel:literal, $layers:expr) => {
         &[
-            Rule::new(
-                concat!($name, ".in_proj"),
-                "blk.{}.ssm_in",
-                &[Dim::Key(PROJECTED_KEY), HIDDEN],
-            )
-            .maybe_bias()
-            .in_layers($layers),
+            Rule::new(concat!($name, ".in_proj"), "blk.{}.ssm_in", &[PROJECTED, HIDDEN])
+                .maybe_bias()
+                .in_layers($layers),
             Rule::new(
                 concat!($name, ".conv1d"),
                 "blk.{}.ssm_conv1d",
-                &[Dim::Key(CONVOLVED_KEY), Dim::Number(1), Dim::Key($kernel)],
+                &[CONVOLVED, Dim::Number(1), Dim::Key($kernel)],
             )
             .parts(FLAT)
             .maybe_bias()
@@ -238,7 +227,6 @@ const GIVEN: &[Default] = &[
     number("layer_norm_epsilon", 1e-5),
     default(INNER_KEY, Fill::Given("intermediate_size")),
     default(STATE_KEY, Fill::Given("state_size")),
-    default(X_KEY, Fill::Size(Dim::Sum(&[RANK, STATE, STATE]))),
     default(PADDING, Fill::Given("pad_vocab_size_multiple")),
     count(PADDING, 8),
     replaced("vocab_size", Fill::With(padded)),

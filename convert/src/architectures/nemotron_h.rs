@@ -77,7 +77,6 @@ const WIDTH: Dim = Dim::Key("moe_intermediate_size");
 const SHARED: Dim = Dim::Key("moe_shared_expert_intermediate_size");
 const COUNT: Dim = Dim::Key("n_routed_experts");
 const LATENT: Dim = Dim::Key(LATENT_KEY);
-const STATES: Dim = Dim::Product(&[Dim::Key(GROUPS_KEY), Dim::Key(STATE_KEY)]);
 
 const DEFAULTS: &[&[Default]] = &[
     &[
@@ -118,16 +117,6 @@ const DEFAULTS: &[&[Default]] = &[
         default(STATE_KEY, Fill::Given("ssm_state_size")),
         default(GROUPS_KEY, Fill::Given("n_groups")),
         default(HEADS_KEY, Fill::Given("mamba_num_heads")),
-        default(CONVOLVED_KEY, Fill::Size(Dim::Sum(&[Dim::Key(INNER_KEY), STATES, STATES]))),
-        default(
-            PROJECTED_KEY,
-            Fill::Size(Dim::Sum(&[
-                Dim::Key(INNER_KEY),
-                Dim::Key(CONVOLVED_KEY),
-                Dim::Key(HEADS_KEY),
-            ])),
-        ),
-        default(PER_GROUP_KEY, Fill::Quotient(INNER_KEY, GROUPS_KEY)),
         default(KEY_HEADS_BY_LAYER, Fill::With(key_heads)),
         count(PADDING, 8),
         default(LATENT_KEY, Fill::Given("moe_latent_size")),

@@ -16,7 +16,6 @@ pub(super) const REFACT: Architecture = Architecture {
         &[&[
             count("n_positions", 4096),
             number("layer_norm_epsilon", 1e-5),
-            default(HEAD, Fill::Quotient("n_embd", "n_head")),
             default(
                 INNER_KEY,
                 Fill::With(|config| {
@@ -62,7 +61,7 @@ pub(super) const REFACT: Architecture = Architecture {
                     parts: &[&[Step::Narrow { axis: 0, from: Some(ONE_HEAD), len: ONE_HEAD }]],
                 },
             ],
-            &[Dim::Product(&[Dim::Number(2), Dim::Key(HEAD)]), WIDTH],
+            &[Dim::Product(&[Dim::Number(2), HEAD]), WIDTH],
         ),
         Rule::new("transformer.h.{}.attn.c_proj", "blk.{}.attn_output", &[WIDTH, WIDTH]),
         Rule::new("transformer.h.{}.ln_2", "blk.{}.ffn_norm", &[WIDTH]),
@@ -86,8 +85,8 @@ pub(super) const REFACT: Architecture = Architecture {
     ..BASE
 };
 
-const HEAD: &str = "values of a head";
+const HEAD: Dim = Dim::Derived("values of a head", |config| config.quotient("n_embd", "n_head"));
 const INNER_KEY: &str = "width of the feed-forward part";
 const WIDTH: Dim = Dim::Key("n_embd");
 const INNER: Dim = Dim::Key(INNER_KEY);
-const ONE_HEAD: Dim = Dim::Key(HEAD);
+const ONE_HEAD: Dim = HEAD;
