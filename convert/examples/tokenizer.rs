@@ -22,6 +22,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         "word-piece" => Kind::WordPiece,
         "unigram" => Kind::Unigram,
         "fairseq" => Kind::Fairseq,
+        "gemma4" => Kind::Gemma4,
         other => return Err(format!("no such kind: {other}").into()),
     };
     // The hash is among what is logged.

@@ -61,7 +61,7 @@ pub fn open(dir: &Path, options: &CheckpointOptions) -> Result<Model> {
     let preference = preference(options.like_reference);
     let weights = packed::open(dir, &config, preference, &options.limits)?;
     architectures::nextn::count(architecture, &mut config, weights.checkpoint())?;
-    let Mapped { tensors: mut stored, left_out, absent_head, .. } =
+    let Mapped { tensors: mut stored, left_out, values, absent_head, .. } =
         architectures::tensors::map(architecture, &config, &weights, dir)?;
     if let Some(head) = absent_head {
         architectures::head::tie(architecture, &config, head, &mut stored)?;
@@ -78,6 +78,9 @@ pub fn open(dir: &Path, options: &CheckpointOptions) -> Result<Model> {
     // The reference converter computes these tensors, with what they set, before all other keys.
     for (key, value) in computed_keys.iter() {
         metadata.insert(key, value.clone());
+    }
+    for (key, values) in values {
+        metadata.insert(key, values);
     }
     let folder = general::folder(dir, options.like_reference);
     general::write(dir, folder, &config, &tensors, &overrides, &mut metadata);

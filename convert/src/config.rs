@@ -28,6 +28,9 @@ const TEXT: [&str; 4] = ["text_config", "llm_config", "lm_config", "language_con
 /// Where models that speak as well keep the configurations of the part that thinks.
 const THINKER: &str = "thinker_config";
 
+/// Classes whose text model has a graph of its own, whatever class its configuration names.
+const WHOLE: [&str; 2] = ["DeepseekOCRForCausalLM", "UnlimitedOCRForCausalLM"];
+
 /// Configurations of parts that only a multimodal model has.
 const OTHER_PARTS: [&str; 2] = ["vision_config", "audio_config"];
 
@@ -77,13 +80,16 @@ impl Config {
             |classes: &Value| !(classes.is_null() || classes.as_array().is_some_and(Vec::is_empty));
         let class = text.as_ref().and_then(|text| text.get("architectures"));
         let text_class = class.is_some_and(names_class);
+        let outer = values.get("architectures").and_then(|classes| classes.get(0)?.as_str());
+        let is_whole = outer.is_some_and(|class| WHOLE.contains(&class));
+        let text_class = text_class && !is_whole;
         let given = |key: &str| values.get(key).is_some_and(|value| !value.is_null());
         let text: Vec<(String, Value)> = text
             .into_iter()
             .flatten()
             .filter(|(key, value)| match key.as_str() {
                 // The class of the whole counts, unless the text model has one of its own.
-                "architectures" => names_class(value),
+                "architectures" => names_class(value) && !is_whole,
                 // The whole may tie what its text model would have apart.
                 "tie_word_embeddings" => values.get(key) != Some(&Value::Bool(true)),
                 // The whole may end a text with another token than its text model would.

@@ -42,6 +42,9 @@ fn typed(key: &str, json: &Json) -> Value {
             let number = |v: &Json| i32::try_from(v.as_i64().unwrap()).unwrap();
             all.iter().map(number).collect::<Vec<_>>().into()
         }
+        Json::Array(all) if all.iter().all(Json::is_number) => {
+            all.iter().map(|v| v.as_f64().unwrap() as f32).collect::<Vec<_>>().into()
+        }
         Json::Array(all) if all.iter().all(Json::is_string) => {
             let text = |v: &Json| GgufString::from(v.as_str().unwrap());
             Value::Array(Array::String(all.iter().map(text).collect()))

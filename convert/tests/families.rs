@@ -135,6 +135,9 @@ fn plain(value: &Value) -> Json {
         Value::String(v) => json!(v.as_str().unwrap()),
         Value::Array(Array::Bool(values)) => json!(values),
         Value::Array(Array::Int32(values)) => json!(values),
+        Value::Array(Array::Float32(values)) => {
+            values.iter().map(|value| json!(f64::from(*value))).collect()
+        }
         Value::Array(Array::String(values)) => {
             values.iter().map(|value| value.as_str().unwrap()).collect()
         }
@@ -367,6 +370,41 @@ fn a_type_that_is_asked_for_of_carried_blocks_is_not_ignored() {
 }
 
 #[test]
+fn further_layers_that_a_fine_tune_lost_are_not_counted() {
+    for (name, further) in [
+        ("qwen35", "mtp."),
+        ("qwen35moe", "mtp."),
+        ("qwen3next", "mtp."),
+        ("glm4moe", "model.layers.3."),
+        ("deepseek32", "model.layers.3."),
+    ] {
+        let whole = opened(name, |_| {}).unwrap();
+        let lost = opened(name, |snapshot| {
+            let tensors = snapshot["checkpoint"].as_object_mut().unwrap();
+            let all = tensors.len();
+            tensors.retain(|tensor, _| !tensor.starts_with(further));
+            assert!(tensors.len() < all, "{name}");
+        });
+        let lost = lost.unwrap();
+        let count = |model: &Model| {
+            let architecture = model.metadata.get_str("general.architecture").unwrap();
+            model.metadata.get(&format!("{architecture}.block_count")).cloned()
+        };
+        assert_eq!(count(&whole), Some(4u32.into()), "{name}");
+        assert_eq!(count(&lost), Some(3u32.into()), "{name}");
+        assert!(lost.tensors.iter().all(|tensor| !tensor.name.starts_with("blk.3.")), "{name}");
+        // One that has a part of such a layer is incomplete.
+        let message = refused(name, |snapshot| {
+            let tensors = snapshot["checkpoint"].as_object_mut().unwrap();
+            tensors.retain(|tensor, _| {
+                !(tensor.starts_with(further) && tensor.ends_with("input_layernorm.weight"))
+            });
+        });
+        assert!(message.contains("model.layers.3.input_layernorm.weight"), "{message}");
+    }
+}
+
+#[test]
 fn missing_tensors_of_any_form_are_named() {
     for (family, name) in [
         ("mixtral", "model.layers.1.block_sparse_moe.experts.2.w3.weight"),
@@ -377,6 +415,12 @@ fn missing_tensors_of_any_form_are_named() {
         ("gpt2", "transformer.h.0.attn.c_attn.bias"),
         ("qwen2", "model.layers.0.self_attn.k_proj.bias"),
         ("bert", "encoder.layer.1.output.dense.bias"),
+        // llama.cpp's loaders need these.
+        ("mamba", "backbone.layers.1.mixer.conv1d.bias"),
+        ("jamba", "model.layers.0.mamba.conv1d.bias"),
+        ("phimoe", "lm_head.bias"),
+        // One that becomes an entry of an array.
+        ("apertus", "model.layers.1.mlp.act_fn.alpha_n"),
     ] {
         let message = refused(family, |snapshot| {
             let removed = snapshot["checkpoint"].as_object_mut().unwrap().remove(name);
@@ -384,6 +428,41 @@ fn missing_tensors_of_any_form_are_named() {
         });
         assert!(message.contains(&format!("tensor \"{name}\": found no such tensor")), "{message}");
     }
+}
+
+#[test]
+fn values_that_become_keys_are_single_and_finite() {
+    const NAME: &str = "model.layers.1.mlp.act_fn.alpha_n";
+    let with = |entry: Json| {
+        move |snapshot: &mut Json| {
+            let key = snapshot["checkpoint"].as_object_mut().unwrap().get_mut(NAME).unwrap();
+            *key = entry;
+        }
+    };
+    for dtype in ["F32", "F16", "BF16"] {
+        assert!(opened("apertus", with(json!([dtype, [1]]))).is_ok(), "{dtype}");
+    }
+    for (entry, found) in [(json!(["F32", [2]]), "[2]"), (json!(["U8", [1]]), "U8")] {
+        let message = refused("apertus", with(entry));
+        assert!(message.contains(NAME) && message.contains(found), "{message}");
+    }
+    let message = refused("apertus", |snapshot| {
+        snapshot["checkpoint"][format!("language_model.{NAME}")] = json!(["F32", [1]]);
+    });
+    assert!(message.contains("found a second one under another name"), "{message}");
+}
+
+#[test]
+fn heads_that_a_graph_does_not_have_are_refused() {
+    let tied = |tied: bool| {
+        move |snapshot: &mut Json| snapshot["config"]["tie_word_embeddings"] = tied.into()
+    };
+    let message = refused("plm", tied(false));
+    assert!(
+        message.contains("tie_word_embeddings") && message.contains("expected true"),
+        "{message}"
+    );
+    assert!(opened("plm", tied(true)).is_ok());
 }
 
 /// Tensors of a checkpoint under other names.

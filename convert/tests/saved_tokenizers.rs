@@ -151,6 +151,36 @@ fn gemma_without_tokenizer_model_llama_cpp_19152() {
 }
 
 #[test]
+fn gemma_4_is_split_by_its_merges_and_shows_its_tags() {
+    let added = |id: usize, token: &str, special: bool| json!({"id": FIRST + id, "content": token, "special": special, "normalized": false});
+    let tokenizer = byte_fallback(
+        &["▁", "▁▁", "<|channel>", "<turn|>"],
+        json!([["▁", "▁"]]),
+        json!([added(2, "<|channel>", true), added(3, "<turn|>", true)]),
+    );
+    let settings = json!({"extra_special_tokens": ["<|channel>", "<turn|>"]});
+    let dir = folder(&[
+        ("tokenizer.json", tokenizer),
+        ("tokenizer_config.json", settings),
+        ("config.json", json!({"vocab_size": 270})),
+    ]);
+    let kinds = Options { kinds: &[Kind::Gemma4, Kind::SentencePiece], ..DECODER };
+    let metadata = read(dir.path(), &kinds).unwrap();
+    assert_eq!(metadata.get_str("tokenizer.ggml.model"), Some("gemma4"));
+    assert_eq!(metadata.get("tokenizer.ggml.pre"), None);
+    assert_eq!(types(&metadata)[FIRST..][..4], [NORMAL, NORMAL, USER, CONTROL]);
+    // As many tokens as the embedding has rows.
+    assert_eq!(tokens(&metadata).len(), 270);
+    let merges: Vec<gguf_io::GgufString> = vec!["▁ ▁".into()];
+    let merges: Value = merges.into();
+    assert_eq!(metadata.get("tokenizer.ggml.merges"), Some(&merges));
+    assert_eq!(metadata.get("tokenizer.ggml.add_bos_token"), Some(&true.into()));
+    // Without tokenizer.json there are no merges: SentencePiece's own scores split the text.
+    let metadata = read(&fixture("tiny-llama2"), &kinds).unwrap();
+    assert_eq!(metadata.get_str("tokenizer.ggml.model"), Some("llama"));
+}
+
+#[test]
 fn a_space_goes_before_the_text_as_the_tokenizer_says() {
     let dir = folder(&[
         ("tokenizer.json", byte_fallback(&["a"], json!([]), json!([]))),

@@ -219,10 +219,20 @@ pub enum When {
     Attention,
     /// Layers without.
     NoAttention,
+    /// Layers with heads of queries, be it without keys (`attention.head_count`).
+    Heads,
     /// Layers with a feed-forward part (`feed_forward_length`).
     FeedForward,
     /// Layers with neither attention nor a feed-forward part of their own.
     NeitherPart,
+    /// Layers before `leading_dense_block_count`, and those that predict further tokens.
+    LeadingOrFurther,
+    /// Every so many layers, the last of them (`interleave_moe_layer_step`).
+    EveryStep,
+    /// The layers between them.
+    BetweenSteps,
+    /// Embeddings have another width than the model (`embedding_length_out`).
+    EmbeddingOut,
     /// Layers that predict the next token (`nextn_predict_layers`), not those that predict further.
     Trunk,
     /// Layers that predict further tokens.
@@ -303,6 +313,9 @@ impl Slot {
         let has = |dimension| parameters.dimension(dimension).is_some_and(|n| n > 0);
         let has_here =
             |dimension| parameters.dimension_in(dimension, Some(layer)).is_some_and(|n| n > 0);
+        // Its width must be said: where it is not, the layer is short of the key.
+        let feeds_forward =
+            || parameters.dimension_in(Dimension::FeedForward, Some(layer)).is_none_or(|n| n > 0);
         self.when.iter().all(|when| match *when {
             When::Experts => has(Dimension::Experts),
             When::NoExperts => !has(Dimension::Experts),
@@ -321,8 +334,15 @@ impl Slot {
             When::LayersBelow(least) => parameters.trunk_layers() < least,
             When::Attention => has_here(Dimension::KvHeads),
             When::NoAttention => !has_here(Dimension::KvHeads),
-            When::FeedForward => has_here(Dimension::FeedForward),
-            When::NeitherPart => !has_here(Dimension::KvHeads) && !has_here(Dimension::FeedForward),
+            When::Heads => has_here(Dimension::Heads),
+            When::FeedForward => feeds_forward(),
+            When::NeitherPart => !has_here(Dimension::KvHeads) && !feeds_forward(),
+            When::LeadingOrFurther => {
+                layer < parameters.leading_layers || layer >= parameters.trunk_layers()
+            }
+            When::EveryStep => parameters.is_step(layer),
+            When::BetweenSteps => !parameters.is_step(layer),
+            When::EmbeddingOut => has(Dimension::EmbeddingOut),
             When::Trunk => layer < parameters.trunk_layers(),
             When::Further => layer >= parameters.trunk_layers(),
             When::Recurrent => parameters.is_recurrent(layer),

@@ -63,6 +63,7 @@ pub struct HyperParameters {
     /// Layers at the beginning that have no experts, in a model whose other layers have.
     pub leading_layers: u32,
     pub(crate) has_shared_experts: bool,
+    moe_step: u32,
     pub(crate) is_latent: bool,
     pub(crate) is_long_rope: bool,
     dimensions: Dimensions,
@@ -81,6 +82,13 @@ struct Dimensions([Option<u64>; Dimension::ALL.len()]);
 impl Dimensions {
     fn get(&self, dimension: Dimension) -> Option<u64> {
         self.0.get(dimension as usize).copied().flatten()
+    }
+
+    /// Sets a number.
+    fn set(&mut self, dimension: Dimension, number: Option<u64>) {
+        if let Some(known) = self.0.get_mut(dimension as usize) {
+            *known = number;
+        }
     }
 
     /// Sets what the metadata does not tell.
@@ -136,6 +144,9 @@ impl HyperParameters {
         let ratio = |whole: Option<u64>, part: Option<u64>| whole?.checked_div(part?);
         let head = ratio(dimensions.get(D::Embedding), dimensions.get(D::Heads));
         let of_expert = ratio(dimensions.get(D::FeedForward), number("expert_used_count"));
+        if dimensions.get(D::ExpertLatent).is_none_or(|n| n == 0) {
+            dimensions.set(D::ExpertLatent, dimensions.get(D::Embedding));
+        }
         dimensions.fill(D::KvHeads, dimensions.get(D::Heads));
         dimensions.fill(D::Key, head);
         dimensions.fill(D::Value, head);
@@ -172,6 +183,7 @@ impl HyperParameters {
             sliding: flags("attention.sliding_window_pattern").unwrap_or_default(),
             decoder_layers: small("decoder_block_count").unwrap_or(layers).min(MAX_LAYERS),
             leading_layers: small("leading_dense_block_count").unwrap_or(0),
+            moe_step: small("interleave_moe_layer_step").unwrap_or(0),
             has_shared_experts: number("expert_shared_feed_forward_length").is_some_and(|n| n > 0),
             is_latent,
             is_long_rope: at("rope.scaling.type").and_then(Value::as_str) == Some("longrope"),
@@ -268,6 +280,11 @@ impl HyperParameters {
         }
     }
 
+    /// Whether a layer is the last of so many (`interleave_moe_layer_step`).
+    pub(crate) fn is_step(&self, layer: u32) -> bool {
+        layer.wrapping_add(1).checked_rem(self.moe_step) == Some(0)
+    }
+
     /// Layers that predict the next token.
     pub fn trunk_layers(&self) -> u32 {
         self.layers.saturating_sub(self.further_layers)
@@ -359,7 +376,7 @@ impl HyperParameters {
                     ),
                 );
             }
-        } else if architecture.name != "deepseek2"
+        } else if !architecture.is_compressed()
             && let (Some(key), Some(value)) = (get(Dimension::Key), get(Dimension::Value))
             && key != value
         {
@@ -438,6 +455,11 @@ impl Architecture {
         const EMBEDDING: Size = Size::Of(Dimension::Embedding);
         self.slots()
             .any(|slot| slot.name == "blk.{}.attn_output" && slot.shape == [EMBEDDING, EMBEDDING])
+    }
+
+    /// Whether keys and values are compressed: then they have sizes of their own.
+    fn is_compressed(&self) -> bool {
+        self.slots().any(|slot| slot.name == "blk.{}.attn_kv_a_norm")
     }
 
     /// Whether there are heads at all: state space models have none.

@@ -72,16 +72,24 @@ pub enum Dimension {
     Layers,
     /// Values that come out at the end, where they are not as many as a token's vector.
     EmbeddingOut,
+    /// Values that an expert takes, where they are compressed.
+    ExpertLatent,
     /// Heads of an indexer, which chooses the tokens that attention looks at.
     IndexHeads,
     /// Values of its keys.
     IndexKey,
+    /// Values of a head of Kimi's delta attention.
+    KdaHead,
+    /// Values inside an expert that a group of experts shares.
+    ChunkFeedForward,
+    /// Experts that share one.
+    GroupExperts,
 }
 
 impl Dimension {
     /// Every dimension with its key, in the order of the variants: below the architecture's name, or whole if it begins with
     /// `tokenizer.`.
-    pub(crate) const ALL: [(Self, &'static str); 35] = [
+    pub(crate) const ALL: [(Self, &'static str); 39] = [
         (Self::Embedding, "embedding_length"),
         (Self::Vocabulary, "tokenizer.ggml.tokens"),
         (Self::TokenTypes, "tokenizer.ggml.token_type_count"),
@@ -115,8 +123,12 @@ impl Dimension {
         (Self::PerLayerInput, "embedding_length_per_layer_input"),
         (Self::Layers, "block_count"),
         (Self::EmbeddingOut, "embedding_length_out"),
+        (Self::ExpertLatent, "moe_latent_size"),
         (Self::IndexHeads, "attention.indexer.head_count"),
         (Self::IndexKey, "attention.indexer.key_length"),
+        (Self::KdaHead, "kda.head_dim"),
+        (Self::ChunkFeedForward, "expert_chunk_feed_forward_length"),
+        (Self::GroupExperts, "experts_per_group"),
     ];
 
     /// Its key: below the architecture's name, or whole if it begins with `tokenizer.`.

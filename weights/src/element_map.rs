@@ -14,16 +14,22 @@ pub enum ElementMap {
     Times(f32, f32),
     /// It becomes the negative of its exponential.
     NegativeExp,
+    /// It is multiplied by the number, then by that of the first band that ends after its row.
+    ByRows(f32, [(u64, f32); 5]),
 }
 
 impl ElementMap {
-    /// The new value; `round` rounds to what the stored type can hold.
-    pub(crate) fn apply(self, value: f32, round: impl Fn(f32) -> f32) -> f32 {
+    /// The new value of one in this row; `round` rounds to what the stored type can hold.
+    pub(crate) fn apply(self, value: f32, row: u64, round: impl Fn(f32) -> f32) -> f32 {
         match self {
             Self::Same => value,
             Self::Plus(more) => round(value + more),
             Self::Times(first, second) => round(round(value * first) * second),
             Self::NegativeExp => round(-exp(value)),
+            Self::ByRows(first, bands) => {
+                let band = bands.iter().find(|(end, _)| row < *end);
+                round(round(value * first) * band.map_or(1.0, |(_, factor)| *factor))
+            }
         }
     }
 }
@@ -34,9 +40,12 @@ fn exp(value: f32) -> f32 {
     const LN_2_HIGH: f64 = 6.931_471_803_691_238e-1;
     const LN_2_LOW: f64 = 1.908_214_929_270_587_7e-10;
     let value = f64::from(value);
+    if value.is_nan() {
+        return f32::NAN;
+    }
     if !(-110.0..=89.0).contains(&value) {
-        // Beyond what single precision holds, or not a number.
-        return if value > 0.0 { f32::INFINITY } else { (value.abs() * 0.0) as f32 };
+        // Beyond what single precision holds.
+        return if value > 0.0 { f32::INFINITY } else { 0.0 };
     }
     let power = (value * std::f64::consts::LOG2_E).round();
     let rest = (value - power * LN_2_HIGH) - power * LN_2_LOW;
@@ -60,10 +69,8 @@ mod tests {
             worst = worst.max(ours.to_bits().abs_diff((f64::from(value).exp() as f32).to_bits()));
         }
         assert_eq!(worst, 0);
-        assert_eq!(
-            [f32::NEG_INFINITY, -200.0, 0.0].map(exp).map(f32::to_bits)[1..],
-            [0, 0x3f80_0000]
-        );
+        let ends = [f32::NEG_INFINITY, -200.0, 0.0];
+        assert_eq!(ends.map(exp).map(f32::to_bits), [0, 0, 0x3f80_0000]);
         assert_eq!(exp(f32::INFINITY), f32::INFINITY);
         assert!(exp(f32::NAN).is_nan());
     }

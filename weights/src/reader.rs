@@ -96,6 +96,7 @@ impl<'a> TensorReader<'a> {
         self.values.resize(len, 0.0);
         match &tensor.data {
             TensorData::Stored { pieces, map } => {
+                let start = range.start;
                 let magnitude = self.load_pieces(tensor, pieces, range)?;
                 if *map == ElementMap::Same {
                     return Ok(magnitude);
@@ -104,8 +105,9 @@ impl<'a> TensorReader<'a> {
                     GgmlType::F16 => |value| half::f16::from_f32(value).to_f32(),
                     _ => |value| value,
                 };
-                for value in &mut self.values {
-                    *value = map.apply(*value, round);
+                let row_len = tensor.row_len().max(1);
+                for (at, value) in (start..).zip(&mut self.values) {
+                    *value = map.apply(*value, at / row_len, round);
                 }
                 Ok(self.kernels.magnitude(&self.values))
             }
@@ -383,6 +385,29 @@ mod tests {
         let mut bytes = Vec::new();
         reader.blocks(&tensor, 1..3, &mut bytes).unwrap();
         assert_eq!(bytes, [2f32.to_le_bytes(), 2f32.to_le_bytes()].concat());
+    }
+
+    #[test]
+    fn bands_of_rows_are_multiplied_wherever_a_range_begins() {
+        let mut bytes = vec![0; 4];
+        (1..=8u8).for_each(|v| bytes.extend(f32::from(v).to_le_bytes()));
+        let files = [SourceFile::from_bytes("f", bytes)];
+        let mut tensor =
+            tensor(vec![View::whole(&[4, 2]).unwrap()], &Encoding::Ggml(GgmlType::F32));
+        tensor.shape = vec![2, 4];
+        // Nothing is left for the second band, and the last row is in none.
+        let bands = [(1, 3.0), (1, 99.0), (2, 5.0), (3, 7.0), (3, 99.0)];
+        if let TensorData::Stored { map, .. } = &mut tensor.data {
+            *map = ElementMap::ByRows(2.0, bands);
+        }
+        let all = [6.0, 12.0, 30.0, 40.0, 70.0, 84.0, 14.0, 16.0];
+        let mut reader = TensorReader::new(&files, Kernels::best());
+        for start in 0..8 {
+            for end in start..8 {
+                let range = start as u64..end as u64;
+                assert_eq!(reader.values(&tensor, range).unwrap(), &all[start..end]);
+            }
+        }
     }
 
     #[test]

@@ -42,7 +42,16 @@ pub(super) const DEEPSEEK2: Architecture = Architecture {
         model("youtu_vl", DENSE),
     ],
     parameters: &[COMMON, KEY_LENGTHS, FILE_TYPE, OWN],
-    tensors: &[ENDS, OUTPUT_NORM, NORMS, WHOLE_QUERIES, LATENT_ATTENTION, MLP],
+    tensors: &[
+        ENDS,
+        OUTPUT_NORM,
+        NORMS,
+        WHOLE_QUERIES,
+        LATENT_ATTENTION,
+        DENSE_MLP,
+        EXPERTS,
+        CORRECTION,
+    ],
     beyond: Some("layers that predict further tokens are not converted"),
     ..BASE
 };
@@ -91,7 +100,7 @@ pub(super) const ROPE: Dim = Dim::Key("qk_rope_head_dim");
 const VALUES: Dim = Dim::Key("v_head_dim");
 const RANK: Dim = Dim::Key("kv_lora_rank");
 pub(super) const QUERY_RANK: Dim = Dim::Key("q_lora_rank");
-const QUERIES: Dim = Dim::Product(&[HEADS, Dim::Sum(&[NOPE, ROPE])]);
+pub(super) const QUERIES: Dim = Dim::Product(&[HEADS, Dim::Sum(&[NOPE, ROPE])]);
 pub(super) const HAS_CORRECTION: &str = "has e_score_correction_bias";
 
 pub(super) const OWN: &[Parameter] = &[
@@ -142,32 +151,9 @@ pub(super) const LATENT_ATTENTION: &[Rule] = &[
         .with("q_lora_rank"),
     Rule::new("model.layers.{}.self_attn.q_b_proj", "blk.{}.attn_q_b", &[QUERIES, QUERY_RANK])
         .with("q_lora_rank"),
-    Rule::new(
-        "model.layers.{}.self_attn.kv_a_proj_with_mqa",
-        "blk.{}.attn_kv_a_mqa",
-        &[Dim::Sum(&[RANK, ROPE]), HIDDEN],
-    )
-    .maybe_bias(),
-    Rule::new("model.layers.{}.self_attn.kv_a_layernorm", "blk.{}.attn_kv_a_norm", &[RANK]),
-    // Keys transposed, so that the graph can absorb them into the queries.
-    Rule::split(
-        "model.layers.{}.self_attn.kv_b_proj",
-        &[
-            Target {
-                name: "blk.{}.attn_k_b",
-                parts: &[&[
-                    BY_HEAD,
-                    Step::Narrow { axis: 1, from: None, len: NOPE },
-                    Step::Swap(1, 2),
-                ]],
-            },
-            Target {
-                name: "blk.{}.attn_v_b",
-                parts: &[&[BY_HEAD, Step::Narrow { axis: 1, from: Some(NOPE), len: VALUES }]],
-            },
-        ],
-        &[Dim::Product(&[Dim::Key("num_attention_heads"), Dim::Sum(&[NOPE, VALUES])]), RANK],
-    ),
+    KV_A,
+    KV_A_NORM,
+    KV_B,
     Rule::new(
         "model.layers.{}.self_attn.o_proj",
         "blk.{}.attn_output",
@@ -175,6 +161,32 @@ pub(super) const LATENT_ATTENTION: &[Rule] = &[
     )
     .maybe_bias(),
 ];
+
+pub(super) const KV_A: Rule = Rule::new(
+    "model.layers.{}.self_attn.kv_a_proj_with_mqa",
+    "blk.{}.attn_kv_a_mqa",
+    &[Dim::Sum(&[RANK, ROPE]), HIDDEN],
+)
+.maybe_bias();
+
+pub(super) const KV_A_NORM: Rule =
+    Rule::new("model.layers.{}.self_attn.kv_a_layernorm", "blk.{}.attn_kv_a_norm", &[RANK]);
+
+/// Keys transposed, so that the graph can absorb them into the queries.
+pub(super) const KV_B: Rule = Rule::split(
+    "model.layers.{}.self_attn.kv_b_proj",
+    &[
+        Target {
+            name: "blk.{}.attn_k_b",
+            parts: &[&[BY_HEAD, Step::Narrow { axis: 1, from: None, len: NOPE }, Step::Swap(1, 2)]],
+        },
+        Target {
+            name: "blk.{}.attn_v_b",
+            parts: &[&[BY_HEAD, Step::Narrow { axis: 1, from: Some(NOPE), len: VALUES }]],
+        },
+    ],
+    &[Dim::Product(&[HEADS, Dim::Sum(&[NOPE, VALUES])]), RANK],
+);
 
 const BY_HEAD: Step = Step::Unfold(0, &[HEADS]);
 
@@ -190,22 +202,29 @@ pub(super) const ENDS: &[Rule] = &[
         .head_unless("tie_word_embeddings", "the output is the token embedding"),
 ];
 
-pub(super) const MLP: &[Rule] = &[
+/// The dense part of the layers without experts.
+pub(super) const DENSE_MLP: &[Rule] = &[
     Rule::new("model.layers.{}.mlp.gate_proj", "blk.{}.ffn_gate", &[FEED_FORWARD, HIDDEN])
         .in_layers(dense),
     Rule::new("model.layers.{}.mlp.up_proj", "blk.{}.ffn_up", &[FEED_FORWARD, HIDDEN])
         .in_layers(dense),
     Rule::new("model.layers.{}.mlp.down_proj", "blk.{}.ffn_down", &[HIDDEN, FEED_FORWARD])
         .in_layers(dense),
+];
+
+/// What corrects the scores of experts when they are chosen.
+pub(super) const CORRECTION: &[Rule] = &[Rule::exact(
+    "model.layers.{}.mlp.gate.e_score_correction_bias",
+    "blk.{}.exp_probs_b.bias",
+    &[COUNT],
+)
+.if_true(HAS_CORRECTION)
+.in_layers(sparse)];
+
+/// The experts and those that all tokens pass.
+pub(super) const EXPERTS: &[Rule] = &[
     Rule::new("model.layers.{}.mlp.gate", "blk.{}.ffn_gate_inp", &[COUNT, HIDDEN])
         .in_layers(sparse),
-    Rule::exact(
-        "model.layers.{}.mlp.gate.e_score_correction_bias",
-        "blk.{}.exp_probs_b.bias",
-        &[COUNT],
-    )
-    .if_true(HAS_CORRECTION)
-    .in_layers(sparse),
     Rule::new("model.layers.{}.mlp.experts.{}.down_proj", "blk.{}.ffn_down_exps", &[HIDDEN, WIDTH])
         .stacked("n_routed_experts")
         .in_layers(sparse),

@@ -63,7 +63,9 @@ pub(super) const DISTILBERT: Architecture = Architecture {
                 &[HIDDEN],
             )
             .bias(),
-            Rule::new("pre_classifier", "cls", &[HIDDEN, HIDDEN]).bias().with("classes"),
+            Rule::new("pre_classifier", "cls", &[HIDDEN, HIDDEN])
+                .bias()
+                .when(|config| Ok(encoder::is_classifier(config))),
         ],
         encoder::LAST_LAYER,
         encoder::HEADS_LEFT_OUT,

@@ -46,7 +46,16 @@ pub(super) const DOTS1: Architecture = Architecture {
             },
         ],
     ],
-    tensors: &[EMBEDDING, OUTPUT_NORM, NORMS, ATTENTION, HEAD_NORMS, deepseek2::MLP],
+    tensors: &[
+        EMBEDDING,
+        OUTPUT_NORM,
+        NORMS,
+        ATTENTION,
+        HEAD_NORMS,
+        deepseek2::DENSE_MLP,
+        deepseek2::EXPERTS,
+        deepseek2::CORRECTION,
+    ],
     check: check_heads,
     needs_output: true,
     ..BASE

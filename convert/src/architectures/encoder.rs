@@ -107,7 +107,7 @@ fn labels(config: &Config) -> Result<Option<Vec<String>>> {
     Ok((!made_up).then(|| named.into_iter().map(|(_, label)| label).collect()))
 }
 
-fn is_classifier(config: &Config) -> bool {
+pub(super) fn is_classifier(config: &Config) -> bool {
     config.class().is_ok_and(|class| class.ends_with("ForSequenceClassification"))
 }
 
@@ -129,6 +129,8 @@ pub(super) fn pooling(config: &Config, keys: &mut Keys<'_>) -> Result<()> {
         let number = match value.as_str() {
             Some("mean") => MEAN,
             Some("cls") => FIRST,
+            // EuroBERT's, which is no pooling of an embedding.
+            Some("late") => return Ok(()),
             _ => {
                 return Err(config.wrong("classifier_pooling", &describe(value), "cls or mean"));
             }

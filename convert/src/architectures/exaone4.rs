@@ -27,44 +27,40 @@ pub(super) const EXAONE4: Architecture = Architecture {
             SAME_HEADS,
         ],
     )],
-    parameters: &[
-        COMMON,
-        KEY_LENGTHS,
-        FILE_TYPE,
-        &[
-            parameters::required("vocab_size", &["vocab_size"]),
-            parameters::count("attention.sliding_window", &["sliding_window"]),
-            Parameter::With(|config, keys| {
-                if let (Some(_), Some(flags)) = (config.get("sliding_window"), window(config)?) {
-                    keys.set("attention.sliding_window_pattern", flags);
-                }
-                Ok(())
-            }),
-        ],
-    ],
-    tensors: &[
-        EMBEDDING,
-        OUTPUT_NORM,
-        ATTENTION,
-        HEAD_NORMS,
-        GATED_MLP,
-        &[
-            Rule::new(
-                "model.layers.{}.post_attention_layernorm",
-                "blk.{}.post_attention_norm",
-                &[HIDDEN],
-            ),
-            Rule::new(
-                "model.layers.{}.post_feedforward_layernorm",
-                "blk.{}.post_ffw_norm",
-                &[HIDDEN],
-            ),
-        ],
-    ],
+    parameters: &[COMMON, KEY_LENGTHS, FILE_TYPE, WINDOW],
+    tensors: TENSORS,
     check: check_heads,
     computed: llama3_factors,
     ..BASE
 };
+
+/// The vocabulary and the sliding window.
+pub(super) const WINDOW: &[Parameter] = &[
+    parameters::required("vocab_size", &["vocab_size"]),
+    parameters::count("attention.sliding_window", &["sliding_window"]),
+    Parameter::With(|config, keys| {
+        if let (Some(_), Some(flags)) = (config.get("sliding_window"), window(config)?) {
+            keys.set("attention.sliding_window_pattern", flags);
+        }
+        Ok(())
+    }),
+];
+
+pub(super) const TENSORS: &[&[Rule]] = &[
+    EMBEDDING,
+    OUTPUT_NORM,
+    ATTENTION,
+    HEAD_NORMS,
+    GATED_MLP,
+    &[
+        Rule::new(
+            "model.layers.{}.post_attention_layernorm",
+            "blk.{}.post_attention_norm",
+            &[HIDDEN],
+        ),
+        Rule::new("model.layers.{}.post_feedforward_layernorm", "blk.{}.post_ffw_norm", &[HIDDEN]),
+    ],
+];
 
 /// Which layers have a sliding window: by `layer_types`, or by a pattern like "LLLG" or the number
 /// of layers of which the last has none.

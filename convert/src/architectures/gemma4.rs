@@ -68,11 +68,7 @@ pub(super) const GEMMA4_ASSISTANT: Architecture = Architecture {
         ],
     ],
     check: |config| {
-        const TIED: &str = "tie_word_embeddings";
-        if config.get(TIED).is_some() && !config.flag(TIED)? {
-            let expected = "true: llama.cpp has no other output for it than the token embedding";
-            return Err(config.wrong(TIED, "false", expected));
-        }
+        only_tied(config)?;
         check(config)
     },
     ..GEMMA4

@@ -47,6 +47,7 @@ pub(super) const GLM4: Architecture = Architecture {
         TURNED,
         FUSED_MLP,
         nextn::NEXTN,
+        nextn::OWN_ENDS,
     ],
     further: Further::Counted("num_nextn_predict_layers"),
     check: check_heads,
@@ -100,8 +101,11 @@ pub(super) const GLM4_MOE: Architecture = Architecture {
                 .if_true("use_qk_norm"),
         ],
         MOE_ATTENTION,
-        deepseek2::MLP,
+        deepseek2::DENSE_MLP,
+        deepseek2::EXPERTS,
+        deepseek2::CORRECTION,
         nextn::NEXTN,
+        nextn::OWN_ENDS,
     ],
     further: Further::Counted("num_nextn_predict_layers"),
     check: check_heads,
@@ -151,8 +155,11 @@ pub(super) const GLM4_MOE_LITE: Architecture = Architecture {
         NORMS,
         deepseek2::WHOLE_QUERIES,
         deepseek2::LATENT_ATTENTION,
-        deepseek2::MLP,
+        deepseek2::DENSE_MLP,
+        deepseek2::EXPERTS,
+        deepseek2::CORRECTION,
         nextn::NEXTN,
+        nextn::OWN_ENDS,
     ],
     further: Further::Counted("num_nextn_predict_layers"),
     beyond: None,
@@ -194,8 +201,11 @@ pub(super) const GLM_DSA: Architecture = Architecture {
         NORMS,
         deepseek2::LATENT_ATTENTION,
         INDEXES,
-        deepseek2::MLP,
+        deepseek2::DENSE_MLP,
+        deepseek2::EXPERTS,
+        deepseek2::CORRECTION,
         nextn::NEXTN,
+        nextn::OWN_ENDS,
     ],
     ..GLM4_MOE_LITE
 };
@@ -237,17 +247,14 @@ const GLM4_DEFAULTS: &[&[Default]] = &[
     &[default(STILL_PART, Fill::With(still_part)), default(AS_STORED, Fill::With(as_stored))],
 ];
 
-const GLM_DEFAULTS: &[&[Default]] = &[
-    &[
-        count("max_position_embeddings", 131_072),
-        number("rms_norm_eps", 1.562_5e-7),
-        number("partial_rotary_factor", 0.5),
-        count("num_key_value_heads", 2),
-        count("head_dim", 128),
-        flag("attention_bias", true),
-    ],
-    &[default(ALL_HEADS, Fill::Size(Dim::Sum(&[QUERY, KEY_VALUE, KEY_VALUE])))],
-];
+const GLM_DEFAULTS: &[&[Default]] = &[&[
+    count("max_position_embeddings", 131_072),
+    number("rms_norm_eps", 1.562_5e-7),
+    number("partial_rotary_factor", 0.5),
+    count("num_key_value_heads", 2),
+    count("head_dim", 128),
+    flag("attention_bias", true),
+]];
 
 const CHATGLM_DEFAULTS: &[&[Default]] = &[
     &[
@@ -259,7 +266,6 @@ const CHATGLM_DEFAULTS: &[&[Default]] = &[
         number("partial_rotary_factor", 0.5),
     ],
     SAME_HEADS,
-    &[default(ALL_HEADS, Fill::Size(Dim::Sum(&[QUERY, KEY_VALUE, KEY_VALUE])))],
 ];
 
 const MOE_DEFAULTS: &[&[Default]] = &[&[
@@ -538,7 +544,7 @@ fn chatglm_name(_: &Config, name: &str) -> Option<String> {
     }
 }
 
-const ALL_HEADS: &str = "queries, keys and values of all heads";
+const ALL_HEADS: Dim = Dim::Sum(&[QUERY, KEY_VALUE, KEY_VALUE]);
 
 const CHATGLM_ATTENTION: &[Rule] = &[
     Rule::new("model.layers.{}.self_attn.q_proj", "blk.{}.attn_q", &[QUERY, HIDDEN])
@@ -553,7 +559,7 @@ const CHATGLM_ATTENTION: &[Rule] = &[
     Rule::new(
         "model.layers.{}.self_attention.query_key_value",
         "blk.{}.attn_qkv",
-        &[Dim::Key(ALL_HEADS), HIDDEN],
+        &[ALL_HEADS, HIDDEN],
     )
     .maybe_bias()
     .form("one matrix"),

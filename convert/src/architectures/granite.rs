@@ -8,7 +8,11 @@ use super::{
 
 pub(super) const GRANITE: Architecture = Architecture {
     name: "granite",
-    classes: &["GraniteForCausalLM"],
+    classes: &[
+        "GraniteForCausalLM",
+        "GraniteSpeechForConditionalGeneration",
+        "GraniteSpeechPlusForConditionalGeneration",
+    ],
     defaults: &[model("granite", &[GIVEN, SAME_HEADS])],
     parameters: &[COMMON, FILE_TYPE, llama::ROPE, MULTIPLIERS],
     tensors: &[EMBEDDING, OUTPUT_NORM, NORMS, ROTARY_ATTENTION, GATED_MLP],

@@ -35,35 +35,8 @@ pub(super) const GRANITEMOE: Architecture = Architecture {
         OUTPUT_NORM,
         NORMS,
         ROTARY_ATTENTION,
+        EXPERTS,
         &[
-            Rule::new(
-                "model.layers.{}.block_sparse_moe.router.layer",
-                "blk.{}.ffn_gate_inp",
-                &[COUNT, HIDDEN],
-            ),
-            Rule::split(
-                "model.layers.{}.block_sparse_moe.input_linear",
-                &[
-                    Target {
-                        name: "blk.{}.ffn_gate_exps",
-                        parts: &[&[Step::Narrow { axis: 1, from: None, len: FEED_FORWARD }]],
-                    },
-                    Target {
-                        name: "blk.{}.ffn_up_exps",
-                        parts: &[&[Step::Narrow {
-                            axis: 1,
-                            from: Some(FEED_FORWARD),
-                            len: FEED_FORWARD,
-                        }]],
-                    },
-                ],
-                &[COUNT, Dim::Product(&[Dim::Number(2), Dim::Key("intermediate_size")]), HIDDEN],
-            ),
-            Rule::new(
-                "model.layers.{}.block_sparse_moe.output_linear",
-                "blk.{}.ffn_down_exps",
-                &[COUNT, HIDDEN, FEED_FORWARD],
-            ),
             Rule::split(
                 "model.layers.{}.shared_mlp.input_linear",
                 &[
@@ -94,9 +67,45 @@ pub(super) const GRANITEMOE: Architecture = Architecture {
     ..BASE
 };
 
+/// Experts and their router, gate and up in one.
+pub(super) const EXPERTS: &[Rule] = &[
+    Rule::new(
+        "model.layers.{}.block_sparse_moe.router.layer",
+        "blk.{}.ffn_gate_inp",
+        &[COUNT, HIDDEN],
+    )
+    .in_layers(has_experts),
+    Rule::split(
+        "model.layers.{}.block_sparse_moe.input_linear",
+        &[
+            Target {
+                name: "blk.{}.ffn_gate_exps",
+                parts: &[&[Step::Narrow { axis: 1, from: None, len: FEED_FORWARD }]],
+            },
+            Target {
+                name: "blk.{}.ffn_up_exps",
+                parts: &[&[Step::Narrow { axis: 1, from: Some(FEED_FORWARD), len: FEED_FORWARD }]],
+            },
+        ],
+        &[COUNT, Dim::Product(&[Dim::Number(2), Dim::Key("intermediate_size")]), HIDDEN],
+    )
+    .in_layers(has_experts),
+    Rule::new(
+        "model.layers.{}.block_sparse_moe.output_linear",
+        "blk.{}.ffn_down_exps",
+        &[COUNT, HIDDEN, FEED_FORWARD],
+    )
+    .in_layers(has_experts),
+];
+
 const COUNT: Dim = Dim::Key("num_local_experts");
 const SHARED: Dim = Dim::Key("shared_intermediate_size");
 
 fn shares(config: &crate::Config, _: u64) -> bool {
     config.whole("shared_intermediate_size").ok().flatten().is_some_and(|width| width > 0)
+}
+
+/// Some models with Granite's hybrid class have none.
+fn has_experts(config: &crate::Config, _: u64) -> bool {
+    config.whole("num_local_experts").ok().flatten().is_some_and(|count| count > 0)
 }

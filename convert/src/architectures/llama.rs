@@ -6,6 +6,7 @@ use super::{
     Architecture, BASE, Default, Fill,
     parameters::{self, COMMON, FILE_TYPE, KEY_LENGTHS, Parameter},
     shared::*,
+    tensors::Rule,
 };
 
 pub(super) const LLAMA: Architecture = Architecture {
@@ -20,6 +21,7 @@ pub(super) const LLAMA: Architecture = Architecture {
         "VLlama3ForCausalLM",
         "LlavaForConditionalGeneration",
         "VoxtralForConditionalGeneration",
+        "JanusForConditionalGeneration",
     ],
     defaults: &[
         part(
@@ -59,6 +61,57 @@ const GIVEN: &[Default] = &[number("rms_norm_eps", 1e-6), number("rope_theta", 1
 const HEADS_OF_OWN: &[Default] =
     &[or_null("head_dim", Fill::Quotient("hidden_size", "num_attention_heads"))];
 
+/// InternLM 3: Llama's graph; its biases are there by flags of their own.
+pub(super) const INTERNLM3: Architecture = Architecture {
+    classes: &["InternLM3ForCausalLM"],
+    defaults: &[model(
+        "internlm3",
+        &[
+            &[
+                count("max_position_embeddings", 32_768),
+                number("rms_norm_eps", 1e-6),
+                number("rope_theta", 10_000.0),
+            ],
+            SAME_HEADS,
+            HEADS_OF_OWN,
+        ],
+    )],
+    tensors: &[EMBEDDING, OUTPUT_NORM, NORMS, MAYBE_BIASED, GATED_MLP],
+    computed: |_, _| Ok(Vec::new()),
+    tokenizers: &[Kind::SentencePiece],
+    special: &[],
+    ..LLAMA
+};
+
+/// [`ROTARY_ATTENTION`] with biases where they are there.
+const MAYBE_BIASED: &[Rule] = &[
+    Rule::new("model.layers.{}.self_attn.q_proj", "blk.{}.attn_q", &[QUERY, HIDDEN])
+        .parts(ROTARY_QUERY)
+        .maybe_bias(),
+    Rule::new("model.layers.{}.self_attn.k_proj", "blk.{}.attn_k", &[KEY_VALUE, HIDDEN])
+        .parts(ROTARY_KEY)
+        .maybe_bias(),
+    Rule::new("model.layers.{}.self_attn.v_proj", "blk.{}.attn_v", &[KEY_VALUE, HIDDEN])
+        .maybe_bias(),
+    Rule::new("model.layers.{}.self_attn.o_proj", "blk.{}.attn_output", &[HIDDEN, QUERY])
+        .maybe_bias(),
+];
+
+/// Sarashina2-Vision: a Llama whose names begin with `llm.`.
+pub(super) const SARASHINA: Architecture = Architecture {
+    classes: &["Sarashina2VisionForCausalLM"],
+    wrappers: &["llm."],
+    tensors: &[
+        EMBEDDING,
+        OUTPUT_NORM,
+        NORMS,
+        ROTARY_ATTENTION,
+        GATED_MLP,
+        &[Rule::left_out("norm", "it belongs to another part than the text model")],
+    ],
+    ..LLAMA
+};
+
 /// What Llama's graph has beyond the common keys.
 pub(super) const ROPE: &[Parameter] = &[
     parameters::required("vocab_size", &["vocab_size"]),
@@ -67,6 +120,16 @@ pub(super) const ROPE: &[Parameter] = &[
         Ok(())
     }),
 ];
+
+/// All of a head is rotated.
+pub(super) const WHOLE_HEAD: &[Parameter] = &[Parameter::With(|config, keys| {
+    keys.set_count("rope.dimension_count", HEAD.size(config)?);
+    Ok(())
+})];
+
+/// All of a head is rotated, if its size is given.
+pub(super) const HEAD_DIM: &[Parameter] =
+    &[parameters::count("rope.dimension_count", &["head_dim"])];
 
 /// Tokenizers that models with Llama's graph come with.
 pub(super) const TOKENIZERS: &[Kind] = &[Kind::SentencePiece, Kind::ByteLevel];

@@ -36,7 +36,7 @@ pub(super) const MIXTRAL: Architecture = Architecture {
 
 const COUNT: Dim = Dim::Key("num_local_experts");
 
-const EXPERTS: &[Rule] = &[
+pub(super) const EXPERTS: &[Rule] = &[
     Rule::new("model.layers.{}.block_sparse_moe.gate", "blk.{}.ffn_gate_inp", &[COUNT, HIDDEN])
         .form("a tensor for each expert"),
     Rule::new(
@@ -62,7 +62,7 @@ const EXPERTS: &[Rule] = &[
     .form("a tensor for each expert"),
 ];
 
-const EXPERTS_IN_ONE: &[Rule] = &[
+pub(super) const EXPERTS_IN_ONE: &[Rule] = &[
     Rule::new("model.layers.{}.mlp.gate", "blk.{}.ffn_gate_inp", &[COUNT, HIDDEN])
         .form("one tensor for all experts"),
     Rule::split_exact(

@@ -17,18 +17,35 @@ mod shared;
 mod slots;
 pub mod tensors;
 
+mod afmoe;
+mod apertus;
 mod arcee;
+mod arctic;
+mod baichuan;
+mod bailing;
 mod bert;
 mod bloom;
+mod codeshell;
 mod cohere;
 mod cohere2;
+mod cohere2moe;
+mod dbrx;
+mod deci;
+mod deepseek;
 mod deepseek2;
+mod deepseek_ocr;
 mod distilbert;
 mod dots1;
+mod dream;
 mod encoder;
 mod ernie4_5;
+mod ernie4_5_moe;
+mod eurobert;
+mod exaone;
 mod exaone4;
+mod exaone_moe;
 mod falcon;
+mod falcon_h1;
 mod gemma;
 mod gemma2;
 mod gemma3;
@@ -38,19 +55,44 @@ mod gpt2;
 mod gpt_oss;
 mod gptneox;
 mod granite;
+mod granite_swa;
+mod granitehybrid;
 mod granitemoe;
+mod grovemoe;
+mod hunyuan;
+mod hy_v3;
+mod internlm2;
+mod jais2;
+mod jamba;
+mod jina_bert;
+mod kimi_linear;
+mod lfm2;
 mod llama;
+mod llama4;
+mod maincoder;
+mod mamba;
+mod mellum;
+mod minicpm;
+mod minicpm3;
+mod minimax;
 mod mistral3;
 mod mixtral;
 mod modern_bert;
 mod mpt;
+mod nanbeige;
 mod nemotron;
+mod nemotron_h;
+mod neobert;
 mod nomic_bert;
 mod olmo;
 mod olmo2;
 mod olmoe;
+mod openelm;
+mod orion;
+mod pangu;
 mod phi2;
 mod phi3;
+mod phimoe;
 mod qwen2;
 mod qwen2moe;
 mod qwen2vl;
@@ -58,12 +100,15 @@ mod qwen3;
 mod qwen3moe;
 mod qwen3next;
 mod qwen3vl;
+mod refact;
 mod roberta;
 mod seed_oss;
+mod smallthinker;
 mod smollm3;
 mod stablelm;
 mod starcoder;
 mod starcoder2;
+mod t5;
 
 use gguf_io::metadata::Metadata;
 use serde_json::Value;
@@ -76,23 +121,46 @@ use tokenizer::Kind;
 
 /// All families.
 pub const ALL: &[&Architecture] = &[
+    &afmoe::AFMOE,
+    &apertus::APERTUS,
     &arcee::ARCEE,
+    &arctic::ARCTIC,
+    &baichuan::BAICHUAN,
+    &bailing::BAILINGMOE,
+    &bailing::BAILINGMOE2,
     &bert::BERT,
     &bloom::BLOOM,
-    &cohere2::COHERE2,
+    &codeshell::CODESHELL,
     &cohere::COHERE,
+    &cohere2::COHERE2,
+    &cohere2moe::COHERE2MOE,
+    &dbrx::DBRX,
+    &deci::DECI,
+    &deepseek::DEEPSEEK,
     &deepseek2::DEEPSEEK2,
+    &deepseek_ocr::DEEPSEEK_OCR,
     &distilbert::DISTILBERT,
     &dots1::DOTS1,
+    &dream::DREAM,
+    &dream::LLADA,
+    &dream::LLADA_MOE,
+    &dream::RND1,
     &ernie4_5::ERNIE4_5,
+    &ernie4_5_moe::ERNIE4_5_MOE,
+    &ernie4_5_moe::PADDLEOCR,
+    &eurobert::EUROBERT,
+    &exaone::EXAONE,
     &exaone4::EXAONE4,
+    &exaone_moe::EXAONE4_5,
+    &exaone_moe::EXAONE_MOE,
     &falcon::FALCON,
+    &falcon_h1::FALCON_H1,
+    &gemma::GEMMA,
     &gemma2::GEMMA2,
     &gemma3::GEMMA3,
     &gemma3::GEMMA_EMBEDDING,
     &gemma4::GEMMA4,
     &gemma4::GEMMA4_ASSISTANT,
-    &gemma::GEMMA,
     &glm::CHATGLM,
     &glm::DEEPSEEK32,
     &glm::GLM4,
@@ -104,20 +172,55 @@ pub const ALL: &[&Architecture] = &[
     &gpt_oss::GPT_OSS,
     &gptneox::GPTNEOX,
     &granite::GRANITE,
+    &granite_swa::GRANITE_SWA,
+    &granite_swa::GRANITE_MOE_SWA,
+    &granitehybrid::GRANITE_HYBRID,
     &granitemoe::GRANITEMOE,
+    &grovemoe::GROVEMOE,
+    &hunyuan::HUNYUAN_DENSE,
+    &hunyuan::HUNYUAN_VL,
+    &hunyuan::HUNYUAN_MOE,
+    &hy_v3::HY_V3,
+    &internlm2::INTERNLM2,
+    &jais2::JAIS2,
+    &jamba::JAMBA,
+    &jina_bert::JINA_BERT_V2,
+    &kimi_linear::KIMI_LINEAR,
+    &lfm2::LFM2,
+    &lfm2::LFM2_EMBEDDING,
+    &lfm2::LFM2MOE,
     &llama::LLAMA,
     &llama::LLAMA_EMBED,
+    &llama::INTERNLM3,
+    &llama::SARASHINA,
+    &llama4::LLAMA4,
+    &maincoder::MAINCODER,
+    &mamba::MAMBA2,
+    &mamba::MAMBA,
+    &mellum::MELLUM,
+    &minicpm::MINICPM,
+    &minicpm3::MINICPM3,
+    &minicpm3::PLM,
+    &minimax::MINIMAX_M2,
+    &minimax::MINIMAX_M3,
     &mistral3::MISTRAL3,
     &mixtral::MIXTRAL,
     &modern_bert::MODERN_BERT,
     &mpt::MPT,
+    &nanbeige::NANBEIGE,
     &nemotron::NEMOTRON,
+    &nemotron_h::NEMOTRON_H,
+    &neobert::NEO_BERT,
     &nomic_bert::NOMIC_BERT,
-    &olmo2::OLMO2,
     &olmo::OLMO,
+    &olmo2::OLMO2,
     &olmoe::OLMOE,
+    &openelm::OPENELM,
+    &orion::ORION,
+    &pangu::PANGU_EMBED,
     &phi2::PHI2,
     &phi3::PHI3,
+    &phimoe::PHIMOE,
     &qwen2::QWEN2,
     &qwen2::KORMO,
     &qwen2moe::QWEN2MOE,
@@ -129,13 +232,19 @@ pub const ALL: &[&Architecture] = &[
     &qwen3next::QWEN35MOE,
     &qwen3vl::QWEN3VL,
     &qwen3vl::QWEN3VLMOE,
+    &qwen3vl::QWEN3ASR,
+    &qwen3vl::QWEN3OMNI,
+    &refact::REFACT,
     &roberta::ROBERTA,
     &roberta::XLM_ROBERTA,
     &seed_oss::SEED_OSS,
+    &smallthinker::SMALLTHINKER,
     &smollm3::SMOLLM3,
     &stablelm::STABLELM,
-    &starcoder2::STARCODER2,
     &starcoder::STARCODER,
+    &starcoder2::STARCODER2,
+    &t5::T5,
+    &t5::T5ENCODER,
 ];
 
 /// Makes tensors that no checkpoint holds.
@@ -160,6 +269,8 @@ pub struct Architecture {
     pub wrappers: &'static [&'static str],
     /// Endings of names of tensors in older checkpoints, and those they have today.
     pub endings: &'static [(&'static str, &'static str)],
+    /// The family that a configuration makes it, if another.
+    pub variant: fn(&Config) -> Option<&'static Architecture>,
     /// The name of a tensor in the rules, where no list says it.
     pub rename: fn(&Config, &str) -> Option<String>,
     /// How many layers after the last predict further tokens and are converted.
@@ -191,6 +302,7 @@ pub const BASE: Architecture = Architecture {
     prefix: "model.",
     wrappers: &[],
     endings: &[],
+    variant: |_| None,
     rename: |_, _| None,
     further: nextn::Further::None,
     beyond: None,
@@ -223,6 +335,8 @@ pub struct Default {
     pub value: Fill,
     /// Whether an explicit `null` is replaced as well.
     pub null: bool,
+    /// Whether any value is replaced.
+    pub given: bool,
 }
 
 /// Where a default comes from.
@@ -253,6 +367,11 @@ pub enum Fill {
 /// # Errors
 /// [`Error::Architecture`] if no family covers the class.
 pub fn find(config: &Config) -> Result<&'static Architecture> {
+    let family = of_class(config)?;
+    Ok((family.variant)(config).unwrap_or(family))
+}
+
+fn of_class(config: &Config) -> Result<&'static Architecture> {
     if config.get("architectures").is_none()
         && let Some(family) = by_type(config)
     {
@@ -331,7 +450,7 @@ impl Architecture {
         let values = defaults.iter().flat_map(|defaults| defaults.values).copied();
         for default in sizes.into_iter().chain(values).flatten() {
             let absent = !config.has(default.key);
-            if !(absent || default.null && config.get(default.key).is_none()) {
+            if !(absent || default.given || default.null && config.get(default.key).is_none()) {
                 continue;
             }
             let value = match default.value {

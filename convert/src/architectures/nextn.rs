@@ -101,6 +101,13 @@ pub(super) const NEXTN: &[Rule] = &[
         .in_layers(is_further),
     Rule::new("model.layers.{}.enorm", "blk.{}.nextn.enorm", &[HIDDEN]).in_layers(is_further),
     Rule::new("model.layers.{}.hnorm", "blk.{}.nextn.hnorm", &[HIDDEN]).in_layers(is_further),
+    Rule::new("model.layers.{}.shared_head.norm", "blk.{}.nextn.shared_head_norm", &[HIDDEN])
+        .optional()
+        .in_layers(is_further),
+];
+
+/// Embedding and head that some have of their own beside [`NEXTN`].
+pub(super) const OWN_ENDS: &[Rule] = &[
     Rule::new("model.layers.{}.embed_tokens", "blk.{}.nextn.embed_tokens", &[VOCAB, HIDDEN])
         .optional()
         .in_layers(is_further),
@@ -111,9 +118,6 @@ pub(super) const NEXTN: &[Rule] = &[
     )
     .optional()
     .in_layers(is_further),
-    Rule::new("model.layers.{}.shared_head.norm", "blk.{}.nextn.shared_head_norm", &[HIDDEN])
-        .optional()
-        .in_layers(is_further),
 ];
 
 /// What Qwen's layers of this kind have together, see [`qwen`].

@@ -253,7 +253,10 @@ pub const COMMON: &[Parameter] = &[
         ],
     ),
     count("attention.head_count", &["num_attention_heads", "n_head", "n_heads"]),
-    count("attention.head_count_kv", &["num_key_value_heads", "n_kv_heads"]),
+    count(
+        "attention.head_count_kv",
+        &[super::shared::KEY_HEADS_BY_LAYER, "num_key_value_heads", "n_kv_heads"],
+    ),
     Parameter::With(causal),
     Parameter::With(rope::write),
     number("attention.layer_norm_rms_epsilon", &["rms_norm_eps", "norm_eps"]),
@@ -281,6 +284,14 @@ pub const CONTEXT: &[&str] = &[
 /// Written after [`COMMON`] for models whose heads may have a size of their own.
 pub const KEY_LENGTHS: &[Parameter] =
     &[count("attention.key_length", &["head_dim"]), count("attention.value_length", &["head_dim"])];
+
+/// The size of a head, given or not.
+pub(super) const HEAD_LENGTHS: Parameter = Parameter::With(|config, keys| {
+    let size = super::shared::HEAD.size(config)?;
+    keys.set_count("attention.key_length", size);
+    keys.set_count("attention.value_length", size);
+    Ok(())
+});
 
 /// The place of the file type.
 pub const FILE_TYPE: &[Parameter] = &[Parameter::FileType];

@@ -26,28 +26,7 @@ pub(super) const PHI3: Architecture = Architecture {
             SAME_HEADS,
         ],
     )],
-    parameters: &[&[
-        parameters::required("context_length", &["n_positions", "max_position_embeddings"]),
-        Parameter::With(|config, keys| {
-            keys.set_count("rope.scaling.original_context_length", config.require(ORIGINAL)?);
-            Ok(())
-        }),
-        parameters::required("embedding_length", &["hidden_size"]),
-        parameters::required("feed_forward_length", &["intermediate_size"]),
-        parameters::required("block_count", &["num_hidden_layers"]),
-        parameters::required("attention.head_count", &["num_attention_heads"]),
-        parameters::required("attention.head_count_kv", &["num_key_value_heads"]),
-        parameters::required_number("attention.layer_norm_rms_epsilon", &["rms_norm_eps"]),
-        ROTATED,
-        FREQUENCY,
-        Parameter::FileType,
-        // 0 tells Phi-4 from the others.
-        Parameter::Whole {
-            key: "attention.sliding_window",
-            from: &["sliding_window"],
-            otherwise: Some(0),
-        },
-    ]],
+    parameters: &[KEYS],
     tensors: &[
         EMBEDDING,
         OUTPUT_NORM,
@@ -72,6 +51,29 @@ pub(super) const PHI3: Architecture = Architecture {
     special: &[Adjustment::AddedTokensOfJson],
     ..BASE
 };
+
+pub(super) const KEYS: &[Parameter] = &[
+    parameters::required("context_length", &["n_positions", "max_position_embeddings"]),
+    Parameter::With(|config, keys| {
+        keys.set_count("rope.scaling.original_context_length", config.require(ORIGINAL)?);
+        Ok(())
+    }),
+    parameters::required("embedding_length", &["hidden_size"]),
+    parameters::required("feed_forward_length", &["intermediate_size"]),
+    parameters::required("block_count", &["num_hidden_layers"]),
+    parameters::required("attention.head_count", &["num_attention_heads"]),
+    parameters::required("attention.head_count_kv", &["num_key_value_heads"]),
+    parameters::required_number("attention.layer_norm_rms_epsilon", &["rms_norm_eps"]),
+    ROTATED,
+    FREQUENCY,
+    Parameter::FileType,
+    // 0 tells Phi-4 from the others.
+    Parameter::Whole {
+        key: "attention.sliding_window",
+        from: &["sliding_window"],
+        otherwise: Some(0),
+    },
+];
 
 /// The context before it was scaled. This class declares it beside the RoPE block: in transformers and
 /// in the reference converter it counts whatever the block says.

@@ -16,19 +16,7 @@ pub(super) const QWEN2: Architecture = Architecture {
         "AudioFlamingo3ForConditionalGeneration",
         "DotsOCRForCausalLM",
     ],
-    defaults: &[part(
-        "qwen2",
-        SIZES,
-        &[
-            &[
-                count("max_position_embeddings", 32_768),
-                number("rms_norm_eps", 1e-6),
-                count("num_key_value_heads", 32),
-            ],
-            THETA,
-            SAME_HEADS,
-        ],
-    )],
+    defaults: &[part("qwen2", SIZES, GIVEN)],
     parameters: &[COMMON, KEY_LENGTHS, FILE_TYPE, &[Parameter::With(encoder::pooling)]],
     tensors: &[EMBEDDING, OUTPUT_NORM, NORMS, BIASED_ATTENTION, GATED_MLP],
     check: check_heads,
@@ -50,5 +38,15 @@ pub(super) const KORMO: Architecture = Architecture {
     ],
     ..QWEN2
 };
+
+pub(super) const GIVEN: &[&[Default]] = &[
+    &[
+        count("max_position_embeddings", 32_768),
+        number("rms_norm_eps", 1e-6),
+        count("num_key_value_heads", 32),
+    ],
+    THETA,
+    SAME_HEADS,
+];
 
 const SIZES: &[Default] = &sizes([151_936, 4096, 22_016, 32, 32]);

@@ -1,11 +1,11 @@
 //! Qwen3-VL, its text models with and without experts: Qwen3's graphs, positions of several axes,
 //! states of images added in the first layers.
 
-use crate::{Config, Result};
+use crate::{Config, Result, tokenizer::Adjustment};
 
 use super::{
     Architecture, BASE, Default, Fill, encoder,
-    parameters::{COMMON, FILE_TYPE, KEY_LENGTHS, Keys, Parameter},
+    parameters::{COMMON, Constant, FILE_TYPE, KEY_LENGTHS, Keys, Parameter},
     qwen3, qwen3moe, rerank,
     shared::*,
     tensors::{Dim, Rule, Step, Target},
@@ -14,20 +14,7 @@ use super::{
 pub(super) const QWEN3VL: Architecture = Architecture {
     name: "qwen3vl",
     classes: &["Qwen3VLForConditionalGeneration"],
-    defaults: &[part(
-        "qwen3_vl_text",
-        SIZES,
-        &[
-            &[
-                count("max_position_embeddings", 128_000),
-                number("rms_norm_eps", 1e-6),
-                number("rope_theta", 500_000.0),
-                count("num_key_value_heads", 32),
-                count("head_dim", 128),
-            ],
-            SAME_HEADS,
-        ],
-    )],
+    defaults: &[part("qwen3_vl_text", SIZES, QWEN3VL_DEFAULTS)],
     parameters: &[
         COMMON,
         KEY_LENGTHS,
@@ -46,28 +33,67 @@ pub(super) const QWEN3VL: Architecture = Architecture {
 pub(super) const QWEN3VLMOE: Architecture = Architecture {
     name: "qwen3vlmoe",
     classes: &["Qwen3VLMoeForConditionalGeneration"],
-    defaults: &[part(
-        "qwen3_vl_moe_text",
-        MOE_SIZES,
-        &[
-            &[
-                count("max_position_embeddings", 128_000),
-                number("rms_norm_eps", 1e-6),
-                number("rope_theta", 500_000.0),
-                count("num_key_value_heads", 16),
-                default("num_experts", Fill::Given("num_local_experts")),
-                count("num_experts", 60),
-                count("num_experts_per_tok", 4),
-                count("moe_intermediate_size", 1408),
-            ],
-            SAME_HEADS,
-        ],
-    )],
+    defaults: &[part("qwen3_vl_moe_text", MOE_SIZES, QWEN3VLMOE_DEFAULTS)],
     parameters: &[COMMON, KEY_LENGTHS, FILE_TYPE, qwen3moe::WIDTH, &[Parameter::With(deepstack)]],
     tensors: &[EMBEDDING, OUTPUT_NORM, NORMS, ATTENTION, HEAD_NORMS, BY_COLUMNS, EXPERTS],
     check: check_heads,
     ..BASE
 };
+
+/// Qwen3-ASR: Qwen3-VL's text model, no states of images.
+pub(super) const QWEN3ASR: Architecture = Architecture {
+    classes: &["Qwen3ASRForConditionalGeneration"],
+    defaults: &[part("qwen3_asr_text", SIZES, QWEN3VL_DEFAULTS)],
+    parameters: &[
+        COMMON,
+        KEY_LENGTHS,
+        FILE_TYPE,
+        &[Parameter::With(encoder::pooling), Parameter::With(rerank::keys), NO_DEEPSTACK],
+    ],
+    special: &[Adjustment::Template(CHATML), Adjustment::TurnEnds("<|im_end|>")],
+    ..QWEN3VL
+};
+
+/// Qwen3-Omni: Qwen3-VL with experts, its text model.
+pub(super) const QWEN3OMNI: Architecture = Architecture {
+    classes: &["Qwen3OmniMoeForConditionalGeneration"],
+    defaults: &[part("qwen3_omni_moe_text", MOE_SIZES, QWEN3VLMOE_DEFAULTS)],
+    parameters: &[COMMON, KEY_LENGTHS, FILE_TYPE, qwen3moe::WIDTH, &[NO_DEEPSTACK]],
+    special: &[Adjustment::TurnEnds("<|im_end|>")],
+    ..QWEN3VLMOE
+};
+
+const QWEN3VL_DEFAULTS: &[&[Default]] = &[
+    &[
+        count("max_position_embeddings", 128_000),
+        number("rms_norm_eps", 1e-6),
+        number("rope_theta", 500_000.0),
+        count("num_key_value_heads", 32),
+        count("head_dim", 128),
+    ],
+    SAME_HEADS,
+];
+
+const QWEN3VLMOE_DEFAULTS: &[&[Default]] = &[
+    &[
+        count("max_position_embeddings", 128_000),
+        number("rms_norm_eps", 1e-6),
+        number("rope_theta", 500_000.0),
+        count("num_key_value_heads", 16),
+        default("num_experts", Fill::Given("num_local_experts")),
+        count("num_experts", 60),
+        count("num_experts_per_tok", 4),
+        count("moe_intermediate_size", 1408),
+    ],
+    SAME_HEADS,
+];
+
+const NO_DEEPSTACK: Parameter = Parameter::Constant("n_deepstack_layers", Constant::Count(0));
+
+/// What Qwen3-ASR's own template means.
+const CHATML: &str = "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\\n' + \
+                      message['content'] + '<|im_end|>' + '\\n'}}{% endfor %}{% if \
+                      add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}";
 
 const SIZES: &[Default] = &sizes([151_936, 4096, 22_016, 32, 32]);
 const MOE_SIZES: &[Default] = &sizes([151_936, 2048, 5632, 24, 16]);

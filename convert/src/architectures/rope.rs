@@ -169,13 +169,17 @@ impl<'c> Rope<'c> {
 
     /// How many rotary pairs each axis of a position turns: time, height, width and one more.
     pub(super) fn sections(&self) -> Result<Option<Vec<i32>>> {
-        const KEY: &str = "mrope_section";
+        self.sections_of("mrope_section")
+    }
+
+    /// As [`sections`](Self::sections), under another key.
+    pub(super) fn sections_of(&self, key: &str) -> Result<Option<Vec<i32>>> {
         const AXES: usize = 4;
         let wrong = |value: &Value| {
             let expected = "a list of up to 4 whole numbers of 31 bits";
-            self.config.wrong(&self.shown(KEY), &describe(value), expected)
+            self.config.wrong(&self.shown(key), &describe(value), expected)
         };
-        let Some(value) = self.object.get(KEY).filter(|value| !value.is_null()) else {
+        let Some(value) = self.object.get(key).filter(|value| !value.is_null()) else {
             return Ok(None);
         };
         let sections = value.as_array().filter(|sections| sections.len() <= AXES);

@@ -1,6 +1,9 @@
 //! How a family's tensors are declared: names, shapes, and what is done to them.
 
-use crate::{Config, Error, Result, model::View};
+use crate::{
+    Config, Error, Result,
+    model::{ElementMap, View},
+};
 
 pub use super::dim::Dim;
 
@@ -24,6 +27,7 @@ pub struct Rule {
     pub(super) form: Option<&'static str>,
     pub(super) count: Option<&'static str>,
     pub(super) copies: bool,
+    pub(super) key: Option<&'static str>,
     pub(super) heads: Option<Dim>,
 }
 
@@ -90,6 +94,8 @@ pub(super) enum Change {
     /// Times the numbers of these keys of config.json.
     Times(&'static [&'static str]),
     NegativeExp,
+    /// What a function makes of config.json.
+    With(fn(&Config) -> Result<ElementMap>),
 }
 
 /// Whether a checkpoint has the tensor.
@@ -135,6 +141,7 @@ impl Rule {
             form: None,
             count: None,
             copies: false,
+            key: None,
             heads: None,
         }
     }
@@ -209,6 +216,12 @@ impl Rule {
         self
     }
 
+    /// What is done to each value follows from config.json.
+    pub const fn map_with(mut self, map: fn(&Config) -> Result<ElementMap>) -> Self {
+        self.map = Change::With(map);
+        self
+    }
+
     /// Each value becomes the negative of its exponential, as decays of state space models are kept.
     pub const fn negative_exp(mut self) -> Self {
         self.map = Change::NegativeExp;
@@ -219,6 +232,11 @@ impl Rule {
     pub const fn counted(mut self, key: &'static str) -> Self {
         self.count = Some(key);
         self
+    }
+
+    /// One value in each layer, which the output has not as tensors but as an array under this key.
+    pub const fn value(source: &'static str, key: &'static str) -> Self {
+        Self { key: Some(key), ..Self::split_exact(source, &[], &[]) }
     }
 
     /// One of several names for the same weights: the first that is there counts, the others are

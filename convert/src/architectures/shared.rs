@@ -28,11 +28,16 @@ pub(super) const KEY_VALUE: Dim = Dim::Product(&[KEY_HEADS, HEAD]);
 pub(super) const TWO: Dim = Dim::Number(2);
 
 pub(super) const fn default(key: &'static str, value: Fill) -> Default {
-    Default { key, value, null: false }
+    Default { key, value, null: false, given: false }
 }
 
 pub(super) const fn or_null(key: &'static str, value: Fill) -> Default {
-    Default { key, value, null: true }
+    Default { key, value, null: true, given: false }
+}
+
+/// A value that takes the place of the one given.
+pub(super) const fn replaced(key: &'static str, value: Fill) -> Default {
+    Default { key, value, null: false, given: true }
 }
 
 pub(super) const fn count(key: &'static str, value: u64) -> Default {
@@ -76,12 +81,25 @@ pub(super) const fn sizes(
     ]
 }
 
+/// Filled in by families whose layers differ: the key and value heads of each layer.
+pub(super) const KEY_HEADS_BY_LAYER: &str = "key and value heads of each layer";
+
 /// As many key and value heads as query heads, where config.json has no number.
 pub(super) const SAME_HEADS: &[Default] =
     &[or_null("num_key_value_heads", Fill::Same("num_attention_heads"))];
 
 /// The most common base frequency.
 pub(super) const THETA: &[Default] = &[number("rope_theta", 10_000.0)];
+
+/// Refuses a head of its own, where the graph has none.
+pub(super) fn only_tied(config: &Config) -> Result<()> {
+    const TIED: &str = "tie_word_embeddings";
+    if config.get(TIED).is_some() && !config.flag(TIED)? {
+        let expected = "true: llama.cpp has no other output for it than the token embedding";
+        return Err(config.wrong(TIED, "false", expected));
+    }
+    Ok(())
+}
 
 /// Each key and value head serves the same number of query heads.
 pub(super) fn check_heads(config: &Config) -> Result<()> {

@@ -9,7 +9,7 @@ use super::{
 
 pub(super) const STABLELM: Architecture = Architecture {
     name: "stablelm",
-    classes: &["StableLmForCausalLM", "StableLMEpochForCausalLM"],
+    classes: &["StableLmForCausalLM", "StableLMEpochForCausalLM", "LlavaStableLMEpochForCausalLM"],
     defaults: &[model(
         "stablelm",
         &[

@@ -2,11 +2,11 @@
 
 use std::{
     borrow::Cow,
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     path::Path,
 };
 
-use gguf_io::{Checkpoint, CheckpointTensor, message::Shape};
+use gguf_io::{Checkpoint, CheckpointTensor, Dtype, message::Shape};
 use quant_weights::{Problem, Purpose, Weights, mxfp4_shape};
 
 use crate::{
@@ -42,6 +42,8 @@ const BUFFERS: [&str; 6] = [
 const OTHER_PARTS: (&[&str], &[&str]) = (
     &[
         "mlp1",
+        "mlp_AR.",
+        "encoder.",
         "vit.",
         "vpm.",
         "siglip2.",
@@ -69,6 +71,8 @@ const OTHER_PARTS: (&[&str], &[&str]) = (
         "patch_merger.",
         "patch_merge_mlp.",
         "model.connector.",
+        "sam_model.",
+        "qwen2_model.",
     ],
 );
 
@@ -108,6 +112,8 @@ pub struct Mapped {
     pub sources: Vec<Source>,
     /// Tensors of the checkpoint that have no place in the output, with the reason.
     pub left_out: Vec<(String, &'static str)>,
+    /// Values that become keys: an array each, with a value for each layer.
+    pub values: Vec<(&'static str, Vec<f32>)>,
     /// The name of the head that predicts tokens, if the checkpoint lacks it.
     pub absent_head: Option<&'static str>,
 }
@@ -170,6 +176,7 @@ pub fn map(
     let mut seen = HashSet::new();
     let mut copied = HashSet::new();
     let mut stacks = HashMap::new();
+    let mut values: BTreeMap<&str, Vec<(u64, f32)>> = BTreeMap::new();
     let (mut outputs, mut sources) = (Vec::new(), Vec::new());
     let mut unknown = Vec::new();
     let mut left_out = Vec::new();
@@ -211,17 +218,25 @@ pub fn map(
             left_out.push((name.to_owned(), reason));
             continue;
         }
-        let rule = mapping.check(slot, name, source)?;
-        if rule.copies && !copied.insert((rule.first_target(), part, layer)) {
-            left_out.push((name.to_owned(), "the same weights are there under another name"));
-            continue;
+        let key = mapping.rule(slot)?.key;
+        if key.is_none() {
+            let rule = mapping.check(slot, name, source)?;
+            if rule.copies && !copied.insert((rule.first_target(), part, layer)) {
+                left_out.push((name.to_owned(), "the same weights are there under another name"));
+                continue;
+            }
         }
         if !seen.insert(slot) {
             let expected = "one tensor for each place in the model";
             return Err(mapping.wrong(name, "a second one under another name", expected, HELP));
         }
+        if let Some(key) = key {
+            let value = mapping.value(name, source)?;
+            values.entry(key).or_default().push((layer, value));
+            continue;
+        }
         let pieces = mapping.pieces(slot, name, source)?;
-        if rule.experts.is_some() {
+        if mapping.rule(slot)?.experts.is_some() {
             let stack: &mut Stack<'_> = stacks.entry((slot.rule, part, layer)).or_default();
             stack.position = stack.position.max(position);
             stack.experts.push((expert, name, pieces));
@@ -258,7 +273,12 @@ pub fn map(
     }
     outputs.sort_by_key(|(place, _)| *place);
     let tensors = outputs.into_iter().map(|(_, tensor)| tensor).collect();
-    Ok(Mapped { tensors, sources, left_out, absent_head: mapping.absent_head(&seen) })
+    let by_layer = |mut values: Vec<(u64, f32)>| {
+        values.sort_by_key(|(layer, _)| *layer);
+        values.into_iter().map(|(_, value)| value).collect()
+    };
+    let values = values.into_iter().map(|(key, values)| (key, by_layer(values))).collect();
+    Ok(Mapped { tensors, sources, left_out, values, absent_head: mapping.absent_head(&seen) })
 }
 
 /// What one output tensor takes: its shape, outermost first, and where from.
@@ -500,6 +520,29 @@ impl Mapping<'_> {
         Ok(rule)
     }
 
+    /// The one value that a tensor holds.
+    fn value(&self, name: &str, source: &CheckpointTensor) -> Result<f32> {
+        let wrong = |found: &str| {
+            self.wrong(name, found, "one value of F32, F16 or BF16 that is finite", HELP)
+        };
+        if source.shape.iter().product::<u64>() != 1 {
+            return Err(wrong(&format!("shape {}", Shape(&source.shape))));
+        }
+        let file = self.checkpoint.files.get(source.file).ok_or_else(|| no_rule(self.config))?;
+        let mut bytes = [0; 4];
+        let len = usize::try_from(source.bytes).unwrap_or(usize::MAX);
+        let Some(stored) = bytes.get_mut(..len) else { return Err(wrong(source.dtype.name())) };
+        file.read_exact_at(stored, source.offset)?;
+        let [a, b, c, d] = bytes;
+        let value = match source.dtype {
+            Dtype::F32 => f32::from_le_bytes([a, b, c, d]),
+            Dtype::F16 => half::f16::from_le_bytes([a, b]).to_f32(),
+            Dtype::BF16 => half::bf16::from_le_bytes([a, b]).to_f32(),
+            other => return Err(wrong(other.name())),
+        };
+        if value.is_finite() { Ok(value) } else { Err(wrong(&value.to_string())) }
+    }
+
     /// The keys that a shape comes from, with their values.
     fn reason(&self, rule: &Rule, slot: Slot) -> String {
         let layer = rule.source.contains("{}").then_some(slot.layer);
@@ -613,7 +656,10 @@ impl Mapping<'_> {
         }
         let mut shape = view.shape();
         for step in steps {
-            if let Step::Fold(axis, count) = *step {
+            // A bias has none of the axes after the first.
+            if let Step::Fold(axis, count) = *step
+                && axis < shape.len()
+            {
                 let end = axis.saturating_add(count).min(shape.len());
                 let folded = shape.get(axis..end).unwrap_or_default().iter().product();
                 shape.splice(axis.min(end)..end, [folded]);
@@ -631,6 +677,7 @@ impl Mapping<'_> {
             Change::None => ElementMap::Same,
             Change::Plus(more) => ElementMap::Plus(more),
             Change::NegativeExp => ElementMap::NegativeExp,
+            Change::With(map) => map(self.config)?,
             Change::Times(keys) => {
                 let factor = |i: usize| {
                     let number = keys.get(i).map(|key| self.config.number(key)).transpose()?;

@@ -71,11 +71,22 @@ pub enum Adjustment {
     },
     /// The number of kinds of text segments is written, for tokenizers that do not always have it.
     Segments,
+    /// Whether a space is put before the text is written even if it is, as llama.cpp assumes anyway.
+    SpacePrefix,
+    /// config.json's `eod_token_id` ends a text, and the first of several in generation_config.json a
+    /// turn.
+    EndsByConfig,
+    /// A token is put before the text, whatever the tokenizer says.
+    Bos,
     /// llama.cpp's converter reads the added tokens of tokenizer.json for this model, beside
     /// tokenizer.model; of others it does not.
     AddedTokensOfJson,
     /// These added tokens have these roles, where no file gives the role to another.
     Roles(&'static [(&'static str, &'static str)]),
+    /// The chat template is this one, whatever the files say.
+    Template(&'static str),
+    /// A text begins and ends with this added token of tokenizer_config.json.
+    TurnEnds(&'static str),
 }
 
 /// How to read a tokenizer.
@@ -246,7 +257,25 @@ pub fn write(
             Adjustment::NoBos { vocab_size } if sources.vocab_size as u64 == vocab_size => {
                 metadata.insert("tokenizer.ggml.add_bos_token", false);
             }
+            Adjustment::EndsByConfig => sources.write_ends(metadata)?,
+            Adjustment::Bos => {
+                metadata.insert("tokenizer.ggml.add_bos_token", true);
+            }
             Adjustment::AddPrefixSpaceLast => add_prefix_space(metadata),
+            Adjustment::Template(template) => {
+                metadata.insert("tokenizer.chat_template", template);
+            }
+            Adjustment::TurnEnds(token) => {
+                let added = sources.setting("added_tokens_decoder").and_then(Value::as_object);
+                let id = added.and_then(|added| {
+                    let mut ids = added.iter().filter(|(_, entry)| text(entry) == Some(token));
+                    ids.next()?.0.parse::<u32>().ok()
+                });
+                if let Some(id) = id {
+                    metadata.insert("tokenizer.ggml.bos_token_id", id);
+                    metadata.insert("tokenizer.ggml.eos_token_id", id);
+                }
+            }
             Adjustment::Segments => sources.write_segments(metadata)?,
             _ => {}
         }
@@ -315,6 +344,21 @@ impl Sources<'_> {
                 );
             }
         }
+    }
+
+    /// The tokens that end a text and a turn, where they are not what their names say.
+    fn write_ends(&self, metadata: &mut Metadata) -> Result<()> {
+        let id = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
+        if let Some(id) = self.config.get("eod_token_id").and_then(id) {
+            metadata.insert("tokenizer.ggml.eos_token_id", id);
+        }
+        let generation = json::read_optional(&self.file("generation_config.json"))?;
+        let ends =
+            generation.as_ref().and_then(|settings| settings.get("eos_token_id")?.as_array());
+        if let Some(first) = ends.filter(|ends| ends.len() > 1).and_then(|ends| id(ends.first()?)) {
+            metadata.insert("tokenizer.ggml.eot_token_id", first);
+        }
+        Ok(())
     }
 
     /// How many kinds of text segments the model tells apart.

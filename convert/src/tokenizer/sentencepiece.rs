@@ -266,7 +266,9 @@ pub(super) fn write(sources: &Sources<'_>, metadata: &mut Metadata) -> Result<()
     }
     write_tokens(metadata, "llama", "default", tokens, Some(scores), &types);
     let key = "tokenizer.ggml.add_space_prefix";
-    if !sources.options.like_reference && !model.add_prefix && metadata.get(key).is_none() {
+    if sources.options.adjustments.contains(&Adjustment::SpacePrefix) {
+        metadata.insert(key, model.add_prefix);
+    } else if !sources.options.like_reference && !model.add_prefix && metadata.get(key).is_none() {
         metadata.insert(key, false);
     }
     special::write(sources, Some(size), metadata)

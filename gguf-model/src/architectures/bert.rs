@@ -55,3 +55,69 @@ pub(super) static NOMIC_BERT: Architecture = Architecture {
         activation: Some(Activation::Silu),
     },
 };
+
+/// Jina's: no positions but a bias of attention, gate and up in one.
+pub(super) static JINA_BERT_V2: Architecture = Architecture {
+    name: "jina-bert-v2",
+    keys: &[],
+    slots: &[
+        &[
+            TOKENS,
+            Slot::weight("token_types", &[EMBEDDING, Size::Of(Dimension::TokenTypes)]),
+            Slot::weight("token_embd_norm", &[EMBEDDING]),
+            Slot::bias("token_embd_norm", &[EMBEDDING]),
+            Slot::weight("cls", &[EMBEDDING, Size::Is(1)]).optional(),
+            Slot::bias("cls", &[Size::Is(1)]).optional(),
+        ],
+        QKV_SQUARE,
+        ATTN_OUTPUT_SQUARE,
+        &[
+            Slot::weight("blk.{}.attn_q_norm", &[EMBEDDING]).optional(),
+            Slot::bias("blk.{}.attn_q_norm", &[EMBEDDING]).optional(),
+            Slot::weight("blk.{}.attn_k_norm", &[EMBEDDING]).optional(),
+            Slot::bias("blk.{}.attn_k_norm", &[EMBEDDING]).optional(),
+            ATTN_OUTPUT_BIAS,
+            Slot::weight("blk.{}.attn_output_norm", &[EMBEDDING]),
+            Slot::bias("blk.{}.attn_output_norm", &[EMBEDDING]),
+            Slot::weight("blk.{}.attn_norm_2", &[EMBEDDING]).optional(),
+            Slot::bias("blk.{}.attn_norm_2", &[EMBEDDING]).optional(),
+            Slot::weight("blk.{}.ffn_up", &[EMBEDDING, TWICE]),
+            Slot::bias("blk.{}.ffn_up", &[TWICE]).optional(),
+            FFN_DOWN,
+            FFN_DOWN_BIAS,
+            Slot::weight("blk.{}.layer_output_norm", &[EMBEDDING]),
+            Slot::bias("blk.{}.layer_output_norm", &[EMBEDDING]),
+        ],
+    ],
+    graph: Graph { norm: Norm::Layer, rope: Rope::None, activation: Some(Activation::Gelu) },
+};
+
+const TWICE: Size = Size::Product(&[Size::Is(2), Size::Of(Dimension::FeedForward)]);
+
+/// NeoBERT: norms by the root mean square before each part, gate and up in one.
+pub(super) static NEO_BERT: Architecture = Architecture {
+    name: "neo-bert",
+    keys: &[],
+    slots: &[
+        &[TOKENS, Slot::weight("enc.output_norm", &[EMBEDDING])],
+        CLASSIFIER,
+        &[
+            Slot::weight("blk.{}.attn_norm", &[EMBEDDING]),
+            Slot::weight(
+                "blk.{}.attn_qkv",
+                &[EMBEDDING, Size::Sum(&[EMBEDDING, EMBEDDING, EMBEDDING])],
+            ),
+        ],
+        ATTN_OUTPUT_SQUARE,
+        &[
+            Slot::weight("blk.{}.ffn_norm", &[EMBEDDING]),
+            Slot::weight("blk.{}.ffn_up", &[EMBEDDING, TWICE]),
+            FFN_DOWN,
+        ],
+    ],
+    graph: Graph {
+        norm: Norm::Rms,
+        rope: Rope::Neighbours(Turned::Any),
+        activation: Some(Activation::Silu),
+    },
+};

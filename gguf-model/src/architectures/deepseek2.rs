@@ -10,15 +10,15 @@ use crate::{
 };
 
 pub(super) const QUERY_RANK: Size = Size::Of(Dimension::QueryRank);
-const KV_RANK: Size = Size::Of(Dimension::KvRank);
+pub(super) const KV_RANK: Size = Size::Of(Dimension::KvRank);
 const ROTARY: Size = Size::Of(Dimension::Rotary);
 const LATENT_KEY: Size = Size::Of(Dimension::LatentKey);
-const LATENT_VALUE: Size = Size::Of(Dimension::LatentValue);
+pub(super) const LATENT_VALUE: Size = Size::Of(Dimension::LatentValue);
 /// The part of a head's key that RoPE leaves alone.
-const STILL: Size = Size::Difference(&LATENT_KEY, &ROTARY);
-const OF_QUERIES: Size = Size::Product(&[HEADS, LATENT_KEY]);
+pub(super) const STILL: Size = Size::Difference(&LATENT_KEY, &ROTARY);
+pub(super) const OF_QUERIES: Size = Size::Product(&[HEADS, LATENT_KEY]);
 const LATENT_VALUES: Size = Size::Product(&[HEADS, LATENT_VALUE]);
-const PAIRS: Size = Size::Product(&[HEADS, Size::Sum(&[STILL, LATENT_VALUE])]);
+pub(super) const PAIRS: Size = Size::Product(&[HEADS, Size::Sum(&[STILL, LATENT_VALUE])]);
 pub(super) const SHARED: Size = Size::Product(&[EXPERT_FF, Size::Of(Dimension::SharedExperts)]);
 
 const LATENT_ATTENTION: &[Slot] = &[

@@ -2,13 +2,19 @@
 
 use crate::Architecture;
 
+mod afmoe;
 mod arcee;
+mod bailing;
 mod bert;
 mod bloom;
 mod cohere2;
+mod cohere2moe;
 mod command_r;
+mod deepseek;
 mod deepseek2;
 mod deepseek32;
+mod deepseek_ocr;
+mod dense;
 mod dots1;
 mod ernie4_5;
 mod exaone4;
@@ -22,8 +28,16 @@ mod gpt2;
 mod gpt_oss;
 mod gptneox;
 mod granite;
+mod grovemoe;
+mod kimi_linear;
+mod lfm2;
 mod llama;
+mod mamba;
+mod mellum;
+mod minicpm3;
+mod minimax;
 mod mistral3;
+mod mixtures;
 mod modern_bert;
 mod mpt;
 mod nemotron;
@@ -39,6 +53,7 @@ mod qwen3moe;
 mod qwen3next;
 mod seed_oss;
 mod shared;
+mod smallthinker;
 mod smollm3;
 mod stablelm;
 mod starcoder;
@@ -47,14 +62,20 @@ mod t5;
 
 /// Every architecture that is described.
 pub static ALL: &[&Architecture] = &[
+    &afmoe::AFMOE,
     &arcee::ARCEE,
+    &bailing::BAILINGMOE,
+    &bailing::BAILINGMOE2,
     &bert::BERT,
     &bloom::BLOOM,
     &cohere2::COHERE2,
+    &cohere2moe::COHERE2MOE,
     &command_r::COMMAND_R,
+    &deepseek::DEEPSEEK,
     &deepseek2::DEEPSEEK2,
     &deepseek32::DEEPSEEK32,
     &deepseek32::GLM_DSA,
+    &deepseek_ocr::DEEPSEEK_OCR,
     &dots1::DOTS1,
     &ernie4_5::ERNIE4_5,
     &exaone4::EXAONE4,
@@ -73,8 +94,13 @@ pub static ALL: &[&Architecture] = &[
     &gptneox::GPTNEOX,
     &granite::GRANITE,
     &granite::GRANITEMOE,
+    &grovemoe::GROVEMOE,
+    &kimi_linear::KIMI_LINEAR,
     &llama::LLAMA,
     &llama::LLAMA_EMBED,
+    &mellum::MELLUM,
+    &minimax::MINIMAX_M2,
+    &minimax::MINIMAX_M3,
     &mistral3::MISTRAL3,
     &modern_bert::MODERN_BERT,
     &mpt::MPT,
@@ -96,10 +122,55 @@ pub static ALL: &[&Architecture] = &[
     &qwen3next::QWEN35,
     &qwen3next::QWEN35MOE,
     &seed_oss::SEED_OSS,
+    &smallthinker::SMALLTHINKER,
     &smollm3::SMOLLM3,
     &stablelm::STABLELM,
     &starcoder::STARCODER,
     &starcoder2::STARCODER2,
     &t5::T5,
     &t5::T5ENCODER,
+    &dense::BAICHUAN,
+    &dense::CODESHELL,
+    &dense::DREAM,
+    &dense::EXAONE,
+    &dense::INTERNLM2,
+    &dense::JAIS2,
+    &dense::LLADA,
+    &dense::MAINCODER,
+    &dense::MINICPM,
+    &dense::NANBEIGE,
+    &dense::ORION,
+    &dense::PADDLEOCR,
+    &dense::PANGU_EMBED,
+    &minicpm3::MINICPM3,
+    &minicpm3::PLM,
+    &mixtures::ERNIE4_5_MOE,
+    &mixtures::LLADA_MOE,
+    &mixtures::LLAMA4,
+    &mixtures::PHIMOE,
+    &mixtures::RND1,
+    &lfm2::LFM2,
+    &lfm2::LFM2MOE,
+    &mamba::MAMBA,
+    &mamba::MAMBA2,
+    &mamba::GRANITE_HYBRID,
+    &dense::HUNYUAN_DENSE,
+    &dense::HUNYUAN_VL,
+    &dense::EUROBERT,
+    &mixtures::HUNYUAN_MOE,
+    &mixtures::EXAONE_MOE,
+    &bert::JINA_BERT_V2,
+    &bert::NEO_BERT,
+    &mamba::JAMBA,
+    &mamba::NEMOTRON_H,
+    &mamba::NEMOTRON_H_MOE,
+    &mixtures::GRANITE_SWA,
+    &mixtures::HY_V3,
+    &dense::REFACT,
+    &dense::OPENELM,
+    &dense::DECI,
+    &mixtures::ARCTIC,
+    &mixtures::DBRX,
+    &dense::APERTUS,
+    &mamba::FALCON_H1,
 ];

@@ -88,6 +88,9 @@ fn metadata(architecture: &'static Architecture) -> Metadata {
     }
     if architecture.slots().any(|slot| slot.name == "blk.{}.ffn_gate_exps" && slot.when.is_empty())
         || has(architecture, When::AfterLeading)
+        || has(architecture, When::EveryStep)
+        || architecture.keys().any(|key| key.name == "expert_count" && key.required)
+        || uses(architecture, Dimension::ExpertLatent)
     {
         set("expert_count", 6u32.into());
         set("expert_used_count", 2u32.into());
@@ -106,6 +109,10 @@ fn metadata(architecture: &'static Architecture) -> Metadata {
             "decoder_block_count" => 2,
             "full_attention_interval" => 2,
             "attention.indexer.top_k" if key.required => 5,
+            "attention.indexer.block_size" | "attention.indexer.local_blocks" => 7,
+            "kda.head_dim" => 18,
+            "expert_chunk_feed_forward_length" => 22,
+            "experts_per_group" => 2,
             "attention.indexer.head_count" => 3,
             "attention.indexer.key_length" => 14,
             "attention.shared_kv_layers" => 1,
@@ -119,6 +126,8 @@ fn metadata(architecture: &'static Architecture) -> Metadata {
             "ssm.time_step_rank" => 11,
             "ssm.group_count" => 2,
             "shortconv.l_cache" => 3,
+            "moe_latent_size" => 28,
+            "interleave_moe_layer_step" => 2,
             "dense_2_feat_in" | "dense_3_feat_out" => 48,
             "dense_2_feat_out" | "dense_3_feat_in" => 72,
             _ => {
@@ -136,6 +145,11 @@ fn metadata(architecture: &'static Architecture) -> Metadata {
         };
         set(key.name, number.into());
     }
+    let is_compressed = uses(architecture, Dimension::KvRank);
+    if is_compressed && architecture.name != "deepseek2" {
+        set("attention.key_length", 20u32.into());
+        set("rope.dimension_count", 8u32.into());
+    }
     // Layers of several kinds: without anything, with attention, with a feed-forward part.
     if has(architecture, When::NoAttention) || has(architecture, When::NeitherPart) {
         set("attention.head_count_kv", vec![0i32, 2, 0].into());
@@ -145,7 +159,11 @@ fn metadata(architecture: &'static Architecture) -> Metadata {
     }
     if uses(architecture, Dimension::KvRank) {
         // Compressed, it has one head of keys: of the compressed size and the part that RoPE turns.
-        set("attention.head_count_kv", 1u32.into());
+        let heads = match has(architecture, When::NoAttention) {
+            true => vec![0i32, 1, 0].into(),
+            false => 1u32.into(),
+        };
+        set("attention.head_count_kv", heads);
         set("attention.key_length", 36u32.into());
         set("attention.value_length", 28u32.into());
         set("rope.dimension_count", 8u32.into());
@@ -268,6 +286,7 @@ pub(crate) fn models() -> Vec<Model> {
         vary("no latent attention", When::NotLatent, &of_heads);
         let further = [("block_count", 4u32.into()), ("nextn_predict_layers", 1u32.into())];
         vary("further tokens", When::Further, &further);
+        vary("another width", When::EmbeddingOut, &[("embedding_length_out", 72u32.into())]);
         vary("many layers", When::LayersFrom(64), &[("block_count", 64u32.into())]);
         for (variant, metadata) in variants {
             for choice in [Choice::Least, Choice::Most, Choice::Other] {

@@ -1,0 +1,92 @@
+//! Refact: positions by ALiBi, one head of keys and values, a gate.
+
+use super::{
+    Architecture, BASE, Fill,
+    parameters::{self, Constant, FILE_TYPE, Parameter},
+    shared::*,
+    tensors::{Dim, Rule, Step, Target},
+};
+use crate::tokenizer::Kind;
+
+pub(super) const REFACT: Architecture = Architecture {
+    name: "refact",
+    classes: &["GPTRefactForCausalLM"],
+    defaults: &[model(
+        "gpt_refact",
+        &[&[
+            count("n_positions", 4096),
+            number("layer_norm_epsilon", 1e-5),
+            default(
+                INNER_KEY,
+                Fill::With(|config| {
+                    // Two thirds of four times the width, up to a multiple of 256.
+                    let inner =
+                        Dim::Product(&[Dim::Number(8), Dim::Key("n_embd")]).size(config)? / 3;
+                    Ok(Some(inner.div_ceil(256).saturating_mul(256).into()))
+                }),
+            ),
+        ]],
+    )],
+    parameters: &[
+        &[
+            parameters::required("context_length", &["n_positions"]),
+            parameters::required("embedding_length", &["n_embd"]),
+            parameters::required("feed_forward_length", &[INNER_KEY]),
+            parameters::required("block_count", super::tensors::LAYERS),
+            parameters::required("attention.head_count", &["n_head"]),
+            Parameter::Constant("attention.head_count_kv", Constant::Count(1)),
+            parameters::required_number(
+                "attention.layer_norm_rms_epsilon",
+                &["layer_norm_epsilon"],
+            ),
+        ],
+        FILE_TYPE,
+    ],
+    prefix: "transformer.",
+    tensors: &[&[
+        Rule::new("transformer.wte", "token_embd", &[VOCAB, WIDTH]),
+        Rule::new("lm_head", "output", &[VOCAB, WIDTH]).head(),
+        Rule::new("transformer.ln_f", "output_norm", &[WIDTH]),
+        Rule::new("transformer.h.{}.ln_1", "blk.{}.attn_norm", &[WIDTH]),
+        Rule::new("transformer.h.{}.attn.q", "blk.{}.attn_q", &[WIDTH, WIDTH]),
+        Rule::split(
+            "transformer.h.{}.attn.kv",
+            &[
+                Target {
+                    name: "blk.{}.attn_k",
+                    parts: &[&[Step::Narrow { axis: 0, from: None, len: ONE_HEAD }]],
+                },
+                Target {
+                    name: "blk.{}.attn_v",
+                    parts: &[&[Step::Narrow { axis: 0, from: Some(ONE_HEAD), len: ONE_HEAD }]],
+                },
+            ],
+            &[Dim::Product(&[Dim::Number(2), HEAD]), WIDTH],
+        ),
+        Rule::new("transformer.h.{}.attn.c_proj", "blk.{}.attn_output", &[WIDTH, WIDTH]),
+        Rule::new("transformer.h.{}.ln_2", "blk.{}.ffn_norm", &[WIDTH]),
+        Rule::split(
+            "transformer.h.{}.mlp.gate_up_proj",
+            &[
+                Target {
+                    name: "blk.{}.ffn_gate",
+                    parts: &[&[Step::Narrow { axis: 0, from: None, len: INNER }]],
+                },
+                Target {
+                    name: "blk.{}.ffn_up",
+                    parts: &[&[Step::Narrow { axis: 0, from: Some(INNER), len: INNER }]],
+                },
+            ],
+            &[Dim::Product(&[Dim::Number(2), Dim::Key(INNER_KEY)]), WIDTH],
+        ),
+        Rule::new("transformer.h.{}.mlp.c_proj", "blk.{}.ffn_down", &[WIDTH, INNER]),
+    ]],
+    tokenizers: &[Kind::ByteLevel],
+    ..BASE
+};
+
+const HEAD: Dim = Dim::Derived("values of a head", |config| config.quotient("n_embd", "n_head"));
+const INNER_KEY: &str = "width of the feed-forward part";
+const WIDTH: Dim = Dim::Key("n_embd");
+const INNER: Dim = Dim::Key(INNER_KEY);
+const ONE_HEAD: Dim = HEAD;
