@@ -320,15 +320,15 @@ fn missing_and_damaged_files_are_named() {
         (
             br#"{"model": {"type": "BPE", "vocab": {"a": 0, "b": 0}, "merges": ["a b"]}}"#,
             // Asked for before ids are compared.
-            "--pre-tokenizer",
+            "if you know llama.cpp's name for it, give it",
         ),
         (
             br#"{"model": {"type": "BPE", "vocab": {"a": 0, "a": 1}, "merges": ["a a"]}}"#,
-            "--pre-tokenizer",
+            "if you know llama.cpp's name for it, give it",
         ),
         (br#"{"model": {"type": "BPE", "vocab": {"a": -1}, "merges": []}}"#, "invalid value"),
         (br#"{"model": {"type": "BPE", "vocab": {"a": 0}, "merges": [["a"]]}}"#, "invalid length"),
-        (br#"{"model": {"type": "BPE", "vocab": {"a": 0}, "merges": ["a a"]}}"#, "--pre-tokenizer"),
+        (br#"{"model": {"type": "BPE", "vocab": {"a": 0}, "merges": ["a a"]}}"#, "if you know llama.cpp's name for it, give it"),
     ] {
         fs::write(&tokenizer, bytes).unwrap();
         let message = refusal(dir.path());

@@ -80,9 +80,10 @@ impl Quantizer for IQ2XXS {
             block.d = F16Le::from_f32(d);
             for ((qs, sub), scale) in block.qs.iter_mut().zip(subs).zip(codes) {
                 let mut word = u32::from(scale) << 28;
-                for k in 0..4 {
-                    qs[k] = near.index(sub.codes[k]) as u8;
-                    word |= u32::from(sub.signs[k] & 127) << (7 * k);
+                let groups = sub.codes.into_iter().zip(sub.signs);
+                for ((k, q), (code, signs)) in qs[..4].iter_mut().enumerate().zip(groups) {
+                    *q = near.index(code) as u8;
+                    word |= u32::from(signs & 127) << (7 * k);
                 }
                 qs[4..].copy_from_slice(&word.to_le_bytes());
             }

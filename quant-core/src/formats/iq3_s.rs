@@ -81,15 +81,14 @@ impl Quantizer for IQ3S {
             // ggml does not leave room for sub-blocks that are all zero: the low bits and the signs of
             // those after them move up, the high bits do not. Such super-blocks are restored
             // wrongly; bytes that differ from ggml's would be worse.
-            let mut place = 0;
-            for (j, sub) in subs.iter().enumerate().filter(|(_, sub)| !sub.dead) {
+            let alive = subs.iter().enumerate().filter(|(_, sub)| !sub.dead);
+            for (place, (j, sub)) in alive.enumerate() {
                 for (k, code) in sub.codes.into_iter().enumerate() {
                     let index = near.index(code);
                     block.qs[8 * place + k] = index as u8;
                     block.qh[j] |= ((index >> 8) as u8) << k;
                 }
                 block.signs[4 * place..][..4].copy_from_slice(&sub.signs);
-                place += 1;
             }
             let Some((d, codes)) = scale_codes::<SUBS>(|i| subs[i].scale, 15) else { return };
             // ggml has found the factor by trying.

@@ -60,7 +60,7 @@ const BYTES: [u8; 256] = {
     let mut bytes = [0; 256];
     let mut i = 0;
     while i < 243 {
-        bytes[i] = ((i * 256 + 242) / 243) as u8;
+        bytes[i] = (i * 256).div_ceil(243) as u8;
         i += 1;
     }
     bytes
@@ -81,7 +81,7 @@ impl BlockFormat for TQ1_0 {
                         at if at < 48 => block.qs[at],
                         at => block.qh[at - 48],
                     };
-                    let digit = u16::from(byte.wrapping_mul(POWERS[n])) * 3 >> 8;
+                    let digit = (u16::from(byte.wrapping_mul(POWERS[n])) * 3) >> 8;
                     *out = (i32::from(digit) - 1) as f32 * d;
                 }
             }
