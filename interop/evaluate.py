@@ -40,14 +40,14 @@ def output(*command: object) -> str:
     return done.stdout + done.stderr
 
 
-def number(pattern: str, *command: object) -> float:
-    """What a program prints behind a name. Sometimes it ends before its last lines are out: then once more."""
-    for _ in range(5):
+def numbers(names: list[str], *command: object) -> list[float]:
+    """What a program prints behind names. Sometimes it ends before its last lines are out: then once more."""
+    for _ in range(9):
         text = output(*command)
-        found = re.search(re.escape(pattern) + r"\s*[=:]\s*(-?[\d.]+)", text)
-        if found:
-            return float(found[1])
-    sys.exit(f"no {pattern} in:\n{text[-2000:]}")
+        found = [re.search(re.escape(name) + r"\s*:\s*(-?[\d.]+)", text) for name in names]
+        if all(found):
+            return [float(match[1]) for match in found]
+    sys.exit(f"no {names} in:\n{text[-2000:]}")
 
 
 def sums(path: Path) -> dict[str, np.ndarray]:
@@ -74,7 +74,8 @@ class Check:
         """The difference in percent, marked if it is too large."""
         good = abs(found - expected) <= max(part * abs(expected), least)
         self.failed += not good
-        return f"{100 * (found / expected - 1) if expected else 0:+.3f} %{'' if good else ' !'}"
+        part = f"{100 * (found / expected - 1):+.3f} %" if abs(expected) > least else "same"
+        return part if good else f"{part} !"
 
     def predictions(self, name: str, files: dict[str, Path]) -> None:
         test = ["-f", TEXT / "test.txt"]
@@ -85,14 +86,13 @@ class Check:
         own.unlink(missing_ok=True)
         self.json("kl", files["F16"], files["Q4_0"], *test, *self.ours, "--save-base", own)
         for ty, file in files.items():
-            found = self.json("perplexity", file, *test, *self.ours)["ppl"]
-            expected = number("Final estimate: PPL", *perplexity, "-m", file, *test)
-            line = f"{name:14}{ty:8}{found:10.4f}{expected:10.4f} {self.near(found, expected, 0.003):>11}"
             compare = [*perplexity, "-m", file, "--kl-divergence", "--kl-divergence-base", base]
-            expected = number("Mean    KLD", *compare)
+            expected, kld = numbers(["Mean PPL(Q)", "Mean    KLD"], *compare)
+            found = self.json("perplexity", file, *test, *self.ours)["ppl"]
+            line = f"{name:14}{ty:8}{found:10.4f}{expected:10.4f} {self.near(found, expected, 0.003):>11}"
             chunks = self.ours[2:]
             found = self.json("kl", base, file, *chunks)["candidates"][0]["mean_kld"]
-            line += f"{found:12.6f}{expected:10.6f} {self.near(found, expected, 0.06, ROUNDING):>11}"
+            line += f"{found:12.6f}{kld:10.6f} {self.near(found, kld, 0.06, ROUNDING):>11}"
             again = self.json("kl", own, file, *chunks)["candidates"][0]["mean_kld"]
             print(f"{line}{again:12.6f} {self.near(again, found, 0.01, ROUNDING):>11}", flush=True)
 

@@ -69,6 +69,23 @@ fn perplexity_of_files_and_checkpoints() {
     assert!(json(folder, &args("q4_0.gguf"))["ppl"].as_f64() > found["ppl"].as_f64());
 }
 
+/// What opening a model has to say is not lost.
+#[test]
+fn warnings_are_printed_and_in_the_json() {
+    let folder = folder();
+    let config = fixture("tiny-llama2").join("config.json");
+    let done = quantwright()
+        .current_dir(folder.path())
+        .args(["perplexity", config.to_str().unwrap(), "--json"])
+        .args(WINDOWS)
+        .output()
+        .unwrap();
+    assert!(done.status.success(), "{}", stderr(&done));
+    assert!(stderr(&done).starts_with("warning: ") && stderr(&done).contains("is read as a whole"));
+    let found: Value = serde_json::from_str(&stdout(&done)).unwrap();
+    assert!(found["warnings"][0]["message"].as_str().unwrap().contains("is read as a whole"));
+}
+
 #[test]
 fn kl_beside_a_model_and_from_its_predictions() {
     let folder = folder();

@@ -18,7 +18,7 @@ pub(crate) struct WindowArgs {
     /// Tokens of a window [default: 512]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(4..))]
     pub(crate) ctx: Option<u32>,
-    /// Run the first N windows only [default: all]
+    /// Run at most N windows [default: all]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) chunks: Option<u32>,
 }
