@@ -60,6 +60,8 @@ impl Files {
         convert(&files.path("untied.gguf"), &files.path("quantized.gguf"), &[]);
         write_gguf(&files.path("awkward.gguf"), 96, 0.25);
         for (name, text) in [
+            ("text", "The following example shows how to use it. ".repeat(40).as_str()),
+            ("tokens", format!("[{}9]", "1, 2, 3, ".repeat(60)).as_str()),
             ("types", "attn_v=q8_0 ffn_up=q5_0\n"),
             ("windows-types", "\u{feff}attn_v=q8_0\r\nffn_up=q5_0,attn_k=q8_0\r\n"),
             ("types-and-typos", "attn_v=q8_0\nattn_w=q8_0\n"),
@@ -138,6 +140,26 @@ impl Files {
             _ => _ = command.arg(self.input(input)),
         }
         let given = |name| options.contains(&name);
+        if row.command == "kl" {
+            command.arg(self.path("quantized.gguf"));
+        }
+        // What keeps runs of a model short, unless the row is about it.
+        let short = [
+            (&["imatrix"][..], "--output", "m.gguf"),
+            (&["imatrix", "perplexity", "kl"], "--file", "{text}"),
+            (&["imatrix", "perplexity", "kl"], "--ctx", "32"),
+            (&["imatrix", "perplexity", "kl"], "--chunks", "2"),
+            (&["generate"], "--prompt", "The following"),
+            (&["generate"], "--n", "8"),
+            (&["bench"], "--n-prompt", "8"),
+            (&["bench"], "--n-gen", "2"),
+            (&["bench"], "--repetitions", "1"),
+        ];
+        for (commands, name, value) in short {
+            if commands.contains(&row.command) && !given(name) {
+                command.arg(name).arg(self.fill(value));
+            }
+        }
         if is_convert && !given("-t") && !given("--preset") {
             command.args(["-t", if input.is_folder() { "int4_sym" } else { "q4_0" }]);
         }
@@ -153,6 +175,14 @@ impl Files {
             let rest = after.split_once('\n').map_or("", |(_, rest)| rest);
             text = format!("{before}\n{rest}");
         }
+        text = match row.command {
+            "imatrix" | "perplexity" => text.rsplit_once(", ").map_or("", |(rest, _)| rest).into(),
+            "bench" => {
+                let is_measured = |word: &&str| word.contains('.') && word.parse::<f64>().is_ok();
+                text.split_whitespace().filter(|word| !is_measured(word)).collect()
+            }
+            _ => text,
+        };
         Outcome {
             status: done.status.code(),
             files: all_files(folder.path(), folder.path()),

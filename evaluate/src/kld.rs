@@ -37,6 +37,16 @@ fn row_bytes(vocabulary: u64) -> Option<u64> {
     vocabulary.div_ceil(2).checked_mul(4)?.checked_add(8)
 }
 
+/// The bytes of a file of so many windows of `context` tokens; `None` if nothing of a window is scored, or
+/// they are too many to count.
+pub fn file_bytes(context: usize, vocabulary: usize, windows: usize) -> Option<u64> {
+    let scored = u64::try_from(scored(context).len()).ok().filter(|scored| *scored > 0)?;
+    let windows = u64::try_from(windows).ok()?;
+    let tokens = windows.checked_mul(context.try_into().ok()?)?.checked_mul(4)?;
+    let rows = row_bytes(vocabulary.try_into().ok()?)?.checked_mul(scored)?.checked_mul(windows)?;
+    rows.checked_add(tokens)?.checked_add(HEADER)
+}
+
 impl KldFile {
     /// Reads the header and the tokens of a file.
     ///
@@ -71,17 +81,14 @@ impl KldFile {
         let vocabulary = number(12, "tokens of the vocabulary")?;
         let windows = number(16, "windows")?;
         let count = u64::from(context) * u64::from(windows);
-        let scored = scored(context as usize).len() as u64;
-        let size = row_bytes(vocabulary.into())
-            .and_then(|row| row.checked_mul(scored)?.checked_mul(windows.into()))
-            .and_then(|rows| rows.checked_add(count.checked_mul(4)?)?.checked_add(HEADER));
-        if scored == 0 || size != Some(file.len()) {
+        let size = file_bytes(context as usize, vocabulary as usize, windows as usize);
+        if size != Some(file.len()) {
             let place = Place::Field("end of the rows", file.len());
             let expected = match size {
-                Some(size) if scored > 0 => format!(
+                Some(size) => format!(
                     "{size} bytes, for {windows} windows of {context} tokens and a vocabulary of {vocabulary}"
                 ),
-                _ => "windows that can be scored".to_owned(),
+                None => "windows that can be scored".to_owned(),
             };
             return Err(malformed(&file, place, format!("{} bytes", file.len()), &expected));
         }
@@ -268,6 +275,7 @@ mod tests {
         assert_eq!(&bytes[..20], b"_logits_\x04\0\0\0\x03\0\0\0\x02\0\0\0");
         // Eight tokens, two rows of two numbers and four steps.
         assert_eq!(bytes.len(), 20 + 8 * 4 + 2 * (8 + 4 * 2));
+        assert_eq!(file_bytes(4, 3, 2), Some(bytes.len() as u64));
         assert_eq!(&bytes[60..62], &u16::MAX.to_le_bytes());
         assert_eq!(&bytes[62..64], &0u16.to_le_bytes());
     }

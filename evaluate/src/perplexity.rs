@@ -8,7 +8,7 @@ const SMALLEST: usize = 3;
 /// A text too short for windows of a size, or a size too small.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WindowsError {
-    /// Tokens of the text, those of windows that are left out not counted.
+    /// Tokens of the text.
     pub tokens: usize,
     /// Tokens of a window.
     pub size: usize,
@@ -66,13 +66,10 @@ impl<'a> Windows<'a> {
         Self { tokens, size: size.max(1), bos }
     }
 
-    /// Without the first windows.
-    ///
-    /// # Errors
-    /// If fewer than two are left.
-    pub fn from(self, first: usize) -> Result<Self, WindowsError> {
-        let left = first.checked_mul(self.size).and_then(|cut| self.tokens.get(cut..));
-        Self::new(left.unwrap_or_default(), self.size, self.bos)
+    /// Without the first windows; `None` if none is left.
+    pub fn from(self, first: usize) -> Option<Self> {
+        let left = first.checked_mul(self.size).and_then(|cut| self.tokens.get(cut..))?;
+        (left.len() >= self.size).then_some(Self { tokens: left, ..self })
     }
 
     /// No more than so many of them.
@@ -238,8 +235,9 @@ mod tests {
         assert!(says(&[1; 15], 8).contains("15 tokens, too few for two windows of 8"));
         assert!(says(&[1; 15], 2).contains("at least 3"));
         assert!(Windows::new(&[1; 16], 8, None).is_ok());
-        assert!(Windows::new(&[1; 16], 8, None).unwrap().from(1).is_err());
-        assert!(Windows::new(&[1; 16], 8, None).unwrap().from(usize::MAX).is_err());
+        let from = |first| Windows::new(&[1; 23], 8, None).unwrap().from(first);
+        assert_eq!(from(1).map(|windows| windows.len()), Some(1));
+        assert!(from(2).is_none() && from(usize::MAX).is_none());
     }
 
     #[test]

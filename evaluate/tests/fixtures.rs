@@ -6,7 +6,9 @@ mod common;
 
 use std::path::Path;
 
-use common::{FIXTURES, convert, distance, fixture, logits, model, options, reference};
+use common::{
+    FIXTURES, convert, distance, fixture, logits, model, of_checkpoint, options, reference,
+};
 use quant_evaluate::Model;
 use safetensors::SafeTensors;
 
@@ -81,5 +83,21 @@ fn the_error_falls_with_the_bits() {
         for ((file_type, bound), error) in bounds.iter().zip(&errors) {
             assert!(error < bound, "{checkpoint} {file_type}: {error}");
         }
+    }
+}
+
+/// A checkpoint is run as it is stored: as the file of its own precision.
+#[test]
+fn checkpoints_run_without_a_file_in_between() {
+    for checkpoint in FIXTURES {
+        let (tokens, _) = reference(checkpoint);
+        let found = logits(&of_checkpoint(checkpoint), &tokens);
+        let precision = match checkpoint {
+            "tiny-llama2" | "tiny-phi2" => "f16",
+            _ => "bf16",
+        };
+        let distance = distance(&logits(&model(checkpoint, precision), &tokens), &found);
+        println!("{checkpoint} {distance:e}");
+        assert!(distance < 1e-6, "{checkpoint}: {distance:e} of the range");
     }
 }

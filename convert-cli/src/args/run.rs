@@ -15,12 +15,19 @@ pub(crate) struct Threads {
 /// The windows that a text is cut into.
 #[derive(Debug, Args)]
 pub(crate) struct WindowArgs {
-    /// Tokens of a window
-    #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(4..))]
-    pub(crate) ctx: u32,
-    /// Run the first N windows only [default: all]
+    /// Tokens of a window [default: 512]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(4..))]
+    pub(crate) ctx: Option<u32>,
+    /// Run at most N windows [default: all]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) chunks: Option<u32>,
+}
+
+impl WindowArgs {
+    /// Tokens of a window.
+    pub(crate) fn size(&self) -> u32 {
+        self.ctx.unwrap_or(512)
+    }
 }
 
 #[derive(Debug, Args)]
@@ -36,14 +43,14 @@ pub(crate) struct ImatrixArgs {
     pub(crate) output: PathBuf,
     #[command(flatten)]
     pub(crate) windows: WindowArgs,
-    /// Leave out so many windows at the beginning, for a part of a matrix
+    /// Skip the first windows, to make a part of a matrix that --merge adds to others
     #[arg(long, value_name = "CHUNK", default_value_t = 0)]
     pub(crate) from: u32,
-    /// Also measure the tensor of the output
+    /// Also measure the output tensor
     #[arg(long)]
     pub(crate) process_output: bool,
-    /// Add up matrices of the same model instead of making one
-    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = ["model", "file", "chunks", "from", "process_output"])]
+    /// Add up matrices of the same model instead of measuring one
+    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = ["model", "file", "ctx", "chunks", "from", "process_output", "threads"])]
     pub(crate) merge: Vec<PathBuf>,
     /// Replace an existing output
     #[arg(long)]
@@ -73,12 +80,12 @@ pub(crate) struct PerplexityArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct KlArgs {
-    /// The model to compare with, or what llama-perplexity or --save-base wrote of one
+    /// The model to compare with, or its predictions as --save-base or llama-perplexity wrote them
     pub(crate) reference: PathBuf,
     /// The models to compare
     #[arg(required = true)]
     pub(crate) candidates: Vec<PathBuf>,
-    /// The text: UTF-8, or token ids as a list in JSON. Files of predictions have theirs
+    /// The text: UTF-8, or token ids as a list in JSON. A file of predictions holds its own
     #[arg(short, long, value_name = "TEXT")]
     pub(crate) file: Option<PathBuf>,
     #[command(flatten)]
@@ -98,10 +105,10 @@ pub(crate) struct GenerateArgs {
     /// GGUF files or folders of checkpoints, which answer one after the other
     #[arg(required = true)]
     pub(crate) models: Vec<PathBuf>,
-    /// The text to go on with; with --chat what the user says
+    /// The text to continue; with --chat, the user's message
     #[arg(short, long, value_name = "PROMPT")]
     pub(crate) prompt: String,
-    /// Tokens to make at most
+    /// Tokens to generate at most
     #[arg(short, long, value_name = "N", default_value_t = 128)]
     pub(crate) n: u32,
     /// Temperature; 0 always takes the likeliest token
@@ -110,10 +117,10 @@ pub(crate) struct GenerateArgs {
     /// Consider the K likeliest tokens only; 0 for all
     #[arg(long, value_name = "K", default_value_t = 40)]
     pub(crate) top_k: u32,
-    /// Consider the likeliest tokens that have this part of the probability
+    /// Consider only the likeliest tokens that together have this probability
     #[arg(long, value_name = "P", default_value_t = 0.95, value_parser = part)]
     pub(crate) top_p: f32,
-    /// Where the dice begin: the same seed gives the same text
+    /// Seed of the random choices: the same seed gives the same text
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) seed: u64,
     /// Put the prompt into the model's own chat template
@@ -131,16 +138,16 @@ pub(crate) struct BenchArgs {
     /// GGUF files or folders of checkpoints, which run in turns
     #[arg(required = true)]
     pub(crate) models: Vec<PathBuf>,
-    /// Tokens to read at once; 0 for no such test
+    /// Tokens of the prompt, which are read at once; 0 skips this test
     #[arg(short = 'p', long, value_name = "N", default_value_t = 512)]
     pub(crate) n_prompt: u32,
-    /// Tokens to make one by one; 0 for no such test
+    /// Tokens to generate one by one; 0 skips this test
     #[arg(short = 'n', long, value_name = "N", default_value_t = 128)]
     pub(crate) n_gen: u32,
     /// How often each test is run
     #[arg(short, long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) repetitions: u32,
-    /// Tokens that were read before
+    /// Tokens already in the cache when a test starts
     #[arg(short, long, value_name = "N", default_value_t = 0)]
     pub(crate) depth: u32,
     /// Print JSON

@@ -5,13 +5,15 @@ use std::{
     time::Instant,
 };
 
+use anyhow::bail;
 use quant_evaluate::Session;
 use serde_json::json;
 
-use super::running::{Loaded, Running};
+use super::running::{Loaded, Running, warn};
 use crate::{
     args::BenchArgs,
     report::{finish, size, table},
+    warnings::Warnings,
 };
 
 /// A test of one model.
@@ -24,7 +26,10 @@ struct Test<'a> {
     rates: Vec<f64>,
 }
 
-pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<()> {
+pub(crate) fn run(args: &BenchArgs, warnings: &Warnings) -> anyhow::Result<()> {
+    if (args.n_prompt, args.n_gen) == (0, 0) {
+        bail!("there is nothing to run: give --n-prompt or --n-gen a number above 0");
+    }
     let running = Running::new(&args.threads)?;
     let loaded = args.models.iter().map(|path| running.open(path));
     let loaded = loaded.collect::<anyhow::Result<Vec<_>>>()?;
@@ -74,7 +79,9 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<()> {
         }
         writeln!(out, "{}", finish(rows, &[1, 2, 4]))?;
     }
-    Ok(out.flush()?)
+    out.flush()?;
+    warn(warnings);
+    Ok(())
 }
 
 impl Test<'_> {

@@ -14,14 +14,15 @@ use quant_evaluate::{
 };
 use serde_json::{Value, json};
 
-use super::running::{Loaded, Running};
-use crate::args::GenerateArgs;
+use super::running::{Loaded, Running, warn};
+use crate::{args::GenerateArgs, warnings::Warnings};
 
-pub(crate) fn run(args: &GenerateArgs) -> anyhow::Result<()> {
+pub(crate) fn run(args: &GenerateArgs, warnings: &Warnings) -> anyhow::Result<()> {
     let running = Running::new(&args.threads)?;
     let mut all = Vec::new();
     for path in &args.models {
         let loaded = running.open(path)?;
+        loaded.check_predicts()?;
         if args.models.len() > 1 && !args.json {
             let mut out = io::stdout().lock();
             writeln!(out, "{}{}:", if all.is_empty() { "" } else { "\n" }, loaded.name)?;
@@ -35,6 +36,7 @@ pub(crate) fn run(args: &GenerateArgs) -> anyhow::Result<()> {
         };
         writeln!(io::stdout().lock(), "{json}")?;
     }
+    warn(warnings);
     Ok(())
 }
 

@@ -1,25 +1,28 @@
 //! `imatrix`: makes an importance matrix, or adds some up.
 
 use std::{
+    fs,
     io::{self, Write},
+    path::Path,
     time::Instant,
 };
 
 use anyhow::Context;
-use gguf_io::{AtomicFile, Limits, OutputOptions, imatrix::ImatrixSums};
+use gguf_io::{AtomicFile, Limits, OutputOptions, SourceFile, imatrix::ImatrixSums};
 use quant_evaluate::{Session, importance::Importance, measure};
 use serde_json::json;
 
-use super::running::{Running, windows};
+use super::running::{Running, Text, warn, windows};
 use crate::{
     args::ImatrixArgs,
     report::{self, escape},
+    warnings::Warnings,
 };
 
 /// Tokens that an expert should have seen before its importance means much.
 const ENOUGH: u64 = 32;
 
-pub(crate) fn run(args: &ImatrixArgs) -> anyhow::Result<()> {
+pub(crate) fn run(args: &ImatrixArgs, warnings: &Warnings) -> anyhow::Result<()> {
     let options = OutputOptions { overwrite: args.force, sync: true };
     // Before minutes are spent.
     AtomicFile::check(&args.output, 0, options)?;
@@ -32,6 +35,7 @@ pub(crate) fn run(args: &ImatrixArgs) -> anyhow::Result<()> {
     file.commit()?;
     let few = importance.few_tokens(ENOUGH);
     let output = report::path(&args.output);
+    let warnings = warn(warnings);
     let mut out = io::stdout().lock();
     if args.json {
         let few = few.iter().map(|few| {
@@ -50,6 +54,7 @@ pub(crate) fn run(args: &ImatrixArgs) -> anyhow::Result<()> {
             "ctx": importance.chunk_size,
             "few_tokens": few.collect::<Vec<_>>(),
             "seconds": start.elapsed().as_secs_f64(),
+            "warnings": warnings,
         });
         writeln!(out, "{json}")?;
     } else {
@@ -75,25 +80,43 @@ pub(crate) fn run(args: &ImatrixArgs) -> anyhow::Result<()> {
 }
 
 fn measured(args: &ImatrixArgs) -> anyhow::Result<Importance> {
-    let (model, text) =
+    let (model, file) =
         args.model.as_ref().zip(args.file.as_ref()).context("no model or no text")?;
+    refuse_input(&args.output, file)?;
+    let text = Text::read(file)?;
     let running = Running::new(&args.threads)?;
     let loaded = running.open(model)?;
-    let tokens = loaded.tokens(text)?;
+    for part in loaded.model.source().files() {
+        refuse_input(&args.output, part.path())?;
+    }
+    for entry in fs::read_dir(model).into_iter().flatten().flatten() {
+        refuse_input(&args.output, &entry.path())?;
+    }
+    let tokens = loaded.tokens(&text)?;
     let windows = windows(&tokens, &args.windows, args.from, loaded.bos())?;
     let mut session = Session::new(&loaded.model, windows.size())?;
     let mut importance =
-        Importance::for_model(&loaded.model, args.windows.ctx, args.process_output);
-    importance.datasets.push(report::path(text));
+        Importance::for_model(&loaded.model, args.windows.size(), args.process_output);
+    importance.datasets.push(report::path(file));
     let progress = &mut running.progress(args.json)?;
     measure::importance(&mut session, &windows, &mut importance, args.process_output, progress)?;
     running.check()?;
     Ok(importance)
 }
 
+/// Refuses to replace what is read, also where --force is given.
+fn refuse_input(output: &Path, input: &Path) -> anyhow::Result<()> {
+    let is_same = SourceFile::open(input).is_ok_and(|file| file.is_same_file(output));
+    if is_same {
+        return Err(quant_convert::Error::SameFile { path: output.to_owned() }.into());
+    }
+    Ok(())
+}
+
 fn merged(args: &ImatrixArgs) -> anyhow::Result<Importance> {
     let mut importance = Importance::new(0);
     for path in &args.merge {
+        refuse_input(&args.output, path)?;
         let sums = ImatrixSums::open(path, &Limits::default())?;
         importance.merge(&sums).with_context(|| report::path(path))?;
     }

@@ -1,36 +1,38 @@
 //! `kl`: how far the predictions of models are from those of another.
 
 use std::{
-    fs::File,
-    io::{self, BufWriter, Write},
+    io::{self, Write},
     path::Path,
 };
 
 use anyhow::{Context, bail};
-use gguf_io::{Limits, SourceFile};
+use gguf_io::{AtomicFile, Limits, OutputOptions, SourceFile};
 use quant_evaluate::{
     Session,
     kl::{Divergence, Statistics},
-    kld::{KldFile, write_header, write_row},
+    kld::{KldFile, file_bytes, write_header, write_row},
     measure::{self, Keep, Reference, is_kld_file},
     perplexity::Windows,
 };
+use quant_weights::{Gguf, Source};
 use serde_json::{Value, json};
 
-use super::running::{Loaded, Running, windows};
+use super::running::{Loaded, Running, Text, warn, windows};
 use crate::{
     args::KlArgs,
     report::{self, finish, size, table},
+    warnings::{Warning, Warnings},
 };
 
-pub(crate) fn run(args: &KlArgs) -> anyhow::Result<()> {
+pub(crate) fn run(args: &KlArgs, warnings: &Warnings) -> anyhow::Result<()> {
     let running = Running::new(&args.threads)?;
     let is_file = args.reference.is_file() && is_kld_file(&args.reference)?;
     let found = if is_file { from_file(args, &running)? } else { from_model(args, &running)? };
     running.check()?;
+    let warnings = warn(warnings);
     let mut out = io::stdout().lock();
     match args.json {
-        true => writeln!(out, "{}", as_json(args, &found))?,
+        true => writeln!(out, "{}", as_json(args, &found, &warnings))?,
         false => writeln!(out, "{}", text(args, &found))?,
     }
     Ok(out.flush()?)
@@ -60,15 +62,19 @@ fn from_file(args: &KlArgs, running: &Running) -> anyhow::Result<Vec<Found>> {
         bail!("{} holds predictions already: leave --save-base out", report::path(&args.reference));
     }
     let file = KldFile::read(SourceFile::open(&args.reference)?, &Limits::default())?;
+    let name = report::path(&args.reference);
+    if args.windows.ctx.is_some_and(|ctx| ctx as usize != file.context()) {
+        bail!("{name}: its windows have {} tokens: leave --ctx out", file.context());
+    }
+    let text = args.file.as_deref().map(Text::read).transpose()?;
     let mut all = Vec::new();
     for path in &args.candidates {
-        let loaded = running.open(path)?;
-        if let Some(text) = &args.file
+        let loaded = candidate(running, path, &name, file.vocabulary())?;
+        if let Some(text) = &text
             && !loaded.tokens(text)?.starts_with(file.tokens())
         {
             bail!(
-                "{}: its predictions are of another text, or of a model with another tokenizer",
-                report::path(&args.reference)
+                "{name}: its predictions are of another text, or of a model with another tokenizer"
             );
         }
         let mut windows = file.windows(loaded.bos());
@@ -84,24 +90,49 @@ fn from_file(args: &KlArgs, running: &Running) -> anyhow::Result<Vec<Found>> {
     Ok(all)
 }
 
+/// Opens a model that has the vocabulary of the reference.
+fn candidate(
+    running: &Running,
+    path: &Path,
+    reference: &str,
+    vocabulary: usize,
+) -> anyhow::Result<Loaded> {
+    let loaded = running.open(path)?;
+    loaded.check_predicts()?;
+    let found = loaded.model.vocabulary();
+    if found != vocabulary {
+        bail!(
+            "{}: has a vocabulary of {found} tokens, {reference} one of {vocabulary}: compare models \
+             with the same tokenizer",
+            loaded.name
+        );
+    }
+    Ok(loaded)
+}
+
 /// Candidates run beside the reference: all at once where they fit into memory, else one after the
 /// other.
 fn from_model(args: &KlArgs, running: &Running) -> anyhow::Result<Vec<Found>> {
     let Some(text) = &args.file else {
         bail!("no text to compare on: give one with -f TEXT");
     };
+    let text = &Text::read(text)?;
+    let mut needed = 0u64;
+    for path in &args.candidates {
+        needed = needed.saturating_add(size_of(path)?);
+    }
     let reference = running.open(&args.reference)?;
+    reference.check_predicts()?;
+    let vocabulary = reference.model.vocabulary();
     let tokens = reference.tokens(text)?;
     let windows = windows(&tokens, &args.windows, 0, reference.bos())?;
-    let mut base = args.save_base.as_deref().map(|path| Base::create(path, &reference, &windows));
-    let at_once = match fit(&args.candidates) {
-        true => args.candidates.len(),
-        false => 1,
-    };
+    let base = args.save_base.as_deref();
+    let mut base = base.map(|path| Base::create(path, vocabulary, &windows)).transpose()?;
+    let at_once = if fit(needed) { args.candidates.len() } else { 1 };
     let mut all = Vec::new();
     for (round, paths) in args.candidates.chunks(at_once).enumerate() {
-        let loaded =
-            paths.iter().map(|path| running.open(path)).collect::<anyhow::Result<Vec<_>>>()?;
+        let open = |path| candidate(running, path, &reference.name, vocabulary);
+        let loaded = paths.iter().map(|path| open(path)).collect::<anyhow::Result<Vec<_>>>()?;
         for candidate in &loaded {
             if candidate.tokens(text)? != tokens {
                 bail!(
@@ -115,7 +146,7 @@ fn from_model(args: &KlArgs, running: &Running) -> anyhow::Result<Vec<Found>> {
         let sessions = loaded.iter().map(|loaded| Session::new(&loaded.model, windows.size()));
         let mut sessions = sessions.collect::<Result<Vec<_>, _>>()?;
         let mut keep = |logits: &[f32]| {
-            if let Some(Ok(base)) = base.as_mut().filter(|_| round == 0) {
+            if let Some(base) = base.as_mut().filter(|_| round == 0) {
                 base.add(logits);
             }
         };
@@ -128,21 +159,26 @@ fn from_model(args: &KlArgs, running: &Running) -> anyhow::Result<Vec<Found>> {
         }
     }
     if let Some(base) = base {
-        base?.finish()?;
+        base.finish()?;
     }
     Ok(all)
 }
 
-/// Whether candidates fit into memory beside each other; where nobody knows, they are taken to.
-fn fit(candidates: &[impl AsRef<Path>]) -> bool {
-    let size = |path: &Path| match path.is_dir() {
-        true => std::fs::read_dir(path).map_or(0, |entries| {
-            let sizes = entries.flatten().filter_map(|entry| entry.metadata().ok());
-            sizes.map(|file| file.len()).sum()
-        }),
-        false => std::fs::metadata(path).map_or(0, |file| file.len()),
-    };
-    let needed: u64 = candidates.iter().map(|path| size(path.as_ref())).sum();
+/// Bytes of the files of a model, of which headers alone are read: before minutes are spent on others.
+fn size_of(path: &Path) -> anyhow::Result<u64> {
+    let path = &gguf_io::safetensors::locate(path)?;
+    if !path.is_dir() {
+        let files = Gguf::open(path, &Limits::default())?;
+        return Ok(files.files().iter().map(|file| file.len()).fold(0, u64::saturating_add));
+    }
+    let entries = std::fs::read_dir(path).with_context(|| report::path(path))?;
+    let sizes = entries.flatten().filter_map(|entry| entry.metadata().ok());
+    Ok(sizes.map(|file| file.len()).fold(0, u64::saturating_add))
+}
+
+/// Whether so many bytes of candidates fit into memory beside each other; where nobody knows, they are
+/// taken to.
+fn fit(needed: u64) -> bool {
     let Ok(text) = std::fs::read_to_string("/proc/meminfo") else { return true };
     let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
     let kib = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
@@ -152,47 +188,53 @@ fn fit(candidates: &[impl AsRef<Path>]) -> bool {
 
 /// The reference's predictions in a file that appears when it is complete.
 struct Base {
-    file: BufWriter<File>,
-    hidden: std::path::PathBuf,
-    path: std::path::PathBuf,
-    failed: Option<io::Error>,
+    file: AtomicFile,
+    /// What is not written yet, and its place.
+    rows: Vec<u8>,
+    at: u64,
+    failed: Option<gguf_io::Error>,
 }
 
+/// Bytes that are written at once.
+const WRITTEN: usize = 1 << 20;
+
 impl Base {
-    fn create(path: &Path, reference: &Loaded, windows: &Windows<'_>) -> anyhow::Result<Self> {
-        if path.exists() {
-            bail!("{}: exists already; choose another name", report::path(path));
-        }
-        let mut name = path.file_name().context("--save-base names no file")?.to_owned();
-        name.push(".part");
-        let hidden = path.with_file_name(name);
-        let mut file =
-            BufWriter::new(File::create(&hidden).with_context(|| report::path(&hidden))?);
-        write_header(&mut file, windows.size(), reference.model.vocabulary(), windows.tokens())?;
-        Ok(Self { file, hidden, path: path.to_owned(), failed: None })
+    fn create(path: &Path, vocabulary: usize, windows: &Windows<'_>) -> anyhow::Result<Self> {
+        let bytes = file_bytes(windows.size(), vocabulary, windows.len());
+        let bytes = bytes.context("the predictions are too many for a file")?;
+        let options = OutputOptions { overwrite: false, sync: true };
+        let file = AtomicFile::create(path, bytes, options)?;
+        let mut rows = Vec::new();
+        write_header(&mut rows, windows.size(), vocabulary, windows.tokens())?;
+        Ok(Self { file, rows, at: 0, failed: None })
     }
 
     fn add(&mut self, logits: &[f32]) {
-        if self.failed.is_none() {
-            self.failed = write_row(&mut self.file, logits).err();
+        if self.failed.is_some() {
+            return;
+        }
+        // Writing to memory does not fail.
+        let _ = write_row(&mut self.rows, logits);
+        if self.rows.len() >= WRITTEN {
+            self.failed = self.write().err();
         }
     }
 
-    fn finish(mut self) -> anyhow::Result<()> {
-        let written = self.failed.take().map_or(Ok(()), Err).and_then(|()| self.file.flush());
-        let named = written.and_then(|()| std::fs::rename(&self.hidden, &self.path));
-        named.with_context(|| report::path(&self.path))
+    fn write(&mut self) -> gguf_io::Result<()> {
+        self.file.write_all_at(&self.rows, self.at)?;
+        self.at += self.rows.len() as u64;
+        self.rows.clear();
+        Ok(())
+    }
+
+    fn finish(mut self) -> gguf_io::Result<()> {
+        self.failed.take().map_or(Ok(()), Err)?;
+        self.write()?;
+        self.file.commit()
     }
 }
 
-impl Drop for Base {
-    fn drop(&mut self) {
-        // What has its name is not there any more under this one.
-        let _ = std::fs::remove_file(&self.hidden);
-    }
-}
-
-fn as_json(args: &KlArgs, found: &[Found]) -> Value {
+fn as_json(args: &KlArgs, found: &[Found], warnings: &[Warning]) -> Value {
     let first = found.first().map(|found| found.statistics);
     let candidates = found.iter().map(|found| {
         let s = &found.statistics;
@@ -224,6 +266,7 @@ fn as_json(args: &KlArgs, found: &[Found]) -> Value {
             "ppl_error": first.map(|s| s.reference_ppl_error),
         },
         "candidates": candidates.collect::<Vec<_>>(),
+        "warnings": warnings,
     })
 }
 

@@ -8,19 +8,22 @@ use std::{
 use quant_evaluate::{Session, measure};
 use serde_json::json;
 
-use super::running::{Running, windows};
-use crate::args::PerplexityArgs;
+use super::running::{Running, Text, warn, windows};
+use crate::{args::PerplexityArgs, warnings::Warnings};
 
-pub(crate) fn run(args: &PerplexityArgs) -> anyhow::Result<()> {
+pub(crate) fn run(args: &PerplexityArgs, warnings: &Warnings) -> anyhow::Result<()> {
+    let text = Text::read(&args.file)?;
     let running = Running::new(&args.threads)?;
     let loaded = running.open(&args.model)?;
-    let tokens = loaded.tokens(&args.file)?;
+    loaded.check_predicts()?;
+    let tokens = loaded.tokens(&text)?;
     let windows = windows(&tokens, &args.windows, 0, loaded.bos())?;
     let mut session = Session::new(&loaded.model, windows.size())?;
     let start = Instant::now();
     let found = measure::perplexity(&mut session, &windows, &mut running.progress(args.json)?)?;
     running.check()?;
     let seconds = start.elapsed().as_secs_f64();
+    let warnings = warn(warnings);
     let mut out = io::stdout().lock();
     if args.json {
         let json = json!({
@@ -30,6 +33,7 @@ pub(crate) fn run(args: &PerplexityArgs) -> anyhow::Result<()> {
             "chunks": windows.len(),
             "ctx": windows.size(),
             "seconds": seconds,
+            "warnings": warnings,
         });
         writeln!(out, "{json}")?;
     } else {

@@ -13,17 +13,15 @@ use std::{
 
 use anyhow::{Context, bail};
 use gguf_io::SourceFile;
-use gguf_model::{Tokenizer, tokenizer::EncodeOptions};
+use gguf_model::{Outcome, Tokenizer, tokenizer::EncodeOptions};
 use indicatif::{ProgressBar, ProgressStyle};
-use quant_evaluate::{
-    Model, Options,
-    perplexity::{Windows, WindowsError},
-};
+use quant_evaluate::{Model, Options, perplexity::Windows};
 use quant_kernels::Pool;
 
 use crate::{
     args::{Threads, WindowArgs},
     report, signals,
+    warnings::{Warning, Warnings},
 };
 
 /// The longest text that is read.
@@ -135,8 +133,51 @@ impl Loaded {
         self.tokenizer.bos()
     }
 
-    /// The tokens of a text, or those that a file lists.
-    pub(crate) fn tokens(&self, path: &Path) -> anyhow::Result<Vec<u32>> {
+    /// Refuses a model that makes vectors of texts, where predictions are asked for.
+    pub(crate) fn check_predicts(&self) -> anyhow::Result<()> {
+        match self.model.forward_description().result {
+            Outcome::Logits => Ok(()),
+            _ => bail!(
+                "{}: the model makes vectors of texts and does not predict tokens: give a language model",
+                self.name
+            ),
+        }
+    }
+
+    /// The tokens of a text.
+    pub(crate) fn tokens(&self, text: &Text) -> anyhow::Result<Vec<u32>> {
+        let listed = match &text.content {
+            Content::Plain(text) => {
+                return Ok(self.tokenizer.encode(text, EncodeOptions::default()));
+            }
+            Content::Tokens(listed) => listed,
+        };
+        let most = self.model.vocabulary();
+        let known = |token: &serde_json::Number| {
+            let id = token.as_u64().and_then(|id| u32::try_from(id).ok());
+            id.filter(|id| (*id as usize) < most).with_context(|| {
+                format!("{}: token {token} is not in the vocabulary of {most} tokens", text.name)
+            })
+        };
+        listed.iter().map(known).collect()
+    }
+}
+
+/// A text, or the tokens of one.
+pub(crate) struct Text {
+    name: String,
+    content: Content,
+}
+
+enum Content {
+    Plain(String),
+    /// As the file lists them.
+    Tokens(Vec<serde_json::Number>),
+}
+
+impl Text {
+    /// Reads a text before a model is opened, which may take long.
+    pub(crate) fn read(path: &Path) -> anyhow::Result<Self> {
         let name = report::path(path);
         let bytes = SourceFile::open(path)?.read_all(LONGEST)?;
         let text = String::from_utf8(bytes).map_err(|error| {
@@ -145,19 +186,28 @@ impl Loaded {
                 "{name}: byte {at} is not UTF-8: give a text in UTF-8, or a list of token ids"
             )
         })?;
-        if let Ok(tokens) = serde_json::from_str::<Vec<u32>>(&text) {
-            let most = self.model.vocabulary();
-            if let Some(token) = tokens.iter().find(|token| **token as usize >= most) {
-                bail!("{name}: token {token} is not in the vocabulary of {most} tokens");
-            }
-            return Ok(tokens);
-        }
-        let tokens = self.tokenizer.encode(&text, EncodeOptions::default());
-        if tokens.is_empty() {
+        let content = match serde_json::from_str(&text) {
+            Ok(tokens) => Content::Tokens(tokens),
+            Err(_) => Content::Plain(text),
+        };
+        let is_empty = match &content {
+            Content::Plain(text) => text.is_empty(),
+            Content::Tokens(tokens) => tokens.is_empty(),
+        };
+        if is_empty {
             bail!("{name}: the text is empty: give one of at least two windows");
         }
-        Ok(tokens)
+        Ok(Self { name, content })
     }
+}
+
+/// Prints the warnings of a command that succeeded, and returns them for its JSON.
+pub(crate) fn warn(warnings: &Warnings) -> Vec<Warning> {
+    let warnings = warnings.take();
+    for warning in &warnings {
+        crate::say(&format!("warning: {}", report::escape(&warning.message)));
+    }
+    warnings
 }
 
 /// The windows of a text, as options ask for them.
@@ -166,9 +216,15 @@ pub(crate) fn windows<'a>(
     args: &WindowArgs,
     from: u32,
     bos: Option<u32>,
-) -> Result<Windows<'a>, WindowsError> {
-    let windows = Windows::new(tokens, args.ctx as usize, bos)?;
-    let windows = if from > 0 { windows.from(from as usize)? } else { windows };
+) -> anyhow::Result<Windows<'a>> {
+    let windows = Windows::new(tokens, args.size() as usize, bos)?;
+    let all = windows.len();
+    let windows = windows.from(from as usize).with_context(|| {
+        format!(
+            "the text has {all} windows of {} tokens: give --from a smaller number",
+            args.size()
+        )
+    })?;
     Ok(match args.chunks {
         Some(chunks) => windows.at_most(chunks as usize),
         None => windows,

@@ -134,6 +134,7 @@ const A_FOLDER: &str = "is a folder, expected a regular file";
 const EDIT: Args = &["--set", "a.b=u8:1"];
 const SHARDS: Args = &["--shards", "2"];
 const SCRIPTED: &str = "scripts always give it, and what it asks for holds";
+const SAME: &str = "the figures do not depend on threads";
 const BYTES: &str = "the bytes depend on neither threads nor flushing";
 
 #[rustfmt::skip]
@@ -352,5 +353,43 @@ pub(crate) const ROWS: &[Row] = &[
     of("hash", "--tensors", FOLDERS, &[], &["--tensors"], Refused(A_FOLDER)),
     of("hash", "--json", &[Gguf], &[], &["--json"], Prints),
     of("hash", "--json", FOLDERS, &[], &["--json"], Refused(A_FOLDER)),
+    // Models that run.
+    of("imatrix", "--file", ALL, &[], &["--file", "{tokens}"], Changes),
+    of("imatrix", "--ctx", ALL, &[], &["--ctx", "16"], Changes),
+    of("imatrix", "--chunks", ALL, &[], &["--chunks", "1"], Changes),
+    of("imatrix", "--from", ALL, &[], &["--from", "1"], Changes),
+    of("imatrix", "--from", ALL, &[], &["--from", "1000"], Refused("give --from a smaller number")),
+    of("imatrix", "--process-output", ALL, &[], &["--process-output"], Changes),
+    of("imatrix", "--merge", ALL, &[], &["--merge", "{imatrix}"], WrongUsage("--merge")),
+    of("imatrix", "--force", ALL, &[], &["--force"], Harmless(SCRIPTED)),
+    of("imatrix", "--json", ALL, &[], &["--json"], Prints),
+    of("imatrix", "--threads", ALL, &[], &["--threads", "3"], Harmless(SAME)),
+    of("perplexity", "--file", ALL, &[], &["--file", "{tokens}"], Prints),
+    of("perplexity", "--ctx", ALL, &[], &["--ctx", "16"], Prints),
+    of("perplexity", "--chunks", ALL, &[], &["--chunks", "1"], Prints),
+    of("perplexity", "--json", ALL, &[], &["--json"], Prints),
+    of("perplexity", "--threads", ALL, &[], &["--threads", "3"], Harmless(SAME)),
+    of("kl", "--file", ALL, &[], &["--file", "{tokens}"], Prints),
+    of("kl", "--ctx", ALL, &[], &["--ctx", "16"], Prints),
+    of("kl", "--chunks", ALL, &[], &["--chunks", "1"], Prints),
+    of("kl", "--save-base", ALL, &[], &["--save-base", "base.kld"], Changes),
+    of("kl", "--json", ALL, &[], &["--json"], Prints),
+    of("kl", "--threads", ALL, &[], &["--threads", "3"], Harmless(SAME)),
+    of("generate", "--prompt", ALL, &[], &["--prompt", "A list"], Prints),
+    of("generate", "--n", ALL, &[], &["--n", "3"], Prints),
+    of("generate", "--temp", ALL, &[], &["--temp", "9"], Prints),
+    of("generate", "--top-k", ALL, &["--temp", "9"], &["--top-k", "2"], Prints),
+    of("generate", "--top-p", ALL, &["--temp", "9"], &["--top-p", "0.01"], Prints),
+    of("generate", "--seed", ALL, &["--temp", "9"], &["--seed", "7"], Prints),
+    of("generate", "--chat", ALL, &[], &["--chat"], Prints),
+    of("generate", "--json", ALL, &[], &["--json"], Prints),
+    of("generate", "--threads", ALL, &[], &["--threads", "3"], Harmless(SAME)),
+    of("bench", "--n-prompt", ALL, &[], &["--n-prompt", "9"], Prints),
+    of("bench", "--n-gen", ALL, &[], &["--n-gen", "0"], Prints),
+    of("bench", "--n-gen", ALL, &["--n-prompt", "0"], &["--n-gen", "0"], Refused("there is nothing to run")),
+    of("bench", "--repetitions", ALL, &[], &["--repetitions", "2"], Manner("only the spread tells")),
+    of("bench", "--depth", ALL, &[], &["--depth", "3"], Prints),
+    of("bench", "--json", ALL, &[], &["--json"], Prints),
+    of("bench", "--threads", ALL, &[], &["--threads", "13"], Prints),
     of("presets", "--json", &[Checkpoint], &[], &["--json"], Prints),
 ];

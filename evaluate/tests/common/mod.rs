@@ -48,6 +48,14 @@ pub(crate) fn model(checkpoint: &str, file_type: &str) -> Model {
     Model::open(&path, &options).unwrap()
 }
 
+/// A checkpoint as it is, with keys and values in single precision.
+pub(crate) fn of_checkpoint(checkpoint: &str) -> Model {
+    let source = open(&fixture(checkpoint), &ConvertOptions::default()).unwrap();
+    let mut options = options(2);
+    options.cache = CachePrecision::Single;
+    Model::from_source(source, &options).unwrap()
+}
+
 /// The tokens of `reference_logits.safetensors` and a row of logits for each.
 pub(crate) fn reference(checkpoint: &str) -> (Vec<u32>, Vec<Vec<f32>>) {
     let bytes = std::fs::read(fixture(checkpoint).join("reference_logits.safetensors")).unwrap();

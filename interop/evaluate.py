@@ -1,0 +1,152 @@
+#!/usr/bin/env python3
+"""Perplexity, KL divergence and importance matrices against those of llama.cpp's own programs.
+
+    python interop/evaluate.py LLAMA_CPP/build/bin --quantwright target/release/quantwright
+
+For each checkpoint of the fixtures and five types both run the same file on the same text and windows:
+
+  perplexity   within 0.3 % of llama-perplexity's
+  mean KLD     within 6 %, both compared with the .kld file that llama-perplexity wrote for F16; and that
+               file and ours for the same model give the same figures within 1 %
+  imatrix      the sums of each tensor within 2 % (relative L2) of llama-imatrix's, and the same counts
+
+Prints tables; exits with 1 if anything is further apart. Needs gguf and numpy.
+"""
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import environment
+import gguf
+import numpy as np
+
+ROOT = Path(__file__).resolve().parent.parent
+TEXT = ROOT / "fixtures" / "text"
+CHECKPOINTS = ["tiny-llama2", "tiny-llama3", "tiny-qwen2", "tiny-phi2", "tiny-mixtral"]
+# Divergences this far apart may come from rounding alone, as where a model is compared with itself.
+ROUNDING = 1e-4
+TYPES = ["F16", "Q8_0", "Q4_K_M", "Q4_0", "Q2_K"]
+
+
+def output(*command: object) -> str:
+    done = subprocess.run(list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    if done.returncode != 0:
+        sys.exit(f"{' '.join(map(str, command))}: exit status {done.returncode}\n{done.stderr[-2000:]}")
+    return done.stdout + done.stderr
+
+
+def numbers(names: list[str], *command: object) -> list[float]:
+    """What a program prints behind names. Sometimes it ends before its last lines are out: then once more."""
+    for _ in range(9):
+        text = output(*command)
+        found = [re.search(re.escape(name) + r"\s*:\s*(-?[\d.]+)", text) for name in names]
+        if all(found):
+            return [float(match[1]) for match in found]
+    sys.exit(f"no {names} in:\n{text[-2000:]}")
+
+
+def sums(path: Path) -> dict[str, np.ndarray]:
+    return {tensor.name: np.asarray(tensor.data, dtype=np.float64).ravel() for tensor in gguf.GGUFReader(path).tensors}
+
+
+class Check:
+    def __init__(self, args: argparse.Namespace, folder: Path) -> None:
+        self.binary = environment.quantwright(args.quantwright)
+        self.peer = Path(args.programs)
+        self.windows = ["-c", args.ctx, "--chunks", args.chunks, "-t", args.threads]
+        self.ours = ["--ctx", args.ctx, "--chunks", args.chunks, "--threads", args.threads]
+        self.folder = folder
+        self.failed = 0
+
+    def json(self, *arguments: object) -> dict:
+        command = [self.binary, *arguments, "--json"]
+        done = subprocess.run(list(map(str, command)), stdout=subprocess.PIPE, text=True)
+        if done.returncode != 0:
+            sys.exit(f"{' '.join(map(str, command))}: exit status {done.returncode}\n{done.stdout}")
+        return json.loads(done.stdout)
+
+    def near(self, found: float, expected: float, part: float, least: float = 0.0) -> str:
+        """The difference in percent, marked if it is too large."""
+        good = abs(found - expected) <= max(part * abs(expected), least)
+        self.failed += not good
+        part = f"{100 * (found / expected - 1):+.3f} %" if abs(expected) > least else "same"
+        return part if good else f"{part} !"
+
+    def predictions(self, name: str, files: dict[str, Path]) -> None:
+        test = ["-f", TEXT / "test.txt"]
+        perplexity = [self.peer / "llama-perplexity", *self.windows]
+        base = self.folder / "base.kld"
+        output(*perplexity, "-m", files["F16"], *test, "--kl-divergence-base", base)
+        own = self.folder / "own.kld"
+        own.unlink(missing_ok=True)
+        self.json("kl", files["F16"], files["Q4_0"], *test, *self.ours, "--save-base", own)
+        for ty, file in files.items():
+            compare = [*perplexity, "-m", file, "--kl-divergence", "--kl-divergence-base", base]
+            expected, kld = numbers(["Mean PPL(Q)", "Mean    KLD"], *compare)
+            found = self.json("perplexity", file, *test, *self.ours)["ppl"]
+            line = f"{name:14}{ty:8}{found:10.4f}{expected:10.4f} {self.near(found, expected, 0.003):>11}"
+            chunks = self.ours[2:]
+            found = self.json("kl", base, file, *chunks)["candidates"][0]["mean_kld"]
+            line += f"{found:12.6f}{kld:10.6f} {self.near(found, kld, 0.06, ROUNDING):>11}"
+            again = self.json("kl", own, file, *chunks)["candidates"][0]["mean_kld"]
+            print(f"{line}{again:12.6f} {self.near(again, found, 0.01, ROUNDING):>11}", flush=True)
+
+    def importance(self, name: str, file: Path) -> None:
+        text = TEXT / "calibration.txt"
+        found, expected = self.folder / "ours.gguf", self.folder / "theirs.gguf"
+        self.json("imatrix", file, "-f", text, "-o", found, "--force", *self.ours)
+        expected.unlink(missing_ok=True)
+        output(self.peer / "llama-imatrix", *self.windows, "-m", file, "-f", text, "-o", expected)
+        found, expected = sums(found), sums(expected)
+        if found.keys() != expected.keys():
+            self.failed += 1
+            print(f"{name}: other tensors: {sorted(found.keys() ^ expected.keys())}")
+        worst, where = 0.0, ""
+        for tensor in found.keys() & expected.keys():
+            a, b = found[tensor], expected[tensor]
+            if a.shape != b.shape:
+                self.failed += 1
+                print(f"{name}: {tensor} has {a.size} values, llama-imatrix's {b.size}")
+                continue
+            distance = np.linalg.norm(a - b) / max(np.linalg.norm(b), 1e-30)
+            self.failed += distance > 0.02
+            if distance > worst:
+                worst, where = distance, tensor
+        counts = sum(name.endswith(".counts") for name in found)
+        print(f"{name:14}{counts:4} tensors, the furthest {100 * worst:.3f} % apart: {where}", flush=True)
+
+    def run(self, name: str) -> None:
+        files = {}
+        for ty in TYPES:
+            files[ty] = self.folder / f"{ty}.gguf"
+            convert = ["convert", ROOT / "fixtures" / name, "-o", files[ty], "-t", ty, "--no-sync", "--force"]
+            self.json(*convert)
+        self.predictions(name, files)
+        self.importance(name, files["F16"])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("programs", help="folder with llama-perplexity and llama-imatrix")
+    parser.add_argument("--quantwright", help="the binary; by default the release build of this tree")
+    parser.add_argument("--ctx", type=int, default=256)
+    parser.add_argument("--chunks", type=int, default=32)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("checkpoints", nargs="*", default=CHECKPOINTS)
+    args = parser.parse_args()
+    columns = f"{'':22}{'perplexity':>10}{'theirs':>10}{'':12}{'mean KLD':>12}{'theirs':>10}{'':12}{'own base':>12}"
+    print(columns)
+    with tempfile.TemporaryDirectory() as folder:
+        check = Check(args, Path(folder))
+        for name in args.checkpoints:
+            check.run(name)
+    sys.exit(f"{check.failed} too far apart" if check.failed else 0)
+
+
+if __name__ == "__main__":
+    main()
