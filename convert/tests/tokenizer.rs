@@ -328,7 +328,10 @@ fn missing_and_damaged_files_are_named() {
         ),
         (br#"{"model": {"type": "BPE", "vocab": {"a": -1}, "merges": []}}"#, "invalid value"),
         (br#"{"model": {"type": "BPE", "vocab": {"a": 0}, "merges": [["a"]]}}"#, "invalid length"),
-        (br#"{"model": {"type": "BPE", "vocab": {"a": 0}, "merges": ["a a"]}}"#, "if you know llama.cpp's name for it, give it"),
+        (
+            br#"{"model": {"type": "BPE", "vocab": {"a": 0}, "merges": ["a a"]}}"#,
+            "if you know llama.cpp's name for it, give it",
+        ),
     ] {
         fs::write(&tokenizer, bytes).unwrap();
         let message = refusal(dir.path());
