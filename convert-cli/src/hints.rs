@@ -7,7 +7,7 @@ use quant_core::GgmlType;
 pub(crate) fn hint(error: &Error) -> Option<&'static str> {
     Some(match error {
         Error::ImportanceNeeded { .. } => {
-            "give a matrix that has them with --imatrix, or choose a larger type"
+            "make a matrix with `quantwright imatrix` and give it with --imatrix, or choose a larger type"
         }
         Error::ImportanceTooLarge { .. } => {
             "the matrix is damaged: make it again, or leave the tensor out with --exclude-weights"
