@@ -14,9 +14,15 @@ pub(crate) struct EditArgs {
     /// A GGUF file of any kind
     #[arg(value_name = "FILE")]
     pub(crate) input: PathBuf,
-    /// Give a key a value: TYPE is u8, i8, u16, i16, u32, i32, u64, i64, f32, f64, bool or str, or
-    /// [TYPE] for a list in JSON; @PATH takes the value from a file. After --rename and --remove
-    #[arg(long, value_name = "KEY=TYPE:VALUE", value_parser = values::set, group = "change")]
+    #[arg(
+        long,
+        value_name = "KEY=TYPE:VALUE",
+        value_parser = values::set,
+        group = "change",
+        // Not a comment: brackets would be a link there.
+        help = "Give a key a value: TYPE is u8, i8, u16, i16, u32, i32, u64, i64, f32, f64, bool or str, \
+                or [TYPE] for a list in JSON; @PATH takes the value from a file. After --rename and --remove"
+    )]
     pub(crate) set: Vec<Setting>,
     /// Remove a key
     #[arg(long, value_name = "KEY", group = "change")]
