@@ -2,7 +2,13 @@
 //! restored finite, and nothing of moderate size is refused.
 #![no_main]
 
-use quant_core::{Error, GgmlType, can_quantize, formats::Rows, lanes::Scalar, quantize_unchecked};
+use quant_core::{
+    Error, GgmlType, can_quantize,
+    formats::{Importance, Rows},
+    importance_use,
+    lanes::Scalar,
+    quantize_unchecked,
+};
 use quant_kernels::Kernels;
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| {
@@ -15,7 +21,12 @@ libfuzzer_sys::fuzz_target!(|input: &[u8]| {
     let row_len = 256 * (1 + usize::from(weighted / 64));
     values.resize(values.len().min(4096).next_multiple_of(row_len), 0.25);
     let importance: Vec<_> = values.iter().rev().take(row_len).map(|v| v.abs().min(1e30)).collect();
-    let importance = (weighted % 2 == 1 && !values.is_empty()).then_some(&importance[..]);
+    let needed = importance_use(ty) == Some(Importance::Needed);
+    if needed && values.is_empty() {
+        return;
+    }
+    let importance =
+        (needed || weighted % 2 == 1 && !values.is_empty()).then_some(&importance[..]);
     let rows = || Rows { values: &values, row_len, importance };
     let bytes = ty.row_bytes(values.len() as u64).expect("has a size");
     let mut expected = vec![0; usize::try_from(bytes).expect("fits")];
