@@ -25,8 +25,7 @@ libfuzzer_sys::fuzz_target!(|input: &[u8]| {
     if needed && values.is_empty() {
         return;
     }
-    let importance =
-        (needed || weighted % 2 == 1 && !values.is_empty()).then_some(&importance[..]);
+    let importance = (needed || weighted % 2 == 1 && !values.is_empty()).then_some(&importance[..]);
     let rows = || Rows { values: &values, row_len, importance };
     let bytes = ty.row_bytes(values.len() as u64).expect("has a size");
     let mut expected = vec![0; usize::try_from(bytes).expect("fits")];
