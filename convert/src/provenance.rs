@@ -4,7 +4,7 @@
 //! the machine, nor on the program, as long as it computes what llama.cpp does on x86-64.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     path::Path,
     sync::{Mutex, PoisonError},
 };
@@ -190,8 +190,8 @@ pub fn prove(
             false => Outcome::Differs(difference),
         };
     }
-    let names: HashMap<_, _> = file.tensors.iter().map(|t| (t.name.as_str(), ())).collect();
-    let missing = source.tensors.iter().filter(|t| !names.contains_key(t.name.as_str()));
+    let names: HashSet<_> = file.tensors.iter().map(|t| t.name.as_str()).collect();
+    let missing = source.tensors.iter().filter(|t| !names.contains(t.name.as_str()));
     Ok(Proof {
         missing: missing.map(|tensor| tensor.name.clone()).collect(),
         tensors,

@@ -3,9 +3,26 @@
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Args};
-use gguf_io::metadata::Value;
+use gguf_io::{OutputOptions, metadata::Value};
 
 use super::values;
+
+/// How files are written.
+#[derive(Debug, Args)]
+pub(crate) struct Writing {
+    /// Replace what is there under the name of the output
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Do not wait until the output is on the device
+    #[arg(long)]
+    pub(crate) no_sync: bool,
+}
+
+impl Writing {
+    pub(crate) fn options(&self) -> OutputOptions {
+        OutputOptions { overwrite: self.force, sync: !self.no_sync }
+    }
+}
 
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("target").required(true))]
@@ -37,14 +54,10 @@ pub(crate) struct EditArgs {
     #[arg(short, long, value_name = "PATH", group = "target")]
     pub(crate) output: Option<PathBuf>,
     /// Change the file itself: its header alone where the new one fits, else all of it
-    #[arg(long, group = "target")]
+    #[arg(long, group = "target", conflicts_with = "force")]
     pub(crate) in_place: bool,
-    /// Replace an existing output
-    #[arg(long, conflicts_with = "in_place")]
-    pub(crate) force: bool,
-    /// Do not wait until the result is on the device
-    #[arg(long)]
-    pub(crate) no_sync: bool,
+    #[command(flatten)]
+    pub(crate) writing: Writing,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -75,12 +88,8 @@ pub(crate) struct SplitArgs {
     /// N shards of about the same size
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), group = "by")]
     pub(crate) shards: Option<u64>,
-    /// Replace existing shards
-    #[arg(long)]
-    pub(crate) force: bool,
-    /// Do not wait until the shards are on the device
-    #[arg(long)]
-    pub(crate) no_sync: bool,
+    #[command(flatten)]
+    pub(crate) writing: Writing,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -94,12 +103,8 @@ pub(crate) struct MergeArgs {
     /// Path of the file
     #[arg(short, long, value_name = "PATH")]
     pub(crate) output: PathBuf,
-    /// Replace an existing output
-    #[arg(long)]
-    pub(crate) force: bool,
-    /// Do not wait until the file is on the device
-    #[arg(long)]
-    pub(crate) no_sync: bool,
+    #[command(flatten)]
+    pub(crate) writing: Writing,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,

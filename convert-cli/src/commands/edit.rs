@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context, anyhow};
 use gguf_io::{
-    AnyGguf, Limits, Metadata, OutputOptions, SourceFile,
+    AnyGguf, Limits, Metadata, SourceFile,
     gguf::edit::{self, Change, Edit},
     metadata::Value,
 };
@@ -40,11 +40,11 @@ pub(crate) fn run(args: &EditArgs, warnings: &Warnings) -> anyhow::Result<()> {
     let edit = Edit::new(&model, &metadata)?;
     let (what, output) = match &args.output {
         Some(output) => {
-            edit.save(output, OutputOptions { overwrite: args.force, sync: !args.no_sync })?;
+            edit.save(output, args.writing.options())?;
             ("new file", output)
         }
         None => {
-            edit.in_place(!args.no_sync)?;
+            edit.in_place(!args.writing.no_sync)?;
             (if edit.fits() { "header written in place" } else { "file written anew" }, path)
         }
     };

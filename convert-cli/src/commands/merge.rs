@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use gguf_io::{AnyGguf, Limits, OutputOptions, gguf::regroup::Regrouping};
+use gguf_io::{AnyGguf, Limits, gguf::regroup::Regrouping};
 use serde_json::json;
 
 use crate::{
@@ -13,7 +13,7 @@ use crate::{
 pub(crate) fn run(args: &MergeArgs) -> anyhow::Result<()> {
     let model = AnyGguf::open_any(&args.input, &Limits::default())?;
     let merged = Regrouping::merge(&model, &args.output)?;
-    merged.save(OutputOptions { overwrite: args.force, sync: !args.no_sync })?;
+    merged.save(args.writing.options())?;
     let bytes: u64 = merged.outputs().iter().map(|(_, bytes)| bytes).sum();
     let output = report::path(&args.output);
     let mut out = io::stdout().lock();

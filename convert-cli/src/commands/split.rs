@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use anyhow::Context;
-use gguf_io::{AnyGguf, Limits, OutputOptions, Split, gguf::regroup::Regrouping};
+use gguf_io::{AnyGguf, Limits, Split, gguf::regroup::Regrouping};
 use serde_json::json;
 
 use crate::{
@@ -19,7 +19,7 @@ pub(crate) fn run(args: &SplitArgs) -> anyhow::Result<()> {
         .context("no size of shards")?;
     let model = AnyGguf::open_any(&args.input, &Limits::default())?;
     let split = Regrouping::split(&model, &args.output, by)?;
-    split.save(OutputOptions { overwrite: args.force, sync: !args.no_sync })?;
+    split.save(args.writing.options())?;
     let outputs = split.outputs();
     let mut out = io::stdout().lock();
     if args.json {

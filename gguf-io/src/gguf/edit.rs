@@ -108,8 +108,8 @@ pub struct Edit<'a> {
     file: &'a SourceFile,
     /// Up to the data.
     header: Vec<u8>,
-    /// The header that takes the place of the one that is there, if there is one.
-    fitting: Option<Vec<u8>>,
+    /// The same filled up to where the data begins, if there is room.
+    filled: Option<Vec<u8>>,
     /// Where the data begins in the file that is there.
     start: u64,
 }
@@ -136,37 +136,36 @@ impl<'a> Edit<'a> {
             let AnyTensor { name, shape, type_id, .. } = tensor;
             layout::put_description(&mut descriptions, name, shape, *type_id, offset);
         }
-        let header = |metadata: &Metadata| -> Result<Vec<u8>> {
-            let mut header = layout::pairs(metadata, model.tensors.len())?;
-            header.extend(&descriptions);
-            let len = (header.len() as u64).next_multiple_of(data.alignment);
-            header.resize(usize::try_from(len).unwrap_or(header.len()), 0);
-            Ok(header)
-        };
         let mut metadata = metadata.clone();
         metadata.remove(PADDING);
-        let plain = header(&metadata)?;
-        let fits = |header: &Vec<u8>| header.len() as u64 == data.start;
-        let fitting = if fits(&plain) {
-            Some(plain.clone())
-        } else {
-            let taken = layout::pairs(&metadata, model.tensors.len())?.len() + descriptions.len();
-            let zeros =
-                data.start.checked_sub(taken as u64).and_then(|room| room.checked_sub(FILLER));
-            match zeros.and_then(|zeros| usize::try_from(zeros).ok()) {
-                Some(zeros) => {
-                    metadata.insert(PADDING, vec![0u8; zeros]);
-                    Some(header(&metadata)?).filter(fits)
-                }
-                None => None,
+        let mut header = layout::pairs(&metadata, model.tensors.len())?;
+        header.extend(&descriptions);
+        let taken = header.len() as u64;
+        pad(&mut header, data.alignment);
+        let zeros = data.start.checked_sub(taken).and_then(|room| room.checked_sub(FILLER));
+        let filled = match zeros.and_then(|zeros| usize::try_from(zeros).ok()) {
+            Some(zeros) if header.len() as u64 != data.start => {
+                metadata.insert(PADDING, vec![0u8; zeros]);
+                let mut filled = layout::pairs(&metadata, model.tensors.len())?;
+                filled.extend(&descriptions);
+                pad(&mut filled, data.alignment);
+                Some(filled)
             }
+            _ => None,
         };
-        Ok(Self { file, header: plain, fitting, start: data.start })
+        Ok(Self { file, header, filled, start: data.start })
+    }
+
+    /// The new header that takes the place of the old one without moving the data, if there is one.
+    fn fitting(&self) -> Option<&[u8]> {
+        let headers = [Some(&self.header), self.filled.as_ref()];
+        let mut fitting = headers.into_iter().flatten().filter(|h| h.len() as u64 == self.start);
+        fitting.next().map(Vec::as_slice)
     }
 
     /// Whether a new header takes the place of the old one without moving the data.
     pub fn fits(&self) -> bool {
-        self.fitting.is_some()
+        self.fitting().is_some()
     }
 
     fn data_len(&self) -> u64 {
@@ -234,7 +233,7 @@ impl<'a> Edit<'a> {
     /// As [`in_place`](Self::in_place).
     pub fn overwrite(&self, file: &dyn WriteAt, sync: bool) -> Result<()> {
         let path = self.file.path();
-        let Some(new) = &self.fitting else {
+        let Some(new) = self.fitting() else {
             let place = Place::Field("header", 0);
             let found = format!("{} bytes", self.header.len());
             return Err(layout::wrong(place, found, format!("at most {}", self.start)));
@@ -259,6 +258,12 @@ impl<'a> Edit<'a> {
 /// Bytes of a [`PADDING`] without zeros: length and text of the key, type, type of the elements,
 /// their number.
 const FILLER: u64 = 8 + PADDING.len() as u64 + 4 + 4 + 8;
+
+/// Zeros up to the next multiple of the alignment.
+fn pad(header: &mut Vec<u8>, alignment: u64) {
+    let len = (header.len() as u64).next_multiple_of(alignment);
+    header.resize(usize::try_from(len).unwrap_or(header.len()), 0);
+}
 
 fn several_files(model: &AnyGguf) -> Error {
     let path = model.files.first().map_or_else(PathBuf::new, |file| file.path().to_owned());

@@ -48,8 +48,8 @@ impl<'a> Regrouping<'a> {
         let mut parts = Vec::with_capacity(counts.len());
         let paths = shards::paths(output, counts.len());
         for (number, (count, path)) in counts.iter().zip(paths).enumerate() {
-            let mut pairs = if number == 0 { model.metadata.clone() } else { Metadata::new() };
-            shards::put_keys(&mut pairs, number, counts.len(), model.tensors.len(), by)?;
+            let pairs =
+                shards::pairs(&model.metadata, number, counts.len(), model.tensors.len(), by)?;
             let (here, after) = rest.split_at_checked(*count).unwrap_or((rest, &[]));
             rest = after;
             parts.push((path, pairs, here));

@@ -127,11 +127,7 @@ pub fn layout(
     let mut rest = tensors;
     let mut layouts = Vec::with_capacity(counts.len());
     for (number, tensors_here) in counts.iter().enumerate() {
-        let mut pairs = if number == 0 { metadata.clone() } else { Metadata::new() };
-        // A model that keeps its one file has no keys of a split.
-        if counts.len() > 1 || !matches!(split, Split::Given(_)) {
-            put_keys(&mut pairs, number, counts.len(), tensors.len(), split)?;
-        }
+        let pairs = pairs(metadata, number, counts.len(), tensors.len(), split)?;
         let (here, after) = rest.split_at_checked(*tensors_here).unwrap_or((rest, &[]));
         rest = after;
         layouts.push(Layout::new(&pairs, here)?);
@@ -139,9 +135,25 @@ pub fn layout(
     Ok(layouts)
 }
 
+/// The metadata of a file of a split model.
+pub(super) fn pairs(
+    metadata: &Metadata,
+    number: usize,
+    count: usize,
+    tensors: usize,
+    split: Split<'_>,
+) -> Result<Metadata> {
+    let mut pairs = if number == 0 { metadata.clone() } else { Metadata::new() };
+    // A model that keeps its one file has no keys of a split.
+    if count > 1 || !matches!(split, Split::Given(_)) {
+        put_keys(&mut pairs, number, count, tensors, split)?;
+    }
+    Ok(pairs)
+}
+
 /// The keys in the order in which llama-gguf-split leaves them, or llama-quantize where it keeps
 /// the files there were.
-pub(super) fn put_keys(
+fn put_keys(
     pairs: &mut Metadata,
     number: usize,
     count: usize,
