@@ -68,6 +68,11 @@ pub(crate) fn run(args: &ConvertArgs, warnings: &Warnings) -> anyhow::Result<()>
         return finish(args, report, warnings, plan.check().err().or(output).as_ref());
     };
 
+    if plan.is_there(output)? {
+        report.left_alone = true;
+        report.output = first.as_deref().map(report::path);
+        return finish(args, report, warnings, None);
+    }
     let bar = progress_of(plan.source_bytes())?;
     let progress = |done| bar.set_position(done);
     let result = plan.run(output, Control { progress: Some(&progress), ..control });

@@ -77,6 +77,12 @@ impl FolderPlan {
                 refusal: Refusal::NoType,
             });
         };
+        if options.shard.is_some() {
+            return Err(Error::Grouped {
+                problem: "one shard is asked for, but a folder is complete or absent".into(),
+                refusal: Refusal::NoShard,
+            });
+        }
         if !dir.is_dir() {
             return Err(Error::Grouped {
                 problem: format!("{}: is not the folder of a checkpoint", crate::error::Shown(dir)),
