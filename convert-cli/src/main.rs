@@ -9,6 +9,7 @@ mod failure;
 mod hints;
 mod report;
 mod signals;
+mod version;
 mod warnings;
 
 use std::{
