@@ -150,13 +150,8 @@ impl Plan {
         let metadata = describe::describe(&given, &assigned, importance)?;
         let layouts = layout::lay_out(&given, &mut assigned.tensors, &metadata)?;
         unused::split(options.split, &layouts);
-<<<<<<< HEAD
-        model.metadata = metadata;
         let shards = options.split.map(|_| Shards { before: 0, count: layouts.len() });
         let mut plan = Self {
-=======
-        Ok(Self {
->>>>>>> e3c61e7c70ec10d236570d2fd53d895f24e5f418
             model,
             metadata,
             tensors: assigned.tensors,

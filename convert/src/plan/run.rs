@@ -94,16 +94,11 @@ impl Plan {
     /// # Errors
     /// As [`run`](Self::run).
     pub fn run_into(self, out: AtomicSet, control: Control<'_>) -> Result<()> {
-<<<<<<< HEAD
-        let places = self.placed().map(|(shard, placed)| Places::one(shard, placed.offset));
-        let output = Output { files: sinks(out.files()), places: places.collect() };
-        let jobs: Vec<_> = self.tensors.iter().map(|tensor| &tensor.job).collect();
-        stream(&self.model, &jobs, &output, &self.running, control)?;
-        // The headers go last: a file that has one is whole.
-        for (file, layout) in out.files().iter().zip(&self.layouts) {
-            file.write_all_at(&layout.header, 0)?;
-        }
-        control.check()?;
+        run_all(&[self], vec![out], control)
+    }
+
+    /// Gives complete files their names.
+    fn commit(&self, out: AtomicSet) -> Result<()> {
         let path = out.files().first().map(|file| file.path().to_owned());
         match (out.commit(), path, self.layouts.first()) {
             // A job that was started twice has been the first to finish.
@@ -114,9 +109,6 @@ impl Plan {
             }
             (result, ..) => Ok(result?),
         }
-=======
-        run_all(&[self], vec![out], control)
->>>>>>> e3c61e7c70ec10d236570d2fd53d895f24e5f418
     }
 
     fn inputs(&self) -> Inputs<'_> {
@@ -124,7 +116,6 @@ impl Plan {
     }
 }
 
-<<<<<<< HEAD
 /// The first byte in which a file is not what is planned, by its header and its length.
 fn difference(path: &Path, layout: &Layout) -> Result<Option<u64>> {
     const PIECE: usize = 64 << 10;
@@ -141,7 +132,8 @@ fn difference(path: &Path, layout: &Layout) -> Result<Option<u64>> {
         }
     }
     Ok((file.len() != layout.total).then(|| file.len().min(layout.total)))
-=======
+}
+
 /// Runs plans of one model, whose tensors are read once, into what [`Plan::create`] has made for each.
 pub(super) fn run_all(plans: &[Plan], out: Vec<AtomicSet>, control: Control<'_>) -> Result<()> {
     let Some(first) = plans.first() else { return Ok(()) };
@@ -168,6 +160,5 @@ pub(super) fn run_all(plans: &[Plan], out: Vec<AtomicSet>, control: Control<'_>)
         }
     }
     control.check()?;
-    out.into_iter().try_for_each(|set| Ok(set.commit()?))
->>>>>>> e3c61e7c70ec10d236570d2fd53d895f24e5f418
+    plans.iter().zip(out).try_for_each(|(plan, out)| plan.commit(out))
 }
