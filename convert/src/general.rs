@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use gguf_io::metadata::Metadata;
+use gguf_model::TensorName;
 use serde_json::Value;
 
 use crate::{
@@ -183,7 +184,9 @@ impl Size {
             let elements = tensor.elements();
             size.total = size.total.saturating_add(elements);
             let experts = match tensor.shape.as_slice() {
-                [_, _, experts, ..] if tensor.name.contains("_exps.") => *experts,
+                [_, _, experts, ..] if TensorName::parse(&tensor.name).is_expert_stack() => {
+                    *experts
+                }
                 _ => 0,
             };
             match elements.checked_div(experts) {

@@ -6,6 +6,7 @@ use std::{
 };
 
 use gguf_io::{Imatrix, Metadata, message::listed};
+use gguf_model::TensorName;
 use quant_core::{GgmlType, importance_use};
 
 use crate::{
@@ -119,7 +120,7 @@ impl Importance {
         // The older format does not say how many matrices its values are for.
         let same_count = entry.matrices == 1 || entry.matrices as u64 == matrices;
         if !same_count || columns.checked_mul(matrices) != Some(entry.values.len() as u64) {
-            if matches!(name, "token_embd.weight" | "per_layer_token_embd.weight") {
+            if TensorName::parse(name).is_token_embedding() {
                 return Ok(None);
             }
             return Err(Error::ImportanceLength {

@@ -4,6 +4,7 @@ use gguf_io::metadata::{Array, Metadata, Value};
 
 use crate::{
     Architecture, Dimension, Key, Kind, Need, Problem, Rope, Size, Turned,
+    layered::ATTENDING,
     problem::{Problems, described},
 };
 
@@ -169,7 +170,7 @@ impl HyperParameters {
         let recurrent = match flags("attention.recurrent_layers") {
             Some(flags) => flags,
             None if has_key("full_attention_interval") => {
-                let interval = small("full_attention_interval").unwrap_or(4).max(1);
+                let interval = small("full_attention_interval").unwrap_or(ATTENDING).max(1);
                 let trunk = layers.saturating_sub(further_layers);
                 (0..trunk).map(|layer| (layer + 1) % interval != 0).collect()
             }
