@@ -127,5 +127,5 @@ pub(crate) fn message(error: &anyhow::Error) -> String {
 }
 
 fn one_line(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    hints::in_words(text).chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }

@@ -63,7 +63,7 @@ pub(crate) fn replace(overrides: &Object, metadata: &mut Metadata) {
     for (key, _) in overrides.iter().filter(|(_, value)| empty(value)) {
         tracing::warn!(
             kind = "metadata",
-            "--metadata: key {} is empty, which leaves that of the GGUF file as it is",
+            "`metadata`: key {} is empty, which leaves that of the GGUF file as it is",
             Quoted(key)
         );
     }
@@ -82,7 +82,7 @@ fn replace_sampling(settings: &mut Object, overrides: &Object) {
             None if key == "sequence" => _ = settings.insert(key.to_owned(), value.clone()),
             None => tracing::warn!(
                 kind = "metadata",
-                "--metadata: key \"general.sampling.{}\" is not known and is left out",
+                "`metadata`: key \"general.sampling.{}\" is not known and is left out",
                 key.escape_debug()
             ),
         }

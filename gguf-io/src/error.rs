@@ -241,7 +241,7 @@ pub enum Error {
 
 const AGAIN: &str = "run again when nothing writes to it";
 const CUT_SHORT: &str = "the file is cut short or damaged, download it again";
-const REPLACE: &str = "choose another name or allow it to be replaced (--force)";
+const REPLACE: &str = "choose another name or allow it to be replaced (`overwrite`)";
 const SPACE: &str = "free some space or choose another folder";
 
 impl Error {

@@ -127,7 +127,7 @@ pub(crate) fn assign(
         if !fits {
             tracing::warn!(
                 kind = "experts",
-                "the experts hold {:.1} % of the weights that --ratio {} divides, and load only if \
+                "the experts hold {:.1} % of the weights that `ratio` {} divides, and load only if \
                  all are quantized alike: they get {}; a ratio above {share:.3} gives them {}",
                 share * 100.0,
                 options.ratio,

@@ -34,7 +34,7 @@ impl Pruning {
                 return Err(bad(item, format!("the model has {layers} layers, counted from 0")));
             }
             if !pruned.insert(layer) {
-                tracing::warn!(kind = "unused-option", "--prune-layers names layer {layer} twice");
+                tracing::warn!(kind = "unused-option", "`prune_layers` names layer {layer} twice");
             }
         }
         let pruning = Self { pruned, layers };
@@ -169,7 +169,7 @@ impl Pruning {
             tracing::warn!(
                 kind = "prune",
                 "layers of {arch} differ by their number in which tokens they attend to: with \
-                 --prune-layers, layer {layer} and others come to places of another kind"
+                 `prune_layers`, layer {layer} and others come to places of another kind"
             );
         }
         Ok(())
@@ -361,7 +361,7 @@ mod tests {
             ("t5encoder", "0", ("*.other", 1u32.into()), "relative positions"),
         ] {
             let error = pruned(arch, 8, prune, &[pair]).unwrap_err().to_string();
-            assert!(error.contains(says) && error.contains("--prune-layers"), "{arch}: {error}");
+            assert!(error.contains(says) && error.contains("`prune_layers`"), "{arch}: {error}");
         }
         for (arch, prune, pair) in [
             // The last layers, and whole periods, leave the others in step.
@@ -382,9 +382,9 @@ mod tests {
     fn impossible_lists_are_refused() {
         for (text, expected) in [
             ("", "expected layer numbers"),
-            ("1,x", r#""x" in --prune-layers: expected layer numbers"#),
+            ("1,x", r#""x" in `prune_layers`: expected layer numbers"#),
             ("-1", "expected layer numbers"),
-            ("1,5", r#""5" in --prune-layers: the model has 5 layers, counted from 0"#),
+            ("1,5", r#""5" in `prune_layers`: the model has 5 layers, counted from 0"#),
             ("0,1,2,3,4", "no layer would be left"),
         ] {
             let error = Pruning::parse(text, 5).unwrap_err().to_string();
