@@ -94,7 +94,7 @@ pub(super) fn overrides(given: &Given<'_>, tells_importance: bool) -> Result<()>
             return Err(Error::Recipe(recipe::Error::BadValue {
                 key: key.clone(),
                 found: "set by `override_kv`".into(),
-                expected: "to be left to `Split::Keep`, `Split::MaxBytes` or `Split::MaxTensors`"
+                expected: "to be left to `Split::Keep`, `Split::Files`, `Split::MaxBytes` or `Split::MaxTensors`"
                     .into(),
             }));
         }
