@@ -91,10 +91,12 @@ mod architectures;
 mod check;
 mod forward;
 mod forwards;
+mod keys;
 mod layered;
 mod names;
 mod parameters;
 mod problem;
+mod relations;
 mod size;
 pub mod tokenizer;
 mod vocabulary;
@@ -109,9 +111,10 @@ pub use forward::{
     Residual, Routing, ScoreScale, TurnedLayers, Windows,
 };
 pub use forwards::FORWARDS;
+pub use keys::{COMMON, MAX_EXPERTS, MAX_LAYERS};
 pub use layered::{LAYER_PERIODS, OfLayers, attention_period, layer_period};
 pub use names::{Place, TensorName};
-pub use parameters::{COMMON, HyperParameters, MAX_EXPERTS, MAX_LAYERS};
+pub use parameters::HyperParameters;
 pub use problem::{Problem, ProblemKind};
 pub use size::{Dimension, Size};
 pub use tokenizer::Tokenizer;
