@@ -12,6 +12,8 @@ pub(crate) struct Job {
     /// Index into the model's tensors.
     pub(crate) tensor: usize,
     pub(crate) form: Form,
+    /// Whether codes of the source become blocks as they are, where blocks hold them.
+    pub(crate) carries: bool,
     /// Weights of the columns of each matrix of the tensor.
     pub(crate) importance: Option<Vec<f32>>,
     /// Whether the scales of groups are searched for.
@@ -42,6 +44,15 @@ pub(crate) struct Groups {
 }
 
 impl Form {
+    /// The type of ggml that is written; of packed groups, whose parts have several, that of single
+    /// values.
+    pub(crate) fn ty(self) -> GgmlType {
+        match self {
+            Self::Ggml(ty) | Self::Blocks { ty, .. } => ty,
+            Self::Packed { .. } => GgmlType::F32,
+        }
+    }
+
     /// The type's name, for messages.
     pub(crate) fn name(self) -> &'static str {
         match self {

@@ -1,6 +1,9 @@
 //! What a conversion is asked to do.
 
-use std::path::PathBuf;
+use std::{
+    path::PathBuf,
+    sync::{Arc, atomic::AtomicU64},
+};
 
 use gguf_io::{Limits, OutputOptions, metadata::Value};
 use quant_kernels::Kernels;
@@ -60,6 +63,7 @@ impl Options {
             threads: self.threads,
             kernels: self.kernels.unwrap_or_default(),
             imatrix: self.imatrix.clone(),
+            inexact_scales: Arc::default(),
         }
     }
 }
@@ -74,6 +78,8 @@ pub(crate) struct Running {
     pub(crate) kernels: Kernels,
     /// The importance matrix, which no output may replace.
     pub(crate) imatrix: Option<PathBuf>,
+    /// Scales of carried codes that half precision does not hold, counted by the run.
+    pub(crate) inexact_scales: Arc<AtomicU64>,
 }
 
 /// How the output is split into several files.

@@ -19,10 +19,11 @@ use quant_core::{
     formats::Rows,
     grouped::{Grouped, Job as Quantization, Refinement, ScaleType},
 };
-use quant_weights::{Source, TensorReader, finite::Stored};
+use quant_weights::{CodeBlock, Source, TensorReader, finite::Stored};
 
 use crate::{
     Control, Result,
+    carry::carry,
     chunks::{Chunk, chunks},
     grouped::blocks,
     job::{Form, Groups, Job},
@@ -100,7 +101,9 @@ pub(crate) fn stream(
         out,
         reader: model.reader(running.kernels),
         groups: Grouped::default(),
+        codes: vec![],
         bytes: vec![],
+        inexact_scales: &running.inexact_scales,
     };
     workers::run(running.threads, chunks.len(), worker, |worker, index| {
         control.check()?;
@@ -113,6 +116,7 @@ pub(crate) fn stream(
         }
         Ok(())
     })?;
+    warn_of_scales(running.inexact_scales.load(Ordering::Relaxed));
     lost.warn(|job| {
         let job = jobs[job];
         let tensor = &model.tensors[job.tensor];
@@ -130,6 +134,20 @@ pub(crate) fn stream(
     Ok(())
 }
 
+/// Says how many scales of carried codes half precision does not hold.
+fn warn_of_scales(count: u64) {
+    if count > 0 {
+        tracing::warn!(
+            kind = "carried-scales",
+            "{count} scale{} of the checkpoint's codes {} not exact in half precision: the blocks \
+             with {} were quantized anew",
+            if count == 1 { "" } else { "s" },
+            if count == 1 { "is" } else { "are" },
+            if count == 1 { "it" } else { "them" },
+        );
+    }
+}
+
 fn source_share(tensor: &Tensor, chunk: &Chunk) -> u64 {
     let elements = tensor.elements().max(1);
     let share = u128::from(tensor.source_bytes()) * u128::from(chunk.len) / u128::from(elements);
@@ -142,7 +160,9 @@ struct Worker<'a> {
     out: &'a Output<'a>,
     reader: TensorReader<'a>,
     groups: Grouped,
+    codes: Vec<CodeBlock>,
     bytes: Vec<u8>,
+    inexact_scales: &'a AtomicU64,
 }
 
 impl Worker<'_> {
@@ -155,6 +175,10 @@ impl Worker<'_> {
             self.reader.blocks(tensor, chunk.range(), &mut self.bytes)?;
             self.check_copied(tensor, chunk)?;
             self.put(places.data, chunk.offset(source))?;
+            return Ok(Lost::default());
+        }
+        if job.carries && self.carry_all(job, tensor, chunk)? {
+            self.put(places.data, chunk.offset(job.form.ty()))?;
             return Ok(Lost::default());
         }
         let magnitude = self.reader.load_finite(tensor, chunk.range())?;
@@ -172,6 +196,9 @@ impl Worker<'_> {
                 self.resize(ty, chunk)?;
                 let rows = Rows { values: self.reader.loaded(), row_len, importance };
                 self.reader.kernels().quantize_unchecked(ty, rows, &mut self.bytes)?;
+                if job.carries {
+                    carry(ty, &self.codes, &mut self.bytes);
+                }
                 let may_be_lost = self.check_finite(tensor, ty, chunk, magnitude)?;
                 self.put(places.data, chunk.offset(ty))?;
                 let values = self.reader.loaded();
@@ -197,6 +224,16 @@ impl Worker<'_> {
                 Ok(self.lost_groups(groups, chunk))
             }
         }
+    }
+
+    /// Leaves the blocks of a chunk in `bytes` if all of its codes can be carried. The codes stay.
+    fn carry_all(&mut self, job: &Job, tensor: &Tensor, chunk: &Chunk) -> Result<bool> {
+        let ty = job.form.ty();
+        self.reader.code_blocks(tensor, chunk.range(), &mut self.codes)?;
+        self.resize(ty, chunk)?;
+        let carried = carry(ty, &self.codes, &mut self.bytes);
+        self.inexact_scales.fetch_add(carried.inexact_scales, Ordering::Relaxed);
+        Ok(carried.blocks == self.codes.len() as u64)
     }
 
     /// Makes `bytes` as long as the chunk is in this type.

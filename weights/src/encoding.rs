@@ -6,7 +6,7 @@ use gguf_io::SourceFile;
 use half::{bf16, f16};
 use quant_core::GgmlType;
 
-use crate::{Packed, Result};
+use crate::{CodeBlock, Offset, Packed, Result, codes::BLOCK};
 
 /// How values are stored.
 #[derive(Clone, Debug, PartialEq)]
@@ -317,6 +317,40 @@ impl Scales {
             }
             at = at.saturating_add(here as u64);
             (codes, out) = (later, rest);
+        }
+        Ok(())
+    }
+
+    /// Reads blocks of eight-bit codes from the value `first` on, of those whose data begins at
+    /// `place`, in rows of `columns`, which are whole blocks.
+    pub(crate) fn code_blocks(
+        &self,
+        files: &[SourceFile],
+        (place, first, columns): (Place, u64, u64),
+        out: &mut [CodeBlock],
+        scratch: &mut Scratch,
+    ) -> Result<()> {
+        let columns = columns.max(1);
+        let Scratch { codes, bytes, scales, zeros } = scratch;
+        codes.resize(out.len().saturating_mul(BLOCK as usize), 0);
+        read(files, place, first, 1, codes)?;
+        let mut held = None;
+        let blocks = codes.as_chunks().0.iter().zip(out);
+        for (at, (codes, block)) in (first..).step_by(BLOCK as usize).zip(blocks) {
+            let (row, column) = (at / columns, at % columns);
+            let scale_row = row / self.rows.max(1);
+            if held != Some(scale_row) {
+                self.read_row(files, scale_row, (bytes, scales, zeros))?;
+                held = Some(scale_row);
+            }
+            // From codes around zero to codes around 128.
+            block.codes = codes.map(|code| code ^ 0x80);
+            let index = usize::try_from(column / self.columns.max(1)).unwrap_or(usize::MAX);
+            block.scale = scales.get(index).copied().unwrap_or(f32::NAN);
+            let zero = zeros.get(index).map_or(0.0, |zero| f32::from(*zero as i8));
+            block.offset = Offset::Zero(128.0 + zero);
+            block.is_first =
+                column.is_multiple_of(self.columns.max(1)) && row.is_multiple_of(self.rows.max(1));
         }
         Ok(())
     }

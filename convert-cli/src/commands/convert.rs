@@ -70,10 +70,12 @@ pub(crate) fn run(args: &ConvertArgs, warnings: &Warnings) -> anyhow::Result<()>
 
     let bar = progress_of(plan.source_bytes())?;
     let progress = |done| bar.set_position(done);
+    let inexact_scales = plan.inexact_scales();
     let result = plan.run(output, Control { progress: Some(&progress), ..control });
     bar.finish_and_clear();
     result?;
 
+    report.inexact_scales = inexact_scales.map(|scales| scales.count());
     report.output = first.as_deref().map(report::path);
     report.seconds = Some(start.elapsed().as_secs_f64());
     finish(args, report, warnings, None)
@@ -117,6 +119,9 @@ fn print(args: &ConvertArgs, report: &Report) -> io::Result<()> {
             writeln!(out, "{shards}\n")?;
         }
         writeln!(out, "{}\n{}", report.headline(), report.by_type())?;
+        if let Some(line) = report.by_codes() {
+            writeln!(out, "{line}")?;
+        }
         if let Some(note) = &report.note {
             writeln!(out, "{note}")?;
         }

@@ -218,7 +218,7 @@ fn job(
         }
     };
     let importance = squares.filter(|_| refine && is_grouped).map(<[f32]>::to_vec);
-    Job { tensor: index, form, importance, refine }
+    Job { tensor: index, form, carries: false, importance, refine }
 }
 
 /// Says which large matrices of layers stay as they are because no linear layer is in them.

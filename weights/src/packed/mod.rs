@@ -19,10 +19,11 @@ pub(crate) mod transposed;
 
 use gguf_io::SourceFile;
 
-use crate::Result;
+use crate::{CodeBlock, Result, codes, gather::size};
 
 pub(crate) use parts::{Groups, Part, Parts};
 pub(crate) use restore::{Buffers, Window};
+use restore::{EachRow, Row, Rule};
 
 /// A weight whose codes are packed in words, and what belongs to them.
 #[derive(Clone, Debug, PartialEq)]
@@ -88,6 +89,54 @@ impl Packed {
         }
     }
 
+    /// Bits of a code.
+    pub(crate) fn bits(&self) -> u32 {
+        match &self.layout {
+            Layout::Transposed(layout) => layout.bits,
+            Layout::ByRows(layout) => layout.bits,
+            Layout::Affine(layout) => layout.bits,
+        }
+    }
+
+    /// Whether every block of codes along a row has one scale: groups are one after the other, and
+    /// whole blocks.
+    pub(crate) fn has_code_blocks(&self) -> bool {
+        let even = |len: u64| len.is_multiple_of(codes::BLOCK) || len == self.columns;
+        self.columns.is_multiple_of(codes::BLOCK)
+            && matches!(self.groups(), Groups::Even(len) if even(*len))
+    }
+
+    fn groups(&self) -> &Groups {
+        match &self.layout {
+            Layout::Transposed(layout) => &layout.groups,
+            Layout::ByRows(layout) => &layout.groups,
+            Layout::Affine(layout) => &layout.groups,
+        }
+    }
+
+    fn rule(&self) -> Rule {
+        match &self.layout {
+            Layout::Transposed(_) | Layout::ByRows(_) => Rule::ZeroPoint,
+            Layout::Affine(_) => Rule::Bias,
+        }
+    }
+
+    /// Goes through some whole rows, from `first` on, a multiple of [`step`](Self::step).
+    fn each_row(
+        &self,
+        files: &[SourceFile],
+        first: u64,
+        rows: usize,
+        buffers: &mut Buffers,
+        each: &mut EachRow<'_>,
+    ) -> Result<()> {
+        match &self.layout {
+            Layout::Transposed(layout) => layout.each_row(files, first, rows, buffers, each),
+            Layout::ByRows(layout) => layout.each_row(files, first, rows, buffers, each),
+            Layout::Affine(layout) => layout.each_row(files, first, rows, buffers, each),
+        }
+    }
+
     /// Restores whole rows, from `first` on, a multiple of [`step`](Self::step).
     fn restore(
         &self,
@@ -96,10 +145,49 @@ impl Packed {
         out: &mut [f32],
         buffers: &mut Buffers,
     ) -> Result<()> {
-        match &self.layout {
-            Layout::Transposed(layout) => layout.restore(files, first, out, buffers),
-            Layout::ByRows(layout) => layout.restore(files, first, out, buffers),
-            Layout::Affine(layout) => layout.restore(files, first, out, buffers),
-        }
+        let columns = size(self.columns)?.max(1);
+        let (groups, rule) = (self.groups(), self.rule());
+        let rows = out.len() / columns;
+        let mut lines = out.chunks_exact_mut(columns);
+        self.each_row(files, first, rows, buffers, &mut |row| {
+            if let Some(out) = lines.next() {
+                groups.restore(rule, row, out);
+            }
+        })
+    }
+
+    /// Reads the codes of whole rows, from `first` on, a multiple of [`step`](Self::step). The layer
+    /// [has blocks](Self::has_code_blocks) of them.
+    fn code_blocks(
+        &self,
+        files: &[SourceFile],
+        first: u64,
+        out: &mut [CodeBlock],
+        buffers: &mut Buffers,
+    ) -> Result<()> {
+        let Groups::Even(group) = self.groups() else {
+            return Err(quant_core::Error::TooLarge.into());
+        };
+        let per_group = size(group / codes::BLOCK)?.max(1);
+        let per_row = size(self.columns / codes::BLOCK)?.max(1);
+        let rows = out.len() / per_row;
+        let rule = self.rule();
+        let mut lines = out.chunks_exact_mut(per_row);
+        self.each_row(files, first, rows, buffers, &mut |Row { codes, scales, zeros }| {
+            let Some(line) = lines.next() else { return };
+            let groups = line.chunks_mut(per_group).zip(scales.iter().zip(zeros));
+            let (mut codes, _) = codes.as_chunks();
+            for (blocks, (scale, zero)) in groups {
+                let (here, later) = codes.split_at(blocks.len().min(codes.len()));
+                codes = later;
+                let offset = match rule {
+                    Rule::ZeroPoint => codes::Offset::Zero(*zero),
+                    Rule::Bias => codes::Offset::Bias(*zero),
+                };
+                for (i, (block, codes)) in blocks.iter_mut().zip(here).enumerate() {
+                    *block = CodeBlock { codes: *codes, scale: *scale, offset, is_first: i == 0 };
+                }
+            }
+        })
     }
 }
