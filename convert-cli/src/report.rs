@@ -278,9 +278,11 @@ impl Report {
 fn file_type(plan: &Plan) -> String {
     let kept = || {
         let id = plan.metadata().get_u64("general.file_type")?;
-        FileType::from_id(u32::try_from(id).ok()?)
+        // A type that files come in but no recipe makes.
+        let name = |ty: FileType| Some(ty.name());
+        FileType::from_id(u32::try_from(id).ok()?).map_or((id == 39).then_some("NVFP4"), name)
     };
-    plan.file_type().or_else(kept).map_or_else(|| "unknown".into(), |ty| ty.to_string())
+    plan.file_type().map(FileType::name).or_else(kept).unwrap_or("unknown").into()
 }
 
 pub(crate) fn table(header: &[&str]) -> Table {

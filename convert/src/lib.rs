@@ -55,6 +55,7 @@ pub mod model;
 mod model_card;
 mod model_name;
 mod neighbours;
+mod nvfp4;
 mod options;
 mod packed;
 mod plan;

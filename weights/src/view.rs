@@ -105,7 +105,7 @@ impl View {
 
     /// The same counted in units of so many values next to each other. `None` if it takes, or skips,
     /// parts of them.
-    pub(crate) fn in_units(&self, len: u64) -> Option<Self> {
+    pub fn in_units(&self, len: u64) -> Option<Self> {
         let whole = |n: u64| n.checked_rem(len).filter(|rest| *rest == 0).map(|_| n / len);
         let (start, mut axes) = self.simplified();
         let (row, outer) = axes.split_last_mut()?;

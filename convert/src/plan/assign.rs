@@ -37,6 +37,8 @@ pub(super) struct Assignments {
     pub(super) tensors: Vec<Assigned>,
     /// What files of these types are called; `None` for what the input is.
     pub(super) file_type: Option<FileType>,
+    /// Whether most of it is in NVFP4, which no recipe makes.
+    pub(super) is_nvfp4: bool,
     /// Whether tensors, or the choice of layers, depend on importance.
     pub(super) uses_importance: bool,
 }
@@ -70,16 +72,19 @@ pub(super) fn assign(given: &Given<'_>, control: Control<'_>) -> Result<Assignme
     let mut assignments = recipe::assign(given.facts, &tensor_facts, &request)?;
     let carried = carry_over(given, &kept, &mut assignments);
     let carries = carry_codes(&samples, keeps_types, &mut assignments);
+    let has_nvfp4 = assignments.iter().any(|assignment| assignment.ty == GgmlType::NVFP4);
+    let is_nvfp4 = carried && has_nvfp4 && request.file_type.is_some_and(|ty| !ty.is_quantized());
     let mut assigned = Assignments {
         tensors: Vec::with_capacity(kept.len()),
         file_type: match request.file_type {
             // Floats around such blocks make the kind of file that has them.
             Some(FileType::F32 | FileType::F16 | FileType::BF16) if carried => {
-                Some(FileType::MXFP4_MOE)
+                (!is_nvfp4).then_some(FileType::MXFP4_MOE)
             }
             other if keeps_types => of_codes(given, &kept, &assignments, &carries).or(other),
             other => other,
         },
+        is_nvfp4,
         uses_importance: false,
     };
     let forms = match &options.grouped {
