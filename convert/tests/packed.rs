@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot read its data has failed")]
 
+#[path = "packed/bitsandbytes.rs"]
+mod bitsandbytes;
 #[path = "packed/carrying.rs"]
 mod carrying;
 mod common;

@@ -10,7 +10,8 @@ use quant_core::Error::TooLarge;
 
 use crate::{
     Encoding, Error, Problem, Purpose, Quantization, Result, nvfp4,
-    packed::{Parts, mlx},
+    packed::{Parts, bitsandbytes, mlx},
+    quantization::Format,
     scaled,
 };
 
@@ -41,22 +42,34 @@ impl Weights {
                 weights.join(&module, names)?;
             }
         }
+        if weights.quantization.format == Format::BitsAndBytes {
+            for module in weights.modules(bitsandbytes::ROWS) {
+                let parts = weights.parts(&module);
+                let (weight, encoding, used) = bitsandbytes::by_rows(&parts)?;
+                weights.replace(&module, used, weight, encoding)?;
+            }
+        }
         let Some(codes) = weights.quantization.codes() else { return Ok(weights) };
-        let suffix = format!(".{codes}");
-        let names = weights.checkpoint.tensors.keys();
-        let modules: Vec<_> =
-            names.filter_map(|name| Some(name.strip_suffix(&suffix)?.to_owned())).collect();
-        for module in &modules {
-            weights.pack(module)?;
+        for module in weights.modules(codes) {
+            weights.pack(&module)?;
         }
         Ok(weights)
     }
 
+    /// The modules that have a part.
+    fn modules(&self, part: &str) -> Vec<String> {
+        let end = format!(".{part}");
+        let names = self.checkpoint.tensors.keys();
+        names.filter_map(|name| Some(name.strip_suffix(&end)?.to_owned())).collect()
+    }
+
+    fn parts<'a>(&'a self, module: &'a str) -> Parts<'a> {
+        Parts { checkpoint: &self.checkpoint, module, method: &self.quantization.method }
+    }
+
     /// Puts the weights of a module in the place of its parts.
     fn pack(&mut self, module: &str) -> Result<()> {
-        let Self { checkpoint, quantization, .. } = self;
-        let parts = Parts { checkpoint, module, method: &quantization.method };
-        let (layers, used) = quantization.layers(&parts)?;
+        let (layers, used) = self.quantization.layers(&self.parts(module))?;
         self.remove(module, used);
         for (name, layer) in layers {
             let shape = layer.shape();
@@ -71,11 +84,20 @@ impl Weights {
 
     /// Puts a weight in NVFP4 in the place of its parts.
     fn join(&mut self, module: &str, names: nvfp4::Names) -> Result<()> {
-        let Self { checkpoint, quantization, .. } = self;
-        let parts = Parts { checkpoint, module, method: &quantization.method };
-        let weight_only = quantization.keeps_inputs(module);
-        let (weight, encoding, used) = nvfp4::layer(&parts, names, weight_only)?;
-        self.remove(module, used);
+        let weight_only = self.quantization.keeps_inputs(module);
+        let (weight, encoding, used) = nvfp4::layer(&self.parts(module), names, weight_only)?;
+        self.replace(module, used, weight, encoding)
+    }
+
+    /// Puts the weight of a module in the place of its parts.
+    fn replace(
+        &mut self,
+        module: &str,
+        parts: Vec<&str>,
+        weight: CheckpointTensor,
+        encoding: Encoding,
+    ) -> Result<()> {
+        self.remove(module, parts);
         self.insert(format!("{module}.weight"), weight, encoding)
     }
 

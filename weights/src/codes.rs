@@ -70,7 +70,7 @@ impl Encoding {
             Self::Packed(packed) => packed.has_code_blocks(),
             Self::Coded { code: Code::Int8, columns, scales: Some(scales) } => {
                 let whole = scales.columns.is_multiple_of(BLOCK) || scales.columns >= *columns;
-                columns.is_multiple_of(BLOCK) && whole
+                columns.is_multiple_of(BLOCK) && whole && scales.factor == 1.0
             }
             _ => false,
         }

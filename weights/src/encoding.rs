@@ -69,6 +69,8 @@ pub struct Scales {
     pub per_row: u64,
     /// File and offset of the zero points, one signed byte for each scale; 0 without them.
     pub zeros: Option<(usize, u64)>,
+    /// What values are multiplied with besides.
+    pub factor: f32,
 }
 
 /// Values of an MXFP4 block, and the bytes of its codes.
@@ -332,7 +334,7 @@ impl Scales {
                     Some(zero) => value(table, *code) - f32::from(*zero as i8),
                     None => value(table, *code),
                 };
-                *out = value * scale;
+                *out = value * scale * self.factor;
             }
             at = at.saturating_add(here as u64);
             (codes, out) = (later, rest);

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use crate::{
     Error, Result, nvfp4,
     packed::{
-        Packed, Parts, by_rows,
+        Packed, Parts, bitsandbytes, by_rows,
         mlx::{self, Width},
         transposed,
     },
@@ -27,7 +27,7 @@ const OLDER: [&str; 2] = ["quantize_config.json", "quant_config.json"];
 
 /// The methods that are read, for messages.
 const METHODS: &str = "gptq, awq, auto-round, compressed-tensors, fp8, fbgemm_fp8, modelopt \
-                       (FP8, NVFP4) or mxfp4";
+                       (FP8, NVFP4), mxfp4 or bitsandbytes";
 
 /// The values of config.json that say how weights are stored. `null` counts as absent.
 #[derive(Clone, Copy, Debug)]
@@ -74,6 +74,8 @@ pub(crate) enum Format {
     Scaled(ScaleLayout),
     /// The experts in MXFP4.
     Mxfp4,
+    /// bitsandbytes, with what describes each weight beside it.
+    BitsAndBytes,
 }
 
 /// How scales of eight-bit codes may lie over them; one for the whole weight is always read.
@@ -192,6 +194,7 @@ impl Quantization {
             Format::Compressed { .. } => Some("weight_packed"),
             // The codes have the name of the weight.
             Format::Mlx(_) => Some("scales"),
+            Format::BitsAndBytes => Some(bitsandbytes::ABSMAX),
             Format::Floats | Format::Scaled(_) | Format::Mxfp4 => None,
         }
     }
@@ -207,6 +210,7 @@ impl Quantization {
             Format::Awq => transposed::awq(parts)?,
             Format::Mlx(widths) => return Ok((mlx::layers(parts, widths)?, mlx::PARTS.to_vec())),
             Format::Compressed { bits, .. } => by_rows::layer(parts, bits)?,
+            Format::BitsAndBytes => bitsandbytes::blockwise(parts)?,
             Format::Floats | Format::Scaled(_) | Format::Mxfp4 => by_rows::layer(parts, &[])?,
         };
         Ok((vec![(format!("{}.weight", parts.module), packed)], used))
@@ -256,6 +260,7 @@ impl Keys<'_> {
             "fbgemm_fp8" => Ok(Format::Scaled(ScaleLayout { rows: true, ..Default::default() })),
             "modelopt" => self.modelopt(),
             "mxfp4" => Ok(Format::Mxfp4),
+            "bitsandbytes" => Ok(Format::BitsAndBytes),
             "" if self.get("bits").is_some() && self.get("group_size").is_some() => self.mlx(),
             other => Err(self.wrong("quant_method", &shown(other), METHODS)),
         }
@@ -618,7 +623,7 @@ mod tests {
                 "packing_format\": found \"auto_round:llm_compressor\"",
             ),
             (r#"{"quant_method": "auto-round", "bits": 4, "data_type": "mx_fp"}"#, "data_type"),
-            (r#"{"quant_method": "bitsandbytes"}"#, "bitsandbytes"),
+            (r#"{"quant_method": "torchao"}"#, "quant_method\": found \"torchao\""),
             (r#"{"quant_method": "modelopt", "quant_algo": "NVFP4_AWQ"}"#, "nvfp4_awq"),
             (
                 r#"{"quant_method": "fp8", "weight_block_size": [128]}"#,

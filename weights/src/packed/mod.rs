@@ -1,8 +1,8 @@
-//! Layers whose codes are packed in words: GPTQ, AWQ, AutoRound, compressed-tensors, MLX.
+//! Layers whose codes are packed in words: GPTQ, AWQ, AutoRound, compressed-tensors, MLX, bitsandbytes.
 //!
 //! A packed layer is some tensors of a checkpoint that stand for the weight of a module. Its rows are
 //! restored from where they are stored, as many at a time as are asked for. Values are exact:
-//! `(code − zero point) · scale`, in MLX `code · scale + bias`.
+//! `(code − zero point) · scale`, in MLX `code · scale + bias`, in bitsandbytes `table[code] · scale`.
 //!
 //! | format | layout | file |
 //! |---|---|---|
@@ -10,7 +10,9 @@
 //! | AWQ GEMM, 4 bits; AutoRound | codes along the rows of the transpose, interleaved | `transposed.rs` |
 //! | compressed-tensors pack-quantized, 2 to 8 bits | codes along the rows | `by_rows.rs` |
 //! | MLX affine, 2, 3, 4, 5, 6, 8 bits | codes along the rows, without gaps | `mlx.rs` |
+//! | bitsandbytes NF4 and FP4 | codes of a table, in blocks along the whole weight | `bitsandbytes.rs` |
 
+pub(crate) mod bitsandbytes;
 pub(crate) mod by_rows;
 pub(crate) mod mlx;
 mod parts;
@@ -43,6 +45,7 @@ pub(crate) enum Layout {
     Transposed(transposed::Transposed),
     ByRows(by_rows::ByRows),
     Affine(mlx::Affine),
+    Blockwise(bitsandbytes::Blockwise),
 }
 
 impl Packed {
@@ -77,6 +80,7 @@ impl Packed {
             Layout::Transposed(layout) => layout.codes,
             Layout::ByRows(layout) => layout.codes,
             Layout::Affine(layout) => layout.codes,
+            Layout::Blockwise(layout) => layout.codes,
         };
         (codes.file, codes.offset)
     }
@@ -85,7 +89,7 @@ impl Packed {
     fn step(&self) -> u64 {
         match &self.layout {
             Layout::Transposed(layout) => layout.step(),
-            Layout::ByRows(_) | Layout::Affine(_) => 1,
+            Layout::ByRows(_) | Layout::Affine(_) | Layout::Blockwise(_) => 1,
         }
     }
 
@@ -95,6 +99,7 @@ impl Packed {
             Layout::Transposed(layout) => layout.bits,
             Layout::ByRows(layout) => layout.bits,
             Layout::Affine(layout) => layout.bits,
+            Layout::Blockwise(_) => 4,
         }
     }
 
@@ -103,21 +108,23 @@ impl Packed {
     pub(crate) fn has_code_blocks(&self) -> bool {
         let even = |len: u64| len.is_multiple_of(codes::BLOCK) || len == self.columns;
         self.columns.is_multiple_of(codes::BLOCK)
-            && matches!(self.groups(), Groups::Even(len) if even(*len))
+            && matches!(self.groups(), Some(Groups::Even(len)) if even(*len))
     }
 
-    fn groups(&self) -> &Groups {
+    /// `None` where codes are no numbers on a line.
+    fn groups(&self) -> Option<&Groups> {
         match &self.layout {
-            Layout::Transposed(layout) => &layout.groups,
-            Layout::ByRows(layout) => &layout.groups,
-            Layout::Affine(layout) => &layout.groups,
+            Layout::Transposed(layout) => Some(&layout.groups),
+            Layout::ByRows(layout) => Some(&layout.groups),
+            Layout::Affine(layout) => Some(&layout.groups),
+            Layout::Blockwise(_) => None,
         }
     }
 
     fn rule(&self) -> Rule {
         match &self.layout {
-            Layout::Transposed(_) | Layout::ByRows(_) => Rule::ZeroPoint,
             Layout::Affine(_) => Rule::Bias,
+            _ => Rule::ZeroPoint,
         }
     }
 
@@ -134,6 +141,7 @@ impl Packed {
             Layout::Transposed(layout) => layout.each_row(files, first, rows, buffers, each),
             Layout::ByRows(layout) => layout.each_row(files, first, rows, buffers, each),
             Layout::Affine(layout) => layout.each_row(files, first, rows, buffers, each),
+            Layout::Blockwise(_) => Ok(()),
         }
     }
 
@@ -146,7 +154,12 @@ impl Packed {
         buffers: &mut Buffers,
     ) -> Result<()> {
         let columns = size(self.columns)?.max(1);
-        let (groups, rule) = (self.groups(), self.rule());
+        let groups = match (&self.layout, self.groups()) {
+            (Layout::Blockwise(layout), _) => return layout.restore(files, first, out, buffers),
+            (_, Some(groups)) => groups,
+            (_, None) => return Ok(()),
+        };
+        let rule = self.rule();
         let rows = out.len() / columns;
         let mut lines = out.chunks_exact_mut(columns);
         self.each_row(files, first, rows, buffers, &mut |row| {
@@ -165,7 +178,7 @@ impl Packed {
         out: &mut [CodeBlock],
         buffers: &mut Buffers,
     ) -> Result<()> {
-        let Groups::Even(group) = self.groups() else {
+        let Some(Groups::Even(group)) = self.groups() else {
             return Err(quant_core::Error::TooLarge.into());
         };
         let per_group = size(group / codes::BLOCK)?.max(1);
