@@ -26,6 +26,9 @@ pub(crate) fn hint(error: &Error) -> Option<&'static str> {
         Error::GroupSize { .. } => {
             "choose a --group-size that divides them, or --group-size-fallback ignore or adjust"
         }
+        Error::OtherShard { .. } => {
+            "choose another name, or replace it with --force if it is of an earlier run"
+        }
         Error::Threads { .. } => "try fewer with --threads",
         Error::PreTokenizer { .. } => {
             "if you know llama.cpp's name for it, give it with --pre-tokenizer NAME"
@@ -82,6 +85,7 @@ mod tests {
             },
             Error::GroupSize { tensor: tensor(), row: 96, group: 64 },
             Error::Threads { message: "none".into() },
+            Error::OtherShard { path: "p".into(), byte: 8 },
             Error::PreTokenizer { path: "p".into(), found: "x".into(), names: "a, b".into() },
             Error::Grouped { refusal: Refusal::ExpertRows, problem: "rows".into() },
             Error::ImportanceTooLarge {

@@ -1,9 +1,6 @@
 //! What a conversion is asked to do.
 
-use std::{
-    path::PathBuf,
-    sync::{Arc, atomic::AtomicU64},
-};
+use std::path::PathBuf;
 
 use gguf_io::{Limits, OutputOptions, metadata::Value};
 use quant_kernels::Kernels;
@@ -41,6 +38,9 @@ pub struct Options {
     pub like_reference: bool,
     /// Write several files instead of one. If `None`, a folder has the same files as the checkpoint.
     pub split: Option<Split>,
+    /// Write only this one of the files, counted from 1; all if `None`. Jobs on many machines write a
+    /// model so, a file each: see [`Plan::is_there`](crate::Plan::is_there). For GGUF files only.
+    pub shard: Option<u64>,
     /// Replace an existing output.
     pub overwrite: bool,
     /// Grouped integers instead of a recipe.
@@ -63,7 +63,6 @@ impl Options {
             threads: self.threads,
             kernels: self.kernels.unwrap_or_default(),
             imatrix: self.imatrix.clone(),
-            inexact_scales: Arc::default(),
         }
     }
 }
@@ -78,8 +77,6 @@ pub(crate) struct Running {
     pub(crate) kernels: Kernels,
     /// The importance matrix, which no output may replace.
     pub(crate) imatrix: Option<PathBuf>,
-    /// Scales of carried codes that half precision does not hold, counted by the run.
-    pub(crate) inexact_scales: Arc<AtomicU64>,
 }
 
 /// How the output is split into several files.
@@ -90,6 +87,8 @@ pub enum Split {
     MaxBytes(u64),
     /// As llama-gguf-split does by number: a new file after this many tensors.
     MaxTensors(u64),
+    /// This many files of about the same size.
+    Files(u64),
     /// As llama-quantize does with `--keep-split`: the files of the source are kept.
     Keep,
 }
@@ -100,6 +99,7 @@ impl Split {
         match self {
             Self::MaxBytes(most) => gguf_io::Split::MaxBytes(most),
             Self::MaxTensors(most) => gguf_io::Split::MaxTensors(most),
+            Self::Files(files) => gguf_io::Split::Files(files),
             Self::Keep => gguf_io::Split::Given(files),
         }
     }

@@ -6,7 +6,7 @@
 use std::{
     collections::{HashMap, HashSet},
     path::Path,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use gguf_io::{GgufFile, SourceFile, TensorInfo};
@@ -176,9 +176,10 @@ pub fn prove(
     }
     let mut differences = made_again(&file, source, &jobs, options, control)?;
     // Other programs restore codes and quantize them again.
-    let carried = |(index, job): &(usize, Job)| job.carries && differences.contains_key(index);
+    let carried =
+        |(index, job): &(usize, Job)| job.carries.is_some() && differences.contains_key(index);
     jobs.retain(carried);
-    jobs.iter_mut().for_each(|(_, job)| job.carries = false);
+    jobs.iter_mut().for_each(|(_, job)| job.carries = None);
     if !jobs.is_empty() {
         let others = made_again(&file, source, &jobs, options, control)?;
         for (index, _) in &jobs {
@@ -256,11 +257,12 @@ fn job(
     if !copied && weights.is_none() && importance_use(tensor.ty) == Some(Use::Needed) {
         return Ok(Err(Reason::Importance));
     }
+    let carries = Sample::read(model, source)?.is_some_and(|sample| sample.fits(tensor.ty));
     Ok(Ok(Job {
         tensor: index,
         form: Form::Ggml(tensor.ty),
-        carries: Sample::read(model, source)?.is_some_and(|sample| sample.fits(tensor.ty)),
-        importance: weights.map(<[f32]>::to_vec),
+        carries: carries.then(Arc::default),
+        importance: weights.map(Into::into),
         refine: false,
     }))
 }

@@ -15,6 +15,7 @@ impl Error {
             | Self::ImportanceTooLarge { path, .. }
             | Self::CannotRead { path, .. }
             | Self::SameFile { path }
+            | Self::OtherShard { path, .. }
             | Self::Json { path, .. }
             | Self::Config { path, .. }
             | Self::Architecture { path, .. }
@@ -61,6 +62,7 @@ impl Error {
     pub fn byte(&self) -> Option<u64> {
         match self {
             Self::Files(error) => error.byte(),
+            Self::OtherShard { byte, .. } => Some(*byte),
             _ => None,
         }
     }
@@ -83,6 +85,7 @@ impl Error {
             Self::Overflow { ty, importance, .. } => Some(too_large(*ty, importance.is_some())),
             Self::GroupSize { .. } => Some(GROUPS),
             Self::SameFile { .. } => Some(OTHER_NAME),
+            Self::OtherShard { .. } => Some(OTHER_SHARD),
             Self::Threads { .. } => Some(FEWER),
             Self::Json { help, .. }
             | Self::Config { help, .. }

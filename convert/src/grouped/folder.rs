@@ -77,6 +77,12 @@ impl FolderPlan {
                 refusal: Refusal::NoType,
             });
         };
+        if options.shard.is_some() {
+            return Err(Error::Grouped {
+                problem: "one shard is asked for, but a folder is complete or absent".into(),
+                refusal: Refusal::NoShard,
+            });
+        }
         if !dir.is_dir() {
             return Err(Error::Grouped {
                 problem: format!("{}: is not the folder of a checkpoint", crate::error::Shown(dir)),
@@ -217,8 +223,8 @@ fn job(
             Form::Packed { groups: Groups { ty, len }, scale }
         }
     };
-    let importance = squares.filter(|_| refine && is_grouped).map(<[f32]>::to_vec);
-    Job { tensor: index, form, carries: false, importance, refine }
+    let importance = squares.filter(|_| refine && is_grouped).map(Into::into);
+    Job { tensor: index, form, carries: None, importance, refine }
 }
 
 /// Says which large matrices of layers stay as they are because no linear layer is in them.

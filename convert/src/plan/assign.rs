@@ -1,5 +1,7 @@
 //! The first stage: which tensors there are, under which names, in which types.
 
+use std::sync::{Arc, atomic::AtomicU64};
+
 use quant_core::GgmlType;
 
 use super::given::Given;
@@ -93,8 +95,10 @@ pub(super) fn assign(given: &Given<'_>, control: Control<'_>) -> Result<Assignme
             groups(given, &kept, &assignments, grouped, control, &mut assigned.uses_importance)?
         }
     };
+    let inexact_scales = Arc::default();
     let tensors = kept.into_iter().zip(&assignments).zip(forms).zip(carries);
     for ((((i, name), assignment), form), carries) in tensors {
+        let carries = carries.then(|| Arc::clone(&inexact_scales));
         let tensor = assigned_tensor(given, (i, name), assignment, form, carries)?;
         assigned.uses_importance |= tensor.job.importance.is_some();
         assigned.tensors.push(tensor);
@@ -237,7 +241,7 @@ fn assigned_tensor(
     (index, name): (usize, String),
     assignment: &Assignment,
     form: Form,
-    carries: bool,
+    carries: Option<Arc<AtomicU64>>,
 ) -> Result<Assigned> {
     let Given { model, options, importance, .. } = *given;
     let tensor = &model.tensors[index];
@@ -249,7 +253,7 @@ fn assigned_tensor(
         Form::Blocks { ty, .. } => (ty, refine),
         Form::Packed { .. } => (assignment.ty, refine),
     };
-    let changes = ty != tensor.source_type() && !carries;
+    let changes = ty != tensor.source_type() && carries.is_none();
     let uses_importance = assignment.quantizable && changes && searches;
     let weights = match importance {
         Some(importance) if uses_importance => importance.of(&tensor.name, &tensor.shape)?,
@@ -268,7 +272,7 @@ fn assigned_tensor(
             && changes
             && weights.is_none()
             && grouped.is_none(),
-        job: Job { tensor: index, form, carries, importance: weights.map(<[f32]>::to_vec), refine },
+        job: Job { tensor: index, form, carries, importance: weights.map(Into::into), refine },
     })
 }
 

@@ -41,7 +41,8 @@ fn importance(
         return;
     }
     let source = |tensor: &Assigned| model.tensors.get(tensor.job.tensor).map(|t| t.source_type());
-    let searches = tensors.iter().any(|t| bends(t.ty) && source(t) != Some(t.ty) && !t.job.carries);
+    let searches =
+        tensors.iter().any(|t| bends(t.ty) && source(t) != Some(t.ty) && t.job.carries.is_none());
     let reason = if importance.is_none() {
         "no entry of it is left to use"
     } else if options.grouped.is_some() {
@@ -94,8 +95,9 @@ pub(super) fn overrides(given: &Given<'_>, tells_importance: bool) -> Result<()>
             return Err(Error::Recipe(recipe::Error::BadValue {
                 key: key.clone(),
                 found: "set by --override-kv".into(),
-                expected: "to be left to --keep-split, --split-max-size or --split-max-tensors"
-                    .into(),
+                expected:
+                    "to be left to --keep-split, --shards, --split-max-size or --split-max-tensors"
+                        .into(),
             }));
         }
         let warn = |problem: String| {
