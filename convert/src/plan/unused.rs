@@ -41,7 +41,8 @@ fn importance(
         return;
     }
     let source = |tensor: &Assigned| model.tensors.get(tensor.job.tensor).map(|t| t.source_type());
-    let searches = tensors.iter().any(|t| bends(t.ty) && source(t) != Some(t.ty));
+    let searches =
+        tensors.iter().any(|t| bends(t.ty) && source(t) != Some(t.ty) && t.job.carries.is_none());
     let reason = if importance.is_none() {
         "no entry of it is left to use"
     } else if options.grouped.is_some() {
