@@ -12,6 +12,16 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
+    /// A server has not given what it was asked for.
+    #[error("{}: {problem}; {help}", Shown(path))]
+    Remote {
+        /// The address.
+        path: Box<Path>,
+        /// What has happened.
+        problem: String,
+        /// What to do.
+        help: &'static str,
+    },
     /// The operating system refused an operation on a file.
     #[error("{}: {action}: {error}", Shown(path))]
     Io {
@@ -249,6 +259,7 @@ impl Error {
     pub fn file(&self) -> Option<&Path> {
         match self {
             Self::Io { path, .. }
+            | Self::Remote { path, .. }
             | Self::Read { path, .. }
             | Self::Write { path, .. }
             | Self::WrongKind { path, .. }
@@ -318,6 +329,7 @@ impl Error {
             Self::Exists { .. } => Some(REPLACE),
             Self::NoSpace { .. } => Some(SPACE),
             Self::NotAModel { help, .. }
+            | Self::Remote { help, .. }
             | Self::Malformed { help, .. }
             | Self::Unsupported { help, .. }
             | Self::Set { help, .. } => Some(help),

@@ -3,6 +3,7 @@
 use std::{
     fs::File,
     io,
+    ops::Range,
     path::{Path, PathBuf},
     sync::Arc,
     time::SystemTime,
@@ -23,6 +24,12 @@ pub trait ReadAt: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// When the operating system fails to read.
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize>;
+
+    /// Says that a range will be read, after those said before. A reader for which it takes long to
+    /// begin may fetch it ahead of time; others do nothing.
+    fn will_read(&self, range: Range<u64>) {
+        let _ = range;
+    }
 
     /// Whether there are no bytes.
     ///
@@ -87,6 +94,10 @@ impl<R: ReadAt + ?Sized> ReadAt for Arc<R> {
 
     fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
         ReadAt::read_exact_at(self.as_ref(), buf, offset)
+    }
+
+    fn will_read(&self, range: Range<u64>) {
+        ReadAt::will_read(self.as_ref(), range);
     }
 }
 
@@ -275,6 +286,14 @@ impl SourceFile {
                 _ => error,
             },
         })
+    }
+
+    /// Says that a range will be read, after those said before, so that a file which is far away can
+    /// be fetched ahead of time. Reading something else, or in another order, is slower and not wrong.
+    pub fn will_read(&self, range: Range<u64>) {
+        if let Backing::Other(reader) = &self.backing {
+            reader.will_read(range);
+        }
     }
 
     /// Reads `len` bytes from `offset` on.

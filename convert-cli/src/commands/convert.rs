@@ -14,6 +14,7 @@ use crate::{
     args::ConvertArgs,
     commands::progress_bar,
     failure::{Failure, Told},
+    input::Input,
     report::{self, Report, escape},
     signals,
     warnings::Warnings,
@@ -22,7 +23,9 @@ use crate::{
 pub(crate) fn run(args: &ConvertArgs, warnings: &Warnings) -> anyhow::Result<()> {
     let start = Instant::now();
     let cancel = signals::listen().context("cannot listen for signals")?;
-    let options = args.options()?;
+    let mut options = args.options()?;
+    let input = Input::open(&args.input)?;
+    options.elsewhere = input.files().to_vec();
     let silent = args.quiet || args.json;
 
     let progress_of = |bytes| match !silent && io::stderr().is_terminal() {
@@ -32,7 +35,7 @@ pub(crate) fn run(args: &ConvertArgs, warnings: &Warnings) -> anyhow::Result<()>
 
     let control = Control { cancel: Some(cancel), ..Control::default() };
     if args.writes_folder(&options) {
-        let plan = FolderPlan::new(&args.input, &options, control)?;
+        let plan = FolderPlan::new(input.path(), &options, control)?;
         let mut report = Report::folder(&plan);
         let mut obstacle = None;
         if let Some(output) = args.output.as_ref().filter(|_| args.dry_run) {
@@ -49,7 +52,7 @@ pub(crate) fn run(args: &ConvertArgs, warnings: &Warnings) -> anyhow::Result<()>
         return finish(args, report, warnings, obstacle.as_ref());
     }
 
-    let model = quant_convert::open(&args.input, &options)?;
+    let model = quant_convert::open(input.path(), &options)?;
     let plan = Plan::new_with(model, &options, control)?;
     let mut report = Report::new(&plan, args.output.as_deref());
     // The first of the files, by which the others are found.
