@@ -96,6 +96,10 @@ pub(crate) fn hint(error: &Error) -> Option<&'static str> {
         Error::GroupSize { .. } => {
             "choose a --group-size that divides them, or --group-size-fallback ignore or adjust"
         }
+        #[cfg(feature = "remote")]
+        Error::Files(gguf_io::Error::Remote { help, .. }) if help.contains("access token") => {
+            "check the address, or set HF_TOKEN to an access token of an account that may read it"
+        }
         Error::OtherShard { .. } => {
             "choose another name, or replace it with --force if it is of an earlier run"
         }

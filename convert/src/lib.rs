@@ -67,7 +67,7 @@ mod unused;
 pub mod verify;
 mod workers;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub use checkpoint::CheckpointOptions;
 pub use config::Config;
@@ -84,16 +84,27 @@ pub use plan::{InexactScales, Ladder, Plan, PlannedShard, PlannedTensor};
 /// # Errors
 /// Whatever is wrong with the files, as [`checkpoint::open`] and [`gguf_input::open`] find it.
 pub fn open(path: &Path, options: &Options) -> Result<Model> {
-    let path = &gguf_io::safetensors::locate(path)?;
+    let path = &locate(path, options)?;
     if path.is_dir() {
         checkpoint::open(path, &options.into()).map_err(|error| neighbours::explain(path, error))
     } else {
         let overrides = model_card::read_overrides(options.metadata.as_deref())?;
-        let mut model = gguf_input::open(path, &options.limits)?;
+        let mut model = match options.elsewhere.as_slice() {
+            [] => gguf_input::open(path, &options.limits)?,
+            files => gguf_input::open_files(path, files, &options.limits)?,
+        };
         general::replace(&overrides, &mut model.metadata);
         if let Some(name) = &options.pre_tokenizer {
             tokenizer::of_gguf::set_pre_tokenizer(path, name, &mut model.metadata)?;
         }
         Ok(model)
+    }
+}
+
+/// What a path stands for, which is known where files were opened before.
+fn locate(path: &Path, options: &Options) -> Result<PathBuf> {
+    match options.elsewhere.is_empty() {
+        true => Ok(gguf_io::safetensors::locate(path)?),
+        false => Ok(path.to_owned()),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use gguf_io::{Limits, OutputOptions, metadata::Value};
+use gguf_io::{Limits, OutputOptions, SourceFile, metadata::Value};
 use quant_kernels::Kernels;
 
 use crate::recipe::Request;
@@ -53,6 +53,10 @@ pub struct Options {
     pub kernels: Option<Kernels>,
     /// Limits on what readers may allocate.
     pub limits: Limits,
+    /// Files of the model that were opened before and need not be on this machine: weights of a
+    /// checkpoint, known by their names, whose folder holds its other files; or a GGUF file, or its
+    /// shards.
+    pub elsewhere: Vec<SourceFile>,
 }
 
 impl Options {

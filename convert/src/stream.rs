@@ -94,6 +94,7 @@ pub(crate) fn stream(
     control: Control<'_>,
 ) -> Result<()> {
     let chunks = chunks(model, jobs);
+    model.will_read(jobs.iter().map(|job| &model.tensors[job.tensor]));
     let done = AtomicU64::new(0);
     let lost = AllLost::default();
     let worker = || Worker {

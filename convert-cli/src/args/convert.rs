@@ -25,7 +25,8 @@ use super::{
 
 #[derive(Debug, Args)]
 pub(crate) struct ConvertArgs {
-    /// The folder of a Hugging Face checkpoint, or a GGUF file (the first shard, if it is split)
+    /// The folder of a Hugging Face checkpoint, or a GGUF file (the first shard, if it is split); also
+    /// hf://ORG/NAME[@REVISION][/FILE] or the http(s) URL of either, read where it is
     pub(crate) input: PathBuf,
 
     /// The GGUF file to write; for grouped integers a folder, unless the name ends in .gguf. {type} in
@@ -446,6 +447,7 @@ impl ConvertArgs {
             threads: self.threads.map_or(0, usize::from),
             kernels: None,
             limits: Limits::default(),
+            elsewhere: Vec::new(),
         })
     }
 }

@@ -13,6 +13,7 @@ use super::convert::{note, print_text, progress};
 use crate::{
     args::ConvertArgs,
     failure::{Failure, Told},
+    input::Input,
     report::{self, Report, escape},
     warnings::{Warning, Warnings},
 };
@@ -21,12 +22,16 @@ pub(super) fn run(
     args: &ConvertArgs,
     cancel: &AtomicBool,
     warnings: &Warnings,
+    input: &Input,
 ) -> anyhow::Result<()> {
     let start = Instant::now();
-    let conversions = args.ladder()?;
+    let mut conversions = args.ladder()?;
+    for (options, _) in &mut conversions {
+        options.elsewhere = input.files().to_vec();
+    }
     let Some((first, _)) = conversions.first() else { return Ok(()) };
     let control = Control { cancel: Some(cancel), ..Control::default() };
-    let mut ladder = Ladder::new(quant_convert::open(&args.input, first)?)?;
+    let mut ladder = Ladder::new(quant_convert::open(input.path(), first)?)?;
     let of_input = warnings.take();
     let mut reports = Vec::new();
     for (options, output) in &conversions {
