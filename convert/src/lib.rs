@@ -51,6 +51,7 @@ mod json;
 mod loadable;
 mod lost;
 mod mend;
+mod mistral_format;
 pub mod model;
 mod model_card;
 mod model_name;
@@ -84,7 +85,10 @@ pub use plan::{InexactScales, Ladder, Plan, PlannedShard, PlannedTensor};
 /// # Errors
 /// Whatever is wrong with the files, as [`checkpoint::open`] and [`gguf_input::open`] find it.
 pub fn open(path: &Path, options: &Options) -> Result<Model> {
-    let path = &locate(path, options)?;
+    let path = &match mistral_format::is_here(path) {
+        true => path.to_owned(),
+        false => locate(path, options)?,
+    };
     if path.is_dir() {
         checkpoint::open(path, &options.into()).map_err(|error| neighbours::explain(path, error))
     } else {

@@ -5,7 +5,7 @@ use std::path::Path;
 use gguf_io::{Checkpoint, Limits, SourceFile, safetensors::Preference};
 use quant_weights::{Quantization, Settings, Weights};
 
-use crate::{Config, Result, json};
+use crate::{Config, Result, json, mistral_format};
 
 /// What config.json says of it.
 ///
@@ -32,7 +32,10 @@ pub(crate) fn open(
     limits: &Limits,
 ) -> Result<Weights> {
     let quantization = quantization(config)?;
-    let checkpoint = Checkpoint::open_elsewhere(dir, elsewhere, preference, limits)?;
+    let checkpoint = match config.is_mistral_format() {
+        true => mistral_format::open(dir, limits)?,
+        false => Checkpoint::open_elsewhere(dir, elsewhere, preference, limits)?,
+    };
     let quantization = quantization.or_older(dir, &checkpoint, json::read_optional)?;
     Ok(Weights::new(checkpoint, quantization)?)
 }
