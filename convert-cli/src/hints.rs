@@ -26,6 +26,11 @@ pub(crate) fn hint(error: &Error) -> Option<&'static str> {
         Error::GroupSize { .. } => {
             "choose a --group-size that divides them, or --group-size-fallback ignore or adjust"
         }
+        Error::Base { .. } => {
+            "give the folder of its base model with --base (only config.json is read), or merge the \
+             adapter into it (merge_and_unload of peft) and convert that"
+        }
+        Error::Part { .. } => "leave it out; --type may be f32, f16, bf16, q8_0 or auto",
         Error::Threads { .. } => "try fewer with --threads",
         Error::PreTokenizer { .. } => {
             "if you know llama.cpp's name for it, give it with --pre-tokenizer NAME"
@@ -82,6 +87,8 @@ mod tests {
             },
             Error::GroupSize { tensor: tensor(), row: 96, group: 64 },
             Error::Threads { message: "none".into() },
+            Error::Base { path: "a".into(), problem: "which names none".into() },
+            Error::Part { asked: "a matrix".into(), part: "an adapter" },
             Error::PreTokenizer { path: "p".into(), found: "x".into(), names: "a, b".into() },
             Error::Grouped { refusal: Refusal::ExpertRows, problem: "rows".into() },
             Error::ImportanceTooLarge {

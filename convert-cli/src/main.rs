@@ -7,6 +7,7 @@ mod args;
 mod commands;
 mod failure;
 mod hints;
+mod hub_cache;
 mod report;
 mod signals;
 mod warnings;

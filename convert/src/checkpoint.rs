@@ -20,6 +20,10 @@ pub struct CheckpointOptions {
     pub pre_tokenizer: Option<String>,
     /// A JSON file with keys of GGUF that replace those of the model card and the like.
     pub metadata: Option<PathBuf>,
+    /// The folder of the base model of a LoRA adapter, or its name on the Hub.
+    pub base: Option<PathBuf>,
+    /// The folder of the Hugging Face cache, in which base models are looked for.
+    pub hub_cache: Option<PathBuf>,
     /// Do as llama.cpp's converter does even where its result is wrong for the user.
     pub like_reference: bool,
     /// Limits on what the headers of the weights may allocate.
@@ -31,6 +35,8 @@ impl From<&Options> for CheckpointOptions {
         Self {
             pre_tokenizer: options.pre_tokenizer.clone(),
             metadata: options.metadata.clone(),
+            base: options.base.clone(),
+            hub_cache: options.hub_cache.clone(),
             like_reference: options.like_reference,
             limits: options.limits,
         }
@@ -38,7 +44,7 @@ impl From<&Options> for CheckpointOptions {
 }
 
 /// The version of GGUF's block formats.
-const QUANTIZATION_VERSION: u32 = 2;
+pub(crate) const QUANTIZATION_VERSION: u32 = 2;
 
 /// Opens the checkpoint in `dir`: its configuration, tokenizer and the headers of its weights.
 /// None of the weights is read.
@@ -110,7 +116,7 @@ pub(crate) fn preference(like_reference: bool) -> Preference {
 }
 
 /// Says what of the checkpoint is not in the output, a line for each reason.
-fn warn(left_out: &[(String, &'static str)]) {
+pub(crate) fn warn(left_out: &[(String, &'static str)]) {
     const SHOWN: usize = 4;
     let mut reasons: Vec<&str> = left_out.iter().map(|(_, reason)| *reason).collect();
     reasons.sort_unstable();

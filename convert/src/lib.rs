@@ -48,6 +48,7 @@ mod inputs;
 mod job;
 mod json;
 mod loadable;
+pub mod lora;
 mod lost;
 mod mend;
 pub mod model;
@@ -75,13 +76,17 @@ pub use model::Model;
 pub use options::{Options, Split};
 pub use plan::{Plan, PlannedShard, PlannedTensor};
 
-/// Opens a model: a checkpoint's folder, or a GGUF file (the first shard, if it is split). A path
+/// Opens a model: a checkpoint's folder, that of a [LoRA adapter](lora), or a GGUF file (the first
+/// shard, if it is split). A path
 /// that only leads to a checkpoint, such as that of its config.json, stands for it: see
 /// [`gguf_io::safetensors::locate`].
 ///
 /// # Errors
 /// Whatever is wrong with the files, as [`checkpoint::open`] and [`gguf_input::open`] find it.
 pub fn open(path: &Path, options: &Options) -> Result<Model> {
+    if lora::is_adapter(path) {
+        return lora::open(path, &options.into());
+    }
     let path = &gguf_io::safetensors::locate(path)?;
     if path.is_dir() {
         checkpoint::open(path, &options.into()).map_err(|error| neighbours::explain(path, error))

@@ -4,6 +4,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot read its data has failed")]
 
+#[path = "parts/adapters.rs"]
+mod adapters;
 mod common;
 
 use std::{

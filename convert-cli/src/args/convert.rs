@@ -24,7 +24,8 @@ use super::{
 
 #[derive(Debug, Args)]
 pub(crate) struct ConvertArgs {
-    /// The folder of a Hugging Face checkpoint, or a GGUF file (the first shard, if it is split)
+    /// The folder of a Hugging Face checkpoint or of a LoRA adapter of PEFT, or a GGUF file (the first
+    /// shard, if it is split)
     pub(crate) input: PathBuf,
 
     /// The GGUF file to write; for grouped integers a folder, unless the name ends in .gguf
@@ -34,7 +35,7 @@ pub(crate) struct ConvertArgs {
     /// Output type: f32 f16 bf16 q4_0 q4_1 q5_0 q5_1 q8_0, q2_k … q6_k with _s, _m or _l, iq1_s iq1_m
     /// iq2_xxs iq2_xs iq2_s iq2_m iq3_xxs iq3_xs iq3_s iq3_m iq4_xs iq4_nl, tq1_0 tq2_0 q1_0 q2_0
     /// mxfp4_moe, or auto, which keeps the precision of the input; grouped integers: int4_sym
-    /// int4_asym int8_sym int8_asym [default: q4_k_m]
+    /// int4_asym int8_sym int8_asym [default: q4_k_m; f32 for an adapter]
     #[arg(short = 't', long = "type", value_parser = file_type, hide_possible_values = true)]
     pub(crate) file_type: Option<TypeArg>,
 
@@ -112,6 +113,11 @@ pub(crate) struct ConvertArgs {
     /// Quantize tensors that are quantized already, although that adds errors
     #[arg(long)]
     pub(crate) allow_requantize: bool,
+
+    /// The base model of a LoRA adapter: its folder, of which only config.json is read, or its name
+    /// in the Hugging Face cache [default: the name that the adapter gives, in the cache]
+    #[arg(long, value_name = "CHECKPOINT")]
+    pub(crate) base: Option<PathBuf>,
 
     /// llama.cpp's name for the BPE pre-tokenizer, instead of detecting it
     #[arg(long, value_name = "NAME")]
@@ -283,6 +289,7 @@ impl ConvertArgs {
         let of_gguf = [
             (self.prune_layers.is_some(), "--prune-layers"),
             (self.metadata.is_some(), "--metadata"),
+            (self.base.is_some(), "--base"),
             (!self.override_kv.is_empty(), "--override-kv"),
             (self.pre_tokenizer.is_some(), "--pre-tokenizer"),
         ];
@@ -318,6 +325,10 @@ impl ConvertArgs {
         let (file_type, grouped) = match (self.file_type, self.grouped.preset) {
             (Some(TypeArg::Grouped(ty)), _) => (None, Some(self.grouped.options(Some(ty)))),
             (None, Some(_)) => (None, Some(self.grouped.options(None))),
+            // As the reference's converter has it.
+            (None, None) if quant_convert::lora::is_adapter(&self.input) => {
+                (Some(FileType::F32), None)
+            }
             (None, None) => (Some(FileType::Q4_K_M), None),
             (Some(TypeArg::Recipe(recipe)), _) => (recipe, None),
         };
@@ -340,6 +351,8 @@ impl ConvertArgs {
             allow_requantize: self.allow_requantize,
             prune_layers: self.prune_layers.clone(),
             metadata: self.metadata.clone(),
+            base: self.base.clone(),
+            hub_cache: None,
             override_kv: self.override_kv.clone(),
             pre_tokenizer: self.pre_tokenizer.clone(),
             like_reference: self.like_reference,

@@ -7,13 +7,14 @@ use std::{
 
 use anyhow::Context;
 use indicatif::ProgressBar;
-use quant_convert::{Control, Plan, grouped::FolderPlan};
+use quant_convert::{Control, Options, Plan, grouped::FolderPlan};
 use quant_core::grouped::GroupSize;
 
 use crate::{
     args::ConvertArgs,
     commands::progress_bar,
     failure::{Failure, Told},
+    hub_cache,
     report::{self, Report, escape},
     signals,
     warnings::Warnings,
@@ -23,6 +24,7 @@ pub(crate) fn run(args: &ConvertArgs, warnings: &Warnings) -> anyhow::Result<()>
     let start = Instant::now();
     let cancel = signals::listen().context("cannot listen for signals")?;
     let options = args.options()?;
+    let options = Options { hub_cache: hub_cache::folder(), ..options };
     let silent = args.quiet || args.json;
 
     let progress_of = |bytes| match !silent && io::stderr().is_terminal() {

@@ -224,6 +224,8 @@ pub(crate) const ROWS: &[Row] = &[
     row("--metadata", FILES, &[], &["--metadata", "{metadata-typo}"], Warns("\"general.licence\"")),
     row("--metadata", FILES, &[], &["--metadata", "{metadata-parent}"], Warns("\"nome\"")),
     row("--metadata", FILES, &[], &["--metadata", "{no-metadata}"], Warns("holds no keys")),
+    row("--base", FILES, &[], &["--base", "{checkpoint}"], Warns("--base has no effect")),
+    row("--base", FOLDER, &[], &["--base", "{checkpoint}"], WrongUsage("--base is for GGUF files")),
     row("--metadata", FOLDER, &[], &["--metadata", "{metadata}"], WrongUsage("--metadata")),
     row("--override-kv", FILES, &[], &["--override-kv", "general.author=str:A"], Changes),
     row("--override-kv", FILES, &[], &["--override-kv", "llama.rope.freq_base=int:10000"], Warns("FLOAT32 in the model")),

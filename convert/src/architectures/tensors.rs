@@ -193,17 +193,9 @@ pub fn map(
             }
             _ => {}
         }
-        let (pattern, layer, expert) = split_numbers(&own_name(architecture, config, name));
-        let prefixed = |pattern: &String| names.get(&format!("{}{pattern}", architecture.prefix));
-        let find = |pattern: &String| names.get(pattern).or_else(|| prefixed(pattern)).copied();
-        // Of several numbers the first may be the only one that counts: T5's layers have parts with
-        // numbers.
-        let found = find(&pattern).map(|found| (found, layer, expert)).or_else(|| {
-            let (pattern, layer) = split_number(&own_name(architecture, config, name));
-            find(&pattern).map(|found| (found, layer, 0))
-        });
+        let found = mapping.find(&names, name);
         let Some(((first, part), layer, expert)) = found else {
-            if mapping.is_scales(&pattern) {
+            if mapping.is_scales(&split_numbers(&own_name(architecture, config, name)).0) {
                 continue;
             }
             match mapping.other_part(name) {
@@ -282,10 +274,10 @@ pub fn map(
 }
 
 /// What one output tensor takes: its shape, outermost first, and where from.
-#[derive(Debug)]
-struct Taken {
-    shape: Vec<u64>,
-    pieces: Vec<Piece>,
+#[derive(Debug, Default)]
+pub(super) struct Taken {
+    pub(super) shape: Vec<u64>,
+    pub(super) pieces: Vec<Piece>,
 }
 
 /// The tensors of one stack, not yet in the order of their experts.
@@ -394,6 +386,9 @@ fn split_number(name: &str) -> (String, u64) {
     }
 }
 
+/// Names of a checkpoint's tensors with `{}` for numbers: the rule for each, and the part.
+pub(super) type Names = HashMap<String, (usize, Part)>;
+
 pub(super) struct Mapping<'a> {
     pub(super) architecture: &'a Architecture,
     pub(super) rules: Vec<&'static Rule>,
@@ -406,8 +401,8 @@ pub(super) struct Mapping<'a> {
 
 impl Mapping<'_> {
     /// All names there can be, with `{}` for numbers.
-    fn names(&self) -> HashMap<String, (usize, Part)> {
-        let mut names: HashMap<String, (usize, Part)> = HashMap::new();
+    pub(super) fn names(&self) -> Names {
+        let mut names = Names::new();
         for (i, rule) in self.rules.iter().enumerate() {
             for part in [Part::Weight, Part::Bias] {
                 if part == Part::Bias && (rule.exact || matches!(rule.bias, Bias::Never)) {
@@ -424,6 +419,20 @@ impl Mapping<'_> {
         names
     }
 
+    /// Which of [these names](Self::names) a name of the checkpoint is, with its numbers.
+    pub(super) fn find(&self, names: &Names, name: &str) -> Option<((usize, Part), u64, u64)> {
+        let own = own_name(self.architecture, self.config, name);
+        let prefixed = |pattern: &str| names.get(&format!("{}{pattern}", self.architecture.prefix));
+        let find = |pattern: &str| names.get(pattern).or_else(|| prefixed(pattern)).copied();
+        let (pattern, layer, expert) = split_numbers(&own);
+        // Of several numbers the first may be the only one that counts: T5's layers have parts with
+        // numbers.
+        find(&pattern).map(|found| (found, layer, expert)).or_else(|| {
+            let (pattern, layer) = split_number(&own);
+            find(&pattern).map(|found| (found, layer, 0))
+        })
+    }
+
     /// Whether the model has the tensor at all, by config.json.
     pub(super) fn applies(&self, rule: &Rule) -> bool {
         match rule.presence {
@@ -435,7 +444,7 @@ impl Mapping<'_> {
         }
     }
 
-    fn rule(&self, slot: Slot) -> Result<&'static Rule> {
+    pub(super) fn rule(&self, slot: Slot) -> Result<&'static Rule> {
         self.rules.get(slot.rule).copied().ok_or_else(|| no_rule(self.config))
     }
 
@@ -462,7 +471,7 @@ impl Mapping<'_> {
     }
 
     /// Why a tensor is no part of the output, if so.
-    fn leaves_out(&self, slot: Slot) -> Result<Option<&'static str>> {
+    pub(super) fn leaves_out(&self, slot: Slot) -> Result<Option<&'static str>> {
         let rule = self.rule(slot)?;
         match rule.presence {
             Presence::LeftOut(reason) => return Ok(Some(reason)),
@@ -476,7 +485,7 @@ impl Mapping<'_> {
     }
 
     /// Why a tensor that no rule is for is no part of the output, if so.
-    fn other_part(&self, name: &str) -> Option<&'static str> {
+    pub(super) fn other_part(&self, name: &str) -> Option<&'static str> {
         const REASON: &str = "they belong to another part than the text model";
         if self.architecture.beyond.is_some() {
             let (_, layer, _) = split_numbers(name);
@@ -496,7 +505,12 @@ impl Mapping<'_> {
     }
 
     /// Checks a tensor's numbers and shape.
-    fn check(&self, slot: Slot, name: &str, source: &CheckpointTensor) -> Result<&'static Rule> {
+    pub(super) fn check(
+        &self,
+        slot: Slot,
+        name: &str,
+        source: &CheckpointTensor,
+    ) -> Result<&'static Rule> {
         let rule = self.rule(slot)?;
         let bounds = [
             (rule.source.contains("{}"), "layer", slot.layer, self.layers_of(rule)?),
@@ -570,7 +584,12 @@ impl Mapping<'_> {
     }
 
     /// What each target takes of a source tensor.
-    fn pieces(&self, slot: Slot, name: &str, source: &CheckpointTensor) -> Result<Vec<Taken>> {
+    pub(super) fn pieces(
+        &self,
+        slot: Slot,
+        name: &str,
+        source: &CheckpointTensor,
+    ) -> Result<Vec<Taken>> {
         let rule = self.rule(slot)?;
         let layer = rule.source.contains("{}").then_some(slot.layer);
         let wrong =
@@ -669,7 +688,7 @@ impl Mapping<'_> {
     }
 
     /// An output tensor.
-    fn tensor(&self, slot: Slot, target: usize, taken: Taken) -> Result<Tensor> {
+    pub(super) fn tensor(&self, slot: Slot, target: usize, taken: Taken) -> Result<Tensor> {
         let rule = self.rule(slot)?;
         let target = rule.targets().get(target).ok_or_else(|| no_rule(self.config))?;
         let map = match rule.map {

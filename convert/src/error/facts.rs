@@ -15,6 +15,7 @@ impl Error {
             | Self::ImportanceTooLarge { path, .. }
             | Self::CannotRead { path, .. }
             | Self::SameFile { path }
+            | Self::Base { path, .. }
             | Self::Json { path, .. }
             | Self::Config { path, .. }
             | Self::Architecture { path, .. }
@@ -82,6 +83,8 @@ impl Error {
             Self::NonFinite { .. } => Some(DIVERGED),
             Self::Overflow { ty, importance, .. } => Some(too_large(*ty, importance.is_some())),
             Self::GroupSize { .. } => Some(GROUPS),
+            Self::Base { .. } => Some(NEEDS_BASE),
+            Self::Part { .. } => Some(PART_TYPES),
             Self::SameFile { .. } => Some(OTHER_NAME),
             Self::Threads { .. } => Some(FEWER),
             Self::Json { help, .. }

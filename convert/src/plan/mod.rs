@@ -7,6 +7,7 @@ mod assign;
 mod describe;
 mod given;
 mod layout;
+mod parts;
 mod run;
 mod unused;
 
@@ -90,6 +91,9 @@ impl Plan {
         if model.origin == Origin::Gguf {
             mend::metadata(&mut model.metadata, &model.files)?;
         }
+        if let Some(part) = parts::of(&model) {
+            parts::refuse(part, options)?;
+        }
         let importance = Importance::open(options)?.filter(|importance| !importance.is_empty());
         if let Some(importance) = &importance {
             importance.warn_of_strays(model.tensors.iter().map(|tensor| tensor.name.as_str()));
@@ -99,7 +103,11 @@ impl Plan {
         for (key, value) in &options.override_kv {
             overridden.insert(key.clone(), value.clone());
         }
-        let facts = ModelFacts::from_metadata(&overridden)?;
+        let part = parts::of(&model);
+        let facts = match part {
+            Some(_) => ModelFacts::default(),
+            None => ModelFacts::from_metadata(&overridden)?,
+        };
         let pruning = match &options.prune_layers {
             Some(layers) => Some(Pruning::parse(layers, facts.layers)?),
             None => None,
@@ -112,7 +120,10 @@ impl Plan {
             importance: importance.as_ref(),
         };
 
-        let mut assigned = assign::assign(&given, control)?;
+        let mut assigned = match part {
+            Some(_) => parts::assign(&given)?,
+            None => assign::assign(&given, control)?,
+        };
         unused::warn(&given, &assigned);
         // What says where weights come from would be untrue of a file that has none of them.
         let told = assigned.uses_importance || options.like_reference;
