@@ -31,6 +31,9 @@ pub(crate) fn hint(error: &Error) -> Option<&'static str> {
              adapter into it (merge_and_unload of peft) and convert that"
         }
         Error::Part { .. } => "leave it out; --type may be f32, f16, bf16, q8_0 or auto",
+        Error::OtherShard { .. } => {
+            "choose another name, or replace it with --force if it is of an earlier run"
+        }
         Error::Threads { .. } => "try fewer with --threads",
         Error::PreTokenizer { .. } => {
             "if you know llama.cpp's name for it, give it with --pre-tokenizer NAME"
@@ -89,6 +92,7 @@ mod tests {
             Error::Threads { message: "none".into() },
             Error::Base { path: "a".into(), problem: "which names none".into() },
             Error::Part { asked: "a matrix".into(), part: "an adapter" },
+            Error::OtherShard { path: "p".into(), byte: 8 },
             Error::PreTokenizer { path: "p".into(), found: "x".into(), names: "a, b".into() },
             Error::Grouped { refusal: Refusal::ExpertRows, problem: "rows".into() },
             Error::ImportanceTooLarge {

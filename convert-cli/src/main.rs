@@ -7,9 +7,9 @@ mod args;
 mod commands;
 mod failure;
 mod hints;
-mod hub_cache;
 mod report;
 mod signals;
+mod version;
 mod warnings;
 
 use std::{
@@ -33,7 +33,7 @@ fn main() -> ExitCode {
     // All shards of a model are open at once. Where this fails, the run that needs more says so.
     let _ = gguf_io::raise_open_file_limit();
     let result = match cli.command {
-        Command::Convert(args) => commands::convert::run(&args, &warnings),
+        Command::Convert(args) => commands::convert::run(*args, &warnings),
         Command::Inspect(args) => commands::inspect::run(&args),
         Command::Presets { json } => commands::presets::run(json),
         Command::Verify(args) => commands::verify::run(&args, &warnings),

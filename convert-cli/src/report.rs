@@ -36,6 +36,9 @@ pub(crate) struct Report {
     pub(crate) output: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) seconds: Option<f64>,
+    /// Whether the output was there already, as planned, and is left alone.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) left_alone: bool,
     /// What else there is to say of the types.
     #[serde(skip)]
     pub(crate) note: Option<String>,
@@ -46,6 +49,11 @@ struct ShardReport {
     /// Its path, if the output has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     path: Option<String>,
+    #[serde(skip)]
+    number: usize,
+    /// How many files the output has in all.
+    #[serde(skip)]
+    count: usize,
     tensors: usize,
     bytes: u64,
 }
@@ -83,6 +91,8 @@ impl Report {
         let shards = plan.shards().map(|shards| {
             let shards = shards.map(|shard| ShardReport {
                 path: paths.next().map(|p| path(&p)),
+                number: shard.number,
+                count: shard.count,
                 tensors: shard.tensors,
                 bytes: shard.bytes,
             });
@@ -122,6 +132,7 @@ impl Report {
             bits_per_weight: plan.bits_per_weight(),
             output: None,
             seconds: None,
+            left_alone: false,
             note: None,
         }
     }
@@ -150,6 +161,7 @@ impl Report {
             bits_per_weight: plan.bits_per_weight(),
             output: None,
             seconds: None,
+            left_alone: false,
             note: None,
         }
     }
@@ -157,6 +169,9 @@ impl Report {
     /// One line: what was or would be written.
     pub(crate) fn headline(&self) -> String {
         let mut line = match &self.output {
+            Some(output) if self.left_alone => {
+                format!("{} is there already and is left alone: ", escape(output))
+            }
             Some(output) => format!("wrote {}: ", escape(output)),
             None => "would write ".into(),
         };
@@ -169,7 +184,12 @@ impl Report {
             self.bits_per_weight
         );
         if let Some(shards) = &self.shards {
-            let _ = write!(line, ", {} files", shards.len());
+            let _ = match shards.as_slice() {
+                [ShardReport { number, count, .. }] if *count > 1 => {
+                    write!(line, ", shard {number} of {count}")
+                }
+                _ => write!(line, ", {} files", shards.len()),
+            };
         }
         if let Some(seconds) = self.seconds {
             let _ = write!(line, ", {seconds:.2} s");
@@ -208,15 +228,21 @@ impl Report {
     /// The files of a split output.
     pub(crate) fn by_shard(&self) -> Option<String> {
         let mut table = table(&["file", "tensors", "size"]);
-        for (number, shard) in self.shards.as_ref()?.iter().enumerate() {
+        for shard in self.shards.as_ref()? {
             let name = shard.path.as_deref().and_then(|path| Path::new(path).file_name());
-            let name = name.map_or_else(
-                || number.saturating_add(1).to_string(),
-                |name| escape(&name.to_string_lossy()),
-            );
+            let name = name
+                .map_or_else(|| shard.number.to_string(), |name| escape(&name.to_string_lossy()));
             table.add_row([name, shard.tensors.to_string(), size(shard.bytes)]);
         }
         Some(finish(table, &[1, 2]))
+    }
+
+    /// Whether a warning of a run that made several files is about this one: what it says of a tensor
+    /// is true wherever that has the type.
+    pub(crate) fn is_about(&self, warning: &Warning) -> bool {
+        let Some(name) = &warning.tensor else { return true };
+        let types = self.tensors.iter().filter(|t| &t.name == name);
+        types.map(|t| format!(" {},", t.ty)).any(|ty| warning.message.contains(&ty))
     }
 
     /// What the plan says that the user should know besides.

@@ -110,6 +110,14 @@ pub enum Error {
         /// The type it would get.
         ty: GgmlType,
     },
+    /// Several conversions have another number of outputs.
+    #[error("{plans} conversions have {found} outputs; give each its own")]
+    Outputs {
+        /// Outputs given.
+        found: usize,
+        /// Conversions planned.
+        plans: usize,
+    },
     /// This version does not write a type.
     #[error(
         "tensor {} would become {ty}, which this version does not write; it writes {supported}",
@@ -201,6 +209,25 @@ pub enum Error {
     SameFile {
         /// The output.
         path: PathBuf,
+    },
+    /// The output has no such shard.
+    #[error("shard {number} is asked for, the output has {count}, counted from 1")]
+    Shard {
+        /// The number asked for.
+        number: u64,
+        /// How many there are.
+        count: usize,
+    },
+    /// Another file is in the place of a shard.
+    #[error(
+        "{}: exists already and is not the shard that would be written, from byte {byte} on; {OTHER_SHARD}",
+        Shown(path)
+    )]
+    OtherShard {
+        /// The output.
+        path: PathBuf,
+        /// The first byte of its header, or of its end, that differs.
+        byte: u64,
     },
     /// Worker threads could not be started.
     #[error("cannot start worker threads: {message}; {FEWER}")]

@@ -74,7 +74,7 @@ pub use control::Control;
 pub use error::{Error, Result};
 pub use model::Model;
 pub use options::{Options, Split};
-pub use plan::{Plan, PlannedShard, PlannedTensor};
+pub use plan::{Ladder, Plan, PlannedShard, PlannedTensor};
 
 /// Opens a model: a checkpoint's folder, that of a [LoRA adapter](lora), or a GGUF file (the first
 /// shard, if it is split). A path

@@ -16,8 +16,9 @@ use crate::{
 
 use super::{
     Architecture,
+    layers::all_layers,
+    mapping::{Mapping, Part, Slot, Taken},
     rule::{Change, Presence, Step, no_rule, take},
-    tensors::{Mapping, Part, Slot, all_layers},
 };
 
 const MERGE: &str =
@@ -165,7 +166,7 @@ pub(crate) fn map(
                     })?);
                 }
             }
-            let base = mapping.tensor(slot, i, super::tensors::Taken::default())?.name;
+            let base = mapping.tensor(slot, i, Taken::default())?.name;
             let tensors = tensors(&base, pair, parts, factor);
             made.push(tensors.ok_or_else(|| misfit("a weight that is put together anew"))?);
         }

@@ -16,6 +16,7 @@ impl Error {
             | Self::CannotRead { path, .. }
             | Self::SameFile { path }
             | Self::Base { path, .. }
+            | Self::OtherShard { path, .. }
             | Self::Json { path, .. }
             | Self::Config { path, .. }
             | Self::Architecture { path, .. }
@@ -62,6 +63,7 @@ impl Error {
     pub fn byte(&self) -> Option<u64> {
         match self {
             Self::Files(error) => error.byte(),
+            Self::OtherShard { byte, .. } => Some(*byte),
             _ => None,
         }
     }
@@ -86,6 +88,7 @@ impl Error {
             Self::Base { .. } => Some(NEEDS_BASE),
             Self::Part { .. } => Some(PART_TYPES),
             Self::SameFile { .. } => Some(OTHER_NAME),
+            Self::OtherShard { .. } => Some(OTHER_SHARD),
             Self::Threads { .. } => Some(FEWER),
             Self::Json { help, .. }
             | Self::Config { help, .. }

@@ -77,6 +77,12 @@ impl FolderPlan {
                 refusal: Refusal::NoType,
             });
         };
+        if options.shard.is_some() {
+            return Err(Error::Grouped {
+                problem: "one shard is asked for, but a folder is complete or absent".into(),
+                refusal: Refusal::NoShard,
+            });
+        }
         if !dir.is_dir() {
             return Err(Error::Grouped {
                 problem: format!("{}: is not the folder of a checkpoint", crate::error::Shown(dir)),
@@ -217,7 +223,7 @@ fn job(
             Form::Packed { groups: Groups { ty, len }, scale }
         }
     };
-    let importance = squares.filter(|_| refine && is_grouped).map(<[f32]>::to_vec);
+    let importance = squares.filter(|_| refine && is_grouped).map(Into::into);
     Job { tensor: index, form, importance, refine }
 }
 

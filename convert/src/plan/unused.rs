@@ -97,8 +97,9 @@ pub(super) fn overrides(given: &Given<'_>, tells_importance: bool) -> Result<()>
             return Err(Error::Recipe(recipe::Error::BadValue {
                 key: key.clone(),
                 found: "set by --override-kv".into(),
-                expected: "to be left to --keep-split, --split-max-size or --split-max-tensors"
-                    .into(),
+                expected:
+                    "to be left to --keep-split, --shards, --split-max-size or --split-max-tensors"
+                        .into(),
             }));
         }
         let warn = |problem: String| {
