@@ -7,9 +7,9 @@ use gguf_io::{Limits, metadata::Metadata, safetensors::Preference};
 use crate::{
     Config, Model, Options, Result,
     architectures::{self, tensors::Mapped},
-    general,
+    general, json,
     model::Origin,
-    model_card, packed, tokenizer,
+    model_card, packed, projectors, tokenizer,
 };
 
 /// How to read a checkpoint.
@@ -20,6 +20,8 @@ pub struct CheckpointOptions {
     pub pre_tokenizer: Option<String>,
     /// A JSON file with keys of GGUF that replace those of the model card and the like.
     pub metadata: Option<PathBuf>,
+    /// Open the projector of a multimodal model instead of its text model.
+    pub mmproj: bool,
     /// The folder of the base model of a LoRA adapter, or its name on the Hub.
     pub base: Option<PathBuf>,
     /// The folder of the Hugging Face cache, in which base models are looked for.
@@ -35,6 +37,7 @@ impl From<&Options> for CheckpointOptions {
         Self {
             pre_tokenizer: options.pre_tokenizer.clone(),
             metadata: options.metadata.clone(),
+            mmproj: options.mmproj,
             base: options.base.clone(),
             hub_cache: options.hub_cache.clone(),
             like_reference: options.like_reference,
@@ -74,6 +77,12 @@ pub fn open(dir: &Path, options: &CheckpointOptions) -> Result<Model> {
     }
     architectures::rerank::apply(architecture, &config, &mut stored)?;
     warn(&left_out);
+    if config.is_wrapper() && projectors::of(&json::read_object(config.path())?).is_some() {
+        tracing::warn!(
+            kind = "projector",
+            "the encoder of images or sound is no part of this file; --mmproj makes another one of it"
+        );
+    }
     let mut computed_keys = Metadata::new();
     let mut tensors = (architecture.computed)(&config, &mut architecture.keys(&mut computed_keys))?;
     tensors.extend(stored);

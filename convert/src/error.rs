@@ -296,6 +296,20 @@ pub enum Error {
         /// What to do.
         help: &'static str,
     },
+    /// The checkpoint has no projector that this version converts.
+    #[error(
+        "{}: class {} has no encoder of images or sound that is converted; classes that have: {supported}",
+        Shown(path),
+        Quoted(class)
+    )]
+    Projector {
+        /// The file that names the class.
+        path: PathBuf,
+        /// The class.
+        class: String,
+        /// The classes whose projectors are converted.
+        supported: String,
+    },
     /// The base model of a LoRA adapter is not known.
     #[error("{}: is a LoRA adapter, {problem}; {NEEDS_BASE}", Shown(path))]
     Base {

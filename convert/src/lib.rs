@@ -58,6 +58,7 @@ mod neighbours;
 mod options;
 mod packed;
 mod plan;
+pub mod projectors;
 pub mod provenance;
 pub mod recipe;
 mod stream;
@@ -88,6 +89,9 @@ pub fn open(path: &Path, options: &Options) -> Result<Model> {
         return lora::open(path, &options.into());
     }
     let path = &gguf_io::safetensors::locate(path)?;
+    if options.mmproj {
+        return projectors::open(path, &options.into());
+    }
     if path.is_dir() {
         checkpoint::open(path, &options.into()).map_err(|error| neighbours::explain(path, error))
     } else {

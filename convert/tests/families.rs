@@ -7,6 +7,8 @@
 #[path = "parts/adapters.rs"]
 mod adapters;
 mod common;
+#[path = "parts/projectors.rs"]
+mod projectors;
 
 use std::{
     fs,

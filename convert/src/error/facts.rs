@@ -16,6 +16,7 @@ impl Error {
             | Self::CannotRead { path, .. }
             | Self::SameFile { path }
             | Self::Base { path, .. }
+            | Self::Projector { path, .. }
             | Self::OtherShard { path, .. }
             | Self::Json { path, .. }
             | Self::Config { path, .. }

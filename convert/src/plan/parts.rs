@@ -13,6 +13,7 @@ use crate::{
     Error, Options, Result,
     job::{Form, Job},
     model::{Model, Tensor},
+    projectors::{self, Kept},
     recipe::{AwkwardReason, AwkwardShape, Error as Refusal, FileType},
 };
 
@@ -59,7 +60,7 @@ pub(super) fn assign(given: &Given<'_>) -> Result<Assignments> {
     let file_type = options.request.file_type.unwrap_or_else(|| FileType::detect(types()));
     let (mut tensors, mut awkward) = (Vec::new(), Vec::new());
     for (index, tensor) in model.tensors.iter().enumerate() {
-        let wanted = wanted(tensor, file_type);
+        let wanted = wanted(model, tensor, file_type);
         let fits = tensor.row_len().is_multiple_of(wanted.block_len() as u64);
         let ty = if fits { wanted } else { GgmlType::F16 };
         if !fits && options.request.strict {
@@ -86,10 +87,17 @@ pub(super) fn assign(given: &Given<'_>) -> Result<Assignments> {
 }
 
 /// The type that the reference's converter gives a tensor in a file of this type.
-fn wanted(tensor: &Tensor, file_type: FileType) -> GgmlType {
+fn wanted(model: &Model, tensor: &Tensor, file_type: FileType) -> GgmlType {
     let name = tensor.name.as_str();
-    let matrix = tensor.shape.len() > 1
-        && [".weight", ".lora_a", ".lora_b"].iter().any(|end| name.ends_with(end))
-        && !name.ends_with("_norm.weight");
-    if matrix { file_type.base() } else { GgmlType::F32 }
+    if tensor.shape.len() < 2 || name.ends_with("_norm.weight") {
+        return GgmlType::F32;
+    }
+    let matrix = [".weight", ".lora_a", ".lora_b"].iter().any(|end| name.ends_with(end));
+    match projectors::kept(&model.metadata, name) {
+        Some(Kept::F16) => GgmlType::F16,
+        Some(Kept::Float) if file_type == FileType::F16 => GgmlType::F16,
+        Some(Kept::F32 | Kept::Float) => GgmlType::F32,
+        None if matrix => file_type.base(),
+        None => GgmlType::F32,
+    }
 }
