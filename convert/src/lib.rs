@@ -49,6 +49,7 @@ mod inputs;
 mod job;
 mod json;
 mod loadable;
+pub mod lora;
 mod lost;
 mod mend;
 mod mistral_format;
@@ -60,6 +61,7 @@ mod nvfp4;
 mod options;
 mod packed;
 mod plan;
+pub mod projectors;
 pub mod provenance;
 pub mod recipe;
 mod stream;
@@ -78,17 +80,24 @@ pub use model::Model;
 pub use options::{Options, Split};
 pub use plan::{InexactScales, Ladder, Plan, PlannedShard, PlannedTensor};
 
-/// Opens a model: a checkpoint's folder, or a GGUF file (the first shard, if it is split). A path
+/// Opens a model: a checkpoint's folder, that of a [LoRA adapter](lora), or a GGUF file (the first
+/// shard, if it is split). A path
 /// that only leads to a checkpoint, such as that of its config.json, stands for it: see
 /// [`gguf_io::safetensors::locate`].
 ///
 /// # Errors
 /// Whatever is wrong with the files, as [`checkpoint::open`] and [`gguf_input::open`] find it.
 pub fn open(path: &Path, options: &Options) -> Result<Model> {
+    if lora::is_adapter(path) {
+        return lora::open(path, &options.into());
+    }
     let path = &match mistral_format::is_here(path) {
         true => path.to_owned(),
         false => locate(path, options)?,
     };
+    if options.mmproj {
+        return projectors::open(path, &options.into());
+    }
     if path.is_dir() {
         checkpoint::open(path, &options.into()).map_err(|error| neighbours::explain(path, error))
     } else {

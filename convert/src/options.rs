@@ -33,6 +33,13 @@ pub struct Options {
     pub override_kv: Vec<(String, Value)>,
     /// llama.cpp's name for the BPE pre-tokenizer; detected if `None`.
     pub pre_tokenizer: Option<String>,
+    /// Convert the projector of a multimodal model, its encoder of images or sound, instead of its text
+    /// model.
+    pub mmproj: bool,
+    /// The folder of the base model of a LoRA adapter, or its name on the Hub.
+    pub base: Option<PathBuf>,
+    /// The folder of the Hugging Face cache, in which base models are looked for.
+    pub hub_cache: Option<PathBuf>,
     /// Do as llama.cpp's converter does even where its result is wrong for the user: metadata, and
     /// which of several sets of weights counts.
     pub like_reference: bool,
