@@ -14,6 +14,7 @@ pub(crate) mod imatrix;
 pub(crate) mod inspect;
 pub(crate) mod kl;
 pub(crate) mod manual;
+pub(crate) mod memory;
 pub(crate) mod merge;
 pub(crate) mod perplexity;
 pub(crate) mod presets;
