@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::Context;
 use gguf_io::{AtomicFile, Limits, OutputOptions, SourceFile, imatrix::ImatrixSums};
-use quant_evaluate::{Session, importance::Importance, measure};
+use quant_evaluate::{Session, importance::Importance, layered, measure};
 use serde_json::json;
 
 use super::running::{Running, Text, warn, windows};
@@ -85,7 +85,7 @@ fn measured(args: &ImatrixArgs) -> anyhow::Result<Importance> {
     refuse_input(&args.output, file)?;
     let text = Text::read(file)?;
     let running = Running::new(&args.threads)?;
-    let loaded = running.open(model)?;
+    let loaded = running.open_for_windows(model, &args.layers)?;
     for part in loaded.model.source().files() {
         refuse_input(&args.output, part.path())?;
     }
@@ -94,13 +94,21 @@ fn measured(args: &ImatrixArgs) -> anyhow::Result<Importance> {
     }
     let tokens = loaded.tokens(&text)?;
     let windows = windows(&tokens, &args.windows, args.from, loaded.bos())?;
-    let mut session = Session::new(&loaded.model, windows.size())?;
     let mut importance =
         Importance::for_model(&loaded.model, args.windows.size(), args.process_output);
     importance.datasets.push(report::path(file));
-    let progress = &mut running.progress(args.json)?;
-    measure::importance(&mut session, &windows, &mut importance, args.process_output, progress)?;
+    let output = args.process_output;
+    let result = if loaded.is_layer_by_layer() {
+        loaded.say_memory(&windows);
+        let progress = &mut running.progress(args.json, "layers")?;
+        layered::importance(&loaded.model, &windows, &mut importance, output, progress)
+    } else {
+        let mut session = Session::new(&loaded.model, windows.size())?;
+        let progress = &mut running.progress(args.json, "windows")?;
+        measure::importance(&mut session, &windows, &mut importance, output, progress)
+    };
     running.check()?;
+    result?;
     Ok(importance)
 }
 

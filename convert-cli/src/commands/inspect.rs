@@ -14,6 +14,7 @@ use gguf_io::{
 use serde::Serialize;
 use serde_json::{Map, json};
 
+use super::memory::{self, Memory};
 use crate::{
     args::InspectArgs,
     input::Input,
@@ -32,6 +33,8 @@ struct Inspection {
     alignment: Option<u64>,
     metadata: Map<String, serde_json::Value>,
     tensors: Vec<Tensor>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    memory: Option<Memory>,
 }
 
 #[derive(Serialize)]
@@ -51,7 +54,7 @@ struct Tensor {
 
 pub(crate) fn run(args: &InspectArgs) -> anyhow::Result<()> {
     let input = Input::open_weights(&args.input)?;
-    let inspection = match input.files() {
+    let mut inspection = match input.files() {
         [] => {
             let path = locate(input.path())?;
             if path.is_dir() { checkpoint(&path, &[])? } else { file(&path)? }
@@ -59,6 +62,9 @@ pub(crate) fn run(args: &InspectArgs) -> anyhow::Result<()> {
         files if input.path().is_dir() => checkpoint(input.path(), files)?,
         files => files_elsewhere(input.path(), files)?,
     };
+    if let Some(ctx) = args.ctx {
+        inspection.memory = Some(memory::of(&input, ctx)?);
+    }
     let mut out = io::BufWriter::new(io::stdout().lock());
     if args.json {
         serde_json::to_writer(&mut out, &inspection).map_err(io::Error::from)?;
@@ -129,7 +135,13 @@ fn of_imatrix(imatrix: &Imatrix) -> Inspection {
         bytes: (size_of_val(entry.values.as_slice())) as u64,
         file: None,
     });
-    Inspection { version: None, alignment: None, metadata, tensors: tensors.collect() }
+    Inspection {
+        version: None,
+        alignment: None,
+        metadata,
+        tensors: tensors.collect(),
+        memory: None,
+    }
 }
 
 fn gguf(model: &AnyGguf) -> Inspection {
@@ -148,6 +160,7 @@ fn gguf(model: &AnyGguf) -> Inspection {
         alignment: Some(model.alignment),
         metadata: model.metadata.iter().map(|(k, v)| (k.into(), value_json(v))).collect(),
         tensors: tensors.collect(),
+        memory: None,
     }
 }
 
@@ -163,7 +176,13 @@ fn of_weights(model: &Checkpoint, metadata: Map<String, serde_json::Value>) -> I
         bytes: t.bytes,
         file: name(t.file).filter(|_| several).map(|n| n.to_string_lossy().into_owned()),
     });
-    Inspection { version: None, alignment: None, metadata, tensors: tensors.collect() }
+    Inspection {
+        version: None,
+        alignment: None,
+        metadata,
+        tensors: tensors.collect(),
+        memory: None,
+    }
 }
 
 /// The metadata of a checkpoint is what config.json says.
@@ -255,7 +274,8 @@ fn text(inspection: &Inspection) -> String {
     }
     let bytes = inspection.tensors.iter().fold(0u64, |sum, t| sum.saturating_add(t.bytes));
     lines += &finish(tensors, &[3]);
-    lines + &format!("\n\n{} tensors, {}\n", inspection.tensors.len(), size(bytes))
+    lines += &format!("\n\n{} tensors, {}\n", inspection.tensors.len(), size(bytes));
+    lines + &inspection.memory.as_ref().map_or_else(String::new, Memory::text)
 }
 
 /// A value on one line, shortened; control characters are escaped.

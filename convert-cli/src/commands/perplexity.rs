@@ -5,7 +5,7 @@ use std::{
     time::Instant,
 };
 
-use quant_evaluate::{Session, measure};
+use quant_evaluate::measure;
 use serde_json::json;
 
 use super::running::{Running, Text, warn, windows};
@@ -14,14 +14,18 @@ use crate::{args::PerplexityArgs, warnings::Warnings};
 pub(crate) fn run(args: &PerplexityArgs, warnings: &Warnings) -> anyhow::Result<()> {
     let text = Text::read(&args.file)?;
     let running = Running::new(&args.threads)?;
-    let loaded = running.open(&args.model)?;
+    let loaded = running.open_for_windows(&args.model, &args.layers)?;
     loaded.check_predicts()?;
     let tokens = loaded.tokens(&text)?;
     let windows = windows(&tokens, &args.windows, 0, loaded.bos())?;
-    let mut session = Session::new(&loaded.model, windows.size())?;
+    let mut layers = running.progress(args.json, "layers")?;
+    let mut reader = loaded.reader(&windows, usize::MAX, &mut layers)?;
+    let silent = args.json || loaded.is_layer_by_layer();
+    let progress = &mut running.progress(silent, "windows")?;
     let start = Instant::now();
-    let found = measure::perplexity(&mut session, &windows, &mut running.progress(args.json)?)?;
+    let found = measure::perplexity(&mut reader, &windows, progress);
     running.check()?;
+    let found = found?;
     let seconds = start.elapsed().as_secs_f64();
     let warnings = warn(warnings);
     let mut out = io::stdout().lock();
