@@ -10,6 +10,7 @@ mod hints;
 mod input;
 mod report;
 mod signals;
+mod version;
 mod warnings;
 
 use std::{
@@ -17,13 +18,13 @@ use std::{
     process::ExitCode,
 };
 
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches};
 
 use args::{Cli, Command};
 use failure::{Failure, Told};
 
 fn main() -> ExitCode {
-    let cli = Cli::try_parse().unwrap_or_else(|error| {
+    let cli = parse().unwrap_or_else(|error| {
         // Not known from the arguments, which could not be read.
         let json = std::env::args_os().skip(1).any(|argument| argument == "--json");
         failure::wrong_usage(&error, json)
@@ -33,7 +34,7 @@ fn main() -> ExitCode {
     // All shards of a model are open at once. Where this fails, the run that needs more says so.
     let _ = gguf_io::raise_open_file_limit();
     let result = match cli.command {
-        Command::Convert(args) => commands::convert::run(&args, &warnings),
+        Command::Convert(args) => commands::convert::run(*args, &warnings),
         Command::Inspect(args) => commands::inspect::run(&args),
         Command::Presets { json } => commands::presets::run(json),
         Command::Verify(args) => commands::verify::run(&args, &warnings),
@@ -65,6 +66,12 @@ fn main() -> ExitCode {
             signals::exit_code().unwrap_or(ExitCode::FAILURE)
         }
     }
+}
+
+fn parse() -> Result<Cli, clap::Error> {
+    let mut command = Cli::command().version(version::long());
+    let matches = command.try_get_matches_from_mut(std::env::args_os())?;
+    Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
 }
 
 /// Prints a line on standard error; if nobody reads that any more, there is nobody to tell.

@@ -237,6 +237,14 @@ impl Report {
         Some(finish(table, &[1, 2]))
     }
 
+    /// Whether a warning of a run that made several files is about this one: what it says of a tensor
+    /// is true wherever that has the type.
+    pub(crate) fn is_about(&self, warning: &Warning) -> bool {
+        let Some(name) = &warning.tensor else { return true };
+        let types = self.tensors.iter().filter(|t| &t.name == name);
+        types.map(|t| format!(" {},", t.ty)).any(|ty| warning.message.contains(&ty))
+    }
+
     /// What the plan says that the user should know besides.
     pub(crate) fn remarks(&self) -> Vec<Warning> {
         let mut remarks = Vec::new();

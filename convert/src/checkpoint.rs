@@ -6,7 +6,7 @@ use gguf_io::{Limits, SourceFile, metadata::Metadata, safetensors::Preference};
 
 use crate::{
     Config, Model, Options, Result,
-    architectures::{self, parameters::Keys, tensors::Mapped},
+    architectures::{self, tensors::Mapped},
     general,
     model::Origin,
     model_card, packed, tokenizer,
@@ -73,8 +73,7 @@ pub fn open(dir: &Path, options: &CheckpointOptions) -> Result<Model> {
     architectures::rerank::apply(architecture, &config, &mut stored)?;
     warn(&left_out);
     let mut computed_keys = Metadata::new();
-    let mut tensors =
-        (architecture.computed)(&config, &mut Keys::new(architecture, &mut computed_keys))?;
+    let mut tensors = (architecture.computed)(&config, &mut architecture.keys(&mut computed_keys))?;
     tensors.extend(stored);
 
     let mut metadata = Metadata::new();
@@ -88,7 +87,7 @@ pub fn open(dir: &Path, options: &CheckpointOptions) -> Result<Model> {
     }
     let folder = general::folder(dir, options.like_reference);
     general::write(dir, folder, &config, &tensors, &overrides, &mut metadata);
-    architectures::parameters::write(architecture, &config, &mut metadata)?;
+    architecture.write(&config, &mut metadata)?;
     architectures::finish(architecture, &config, &tensors, &mut metadata)?;
     metadata.insert("general.quantization_version", QUANTIZATION_VERSION);
     let reading = tokenizer::Options {

@@ -110,6 +110,14 @@ pub enum Error {
         /// The type it would get.
         ty: GgmlType,
     },
+    /// Several conversions have another number of outputs.
+    #[error("{plans} conversions have {found} outputs; give each its own")]
+    Outputs {
+        /// Outputs given.
+        found: usize,
+        /// Conversions planned.
+        plans: usize,
+    },
     /// This version does not write a type.
     #[error(
         "tensor {} would become {ty}, which this version does not write; it writes {supported}",

@@ -1,5 +1,7 @@
 //! What is done to one tensor on its way to the output.
 
+use std::sync::Arc;
+
 use quant_core::{
     GgmlType,
     grouped::{GroupedType, ScaleType},
@@ -13,7 +15,7 @@ pub(crate) struct Job {
     pub(crate) tensor: usize,
     pub(crate) form: Form,
     /// Weights of the columns of each matrix of the tensor.
-    pub(crate) importance: Option<Vec<f32>>,
+    pub(crate) importance: Option<Arc<[f32]>>,
     /// Whether the scales of groups are searched for.
     pub(crate) refine: bool,
 }
@@ -42,6 +44,13 @@ pub(crate) struct Groups {
 }
 
 impl Form {
+    /// Whether it is what a tensor of this type is stored as, so that its bytes are taken as they are.
+    /// Floats go through their values, which are looked at on the way.
+    pub(crate) fn copies(self, source: GgmlType) -> bool {
+        self == Self::Ggml(source)
+            && !matches!(source, GgmlType::F32 | GgmlType::F16 | GgmlType::BF16)
+    }
+
     /// The type's name, for messages.
     pub(crate) fn name(self) -> &'static str {
         match self {

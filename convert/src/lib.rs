@@ -73,7 +73,7 @@ pub use control::Control;
 pub use error::{Error, Result};
 pub use model::Model;
 pub use options::{Options, Split};
-pub use plan::{Plan, PlannedShard, PlannedTensor};
+pub use plan::{Ladder, Plan, PlannedShard, PlannedTensor};
 
 /// Opens a model: a checkpoint's folder, or a GGUF file (the first shard, if it is split). A path
 /// that only leads to a checkpoint, such as that of its config.json, stands for it: see

@@ -229,7 +229,7 @@ fn job(
     Ok(Ok(Job {
         tensor: index,
         form: Form::Ggml(tensor.ty),
-        importance: weights.map(<[f32]>::to_vec),
+        importance: weights.map(Into::into),
         refine: false,
     }))
 }

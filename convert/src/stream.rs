@@ -2,8 +2,8 @@
 //!
 //! A worker takes the next chunk, reads it, widens it to single precision, looks for values that
 //! are not finite, quantizes it, looks whether the blocks hold what they were made of, and writes
-//! them where the plan put them. Chunks of several tensors are
-//! in flight at once and no step waits for a tensor to be complete. Memory is a fixed window: three
+//! them where the plan put them. A tensor that is to become several types is read once. Chunks of
+//! several tensors are in flight at once and no step waits for a tensor to be complete. Memory is a fixed window: three
 //! buffers per worker, whatever the size of the model.
 //!
 //! What the files are, and where in them the tensors are, is the caller's: see [`Output`].
@@ -106,10 +106,19 @@ pub(crate) fn stream(
     workers::run(running.threads, chunks.len(), worker, |worker, index| {
         control.check()?;
         let Some(chunk) = chunks.get(index) else { return Ok(()) };
-        let job = jobs[chunk.job];
-        lost.add(chunk.job, worker.convert(job, chunk, &out.places[chunk.job])?);
+        let Some(first) = jobs.get(chunk.jobs.start) else { return Ok(()) };
+        let tensor = &model.tensors[first.tensor];
+        let copies = |job: &Job| job.form.copies(tensor.source_type());
+        let read = worker.read(tensor, chunk, &jobs[chunk.jobs.clone()])?;
+        // Those that copy go first, while the bytes are those that were read.
+        for copied in [true, false] {
+            for index in chunk.jobs.clone().filter(|&index| copies(jobs[index]) == copied) {
+                let (job, places) = (jobs[index], &out.places[index]);
+                lost.add(index, worker.convert(job, chunk, places, read)?);
+            }
+        }
         if let Some(progress) = control.progress {
-            let share = source_share(&model.tensors[job.tensor], chunk);
+            let share = source_share(tensor, chunk);
             progress(done.fetch_add(share, Ordering::Relaxed) + share);
         }
         Ok(())
@@ -147,18 +156,38 @@ struct Worker<'a> {
 }
 
 impl Worker<'_> {
-    /// Writes a chunk. Returns the weights that have become zero.
-    fn convert(&mut self, job: &Job, chunk: &Chunk, places: &Places) -> Result<Lost> {
+    /// Reads a chunk: values, unless all jobs copy blocks, and blocks, if any does. Returns the
+    /// largest magnitude of the values.
+    fn read(&mut self, tensor: &Tensor, chunk: &Chunk, jobs: &[&Job]) -> Result<f32> {
+        let copies = |job: &&Job| job.form.copies(tensor.source_type());
+        if !jobs.iter().any(copies) {
+            return Ok(self.reader.load_finite(tensor, chunk.range())?);
+        }
+        if !jobs.iter().all(copies) {
+            let magnitude =
+                self.reader.blocks_and_values(tensor, chunk.range(), &mut self.bytes)?;
+            return Ok(magnitude);
+        }
+        self.reader.blocks(tensor, chunk.range(), &mut self.bytes)?;
+        Ok(0.0)
+    }
+
+    /// Writes a chunk that was [read](Self::read). Returns the weights that have become zero.
+    fn convert(
+        &mut self,
+        job: &Job,
+        chunk: &Chunk,
+        places: &Places,
+        magnitude: f32,
+    ) -> Result<Lost> {
         let tensor = &self.model.tensors[job.tensor];
         let source = tensor.source_type();
-        if job.form == Form::Ggml(source) && !is_float(source) {
+        if job.form.copies(source) {
             // Integers and blocks already of the type asked for are carried over as they are.
-            self.reader.blocks(tensor, chunk.range(), &mut self.bytes)?;
             self.check_copied(tensor, chunk)?;
             self.put(places.data, chunk.offset(source))?;
             return Ok(Lost::default());
         }
-        let magnitude = self.reader.load_finite(tensor, chunk.range())?;
         let row_len = match &job.importance {
             Some(_) => size(tensor.row_len())?,
             None => size(chunk.len)?.max(1),
@@ -233,8 +262,4 @@ impl Worker<'_> {
 
 fn size(n: u64) -> Result<usize> {
     Ok(usize::try_from(n).map_err(|_| quant_core::Error::TooLarge)?)
-}
-
-fn is_float(ty: GgmlType) -> bool {
-    matches!(ty, GgmlType::F32 | GgmlType::F16 | GgmlType::BF16)
 }

@@ -278,7 +278,7 @@ proptest! {
             prop_assert_eq!(line(error), 1);
         }
         if let Err(error) = FileType::parse_or_auto(&text) {
-            prop_assert_eq!(line(error), 1);
+            prop_assert_eq!(line(error.into()), 1);
         }
         match Pruning::parse(&text, layers) {
             Err(error) => prop_assert_eq!(line(error), 1),

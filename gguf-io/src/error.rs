@@ -177,7 +177,7 @@ pub enum Error {
         help: &'static str,
     },
     /// What the caller asked to write does not fit the format.
-    #[error("output: {place}: found {found}, expected {expected}")]
+    #[error("output: {}: found {found}, expected {expected}", .place.name())]
     Layout {
         /// Which key or tensor.
         place: Place,
@@ -373,13 +373,21 @@ pub enum Place {
     Tensor(String, u64),
 }
 
+impl Place {
+    /// What it is, without where: what is not written yet has no place in a file.
+    fn name(&self) -> String {
+        match self {
+            Self::Field(name, _) => (*name).to_owned(),
+            Self::Key(key, _) => format!("key {}", Quoted(key)),
+            Self::Tensor(name, _) => format!("tensor {}", Quoted(name)),
+        }
+    }
+}
+
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Field(name, at) => write!(f, "{name} at byte {at}"),
-            Self::Key(key, at) => write!(f, "key {} at byte {at}", Quoted(key)),
-            Self::Tensor(name, at) => write!(f, "tensor {} at byte {at}", Quoted(name)),
-        }
+        let (Self::Field(_, at) | Self::Key(_, at) | Self::Tensor(_, at)) = self;
+        write!(f, "{} at byte {at}", self.name())
     }
 }
 

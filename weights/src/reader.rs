@@ -160,6 +160,24 @@ impl<'a> TensorReader<'a> {
         }
     }
 
+    /// Reads a range both as [`blocks`](Self::blocks), into `out`, and as
+    /// [finite values](Self::load_finite), with one read of the file. It has to be stored in blocks
+    /// that can be restored.
+    ///
+    /// # Errors
+    /// As both.
+    pub fn blocks_and_values(
+        &mut self,
+        tensor: &Tensor,
+        range: Range<u64>,
+        out: &mut Vec<u8>,
+    ) -> Result<f32> {
+        self.blocks(tensor, range.clone(), out)?;
+        self.values.resize(checked_len(tensor, &range)?, 0.0);
+        let magnitude = self.kernels.widen(tensor.source_type(), out, &mut self.values)?;
+        if magnitude.is_finite() { Ok(magnitude) } else { Err(self.not_finite(tensor)) }
+    }
+
     /// Goes through all values of a tensor, a chunk at a time: `each` gets the number of the first
     /// and the values, of which rows longer than a chunk are cut.
     ///

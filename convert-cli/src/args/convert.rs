@@ -1,6 +1,6 @@
 //! The arguments of `convert`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, CommandFactory, builder::NonEmptyStringValueParser, error::ErrorKind};
 use gguf_io::{Limits, metadata::Value};
@@ -29,16 +29,19 @@ pub(crate) struct ConvertArgs {
     /// hf://ORG/NAME[@REVISION][/FILE] or the http(s) URL of either, read where it is
     pub(crate) input: PathBuf,
 
-    /// The GGUF file to write; for grouped integers a folder, unless the name ends in .gguf
+    /// The GGUF file to write; for grouped integers a folder, unless the name ends in .gguf. {type} in
+    /// it stands for the type, which several types need
     #[arg(short, long, required_unless_present = "dry_run")]
     pub(crate) output: Option<PathBuf>,
 
     /// Output type: f32 f16 bf16 q4_0 q4_1 q5_0 q5_1 q8_0, q2_k … q6_k with _s, _m or _l, iq1_s iq1_m
     /// iq2_xxs iq2_xs iq2_s iq2_m iq3_xxs iq3_xs iq3_s iq3_m iq4_xs iq4_nl, tq1_0 tq2_0 q1_0 q2_0
     /// mxfp4_moe, or auto, which keeps the precision of the input; grouped integers: int4_sym
-    /// int4_asym int8_sym int8_asym [default: q4_k_m]
-    #[arg(short = 't', long = "type", value_parser = file_type, hide_possible_values = true)]
-    pub(crate) file_type: Option<TypeArg>,
+    /// int4_asym int8_sym int8_asym. A list with commas makes a file of each from one read of the
+    /// input, which --output names by {type} [default: q4_k_m]
+    #[arg(short = 't', long = "type", value_name = "TYPE", value_parser = file_type)]
+    #[arg(value_delimiter = ',', hide_possible_values = true)]
+    pub(crate) file_types: Vec<TypeName>,
 
     /// Importance matrix, GGUF or legacy .dat
     #[arg(long, value_name = "FILE")]
@@ -261,7 +264,7 @@ impl GroupedArgs {
 }
 
 /// What `--type` names.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TypeArg {
     /// A recipe; `None` is `auto`.
     Recipe(Option<FileType>),
@@ -269,7 +272,76 @@ pub(crate) enum TypeArg {
     Grouped(GroupedType),
 }
 
+/// A type by the name it was given.
+#[derive(Clone, Debug)]
+pub(crate) struct TypeName {
+    name: String,
+    ty: TypeArg,
+}
+
+impl TypeName {
+    pub(super) fn new(name: &str, ty: TypeArg) -> Self {
+        Self { name: name.into(), ty }
+    }
+}
+
+/// What stands for the type in the name of an output.
+const PLACE_OF_TYPE: &str = "{type}";
+
 impl ConvertArgs {
+    /// Puts the type in its place in the output's name, if only one is asked for.
+    ///
+    /// # Errors
+    /// Several types whose outputs would be one.
+    pub(crate) fn settle_output(&mut self) -> Result<(), clap::Error> {
+        let conflict =
+            |message: String| Err(Cli::command().error(ErrorKind::ArgumentConflict, message));
+        let same =
+            |a: &TypeName, b: &TypeName| a.ty == b.ty || a.name.eq_ignore_ascii_case(&b.name);
+        let mut types = self.file_types.iter().enumerate();
+        if let Some((_, twice)) =
+            types.find(|(i, a)| self.file_types.iter().take(*i).any(|b| same(a, b)))
+        {
+            return conflict(format!("--type names {} twice", twice.name));
+        }
+        if self.file_types.len() > 1 {
+            return match &self.output {
+                Some(output) if !output.to_string_lossy().contains(PLACE_OF_TYPE) => {
+                    conflict(format!(
+                        "several types make several files: give --output a name with {PLACE_OF_TYPE} in it, \
+                     such as model-{PLACE_OF_TYPE}.gguf"
+                    ))
+                }
+                _ => Ok(()),
+            };
+        }
+        let name = self.file_types.first().map_or("q4_k_m", |ty| &ty.name);
+        if self.file_types.is_empty() && self.grouped.preset.is_some() {
+            return Ok(());
+        }
+        self.output = self.output.take().map(|output| in_place(&output, name));
+        Ok(())
+    }
+
+    /// Whether several files are made.
+    pub(crate) fn is_ladder(&self) -> bool {
+        self.file_types.len() > 1
+    }
+
+    /// What the library is asked to do for each of several types, and where the result goes.
+    pub(crate) fn ladder(&self) -> anyhow::Result<Vec<(Options, Option<PathBuf>)>> {
+        let each = self.file_types.iter().map(|ty| {
+            let options = self.options_of(Some(ty.ty))?;
+            if self.writes_folder(&options) {
+                let message = "several types are for GGUF files; a folder of grouped integers is made by itself";
+                return Err(Cli::command().error(ErrorKind::ArgumentConflict, message).into());
+            }
+            let output = self.output.as_ref().map(|output| in_place(output, &ty.name));
+            Ok((options, output))
+        });
+        each.collect()
+    }
+
     /// Whether a folder is written instead of a GGUF file.
     pub(crate) fn writes_folder(&self, options: &Options) -> bool {
         options.grouped.is_some() && !self.names_gguf()
@@ -282,7 +354,7 @@ impl ConvertArgs {
     }
 
     /// Options that do not go together are wrong usage, as what clap itself finds.
-    fn check(&self, grouped: bool) -> Result<(), clap::Error> {
+    fn check(&self, ty: Option<TypeArg>, grouped: bool) -> Result<(), clap::Error> {
         let recipes = [
             (self.pure, "--pure"),
             (self.leave_output_tensor, "--leave-output-tensor"),
@@ -316,7 +388,7 @@ impl ConvertArgs {
             let name = self.grouped.preset.map(|_| "--preset").or(self.grouped.first_given());
             name.map(|name| format!("{name} is for grouped integers, give --type int4_sym, int4_asym, int8_sym or int8_asym"))
         };
-        self.grouped.warn_of_preset(self.file_type);
+        self.grouped.warn_of_preset(ty);
         message.map_or(Ok(()), |message| {
             Err(Cli::command().error(ErrorKind::ArgumentConflict, message))
         })
@@ -324,19 +396,23 @@ impl ConvertArgs {
 
     /// What the library is asked to do.
     pub(crate) fn options(&self) -> anyhow::Result<Options> {
+        self.options_of(self.file_types.first().map(|ty| ty.ty))
+    }
+
+    fn options_of(&self, ty: Option<TypeArg>) -> anyhow::Result<Options> {
         let mut overrides: Vec<_> =
             self.tensor_type.iter().flat_map(|list| list.0.clone()).collect();
         if let Some(path) = &self.tensor_type_file {
             let file = recipe::read_tensor_type_file(path).map_err(quant_convert::Error::from)?;
             overrides.extend(file);
         }
-        let (file_type, grouped) = match (self.file_type, self.grouped.preset) {
+        let (file_type, grouped) = match (ty, self.grouped.preset) {
             (Some(TypeArg::Grouped(ty)), _) => (None, Some(self.grouped.options(Some(ty)))),
             (None, Some(_)) => (None, Some(self.grouped.options(None))),
             (None, None) => (Some(FileType::Q4_K_M), None),
             (Some(TypeArg::Recipe(recipe)), _) => (recipe, None),
         };
-        self.check(grouped.is_some())?;
+        self.check(ty, grouped.is_some())?;
         Ok(Options {
             request: Request {
                 file_type,
@@ -373,5 +449,13 @@ impl ConvertArgs {
             limits: Limits::default(),
             elsewhere: Vec::new(),
         })
+    }
+}
+
+/// A path with the name of a type in its place.
+fn in_place(path: &Path, ty: &str) -> PathBuf {
+    match path.to_str() {
+        Some(text) => text.replace(PLACE_OF_TYPE, ty).into(),
+        None => path.to_owned(),
     }
 }

@@ -10,7 +10,10 @@ use quant_core::{
     grouped::{Fallback, GroupSize, GroupedType},
 };
 
-use super::{convert::TypeArg, workbench::Setting};
+use super::{
+    convert::{TypeArg, TypeName},
+    workbench::Setting,
+};
 
 pub(super) const FALLBACKS: [(&str, Fallback); 3] =
     [("error", Fallback::Error), ("ignore", Fallback::Ignore), ("adjust", Fallback::Adjust)];
@@ -45,14 +48,15 @@ pub(super) fn named<T: Copy>(text: &str, names: &[(&'static str, T)]) -> Result<
     })
 }
 
-pub(super) fn file_type(text: &str) -> Result<TypeArg, String> {
-    match GroupedType::from_name(text) {
+pub(super) fn file_type(text: &str) -> Result<TypeName, String> {
+    let ty = match GroupedType::from_name(text) {
         Some(ty) => Ok(TypeArg::Grouped(ty)),
         None => FileType::parse_or_auto(text).map(TypeArg::Recipe).map_err(|error| {
             let names = GroupedType::ALL.iter().map(|ty| ty.name()).collect::<Vec<_>>().join(", ");
             format!("{error}, or grouped integers: {names}")
         }),
-    }
+    };
+    ty.map(|ty| TypeName::new(text, ty))
 }
 
 pub(super) fn output_tensor_type(text: &str) -> Result<GgmlType, recipe::Error> {

@@ -223,7 +223,7 @@ fn job(
             Form::Packed { groups: Groups { ty, len }, scale }
         }
     };
-    let importance = squares.filter(|_| refine && is_grouped).map(<[f32]>::to_vec);
+    let importance = squares.filter(|_| refine && is_grouped).map(Into::into);
     Job { tensor: index, form, importance, refine }
 }
 

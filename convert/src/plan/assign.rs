@@ -199,7 +199,7 @@ fn assigned_tensor(
             && changes
             && weights.is_none()
             && grouped.is_none(),
-        job: Job { tensor: index, form, importance: weights.map(<[f32]>::to_vec), refine },
+        job: Job { tensor: index, form, importance: weights.map(Into::into), refine },
     })
 }
 

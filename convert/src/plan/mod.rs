@@ -6,13 +6,17 @@
 mod assign;
 mod describe;
 mod given;
+mod ladder;
 mod layout;
 mod run;
 mod unused;
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
-use gguf_io::{Layout, PlacedTensor, gguf::shards};
+use gguf_io::{Layout, Metadata, PlacedTensor, gguf::shards};
 use quant_core::{GgmlType, can_dequantize, can_quantize};
 
 use crate::{
@@ -25,11 +29,15 @@ use crate::{
 };
 use assign::Assigned;
 use given::Given;
+pub use ladder::Ladder;
 
 /// A conversion that is ready to run.
 #[derive(Debug)]
 pub struct Plan {
-    model: Model,
+    /// Shared by the plans of a [ladder](crate::Ladder).
+    model: Arc<Model>,
+    /// What is written, which need not be the model's.
+    metadata: Metadata,
     /// In the order they are written.
     tensors: Vec<Assigned>,
     /// One, or one for each shard; the same tensors in the same order.
@@ -106,6 +114,11 @@ impl Plan {
         if model.origin == Origin::Gguf {
             mend::metadata(&mut model.metadata, &model.files)?;
         }
+        Self::of(Arc::new(model), options, control)
+    }
+
+    /// Plans for a model whose metadata has been mended.
+    fn of(model: Arc<Model>, options: &Options, control: Control<'_>) -> Result<Self> {
         let importance = Importance::open(options)?.filter(|importance| !importance.is_empty());
         if let Some(importance) = &importance {
             importance.warn_of_strays(model.tensors.iter().map(|tensor| tensor.name.as_str()));
@@ -137,10 +150,10 @@ impl Plan {
         let metadata = describe::describe(&given, &assigned, importance)?;
         let layouts = layout::lay_out(&given, &mut assigned.tensors, &metadata)?;
         unused::split(options.split, &layouts);
-        model.metadata = metadata;
         let shards = options.split.map(|_| Shards { before: 0, count: layouts.len() });
         let mut plan = Self {
             model,
+            metadata,
             tensors: assigned.tensors,
             layouts,
             shards,
@@ -250,8 +263,8 @@ impl Plan {
     }
 
     /// The metadata that is written.
-    pub fn metadata(&self) -> &gguf_io::Metadata {
-        &self.model.metadata
+    pub fn metadata(&self) -> &Metadata {
+        &self.metadata
     }
 
     /// Size of the output in bytes, headers and padding included.

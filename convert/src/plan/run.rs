@@ -1,6 +1,6 @@
 //! Running a plan.
 
-use std::path::Path;
+use std::{cmp::Reverse, collections::HashMap, path::Path};
 
 use gguf_io::{AtomicFile, AtomicSet, Layout, SourceFile};
 
@@ -94,15 +94,11 @@ impl Plan {
     /// # Errors
     /// As [`run`](Self::run).
     pub fn run_into(self, out: AtomicSet, control: Control<'_>) -> Result<()> {
-        let places = self.placed().map(|(shard, placed)| Places::one(shard, placed.offset));
-        let output = Output { files: sinks(out.files()), places: places.collect() };
-        let jobs: Vec<_> = self.tensors.iter().map(|tensor| &tensor.job).collect();
-        stream(&self.model, &jobs, &output, &self.running, control)?;
-        // The headers go last: a file that has one is whole.
-        for (file, layout) in out.files().iter().zip(&self.layouts) {
-            file.write_all_at(&layout.header, 0)?;
-        }
-        control.check()?;
+        run_all(&[self], vec![out], control)
+    }
+
+    /// Gives complete files their names.
+    fn commit(&self, out: AtomicSet) -> Result<()> {
         let path = out.files().first().map(|file| file.path().to_owned());
         match (out.commit(), path, self.layouts.first()) {
             // A job that was started twice has been the first to finish.
@@ -136,4 +132,33 @@ fn difference(path: &Path, layout: &Layout) -> Result<Option<u64>> {
         }
     }
     Ok((file.len() != layout.total).then(|| file.len().min(layout.total)))
+}
+
+/// Runs plans of one model, whose tensors are read once, into what [`Plan::create`] has made for each.
+pub(super) fn run_all(plans: &[Plan], out: Vec<AtomicSet>, control: Control<'_>) -> Result<()> {
+    let Some(first) = plans.first() else { return Ok(()) };
+    let mut work = Vec::new();
+    let mut files = Vec::new();
+    for (plan, out) in plans.iter().zip(&out) {
+        let before = files.len();
+        files.extend(sinks(out.files()));
+        let placed = plan.placed();
+        work.extend(plan.tensors.iter().zip(placed).map(|(tensor, (shard, placed))| {
+            (&tensor.job, Places::one(before.saturating_add(shard), placed.offset))
+        }));
+    }
+    // Jobs of a tensor side by side, tensors in the order of the first plan.
+    let order: HashMap<_, _> = work.iter().map(|(job, _)| job.tensor).rev().zip(0usize..).collect();
+    work.sort_by_key(|(job, _)| Reverse(order.get(&job.tensor)));
+    let (jobs, places): (Vec<_>, _) = work.into_iter().unzip();
+    let output = Output { files, places };
+    stream(&first.model, &jobs, &output, &first.running, control)?;
+    // The headers go last: a file that has one is whole.
+    for (plan, out) in plans.iter().zip(&out) {
+        for (file, layout) in out.files().iter().zip(&plan.layouts) {
+            file.write_all_at(&layout.header, 0)?;
+        }
+    }
+    control.check()?;
+    plans.iter().zip(out).try_for_each(|(plan, out)| plan.commit(out))
 }

@@ -8,18 +8,15 @@ use std::{
 use gguf_io::message::Quoted;
 use quant_core::GgmlType;
 
-use super::FileType;
+use super::{FileType, UnknownFileType};
 
 /// Why no type could be chosen, or what is wrong with an option.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// `--type` names no recipe.
-    #[error("unknown type {}: expected {}, or auto", Quoted(given), file_type_names())]
-    UnknownFileType {
-        /// The argument.
-        given: String,
-    },
+    /// A name of no recipe.
+    #[error(transparent)]
+    UnknownFileType(#[from] UnknownFileType),
 
     /// An option asks for a tensor type that does not exist.
     #[error(
@@ -203,11 +200,6 @@ impl fmt::Display for AwkwardShapes<'_> {
         }
         write!(f, "; {SMALLER}")
     }
-}
-
-fn file_type_names() -> String {
-    let names: Vec<_> = FileType::ALL.iter().map(|ty| ty.name().to_lowercase()).collect();
-    names.join(", ")
 }
 
 fn tensor_type_names() -> String {
