@@ -28,7 +28,7 @@ pub(crate) fn run(mut args: ConvertArgs, warnings: &Warnings) -> anyhow::Result<
     let input = Input::open(&args.input)?;
     let args = &args;
     if args.is_ladder() {
-        return ladder::run(args, cancel, warnings, &input);
+        return ladder::run(args, &input, cancel, warnings);
     }
     let mut options = args.options()?;
     options.elsewhere = input.files().to_vec();

@@ -20,9 +20,9 @@ use crate::{
 
 pub(super) fn run(
     args: &ConvertArgs,
+    input: &Input,
     cancel: &AtomicBool,
     warnings: &Warnings,
-    input: &Input,
 ) -> anyhow::Result<()> {
     let start = Instant::now();
     let mut conversions = args.ladder()?;
@@ -48,6 +48,9 @@ pub(super) fn run(
     }
     let paths = ladder.plans().iter().zip(&outputs).map(|(plan, output)| plan.paths(output));
     let firsts: Vec<_> = paths.map(|paths| paths.into_iter().next()).collect();
+    for ((plan, output), report) in ladder.plans().iter().zip(&outputs).zip(&mut reports) {
+        report.left_alone = plan.is_there(output)?;
+    }
     let bar = progress(args, ladder.source_bytes())?;
     let on_progress = |done| bar.set_position(done);
     let result = ladder.run(&outputs, Control { progress: Some(&on_progress), ..control });
@@ -57,7 +60,7 @@ pub(super) fn run(
     let seconds = start.elapsed().as_secs_f64();
     for (report, path) in reports.iter_mut().zip(&firsts) {
         report.output = path.as_deref().map(report::path);
-        report.seconds = Some(seconds);
+        report.seconds = (!report.left_alone).then_some(seconds);
         let own = of_run.iter().filter(|warning| report.is_about(warning)).cloned();
         let own: Vec<_> = own.collect();
         report.warnings.extend(own);

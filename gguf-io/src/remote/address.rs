@@ -53,6 +53,7 @@ impl Address {
         }
         let words: Vec<_> = url.path.split('/').filter(|word| !word.is_empty()).collect();
         let (repository, revision, file) = match words.as_slice() {
+            [_, name] if is_file(name) => return self,
             [org, name] => (format!("{org}/{name}"), "main", None),
             [org, name, "tree", revision] => (format!("{org}/{name}"), *revision, None),
             [org, name, "resolve" | "blob" | "raw", revision, file @ ..] if !file.is_empty() => {
@@ -66,6 +67,12 @@ impl Address {
         }
         Self::Hub { repository, revision: revision.to_owned(), file }
     }
+}
+
+/// Whether a name is that of a file of a model, or a part of a checkpoint. Names of models have dots, too.
+pub(super) fn is_file(name: &str) -> bool {
+    let ending = name.rsplit_once('.').map_or("", |(_, ending)| ending);
+    ["gguf", "json", "safetensors", "dat"].contains(&ending)
 }
 
 fn hub(rest: &str) -> Result<Address, String> {

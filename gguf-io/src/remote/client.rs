@@ -23,6 +23,8 @@ use crate::error::Quoted;
 pub(super) enum Fault {
     /// It may be over soon; how long to wait, if the server says so.
     Passing { problem: String, wait: Option<Duration> },
+    /// The server could not be reached: a name or port that never was is likely wrong.
+    Unreachable(String),
     /// Asking again does not help.
     Lasting { problem: String, help: &'static str },
     /// The server has no such file.
@@ -43,7 +45,9 @@ const NOT_THERE: &str = "check the address";
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Passing { problem, .. } | Self::Lasting { problem, .. } => f.write_str(problem),
+            Self::Passing { problem, .. }
+            | Self::Unreachable(problem)
+            | Self::Lasting { problem, .. } => f.write_str(problem),
             Self::Absent => f.write_str("the server has no such file"),
             Self::Denied(status) => write!(f, "the server denies access ({status})"),
             Self::Changed(what) => write!(f, "the file changed while it was read: {what}"),
@@ -58,7 +62,7 @@ impl Fault {
             Self::Lasting { help, .. } => help,
             Self::Denied(_) => NO_TOKEN,
             Self::Absent => NOT_THERE,
-            Self::Passing { .. } | Self::Changed(_) | Self::Cancelled => TRY_AGAIN,
+            _ => TRY_AGAIN,
         }
     }
 
@@ -135,7 +139,7 @@ pub(super) struct Client {
     /// Whether this processor can encrypt.
     encrypts: bool,
     options: Options,
-    /// Whether any request has been answered: a name or port that never was is likely wrong.
+    /// Whether any request has been answered.
     reached: AtomicBool,
 }
 
@@ -283,16 +287,17 @@ impl Client {
         loop {
             self.check()?;
             let before = *done;
-            let (problem, wait) = match attempt(done) {
-                Err(Fault::Passing { problem, wait }) => (problem, wait),
+            let reached = self.reached.load(Ordering::Relaxed);
+            let (problem, wait, most) = match attempt(done) {
+                Err(Fault::Passing { problem, wait }) => (problem, wait, self.options.tries),
+                Err(Fault::Unreachable(problem)) if reached => (problem, None, self.options.tries),
+                Err(Fault::Unreachable(problem)) => (problem, None, self.options.tries.min(2)),
                 result => return result,
             };
             if done.saturating_sub(before) >= PROGRESS {
                 tries = 0;
             }
             tries = tries.saturating_add(1);
-            let reached = self.reached.load(Ordering::Relaxed);
-            let most = if reached { self.options.tries } else { self.options.tries.min(2) };
             if tries >= most {
                 let problem = format!("{problem}; given up after {tries} tries");
                 return Err(Fault::Lasting { problem, help: TRY_AGAIN });
@@ -458,10 +463,15 @@ impl Client {
             request = request.header("Authorization", format!("Bearer {token}"));
         }
         request.call().map_err(|error| match error {
+            ureq::Error::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                Fault::Unreachable("the server does not take the connection".to_owned())
+            }
             ureq::Error::Io(error) => broken(error),
             ureq::Error::Timeout(_) => Fault::passing("the server does not answer in time"),
-            ureq::Error::HostNotFound => Fault::passing("there is no such server"),
-            ureq::Error::ConnectionFailed => Fault::passing("the server cannot be reached"),
+            ureq::Error::HostNotFound => Fault::Unreachable("there is no such server".to_owned()),
+            ureq::Error::ConnectionFailed => {
+                Fault::Unreachable("the server cannot be reached".to_owned())
+            }
             ureq::Error::Protocol(error) => {
                 Fault::passing(format!("the server does not speak HTTP: {error}"))
             }

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use super::{
     Address, Options, Url,
-    address::encode,
+    address::{encode, is_file},
     client::{Client, Fault, Target},
     file::RemoteFile,
     window::Window,
@@ -140,7 +140,7 @@ impl Model {
             }
             Address::Web(url) => {
                 let (folder, name) = url.split();
-                match name.rsplit_once('.').is_some_and(|(_, ending)| is_file_ending(ending)) {
+                match is_file(&name) {
                     true => (Place::Web(folder), Some(name)),
                     false => (Place::Web(url), None),
                 }
@@ -197,11 +197,6 @@ impl Model {
     pub fn address(&self) -> &str {
         &self.address
     }
-}
-
-/// What files of models and parts of checkpoints end in. Names of models have dots, too.
-fn is_file_ending(ending: &str) -> bool {
-    ["gguf", "json", "safetensors", "dat"].contains(&ending)
 }
 
 fn remote(address: &str, fault: &Fault) -> Error {
