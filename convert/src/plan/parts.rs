@@ -89,12 +89,7 @@ pub(super) fn assign(given: &Given<'_>) -> Result<Assignments> {
     if !awkward.is_empty() {
         return Err(Refusal::AwkwardShapes { tensors: awkward }.into());
     }
-    Ok(Assignments {
-        tensors,
-        file_type: Some(file_type),
-        uses_importance: false,
-        is_nvfp4: false,
-    })
+    Ok(Assignments { tensors, file_type: Some(file_type), uses_importance: false, is_nvfp4: false })
 }
 
 /// The type that the reference's converter gives a tensor in a file of this type.
