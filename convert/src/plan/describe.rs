@@ -6,7 +6,7 @@ use super::{
     assign::{Assigned, Assignments},
     given::Given,
 };
-use crate::{Result, importance::Importance, model::Model};
+use crate::{Result, importance::Importance, model::Model, recipe::FileType};
 
 /// The metadata that is written: that of the input, and what the options and types make of it.
 /// `importance` is what is said to be the origin of the weights.
@@ -28,14 +28,13 @@ pub(super) fn describe(
         pruning.apply(facts, &mut metadata)?;
     }
     metadata.replace_at_end("general.quantization_version", 2u32);
-    let file_type = match assignments.file_type {
-        Some(file_type) => file_type.id(),
-        None => {
-            let kept = metadata.get_u64("general.file_type").and_then(|v| v.try_into().ok());
-            kept.unwrap_or(0)
-        }
-    };
-    metadata.replace_at_end("general.file_type", file_type);
+    let kept = || metadata.get_u64("general.file_type").and_then(|v| u32::try_from(v).ok());
+    // Files that are no language model need not have one.
+    let is_known = facts.layers > 0 || metadata.get("general.file_type").is_some();
+    let file_type = assignments.file_type.map(FileType::id).or_else(kept);
+    if let Some(file_type) = file_type.or(is_known.then_some(0)) {
+        metadata.replace_at_end("general.file_type", file_type);
+    }
     for (key, value) in &options.override_kv {
         metadata.replace_at_end(key.clone(), value.clone());
     }
