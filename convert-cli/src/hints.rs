@@ -18,6 +18,7 @@ const NAMES: &[(&str, &str)] = &[
     ("check", "quantwright verify"),
     ("exclude_weights", "--exclude-weights"),
     ("fallback", "--group-size-fallback"),
+    ("file_type", "--type"),
     ("imatrix", "--imatrix"),
     ("imatrix_prior", "--imatrix-prior"),
     ("include_weights", "--include-weights"),
