@@ -846,8 +846,9 @@ def make(name, folder, to_load):
             parameter.copy_(torch.randn(parameter.shape) * 0.1)
     half = name in ("gemma", "phi2", "gpt2")
     model.to(torch.float16 if half else torch.bfloat16).save_pretrained(folder)
+    source = FIXTURES / TOKENIZERS[tokenizer]
     if tokenizer != "t5":
-        for file in (FIXTURES / TOKENIZERS[tokenizer]).glob("*token*"):
+        for file in source.glob("*token*"):
             shutil.copy(file, folder)
     drop_counters(folder)
     if published:
