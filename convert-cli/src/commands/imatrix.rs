@@ -12,7 +12,7 @@ use gguf_io::{AtomicFile, Limits, OutputOptions, SourceFile, imatrix::ImatrixSum
 use quant_evaluate::{Session, importance::Importance, layered, measure};
 use serde_json::json;
 
-use super::running::{Running, Text, warn, windows};
+use super::running::{Running, Text, in_memory, warn, windows};
 use crate::{
     args::ImatrixArgs,
     report::{self, escape},
@@ -27,7 +27,8 @@ pub(crate) fn run(args: &ImatrixArgs, warnings: &Warnings) -> anyhow::Result<()>
     // Before minutes are spent.
     AtomicFile::check(&args.output, 0, options)?;
     let start = Instant::now();
-    let importance = if args.merge.is_empty() { measured(args)? } else { merged(args)? };
+    let (importance, memory) =
+        if args.merge.is_empty() { measured(args)? } else { (merged(args)?, None) };
     importance.check()?;
     let bytes = importance.to_gguf()?;
     let file = AtomicFile::create(&args.output, bytes.len() as u64, options)?;
@@ -54,17 +55,19 @@ pub(crate) fn run(args: &ImatrixArgs, warnings: &Warnings) -> anyhow::Result<()>
             "ctx": importance.chunk_size,
             "few_tokens": few.collect::<Vec<_>>(),
             "seconds": start.elapsed().as_secs_f64(),
+            "memory": memory,
             "warnings": warnings,
         });
         writeln!(out, "{json}")?;
     } else {
         writeln!(
             out,
-            "wrote {output}: {} tensors, {} windows of {} tokens, {:.1} s",
+            "wrote {output}: {} tensors, {} windows of {} tokens, {:.1} s{}",
             importance.len(),
             importance.chunks,
             importance.chunk_size,
-            start.elapsed().as_secs_f64()
+            start.elapsed().as_secs_f64(),
+            in_memory(memory)
         )?;
         for few in &few {
             crate::say(&format!(
@@ -79,7 +82,8 @@ pub(crate) fn run(args: &ImatrixArgs, warnings: &Warnings) -> anyhow::Result<()>
     Ok(out.flush()?)
 }
 
-fn measured(args: &ImatrixArgs) -> anyhow::Result<Importance> {
+/// The matrix, and the bytes that a run layer by layer took at most.
+fn measured(args: &ImatrixArgs) -> anyhow::Result<(Importance, Option<u64>)> {
     let (model, file) =
         args.model.as_ref().zip(args.file.as_ref()).context("no model or no text")?;
     refuse_input(&args.output, file)?;
@@ -99,7 +103,6 @@ fn measured(args: &ImatrixArgs) -> anyhow::Result<Importance> {
     importance.datasets.push(report::path(file));
     let output = args.process_output;
     let result = if loaded.is_layer_by_layer() {
-        loaded.say_memory(&windows);
         let progress = &mut running.progress(args.json, "layers")?;
         layered::importance(&loaded.model, &windows, &mut importance, output, progress)
     } else {
@@ -109,7 +112,7 @@ fn measured(args: &ImatrixArgs) -> anyhow::Result<Importance> {
     };
     running.check()?;
     result?;
-    Ok(importance)
+    Ok((importance, loaded.memory(&windows)))
 }
 
 /// Refuses to replace what is read, also where --force is given.

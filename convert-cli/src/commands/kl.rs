@@ -15,7 +15,7 @@ use quant_evaluate::{
 };
 use serde_json::{Value, json};
 
-use super::running::{Loaded, Running, Text, free_memory, size_of, warn, windows};
+use super::running::{Loaded, Running, Text, free_memory, in_memory, size_of, warn, windows};
 use crate::{
     args::KlArgs,
     report::{self, finish, size, table},
@@ -42,15 +42,22 @@ struct Found {
     bytes: u64,
     bits_per_weight: f64,
     statistics: Statistics,
+    /// Bytes that a run layer by layer took at most.
+    memory: Option<u64>,
 }
 
 impl Found {
-    fn new(loaded: &Loaded, divergence: &Divergence) -> anyhow::Result<Self> {
+    fn new(
+        loaded: &Loaded,
+        divergence: &Divergence,
+        windows: &Windows<'_>,
+    ) -> anyhow::Result<Self> {
         Ok(Self {
             name: loaded.name.clone(),
             bytes: loaded.bytes(),
             bits_per_weight: loaded.bits_per_weight(),
             statistics: divergence.statistics().context("nothing was predicted")?,
+            memory: loaded.memory(windows),
         })
     }
 }
@@ -87,7 +94,7 @@ fn from_file(args: &KlArgs, running: &Running) -> anyhow::Result<Vec<Found>> {
         let found = measure::divergence(Reference::File(&file), &mut readers, &windows, progress);
         running.check()?;
         let found = found?;
-        all.push(Found::new(&loaded, &found[0])?);
+        all.push(Found::new(&loaded, &found[0], &windows)?);
     }
     Ok(all)
 }
@@ -167,7 +174,7 @@ fn from_model(args: &KlArgs, running: &Running) -> anyhow::Result<Vec<Found>> {
         running.check()?;
         let found = found?;
         for (loaded, found) in loaded.iter().zip(&found) {
-            all.push(Found::new(loaded, found)?);
+            all.push(Found::new(loaded, found, &windows)?);
         }
     }
     if let Some(base) = base {
@@ -254,6 +261,7 @@ fn as_json(args: &KlArgs, found: &[Found], warnings: &[Warning]) -> Value {
             "same_top_p": s.same_top_p,
             "rms_dp": s.rms_dp,
             "predictions": s.count,
+            "memory": found.memory,
         })
     });
     json!({
@@ -282,7 +290,7 @@ fn text(args: &KlArgs, found: &[Found]) -> String {
     for found in found {
         let s = &found.statistics;
         rows.add_row([
-            found.name.clone(),
+            format!("{}{}", found.name, in_memory(found.memory)),
             size(found.bytes),
             format!("{:.2}", found.bits_per_weight),
             format!("{:.4} ± {:.4}", s.ppl, s.ppl_error),

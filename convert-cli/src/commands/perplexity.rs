@@ -8,7 +8,7 @@ use std::{
 use quant_evaluate::measure;
 use serde_json::json;
 
-use super::running::{Running, Text, warn, windows};
+use super::running::{Running, Text, in_memory, warn, windows};
 use crate::{args::PerplexityArgs, warnings::Warnings};
 
 pub(crate) fn run(args: &PerplexityArgs, warnings: &Warnings) -> anyhow::Result<()> {
@@ -37,19 +37,21 @@ pub(crate) fn run(args: &PerplexityArgs, warnings: &Warnings) -> anyhow::Result<
             "chunks": windows.len(),
             "ctx": windows.size(),
             "seconds": seconds,
+            "memory": loaded.memory(&windows),
             "warnings": warnings,
         });
         writeln!(out, "{json}")?;
     } else {
         writeln!(
             out,
-            "{}: perplexity {:.4} ± {:.4} ({} windows of {} tokens, {} predictions, {seconds:.1} s)",
+            "{}: perplexity {:.4} ± {:.4} ({} windows of {} tokens, {} predictions, {seconds:.1} s{})",
             loaded.name,
             found.value(),
             found.error(),
             windows.len(),
             windows.size(),
-            found.count()
+            found.count(),
+            in_memory(loaded.memory(&windows))
         )?;
     }
     Ok(out.flush()?)

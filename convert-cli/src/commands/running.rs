@@ -138,6 +138,13 @@ impl Running {
     }
 }
 
+/// What a run layer by layer adds to a line of results.
+pub(crate) fn in_memory(bytes: Option<u64>) -> String {
+    bytes.map_or_else(String::new, |bytes| {
+        format!(", layer by layer in at most {} of memory", report::size(bytes))
+    })
+}
+
 /// Bytes of memory that are free, where that is known.
 pub(crate) fn free_memory() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
@@ -180,17 +187,13 @@ impl Loaded {
         at_once: usize,
         layers: Progress<'a>,
     ) -> anyhow::Result<Reader<'a>> {
-        if self.is_layer_by_layer() {
-            self.say_memory(windows);
-        }
         Reader::new(&self.model, windows, at_once, layers).map_err(|error| named(&self.name, error))
     }
 
-    /// Says what memory a run layer by layer takes.
-    pub(crate) fn say_memory(&self, windows: &Windows<'_>) {
-        let bytes = self.model.layered_bytes(windows.size(), windows.len());
-        let (name, bytes) = (&self.name, report::size(bytes));
-        crate::say(&format!("{name}: runs layer by layer, in at most {bytes} of memory"));
+    /// Bytes that a run over windows takes at most, if the layers are read one at a time.
+    pub(crate) fn memory(&self, windows: &Windows<'_>) -> Option<u64> {
+        let bytes = || self.model.layered_bytes(windows.size(), windows.len());
+        self.is_layer_by_layer().then(bytes)
     }
 
     /// Bytes of the tensors in the files.

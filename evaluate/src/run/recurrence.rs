@@ -116,8 +116,6 @@ pub(crate) struct Inputs<'a> {
 pub(crate) enum Fading<'a> {
     /// A factor for each head of each token.
     Head(&'a [f32]),
-    /// A factor for each value of a key, of each head of each token.
-    Element(&'a [f32]),
     /// `exp(rate · a)`, with a number for each value of a key of each head.
     Exponent(&'a [f32]),
 }
@@ -214,7 +212,6 @@ impl LaneOp for Piece<'_> {
                 let rate = inputs.rates[at];
                 match inputs.fading {
                     Fading::Head(all) => fading.fill(all[at]),
-                    Fading::Element(all) => fading.copy_from_slice(&all[part(all, at, keys)]),
                     Fading::Exponent(a) => {
                         let a = &a[part(a, head, keys)];
                         for (fading, a) in fading.chunks_mut(S::N).zip(a.chunks(S::N)) {
@@ -270,4 +267,109 @@ fn store<S: Lanes>(s: S, v: S::F32, values: &mut [f32]) {
     let mut lanes = [0.0; MAX_LANES];
     s.store(v, &mut lanes);
     values.copy_from_slice(&lanes[..values.len()]);
+}
+
+#[cfg(test)]
+mod tests {
+    use quant_kernels::{Kernels, Serial};
+
+    use super::*;
+
+    fn numbers(count: usize, seed: u32) -> Vec<f32> {
+        let mut state = seed;
+        let mut next = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as f32 / (1 << 24) as f32 - 0.5
+        };
+        (0..count).map(|_| next()).collect()
+    }
+
+    /// One token after the other, as the papers have it.
+    fn naive(r: Recurrence, inputs: Inputs<'_>, tokens: usize) -> Vec<f32> {
+        let mut state = vec![0.0f64; r.state()];
+        let mut out = Vec::new();
+        for token in 0..tokens {
+            for head in 0..r.heads {
+                let group = match r.neighbours {
+                    true => head * r.groups / r.heads,
+                    false => head % r.groups,
+                };
+                let at = token * r.heads + head;
+                let of =
+                    |all: &[f32], i: usize| f64::from(all[(token * r.groups + group) * r.keys + i]);
+                for value in 0..r.values {
+                    let row = &mut state[(head * r.values + value) * r.keys..][..r.keys];
+                    for (i, v) in row.iter_mut().enumerate() {
+                        *v *= match inputs.fading {
+                            Fading::Head(all) => f64::from(all[at]),
+                            Fading::Exponent(a) => {
+                                f64::from(inputs.rates[at] * a[head * r.keys + i]).exp()
+                            }
+                        };
+                    }
+                    let known: f64 = (0..r.keys).map(|i| row[i] * of(inputs.keys, i)).sum();
+                    let mut added = f64::from(inputs.values[at * r.values + value]);
+                    if r.corrects {
+                        added -= known;
+                    }
+                    added *= f64::from(inputs.rates[at]);
+                    (0..r.keys).for_each(|i| row[i] += added * of(inputs.keys, i));
+                    out.push(
+                        (0..r.keys).map(|i| row[i] * of(inputs.queries, i)).sum::<f64>() as f32
+                    );
+                }
+            }
+        }
+        out
+    }
+
+    #[test]
+    fn states_are_those_of_one_token_after_the_other() {
+        let runner = Runner { kernels: Kernels::best(), threads: &Serial };
+        // Widths of whole vectors, of less than one, and of some and a part.
+        for keys in [3, 16, 37] {
+            for (corrects, neighbours) in [(false, true), (true, true), (true, false)] {
+                let r = Recurrence { heads: 6, values: 5, keys, groups: 2, neighbours, corrects };
+                let tokens = 7;
+                let values = numbers(tokens * 30, 1);
+                let (k, q) = (numbers(tokens * 2 * keys, 2), numbers(tokens * 2 * keys, 3));
+                let rates: Vec<f32> = numbers(tokens * 6, 4).iter().map(|v| v + 0.5).collect();
+                let a: Vec<f32> = numbers(6 * keys, 5).iter().map(|v| v - 0.5).collect();
+                for fading in [Fading::Head(&rates), Fading::Exponent(&a)] {
+                    let of = |from: usize, to: usize| Inputs {
+                        values: &values[from * 30..to * 30],
+                        keys: &k[from * 2 * keys..to * 2 * keys],
+                        queries: &q[from * 2 * keys..to * 2 * keys],
+                        rates: &rates[from * 6..to * 6],
+                        fading: match fading {
+                            Fading::Head(all) => Fading::Head(&all[from * 6..to * 6]),
+                            whole => whole,
+                        },
+                    };
+                    let expected = naive(r, of(0, tokens), tokens);
+                    let mut state = State::new(0, r.state()).unwrap();
+                    let mut found = r.run(runner, &mut state, of(0, 4));
+                    found.extend(r.run(runner, &mut state, of(4, tokens)));
+                    let furthest = found.iter().zip(&expected).map(|(a, b)| (a - b).abs());
+                    assert!(furthest.fold(0.0, f32::max) < 1e-5, "{keys} {corrects}");
+                    state.clear();
+                    assert_eq!(found[..30], r.run(runner, &mut state, of(0, 1)));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn convolutions_remember_the_last_tokens() {
+        let runner = Runner { kernels: Kernels::best(), threads: &Serial };
+        // Two channels: the sum of a token and the one before it; twice the one two before it, and one.
+        let weights = [0.0, 1.0, 1.0, 2.0, 0.0, 0.0];
+        let convolution = Convolution::new(2, &weights, Some(vec![0.0, 1.0]));
+        assert_eq!(convolution.window(), 4);
+        let mut state = State::new(4, 0).unwrap();
+        let x = [1.0, 10.0, 2.0, 20.0, 3.0, 30.0];
+        let mut found = convolution.run(runner, &mut state, &x[..2]);
+        found.extend(convolution.run(runner, &mut state, &x[2..]));
+        assert_eq!(found, [1.0, 1.0, 3.0, 1.0, 5.0, 21.0]);
+    }
 }
