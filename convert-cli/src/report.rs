@@ -4,7 +4,7 @@ use std::{fmt::Write, path::Path};
 
 use comfy_table::{CellAlignment, Table, presets};
 use gguf_io::message::listed;
-use quant_convert::{Plan, PlannedTensor, grouped::FolderPlan, recipe::FileType};
+use quant_convert::{Plan, Planned, PlannedTensor, grouped::FolderPlan, recipe::FileType};
 use quant_core::GgmlType;
 use serde::Serialize;
 
@@ -91,6 +91,15 @@ struct Fallback {
 }
 
 impl Report {
+    /// Of what is to be written to `output`, if that is known.
+    pub(crate) fn of(plan: &Planned, output: Option<&Path>) -> anyhow::Result<Self> {
+        match plan {
+            Planned::Gguf(plan) => Ok(Self::new(plan, output)),
+            Planned::Folder(plan) => Ok(Self::folder(plan)),
+            _ => anyhow::bail!("there is no report of this kind of output"),
+        }
+    }
+
     /// Of a plan that is to be written to `output`, if that is known.
     pub(crate) fn new(plan: &Plan, output: Option<&Path>) -> Self {
         let mut paths = output.map(|output| plan.paths(output)).unwrap_or_default().into_iter();

@@ -1,13 +1,11 @@
 //! From a Hugging Face checkpoint, or a GGUF file, to a quantized GGUF file in one pass.
 //!
 //! ```no_run
-//! use quant_convert::{Control, Options, Plan, open, recipe::{FileType, Request}};
+//! use quant_convert::{Conversion, recipe::FileType};
 //!
-//! let options = Options { request: Request::new(FileType::Q4_K_M), ..Options::default() };
-//! let model = open("checkpoint".as_ref(), &options)?;
-//! let plan = Plan::new(model, &options)?;
+//! let plan = Conversion::new("checkpoint").file_type(FileType::Q4_K_M).plan()?;
 //! println!("{} bytes, {:.2} bits per weight", plan.total_bytes(), plan.bits_per_weight());
-//! plan.run("model.gguf".as_ref(), Control::default())?;
+//! plan.write("model.gguf")?;
 //! # Ok::<(), quant_convert::Error>(())
 //! ```
 //!
@@ -40,6 +38,7 @@ mod chunks;
 pub mod compare;
 mod config;
 mod control;
+mod conversion;
 mod error;
 mod general;
 pub mod gguf_input;
@@ -74,7 +73,8 @@ use std::path::{Path, PathBuf};
 
 pub use checkpoint::CheckpointOptions;
 pub use config::Config;
-pub use control::Control;
+pub use control::{Control, Progress};
+pub use conversion::{Conversion, OutputTensor, Planned};
 pub use error::{Error, Result};
 pub use model::Model;
 pub use options::{Options, Split};
@@ -121,3 +121,8 @@ fn locate(path: &Path, options: &Options) -> Result<PathBuf> {
         false => Ok(path.to_owned()),
     }
 }
+
+/// The examples of the README are tested.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

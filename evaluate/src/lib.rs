@@ -53,3 +53,8 @@ pub use error::{Error, Result};
 pub use footprint::{Footprint, LayerFootprint};
 pub use model::{Model, Options, Threads};
 pub use run::{CachePrecision, Observer, Pooling, Session};
+
+/// The examples of the README are tested.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

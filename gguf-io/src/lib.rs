@@ -95,3 +95,8 @@ pub use output::{AtomicFile, AtomicSet, FileSystem, OutputOptions, WriteAt};
 pub use output_folder::AtomicFolder;
 pub use safetensors::{Checkpoint, CheckpointTensor, Dtype};
 pub use stored::StoredTensor;
+
+/// The examples of the README are tested.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -118,3 +118,8 @@ pub use parameters::HyperParameters;
 pub use problem::{Problem, ProblemKind};
 pub use size::{Dimension, Size};
 pub use tokenizer::Tokenizer;
+
+/// The examples of the README are tested.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

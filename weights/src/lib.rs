@@ -53,3 +53,8 @@ pub use scaled::{Problem, Purpose, mxfp4_shape};
 pub use source::{Gguf, Source};
 pub use tensor::{Piece, Tensor, TensorData};
 pub use view::View;
+
+/// The examples of the README are tested.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -452,6 +452,7 @@ impl ConvertArgs {
                 strict: self.strict,
             },
             imatrix: self.imatrix.clone(),
+            importance: None,
             include_weights: self.include_weights.clone(),
             exclude_weights: self.exclude_weights.clone(),
             imatrix_prior: self.imatrix_prior.unwrap_or_default(),

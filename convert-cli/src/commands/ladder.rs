@@ -7,7 +7,7 @@ use std::{
     time::Instant,
 };
 
-use quant_convert::{Control, Ladder, Options};
+use quant_convert::{Control, Ladder, Options, Progress};
 
 use super::convert::{note, print_text, progress};
 use crate::{
@@ -52,7 +52,7 @@ pub(super) fn run(
         report.left_alone = plan.is_there(output)?;
     }
     let bar = progress(args, ladder.source_bytes())?;
-    let on_progress = |done| bar.set_position(done);
+    let on_progress = |now: Progress<'_>| bar.set_position(now.done);
     let result = ladder.run(&outputs, Control { progress: Some(&on_progress), ..control });
     bar.finish_and_clear();
     result?;

@@ -6,7 +6,7 @@ use anyhow::Context;
 use gguf_io::{AtomicFile, GgufFile, OutputOptions, SourceFile, gguf::hash};
 use indicatif::ProgressBar;
 use quant_convert::{
-    Control, Options,
+    Control, Options, Progress,
     provenance::{self, Derived, Outcome, Proof, Reason},
 };
 use serde_json::{Value, json};
@@ -30,7 +30,7 @@ pub(crate) fn prove(args: &VerifyArgs, source: &Path, options: &Options) -> anyh
         true => progress_bar(bytes)?,
         false => ProgressBar::hidden(),
     };
-    let progress = |done| bar.set_position(done);
+    let progress = |now: Progress<'_>| bar.set_position(now.done);
     let control = Control { cancel: Some(cancel), progress: Some(&progress) };
     let proof = provenance::prove(&args.input, &model, options, control);
     bar.finish_and_clear();
