@@ -50,6 +50,7 @@ mod json;
 mod loadable;
 mod lost;
 mod mend;
+pub mod mix;
 pub mod model;
 mod model_card;
 mod model_name;

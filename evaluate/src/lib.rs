@@ -46,6 +46,7 @@ mod model;
 pub mod perplexity;
 mod run;
 pub mod sample;
+pub mod sensitivity;
 
 pub use error::{Error, Result};
 pub use model::{Model, Options, Threads};

@@ -23,6 +23,7 @@
 
 mod checkpoint;
 mod chunks;
+mod distortion;
 mod element_map;
 mod encoding;
 mod error;
@@ -38,6 +39,7 @@ mod view;
 
 pub use checkpoint::Weights;
 pub use chunks::Cut;
+pub use distortion::Distortion;
 pub use element_map::ElementMap;
 pub use encoding::{Code, Encoding, Scales};
 pub use error::{Error, Result};

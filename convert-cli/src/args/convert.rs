@@ -16,6 +16,7 @@ use quant_core::{
 
 use super::{
     Cli,
+    mix::MixArgs,
     values::{
         FALLBACKS, TensorTypes, file_type, group_size, named, output_tensor_type, override_kv,
         preset_name, prior, ratio, split_size, tensor_types, token_embedding_type,
@@ -153,7 +154,10 @@ pub(crate) struct ConvertArgs {
     #[arg(long)]
     pub(crate) no_sync: bool,
 
-    // Last: its heading would be that of what follows.
+    // Last: their headings would be those of what follows.
+    #[command(flatten)]
+    pub(crate) mix: MixArgs,
+
     #[command(flatten)]
     pub(crate) grouped: GroupedArgs,
 }
@@ -304,10 +308,11 @@ impl ConvertArgs {
                 _ => Ok(()),
             };
         }
-        let name = self.file_types.first().map_or("q4_k_m", |ty| &ty.name);
-        if self.file_types.is_empty() && self.grouped.preset.is_some() {
+        let chosen_otherwise = self.grouped.preset.is_some() || self.mix.size().is_some();
+        let default = (!chosen_otherwise).then_some("q4_k_m");
+        let Some(name) = self.file_types.first().map(|ty| ty.name.as_str()).or(default) else {
             return Ok(());
-        }
+        };
         self.output = self.output.take().map(|output| in_place(&output, name));
         Ok(())
     }

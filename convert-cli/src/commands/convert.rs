@@ -10,7 +10,7 @@ use indicatif::ProgressBar;
 use quant_convert::{Control, Options, Plan, grouped::FolderPlan};
 use quant_core::grouped::GroupSize;
 
-use super::ladder;
+use super::{ladder, mix};
 use crate::{
     args::ConvertArgs,
     commands::progress_bar,
@@ -27,6 +27,9 @@ pub(crate) fn run(mut args: ConvertArgs, warnings: &Warnings) -> anyhow::Result<
     let args = &args;
     if args.is_ladder() {
         return ladder::run(args, cancel, warnings);
+    }
+    if let Some(size) = args.mix.size() {
+        return mix::run(args, size, cancel, warnings);
     }
     let options = args.options()?;
 
@@ -91,7 +94,7 @@ pub(super) fn note(options: &Options) -> Option<String> {
     ))
 }
 
-fn finish(
+pub(super) fn finish(
     args: &ConvertArgs,
     mut report: Report,
     warnings: &Warnings,

@@ -16,6 +16,7 @@ pub(crate) mod kl;
 mod ladder;
 pub(crate) mod manual;
 pub(crate) mod merge;
+mod mix;
 pub(crate) mod perplexity;
 pub(crate) mod presets;
 pub(crate) mod provenance;

@@ -110,16 +110,20 @@ impl Shelf {
     /// Runs a command in a folder of its own that has what the command reads.
     fn run(&self, command: &str) -> Output {
         let folder = TempDir::new().unwrap();
-        for name in ["checkpoint", "CHECKPOINT", "MODEL", "path/to/checkpoint", "fixtures/tiny-llama2"] {
+        for name in
+            ["checkpoint", "CHECKPOINT", "MODEL", "path/to/checkpoint", "fixtures/tiny-llama2"]
+        {
             let path = folder.path().join(name);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::os::unix::fs::symlink(fixture("tiny-llama2").canonicalize().unwrap(), path).unwrap();
+            std::os::unix::fs::symlink(fixture("tiny-llama2").canonicalize().unwrap(), path)
+                .unwrap();
         }
         let words: Vec<_> = command.split_whitespace().collect();
         for (at, word) in words.iter().enumerate() {
             let word = word.trim_matches(|c| c == '\'' || c == '"');
             let before = at.checked_sub(1).map_or("", |at| words[at]);
-            let written = ["-o", "--output", "--attest", "--html", "--save-mix", "--save-base", ">"];
+            let written =
+                ["-o", "--output", "--attest", "--html", "--save-mix", "--save-base", ">"];
             let path = folder.path().join(word.trim_start_matches("~/"));
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             if written.contains(&before) {
@@ -128,7 +132,11 @@ impl Shelf {
             if let Some(shards) = word.strip_suffix("-00001-of-00004.gguf") {
                 let model = self.content("model.gguf", command).unwrap();
                 let mut split = quantwright();
-                split.arg("split").arg(model).arg("-o").arg(folder.path().join(format!("{shards}.gguf")));
+                split
+                    .arg("split")
+                    .arg(model)
+                    .arg("-o")
+                    .arg(folder.path().join(format!("{shards}.gguf")));
                 assert!(split.args(["--shards", "4"]).output().unwrap().status.success());
             } else if let Some(content) = self.content(word, command) {
                 fs::copy(content, path).unwrap();

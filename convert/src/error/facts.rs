@@ -14,6 +14,7 @@ impl Error {
             Self::ImportanceLength { path, .. }
             | Self::ImportanceTooLarge { path, .. }
             | Self::CannotRead { path, .. }
+            | Self::Sensitivities { path, .. }
             | Self::SameFile { path }
             | Self::Json { path, .. }
             | Self::Config { path, .. }
@@ -35,6 +36,7 @@ impl Error {
             | Self::ImportanceTooLarge { tensor, .. }
             | Self::ImportanceNeeded { tensor, .. }
             | Self::Requantize { tensor, .. }
+            | Self::NoCandidate { tensor, .. }
             | Self::CannotWrite { tensor, .. }
             | Self::CannotRead { tensor, .. }
             | Self::NonFinite { tensor, .. }
@@ -82,6 +84,9 @@ impl Error {
             Self::NonFinite { .. } => Some(DIVERGED),
             Self::Overflow { ty, importance, .. } => Some(too_large(*ty, importance.is_some())),
             Self::GroupSize { .. } => Some(GROUPS),
+            Self::TooSmall { .. } => Some(SMALLER),
+            Self::NoCandidate { .. } => Some(MORE_TYPES),
+            Self::Sensitivities { .. } => Some(MEASURE_AGAIN),
             Self::SameFile { .. } => Some(OTHER_NAME),
             Self::Threads { .. } => Some(FEWER),
             Self::Json { help, .. }

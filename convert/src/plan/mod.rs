@@ -102,7 +102,7 @@ impl Plan {
     }
 
     /// Plans for a model whose metadata has been mended.
-    fn of(model: Arc<Model>, options: &Options, control: Control<'_>) -> Result<Self> {
+    pub(crate) fn of(model: Arc<Model>, options: &Options, control: Control<'_>) -> Result<Self> {
         let importance = Importance::open(options)?.filter(|importance| !importance.is_empty());
         if let Some(importance) = &importance {
             importance.warn_of_strays(model.tensors.iter().map(|tensor| tensor.name.as_str()));
@@ -190,6 +190,12 @@ impl Plan {
     /// Names of the checkpoint's tensors that have no place in the output.
     pub fn left_out(&self) -> &[String] {
         &self.model.left_out
+    }
+
+    /// For each tensor of [`tensors`](Self::tensors) its index in the model, if its type is the
+    /// recipe's to choose.
+    pub(crate) fn free(&self) -> impl Iterator<Item = Option<usize>> {
+        self.tensors.iter().map(|tensor| tensor.is_free.then_some(tensor.job.tensor))
     }
 
     fn source(&self, tensor: &Assigned) -> &Tensor {

@@ -236,7 +236,7 @@ impl<'a> Session<'a> {
     }
 
     pub(crate) fn runner(&self) -> Runner<'a> {
-        Runner { kernels: self.model.options.kernels, threads: &*self.model.options.threads }
+        Runner::new(self.model.options.kernels, &*self.model.options.threads)
     }
 
     fn chunk_forward(
@@ -254,54 +254,76 @@ impl<'a> Session<'a> {
         let from = wanted.start.saturating_sub(first).min(count);
         let rows = from..wanted.end.saturating_sub(first).clamp(from, count);
         let mut x = weights.embed(model, runner, tokens, first)?;
-        let turns: Vec<_> =
-            weights.ropes.iter().map(|rope| rope.turns(first, count, self.context)).collect();
-        let last = weights.layers.len().saturating_sub(1);
-        // Rows before this one have been left behind.
-        let mut dropped = 0;
-        for (i, (layer, cache)) in weights.layers.iter().zip(&mut self.caches).enumerate() {
-            // What nobody asked for need not pass the last layer, unless somebody looks.
-            let needed = match i == last && watch.0.is_none() {
-                true if rows.is_empty() => count,
-                true => rows.start,
-                false => 0,
-            };
-            let place = Place {
-                first,
-                count,
-                needed,
-                turns: layer.attention.rope.and_then(|rope| turns.get(rope)),
-            };
-            layer.run(
-                runner,
-                watch,
-                cache,
-                &place,
-                weights.residual_scale,
-                weights.width,
-                &mut x,
-            )?;
-            dropped = needed;
-        }
+        // What nobody asked for need not pass the last layer, unless somebody looks.
+        let needed = match watch.0.is_none() && !weights.layers.is_empty() {
+            true if rows.is_empty() => count,
+            true => rows.start,
+            false => 0,
+        };
+        self.run_layers(runner, watch, 0, needed, &mut x, &mut |_, _| {})?;
         if rows.is_empty() {
             return Ok(());
         }
+        let within = (rows.start - needed) * weights.width..(rows.end - needed) * weights.width;
+        let wanted = x.get_mut(within).unwrap_or_default();
+        self.predict(runner, watch, first + rows.start, wanted, to_logits, logits)
+    }
+
+    /// Runs the vectors in `x`, of tokens after those read so far, through the layers from one on. Of
+    /// the last, the first `unneeded` do not come out. `before` sees what goes into each.
+    pub(crate) fn run_layers(
+        &mut self,
+        runner: Runner<'_>,
+        watch: &mut Watch<'_>,
+        from: usize,
+        unneeded: usize,
+        x: &mut Vec<f32>,
+        before: &mut dyn FnMut(usize, &[f32]),
+    ) -> Result<()> {
+        let weights = &self.model.weights;
+        let (first, count) = (self.tokens, x.len() / weights.width.max(1));
+        let turns: Vec<_> =
+            weights.ropes.iter().map(|rope| rope.turns(first, count, self.context)).collect();
+        let last = weights.layers.len().saturating_sub(1);
+        let layers = weights.layers.iter().zip(&mut self.caches).enumerate();
+        for (i, (layer, cache)) in layers.skip(from) {
+            before(i, x);
+            let place = Place {
+                first,
+                count,
+                needed: if i == last { unneeded } else { 0 },
+                turns: layer.attention.rope.and_then(|rope| turns.get(rope)),
+            };
+            let (scale, width) = (weights.residual_scale, weights.width);
+            layer.run(runner, watch, cache, &place, scale, width, x)?;
+        }
+        Ok(())
+    }
+
+    /// Makes logits of what has come through all layers, the first at a position; or hands it on.
+    pub(crate) fn predict(
+        &self,
+        runner: Runner<'_>,
+        watch: &mut Watch<'_>,
+        mut position: usize,
+        x: &mut [f32],
+        to_logits: bool,
+        logits: &mut dyn FnMut(usize, &[f32]),
+    ) -> Result<()> {
+        let weights = &self.model.weights;
         let width = weights.width;
-        let rows = rows.start - dropped..rows.end - dropped;
-        let wanted = x.get_mut(rows.start * width..rows.end * width).unwrap_or_default();
         if let Some(norm) = &weights.output_norm {
-            norm.apply(runner, wanted, width);
+            norm.apply(runner, x, width);
         }
         let Some(output) = weights.output.as_ref().filter(|_| to_logits) else {
-            for (i, row) in wanted.chunks_exact(width).enumerate() {
-                logits(first + dropped + rows.start + i, row);
+            for (i, row) in x.chunks_exact(width).enumerate() {
+                logits(position + i, row);
             }
             return Ok(());
         };
-        watch.input(output, wanted);
+        watch.input(output, x);
         let at_once = (LOGITS / output.rows.max(1)).clamp(1, CHUNK);
-        let mut position = first + dropped + rows.start;
-        for x in wanted.chunks(at_once * width) {
+        for x in x.chunks(at_once * width) {
             let mut results = output.times(runner, x, x.len() / width)?;
             weights.finish(runner, &mut results);
             for row in results.chunks_exact(output.rows) {
