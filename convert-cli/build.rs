@@ -26,15 +26,13 @@ fn checked_out(folder: &str) -> Option<String> {
         let text = String::from_utf8(done.stdout).ok()?;
         done.status.success().then(|| text.trim().to_owned())
     };
-    // The repository whose folder of that name this is, not one around an unpacked archive.
-    if git(&["ls-files", "build.rs"])?.is_empty() {
-        return None;
-    }
     for name in ["HEAD", "logs/HEAD"] {
         let path = git(&["rev-parse", "--path-format=absolute", "--git-path", name])?;
         if Path::new(&path).exists() {
             println!("cargo::rerun-if-changed={path}");
         }
     }
+    // Of the repository that this file belongs to, not of one around an unpacked archive.
+    git(&["ls-files", "--error-unmatch", "build.rs"])?;
     git(&["rev-parse", "--short=9", "HEAD"])
 }

@@ -6,10 +6,10 @@ use gguf_io::{Limits, metadata::Metadata, safetensors::Preference};
 
 use crate::{
     Config, Model, Options, Result,
-    architectures::{self, parameters::Keys, tensors::Mapped},
+    architectures::{self, tensors::Mapped},
     general,
     model::Origin,
-    model_card, packed, tokenizer,
+    model_card, nvfp4, packed, tokenizer,
 };
 
 /// How to read a checkpoint.
@@ -67,10 +67,10 @@ pub fn open(dir: &Path, options: &CheckpointOptions) -> Result<Model> {
         architectures::head::tie(architecture, &config, head, &mut stored)?;
     }
     architectures::rerank::apply(architecture, &config, &mut stored)?;
+    let weight_only = nvfp4::settle(&mut stored)?;
     warn(&left_out);
     let mut computed_keys = Metadata::new();
-    let mut tensors =
-        (architecture.computed)(&config, &mut Keys::new(architecture, &mut computed_keys))?;
+    let mut tensors = (architecture.computed)(&config, &mut architecture.keys(&mut computed_keys))?;
     tensors.extend(stored);
 
     let mut metadata = Metadata::new();
@@ -84,9 +84,10 @@ pub fn open(dir: &Path, options: &CheckpointOptions) -> Result<Model> {
     }
     let folder = general::folder(dir, options.like_reference);
     general::write(dir, folder, &config, &tensors, &overrides, &mut metadata);
-    architectures::parameters::write(architecture, &config, &mut metadata)?;
+    architecture.write(&config, &mut metadata)?;
     architectures::finish(architecture, &config, &tensors, &mut metadata)?;
     metadata.insert("general.quantization_version", QUANTIZATION_VERSION);
+    nvfp4::describe(&weight_only, &mut metadata);
     let reading = tokenizer::Options {
         kinds: architecture.tokenizers,
         adjustments: architecture.special,

@@ -222,6 +222,16 @@ pub enum Error {
         /// The importance, where it takes part in it.
         importance: Option<f32>,
     },
+    /// Values in NVFP4 are not in the output as its blocks have them.
+    #[error(
+        "tensor {}: its values in NVFP4 are taken in an order, or beside others, that blocks of 64 do \
+         not have; start from the BF16 checkpoint",
+        Quoted(tensor)
+    )]
+    NotInBlocks {
+        /// The tensor, under its GGUF name.
+        tensor: String,
+    },
     /// Rows are not a whole number of groups.
     #[error(
         "tensor {} has rows of {row} weights, which are not a whole number of groups of {group}; \
@@ -249,6 +259,25 @@ pub enum Error {
     SameFile {
         /// The output.
         path: PathBuf,
+    },
+    /// The output has no such shard.
+    #[error("shard {number} is asked for, the output has {count}, counted from 1")]
+    Shard {
+        /// The number asked for.
+        number: u64,
+        /// How many there are.
+        count: usize,
+    },
+    /// Another file is in the place of a shard.
+    #[error(
+        "{}: exists already and is not the shard that would be written, from byte {byte} on; {OTHER_SHARD}",
+        Shown(path)
+    )]
+    OtherShard {
+        /// The output.
+        path: PathBuf,
+        /// The first byte of its header, or of its end, that differs.
+        byte: u64,
     },
     /// Worker threads could not be started.
     #[error("cannot start worker threads: {message}; {FEWER}")]

@@ -38,6 +38,9 @@ pub struct Options {
     pub like_reference: bool,
     /// Write several files instead of one. If `None`, a folder has the same files as the checkpoint.
     pub split: Option<Split>,
+    /// Write only this one of the files, counted from 1; all if `None`. Jobs on many machines write a
+    /// model so, a file each: see [`Plan::is_there`](crate::Plan::is_there). For GGUF files only.
+    pub shard: Option<u64>,
     /// Replace an existing output.
     pub overwrite: bool,
     /// Grouped integers instead of a recipe.
@@ -84,6 +87,8 @@ pub enum Split {
     MaxBytes(u64),
     /// As llama-gguf-split does by number: a new file after this many tensors.
     MaxTensors(u64),
+    /// This many files of about the same size.
+    Files(u64),
     /// As llama-quantize does with `--keep-split`: the files of the source are kept.
     Keep,
 }
@@ -94,6 +99,7 @@ impl Split {
         match self {
             Self::MaxBytes(most) => gguf_io::Split::MaxBytes(most),
             Self::MaxTensors(most) => gguf_io::Split::MaxTensors(most),
+            Self::Files(files) => gguf_io::Split::Files(files),
             Self::Keep => gguf_io::Split::Given(files),
         }
     }

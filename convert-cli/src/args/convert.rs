@@ -18,8 +18,9 @@ use super::{
     Cli,
     mix::MixArgs,
     values::{
-        FALLBACKS, TensorTypes, file_type, group_size, named, output_tensor_type, override_kv,
-        preset_name, prior, ratio, split_size, tensor_types, token_embedding_type,
+        FALLBACKS, Shard, TensorTypes, file_type, group_size, named, output_tensor_type,
+        override_kv, preset_name, prior, ratio, shard, split_size, tensor_types,
+        token_embedding_type,
     },
 };
 
@@ -108,6 +109,15 @@ pub(crate) struct ConvertArgs {
     /// Write several files, each with at most N tensors
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), group = "split")]
     pub(crate) split_max_tensors: Option<u64>,
+
+    /// Write N files of about equal size
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), group = "split")]
+    pub(crate) shards: Option<u64>,
+
+    /// Write only file I of those that --shards N writes, reading only the weights it takes, so that
+    /// many machines share the work; one that is there already and has the planned header is left alone
+    #[arg(long, value_name = "I/N", value_parser = shard, group = "split")]
+    pub(crate) shard: Option<Shard>,
 
     /// Write one file for each file of the input
     #[arg(long, group = "split")]
@@ -367,11 +377,15 @@ impl ConvertArgs {
         let message = if grouped {
             let given = recipes.iter().find(|(given, _)| *given);
             let folder = of_gguf.iter().find(|(given, _)| *given && !self.names_gguf());
+            let shard = self.shard.filter(|_| !self.names_gguf()).map(
+                |_| "--shard is for GGUF files: the folder of a checkpoint is complete or absent",
+            );
             given
                 .map(|(_, name)| format!("{name} is for recipes, not for grouped integers"))
                 .or(folder.map(|(_, name)| {
                     format!("{name} is for GGUF files, not for a folder: its files are copied")
                 }))
+                .or(shard.map(str::to_owned))
                 .or((self.strict && falls_back)
                     .then(|| "--strict refuses what --group-size-fallback allows".into()))
         } else {
@@ -425,12 +439,13 @@ impl ConvertArgs {
             pre_tokenizer: self.pre_tokenizer.clone(),
             like_reference: self.like_reference,
             grouped,
-            split: match (self.split_max_size, self.split_max_tensors, self.keep_split) {
-                (Some(most), ..) => Some(Split::MaxBytes(most)),
-                (_, Some(most), _) => Some(Split::MaxTensors(most)),
-                (.., true) => Some(Split::Keep),
-                (None, None, false) => None,
-            },
+            split: None
+                .or(self.split_max_size.map(Split::MaxBytes))
+                .or(self.split_max_tensors.map(Split::MaxTensors))
+                .or(self.shards.map(Split::Files))
+                .or(self.shard.map(|shard| Split::Files(shard.count)))
+                .or(self.keep_split.then_some(Split::Keep)),
+            shard: self.shard.map(|shard| shard.number),
             overwrite: self.force,
             no_sync: self.no_sync,
             threads: self.threads.map_or(0, usize::from),

@@ -72,7 +72,7 @@ pub(super) fn token_embedding_type(text: &str) -> Result<GgmlType, recipe::Error
 pub(crate) struct TensorTypes(pub(crate) Vec<TensorOverride>);
 
 pub(super) fn tensor_types(text: &str) -> Result<TensorTypes, recipe::Error> {
-    recipe::parse_tensor_types(text).map(TensorTypes)
+    recipe::parse_tensor_types(text, "--tensor-type").map(TensorTypes)
 }
 
 /// A size such as `2G`, in bytes.
@@ -89,6 +89,23 @@ pub(super) fn split_size(text: &str) -> Result<u64, String> {
         Some(0) => Err("expected a size above zero".into()),
         Some(bytes) => Ok(bytes),
         None => Err("expected a size below 2^64 bytes".into()),
+    }
+}
+
+/// `I/N`: the shard I of N.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Shard {
+    pub(crate) number: u64,
+    pub(crate) count: u64,
+}
+
+pub(super) fn shard(text: &str) -> Result<Shard, &'static str> {
+    // The parser of numbers takes a sign.
+    let number = |text: &str| text.parse().ok().filter(|_| !text.starts_with('+'));
+    let (shard, of) = text.split_once('/').unwrap_or_default();
+    match (number(shard), number(of)) {
+        (Some(number @ 1..), Some(count)) if number <= count => Ok(Shard { number, count }),
+        _ => Err("expected I/N, the number of a shard, from 1, and how many there are"),
     }
 }
 
@@ -288,6 +305,14 @@ mod tests {
         }
         for bad in ["", "0", "0G", "G", "-1M", "1.5G", "2GB", "1P", "99999999999T", "2 G", "٣G"] {
             assert!(split_size(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn shards_are_counted_from_one() {
+        assert_eq!(shard("2/6"), Ok(Shard { number: 2, count: 6 }));
+        for bad in ["", "2", "0/6", "7/6", "+1/6", "1/+6", "1/6/6", "1 / 6", "-1/6", "1/0", "/"] {
+            assert!(shard(bad).is_err(), "{bad}");
         }
     }
 

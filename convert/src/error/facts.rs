@@ -16,6 +16,7 @@ impl Error {
             | Self::CannotRead { path, .. }
             | Self::Sensitivities { path, .. }
             | Self::SameFile { path }
+            | Self::OtherShard { path, .. }
             | Self::Json { path, .. }
             | Self::Config { path, .. }
             | Self::Architecture { path, .. }
@@ -63,6 +64,7 @@ impl Error {
     pub fn byte(&self) -> Option<u64> {
         match self {
             Self::Files(error) => error.byte(),
+            Self::OtherShard { byte, .. } => Some(*byte),
             _ => None,
         }
     }
@@ -88,6 +90,7 @@ impl Error {
             Self::NoCandidate { .. } => Some(MORE_TYPES),
             Self::Sensitivities { .. } => Some(MEASURE_AGAIN),
             Self::SameFile { .. } => Some(OTHER_NAME),
+            Self::OtherShard { .. } => Some(OTHER_SHARD),
             Self::Threads { .. } => Some(FEWER),
             Self::Json { help, .. }
             | Self::Config { help, .. }

@@ -10,6 +10,8 @@ pub(super) const DIVERGED: &str = "the checkpoint is damaged or was trained to d
 pub(super) const GROUPS: &str =
     "choose a group size that divides them, or what to do with such rows";
 pub(super) const OTHER_NAME: &str = "choose another name for the output";
+pub(super) const OTHER_SHARD: &str =
+    "choose another name, or allow it to be replaced if it is of an earlier run";
 pub(super) const FEWER: &str = "try fewer";
 
 pub(super) const SMALLER: &str = "allow more, or name smaller types";

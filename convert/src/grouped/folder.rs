@@ -77,6 +77,12 @@ impl FolderPlan {
                 refusal: Refusal::NoType,
             });
         };
+        if options.shard.is_some() {
+            return Err(Error::Grouped {
+                problem: "one shard is asked for, but a folder is complete or absent".into(),
+                refusal: Refusal::NoShard,
+            });
+        }
         if !dir.is_dir() {
             return Err(Error::Grouped {
                 problem: format!("{}: is not the folder of a checkpoint", crate::error::Shown(dir)),
@@ -218,7 +224,7 @@ fn job(
         }
     };
     let importance = squares.filter(|_| refine && is_grouped).map(Into::into);
-    Job { tensor: index, form, importance, refine }
+    Job { tensor: index, form, carries: None, importance, refine }
 }
 
 /// Says which large matrices of layers stay as they are because no linear layer is in them.

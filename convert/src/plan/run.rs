@@ -2,11 +2,11 @@
 
 use std::{cmp::Reverse, collections::HashMap, path::Path};
 
-use gguf_io::{AtomicFile, AtomicSet};
+use gguf_io::{AtomicFile, AtomicSet, Layout, SourceFile};
 
 use super::Plan;
 use crate::{
-    Control, Result,
+    Control, Error, Result,
     inputs::Inputs,
     stream::{Output, Places, sinks, stream},
 };
@@ -48,11 +48,40 @@ impl Plan {
         Ok(set)
     }
 
+    /// Whether the file of a plan of [one shard](crate::Options::shard) is there already: it has the
+    /// planned header and length, so that it was complete when it got its name. It need not be
+    /// written again, and [`run`](Self::run) would refuse to.
+    ///
+    /// The header tells names, types and shapes, and in the first shard the metadata. Whether the
+    /// weights are those of the same model it does not tell.
+    ///
+    /// `false` for other plans, and where outputs may be [replaced](crate::Options::overwrite).
+    ///
+    /// # Errors
+    /// [`Error::OtherShard`] if there is another file, [`Error::Files`] if it cannot be read.
+    pub fn is_there(&self, output: &Path) -> Result<bool> {
+        if !self.is_shard || self.running.output.overwrite {
+            return Ok(false);
+        }
+        for (path, layout) in self.paths(output).iter().zip(&self.layouts) {
+            if std::fs::symlink_metadata(path).is_err() {
+                return Ok(false);
+            }
+            if let Some(byte) = difference(path, layout)? {
+                return Err(Error::OtherShard { path: path.clone(), byte });
+            }
+        }
+        Ok(true)
+    }
+
     /// What [`create`](Self::create) would refuse of an output, told without creating anything.
     ///
     /// # Errors
     /// As [`create`](Self::create).
     pub fn check_output(&self, output: &Path) -> Result<()> {
+        if self.is_there(output)? {
+            return Ok(());
+        }
         for (path, layout) in self.paths(output).iter().zip(&self.layouts) {
             self.inputs().refuse_file(path)?;
             AtomicFile::check(path, layout.total, self.running.output)?;
@@ -68,9 +97,41 @@ impl Plan {
         run_all(&[self], vec![out], control)
     }
 
+    /// Gives complete files their names.
+    fn commit(&self, out: AtomicSet) -> Result<()> {
+        let path = out.files().first().map(|file| file.path().to_owned());
+        match (out.commit(), path, self.layouts.first()) {
+            // A job that was started twice has been the first to finish.
+            (Err(gguf_io::Error::Exists { .. }), Some(path), Some(layout))
+                if self.is_shard && difference(&path, layout)?.is_none() =>
+            {
+                Ok(())
+            }
+            (result, ..) => Ok(result?),
+        }
+    }
+
     fn inputs(&self) -> Inputs<'_> {
         Inputs { model: &self.model, imatrix: self.running.imatrix.as_deref() }
     }
+}
+
+/// The first byte in which a file is not what is planned, by its header and its length.
+fn difference(path: &Path, layout: &Layout) -> Result<Option<u64>> {
+    const PIECE: usize = 64 << 10;
+    let file = SourceFile::open(path)?;
+    let (mut buffer, mut at) = ([0; PIECE], 0);
+    for planned in layout.header.chunks(PIECE) {
+        let left = usize::try_from(file.len().saturating_sub(at)).unwrap_or(PIECE);
+        let found = &mut buffer[..planned.len().min(left)];
+        file.read_exact_at(found, at)?;
+        let same = found.iter().zip(planned).take_while(|(a, b)| a == b).count();
+        at += same as u64;
+        if same < planned.len() {
+            return Ok(Some(at));
+        }
+    }
+    Ok((file.len() != layout.total).then(|| file.len().min(layout.total)))
 }
 
 /// Runs plans of one model, whose tensors are read once, into what [`Plan::create`] has made for each.
@@ -99,5 +160,5 @@ pub(super) fn run_all(plans: &[Plan], out: Vec<AtomicSet>, control: Control<'_>)
         }
     }
     control.check()?;
-    out.into_iter().try_for_each(|set| Ok(set.commit()?))
+    plans.iter().zip(out).try_for_each(|(plan, out)| plan.commit(out))
 }

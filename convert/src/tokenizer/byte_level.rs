@@ -12,8 +12,12 @@ use crate::{
 };
 
 use super::{
-    Sources, TokenType, hash, looks_special, pre, sentencepiece::decoder_tokens, special, text,
-    tokenizer_json::TokenizerJson, write_tokens,
+    hash, pre,
+    sentencepiece::decoder_tokens,
+    sources::{Sources, text},
+    special,
+    tokenizer_json::TokenizerJson,
+    tokens::{TokenType, looks_special, write_tokens},
 };
 
 pub(super) fn write(

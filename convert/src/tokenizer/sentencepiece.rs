@@ -16,7 +16,11 @@ use crate::{
 };
 
 use super::{
-    Adjustment, Sources, TokenType, looks_special, special, tokenizer_json::MARK, write_tokens,
+    options::Adjustment,
+    sources::Sources,
+    special,
+    tokenizer_json::MARK,
+    tokens::{TokenType, looks_special, write_tokens},
 };
 
 /// Bytes a tokenizer.model may be long; the largest known (Gemma's) have 5 MB.
