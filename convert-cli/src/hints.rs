@@ -94,6 +94,12 @@ pub(crate) fn hint(error: &Error) -> Option<&'static str> {
         Error::Overflow { .. } => {
             "keep it in BF16 or F32 (--type bf16, or --tensor-type NAME=bf16)"
         }
+        Error::TooSmall { .. } => {
+            "allow more, name smaller types with --candidates, or, if the input is quantized, make others \
+             of its tensors with --allow-requantize"
+        }
+        Error::NoCandidate { .. } => "name a type with smaller blocks in --candidates too",
+        Error::Sensitivities { .. } => "measure them again with --calibration",
         Error::GroupSize { .. } => {
             "choose a --group-size that divides them, or --group-size-fallback ignore or adjust"
         }

@@ -35,6 +35,15 @@ pub(crate) struct Report {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) inexact_scales: Option<u64>,
     pub(crate) warnings: Vec<Warning>,
+    /// What a mix chosen for a size is expected to lose.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) expected_loss: Option<f64>,
+    /// What it loses on the calibration text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) measured_loss: Option<f64>,
+    /// The largest recipe that is not larger than asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) recipe: Option<RecipeReport>,
     /// Why a real run would fail.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) error: Option<Failure>,
@@ -48,6 +57,15 @@ pub(crate) struct Report {
     /// What else there is to say of the types.
     #[serde(skip)]
     pub(crate) note: Option<String>,
+}
+
+/// A recipe that a mix is compared with.
+#[derive(Debug, Serialize)]
+pub(crate) struct RecipeReport {
+    pub(crate) name: String,
+    pub(crate) total_bytes: u64,
+    /// The mean KL divergence on the calibration text.
+    pub(crate) loss: f64,
 }
 
 #[derive(Debug, Serialize)]
@@ -141,6 +159,9 @@ impl Report {
             recomputed: names(|t| t.recomputed),
             inexact_scales: None,
             warnings: Vec::new(),
+            expected_loss: None,
+            measured_loss: None,
+            recipe: None,
             error: None,
             file_type: file_type(plan),
             tensors: tensors.collect(),
@@ -172,6 +193,9 @@ impl Report {
             recomputed: Vec::new(),
             inexact_scales: None,
             warnings: Vec::new(),
+            expected_loss: None,
+            measured_loss: None,
+            recipe: None,
             error: None,
             shards: None,
             file_type: plan.options().ty.name().to_uppercase(),

@@ -52,6 +52,7 @@ pub mod lora;
 mod lost;
 mod mend;
 mod mistral_format;
+pub mod mix;
 pub mod model;
 mod model_card;
 mod model_name;

@@ -154,7 +154,14 @@ fn run(
         for ((tokens, wanted), turns) in chunks.iter().zip(&turns) {
             let ids = window.tokens.get(tokens.clone()).unwrap_or_default();
             weights.check_tokens(ids)?;
-            of_window.push_back(Chunk::new(model, ids, tokens.start, turns.clone(), wanted)?);
+            of_window.push_back(Chunk::new(
+                model,
+                model.runner(),
+                ids,
+                tokens.start,
+                turns.clone(),
+                wanted,
+            )?);
         }
         all.push_back(of_window);
     }
@@ -185,7 +192,7 @@ fn run(
                 std::mem::swap(place, &mut own);
             }
             for chunk in window {
-                chunk.run(model, watch, index, layer, is_last, &mut memories)?;
+                chunk.run(model, model.runner(), watch, index, layer, is_last, &mut memories)?;
             }
             if let Some(place) = memories.get_mut(index) {
                 std::mem::swap(place, &mut own);
@@ -235,7 +242,7 @@ impl Predictor for LayerByLayer<'_> {
             && let Some(chunk) = chunks.pop_front()
         {
             left = left.saturating_sub(chunk.tokens());
-            chunk.finish(self.model, &mut Watch(None), true, logits)?;
+            chunk.finish(self.model, self.model.runner(), &mut Watch(None), true, logits)?;
         }
         Ok(())
     }
@@ -331,9 +338,9 @@ pub fn importance(
             let observer: &mut dyn Observer = &mut sums;
             let mut watch = Watch(Some(observer));
             run(model, windows, &[(0..len, wanted)], &mut watch, &mut layer_done).and_then(|all| {
-                all.into_iter()
-                    .flatten()
-                    .try_for_each(|chunk| chunk.finish(model, &mut watch, true, &mut |_, _| {}))
+                all.into_iter().flatten().try_for_each(|chunk| {
+                    chunk.finish(model, model.runner(), &mut watch, true, &mut |_, _| {})
+                })
             })
         };
         match result {

@@ -48,6 +48,7 @@ mod model;
 pub mod perplexity;
 mod run;
 pub mod sample;
+pub mod sensitivity;
 
 pub use error::{Error, Result};
 pub use footprint::{Footprint, LayerFootprint};

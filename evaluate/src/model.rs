@@ -176,7 +176,7 @@ impl Model {
     }
 
     pub(crate) fn runner(&self) -> Runner<'_> {
-        Runner { kernels: self.options.kernels, threads: &*self.options.threads }
+        Runner::new(self.options.kernels, &*self.options.threads)
     }
 
     /// Bytes of what the layers keep of so many tokens: keys and values, and the states of recurrent

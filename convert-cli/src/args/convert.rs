@@ -16,6 +16,7 @@ use quant_core::{
 
 use super::{
     Cli,
+    mix::MixArgs,
     values::{
         FALLBACKS, Shard, TensorTypes, file_type, group_size, hub_cache, named, output_tensor_type,
         override_kv, preset_name, prior, ratio, shard, split_size, tensor_types,
@@ -176,7 +177,10 @@ pub(crate) struct ConvertArgs {
     #[arg(long)]
     pub(crate) no_sync: bool,
 
-    // Last: its heading would be that of what follows.
+    // Last: their headings would be those of what follows.
+    #[command(flatten)]
+    pub(crate) mix: MixArgs,
+
     #[command(flatten)]
     pub(crate) grouped: GroupedArgs,
 }
@@ -327,15 +331,16 @@ impl ConvertArgs {
                 _ => Ok(()),
             };
         }
+        let chosen_otherwise = self.grouped.preset.is_some() || self.mix.size().is_some();
         let default = match (self.mmproj, self.is_adapter()) {
-            (true, _) => "auto",
-            (_, true) => "f32",
-            _ => "q4_k_m",
+            _ if chosen_otherwise => None,
+            (true, _) => Some("auto"),
+            (_, true) => Some("f32"),
+            _ => Some("q4_k_m"),
         };
-        let name = self.file_types.first().map_or(default, |ty| &ty.name);
-        if self.file_types.is_empty() && self.grouped.preset.is_some() {
+        let Some(name) = self.file_types.first().map(|ty| ty.name.as_str()).or(default) else {
             return Ok(());
-        }
+        };
         self.output = self.output.take().map(|output| in_place(&output, name));
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! The command line: every option documents itself.
 
 mod convert;
+mod mix;
 mod run;
 mod values;
 mod workbench;

@@ -10,7 +10,7 @@ use indicatif::ProgressBar;
 use quant_convert::{Control, Conversion, Options, Planned, Progress};
 use quant_core::grouped::GroupSize;
 
-use super::ladder;
+use super::{ladder, mix};
 use crate::{
     args::ConvertArgs,
     commands::progress_bar,
@@ -29,6 +29,9 @@ pub(crate) fn run(mut args: ConvertArgs, warnings: &Warnings) -> anyhow::Result<
     let args = &args;
     if args.is_ladder() {
         return ladder::run(args, &input, cancel, warnings);
+    }
+    if let Some(size) = args.mix.size() {
+        return mix::run(args, &input, size, cancel, warnings);
     }
     let mut options = args.options()?;
     options.elsewhere = input.files().to_vec();
@@ -89,7 +92,7 @@ pub(super) fn note(options: &Options) -> Option<String> {
     ))
 }
 
-fn finish(
+pub(super) fn finish(
     args: &ConvertArgs,
     mut report: Report,
     warnings: &Warnings,

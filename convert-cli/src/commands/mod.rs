@@ -17,6 +17,7 @@ mod ladder;
 pub(crate) mod manual;
 pub(crate) mod memory;
 pub(crate) mod merge;
+mod mix;
 pub(crate) mod perplexity;
 pub(crate) mod presets;
 pub(crate) mod provenance;

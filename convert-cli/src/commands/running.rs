@@ -103,6 +103,14 @@ impl Running {
         self.stop.load(Ordering::Relaxed)
     }
 
+    /// Whether to go on.
+    pub(crate) fn flow(&self) -> ControlFlow<()> {
+        match self.is_stopped() {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        }
+    }
+
     /// An error if someone asked to stop.
     pub(crate) fn check(&self) -> anyhow::Result<()> {
         match self.is_stopped() {
@@ -256,6 +264,11 @@ enum Content {
 }
 
 impl Text {
+    /// The path of its file.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Reads a text before a model is opened, which may take long.
     pub(crate) fn read(path: &Path) -> anyhow::Result<Self> {
         let name = report::path(path);

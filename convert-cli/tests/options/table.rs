@@ -126,6 +126,7 @@ const TIED: &[Input] = &[TiedCheckpoint, TiedGguf, TiedPacked];
 const FOLDER: &[Input] = &[Folder];
 
 const MATRIX: Args = &["--imatrix", "{imatrix}"];
+const FOR_SIZE: Args = &["--target-size", "1200k"];
 const GROUPED: Args = &["-t", "int4_sym"];
 const FOLDERS: &[Input] = &[Checkpoint, Folder, Packed];
 const PROVED: Args = &["--derived-from", "{checkpoint}"];
@@ -215,6 +216,29 @@ pub(crate) const ROWS: &[Row] = &[
     row("--allow-requantize", &[QuantizedGguf], &[], &["--allow-requantize"], Changes),
     row("--allow-requantize", &[QuantizedGguf], &["-t", "auto"], &["--allow-requantize"], Warns("--allow-requantize has no effect")),
     row("--allow-requantize", ALL, &[], &["--allow-requantize"], Warns("--allow-requantize has no effect")),
+    // Types for a size.
+    row("--target-size", FILES, &[], &["--target-size", "1500k"], Changes),
+    row("--target-size", FILES, &[], &["--target-size", "100k"], Refused("the smallest has")),
+    row("--target-size", FILES, &["-t", "q4_0"], &["--target-size", "1500k"], WrongUsage("--type")),
+    row("--target-size", &[QuantizedGguf], &[], &["--target-size", "1M"], Refused("--allow-requantize")),
+    row("--target-size", FOLDER, &[], &["--target-size", "1500k"], WrongUsage("--group-size")),
+    row("--target-bpw", FILES, &[], &["--target-bpw", "4"], Changes),
+    row("--target-bpw", FILES, &[], &["--target-bpw", "1"], Refused("the smallest has")),
+    row("--target-bpw", FILES, FOR_SIZE, &["--target-bpw", "5"], WrongUsage("--target-bpw")),
+    row("--target-bpw", FOLDER, &[], &["--target-bpw", "4"], WrongUsage("--group-size")),
+    row("--calibration", &[Checkpoint, Packed], FOR_SIZE, &["--calibration", "{tokens}"], Changes),
+    row("--calibration", &[Gguf], FOR_SIZE, &["--calibration", "{empty}"], Refused("too few")),
+    row("--calibration", ALL, &[], &["--calibration", "{tokens}"], WrongUsage("--target-size")),
+    row("--sensitivities", FILES, FOR_SIZE, &["--sensitivities", "{sensitivities}"], Changes),
+    row("--sensitivities", FILES, FOR_SIZE, &["--sensitivities", "{types}"], Refused("holds no sensitivities")),
+    row("--sensitivities", ALL, &[], &["--sensitivities", "{sensitivities}"], WrongUsage("--target-size")),
+    row("--candidates", FILES, FOR_SIZE, &["--candidates", "q2_k,q8_0"], Changes),
+    row("--candidates", FILES, FOR_SIZE, &["--candidates", "q4_k_m"], WrongUsage("Q4_K_M is a recipe")),
+    row("--candidates", FILES, FOR_SIZE, &["--candidates", "q8_0"], Refused("the smallest has")),
+    row("--candidates", ALL, &[], &["--candidates", "q2_k"], WrongUsage("--target-size")),
+    row("--save-mix", FILES, FOR_SIZE, &["--save-mix", "mix.txt"], Changes),
+    row("--save-mix", FILES, FOR_SIZE, &["--save-mix", "none/mix.txt"], Refused("none/mix.txt")),
+    row("--save-mix", ALL, &[], &["--save-mix", "mix.txt"], WrongUsage("--target-size")),
     // Layers and metadata.
     row("--prune-layers", FILES, &[], &["--prune-layers", "1"], Changes),
     row("--prune-layers", FILES, &[], &["--prune-layers", "1,1"], Warns("layer 1 twice")),

@@ -71,7 +71,10 @@ impl Weights {
         let mut reader = model.source.reader(runner.kernels);
         let mut x = vec![0.0; tokens.len() * self.width];
         for (i, (token, x)) in tokens.iter().zip(x.chunks_exact_mut(self.width)).enumerate() {
-            x.copy_from_slice(self.embedding.read(&mut reader, *token as usize)?);
+            match runner.replaced.and_then(|replaced| replaced.tokens.get(token)) {
+                Some(vector) => x.copy_from_slice(vector),
+                None => x.copy_from_slice(self.embedding.read(&mut reader, *token as usize)?),
+            }
             if self.embedding_scale != 1.0 {
                 x.iter_mut().for_each(|v| *v *= self.embedding_scale);
             }

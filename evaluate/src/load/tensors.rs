@@ -50,7 +50,7 @@ impl<'a> Tensors<'a> {
     }
 
     pub(crate) fn runner(&self) -> Runner<'a> {
-        Runner { kernels: self.options.kernels, threads: &*self.options.threads }
+        Runner::new(self.options.kernels, &*self.options.threads)
     }
 
     pub(crate) fn has(&self, name: &str) -> bool {
@@ -252,7 +252,7 @@ fn product(tensor: &Tensor, source: quant_kernels::MatrixError) -> Error {
 
 /// A table whose rows are read from the file as they are needed.
 pub(crate) struct Table {
-    tensor: Tensor,
+    pub(crate) tensor: Tensor,
     pub(crate) rows: usize,
     pub(crate) width: usize,
 }

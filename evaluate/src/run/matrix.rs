@@ -94,6 +94,12 @@ impl Matrix {
         Ok(y)
     }
 
+    /// The weights, unless others take their place.
+    fn weights<'w>(&'w self, runner: Runner<'w>) -> &'w Stored {
+        let replaced = runner.replaced.and_then(|replaced| replaced.matrices.get(&self.name));
+        replaced.unwrap_or(&self.weights)
+    }
+
     fn error(&self, source: MatrixError) -> Error {
         Error::Product { tensor: self.name.clone(), source }
     }
@@ -106,7 +112,7 @@ impl Matrix {
         y: &mut [f32],
     ) -> Result<(), MatrixError> {
         let input = Input { values: x, n, stride: self.columns };
-        match &self.weights {
+        match self.weights(runner) {
             Stored::Packed(parts) => {
                 let mut first = 0;
                 for part in parts {
@@ -158,7 +164,7 @@ impl Matrix {
     ) -> Result<(), MatrixError> {
         let n = ids.len() / used.max(1);
         let input = Input { values: x, n, stride: self.columns };
-        match &self.weights {
+        match self.weights(runner) {
             Stored::Packed(parts) => {
                 let Some(part) = parts.first() else { return Ok(()) };
                 let output = Output { values: y, stride: self.rows };

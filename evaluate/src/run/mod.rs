@@ -14,7 +14,7 @@ pub(crate) mod recurrence;
 pub(crate) mod recurrent;
 pub(crate) mod rope;
 pub(crate) mod session;
-mod split;
+pub(crate) mod split;
 
 pub use cache::CachePrecision;
 pub use embed::Pooling;
@@ -23,6 +23,8 @@ pub(crate) use rope::Turns;
 pub(crate) use session::{Chunk, Memory, Watch, chunk_len};
 pub use session::{Observer, Session};
 
+use std::collections::HashMap;
+
 use quant_kernels::{Kernels, Parallel};
 
 /// What runs the parts of a model.
@@ -30,4 +32,21 @@ use quant_kernels::{Kernels, Parallel};
 pub(crate) struct Runner<'a> {
     pub(crate) kernels: Kernels,
     pub(crate) threads: &'a (dyn Parallel + Send + Sync),
+    /// Weights that take the place of the model's own.
+    pub(crate) replaced: Option<&'a Replaced>,
+}
+
+impl<'a> Runner<'a> {
+    /// Runs a model as it is.
+    pub(crate) fn new(kernels: Kernels, threads: &'a (dyn Parallel + Send + Sync)) -> Self {
+        Self { kernels, threads, replaced: None }
+    }
+}
+
+/// Weights in the place of others, by the name of their tensor.
+#[derive(Default)]
+pub(crate) struct Replaced {
+    pub(crate) matrices: HashMap<String, matrix::Stored>,
+    /// Vectors of tokens.
+    pub(crate) tokens: HashMap<u32, Vec<f32>>,
 }

@@ -286,18 +286,52 @@ impl<'a> Session<'a> {
         to_logits: bool,
         logits: &mut dyn FnMut(usize, &[f32]),
     ) -> Result<()> {
-        let weights = &self.model.weights;
-        let turns = weights.turns(&(self.tokens..self.tokens + tokens.len()), self.context);
-        let mut chunk = Chunk::new(self.model, tokens, self.tokens, turns, wanted)?;
-        let last = weights.layers.len().saturating_sub(1);
-        for (i, layer) in weights.layers.iter().enumerate() {
-            chunk.run(self.model, watch, i, layer, i == last, &mut self.memories)?;
+        let runner = self.runner();
+        let mut chunk = self.chunk(runner, tokens, wanted)?;
+        self.run_layers(runner, watch, 0, &mut chunk, &mut |_| {})?;
+        chunk.finish(self.model, runner, watch, to_logits, logits)
+    }
+
+    /// The vectors of tokens after those read so far.
+    pub(crate) fn chunk(
+        &self,
+        runner: Runner<'_>,
+        tokens: &[u32],
+        wanted: &Range<usize>,
+    ) -> Result<Chunk> {
+        let places = self.tokens..self.tokens + tokens.len();
+        let turns = self.model.weights.turns(&places, self.context);
+        Chunk::new(self.model, runner, tokens, self.tokens, turns, wanted)
+    }
+
+    /// Runs tokens through the layers from one on, without counting them as read. `before` sees what
+    /// goes into each layer.
+    pub(crate) fn run_layers(
+        &mut self,
+        runner: Runner<'_>,
+        watch: &mut Watch<'_>,
+        from: usize,
+        chunk: &mut Chunk,
+        before: &mut dyn FnMut(&Chunk),
+    ) -> Result<()> {
+        let layers = &self.model.weights.layers;
+        let last = layers.len().saturating_sub(1);
+        for (i, layer) in layers.iter().enumerate().skip(from) {
+            before(chunk);
+            chunk.run(self.model, runner, watch, i, layer, i == last, &mut self.memories)?;
         }
-        chunk.finish(self.model, watch, to_logits, logits)
+        Ok(())
+    }
+
+    /// Forgets all tokens, also those that were not counted.
+    pub(crate) fn clear(&mut self) {
+        self.memories.iter_mut().for_each(Memory::clear);
+        self.tokens = 0;
     }
 }
 
 /// Tokens on their way through the layers.
+#[derive(Clone)]
 pub(crate) struct Chunk {
     /// The position of the first token.
     first: usize,
@@ -324,12 +358,13 @@ impl Chunk {
     /// The vectors of some tokens.
     pub(crate) fn new(
         model: &Model,
+        runner: Runner<'_>,
         tokens: &[u32],
         first: usize,
         turns: Arc<Vec<Turns>>,
         wanted: &Range<usize>,
     ) -> Result<Self> {
-        let (weights, runner) = (&model.weights, model.runner());
+        let weights = &model.weights;
         let count = tokens.len();
         let from = wanted.start.saturating_sub(first).min(count);
         let rows = from..wanted.end.saturating_sub(first).clamp(from, count);
@@ -347,16 +382,18 @@ impl Chunk {
     }
 
     /// Runs the tokens through a layer. `memories` are those of all layers.
+    #[allow(clippy::too_many_arguments, reason = "each is another part of the run")]
     pub(crate) fn run(
         &mut self,
         model: &Model,
+        runner: Runner<'_>,
         watch: &mut Watch<'_>,
         index: usize,
         layer: &Layer,
         is_last: bool,
         memories: &mut [Memory],
     ) -> Result<()> {
-        let (weights, runner) = (&model.weights, model.runner());
+        let weights = &model.weights;
         // What nobody asked for need not pass the last layer, unless somebody looks.
         let needed = match is_last && watch.0.is_none() {
             true if self.rows.is_empty() => self.count,
@@ -394,11 +431,12 @@ impl Chunk {
     pub(crate) fn finish(
         mut self,
         model: &Model,
+        runner: Runner<'_>,
         watch: &mut Watch<'_>,
         to_logits: bool,
         logits: &mut dyn FnMut(usize, &[f32]),
     ) -> Result<()> {
-        let (weights, runner) = (&model.weights, model.runner());
+        let weights = &model.weights;
         if self.rows.is_empty() {
             return Ok(());
         }
