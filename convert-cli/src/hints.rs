@@ -97,6 +97,15 @@ pub(crate) fn hint(error: &Error) -> Option<&'static str> {
         Error::GroupSize { .. } => {
             "choose a --group-size that divides them, or --group-size-fallback ignore or adjust"
         }
+        #[cfg(feature = "remote")]
+        Error::Files(gguf_io::Error::Remote { help, .. }) if help.contains("access token") => {
+            "check the address, or set HF_TOKEN to an access token of an account that may read it"
+        }
+        Error::Base { .. } => {
+            "give the folder of its base model with --base (only config.json is read), or merge the \
+             adapter into it (merge_and_unload of peft) and convert that"
+        }
+        Error::Part { .. } => "leave it out; --type may be f32, f16, bf16, q8_0 or auto",
         Error::OtherShard { .. } => {
             "choose another name, or replace it with --force if it is of an earlier run"
         }
@@ -186,6 +195,8 @@ mod tests {
             },
             Error::GroupSize { tensor: tensor(), row: 96, group: 64 },
             Error::Threads { message: "none".into() },
+            Error::Base { path: "a".into(), problem: "which names none".into() },
+            Error::Part { asked: "a matrix".into(), part: "an adapter" },
             Error::OtherShard { path: "p".into(), byte: 8 },
             Error::PreTokenizer { path: "p".into(), found: "x".into(), names: "a, b".into() },
             Error::Grouped { refusal: Refusal::ExpertRows, problem: "rows".into() },

@@ -354,6 +354,26 @@ fn one_shard_a_job_makes_what_a_full_run_makes() {
 }
 
 #[test]
+fn a_shard_of_several_types_is_written_where_it_is_missing() {
+    let folder = tempdir().unwrap();
+    let job = |types: &str| {
+        let options = ["-t", types, "--no-sync", "--json", "--shard", "2/3"];
+        let done =
+            try_convert(&fixture("tiny-llama2"), &folder.path().join("{type}.gguf"), &options);
+        assert!(done.status.success(), "{}", stderr(&done));
+        let json: serde_json::Value = serde_json::from_slice(&done.stdout).unwrap();
+        let entry = |json: &serde_json::Value| json.get("left_alone").is_some();
+        json.as_array().map_or_else(|| vec![entry(&json)], |all| all.iter().map(entry).collect())
+    };
+    assert_eq!(job("q8_0"), [false]);
+    let before = listing(folder.path());
+    assert_eq!(job("q4_0,q8_0"), [false, true]);
+    let after = listing(folder.path());
+    assert!(after.len() == 2 && before.iter().all(|(path, bytes)| after[path] == *bytes));
+    assert_eq!(job("q4_0,q8_0"), [true, true]);
+}
+
+#[test]
 fn a_shard_of_what_cannot_be_written_is_refused_by_every_job() {
     let folder = tempdir().unwrap();
     // Only some tensors need importance.

@@ -15,6 +15,7 @@ use crate::{
     args::ConvertArgs,
     commands::progress_bar,
     failure::{Failure, Told},
+    input::Input,
     report::{self, Report, escape},
     signals,
     warnings::Warnings,
@@ -24,15 +25,17 @@ pub(crate) fn run(mut args: ConvertArgs, warnings: &Warnings) -> anyhow::Result<
     let start = Instant::now();
     let cancel = signals::listen().context("cannot listen for signals")?;
     args.settle_output()?;
+    let input = Input::open(&args.input)?;
     let args = &args;
     if args.is_ladder() {
-        return ladder::run(args, cancel, warnings);
+        return ladder::run(args, &input, cancel, warnings);
     }
-    let options = args.options()?;
+    let mut options = args.options()?;
+    options.elsewhere = input.files().to_vec();
 
     let control = Control { cancel: Some(cancel), ..Control::default() };
     if args.writes_folder(&options) {
-        let plan = FolderPlan::new(&args.input, &options, control)?;
+        let plan = FolderPlan::new(input.path(), &options, control)?;
         let mut report = Report::folder(&plan);
         let mut obstacle = None;
         if let Some(output) = args.output.as_ref().filter(|_| args.dry_run) {
@@ -49,7 +52,7 @@ pub(crate) fn run(mut args: ConvertArgs, warnings: &Warnings) -> anyhow::Result<
         return finish(args, report, warnings, obstacle.as_ref());
     }
 
-    let model = quant_convert::open(&args.input, &options)?;
+    let model = quant_convert::open(input.path(), &options)?;
     let plan = Plan::new_with(model, &options, control)?;
     let mut report = Report::new(&plan, args.output.as_deref());
     // The first of the files, by which the others are found.
@@ -67,10 +70,12 @@ pub(crate) fn run(mut args: ConvertArgs, warnings: &Warnings) -> anyhow::Result<
     }
     let bar = progress(args, plan.source_bytes())?;
     let on_progress = |done| bar.set_position(done);
+    let inexact_scales = plan.inexact_scales();
     let result = plan.run(output, Control { progress: Some(&on_progress), ..control });
     bar.finish_and_clear();
     result?;
 
+    report.inexact_scales = inexact_scales.map(|scales| scales.count());
     report.output = first.as_deref().map(report::path);
     report.seconds = Some(start.elapsed().as_secs_f64());
     finish(args, report, warnings, None)
@@ -148,6 +153,9 @@ pub(super) fn print_text(
         writeln!(out, "{shards}\n")?;
     }
     writeln!(out, "{}\n{}", report.headline(), report.by_type())?;
+    if let Some(line) = report.by_codes() {
+        writeln!(out, "{line}")?;
+    }
     if let Some(note) = &report.note {
         writeln!(out, "{note}")?;
     }

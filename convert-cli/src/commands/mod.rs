@@ -15,6 +15,7 @@ pub(crate) mod inspect;
 pub(crate) mod kl;
 mod ladder;
 pub(crate) mod manual;
+pub(crate) mod memory;
 pub(crate) mod merge;
 pub(crate) mod perplexity;
 pub(crate) mod presets;

@@ -15,6 +15,8 @@ impl Error {
             | Self::ImportanceTooLarge { path, .. }
             | Self::CannotRead { path, .. }
             | Self::SameFile { path }
+            | Self::Base { path, .. }
+            | Self::Projector { path, .. }
             | Self::OtherShard { path, .. }
             | Self::Json { path, .. }
             | Self::Config { path, .. }
@@ -84,6 +86,8 @@ impl Error {
             Self::NonFinite { .. } => Some(DIVERGED),
             Self::Overflow { ty, importance, .. } => Some(too_large(*ty, importance.is_some())),
             Self::GroupSize { .. } => Some(GROUPS),
+            Self::Base { .. } => Some(NEEDS_BASE),
+            Self::Part { .. } => Some(PART_TYPES),
             Self::SameFile { .. } => Some(OTHER_NAME),
             Self::OtherShard { .. } => Some(OTHER_SHARD),
             Self::Threads { .. } => Some(FEWER),

@@ -41,7 +41,8 @@ fn importance(
         return;
     }
     let source = |tensor: &Assigned| model.tensors.get(tensor.job.tensor).map(|t| t.source_type());
-    let searches = tensors.iter().any(|t| bends(t.ty) && source(t) != Some(t.ty));
+    let searches =
+        tensors.iter().any(|t| bends(t.ty) && source(t) != Some(t.ty) && t.job.carries.is_none());
     let reason = if importance.is_none() {
         "no entry of it is left to use"
     } else if options.grouped.is_some() {
@@ -64,6 +65,12 @@ fn leave(options: &Options, tensors: &[Assigned], model: &Model, importance_used
             Some(_) => "no quantized tensor of the input gets another type",
         };
         no_effect("`allow_requantize`", reason);
+    }
+    if options.mmproj && model.metadata.get_str("general.type") != Some("mmproj") {
+        no_effect("--mmproj", "the input is no checkpoint of a multimodal model");
+    }
+    if options.base.is_some() && model.metadata.get_str("general.type") != Some("adapter") {
+        no_effect("--base", "the input is no LoRA adapter");
     }
     // It has the keys of a matrix written that no tensor used.
     let names_matrix = options.imatrix.is_some() && !importance_used;

@@ -30,6 +30,8 @@ pub(crate) enum Stored {
     /// As in the file, in a type that can be restored but not multiplied: rows are restored to single
     /// precision as they are needed.
     Plain(GgmlType, Vec<u8>),
+    /// Not read yet: so many bytes.
+    Unread(u64),
 }
 
 impl Matrix {
@@ -37,6 +39,7 @@ impl Matrix {
         match &self.weights {
             Stored::Packed(parts) => parts.iter().map(|part| part.packed_bytes() as u64).sum(),
             Stored::Plain(_, bytes) => bytes.len() as u64,
+            Stored::Unread(bytes) => *bytes,
         }
     }
 
@@ -115,6 +118,8 @@ impl Matrix {
                 Ok(())
             }
             Stored::Plain(ty, bytes) => self.restored(runner, *ty, bytes, input, y),
+            // A session runs no model of which layers are unread.
+            Stored::Unread(_) => Ok(()),
         }
     }
 
@@ -159,6 +164,7 @@ impl Matrix {
                 let output = Output { values: y, stride: self.rows };
                 part.matmul_experts(runner.kernels, runner.threads, input, ids, used, output)
             }
+            Stored::Unread(_) => Ok(()),
             Stored::Plain(ty, bytes) => {
                 let of_expert = bytes.len() / self.experts.max(1);
                 for (expert, weights) in bytes.chunks(of_expert.max(1)).enumerate() {

@@ -10,6 +10,8 @@ mod functions;
 pub(crate) mod latent;
 pub(crate) mod matrix;
 pub(crate) mod norm;
+pub(crate) mod recurrence;
+pub(crate) mod recurrent;
 pub(crate) mod rope;
 pub(crate) mod session;
 mod split;
@@ -17,6 +19,8 @@ mod split;
 pub use cache::CachePrecision;
 pub use embed::Pooling;
 pub(crate) use functions::Function;
+pub(crate) use rope::Turns;
+pub(crate) use session::{Chunk, Memory, Watch, chunk_len};
 pub use session::{Observer, Session};
 
 use quant_kernels::{Kernels, Parallel};
