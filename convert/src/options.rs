@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use gguf_io::{Limits, OutputOptions, metadata::Value};
+use gguf_io::{Limits, OutputOptions, SourceFile, metadata::Value};
 use quant_kernels::Kernels;
 
 use crate::recipe::Request;
@@ -33,11 +33,21 @@ pub struct Options {
     pub override_kv: Vec<(String, Value)>,
     /// llama.cpp's name for the BPE pre-tokenizer; detected if `None`.
     pub pre_tokenizer: Option<String>,
+    /// Convert the projector of a multimodal model, its encoder of images or sound, instead of its text
+    /// model.
+    pub mmproj: bool,
+    /// The folder of the base model of a LoRA adapter, or its name on the Hub.
+    pub base: Option<PathBuf>,
+    /// The folder of the Hugging Face cache, in which base models are looked for.
+    pub hub_cache: Option<PathBuf>,
     /// Do as llama.cpp's converter does even where its result is wrong for the user: metadata, and
     /// which of several sets of weights counts.
     pub like_reference: bool,
     /// Write several files instead of one. If `None`, a folder has the same files as the checkpoint.
     pub split: Option<Split>,
+    /// Write only this one of the files, counted from 1; all if `None`. Jobs on many machines write a
+    /// model so, a file each: see [`Plan::is_there`](crate::Plan::is_there). For GGUF files only.
+    pub shard: Option<u64>,
     /// Replace an existing output.
     pub overwrite: bool,
     /// Grouped integers instead of a recipe.
@@ -50,6 +60,10 @@ pub struct Options {
     pub kernels: Option<Kernels>,
     /// Limits on what readers may allocate.
     pub limits: Limits,
+    /// Files of the model that were opened before and need not be on this machine: weights of a
+    /// checkpoint, known by their names, whose folder holds its other files; or a GGUF file, or its
+    /// shards.
+    pub elsewhere: Vec<SourceFile>,
 }
 
 impl Options {
@@ -84,6 +98,8 @@ pub enum Split {
     MaxBytes(u64),
     /// As llama-gguf-split does by number: a new file after this many tensors.
     MaxTensors(u64),
+    /// This many files of about the same size.
+    Files(u64),
     /// As llama-quantize does with `--keep-split`: the files of the source are kept.
     Keep,
 }
@@ -94,6 +110,7 @@ impl Split {
         match self {
             Self::MaxBytes(most) => gguf_io::Split::MaxBytes(most),
             Self::MaxTensors(most) => gguf_io::Split::MaxTensors(most),
+            Self::Files(files) => gguf_io::Split::Files(files),
             Self::Keep => gguf_io::Split::Given(files),
         }
     }

@@ -1,13 +1,16 @@
 //! The memory that running a model takes: a part of `inspect`.
 
-use std::{collections::BTreeMap, path::Path};
+use std::collections::BTreeMap;
 
-use gguf_io::Limits;
+use gguf_io::{Limits, safetensors::locate};
 use quant_evaluate::{Footprint, LayerFootprint, Options};
 use quant_weights::Gguf;
 use serde::Serialize;
 
-use crate::report::{finish, size, table};
+use crate::{
+    input::Input,
+    report::{finish, size, table},
+};
 
 /// What a model takes for a text of so many tokens, in bytes.
 #[derive(Serialize)]
@@ -36,13 +39,15 @@ struct Layer {
 }
 
 /// Of a GGUF file or the folder of a checkpoint, of which headers alone are read.
-pub(crate) fn of(path: &Path, ctx: u32) -> anyhow::Result<Memory> {
+pub(crate) fn of(input: &Input, ctx: u32) -> anyhow::Result<Memory> {
     let options = Options::default();
-    let found = if path.is_dir() {
-        let source = quant_convert::open(path, &quant_convert::Options::default())?;
-        Footprint::of(source, &options, ctx as usize)?
+    let path = locate(input.path())?;
+    let found = if path.is_dir() || !input.files().is_empty() {
+        let mut opening = quant_convert::Options::default();
+        opening.elsewhere = input.files().to_vec();
+        Footprint::of(quant_convert::open(&path, &opening)?, &options, ctx as usize)?
     } else {
-        Footprint::of(Gguf::open(path, &Limits::default())?, &options, ctx as usize)?
+        Footprint::of(Gguf::open(&path, &Limits::default())?, &options, ctx as usize)?
     };
     let layer = |layer: &LayerFootprint| Layer {
         weights: layer.weights,

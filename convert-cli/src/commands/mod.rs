@@ -13,6 +13,7 @@ pub(crate) mod hash;
 pub(crate) mod imatrix;
 pub(crate) mod inspect;
 pub(crate) mod kl;
+mod ladder;
 pub(crate) mod manual;
 pub(crate) mod memory;
 pub(crate) mod merge;

@@ -56,7 +56,7 @@ fn statement(args: &VerifyArgs, inputs: Vec<Value>, proof: &Proof) -> anyhow::Re
         "subject": subject.collect::<anyhow::Result<Vec<_>>>()?,
         "predicateType": "https://github.com/quantwright/quantwright/derivation/v1",
         "predicate": {
-            "program": format!("quantwright {}", env!("CARGO_PKG_VERSION")),
+            "program": format!("quantwright {}", crate::version::program()),
             "derivedFrom": inputs,
             "importanceMatrix": matrix,
             "result": as_json(proof),

@@ -15,6 +15,9 @@ impl Error {
             | Self::ImportanceTooLarge { path, .. }
             | Self::CannotRead { path, .. }
             | Self::SameFile { path }
+            | Self::Base { path, .. }
+            | Self::Projector { path, .. }
+            | Self::OtherShard { path, .. }
             | Self::Json { path, .. }
             | Self::Config { path, .. }
             | Self::Architecture { path, .. }
@@ -61,6 +64,7 @@ impl Error {
     pub fn byte(&self) -> Option<u64> {
         match self {
             Self::Files(error) => error.byte(),
+            Self::OtherShard { byte, .. } => Some(*byte),
             _ => None,
         }
     }
@@ -82,7 +86,10 @@ impl Error {
             Self::NonFinite { .. } => Some(DIVERGED),
             Self::Overflow { ty, importance, .. } => Some(too_large(*ty, importance.is_some())),
             Self::GroupSize { .. } => Some(GROUPS),
+            Self::Base { .. } => Some(NEEDS_BASE),
+            Self::Part { .. } => Some(PART_TYPES),
             Self::SameFile { .. } => Some(OTHER_NAME),
+            Self::OtherShard { .. } => Some(OTHER_SHARD),
             Self::Threads { .. } => Some(FEWER),
             Self::Json { help, .. }
             | Self::Config { help, .. }

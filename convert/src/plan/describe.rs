@@ -5,8 +5,9 @@ use gguf_io::Metadata;
 use super::{
     assign::{Assigned, Assignments},
     given::Given,
+    parts,
 };
-use crate::{Result, importance::Importance, model::Model};
+use crate::{Result, importance::Importance, model::Model, nvfp4};
 
 /// The metadata that is written: that of the input, and what the options and types make of it.
 /// `importance` is what is said to be the origin of the weights.
@@ -27,15 +28,23 @@ pub(super) fn describe(
     if let Some(pruning) = pruning {
         pruning.apply(facts, &mut metadata)?;
     }
-    metadata.replace_at_end("general.quantization_version", 2u32);
     let file_type = match assignments.file_type {
         Some(file_type) => file_type.id(),
+        None if assignments.is_nvfp4 => nvfp4::FILE_TYPE,
         None => {
             let kept = metadata.get_u64("general.file_type").and_then(|v| v.try_into().ok());
             kept.unwrap_or(0)
         }
     };
-    metadata.replace_at_end("general.file_type", file_type);
+    if parts::of(model).is_some() {
+        // In the order of the reference's converter, which says nothing of the type of an adapter.
+        if metadata.get("general.file_type").is_some() {
+            metadata.insert("general.file_type", file_type);
+        }
+    } else {
+        metadata.replace_at_end("general.quantization_version", 2u32);
+        metadata.replace_at_end("general.file_type", file_type);
+    }
     for (key, value) in &options.override_kv {
         metadata.replace_at_end(key.clone(), value.clone());
     }

@@ -8,18 +8,15 @@ use std::{
 use gguf_io::message::Quoted;
 use quant_core::GgmlType;
 
-use super::FileType;
+use super::{FileType, UnknownFileType};
 
 /// Why no type could be chosen, or what is wrong with an option.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// `--type` names no recipe.
-    #[error("unknown type {}: expected {}, or auto", Quoted(given), file_type_names())]
-    UnknownFileType {
-        /// The argument.
-        given: String,
-    },
+    /// A name of no recipe.
+    #[error(transparent)]
+    UnknownFileType(#[from] UnknownFileType),
 
     /// An option asks for a tensor type that does not exist.
     #[error(
@@ -65,7 +62,7 @@ pub enum Error {
     },
 
     /// A `--prune-layers` argument that is not a list of layers of this model.
-    #[error("{} in --prune-layers: {reason}", Quoted(given))]
+    #[error("{} in `prune_layers`: {reason}", Quoted(given))]
     Prune {
         /// The part of the list that is wrong.
         given: String,
@@ -93,7 +90,7 @@ pub enum Error {
 
     /// In a mixture-of-experts model the layer of a feed-forward tensor is taken from its name.
     #[error(
-        "tensor {} of a mixture of experts: expected a name that starts with \"blk.N.\" with N below {layers}; --pure or --tensor-type need no layer",
+        "tensor {} of a mixture of experts: expected a name that starts with \"blk.N.\" with N below {layers}; `pure` or `overrides` need no layer",
         Quoted(tensor)
     )]
     NoLayer {
@@ -183,7 +180,7 @@ impl fmt::Display for AwkwardShape {
             ty.block_len()
         )?;
         match reason {
-            AwkwardReason::Strict(other) => write!(f, " and --strict forbids {other}"),
+            AwkwardReason::Strict(other) => write!(f, " and `strict` forbids {other}"),
             AwkwardReason::NoFallback => f.write_str(" and has no fallback"),
             AwkwardReason::Named(option) => write!(f, " and {option} leaves no choice"),
         }
@@ -203,11 +200,6 @@ impl fmt::Display for AwkwardShapes<'_> {
         }
         write!(f, "; {SMALLER}")
     }
-}
-
-fn file_type_names() -> String {
-    let names: Vec<_> = FileType::ALL.iter().map(|ty| ty.name().to_lowercase()).collect();
-    names.join(", ")
 }
 
 fn tensor_type_names() -> String {
