@@ -26,9 +26,24 @@ pub(crate) struct Report {
     without_importance: Vec<String>,
     /// Tensors of the input that are not in the output.
     left_out: Vec<String>,
-    /// Tensors whose blocks are copied as the input has them.
+    /// Tensors whose blocks are copied, or whose codes become blocks, as the input has them.
     carried: Vec<String>,
+    /// Tensors whose codes are restored and quantized again.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    recomputed: Vec<String>,
+    /// Scales of carried codes that half precision does not hold, once they have been read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) inexact_scales: Option<u64>,
     pub(crate) warnings: Vec<Warning>,
+    /// What a mix chosen for a size is expected to lose.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) expected_loss: Option<f64>,
+    /// What it loses on the calibration text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) measured_loss: Option<f64>,
+    /// The largest recipe that is not larger than asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) recipe: Option<RecipeReport>,
     /// Why a real run would fail.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) error: Option<Failure>,
@@ -42,6 +57,15 @@ pub(crate) struct Report {
     /// What else there is to say of the types.
     #[serde(skip)]
     pub(crate) note: Option<String>,
+}
+
+/// A recipe that a mix is compared with.
+#[derive(Debug, Serialize)]
+pub(crate) struct RecipeReport {
+    pub(crate) name: String,
+    pub(crate) total_bytes: u64,
+    /// The mean KL divergence on the calibration text.
+    pub(crate) loss: f64,
 }
 
 #[derive(Debug, Serialize)]
@@ -132,7 +156,12 @@ impl Report {
             without_importance: names(|t| t.without_importance),
             left_out: plan.left_out().to_vec(),
             carried: names(|t| t.carried),
+            recomputed: names(|t| t.recomputed),
+            inexact_scales: None,
             warnings: Vec::new(),
+            expected_loss: None,
+            measured_loss: None,
+            recipe: None,
             error: None,
             file_type: file_type(plan),
             tensors: tensors.collect(),
@@ -161,7 +190,12 @@ impl Report {
             without_importance: Vec::new(),
             left_out: Vec::new(),
             carried: Vec::new(),
+            recomputed: Vec::new(),
+            inexact_scales: None,
             warnings: Vec::new(),
+            expected_loss: None,
+            measured_loss: None,
+            recipe: None,
             error: None,
             shards: None,
             file_type: plan.options().ty.name().to_uppercase(),
@@ -204,6 +238,21 @@ impl Report {
             let _ = write!(line, ", {seconds:.2} s");
         }
         line
+    }
+
+    /// One line: how many tensors have the codes of the input, if it has any.
+    pub(crate) fn by_codes(&self) -> Option<String> {
+        let (carried, recomputed) = (self.carried.len(), self.recomputed.len());
+        (carried > 0 || recomputed > 0).then(|| {
+            let mut line = format!("{carried} tensors carried over with the codes they have");
+            if recomputed > 0 {
+                let _ = write!(line, ", {recomputed} restored and quantized again");
+            }
+            if let Some(count) = self.inexact_scales.filter(|count| *count > 0) {
+                let _ = write!(line, ", {count} scales not exact in half precision");
+            }
+            line
+        })
     }
 
     /// How many tensors and bytes there are of each type.
@@ -288,9 +337,11 @@ impl Report {
 fn file_type(plan: &Plan) -> String {
     let kept = || {
         let id = plan.metadata().get_u64("general.file_type")?;
-        FileType::from_id(u32::try_from(id).ok()?)
+        // A type that files come in but no recipe makes.
+        let name = |ty: FileType| Some(ty.name());
+        FileType::from_id(u32::try_from(id).ok()?).map_or((id == 39).then_some("NVFP4"), name)
     };
-    plan.file_type().or_else(kept).map_or_else(|| "unknown".into(), |ty| ty.to_string())
+    plan.file_type().map(FileType::name).or_else(kept).unwrap_or("unknown").into()
 }
 
 pub(crate) fn table(header: &[&str]) -> Table {

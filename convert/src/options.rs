@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use gguf_io::{Imatrix, Limits, OutputOptions, metadata::Value};
+use gguf_io::{Imatrix, Limits, OutputOptions, SourceFile, metadata::Value};
 use quant_kernels::Kernels;
 
 use crate::recipe::Request;
@@ -36,6 +36,13 @@ pub struct Options {
     pub override_kv: Vec<(String, Value)>,
     /// llama.cpp's name for the BPE pre-tokenizer; detected if `None`.
     pub pre_tokenizer: Option<String>,
+    /// Convert the projector of a multimodal model, its encoder of images or sound, instead of its text
+    /// model.
+    pub mmproj: bool,
+    /// The folder of the base model of a LoRA adapter, or its name on the Hub.
+    pub base: Option<PathBuf>,
+    /// The folder of the Hugging Face cache, in which base models are looked for.
+    pub hub_cache: Option<PathBuf>,
     /// Do as llama.cpp's converter does even where its result is wrong for the user: metadata, and
     /// which of several sets of weights counts.
     pub like_reference: bool,
@@ -56,6 +63,10 @@ pub struct Options {
     pub kernels: Option<Kernels>,
     /// Limits on what readers may allocate.
     pub limits: Limits,
+    /// Files of the model that were opened before and need not be on this machine: weights of a
+    /// checkpoint, known by their names, whose folder holds its other files; or a GGUF file, or its
+    /// shards.
+    pub elsewhere: Vec<SourceFile>,
 }
 
 impl Options {

@@ -16,10 +16,14 @@ use gguf_io::{Imatrix, Limits, ReadAt, SourceFile};
 use quant_convert::{
     Control, Conversion, Error, Ladder, Model, Options, Plan, Progress,
     grouped::{self, FolderPlan},
+    mix::{Measured, Mixer, Sensitivities, Size},
     open,
-    recipe::{FileType, Request},
+    recipe::{self, FileType, Request},
 };
-use quant_core::grouped::{GroupSize, GroupedType};
+use quant_core::{
+    GgmlType,
+    grouped::{GroupSize, GroupedType},
+};
 
 fn options(file_type: FileType) -> Options {
     Options { request: Request::new(file_type), no_sync: true, ..Options::default() }
@@ -279,4 +283,91 @@ fn a_folder_is_planned_and_written_by_the_same_calls() {
     assert!(output.join("config.json").is_file());
     assert!(planned.write(&output).is_err());
     assert!(matches!(conversion.folder(true).plan(), Err(Error::Grouped { .. })));
+}
+
+fn mixer(input: &Path, options: &Options, candidates: &[GgmlType]) -> Mixer {
+    let mut mixer = Mixer::new(open(input, options).unwrap(), options, candidates).unwrap();
+    mixer.measure(Control::default()).unwrap();
+    mixer
+}
+
+/// A file for a size is never larger, and nearly as large; the header counts.
+#[test]
+fn a_mix_fits_the_size() {
+    let input = common::fixture("tiny-llama2");
+    for matrix in [false, true] {
+        let imatrix = matrix.then(|| input.join("imatrix.gguf"));
+        let given = Options { imatrix, ..options(FileType::Q4_K_M) };
+        let mixer = mixer(&input, &given, &[]);
+        for size in [800_000, 900_001, 1_000_037, 1_200_000, 1_500_000, 2_100_000, 9_000_000] {
+            let asked = Size::Bytes(size);
+            let (mix, plan) = mixer.plan_for(asked, None, Control::default()).unwrap();
+            let bytes = plan.total_bytes();
+            assert!(bytes <= size, "{bytes} of {size}");
+            assert!(bytes > size - size / 50 || size > 4_000_000, "{bytes} of {size}");
+            let types: std::collections::HashMap<_, _> = mix.types().collect();
+            for layer in 0..2 {
+                let ty = |what: &str| types[format!("blk.{layer}.{what}.weight").as_str()];
+                assert_eq!(ty("ffn_gate"), ty("ffn_up"));
+            }
+            // Nothing is lost where everything fits.
+            assert_eq!(mix.expected_loss == 0.0, size > 4_000_000);
+        }
+        for bits in [3.5, 4.5, 6.0] {
+            let asked = Size::BitsPerWeight(bits);
+            let (_, plan) = mixer.plan_for(asked, None, Control::default()).unwrap();
+            let found = plan.bits_per_weight();
+            assert!(found <= bits && found > bits * 0.97, "{found} of {bits}");
+        }
+    }
+}
+
+#[test]
+fn the_smallest_size_is_told() {
+    let input = common::fixture("tiny-llama2");
+    let given = options(FileType::Q4_K_M);
+    let mixer = mixer(&input, &given, &[GgmlType::Q4_K, GgmlType::Q6_K]);
+    let error = mixer.check(Size::Bytes(500_000)).unwrap_err();
+    let Error::TooSmall { smallest, .. } = error else { panic!("{error}") };
+    assert!(mixer.check(Size::Bytes(smallest - 1)).is_err());
+    let asked = Size::Bytes(smallest);
+    let (mix, plan) = mixer.plan_for(asked, None, Control::default()).unwrap();
+    assert_eq!(plan.total_bytes(), smallest);
+    assert!(mix.types().all(|(_, ty)| ty == GgmlType::Q4_K));
+    let error = mixer.check(Size::BitsPerWeight(1.0)).unwrap_err().to_string();
+    assert!(error.contains("no mix of the types has 1 bits per weight: the smallest has 4.5"));
+}
+
+/// A saved mix makes the same file, and what options name stays as they say.
+#[test]
+fn a_mix_is_an_ordinary_conversion() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let input = common::fixture("tiny-llama3");
+    let named = recipe::parse_tensor_types("attn_v=q8_0").unwrap();
+    let request = Request { overrides: named, ..Request::new(FileType::Q4_K_M) };
+    let given =
+        Options { request, imatrix: Some(input.join("imatrix.gguf")), ..options(FileType::Q4_K_M) };
+    let mixer = mixer(&input, &given, &[]);
+    let mut sensitivities = Sensitivities::new("text".into(), 1);
+    let measured = Measured { error: 1e-3, loss: 9.0 };
+    sensitivities.insert("blk.1.ffn_down.weight", GgmlType::Q4_K, measured);
+    let asked = Size::Bytes(900_000);
+    let (mix, plan) = mixer.plan_for(asked, Some(&sensitivities), Control::default()).unwrap();
+    let best = mix.types().find(|(name, _)| *name == "blk.1.ffn_down.weight").unwrap().1;
+    assert!(mix.types().filter(|(name, _)| name.contains("ffn_up")).all(|(_, ty)| ty != best));
+    assert!(mix.types().all(|(name, _)| !name.contains("attn_v")));
+    let values = plan.tensors().filter(|tensor| tensor.name.contains("attn_v"));
+    assert_eq!(values.map(|tensor| tensor.ty).collect::<Vec<_>>(), [GgmlType::Q8_0; 2]);
+    let file_type = plan.file_type().unwrap();
+    plan.run(&path("mix.gguf"), Control::default()).unwrap();
+    std::fs::write(path("mix.txt"), mix.to_file()).unwrap();
+    let mut overrides = given.request.overrides.clone();
+    overrides.extend(recipe::read_tensor_type_file(&path("mix.txt")).unwrap());
+    let request = Request { overrides, ..Request::new(file_type) };
+    let again = Options { request, ..given };
+    crate::plan(&input, &again).run(&path("again.gguf"), Control::default()).unwrap();
+    let same =
+        std::fs::read(path("mix.gguf")).unwrap() == std::fs::read(path("again.gguf")).unwrap();
+    assert!(same);
 }

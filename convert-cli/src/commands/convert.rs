@@ -7,14 +7,15 @@ use std::{
 
 use anyhow::Context;
 use indicatif::ProgressBar;
-use quant_convert::{Control, Conversion, Options, Progress};
+use quant_convert::{Control, Conversion, Options, Planned, Progress};
 use quant_core::grouped::GroupSize;
 
-use super::ladder;
+use super::{ladder, mix};
 use crate::{
     args::ConvertArgs,
     commands::progress_bar,
     failure::{Failure, Told},
+    input::Input,
     report::{self, Report, escape},
     signals,
     warnings::Warnings,
@@ -24,17 +25,22 @@ pub(crate) fn run(mut args: ConvertArgs, warnings: &Warnings) -> anyhow::Result<
     let start = Instant::now();
     let cancel = signals::listen().context("cannot listen for signals")?;
     args.settle_output()?;
+    let input = Input::open(&args.input)?;
     let args = &args;
     if args.is_ladder() {
-        return ladder::run(args, cancel, warnings);
+        return ladder::run(args, &input, cancel, warnings);
     }
-    let options = args.options()?;
+    if let Some(size) = args.mix.size() {
+        return mix::run(args, &input, size, cancel, warnings);
+    }
+    let mut options = args.options()?;
+    options.elsewhere = input.files().to_vec();
 
     let control = Control { cancel: Some(cancel), ..Control::default() };
     let folder = args.writes_folder(&options);
     let note = note(&options).filter(|_| !folder);
     let plan =
-        Conversion::new(&args.input).with_options(options).folder(folder).plan_with(control)?;
+        Conversion::new(input.path()).with_options(options).folder(folder).plan_with(control)?;
     let output = args.output.as_deref();
     let mut report = Report::of(&plan, output)?;
     report.note = note;
@@ -52,10 +58,15 @@ pub(crate) fn run(mut args: ConvertArgs, warnings: &Warnings) -> anyhow::Result<
     }
     let bar = progress(args, plan.source_bytes())?;
     let on_progress = |now: Progress<'_>| bar.set_position(now.done);
+    let inexact_scales = match &plan {
+        Planned::Gguf(plan) => plan.inexact_scales(),
+        _ => None,
+    };
     let result = plan.write_with(output, Control { progress: Some(&on_progress), ..control });
     bar.finish_and_clear();
     result?;
 
+    report.inexact_scales = inexact_scales.map(|scales| scales.count());
     report.output = first.as_deref().map(report::path);
     report.seconds = Some(start.elapsed().as_secs_f64());
     finish(args, report, warnings, None)
@@ -81,7 +92,7 @@ pub(super) fn note(options: &Options) -> Option<String> {
     ))
 }
 
-fn finish(
+pub(super) fn finish(
     args: &ConvertArgs,
     mut report: Report,
     warnings: &Warnings,
@@ -133,6 +144,9 @@ pub(super) fn print_text(
         writeln!(out, "{shards}\n")?;
     }
     writeln!(out, "{}\n{}", report.headline(), report.by_type())?;
+    if let Some(line) = report.by_codes() {
+        writeln!(out, "{line}")?;
+    }
     if let Some(note) = &report.note {
         writeln!(out, "{note}")?;
     }

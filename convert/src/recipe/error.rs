@@ -62,7 +62,7 @@ pub enum Error {
     },
 
     /// A `--prune-layers` argument that is not a list of layers of this model.
-    #[error("{} in --prune-layers: {reason}", Quoted(given))]
+    #[error("{} in `prune_layers`: {reason}", Quoted(given))]
     Prune {
         /// The part of the list that is wrong.
         given: String,
@@ -71,7 +71,10 @@ pub enum Error {
     },
 
     /// The metadata lacks what the choice of types depends on.
-    #[error("metadata key {} is missing: the choice of tensor types depends on it", Quoted(key))]
+    #[error(
+        "metadata key {} is missing: the choice of tensor types depends on it; {NO_MIXTURE}",
+        Quoted(key)
+    )]
     MissingKey {
         /// The key.
         key: String,
@@ -90,7 +93,7 @@ pub enum Error {
 
     /// In a mixture-of-experts model the layer of a feed-forward tensor is taken from its name.
     #[error(
-        "tensor {} of a mixture of experts: expected a name that starts with \"blk.N.\" with N below {layers}; --pure or --tensor-type need no layer",
+        "tensor {} of a mixture of experts: expected a name that starts with \"blk.N.\" with N below {layers}; `pure` or `overrides` need no layer",
         Quoted(tensor)
     )]
     NoLayer {
@@ -138,11 +141,13 @@ impl Error {
     pub fn hint(&self) -> Option<&str> {
         match self {
             Self::AwkwardShapes { .. } => Some(SMALLER),
+            Self::MissingKey { .. } => Some(NO_MIXTURE),
             _ => None,
         }
     }
 }
 
+const NO_MIXTURE: &str = "`pure` and recipes of one type, such as q8_0, do without it";
 const SMALLER: &str = "choose a type with smaller blocks for them";
 
 /// A tensor whose rows are not a whole number of blocks.
@@ -180,7 +185,7 @@ impl fmt::Display for AwkwardShape {
             ty.block_len()
         )?;
         match reason {
-            AwkwardReason::Strict(other) => write!(f, " and --strict forbids {other}"),
+            AwkwardReason::Strict(other) => write!(f, " and `strict` forbids {other}"),
             AwkwardReason::NoFallback => f.write_str(" and has no fallback"),
             AwkwardReason::Named(option) => write!(f, " and {option} leaves no choice"),
         }
