@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot read its data has failed")]
 
+mod api;
+
 use std::{
     collections::BTreeSet,
     fs,
@@ -137,4 +139,14 @@ fn jobs_take_as_few_lines_as_the_chapter_says() {
         jobs += 1;
     }
     assert_eq!(jobs, 5);
+}
+
+#[test]
+fn what_the_crates_offer_is_what_was_agreed_on() {
+    let changes = api::changes(&root());
+    assert!(
+        changes.is_empty(),
+        "{}\nif that is meant: UPDATE_API=1 cargo test -p quant-convert --test book",
+        changes.join("\n")
+    );
 }

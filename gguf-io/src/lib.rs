@@ -1,4 +1,8 @@
-//! Readers and writers for untrusted model files.
+//! Reads and writes GGUF, safetensors and importance matrix files.
+//!
+//! Models are files from people you do not know, of any size, and half of them come in parts. A reader
+//! must not panic, run out of memory or believe an offset; a writer must not leave half a file under a
+//! final name. These do neither.
 //!
 //! - [`GgufFile`] reads the header of a GGUF file or of all shards of a split one: metadata and a
 //!   list of tensors. [`GgufFile::tensor`] finds one by its name; [`StoredTensor`] reads or borrows
@@ -54,45 +58,67 @@
 //!
 //! # Features
 //!
+//! The first three are on by default. GGUF files are read without any.
+//!
+//! - `write`: files on disk that are complete or absent, [`GgufWriter`], [`gguf::edit`],
+//!   [`gguf::regroup`].
+//! - `safetensors`: [`Checkpoint`].
+//! - `imatrix`: [`Imatrix`].
 //! - `remote`: `remote::Model` opens models on the Hugging Face Hub and on web servers, whose weights
 //!   are then read by ranges. The cryptography is written for x86-64 and 64-bit ARM; elsewhere https
 //!   addresses are refused.
 //!
-//! Nothing builds C or C++, with the feature or without it.
+//! - `serde`: `Serialize` for [`Metadata`], a map of plain values, and for tensor lists.
+//!
+//! Nothing builds C or C++, with any of them.
 
 #![forbid(unsafe_code)]
+#![cfg_attr(
+    not(all(feature = "write", feature = "safetensors", feature = "imatrix")),
+    allow(dead_code, unused_imports, reason = "what only a feature uses")
+)]
 
 mod cursor;
 mod error;
 pub mod gguf;
+#[cfg(feature = "imatrix")]
 pub mod imatrix;
 pub mod io;
+#[cfg(feature = "safetensors")]
 pub mod json;
 mod limits;
 pub mod message;
 pub mod metadata;
+mod names;
 mod open_files;
+#[cfg(feature = "write")]
 pub mod output;
+#[cfg(feature = "write")]
 mod output_folder;
+#[cfg(feature = "write")]
 mod ranges;
 #[cfg(feature = "remote")]
 pub mod remote;
+#[cfg(feature = "safetensors")]
 pub mod safetensors;
 mod sniff;
 mod stored;
 
 pub use error::{Error, Place, Problems, Result};
-pub use gguf::{
-    AnyGguf, AnyTensor, GgufFile, GgufStream, GgufWriter, Layout, PlacedTensor, Split, TensorInfo,
-    TensorSpec,
-};
+pub use gguf::{AnyGguf, AnyTensor, GgufFile, Layout, PlacedTensor, Split, TensorInfo, TensorSpec};
+#[cfg(feature = "write")]
+pub use gguf::{GgufStream, GgufWriter};
+#[cfg(feature = "imatrix")]
 pub use imatrix::{BrokenEntry, Imatrix, ImatrixEntry};
 pub use io::{ReadAt, SourceFile};
 pub use limits::{Budget, Limits};
 pub use metadata::{Array, GgufString, Metadata, Value, ValueType};
 pub use open_files::raise_open_file_limit;
+#[cfg(feature = "write")]
 pub use output::{AtomicFile, AtomicSet, FileSystem, OutputOptions, WriteAt};
+#[cfg(feature = "write")]
 pub use output_folder::AtomicFolder;
+#[cfg(feature = "safetensors")]
 pub use safetensors::{Checkpoint, CheckpointTensor, Dtype};
 pub use stored::StoredTensor;
 

@@ -68,6 +68,17 @@ impl PartialEq<&str> for GgufString {
     }
 }
 
+/// Its text; its bytes if they are not UTF-8.
+#[cfg(feature = "serde")]
+impl serde::Serialize for GgufString {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.as_str() {
+            Some(text) => serializer.serialize_str(text),
+            None => serializer.serialize_bytes(&self.0),
+        }
+    }
+}
+
 /// Its text; bytes that are not UTF-8 as `\u{fffd}`.
 impl fmt::Display for GgufString {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -104,6 +115,7 @@ macro_rules! values {
         /// An array of metadata values. Arrays of arrays are not read: no known file has them.
         #[allow(missing_docs, reason = "the names are the GGUF specification's own")]
         #[derive(Clone, Debug, PartialEq)]
+        #[cfg_attr(feature = "serde", derive(serde::Serialize), serde(untagged))]
         pub enum Array { $($variant(Vec<$ty>),)* }
 
         impl Array {
@@ -138,6 +150,7 @@ macro_rules! values {
         /// A metadata value.
         #[allow(missing_docs, reason = "the names are the GGUF specification's own")]
         #[derive(Clone, Debug, PartialEq)]
+        #[cfg_attr(feature = "serde", derive(serde::Serialize), serde(untagged))]
         pub enum Value { $($variant($ty),)* Array(Array) }
 
         impl Value {
@@ -215,6 +228,13 @@ impl ValueType {
     /// The id in the file.
     pub fn id(self) -> u32 {
         self as u32
+    }
+}
+
+#[cfg(feature = "serde")]
+impl serde::Serialize for ValueType {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
     }
 }
 
@@ -379,6 +399,16 @@ impl fmt::Display for Array {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(all(feature = "serde", feature = "safetensors"))]
+    #[test]
+    fn metadata_is_a_map_for_serde() {
+        let mut metadata = Metadata::from_iter([("general.name", "x")]);
+        metadata.insert("a", [1u32, 2]);
+        metadata.insert("b", Value::String(b"\xff".to_vec().into()));
+        let json = serde_json::to_string(&metadata).unwrap();
+        assert_eq!(json, r#"{"general.name":"x","a":[1,2],"b":[255]}"#);
+    }
 
     #[test]
     fn values_are_made_of_what_programs_have() {

@@ -4,17 +4,16 @@ use std::{borrow::Cow, fmt, ops::Deref, path::Path};
 
 use quant_core::{GgmlType, QTensor};
 
-use crate::{
-    AnyTensor, CheckpointTensor, Error, Place, Result, SourceFile, TensorInfo, error::Quoted,
-    safetensors::dtype_names,
-};
+use crate::{AnyTensor, Error, Place, Result, SourceFile, TensorInfo, error::Quoted};
+#[cfg(feature = "safetensors")]
+use crate::{CheckpointTensor, safetensors::dtype_names};
 
 /// A tensor of a model that is open: what is known of it, and the way to its bytes.
 ///
 /// Nothing is read before it is asked for. Where the file is in memory, because the caller mapped it
 /// ([`SourceFile::from_bytes`]), bytes are borrowed from there and not copied.
 ///
-/// It dereferences to its [`TensorInfo`], [`CheckpointTensor`] or [`AnyTensor`].
+/// It dereferences to its [`TensorInfo`], [`AnyTensor`] or, of a checkpoint, `CheckpointTensor`.
 #[derive(Clone, Copy, Debug)]
 pub struct StoredTensor<'a, I = TensorInfo> {
     name: &'a str,
@@ -130,6 +129,7 @@ impl<'a> StoredTensor<'a, TensorInfo> {
     }
 }
 
+#[cfg(feature = "safetensors")]
 impl<'a> StoredTensor<'a, CheckpointTensor> {
     /// The tensor with its type, shape and bytes; [`QTensor::dequantize`] gives its values.
     ///
@@ -185,6 +185,9 @@ macro_rules! shaped {
 shaped! {
     TensorInfo, rev;
     AnyTensor, rev;
+}
+#[cfg(feature = "safetensors")]
+shaped! {
     CheckpointTensor, ;
 }
 

@@ -116,7 +116,7 @@ fn an_old_file_stays_until_the_new_one_is_complete() {
     assert_error(
         AtomicFile::create(&path, 3, NEW),
         "Exists",
-        &["out", "exists already", "--force"],
+        &["out", "exists already", "overwrite"],
     );
     let file = AtomicFile::create(&path, 3, REPLACE).unwrap();
     file.write_all_at(b"new", 0).unwrap();
@@ -319,7 +319,7 @@ fn a_set_is_refused_whole() {
     let paths = gguf_io::gguf::shards::paths(&dir.path().join("m.gguf"), 3);
     let outputs: Vec<_> = paths.into_iter().map(|path| (path, 1)).collect();
     let made = gguf_io::AtomicSet::create(&outputs, NEW);
-    assert_error(made, "Exists", &[SHARDS[2], "--force"]);
+    assert_error(made, "Exists", &[SHARDS[2], "overwrite"]);
     assert_eq!(names(dir.path()), [SHARDS[2]]);
 }
 

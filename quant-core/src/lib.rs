@@ -1,9 +1,10 @@
-//! Block formats of ggml: layouts, quantizers, dequantizers and error metrics.
+//! Turns rows of `f32` into the blocks of ggml's quantized types and back, with llama.cpp's bytes.
 //!
-//! The quantized bytes equal those of llama.cpp's `llama-quantize` on x86-64, with and without an
-//! importance matrix. There is no I/O here, no threads, no unsafe code. Quantizers are written once
-//! over the [`lanes::Lanes`] trait; this crate runs its one-lane instance, `quant-kernels` the SIMD
-//! ones.
+//! Whoever writes a GGUF file, loads one or checks what a type costs needs these formats, and mostly calls
+//! C for them. Here they are in Rust: the quantized bytes equal those of llama.cpp's `llama-quantize` on
+//! x86-64, with and without an importance matrix. There is no I/O here, no threads, no unsafe code.
+//! Quantizers are written once over the [`lanes::Lanes`] trait; this crate runs its one-lane instance,
+//! `quant-kernels` the SIMD ones.
 //!
 //! ```
 //! use quant_core::{GgmlType, Metrics, dequantize, quantize};

@@ -46,6 +46,7 @@ pub struct FolderPlan {
 
 /// A weight of the plan, as a whole.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct FolderTensor<'a> {
     /// Its name in the checkpoint.
     pub name: &'a str,

@@ -67,6 +67,7 @@ struct Shards {
 
 /// A file of a split output, as the plan has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct PlannedShard {
     /// Its number, from 1.
     pub number: usize,
@@ -80,6 +81,7 @@ pub struct PlannedShard {
 
 /// A tensor of the output, as the plan has it.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct PlannedTensor<'a> {
     /// GGUF name.
     pub name: &'a str,

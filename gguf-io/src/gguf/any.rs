@@ -18,6 +18,7 @@ pub type AnyGguf = GgufFile<AnyTensor>;
 
 /// A tensor of any type.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct AnyTensor {
     /// Name, e.g. `blk.0.attn_q.weight`.
     pub name: String,

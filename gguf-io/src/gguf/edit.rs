@@ -16,7 +16,7 @@ use std::{
 use super::{AnyGguf, AnyTensor, layout, split};
 use crate::{
     AtomicFile, Error, Limits, Metadata, OutputOptions, Place, Problems, Result, SourceFile, Value,
-    WriteAt, error::Quoted, output,
+    WriteAt, error::Quoted, names, output,
 };
 
 /// The key that fills up a header edited in place: an array of zero bytes that means nothing.
@@ -284,14 +284,8 @@ struct Journal {
 const MAGIC: &[u8; 16] = b"quantwright edit";
 
 impl Journal {
-    fn of(path: &Path) -> Option<PathBuf> {
-        let mut name = output::prefix(path.file_name()?);
-        name.push("edit");
-        Some(path.with_file_name(name))
-    }
-
     fn write(path: &Path, len: u64, old: &[u8]) -> Result<Self> {
-        let journal = Self::of(path)
+        let journal = names::journal(path)
             .ok_or_else(|| io_error(path, "has no name", io::ErrorKind::InvalidInput.into()))?;
         let mut bytes = MAGIC.to_vec();
         bytes.extend(len.to_le_bytes());
@@ -311,25 +305,12 @@ impl Journal {
     }
 }
 
-/// Whether a file is in the middle of an edit that was cut off: `Err` if so.
-pub(super) fn refuse_cut_off(path: &Path) -> Result<()> {
-    match Journal::of(path) {
-        Some(journal) if journal.exists() => Err(Error::NotAModel {
-            path: path.into(),
-            found: "a file whose edit was cut off".to_owned(),
-            expected: "a whole one",
-            help: "edit it in place again, which first puts the old header back",
-        }),
-        _ => Ok(()),
-    }
-}
-
 /// Puts the old header of a file back if an edit of it was cut off. Returns whether one was.
 ///
 /// # Errors
 /// [`Error::Io`], [`Error::Read`]; [`Error::Changed`] if the file is another one by now.
 pub fn restore(path: &Path) -> Result<bool> {
-    let Some(journal) = Journal::of(path).filter(|journal| journal.exists()) else {
+    let Some(journal) = names::journal(path).filter(|journal| journal.exists()) else {
         return Ok(false);
     };
     let saved = SourceFile::open(&journal)?.read_all(Limits::default().heap)?;

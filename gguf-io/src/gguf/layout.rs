@@ -21,6 +21,7 @@ pub struct TensorSpec {
 
 /// A tensor with its place in the file.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct PlacedTensor {
     /// Name, e.g. `blk.0.attn_q.weight`.
     pub name: String,
@@ -40,6 +41,7 @@ pub struct PlacedTensor {
 /// between are zero. The file is version 3 and little-endian. Tensors follow each other in the
 /// order given, each padded to the alignment, the last one too, as llama.cpp writes them.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Layout {
     /// The bytes before the tensor data, padded to the alignment.
     pub header: Vec<u8>,

@@ -3,27 +3,31 @@
 
 mod any;
 pub(crate) mod check;
+#[cfg(feature = "write")]
 pub mod edit;
 mod foreign_types;
 pub mod hash;
 mod layout;
 pub(crate) mod read;
+#[cfg(feature = "write")]
 pub mod regroup;
 pub mod shards;
 mod split;
+#[cfg(feature = "write")]
 mod writer;
 
 use std::path::Path;
 
 use quant_core::GgmlType;
 
-use crate::{Budget, Limits, Metadata, Result, SourceFile, StoredTensor, sniff, stored};
+use crate::{Budget, Limits, Metadata, Result, SourceFile, StoredTensor, names, sniff, stored};
 
 pub use any::{AnyGguf, AnyTensor};
 pub use layout::{Layout, PlacedTensor, TensorSpec};
 use read::Tensor;
 pub use shards::Split;
 pub(crate) use split::ShardName;
+#[cfg(feature = "write")]
 pub use writer::{GgufStream, GgufWriter};
 
 /// A GGUF model: its metadata and the list of its tensors. No tensor data is loaded.
@@ -47,6 +51,8 @@ pub struct GgufFile<T = TensorInfo> {
 
 /// A tensor of a GGUF file.
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
 pub struct TensorInfo {
     /// Name, e.g. `blk.0.attn_q.weight`.
     pub name: String,
@@ -153,7 +159,7 @@ impl GgufFile {
 }
 
 fn open<T: Tensor>(path: &Path, limits: &Limits) -> Result<GgufFile<T>> {
-    edit::refuse_cut_off(path)?;
+    names::refuse_cut_off(path)?;
     let mut budget = Budget::new(limits);
     let model = read_one(SourceFile::open(path)?, &mut budget).map_err(sniff::explain)?;
     match model.metadata.get_u64(split::COUNT) {

@@ -12,6 +12,7 @@ pub(crate) const ENTRY_BYTES: usize = size_of::<(String, Value)>() + 8 + 20;
 
 /// The key-value section of a GGUF file, in file order.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(transparent))]
 pub struct Metadata(IndexMap<String, Value>);
 
 impl Metadata {

@@ -1,7 +1,7 @@
 //! Temporaries: their names, locks and ends.
 
 use std::{
-    ffi::{OsStr, OsString},
+    ffi::OsStr,
     fs::{File, TryLockError},
     path::{Path, PathBuf},
 };
@@ -11,34 +11,13 @@ use tempfile::{NamedTempFile, TempPath};
 use super::FileSystem;
 use crate::{Result, open_files};
 
-/// What stands between the name of an output and the random part of its temporary's.
-pub(super) const MARK: &str = ".quantwright-";
+pub(super) use crate::names::MARK;
+pub(crate) use crate::names::prefix;
+
 pub(crate) const SUFFIX: &str = ".tmp";
 
 /// Random characters in the name of a temporary.
 pub(crate) const RANDOM: usize = 6;
-
-/// What the names of all temporaries for an output begin with: hidden, and telling whose they are.
-pub(crate) fn prefix(name: &OsStr) -> OsString {
-    // Room for what is put around it, in the 255 bytes a file name may have.
-    const LONGEST: usize = 200;
-    let mut prefix = OsString::from(".");
-    if name.len() <= LONGEST {
-        prefix.push(name);
-    } else {
-        let text = name.to_string_lossy();
-        let mut end = 0;
-        for (start, c) in text.char_indices() {
-            if start + c.len_utf8() > LONGEST {
-                break;
-            }
-            end = start + c.len_utf8();
-        }
-        prefix.push(text.get(..end).unwrap_or_default());
-    }
-    prefix.push(MARK);
-    prefix
-}
 
 /// Creates a temporary and locks it, so that no other run takes it for stale.
 pub(super) fn create(

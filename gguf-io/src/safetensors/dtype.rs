@@ -117,6 +117,13 @@ pub(crate) fn names(which: impl Fn(Dtype) -> bool) -> String {
     names.collect::<Vec<_>>().join(" ")
 }
 
+#[cfg(feature = "serde")]
+impl serde::Serialize for Dtype {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
 impl fmt::Display for Dtype {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.name())

@@ -49,6 +49,7 @@ pub struct Checkpoint {
 
 /// A tensor of a checkpoint.
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct CheckpointTensor {
     /// How the values are stored.
     pub dtype: Dtype,
