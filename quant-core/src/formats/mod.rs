@@ -2,10 +2,12 @@
 //!
 //! Two lists say what there is: [`with_format!`](crate::with_format) what can be dequantized,
 //! [`with_quantizer!`](crate::with_quantizer) what can be quantized. A format joins each by a row.
-//! A third, [`GgmlType::floats`], says where the floats of a block are.
+//! A third, [`GgmlType::floats`], says where the floats of a block are, and a fourth,
+//! [`with_integers!`](crate::with_integers), which codebooks products read as integers.
 
 mod batch;
 mod codebook;
+mod integers;
 mod iq1_m;
 mod iq1_s;
 mod iq2_s;
@@ -38,6 +40,7 @@ use bytemuck::{Pod, Zeroable};
 use crate::{GgmlType, lanes::Lanes};
 
 pub use batch::Rows;
+pub use integers::{FACTORS, Integers};
 pub use iq1_m::{BlockIQ1M, IQ1M};
 pub use iq1_s::{BlockIQ1S, IQ1S};
 pub use iq2_s::{BlockIQ2S, IQ2S};
