@@ -7,8 +7,10 @@ mod args;
 mod commands;
 mod failure;
 mod hints;
+mod input;
 mod report;
 mod signals;
+mod version;
 mod warnings;
 
 use std::{
@@ -16,13 +18,13 @@ use std::{
     process::ExitCode,
 };
 
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches};
 
 use args::{Cli, Command};
 use failure::{Failure, Told};
 
 fn main() -> ExitCode {
-    let cli = Cli::try_parse().unwrap_or_else(|error| {
+    let cli = parse().unwrap_or_else(|error| {
         // Not known from the arguments, which could not be read.
         let json = std::env::args_os().skip(1).any(|argument| argument == "--json");
         failure::wrong_usage(&error, json)
@@ -32,7 +34,7 @@ fn main() -> ExitCode {
     // All shards of a model are open at once. Where this fails, the run that needs more says so.
     let _ = gguf_io::raise_open_file_limit();
     let result = match cli.command {
-        Command::Convert(args) => commands::convert::run(&args, &warnings),
+        Command::Convert(args) => commands::convert::run(*args, &warnings),
         Command::Inspect(args) => commands::inspect::run(&args),
         Command::Presets { json } => commands::presets::run(json),
         Command::Verify(args) => commands::verify::run(&args, &warnings),
@@ -66,6 +68,12 @@ fn main() -> ExitCode {
     }
 }
 
+fn parse() -> Result<Cli, clap::Error> {
+    let mut command = Cli::command().version(version::long());
+    let matches = command.try_get_matches_from_mut(std::env::args_os())?;
+    Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
+}
+
 /// Prints a line on standard error; if nobody reads that any more, there is nobody to tell.
 fn say(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
@@ -73,6 +81,7 @@ fn say(line: &str) {
 
 /// Whoever read our output has read enough: not an error.
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    let mut causes = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
+    // Those of the libraries are about files and networks.
+    let mut causes = failure::causes(error).filter_map(|cause| cause.downcast_ref::<io::Error>());
     causes.any(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
 }

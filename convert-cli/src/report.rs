@@ -4,7 +4,7 @@ use std::{fmt::Write, path::Path};
 
 use comfy_table::{CellAlignment, Table, presets};
 use gguf_io::message::listed;
-use quant_convert::{Plan, PlannedTensor, grouped::FolderPlan, recipe::FileType};
+use quant_convert::{Plan, Planned, PlannedTensor, grouped::FolderPlan, recipe::FileType};
 use quant_core::GgmlType;
 use serde::Serialize;
 
@@ -26,9 +26,24 @@ pub(crate) struct Report {
     without_importance: Vec<String>,
     /// Tensors of the input that are not in the output.
     left_out: Vec<String>,
-    /// Tensors whose blocks are copied as the input has them.
+    /// Tensors whose blocks are copied, or whose codes become blocks, as the input has them.
     carried: Vec<String>,
+    /// Tensors whose codes are restored and quantized again.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    recomputed: Vec<String>,
+    /// Scales of carried codes that half precision does not hold, once they have been read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) inexact_scales: Option<u64>,
     pub(crate) warnings: Vec<Warning>,
+    /// What a mix chosen for a size is expected to lose.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) expected_loss: Option<f64>,
+    /// What it loses on the calibration text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) measured_loss: Option<f64>,
+    /// The largest recipe that is not larger than asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) recipe: Option<RecipeReport>,
     /// Why a real run would fail.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) error: Option<Failure>,
@@ -36,9 +51,21 @@ pub(crate) struct Report {
     pub(crate) output: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) seconds: Option<f64>,
+    /// Whether the output was there already, as planned, and is left alone.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) left_alone: bool,
     /// What else there is to say of the types.
     #[serde(skip)]
     pub(crate) note: Option<String>,
+}
+
+/// A recipe that a mix is compared with.
+#[derive(Debug, Serialize)]
+pub(crate) struct RecipeReport {
+    pub(crate) name: String,
+    pub(crate) total_bytes: u64,
+    /// The mean KL divergence on the calibration text.
+    pub(crate) loss: f64,
 }
 
 #[derive(Debug, Serialize)]
@@ -46,6 +73,11 @@ struct ShardReport {
     /// Its path, if the output has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     path: Option<String>,
+    #[serde(skip)]
+    number: usize,
+    /// How many files the output has in all.
+    #[serde(skip)]
+    count: usize,
     tensors: usize,
     bytes: u64,
 }
@@ -77,12 +109,23 @@ struct Fallback {
 }
 
 impl Report {
+    /// Of what is to be written to `output`, if that is known.
+    pub(crate) fn of(plan: &Planned, output: Option<&Path>) -> anyhow::Result<Self> {
+        match plan {
+            Planned::Gguf(plan) => Ok(Self::new(plan, output)),
+            Planned::Folder(plan) => Ok(Self::folder(plan)),
+            _ => anyhow::bail!("there is no report of this kind of output"),
+        }
+    }
+
     /// Of a plan that is to be written to `output`, if that is known.
     pub(crate) fn new(plan: &Plan, output: Option<&Path>) -> Self {
         let mut paths = output.map(|output| plan.paths(output)).unwrap_or_default().into_iter();
         let shards = plan.shards().map(|shards| {
             let shards = shards.map(|shard| ShardReport {
                 path: paths.next().map(|p| path(&p)),
+                number: shard.number,
+                count: shard.count,
                 tensors: shard.tensors,
                 bytes: shard.bytes,
             });
@@ -113,7 +156,12 @@ impl Report {
             without_importance: names(|t| t.without_importance),
             left_out: plan.left_out().to_vec(),
             carried: names(|t| t.carried),
+            recomputed: names(|t| t.recomputed),
+            inexact_scales: None,
             warnings: Vec::new(),
+            expected_loss: None,
+            measured_loss: None,
+            recipe: None,
             error: None,
             file_type: file_type(plan),
             tensors: tensors.collect(),
@@ -122,6 +170,7 @@ impl Report {
             bits_per_weight: plan.bits_per_weight(),
             output: None,
             seconds: None,
+            left_alone: false,
             note: None,
         }
     }
@@ -141,7 +190,12 @@ impl Report {
             without_importance: Vec::new(),
             left_out: Vec::new(),
             carried: Vec::new(),
+            recomputed: Vec::new(),
+            inexact_scales: None,
             warnings: Vec::new(),
+            expected_loss: None,
+            measured_loss: None,
+            recipe: None,
             error: None,
             shards: None,
             file_type: plan.options().ty.name().to_uppercase(),
@@ -150,6 +204,7 @@ impl Report {
             bits_per_weight: plan.bits_per_weight(),
             output: None,
             seconds: None,
+            left_alone: false,
             note: None,
         }
     }
@@ -157,6 +212,9 @@ impl Report {
     /// One line: what was or would be written.
     pub(crate) fn headline(&self) -> String {
         let mut line = match &self.output {
+            Some(output) if self.left_alone => {
+                format!("{} is there already and is left alone: ", escape(output))
+            }
             Some(output) => format!("wrote {}: ", escape(output)),
             None => "would write ".into(),
         };
@@ -169,12 +227,32 @@ impl Report {
             self.bits_per_weight
         );
         if let Some(shards) = &self.shards {
-            let _ = write!(line, ", {} files", shards.len());
+            let _ = match shards.as_slice() {
+                [ShardReport { number, count, .. }] if *count > 1 => {
+                    write!(line, ", shard {number} of {count}")
+                }
+                _ => write!(line, ", {} files", shards.len()),
+            };
         }
         if let Some(seconds) = self.seconds {
             let _ = write!(line, ", {seconds:.2} s");
         }
         line
+    }
+
+    /// One line: how many tensors have the codes of the input, if it has any.
+    pub(crate) fn by_codes(&self) -> Option<String> {
+        let (carried, recomputed) = (self.carried.len(), self.recomputed.len());
+        (carried > 0 || recomputed > 0).then(|| {
+            let mut line = format!("{carried} tensors carried over with the codes they have");
+            if recomputed > 0 {
+                let _ = write!(line, ", {recomputed} restored and quantized again");
+            }
+            if let Some(count) = self.inexact_scales.filter(|count| *count > 0) {
+                let _ = write!(line, ", {count} scales not exact in half precision");
+            }
+            line
+        })
     }
 
     /// How many tensors and bytes there are of each type.
@@ -208,15 +286,21 @@ impl Report {
     /// The files of a split output.
     pub(crate) fn by_shard(&self) -> Option<String> {
         let mut table = table(&["file", "tensors", "size"]);
-        for (number, shard) in self.shards.as_ref()?.iter().enumerate() {
+        for shard in self.shards.as_ref()? {
             let name = shard.path.as_deref().and_then(|path| Path::new(path).file_name());
-            let name = name.map_or_else(
-                || number.saturating_add(1).to_string(),
-                |name| escape(&name.to_string_lossy()),
-            );
+            let name = name
+                .map_or_else(|| shard.number.to_string(), |name| escape(&name.to_string_lossy()));
             table.add_row([name, shard.tensors.to_string(), size(shard.bytes)]);
         }
         Some(finish(table, &[1, 2]))
+    }
+
+    /// Whether a warning of a run that made several files is about this one: what it says of a tensor
+    /// is true wherever that has the type.
+    pub(crate) fn is_about(&self, warning: &Warning) -> bool {
+        let Some(name) = &warning.tensor else { return true };
+        let types = self.tensors.iter().filter(|t| &t.name == name);
+        types.map(|t| format!(" {},", t.ty)).any(|ty| warning.message.contains(&ty))
     }
 
     /// What the plan says that the user should know besides.
@@ -253,9 +337,11 @@ impl Report {
 fn file_type(plan: &Plan) -> String {
     let kept = || {
         let id = plan.metadata().get_u64("general.file_type")?;
-        FileType::from_id(u32::try_from(id).ok()?)
+        // A type that files come in but no recipe makes.
+        let name = |ty: FileType| Some(ty.name());
+        FileType::from_id(u32::try_from(id).ok()?).map_or((id == 39).then_some("NVFP4"), name)
     };
-    plan.file_type().or_else(kept).map_or_else(|| "unknown".into(), |ty| ty.to_string())
+    plan.file_type().map(FileType::name).or_else(kept).unwrap_or("unknown").into()
 }
 
 pub(crate) fn table(header: &[&str]) -> Table {

@@ -5,7 +5,7 @@ mod common;
 
 use std::{fs, path::Path};
 
-use common::{convert, fixture, planned, run, stderr, try_convert, write_gguf};
+use common::{convert, fixture, planned, run, stderr, stdout, try_convert, write_gguf};
 use serde_json::{Value, json};
 use tempfile::tempdir;
 
@@ -187,4 +187,53 @@ fn wrong_usage_is_an_error_in_the_json() {
     }
     let help = run(["convert", "--help", "--json"]);
     assert!(help.status.success() && !help.stdout.starts_with(b"{"));
+}
+
+/// Several types make several files from one read, and a list of what a single run prints.
+#[test]
+fn several_types_give_a_list() {
+    let folder = tempfile::tempdir().unwrap();
+    let input = fixture("tiny-llama3");
+    let named = |name: &str| folder.path().join(name);
+    let output = named("m-{type}.gguf");
+    let done = try_convert(&input, &output, &["--type", "Q4_0,q8_0", "--json"]);
+    assert!(done.status.success(), "{}", stderr(&done));
+    let list: Vec<Value> = serde_json::from_str(&stdout(&done)).unwrap();
+    assert_eq!(list.len(), 2);
+    for (report, ty) in list.iter().zip(["Q4_0", "q8_0"]) {
+        let path = named(&format!("m-{ty}.gguf"));
+        assert_eq!(report["output"], path.to_str().unwrap());
+        let alone = convert(&input, &named(&format!("alone-{ty}.gguf")), &["--type", ty]);
+        assert_eq!(std::fs::read(&path).unwrap(), alone);
+        let mut plan = planned(&input, &["--type", ty]);
+        for key in ["output", "seconds"] {
+            plan[key] = report[key].clone();
+        }
+        assert_eq!(*report, plan);
+    }
+    // A dry run needs no output, and fails as the run would.
+    let dry = run(["convert", input.to_str().unwrap(), "-t", "q4_0,iq1_s", "--dry-run", "--json"]);
+    let list: Vec<Value> = serde_json::from_str(&stdout(&dry)).unwrap();
+    assert!(list[0].get("error").is_none() && list[1].get("error").is_some());
+    assert_eq!(dry.status.code(), Some(1));
+    // The name of a single type is put in its place too.
+    let done = try_convert(&input, &named("one-{type}.gguf"), &["--type", "q4_0"]);
+    assert!(done.status.success() && named("one-q4_0.gguf").exists());
+}
+
+#[test]
+fn several_types_need_names_of_their_own() {
+    let folder = tempfile::tempdir().unwrap();
+    for (output, types, says) in [
+        ("m.gguf", "q4_0,q8_0", "with {type} in it"),
+        ("{type}.gguf", "q4_k,q4_k_m", "--type names q4_k_m twice"),
+        ("{type}", "q4_0,int4_sym", "several types are for GGUF files"),
+        ("{type}.gguf", "q4_0,", "invalid value ''"),
+    ] {
+        let output = folder.path().join(output);
+        let done = try_convert(&fixture("tiny-llama3"), &output, &["--type", types]);
+        assert_eq!(done.status.code(), Some(2), "{types}");
+        assert!(stderr(&done).contains(says), "{types}: {}", stderr(&done));
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 }

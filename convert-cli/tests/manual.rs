@@ -1,5 +1,6 @@
 //! `completions`, `man`, `--help`, `--version`, and what is wrong usage.
 
+mod book;
 mod common;
 
 use common::{fixture, run, stderr, stdout};
@@ -27,7 +28,11 @@ fn every_option_is_explained() {
         let after = help.split_once(option).map(|(_, after)| after.trim_start());
         assert!(option.contains("  ") || after.is_some_and(|a| !a.starts_with('-')), "{line}");
     }
-    assert!(stdout(&run(["--version"])).starts_with("quantwright "));
+    // The version, the commit where it is known, and the instruction set of this CPU.
+    let version = stdout(&run(["--version"]));
+    let isa = quant_kernels::Kernels::best().isa().name();
+    let start = concat!("quantwright ", env!("CARGO_PKG_VERSION"));
+    assert!(version.starts_with(start) && version.trim_end().ends_with(isa), "{version}");
 }
 
 #[test]

@@ -5,8 +5,9 @@ mod common;
 
 use std::{fs, path::Path};
 
-use common::{convert, fixture, quantwright, refused, run, stderr, stdout};
-use gguf_io::{GgufFile, Limits, Metadata, metadata::Value};
+use common::{convert, fixture, listing, quantwright, refused, run, stderr, stdout, try_convert};
+use gguf_io::{GgufFile, Layout, Limits, Metadata, TensorSpec, metadata::Value};
+use quant_core::GgmlType;
 use tempfile::tempdir;
 
 fn metadata(path: &Path) -> Metadata {
@@ -70,6 +71,113 @@ fn edit_sets_removes_and_renames() {
     assert!(text.contains("header written in place"), "{text}");
     assert_eq!(fs::metadata(path("m.gguf")).unwrap().len(), before.len() as u64);
     assert_eq!(metadata(&path("m.gguf")).get_u64("general.file_type"), Some(8));
+}
+
+/// A file of these keys and F16 tensors, with some values in them.
+fn write_file(path: &Path, metadata: &Metadata, tensors: &[(&str, &[u64])]) {
+    let spec = |(name, shape): &(&str, &[u64])| TensorSpec {
+        name: (*name).into(),
+        ty: GgmlType::F16,
+        shape: shape.to_vec(),
+    };
+    let layout = Layout::new(metadata, &tensors.iter().map(spec).collect::<Vec<_>>()).unwrap();
+    let mut bytes = layout.header.clone();
+    bytes.resize(layout.total as usize, 0);
+    for tensor in &layout.tensors {
+        let data = &mut bytes[tensor.offset as usize..][..tensor.bytes as usize];
+        // Halves from 1 to 2, whatever the low byte.
+        data.chunks_exact_mut(2).enumerate().for_each(|(i, half)| {
+            half.copy_from_slice(&[(i * 37) as u8, 0x3c]);
+        });
+    }
+    fs::write(path, bytes).unwrap();
+}
+
+/// Image models, adapters, vocabularies and files that name no architecture: what no type depends on
+/// need not be there.
+#[test]
+fn any_gguf_file_is_copied_and_quantized() {
+    let folder = tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let keys = |pairs: &[(&str, &str)]| {
+        let mut metadata = Metadata::new();
+        pairs.iter().for_each(|(key, value)| _ = metadata.insert(*key, *value));
+        metadata
+    };
+    let image: &[(&str, &[u64])] = &[
+        ("img_in.weight", &[64, 32]),
+        ("double_blocks.0.img_mlp.0.weight", &[256, 64]),
+        ("double_blocks.0.img_mlp.0.bias", &[64]),
+        ("vae.conv_in.weight", &[3, 3, 4, 8]),
+    ];
+    let adapter: &[(&str, &[u64])] =
+        &[("blk.0.attn_q.weight.lora_a", &[64, 8]), ("blk.0.attn_q.weight.lora_b", &[8, 64])];
+    let dense: &[(&str, &[u64])] =
+        &[("blk.0.attn_v.weight", &[256, 64]), ("blk.0.ffn_down.weight", &[256, 64])];
+    let llama = [("general.architecture", "llama")];
+    let lora = [llama[0], ("general.type", "adapter")];
+    for (name, metadata, tensors) in [
+        ("image", keys(&[("general.architecture", "flux")]), image),
+        ("nameless", keys(&[]), image),
+        ("adapter", keys(&lora), adapter),
+        ("vocabulary", keys(&llama), &[]),
+        ("layers", keys(&llama), dense),
+    ] {
+        let file = path(&format!("{name}.gguf"));
+        write_file(&file, &metadata, tensors);
+        let sums = |path: &Path| -> serde_json::Value {
+            let text =
+                done(folder.path(), &["hash", path.to_str().unwrap(), "--json", "--tensors"]);
+            serde_json::from_str::<serde_json::Value>(&text).unwrap()["tensors"].clone()
+        };
+        let before = sums(&file);
+        for (ty, more) in [
+            ("auto", &[][..]),
+            ("auto", &["--tensor-type", "img_mlp=q8_0"]),
+            ("f32", &[]),
+            ("bf16", &[]),
+            ("q8_0", &[]),
+            ("q4_0", &[]),
+            ("q4_k_m", &["--pure"]),
+        ] {
+            let out = path("out.gguf");
+            let args = [&["-t", ty, "--force"], more].concat();
+            let done = try_convert(&file, &out, &args);
+            assert!(done.status.success(), "{name} {args:?}: {}", stderr(&done));
+            let after = sums(&out);
+            let same = |name: &str| after[name] == before[name];
+            let model = GgufFile::open(&out, &Limits::default()).unwrap();
+            for (tensor, _) in tensors {
+                let written = model.tensors.iter().find(|t| t.name == *tensor).unwrap();
+                let asked = more.contains(&"img_mlp=q8_0") && tensor.contains("img_mlp.0.w");
+                assert!(ty != "auto" || same(tensor) != asked, "{name} {args:?} {tensor}");
+                assert!(!asked || written.ty == GgmlType::Q8_0);
+                let is_plain = tensor.ends_with(".weight") && tensors[0].0 != adapter[0].0;
+                assert!(
+                    ty != "q8_0"
+                        || !is_plain
+                        || written.ty != GgmlType::F16
+                        || tensor.contains("conv")
+                );
+            }
+            if ty == "auto" {
+                assert_eq!(model.metadata.get("general.file_type"), None, "{name}");
+            }
+        }
+    }
+    // Nothing in silence, and where a mixture goes by the layers, it has to be known how many there are.
+    let warned = try_convert(&path("adapter.gguf"), &path("out.gguf"), &["-t", "q8_0", "--force"]);
+    assert!(stderr(&warned).contains("--type Q8_0 has no effect"), "{}", stderr(&warned));
+    let mixed = try_convert(&path("image.gguf"), &path("mixed.gguf"), &["-t", "q4_k_m"]);
+    assert!(mixed.status.success(), "{}", stderr(&mixed));
+    let mut problems = Vec::new();
+    for (input, options, says) in [
+        ("layers.gguf", &["-t", "q4_k_m"][..], ["\"llama.block_count\" is missing", "; --pure"]),
+        ("image.gguf", &["--prune-layers", "0"], ["does not say how many layers", "--prune"]),
+    ] {
+        problems.extend(refused(&try_convert(&path(input), &path("no.gguf"), options), &says));
+    }
+    assert!(problems.is_empty(), "{}", problems.join("\n"));
 }
 
 #[test]
@@ -160,6 +268,121 @@ fn split_makes_what_convert_makes_and_merge_undoes_it() {
     let missing = merge("split/m-00001-of-00003.gguf");
     assert_eq!(refused(&missing, &["shard 2 is missing"]), none);
     assert!(!path("x.gguf").exists());
+}
+
+#[test]
+fn one_shard_a_job_makes_what_a_full_run_makes() {
+    let folder = tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    for dir in ["all", "jobs"] {
+        fs::create_dir(path(dir)).unwrap();
+    }
+    // From a checkpoint with a matrix, and from a file.
+    let matrix = fixture("tiny-llama2/imatrix.gguf");
+    let options = ["-t", "iq2_s", "--imatrix", matrix.to_str().unwrap()];
+    let whole = convert(&fixture("tiny-llama2"), &path("whole.gguf"), &options);
+    let job = |shard: &str, more: &[&str]| {
+        let options = [&options, &["--no-sync", "--json", "--shard", shard][..], more].concat();
+        try_convert(&fixture("tiny-llama2"), &path("jobs/m.gguf"), &options)
+    };
+    let json = |done: &std::process::Output| -> serde_json::Value {
+        assert!(done.status.success(), "{}", stderr(done));
+        serde_json::from_slice(&done.stdout).unwrap()
+    };
+    let all = [&options, &["--no-sync", "--quiet", "--shards", "6"][..]].concat();
+    assert!(try_convert(&fixture("tiny-llama2"), &path("all/m.gguf"), &all).status.success());
+    // In any order; a shard that is there does not mind the others.
+    let mut bytes = 0;
+    for shard in [4, 2, 6, 1, 3, 5] {
+        let plan = json(&job(&format!("{shard}/6"), &["--dry-run"]));
+        let made = json(&job(&format!("{shard}/6"), &["--threads", "1"]));
+        let name = format!("m-{shard:05}-of-00006.gguf");
+        assert!(made["output"].as_str().unwrap().ends_with(&name), "{made}");
+        assert_eq!(
+            (&plan["tensors"], &plan["total_bytes"]),
+            (&made["tensors"], &made["total_bytes"])
+        );
+        assert!(made["tensors"].as_array().unwrap().iter().all(|t| t["shard"] == shard), "{made}");
+        bytes += made["total_bytes"].as_u64().unwrap();
+        let [a, b] = ["all", "jobs"].map(|dir| fs::read(path(dir).join(&name)).unwrap());
+        assert!(a == b, "{name}");
+    }
+    let sizes = listing(&path("all")).into_values().map(|file| file.len() as u64);
+    assert_eq!(bytes, sizes.sum::<u64>());
+    done(folder.path(), &["merge", "jobs/m-00001-of-00006.gguf", "-o", "merged.gguf"]);
+    assert!(fs::read(path("merged.gguf")).unwrap() == whole);
+
+    // A job that is run again leaves what is there alone, and reads no weight for it.
+    let third = path("jobs/m-00003-of-00006.gguf");
+    let time = || fs::metadata(&third).unwrap().modified().unwrap();
+    let (before, again) = (time(), json(&job("3/6", &[])));
+    assert_eq!((&again["left_alone"], again.get("seconds")), (&true.into(), None));
+    assert!(json(&job("3/6", &["--dry-run"])).get("error").is_none());
+    assert_eq!(time(), before);
+    let replaced = json(&job("3/6", &["--force"]));
+    assert!(replaced.get("left_alone").is_none() && replaced["seconds"].is_number());
+
+    // Another file in its place is refused: one cut short, one of another type, something else.
+    let right = fs::read(&third).unwrap();
+    let mut wrong = right.clone();
+    wrong[9] ^= 1;
+    let same = |done: &std::process::Output, says: &[&str]| {
+        let problems = refused(done, says);
+        problems.into_iter().filter(|problem| problem != "something on stdout").collect::<Vec<_>>()
+    };
+    for (bytes, at) in [
+        (&right[..right.len() - 1], right.len() - 1),
+        (&right[..100], 100),
+        (&[], 0),
+        (&wrong, 9),
+        (b"GGUF of another kind", 4),
+    ] {
+        fs::write(&third, bytes).unwrap();
+        let says = format!("is not the shard that would be written, from byte {at} on");
+        for more in [&[][..], &["--dry-run"]] {
+            let done = job("3/6", more);
+            assert_eq!(
+                same(&done, &["m-00003-of-00006.gguf", &says, "--force"]),
+                Vec::<String>::new()
+            );
+        }
+        assert_eq!(fs::read(&third).unwrap(), bytes);
+    }
+    // A full run replaces nothing either.
+    let full = try_convert(&fixture("tiny-llama2"), &path("jobs/m.gguf"), &all);
+    assert_eq!(refused(&full, &["exists already"]), Vec::<String>::new());
+}
+
+#[test]
+fn a_shard_of_several_types_is_written_where_it_is_missing() {
+    let folder = tempdir().unwrap();
+    let job = |types: &str| {
+        let options = ["-t", types, "--no-sync", "--json", "--shard", "2/3"];
+        let done =
+            try_convert(&fixture("tiny-llama2"), &folder.path().join("{type}.gguf"), &options);
+        assert!(done.status.success(), "{}", stderr(&done));
+        let json: serde_json::Value = serde_json::from_slice(&done.stdout).unwrap();
+        let entry = |json: &serde_json::Value| json.get("left_alone").is_some();
+        json.as_array().map_or_else(|| vec![entry(&json)], |all| all.iter().map(entry).collect())
+    };
+    assert_eq!(job("q8_0"), [false]);
+    let before = listing(folder.path());
+    assert_eq!(job("q4_0,q8_0"), [false, true]);
+    let after = listing(folder.path());
+    assert!(after.len() == 2 && before.iter().all(|(path, bytes)| after[path] == *bytes));
+    assert_eq!(job("q4_0,q8_0"), [true, true]);
+}
+
+#[test]
+fn a_shard_of_what_cannot_be_written_is_refused_by_every_job() {
+    let folder = tempdir().unwrap();
+    // Only some tensors need importance.
+    for shard in ["1/6", "6/6"] {
+        let options = ["-t", "iq2_xxs", "--quiet", "--no-sync", "--shard", shard];
+        let done = try_convert(&fixture("tiny-llama2"), &folder.path().join("m.gguf"), &options);
+        assert_eq!(refused(&done, &["needs importance"]), Vec::<String>::new());
+    }
+    assert!(listing(folder.path()).is_empty());
 }
 
 #[test]

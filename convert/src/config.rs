@@ -7,6 +7,7 @@ use serde_json::Value;
 use crate::{
     Error, Result,
     json::{self, Object, describe},
+    mistral_format,
 };
 
 /// A model's config.json.
@@ -45,6 +46,11 @@ impl Config {
     /// # Errors
     /// If it is not there or not a JSON object.
     pub fn read(dir: &Path) -> Result<Self> {
+        if mistral_format::is_here(dir) {
+            let path = dir.join(mistral_format::PARAMS);
+            let values = mistral_format::translated(json::read_object(&path)?);
+            return Ok(Self::new(path, values));
+        }
         let path = dir.join("config.json");
         if dir.is_dir() && !path.exists() {
             return Err(gguf_io::Error::NotAModel {
@@ -111,9 +117,26 @@ impl Config {
         Self { path, values, wrapper, text_class, like_reference: false, further_layers: 0 }
     }
 
+    /// The configuration of a part of the model, with these values.
+    pub(crate) fn of_part(&self, values: Object) -> Self {
+        Self {
+            path: self.path.clone(),
+            values,
+            wrapper: false,
+            text_class: false,
+            like_reference: self.like_reference,
+            further_layers: 0,
+        }
+    }
+
     /// Whether this is a multimodal model, of which the text model is a part.
     pub(crate) fn is_wrapper(&self) -> bool {
         self.wrapper
+    }
+
+    /// Whether this is a params.json, whose keys have the names of config.json here.
+    pub(crate) fn is_mistral_format(&self) -> bool {
+        self.path.file_name().is_some_and(|name| name == mistral_format::PARAMS)
     }
 
     /// Whether the class is that of the text model, not that of a whole around it.
@@ -145,14 +168,21 @@ impl Config {
         &self.path
     }
 
-    /// The value of a key, if it has one that is not `null`.
+    /// The value of a key, if it has one that is not `null`. A dot leads into a block, as in
+    /// `attn_config.rope_theta`.
     pub fn get(&self, key: &str) -> Option<&Value> {
-        self.values.get(key).filter(|value| !value.is_null())
+        self.at(key).filter(|value| !value.is_null())
     }
 
     /// Whether the key is there, be it `null`.
     pub(crate) fn has(&self, key: &str) -> bool {
-        self.values.contains_key(key)
+        self.at(key).is_some()
+    }
+
+    fn at(&self, key: &str) -> Option<&Value> {
+        let mut names = key.split('.');
+        let outer = self.values.get(names.next()?)?;
+        names.try_fold(outer, |block, name| block.as_object()?.get(name))
     }
 
     /// Sets a key that the file leaves out.
@@ -272,12 +302,16 @@ impl Config {
     /// # Errors
     /// If the value is anything else.
     pub fn number(&self, key: &str) -> Result<Option<f64>> {
-        self.number_in(&self.values, key, key)
+        self.number_of(self.at(key), key)
     }
 
     /// As [`number`](Self::number) from a nested object; `shown` names the key in messages.
     pub(crate) fn number_in(&self, object: &Object, key: &str, shown: &str) -> Result<Option<f64>> {
-        let Some(value) = object.get(key).filter(|value| !value.is_null()) else {
+        self.number_of(object.get(key), shown)
+    }
+
+    fn number_of(&self, value: Option<&Value>, shown: &str) -> Result<Option<f64>> {
+        let Some(value) = value.filter(|value| !value.is_null()) else {
             return Ok(None);
         };
         match value.as_f64() {

@@ -110,6 +110,54 @@ pub enum Error {
         /// The type it would get.
         ty: GgmlType,
     },
+    /// Several conversions have another number of outputs.
+    #[error("{plans} conversions have {found} outputs; give each its own")]
+    Outputs {
+        /// Outputs given.
+        found: usize,
+        /// Conversions planned.
+        plans: usize,
+    },
+    /// No mix is as small as asked.
+    #[error("{}", match bits_per_weight {
+        None => format!(
+            "no mix of the types fits into {asked} bytes: the smallest has {smallest}; {SMALLER}"
+        ),
+        Some((asked, smallest)) => format!(
+            "no mix of the types has {asked} bits per weight: the smallest has {smallest:.4}; {SMALLER}"
+        ),
+    })]
+    TooSmall {
+        /// Bytes asked for.
+        asked: u64,
+        /// Bytes of the smallest mix.
+        smallest: u64,
+        /// Both as bits per weight, if that is how the size was given.
+        bits_per_weight: Option<(f64, f64)>,
+    },
+    /// A tensor suits none of the types that a mix may be made of.
+    #[error(
+        "tensor {} has rows of {row}, which are no whole blocks of any type given{}; \
+         {MORE_TYPES}",
+        Quoted(tensor),
+        if *has_importance { "" } else { ", or the type needs importance weights" }
+    )]
+    NoCandidate {
+        /// The tensor.
+        tensor: String,
+        /// Values of a row.
+        row: u64,
+        /// Whether there are importance weights for it.
+        has_importance: bool,
+    },
+    /// A file does not hold sensitivities.
+    #[error("{}: holds no sensitivities: {problem}; {MEASURE_AGAIN}", Shown(path))]
+    Sensitivities {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// This version does not write a type.
     #[error(
         "tensor {} would become {ty}, which this version does not write; it writes {supported}",
@@ -174,6 +222,16 @@ pub enum Error {
         /// The importance, where it takes part in it.
         importance: Option<f32>,
     },
+    /// Values in NVFP4 are not in the output as its blocks have them.
+    #[error(
+        "tensor {}: its values in NVFP4 are taken in an order, or beside others, that blocks of 64 do \
+         not have; start from the BF16 checkpoint",
+        Quoted(tensor)
+    )]
+    NotInBlocks {
+        /// The tensor, under its GGUF name.
+        tensor: String,
+    },
     /// Rows are not a whole number of groups.
     #[error(
         "tensor {} has rows of {row} weights, which are not a whole number of groups of {group}; \
@@ -201,6 +259,25 @@ pub enum Error {
     SameFile {
         /// The output.
         path: PathBuf,
+    },
+    /// The output has no such shard.
+    #[error("shard {number} is asked for, the output has {count}, counted from 1")]
+    Shard {
+        /// The number asked for.
+        number: u64,
+        /// How many there are.
+        count: usize,
+    },
+    /// Another file is in the place of a shard.
+    #[error(
+        "{}: exists already and is not the shard that would be written, from byte {byte} on; {OTHER_SHARD}",
+        Shown(path)
+    )]
+    OtherShard {
+        /// The output.
+        path: PathBuf,
+        /// The first byte of its header, or of its end, that differs.
+        byte: u64,
     },
     /// Worker threads could not be started.
     #[error("cannot start worker threads: {message}; {FEWER}")]
@@ -268,6 +345,36 @@ pub enum Error {
         expected: &'static str,
         /// What to do.
         help: &'static str,
+    },
+    /// The checkpoint has no projector that this version converts.
+    #[error(
+        "{}: class {} has no encoder of images or sound that is converted; classes that have: {supported}",
+        Shown(path),
+        Quoted(class)
+    )]
+    Projector {
+        /// The file that names the class.
+        path: PathBuf,
+        /// The class.
+        class: String,
+        /// The classes whose projectors are converted.
+        supported: String,
+    },
+    /// The base model of a LoRA adapter is not known.
+    #[error("{}: is a LoRA adapter, {problem}; {NEEDS_BASE}", Shown(path))]
+    Base {
+        /// The folder of the adapter.
+        path: PathBuf,
+        /// What is known of the base.
+        problem: String,
+    },
+    /// What is asked for is a matter of language models, not of adapters and projectors.
+    #[error("{asked} is for language models, not for {part}; {PART_TYPES}")]
+    Part {
+        /// What is asked for.
+        asked: String,
+        /// What is converted.
+        part: &'static str,
     },
     /// The weights are not those that config.json describes.
     #[error("{}: tensor {}: found {found}, expected {expected}; {help}", Shown(path), Quoted(name))]

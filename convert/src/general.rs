@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use gguf_io::metadata::Metadata;
+use gguf_model::TensorName;
 use serde_json::Value;
 
 use crate::{
@@ -16,7 +17,8 @@ use crate::{
 
 /// Writes the keys before the hyper-parameters: from the model card, from generation_config.json,
 /// from the name config.json gives the model, from the [name of its folder](folder), from the size.
-/// `overrides` are those of a metadata file.
+/// `overrides` are those of a metadata file. What is no model, but an adapter or a projector, has said
+/// so under `general.type` before; the tensors of an adapter are here those that it is for.
 pub(crate) fn write(
     dir: &Path,
     folder: Option<String>,
@@ -25,7 +27,10 @@ pub(crate) fn write(
     overrides: &Object,
     metadata: &mut Metadata,
 ) {
-    metadata.insert("general.type", "model");
+    let adapter = metadata.get_str("general.type") == Some("adapter");
+    if metadata.get("general.type").is_none() {
+        metadata.insert("general.type", "model");
+    }
     let mut settings = match json::read_optional(&dir.join("generation_config.json")) {
         Ok(settings) => settings.unwrap_or_default(),
         Err(error) => {
@@ -37,15 +42,18 @@ pub(crate) fn write(
     replace_sampling(&mut settings, overrides);
     sampling(&settings, metadata);
     let size = Size::of(tensors);
+    let total = i64::try_from(size.total).unwrap_or(i64::MAX);
+    let total = if adapter { -total } else { total };
     let given = config.get("_name_or_path").and_then(Value::as_str);
     // A longer path is one of somebody's computer.
     let given = given.filter(|path| path.matches('/').count() <= 1);
-    let mut card = ModelCard::read(dir, size.total);
+    let mut card = ModelCard::read(dir, total);
     for id in given.into_iter().map(str::to_owned).chain(folder) {
-        card.fill(Name::parse(&id, size.total));
+        card.fill(Name::parse(&id, total));
     }
     card.replace(overrides);
-    card.fill_size(size.label());
+    // The reference's converter gives adapters none.
+    card.fill_size(size.label().filter(|_| !adapter));
     card.write(metadata);
 }
 
@@ -62,7 +70,7 @@ pub(crate) fn replace(overrides: &Object, metadata: &mut Metadata) {
     for (key, _) in overrides.iter().filter(|(_, value)| empty(value)) {
         tracing::warn!(
             kind = "metadata",
-            "--metadata: key {} is empty, which leaves that of the GGUF file as it is",
+            "`metadata`: key {} is empty, which leaves that of the GGUF file as it is",
             Quoted(key)
         );
     }
@@ -81,7 +89,7 @@ fn replace_sampling(settings: &mut Object, overrides: &Object) {
             None if key == "sequence" => _ = settings.insert(key.to_owned(), value.clone()),
             None => tracing::warn!(
                 kind = "metadata",
-                "--metadata: key \"general.sampling.{}\" is not known and is left out",
+                "`metadata`: key \"general.sampling.{}\" is not known and is left out",
                 key.escape_debug()
             ),
         }
@@ -183,7 +191,9 @@ impl Size {
             let elements = tensor.elements();
             size.total = size.total.saturating_add(elements);
             let experts = match tensor.shape.as_slice() {
-                [_, _, experts, ..] if tensor.name.contains("_exps.") => *experts,
+                [_, _, experts, ..] if TensorName::parse(&tensor.name).is_expert_stack() => {
+                    *experts
+                }
                 _ => 0,
             };
             match elements.checked_div(experts) {

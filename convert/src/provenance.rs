@@ -6,7 +6,7 @@
 use std::{
     collections::{HashMap, HashSet},
     path::Path,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use gguf_io::{GgufFile, SourceFile, TensorInfo};
@@ -17,6 +17,7 @@ use quant_weights::Source;
 
 use crate::{
     Control, Options, Result,
+    carry::Sample,
     importance::{self, Importance},
     job::{Form, Job},
     model::{Model, Tensor},
@@ -50,13 +51,30 @@ impl Proof {
             && self.tensors.iter().all(|t| !matches!(t.outcome, Outcome::Differs(_)))
     }
 
+    /// The share of blocks that differ, of those of the tensors that differ; 0 if none does.
+    pub fn share_of_blocks(&self) -> f64 {
+        let (mut blocks, mut of) = (0u64, 0u64);
+        for tensor in &self.tensors {
+            if let Outcome::Differs(difference) = tensor.outcome {
+                blocks = blocks.saturating_add(difference.blocks);
+                of = of.saturating_add(tensor.blocks);
+            }
+        }
+        if of == 0 { 0.0 } else { blocks as f64 / of as f64 }
+    }
+
+    /// The largest [difference of codes](Derived::code_difference); `None` if a value is not finite.
+    pub fn largest_code_difference(&self) -> Option<u64> {
+        self.tensors.iter().try_fold(0, |most, tensor| Some(tensor.code_difference()?.max(most)))
+    }
+
     /// Whether the differences are what another rounding of the same searches makes, as builds do that
     /// contract a product and a sum to one operation: few blocks, each about as near to the weights.
     pub fn is_rounding(&self) -> bool {
         !self.holds()
             && self.missing.is_empty()
             && self.tensors.iter().all(|tensor| match tensor.outcome {
-                Outcome::Differs(difference) => difference.is_rounding(tensor),
+                Outcome::Differs(_) => tensor.is_rounding(),
                 _ => true,
             })
     }
@@ -73,6 +91,34 @@ pub struct Derived {
     pub blocks: u64,
     /// What came of it.
     pub outcome: Outcome,
+}
+
+impl Derived {
+    /// By how many codes two values of it differ at most, codes being spread evenly over the values of a
+    /// block; 0 if it is equal, `None` if one of them is not finite.
+    pub fn code_difference(&self) -> Option<u64> {
+        let Outcome::Differs(difference) = self.outcome else { return Some(0) };
+        let codes = (f64::from(difference.largest) / self.step()).round();
+        // What differs is another code, be it of a scale.
+        codes.is_finite().then(|| (codes as u64).max(1))
+    }
+
+    fn is_rounding(&self) -> bool {
+        // Of the builds that were tried, none changes more than a fiftieth of the blocks, or any code by
+        // more than one.
+        const SHARE: f64 = 0.05;
+        const CODES: u64 = 2;
+        let Outcome::Differs(difference) = self.outcome else { return false };
+        let few = difference.blocks as f64 <= SHARE * self.blocks as f64;
+        few && self.code_difference().is_some_and(|codes| codes <= CODES)
+    }
+
+    /// How far neighbouring values of a block are apart, as a part of the largest.
+    fn step(&self) -> f64 {
+        let bits = self.ty.block_bytes() as f64 * 8.0 / self.ty.block_len() as f64;
+        // They span twice the largest.
+        2.0 / (bits.floor().exp2() - 1.0)
+    }
 }
 
 /// What came of making a tensor again.
@@ -97,18 +143,6 @@ pub struct Difference {
     /// The largest difference of two values, as a part of the largest value of their block; infinite
     /// if one of them is not finite.
     pub largest: f32,
-}
-
-impl Difference {
-    fn is_rounding(&self, tensor: &Derived) -> bool {
-        // Of the builds that were tried, none changes more than a hundredth of the blocks.
-        const SHARE: f64 = 0.05;
-        let few = self.blocks as f64 <= SHARE * tensor.blocks as f64;
-        // Two steps between neighbouring values, which span twice the largest.
-        let bits = tensor.ty.block_bytes() as f64 * 8.0 / tensor.ty.block_len() as f64;
-        let step = 2.0 / (bits.floor().exp2() - 1.0);
-        few && f64::from(self.largest) <= 2.0 * step
-    }
 }
 
 /// Why a tensor could not be made again.
@@ -160,28 +194,40 @@ pub fn prove(
         source.tensors.iter().enumerate().map(|(i, t)| (t.name.as_str(), (i, t))).collect();
 
     let mut tensors = Vec::with_capacity(file.tensors.len());
-    let (mut jobs, mut places, mut of_jobs) = (Vec::new(), Vec::new(), Vec::new());
+    let mut jobs = Vec::new();
     for tensor in &file.tensors {
         let blocks = tensor.bytes / (tensor.ty.block_bytes() as u64).max(1);
-        let outcome = match job(tensor, sources.get(tensor.name.as_str()), importance.as_ref())? {
+        let of_name = sources.get(tensor.name.as_str());
+        let outcome = match job(tensor, source, of_name, importance.as_ref())? {
             Ok(job) => {
-                of_jobs.push(tensors.len());
-                places.push(Places::one(tensor.file, tensor.offset));
-                jobs.push(job);
+                jobs.push((tensors.len(), job));
                 Outcome::Equal
             }
             Err(reason) => Outcome::NotMade(reason),
         };
         tensors.push(Derived { name: tensor.name.clone(), ty: tensor.ty, blocks, outcome });
     }
-    let comparers: Vec<_> = (0..file.files.len()).map(|i| Comparer::new(&file, i)).collect();
-    let sinks = comparers.iter().map(|comparer| comparer as &dyn Sink).collect();
-    let borrowed: Vec<_> = jobs.iter().collect();
-    let out = Output { files: sinks, places };
-    stream(source, &borrowed, &out, &options.running(), control)?;
+    let mut differences = made_again(&file, source, &jobs, options, control)?;
+    // Other programs restore codes and quantize them again.
+    let carried =
+        |(index, job): &(usize, Job)| job.carries.is_some() && differences.contains_key(index);
+    jobs.retain(carried);
+    jobs.iter_mut().for_each(|(_, job)| job.carries = None);
+    if !jobs.is_empty() {
+        let others = made_again(&file, source, &jobs, options, control)?;
+        for (index, _) in &jobs {
+            match (others.get(index), differences.get(index)) {
+                (None, _) => _ = differences.remove(index),
+                (Some(other), Some(carried)) if other.blocks < carried.blocks => {
+                    differences.insert(*index, *other);
+                }
+                _ => {}
+            }
+        }
+    }
     file.files.iter().try_for_each(SourceFile::check_unchanged)?;
 
-    for (index, difference) in comparers.into_iter().flat_map(Comparer::into_differences) {
+    for (index, difference) in differences {
         let Some(tensor) = tensors.get_mut(index) else { continue };
         // Without the matrix that it was made with a difference proves nothing.
         let needed = used_importance && importance.is_none() && importance::bends(tensor.ty);
@@ -200,9 +246,27 @@ pub fn prove(
     })
 }
 
+/// Makes tensors of the file again, each the one of an index, and tells which differ.
+fn made_again(
+    file: &GgufFile,
+    source: &Model,
+    jobs: &[(usize, Job)],
+    options: &Options,
+    control: Control<'_>,
+) -> Result<HashMap<usize, Difference>> {
+    let comparers: Vec<_> = (0..file.files.len()).map(|i| Comparer::new(file, i)).collect();
+    let files = comparers.iter().map(|comparer| comparer as &dyn Sink).collect();
+    let tensors = jobs.iter().filter_map(|(index, _)| file.tensors.get(*index));
+    let places = tensors.map(|tensor| Places::one(tensor.file, tensor.offset)).collect();
+    let borrowed: Vec<_> = jobs.iter().map(|(_, job)| job).collect();
+    stream(source, &borrowed, &Output { files, places }, &options.running(), control)?;
+    Ok(comparers.into_iter().flat_map(Comparer::into_differences).collect())
+}
+
 /// What makes a tensor of the file again, or why nothing does.
 fn job(
     tensor: &TensorInfo,
+    model: &Model,
     source: Option<&(usize, &Tensor)>,
     importance: Option<&Importance>,
 ) -> Result<std::result::Result<Job, Reason>> {
@@ -226,10 +290,12 @@ fn job(
     if !copied && weights.is_none() && importance_use(tensor.ty) == Some(Use::Needed) {
         return Ok(Err(Reason::Importance));
     }
+    let carries = Sample::read(model, source)?.is_some_and(|sample| sample.fits(tensor.ty));
     Ok(Ok(Job {
         tensor: index,
         form: Form::Ggml(tensor.ty),
-        importance: weights.map(<[f32]>::to_vec),
+        carries: carries.then(Arc::default),
+        importance: weights.map(Into::into),
         refine: false,
     }))
 }

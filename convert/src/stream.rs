@@ -2,8 +2,8 @@
 //!
 //! A worker takes the next chunk, reads it, widens it to single precision, looks for values that
 //! are not finite, quantizes it, looks whether the blocks hold what they were made of, and writes
-//! them where the plan put them. Chunks of several tensors are
-//! in flight at once and no step waits for a tensor to be complete. Memory is a fixed window: three
+//! them where the plan put them. A tensor that is to become several types is read once. Chunks of
+//! several tensors are in flight at once and no step waits for a tensor to be complete. Memory is a fixed window: three
 //! buffers per worker, whatever the size of the model.
 //!
 //! What the files are, and where in them the tensors are, is the caller's: see [`Output`].
@@ -11,7 +11,7 @@
 mod groups;
 mod limits;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError, atomic::Ordering};
 
 use gguf_io::AtomicFile;
 use quant_core::{
@@ -19,10 +19,11 @@ use quant_core::{
     formats::Rows,
     grouped::{Grouped, Job as Quantization, Refinement, ScaleType},
 };
-use quant_weights::{Source, TensorReader, finite::Stored};
+use quant_weights::{CodeBlock, Source, TensorReader, finite::Stored};
 
 use crate::{
-    Control, Result,
+    Control, Progress, Result,
+    carry::{Carried, carry},
     chunks::{Chunk, chunks},
     grouped::blocks,
     job::{Form, Groups, Job},
@@ -93,26 +94,41 @@ pub(crate) fn stream(
     control: Control<'_>,
 ) -> Result<()> {
     let chunks = chunks(model, jobs);
-    let done = AtomicU64::new(0);
+    model.will_read(jobs.iter().map(|job| &model.tensors[job.tensor]));
+    let done = Mutex::new(0);
+    let total = chunks.iter().map(|chunk| source_share(model, jobs, chunk)).sum();
     let lost = AllLost::default();
     let worker = || Worker {
         model,
         out,
         reader: model.reader(running.kernels),
         groups: Grouped::default(),
+        codes: vec![],
         bytes: vec![],
     };
     workers::run(running.threads, chunks.len(), worker, |worker, index| {
         control.check()?;
         let Some(chunk) = chunks.get(index) else { return Ok(()) };
-        let job = jobs[chunk.job];
-        lost.add(chunk.job, worker.convert(job, chunk, &out.places[chunk.job])?);
+        let Some(first) = jobs.get(chunk.jobs.start) else { return Ok(()) };
+        let tensor = &model.tensors[first.tensor];
+        let copies = |job: &Job| job.form.copies(tensor.source_type());
+        let read = worker.read(tensor, chunk, &jobs[chunk.jobs.clone()])?;
+        // Those that copy go first, while the bytes are those that were read.
+        for copied in [true, false] {
+            for index in chunk.jobs.clone().filter(|&index| copies(jobs[index]) == copied) {
+                let (job, places) = (jobs[index], &out.places[index]);
+                lost.add(index, worker.convert(job, chunk, places, read)?);
+            }
+        }
         if let Some(progress) = control.progress {
-            let share = source_share(&model.tensors[job.tensor], chunk);
-            progress(done.fetch_add(share, Ordering::Relaxed) + share);
+            // Told under the lock, so that it never goes back.
+            let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
+            *done += source_share(model, jobs, chunk);
+            progress(Progress { done: *done, total, tensor: &tensor.name });
         }
         Ok(())
     })?;
+    warn_of_scales(jobs);
     lost.warn(|job| {
         let job = jobs[job];
         let tensor = &model.tensors[job.tensor];
@@ -130,10 +146,32 @@ pub(crate) fn stream(
     Ok(())
 }
 
-fn source_share(tensor: &Tensor, chunk: &Chunk) -> u64 {
-    let elements = tensor.elements().max(1);
-    let share = u128::from(tensor.source_bytes()) * u128::from(chunk.len) / u128::from(elements);
-    u64::try_from(share).unwrap_or(u64::MAX)
+/// Says how many scales of carried codes half precision does not hold: of several outputs, the most.
+fn warn_of_scales(jobs: &[&Job]) {
+    let counts = jobs.iter().filter_map(|job| job.carries.as_ref());
+    let count = counts.map(|count| count.load(Ordering::Relaxed)).max().unwrap_or(0);
+    if count > 0 {
+        tracing::warn!(
+            kind = "carried-scales",
+            "{count} scale{} of the checkpoint's codes {} not exact in half precision: the blocks \
+             with {} were quantized anew",
+            if count == 1 { "" } else { "s" },
+            if count == 1 { "is" } else { "are" },
+            if count == 1 { "it" } else { "them" },
+        );
+    }
+}
+
+/// Bytes of the source that a chunk takes. Those of all chunks of a tensor are the tensor's.
+fn source_share(model: &Model, jobs: &[&Job], chunk: &Chunk) -> u64 {
+    let Some(job) = jobs.get(chunk.jobs.start) else { return 0 };
+    let tensor = &model.tensors[job.tensor];
+    let (bytes, elements) = (tensor.source_bytes(), tensor.elements().max(1));
+    let before = |element: u64| {
+        let bytes = u128::from(bytes) * u128::from(element) / u128::from(elements);
+        u64::try_from(bytes).unwrap_or(u64::MAX)
+    };
+    before(chunk.range().end).saturating_sub(before(chunk.start))
 }
 
 /// The buffers of one thread.
@@ -142,22 +180,57 @@ struct Worker<'a> {
     out: &'a Output<'a>,
     reader: TensorReader<'a>,
     groups: Grouped,
+    codes: Vec<CodeBlock>,
     bytes: Vec<u8>,
 }
 
 impl Worker<'_> {
-    /// Writes a chunk. Returns the weights that have become zero.
-    fn convert(&mut self, job: &Job, chunk: &Chunk, places: &Places) -> Result<Lost> {
+    /// Reads a chunk: codes, if any job carries them, values, unless all jobs copy blocks or carry
+    /// codes, and blocks, if any copies them. Returns the largest magnitude of the values.
+    fn read(&mut self, tensor: &Tensor, chunk: &Chunk, jobs: &[&Job]) -> Result<f32> {
+        let copies = |job: &&Job| job.form.copies(tensor.source_type());
+        if jobs.iter().any(|job| job.carries.is_some()) {
+            self.reader.code_blocks(tensor, chunk.range(), &mut self.codes)?;
+            if self.carry_everything(jobs, chunk)? {
+                return Ok(0.0);
+            }
+        }
+        if !jobs.iter().any(copies) {
+            return Ok(self.reader.load_finite(tensor, chunk.range())?);
+        }
+        if !jobs.iter().all(copies) {
+            let magnitude =
+                self.reader.blocks_and_values(tensor, chunk.range(), &mut self.bytes)?;
+            return Ok(magnitude);
+        }
+        self.reader.blocks(tensor, chunk.range(), &mut self.bytes)?;
+        Ok(0.0)
+    }
+
+    /// Writes a chunk that was [read](Self::read). Returns the weights that have become zero.
+    fn convert(
+        &mut self,
+        job: &Job,
+        chunk: &Chunk,
+        places: &Places,
+        magnitude: f32,
+    ) -> Result<Lost> {
         let tensor = &self.model.tensors[job.tensor];
         let source = tensor.source_type();
-        if job.form == Form::Ggml(source) && !is_float(source) {
+        if job.form.copies(source) {
             // Integers and blocks already of the type asked for are carried over as they are.
-            self.reader.blocks(tensor, chunk.range(), &mut self.bytes)?;
             self.check_copied(tensor, chunk)?;
             self.put(places.data, chunk.offset(source))?;
             return Ok(Lost::default());
         }
-        let magnitude = self.reader.load_finite(tensor, chunk.range())?;
+        if let Some(count) = &job.carries {
+            let carried = self.carry(job, chunk)?;
+            count.fetch_add(carried.inexact_scales, Ordering::Relaxed);
+            if carried.blocks == self.codes.len() as u64 {
+                self.put(places.data, chunk.offset(job.form.ty()))?;
+                return Ok(Lost::default());
+            }
+        }
         let row_len = match &job.importance {
             Some(_) => size(tensor.row_len())?,
             None => size(chunk.len)?.max(1),
@@ -172,6 +245,9 @@ impl Worker<'_> {
                 self.resize(ty, chunk)?;
                 let rows = Rows { values: self.reader.loaded(), row_len, importance };
                 self.reader.kernels().quantize_unchecked(ty, rows, &mut self.bytes)?;
+                if job.carries.is_some() {
+                    carry(ty, &self.codes, &mut self.bytes);
+                }
                 let may_be_lost = self.check_finite(tensor, ty, chunk, magnitude)?;
                 self.put(places.data, chunk.offset(ty))?;
                 let values = self.reader.loaded();
@@ -197,6 +273,23 @@ impl Worker<'_> {
                 Ok(self.lost_groups(groups, chunk))
             }
         }
+    }
+
+    /// Puts what codes can be carried of a chunk into `bytes`.
+    fn carry(&mut self, job: &Job, chunk: &Chunk) -> Result<Carried> {
+        self.resize(job.form.ty(), chunk)?;
+        Ok(carry(job.form.ty(), &self.codes, &mut self.bytes))
+    }
+
+    /// Whether all jobs can carry all codes of a chunk, so that nothing else is read of it.
+    fn carry_everything(&mut self, jobs: &[&Job], chunk: &Chunk) -> Result<bool> {
+        for job in jobs {
+            let all = self.codes.len() as u64;
+            if job.carries.is_none() || self.carry(job, chunk)?.blocks != all {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Makes `bytes` as long as the chunk is in this type.
@@ -232,8 +325,4 @@ impl Worker<'_> {
 
 fn size(n: u64) -> Result<usize> {
     Ok(usize::try_from(n).map_err(|_| quant_core::Error::TooLarge)?)
-}
-
-fn is_float(ty: GgmlType) -> bool {
-    matches!(ty, GgmlType::F32 | GgmlType::F16 | GgmlType::BF16)
 }

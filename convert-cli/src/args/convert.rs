@@ -1,6 +1,6 @@
 //! The arguments of `convert`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, CommandFactory, builder::NonEmptyStringValueParser, error::ErrorKind};
 use gguf_io::{Limits, metadata::Value};
@@ -16,27 +16,35 @@ use quant_core::{
 
 use super::{
     Cli,
+    mix::MixArgs,
     values::{
-        FALLBACKS, TensorTypes, file_type, group_size, named, output_tensor_type, override_kv,
-        preset_name, prior, ratio, split_size, tensor_types, token_embedding_type,
+        FALLBACKS, Shard, TensorTypes, file_type, group_size, hub_cache, named, output_tensor_type,
+        override_kv, preset_name, prior, ratio, shard, split_size, tensor_types,
+        token_embedding_type,
     },
 };
 
 #[derive(Debug, Args)]
 pub(crate) struct ConvertArgs {
-    /// The folder of a Hugging Face checkpoint, or a GGUF file (the first shard, if it is split)
+    /// The folder of a Hugging Face checkpoint or of a LoRA adapter of PEFT, or a GGUF file (the first
+    /// shard, if it is split); also hf://ORG/NAME[@REVISION][/FILE] or the http(s) URL of a checkpoint or
+    /// GGUF file, read where it is
     pub(crate) input: PathBuf,
 
-    /// The GGUF file to write; for grouped integers a folder, unless the name ends in .gguf
+    /// The GGUF file to write; for grouped integers a folder, unless the name ends in .gguf. {type} in
+    /// it stands for the type, which several types need
     #[arg(short, long, required_unless_present = "dry_run")]
     pub(crate) output: Option<PathBuf>,
 
     /// Output type: f32 f16 bf16 q4_0 q4_1 q5_0 q5_1 q8_0, q2_k … q6_k with _s, _m or _l, iq1_s iq1_m
     /// iq2_xxs iq2_xs iq2_s iq2_m iq3_xxs iq3_xs iq3_s iq3_m iq4_xs iq4_nl, tq1_0 tq2_0 q1_0 q2_0
     /// mxfp4_moe, or auto, which keeps the precision of the input; grouped integers: int4_sym
-    /// int4_asym int8_sym int8_asym [default: q4_k_m]
-    #[arg(short = 't', long = "type", value_parser = file_type, hide_possible_values = true)]
-    pub(crate) file_type: Option<TypeArg>,
+    /// int4_asym int8_sym int8_asym. A list with commas makes a file of each from one read of the
+    /// input, which --output names by {type} [default: q4_k_m; f32
+    /// for an adapter, auto for a projector]
+    #[arg(short = 't', long = "type", value_name = "TYPE", value_parser = file_type)]
+    #[arg(value_delimiter = ',', hide_possible_values = true)]
+    pub(crate) file_types: Vec<TypeName>,
 
     /// Importance matrix, GGUF or legacy .dat
     #[arg(long, value_name = "FILE")]
@@ -105,6 +113,15 @@ pub(crate) struct ConvertArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), group = "split")]
     pub(crate) split_max_tensors: Option<u64>,
 
+    /// Write N files of about equal size
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), group = "split")]
+    pub(crate) shards: Option<u64>,
+
+    /// Write only file I of those that --shards N writes, reading only the weights it takes, so that
+    /// many machines share the work; one that is there already and has the planned header is left alone
+    #[arg(long, value_name = "I/N", value_parser = shard, group = "split")]
+    pub(crate) shard: Option<Shard>,
+
     /// Write one file for each file of the input
     #[arg(long, group = "split")]
     pub(crate) keep_split: bool,
@@ -112,6 +129,16 @@ pub(crate) struct ConvertArgs {
     /// Quantize tensors that are quantized already, although that adds errors
     #[arg(long)]
     pub(crate) allow_requantize: bool,
+
+    /// Convert the projector of a multimodal checkpoint, its encoder of images or sound, instead of
+    /// its text model
+    #[arg(long)]
+    pub(crate) mmproj: bool,
+
+    /// The base model of a LoRA adapter: its folder, of which only config.json is read, or its name
+    /// in the Hugging Face cache [default: the name that the adapter gives, in the cache]
+    #[arg(long, value_name = "CHECKPOINT")]
+    pub(crate) base: Option<PathBuf>,
 
     /// llama.cpp's name for the BPE pre-tokenizer, instead of detecting it
     #[arg(long, value_name = "NAME")]
@@ -150,7 +177,10 @@ pub(crate) struct ConvertArgs {
     #[arg(long)]
     pub(crate) no_sync: bool,
 
-    // Last: its heading would be that of what follows.
+    // Last: their headings would be those of what follows.
+    #[command(flatten)]
+    pub(crate) mix: MixArgs,
+
     #[command(flatten)]
     pub(crate) grouped: GroupedArgs,
 }
@@ -250,7 +280,7 @@ impl GroupedArgs {
 }
 
 /// What `--type` names.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TypeArg {
     /// A recipe; `None` is `auto`.
     Recipe(Option<FileType>),
@@ -258,7 +288,87 @@ pub(crate) enum TypeArg {
     Grouped(GroupedType),
 }
 
+/// A type by the name it was given.
+#[derive(Clone, Debug)]
+pub(crate) struct TypeName {
+    name: String,
+    ty: TypeArg,
+}
+
+impl TypeName {
+    pub(super) fn new(name: &str, ty: TypeArg) -> Self {
+        Self { name: name.into(), ty }
+    }
+}
+
+/// What stands for the type in the name of an output.
+const PLACE_OF_TYPE: &str = "{type}";
+
 impl ConvertArgs {
+    /// Puts the type in its place in the output's name, if only one is asked for.
+    ///
+    /// # Errors
+    /// Several types whose outputs would be one.
+    pub(crate) fn settle_output(&mut self) -> Result<(), clap::Error> {
+        let conflict =
+            |message: String| Err(Cli::command().error(ErrorKind::ArgumentConflict, message));
+        let same =
+            |a: &TypeName, b: &TypeName| a.ty == b.ty || a.name.eq_ignore_ascii_case(&b.name);
+        let mut types = self.file_types.iter().enumerate();
+        if let Some((_, twice)) =
+            types.find(|(i, a)| self.file_types.iter().take(*i).any(|b| same(a, b)))
+        {
+            return conflict(format!("--type names {} twice", twice.name));
+        }
+        if self.file_types.len() > 1 {
+            return match &self.output {
+                Some(output) if !output.to_string_lossy().contains(PLACE_OF_TYPE) => {
+                    conflict(format!(
+                        "several types make several files: give --output a name with {PLACE_OF_TYPE} in it, \
+                     such as model-{PLACE_OF_TYPE}.gguf"
+                    ))
+                }
+                _ => Ok(()),
+            };
+        }
+        let chosen_otherwise = self.grouped.preset.is_some() || self.mix.size().is_some();
+        let default = match (self.mmproj, self.is_adapter()) {
+            _ if chosen_otherwise => None,
+            (true, _) => Some("auto"),
+            (_, true) => Some("f32"),
+            _ => Some("q4_k_m"),
+        };
+        let Some(name) = self.file_types.first().map(|ty| ty.name.as_str()).or(default) else {
+            return Ok(());
+        };
+        self.output = self.output.take().map(|output| in_place(&output, name));
+        Ok(())
+    }
+
+    /// Whether the input is a LoRA adapter.
+    fn is_adapter(&self) -> bool {
+        quant_convert::lora::is_adapter(&self.input)
+    }
+
+    /// Whether several files are made.
+    pub(crate) fn is_ladder(&self) -> bool {
+        self.file_types.len() > 1
+    }
+
+    /// What the library is asked to do for each of several types, and where the result goes.
+    pub(crate) fn ladder(&self) -> anyhow::Result<Vec<(Options, Option<PathBuf>)>> {
+        let each = self.file_types.iter().map(|ty| {
+            let options = self.options_of(Some(ty.ty))?;
+            if self.writes_folder(&options) {
+                let message = "several types are for GGUF files; a folder of grouped integers is made by itself";
+                return Err(Cli::command().error(ErrorKind::ArgumentConflict, message).into());
+            }
+            let output = self.output.as_ref().map(|output| in_place(output, &ty.name));
+            Ok((options, output))
+        });
+        each.collect()
+    }
+
     /// Whether a folder is written instead of a GGUF file.
     pub(crate) fn writes_folder(&self, options: &Options) -> bool {
         options.grouped.is_some() && !self.names_gguf()
@@ -271,7 +381,7 @@ impl ConvertArgs {
     }
 
     /// Options that do not go together are wrong usage, as what clap itself finds.
-    fn check(&self, grouped: bool) -> Result<(), clap::Error> {
+    fn check(&self, ty: Option<TypeArg>, grouped: bool) -> Result<(), clap::Error> {
         let recipes = [
             (self.pure, "--pure"),
             (self.leave_output_tensor, "--leave-output-tensor"),
@@ -283,6 +393,8 @@ impl ConvertArgs {
         let of_gguf = [
             (self.prune_layers.is_some(), "--prune-layers"),
             (self.metadata.is_some(), "--metadata"),
+            (self.mmproj, "--mmproj"),
+            (self.base.is_some(), "--base"),
             (!self.override_kv.is_empty(), "--override-kv"),
             (self.pre_tokenizer.is_some(), "--pre-tokenizer"),
         ];
@@ -290,18 +402,22 @@ impl ConvertArgs {
         let message = if grouped {
             let given = recipes.iter().find(|(given, _)| *given);
             let folder = of_gguf.iter().find(|(given, _)| *given && !self.names_gguf());
+            let shard = self.shard.filter(|_| !self.names_gguf()).map(
+                |_| "--shard is for GGUF files: the folder of a checkpoint is complete or absent",
+            );
             given
                 .map(|(_, name)| format!("{name} is for recipes, not for grouped integers"))
                 .or(folder.map(|(_, name)| {
                     format!("{name} is for GGUF files, not for a folder: its files are copied")
                 }))
+                .or(shard.map(str::to_owned))
                 .or((self.strict && falls_back)
                     .then(|| "--strict refuses what --group-size-fallback allows".into()))
         } else {
             let name = self.grouped.preset.map(|_| "--preset").or(self.grouped.first_given());
             name.map(|name| format!("{name} is for grouped integers, give --type int4_sym, int4_asym, int8_sym or int8_asym"))
         };
-        self.grouped.warn_of_preset(self.file_type);
+        self.grouped.warn_of_preset(ty);
         message.map_or(Ok(()), |message| {
             Err(Cli::command().error(ErrorKind::ArgumentConflict, message))
         })
@@ -309,19 +425,26 @@ impl ConvertArgs {
 
     /// What the library is asked to do.
     pub(crate) fn options(&self) -> anyhow::Result<Options> {
+        self.options_of(self.file_types.first().map(|ty| ty.ty))
+    }
+
+    fn options_of(&self, ty: Option<TypeArg>) -> anyhow::Result<Options> {
         let mut overrides: Vec<_> =
             self.tensor_type.iter().flat_map(|list| list.0.clone()).collect();
         if let Some(path) = &self.tensor_type_file {
             let file = recipe::read_tensor_type_file(path).map_err(quant_convert::Error::from)?;
             overrides.extend(file);
         }
-        let (file_type, grouped) = match (self.file_type, self.grouped.preset) {
+        let (file_type, grouped) = match (ty, self.grouped.preset) {
             (Some(TypeArg::Grouped(ty)), _) => (None, Some(self.grouped.options(Some(ty)))),
             (None, Some(_)) => (None, Some(self.grouped.options(None))),
+            // As the reference's converters have it.
+            (None, None) if self.mmproj => (None, None),
+            (None, None) if self.is_adapter() => (Some(FileType::F32), None),
             (None, None) => (Some(FileType::Q4_K_M), None),
             (Some(TypeArg::Recipe(recipe)), _) => (recipe, None),
         };
-        self.check(grouped.is_some())?;
+        self.check(ty, grouped.is_some())?;
         Ok(Options {
             request: Request {
                 file_type,
@@ -334,27 +457,41 @@ impl ConvertArgs {
                 strict: self.strict,
             },
             imatrix: self.imatrix.clone(),
+            importance: None,
             include_weights: self.include_weights.clone(),
             exclude_weights: self.exclude_weights.clone(),
             imatrix_prior: self.imatrix_prior.unwrap_or_default(),
             allow_requantize: self.allow_requantize,
             prune_layers: self.prune_layers.clone(),
             metadata: self.metadata.clone(),
+            mmproj: self.mmproj,
+            base: self.base.clone(),
+            hub_cache: hub_cache(),
             override_kv: self.override_kv.clone(),
             pre_tokenizer: self.pre_tokenizer.clone(),
             like_reference: self.like_reference,
             grouped,
-            split: match (self.split_max_size, self.split_max_tensors, self.keep_split) {
-                (Some(most), ..) => Some(Split::MaxBytes(most)),
-                (_, Some(most), _) => Some(Split::MaxTensors(most)),
-                (.., true) => Some(Split::Keep),
-                (None, None, false) => None,
-            },
+            split: None
+                .or(self.split_max_size.map(Split::MaxBytes))
+                .or(self.split_max_tensors.map(Split::MaxTensors))
+                .or(self.shards.map(Split::Files))
+                .or(self.shard.map(|shard| Split::Files(shard.count)))
+                .or(self.keep_split.then_some(Split::Keep)),
+            shard: self.shard.map(|shard| shard.number),
             overwrite: self.force,
             no_sync: self.no_sync,
             threads: self.threads.map_or(0, usize::from),
             kernels: None,
             limits: Limits::default(),
+            elsewhere: Vec::new(),
         })
+    }
+}
+
+/// A path with the name of a type in its place.
+fn in_place(path: &Path, ty: &str) -> PathBuf {
+    match path.to_str() {
+        Some(text) => text.replace(PLACE_OF_TYPE, ty).into(),
+        None => path.to_owned(),
     }
 }

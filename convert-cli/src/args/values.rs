@@ -1,5 +1,7 @@
 //! Values of options: from text to what it stands for.
 
+use std::{env, path::PathBuf};
+
 use gguf_io::metadata::{Array, Value};
 use quant_convert::{
     grouped::{self, Preset, preset},
@@ -10,7 +12,10 @@ use quant_core::{
     grouped::{Fallback, GroupSize, GroupedType},
 };
 
-use super::{convert::TypeArg, workbench::Setting};
+use super::{
+    convert::{TypeArg, TypeName},
+    workbench::Setting,
+};
 
 pub(super) const FALLBACKS: [(&str, Fallback); 3] =
     [("error", Fallback::Error), ("ignore", Fallback::Ignore), ("adjust", Fallback::Adjust)];
@@ -45,14 +50,15 @@ pub(super) fn named<T: Copy>(text: &str, names: &[(&'static str, T)]) -> Result<
     })
 }
 
-pub(super) fn file_type(text: &str) -> Result<TypeArg, String> {
-    match GroupedType::from_name(text) {
+pub(super) fn file_type(text: &str) -> Result<TypeName, String> {
+    let ty = match GroupedType::from_name(text) {
         Some(ty) => Ok(TypeArg::Grouped(ty)),
         None => FileType::parse_or_auto(text).map(TypeArg::Recipe).map_err(|error| {
             let names = GroupedType::ALL.iter().map(|ty| ty.name()).collect::<Vec<_>>().join(", ");
             format!("{error}, or grouped integers: {names}")
         }),
-    }
+    };
+    ty.map(|ty| TypeName::new(text, ty))
 }
 
 pub(super) fn output_tensor_type(text: &str) -> Result<GgmlType, recipe::Error> {
@@ -68,7 +74,7 @@ pub(super) fn token_embedding_type(text: &str) -> Result<GgmlType, recipe::Error
 pub(crate) struct TensorTypes(pub(crate) Vec<TensorOverride>);
 
 pub(super) fn tensor_types(text: &str) -> Result<TensorTypes, recipe::Error> {
-    recipe::parse_tensor_types(text).map(TensorTypes)
+    recipe::parse_tensor_types(text, "--tensor-type").map(TensorTypes)
 }
 
 /// A size such as `2G`, in bytes.
@@ -85,6 +91,23 @@ pub(super) fn split_size(text: &str) -> Result<u64, String> {
         Some(0) => Err("expected a size above zero".into()),
         Some(bytes) => Ok(bytes),
         None => Err("expected a size below 2^64 bytes".into()),
+    }
+}
+
+/// `I/N`: the shard I of N.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Shard {
+    pub(crate) number: u64,
+    pub(crate) count: u64,
+}
+
+pub(super) fn shard(text: &str) -> Result<Shard, &'static str> {
+    // The parser of numbers takes a sign.
+    let number = |text: &str| text.parse().ok().filter(|_| !text.starts_with('+'));
+    let (shard, of) = text.split_once('/').unwrap_or_default();
+    match (number(shard), number(of)) {
+        (Some(number @ 1..), Some(count)) if number <= count => Ok(Shard { number, count }),
+        _ => Err("expected I/N, the number of a shard, from 1, and how many there are"),
     }
 }
 
@@ -260,6 +283,18 @@ pub(super) fn override_kv(text: &str) -> Result<(String, Value), String> {
     Ok((key.into(), GgufType::from_name(ty).ok_or_else(shape)?.parse(value)?))
 }
 
+/// The folder of the Hugging Face cache, with `models--ORG--NAME` in it, by the variables that huggingface_hub reads.
+pub(crate) fn hub_cache() -> Option<PathBuf> {
+    let given = |name| env::var_os(name).filter(|path| !path.is_empty()).map(PathBuf::from);
+    let home = || {
+        let cache = given("XDG_CACHE_HOME").or_else(|| Some(env::home_dir()?.join(".cache")));
+        given("HF_HOME").or_else(|| Some(cache?.join("huggingface")))
+    };
+    given("HF_HUB_CACHE")
+        .or_else(|| given("HUGGINGFACE_HUB_CACHE"))
+        .or_else(|| Some(home()?.join("hub")))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -284,6 +319,14 @@ mod tests {
         }
         for bad in ["", "0", "0G", "G", "-1M", "1.5G", "2GB", "1P", "99999999999T", "2 G", "٣G"] {
             assert!(split_size(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn shards_are_counted_from_one() {
+        assert_eq!(shard("2/6"), Ok(Shard { number: 2, count: 6 }));
+        for bad in ["", "2", "0/6", "7/6", "+1/6", "1/+6", "1/6/6", "1 / 6", "-1/6", "1/0", "/"] {
+            assert!(shard(bad).is_err(), "{bad}");
         }
     }
 

@@ -12,9 +12,9 @@ use crate::{
 };
 
 use super::{
-    parameters::{Constant, Keys, Parameter},
+    parameter::{Constant, Keys, Parameter},
+    rule::{Dim, Rule},
     shared::HIDDEN,
-    tensors::{Dim, Rule},
 };
 
 /// The classes of a classifier. Two have no names unless config.json gives them.

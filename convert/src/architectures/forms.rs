@@ -5,8 +5,9 @@ use std::collections::HashSet;
 use gguf_io::CheckpointTensor;
 
 use super::{
+    mapping::{Mapping, Slot},
+    names::{own_name, split_numbers},
     rule::Rule,
-    tensors::{Mapping, Slot, own_name, split_numbers},
 };
 
 impl Mapping<'_> {

@@ -5,9 +5,9 @@ use std::collections::HashSet;
 use crate::{Config, Result, model::Tensor};
 
 use super::{
-    Architecture,
+    family::Architecture,
+    mapping::{Mapping, Slot},
     rule::{Presence, Rule},
-    tensors::{Mapping, Slot},
 };
 
 impl Mapping<'_> {

@@ -3,10 +3,17 @@
 //! A family is one file that declares an [`Architecture`]; the engine beside it
 //! ([`parameters`], [`tensors`]) does the work. To add one: declare it, list it in [`ALL`].
 
+pub(crate) mod adapted;
+mod defaults;
 mod dim;
+mod family;
 mod forms;
 pub(crate) mod head;
+mod layers;
+mod mapping;
+mod names;
 pub(crate) mod nextn;
+mod parameter;
 pub mod parameters;
 mod refusals;
 pub(crate) mod rerank;
@@ -76,6 +83,7 @@ mod minicpm;
 mod minicpm3;
 mod minimax;
 mod mistral3;
+mod mistral_format;
 mod mixtral;
 mod modern_bert;
 mod mpt;
@@ -111,13 +119,11 @@ mod starcoder2;
 mod t5;
 
 use gguf_io::metadata::Metadata;
-use serde_json::Value;
 
-use crate::{Config, Error, Result, model::Tensor, tokenizer};
+use crate::{Config, Error, Result, model::Tensor};
 
-use parameters::{COMMON, Constant, FILE_TYPE, KEY_LENGTHS, Keys, Parameter};
-use tensors::{Dim, Rule};
-use tokenizer::Kind;
+pub use defaults::{Default, Fill, ModelDefaults};
+pub use family::{Architecture, BASE, Computed};
 
 /// All families.
 pub const ALL: &[&Architecture] = &[
@@ -247,126 +253,14 @@ pub const ALL: &[&Architecture] = &[
     &t5::T5ENCODER,
 ];
 
-/// Makes tensors that no checkpoint holds.
-pub type Computed = fn(&Config, &mut Keys<'_>) -> Result<Vec<Tensor>>;
-
-/// A model family.
-#[derive(Debug)]
-pub struct Architecture {
-    /// GGUF's name for it: the value of `general.architecture` and the prefix of its keys.
-    pub name: &'static str,
-    /// The Hugging Face classes it covers.
-    pub classes: &'static [&'static str],
-    /// What the configuration classes of transformers assume where config.json is silent.
-    pub defaults: &'static [ModelDefaults],
-    /// Hyper-parameters, in the order they are written.
-    pub parameters: &'static [&'static [Parameter]],
-    /// Tensors of the checkpoint.
-    pub tensors: &'static [&'static [Rule]],
-    /// What names of tensors begin with that some checkpoints leave out.
-    pub prefix: &'static str,
-    /// What names of tensors begin with in some checkpoints, before those of the rules.
-    pub wrappers: &'static [&'static str],
-    /// Endings of names of tensors in older checkpoints, and those they have today.
-    pub endings: &'static [(&'static str, &'static str)],
-    /// The family that a configuration makes it, if another.
-    pub variant: fn(&Config) -> Option<&'static Architecture>,
-    /// The name of a tensor in the rules, where no list says it.
-    pub rename: fn(&Config, &str) -> Option<String>,
-    /// How many layers after the last predict further tokens and are converted.
-    pub further: nextn::Further,
-    /// Why layers after the last are no part of the output, if checkpoints have such.
-    pub beyond: Option<&'static str>,
-    /// Whether llama.cpp loads no model without a tensor for the output, even if its embeddings are
-    /// tied.
-    pub needs_output: bool,
-    /// Relations between hyper-parameters that must hold.
-    pub check: fn(&Config) -> Result<()>,
-    /// Tensors that no checkpoint holds, written before the others, and keys that go with them.
-    pub computed: Computed,
-    /// Tokenizers, in the order they are looked for.
-    pub tokenizers: &'static [tokenizer::Kind],
-    /// What else the tokenizer's keys depend on.
-    pub special: &'static [tokenizer::Adjustment],
-    /// Keys that are written after those of a SentencePiece tokenizer.
-    pub last: &'static [(&'static str, Constant)],
-}
-
-/// What most families have, to be completed by each.
-pub const BASE: Architecture = Architecture {
-    name: "",
-    classes: &[],
-    defaults: &[],
-    parameters: &[COMMON, KEY_LENGTHS, FILE_TYPE],
-    tensors: &[],
-    prefix: "model.",
-    wrappers: &[],
-    endings: &[],
-    variant: |_| None,
-    rename: |_, _| None,
-    further: nextn::Further::None,
-    beyond: None,
-    needs_output: false,
-    check: |_| Ok(()),
-    computed: |_, _| Ok(Vec::new()),
-    tokenizers: &[Kind::SentencePiece, Kind::ByteLevel],
-    special: &[],
-    last: &[],
-};
-
-/// What a configuration class of transformers assumes.
-#[derive(Debug)]
-pub struct ModelDefaults {
-    /// `model_type` in config.json.
-    pub model_type: &'static str,
-    /// Applied in order, so that a later one can use an earlier.
-    pub values: &'static [&'static [Default]],
-    /// Sizes that multimodal models leave out of the configuration of their text model where they
-    /// are what its class assumes. A text model by itself has to state them.
-    pub in_wrapper: &'static [Default],
-}
-
-/// A value for a key that config.json leaves out.
-#[derive(Debug)]
-pub struct Default {
-    /// The key.
-    pub key: &'static str,
-    /// Its value.
-    pub value: Fill,
-    /// Whether an explicit `null` is replaced as well.
-    pub null: bool,
-    /// Whether any value is replaced.
-    pub given: bool,
-}
-
-/// Where a default comes from.
-#[derive(Debug)]
-pub enum Fill {
-    /// A whole number.
-    Whole(u64),
-    /// Any other number.
-    Number(f64),
-    /// The value of another key.
-    Same(&'static str),
-    /// One key divided by another.
-    Quotient(&'static str, &'static str),
-    /// The value of another key, if it has one.
-    Given(&'static str),
-    /// What it is computed from.
-    Size(Dim),
-    /// A text.
-    Text(&'static str),
-    /// `true` or `false`.
-    Flag(bool),
-    /// What data cannot say; nothing is filled in for `None`.
-    With(fn(&Config) -> Result<Option<Value>>),
-}
-
 /// The family of a Hugging Face class.
 ///
 /// # Errors
 /// [`Error::Architecture`] if no family covers the class.
 pub fn find(config: &Config) -> Result<&'static Architecture> {
+    if config.is_mistral_format() {
+        return Ok(mistral_format::find(config));
+    }
     let family = of_class(config)?;
     Ok((family.variant)(config).unwrap_or(family))
 }
@@ -433,50 +327,6 @@ fn by_type(config: &Config) -> Option<&'static Architecture> {
     ALL.iter().copied().find(|family| is_of(family))
 }
 
-impl Architecture {
-    /// Completes a configuration with what its class assumes, and checks it.
-    ///
-    /// # Errors
-    /// If a default cannot be derived or the configuration contradicts itself.
-    pub fn complete(&self, config: &mut Config) -> Result<()> {
-        let model_type = config.get("model_type").and_then(Value::as_str);
-        let defaults = self
-            .defaults
-            .iter()
-            .find(|defaults| Some(defaults.model_type) == model_type)
-            // A file without the key, or with a name of its own, is read as the family's first.
-            .or(self.defaults.first());
-        let sizes = defaults.filter(|_| config.is_wrapper()).map(|defaults| defaults.in_wrapper);
-        let values = defaults.iter().flat_map(|defaults| defaults.values).copied();
-        for default in sizes.into_iter().chain(values).flatten() {
-            let absent = !config.has(default.key);
-            if !(absent || default.given || default.null && config.get(default.key).is_none()) {
-                continue;
-            }
-            let value = match default.value {
-                Fill::Whole(number) => number.into(),
-                Fill::Number(number) => number.into(),
-                Fill::Same(key) => config.require(key)?.into(),
-                Fill::Quotient(a, b) => config.quotient(a, b)?.into(),
-                Fill::Given(key) => match config.get(key) {
-                    Some(value) => value.clone(),
-                    None => continue,
-                },
-                Fill::Size(size) => size.size(config)?.into(),
-                Fill::Text(text) => text.into(),
-                Fill::Flag(flag) => flag.into(),
-                Fill::With(value) => match value(config)? {
-                    Some(value) => value,
-                    None => continue,
-                },
-            };
-            config.fill(default.key, value);
-        }
-        rope::warn(config)?;
-        (self.check)(config)
-    }
-}
-
 /// Writes how an embedding model's states become one, where its family has no place of its own for
 /// that, and warns of a scaled rotary embedding that neither keys nor tensors tell.
 ///
@@ -491,7 +341,7 @@ pub(crate) fn finish(
     let key = |name: &str| format!("{}.{name}", architecture.name);
     // The reference converter writes it for some families only; engines then do no pooling.
     if metadata.get(&key("pooling_type")).is_none() && !config.like_reference() {
-        encoder::pooling(config, &mut Keys::new(architecture, metadata))?;
+        encoder::pooling(config, &mut architecture.keys(metadata))?;
     }
     // The method alone scales nothing where each frequency has a factor of its own.
     let method = metadata.get_str(&key("rope.scaling.type"));

@@ -5,23 +5,16 @@ use gguf_io::Checkpoint;
 
 use crate::{Config, Result};
 
-use super::{
-    Architecture,
-    parameters::{Keys, Parameter},
-    shared::{HIDDEN, VOCAB},
-    tensors::{Dim, Rule, layers, own_name, split_numbers},
-};
+pub(super) use super::layers::Further;
 
-/// Where a family's configuration counts its layers that predict further tokens.
-#[derive(Clone, Copy, Debug)]
-pub enum Further {
-    /// The family has none, or they are left out.
-    None,
-    /// Under this key; they are numbered on after the last layer.
-    Counted(&'static str),
-    /// Under this key where config.json has it, otherwise by the names of the tensors.
-    CountedOrNamed(&'static str),
-}
+use super::{
+    family::Architecture,
+    layers::layers,
+    names::{own_name, split_numbers},
+    parameter::{Keys, Parameter},
+    rule::{Dim, Rule},
+    shared::{HIDDEN, VOCAB},
+};
 
 /// Counts them: those that the checkpoint has. Fine-tunes lose them while config.json keeps their
 /// number; the reference then writes a file that llama.cpp does not load.

@@ -7,8 +7,8 @@ use gguf_io::{CheckpointTensor, message::Shape};
 use crate::{Error, Result};
 
 use super::{
+    mapping::{Mapping, Part, Slot},
     rule::{Bias, Presence, Rule},
-    tensors::{Mapping, Part, Slot},
 };
 
 impl Mapping<'_> {

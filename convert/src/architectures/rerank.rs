@@ -10,7 +10,7 @@ use crate::{
     model::{Piece, Tensor, TensorData},
 };
 
-use super::{Architecture, parameters::Keys};
+use super::{family::Architecture, parameter::Keys};
 
 /// What names of rerankers hold, in small letters.
 const NAMES: [&str; 2] = ["qwen3-reranker", "qwen3-vl-reranker"];

@@ -7,7 +7,7 @@ use crate::{
     json::{Object, describe},
 };
 
-use super::parameters::Keys;
+use super::parameter::Keys;
 
 /// The block of transformers 5.
 const PARAMETERS: &str = "rope_parameters";

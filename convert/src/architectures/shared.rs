@@ -6,10 +6,11 @@ use crate::{
 };
 
 use super::{
-    Default, Fill, ModelDefaults,
-    parameters::{Keys, Parameter},
+    defaults::{Default, Fill, ModelDefaults},
+    layers::layers,
+    parameter::{Keys, Parameter},
     rope,
-    tensors::{Dim, Rule, Step, Target},
+    rule::{Dim, Rule, Step, Target},
 };
 
 pub(super) const VOCAB: Dim = Dim::Key("vocab_size");
@@ -230,7 +231,7 @@ pub(super) fn sliding_layers(config: &Config, otherwise: fn(u64) -> bool) -> Res
         Some(types) => {
             Ok(types.iter().map(|ty| ty.as_str() == Some("sliding_attention")).collect())
         }
-        None => Ok((0..super::tensors::layers(config)?).map(otherwise).collect()),
+        None => Ok((0..layers(config)?).map(otherwise).collect()),
     }
 }
 

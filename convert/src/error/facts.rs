@@ -14,7 +14,11 @@ impl Error {
             Self::ImportanceLength { path, .. }
             | Self::ImportanceTooLarge { path, .. }
             | Self::CannotRead { path, .. }
+            | Self::Sensitivities { path, .. }
             | Self::SameFile { path }
+            | Self::Base { path, .. }
+            | Self::Projector { path, .. }
+            | Self::OtherShard { path, .. }
             | Self::Json { path, .. }
             | Self::Config { path, .. }
             | Self::Architecture { path, .. }
@@ -35,6 +39,7 @@ impl Error {
             | Self::ImportanceTooLarge { tensor, .. }
             | Self::ImportanceNeeded { tensor, .. }
             | Self::Requantize { tensor, .. }
+            | Self::NoCandidate { tensor, .. }
             | Self::CannotWrite { tensor, .. }
             | Self::CannotRead { tensor, .. }
             | Self::NonFinite { tensor, .. }
@@ -61,6 +66,7 @@ impl Error {
     pub fn byte(&self) -> Option<u64> {
         match self {
             Self::Files(error) => error.byte(),
+            Self::OtherShard { byte, .. } => Some(*byte),
             _ => None,
         }
     }
@@ -82,7 +88,13 @@ impl Error {
             Self::NonFinite { .. } => Some(DIVERGED),
             Self::Overflow { ty, importance, .. } => Some(too_large(*ty, importance.is_some())),
             Self::GroupSize { .. } => Some(GROUPS),
+            Self::Base { .. } => Some(NEEDS_BASE),
+            Self::Part { .. } => Some(PART_TYPES),
+            Self::TooSmall { .. } => Some(SMALLER),
+            Self::NoCandidate { .. } => Some(MORE_TYPES),
+            Self::Sensitivities { .. } => Some(MEASURE_AGAIN),
             Self::SameFile { .. } => Some(OTHER_NAME),
+            Self::OtherShard { .. } => Some(OTHER_SHARD),
             Self::Threads { .. } => Some(FEWER),
             Self::Json { help, .. }
             | Self::Config { help, .. }

@@ -65,7 +65,7 @@ impl FolderPlan {
     /// Whatever is wrong with the checkpoint, and whatever the options ask that it does not allow;
     /// [`Error::Grouped`] if they ask for no grouped integers.
     pub fn new(dir: &Path, options: &Options, control: Control<'_>) -> Result<Self> {
-        let dir = &gguf_io::safetensors::locate(dir)?;
+        let dir = &crate::locate(dir, options)?;
         Self::of_folder(dir, options, control)
             .map_err(|error| crate::neighbours::explain(dir, error))
     }
@@ -77,6 +77,12 @@ impl FolderPlan {
                 refusal: Refusal::NoType,
             });
         };
+        if options.shard.is_some() {
+            return Err(Error::Grouped {
+                problem: "one shard is asked for, but a folder is complete or absent".into(),
+                refusal: Refusal::NoShard,
+            });
+        }
         if !dir.is_dir() {
             return Err(Error::Grouped {
                 problem: format!("{}: is not the folder of a checkpoint", crate::error::Shown(dir)),
@@ -85,7 +91,7 @@ impl FolderPlan {
         }
         let config = Config::read(dir)?;
         let preference = preference(options.like_reference);
-        let weights = packed::open(dir, &config, preference, &options.limits)?;
+        let weights = packed::open(dir, &options.elsewhere, &config, preference, &options.limits)?;
         let names = header::Names { wrapper: config.is_wrapper() };
         let gguf = GgufNames::new(dir, config, &weights)?;
         let importance = Importance::open(options)?.filter(|importance| !importance.is_empty());
@@ -217,8 +223,8 @@ fn job(
             Form::Packed { groups: Groups { ty, len }, scale }
         }
     };
-    let importance = squares.filter(|_| refine && is_grouped).map(<[f32]>::to_vec);
-    Job { tensor: index, form, importance, refine }
+    let importance = squares.filter(|_| refine && is_grouped).map(Into::into);
+    Job { tensor: index, form, carries: None, importance, refine }
 }
 
 /// Says which large matrices of layers stay as they are because no linear layer is in them.

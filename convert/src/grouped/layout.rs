@@ -56,7 +56,7 @@ impl FolderLayout {
                 entries.iter().map(|entry: &Entry| entry.bytes).fold(0, u64::saturating_add)
             })
             .collect();
-        let (names, file_of) = distribute(model, &sizes, split);
+        let (names, file_of) = distribute(model, &sizes, split)?;
         let mut placed = Vec::with_capacity(entries.len());
         let mut entries = entries.into_iter();
         for (range, file) in parts.iter().zip(file_of) {
@@ -148,16 +148,27 @@ fn packed_entries(tensor: &Tensor, groups: Groups, scale: ScaleType) -> Result<V
 
 /// Names of the weight files, and which one each tensor of the checkpoint goes to: as it was, or
 /// filled one after the other up to a size.
-fn distribute(model: &Model, sizes: &[u64], split: Option<Split>) -> (Vec<String>, Vec<usize>) {
+fn distribute(
+    model: &Model,
+    sizes: &[u64],
+    split: Option<Split>,
+) -> Result<(Vec<String>, Vec<usize>)> {
+    let shard = |n, count| format!("model-{n:05}-of-{count:05}.safetensors");
     let mut names: Vec<String> = Vec::new();
     let mut file_of = Vec::with_capacity(model.tensors.len());
     let limit = match split {
         Some(Split::MaxBytes(most)) => Some((sizes.to_vec(), most)),
         // The parts of a layer count as the one tensor they are in the checkpoint.
         Some(Split::MaxTensors(most)) => Some((vec![1; sizes.len()], most)),
-        Some(Split::Keep) | None => None,
+        Some(Split::Files(_) | Split::Keep) | None => None,
     };
-    if let Some((sizes, most)) = limit {
+    if let Some(Split::Files(files)) = split {
+        let counts = gguf_io::Split::Files(files).distribute(sizes)?;
+        names = (1..=counts.len()).map(|n| shard(n, counts.len())).collect();
+        for (file, count) in counts.into_iter().enumerate() {
+            file_of.extend(std::iter::repeat_n(file, count));
+        }
+    } else if let Some((sizes, most)) = limit {
         let (mut file, mut filled) = (0, 0u64);
         for size in sizes {
             if filled > 0 && filled.saturating_add(size) > most {
@@ -166,9 +177,7 @@ fn distribute(model: &Model, sizes: &[u64], split: Option<Split>) -> (Vec<String
             filled = filled.saturating_add(size);
             file_of.push(file);
         }
-        names = (0..=file)
-            .map(|n| format!("model-{:05}-of-{:05}.safetensors", n + 1, file + 1))
-            .collect();
+        names = (0..=file).map(|n| shard(n + 1, file + 1)).collect();
     } else {
         for tensor in &model.tensors {
             let file = tensor.place().and_then(|(file, _)| model.files.get(file));
@@ -184,5 +193,5 @@ fn distribute(model: &Model, sizes: &[u64], split: Option<Split>) -> (Vec<String
     if let [only] = &mut names[..] {
         *only = "model.safetensors".to_owned();
     }
-    (names, file_of)
+    Ok((names, file_of))
 }

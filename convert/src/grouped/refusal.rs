@@ -8,6 +8,8 @@ pub enum Refusal {
     NoType,
     /// The input is not the folder of a checkpoint.
     NoCheckpoint,
+    /// One shard is asked for.
+    NoShard,
     /// No layer would be quantized.
     NoLayer,
     /// A metric needs importance that is not there.
@@ -32,6 +34,7 @@ impl Refusal {
             Self::NoCheckpoint => {
                 "a folder of grouped integers is made from one; from a GGUF file only another is made"
             }
+            Self::NoShard => "write all of it, or a GGUF file",
             Self::NoLayer => {
                 "the names of this model's layers are not known, or the ratio and the backup type, or \
                  the fallback of the group size, leave all as they are"

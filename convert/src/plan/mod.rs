@@ -6,17 +6,26 @@
 mod assign;
 mod describe;
 mod given;
+mod ladder;
 mod layout;
+mod parts;
 mod run;
 mod unused;
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
-use gguf_io::{Layout, PlacedTensor, gguf::shards};
+use gguf_io::{Layout, Metadata, PlacedTensor, gguf::shards};
 use quant_core::{GgmlType, can_dequantize, can_quantize};
 
 use crate::{
     Control, Error, Options, Result,
+    carry::is_coded,
     importance::Importance,
     mend,
     model::{Model, Origin, Tensor},
@@ -25,24 +34,44 @@ use crate::{
 };
 use assign::Assigned;
 use given::Given;
+pub use ladder::Ladder;
 
 /// A conversion that is ready to run.
 #[derive(Debug)]
 pub struct Plan {
-    model: Model,
+    /// Shared by the plans of a [ladder](crate::Ladder).
+    model: Arc<Model>,
+    /// What is written, which need not be the model's.
+    metadata: Metadata,
     /// In the order they are written.
     tensors: Vec<Assigned>,
     /// One, or one for each shard; the same tensors in the same order.
     layouts: Vec<Layout>,
-    is_split: bool,
+    /// Which files of the output they are, if it is split.
+    shards: Option<Shards>,
+    /// Whether one shard was asked for.
+    is_shard: bool,
     file_type: Option<FileType>,
     allow_requantize: bool,
     running: Running,
 }
 
+/// Which files of a split output a plan is of.
+#[derive(Clone, Copy, Debug)]
+struct Shards {
+    /// How many come before them.
+    before: usize,
+    /// How many the output has in all.
+    count: usize,
+}
+
 /// A file of a split output, as the plan has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PlannedShard {
+    /// Its number, from 1.
+    pub number: usize,
+    /// How many files the output has in all.
+    pub count: usize,
     /// How many tensors it holds.
     pub tensors: usize,
     /// Size in bytes, header and padding included.
@@ -62,17 +91,30 @@ pub struct PlannedTensor<'a> {
     pub wanted: Option<GgmlType>,
     /// Whether an importance matrix was given that has no entry for this tensor.
     pub without_importance: bool,
-    /// Whether blocks of the input are copied as they are.
+    /// Whether blocks of the input are copied as they are, or its codes become blocks that hold them.
     pub carried: bool,
+    /// Whether the input has codes of few bits that are restored and quantized again.
+    pub recomputed: bool,
     /// Bytes of its data.
     pub bytes: u64,
     /// The number of its file, from 0.
     pub shard: usize,
 }
 
+/// Counts scales that half precision does not hold; see [`Plan::inexact_scales`].
+#[derive(Clone, Debug)]
+pub struct InexactScales(Arc<AtomicU64>);
+
+impl InexactScales {
+    /// As many as have been met so far.
+    pub fn count(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 impl Plan {
-    /// Plans a conversion. Reads the importance matrix; weights only for grouped integers with a
-    /// ratio below 1.
+    /// Plans a conversion. Reads the importance matrix; of weights the first rows of codes that may be
+    /// carried, all only for grouped integers with a ratio below 1.
     ///
     /// # Errors
     /// Options that the model does not allow. What prevents only the run, so that the plan can still be
@@ -90,6 +132,15 @@ impl Plan {
         if model.origin == Origin::Gguf {
             mend::metadata(&mut model.metadata, &model.files)?;
         }
+        Self::of(Arc::new(model), options, control)
+    }
+
+    /// Plans for a model whose metadata has been mended.
+    pub(crate) fn of(model: Arc<Model>, options: &Options, control: Control<'_>) -> Result<Self> {
+        let part = parts::of(&model);
+        if let Some(part) = part {
+            parts::refuse(part, options)?;
+        }
         let importance = Importance::open(options)?.filter(|importance| !importance.is_empty());
         if let Some(importance) = &importance {
             importance.warn_of_strays(model.tensors.iter().map(|tensor| tensor.name.as_str()));
@@ -99,7 +150,10 @@ impl Plan {
         for (key, value) in &options.override_kv {
             overridden.insert(key.clone(), value.clone());
         }
-        let facts = ModelFacts::from_metadata(&overridden)?;
+        let facts = match part {
+            Some(_) => ModelFacts::default(),
+            None => ModelFacts::from_metadata(&overridden)?,
+        };
         let pruning = match &options.prune_layers {
             Some(layers) => Some(Pruning::parse(layers, facts.layers)?),
             None => None,
@@ -112,7 +166,10 @@ impl Plan {
             importance: importance.as_ref(),
         };
 
-        let mut assigned = assign::assign(&given, control)?;
+        let mut assigned = match part {
+            Some(_) => parts::assign(&given)?,
+            None => assign::assign(&given, control)?,
+        };
         unused::warn(&given, &assigned);
         // What says where weights come from would be untrue of a file that has none of them.
         let told = assigned.uses_importance || options.like_reference;
@@ -121,16 +178,40 @@ impl Plan {
         let metadata = describe::describe(&given, &assigned, importance)?;
         let layouts = layout::lay_out(&given, &mut assigned.tensors, &metadata)?;
         unused::split(options.split, &layouts);
-        model.metadata = metadata;
-        Ok(Self {
+        let shards = options.split.map(|_| Shards { before: 0, count: layouts.len() });
+        let mut plan = Self {
             model,
+            metadata,
             tensors: assigned.tensors,
             layouts,
-            is_split: options.split.is_some(),
+            shards,
+            is_shard: false,
             file_type: assigned.file_type,
             allow_requantize: options.allow_requantize,
             running: options.running(),
-        })
+        };
+        if let Some(number) = options.shard {
+            plan.keep_shard(number)?;
+        }
+        Ok(plan)
+    }
+
+    /// Leaves one file of the output in the plan.
+    fn keep_shard(&mut self, number: u64) -> Result<()> {
+        // What no whole run would write, none of the jobs writes a part of.
+        self.check()?;
+        let count = self.layouts.len();
+        let before = number.checked_sub(1).and_then(|before| usize::try_from(before).ok());
+        let before =
+            before.filter(|before| *before < count).ok_or(Error::Shard { number, count })?;
+        let first: usize = self.layouts[..before].iter().map(|layout| layout.tensors.len()).sum();
+        let layout = self.layouts.swap_remove(before);
+        self.tensors.drain(..first);
+        self.tensors.truncate(layout.tensors.len());
+        self.layouts = vec![layout];
+        self.shards = self.shards.map(|shards| Shards { before, ..shards });
+        self.is_shard = true;
+        Ok(())
     }
 
     /// Whether the plan can run.
@@ -162,21 +243,44 @@ impl Plan {
     /// The tensors in the order they are written.
     pub fn tensors(&self) -> impl ExactSizeIterator<Item = PlannedTensor<'_>> {
         let placed: Vec<_> = self.placed().collect();
-        self.tensors.iter().zip(placed).map(|(tensor, (shard, placed))| PlannedTensor {
+        let before = self.shards.map_or(0, |shards| shards.before);
+        self.tensors.iter().zip(placed).map(move |(tensor, (shard, placed))| PlannedTensor {
             name: &placed.name,
             shape: &placed.shape,
             ty: placed.ty,
             wanted: tensor.wanted,
             without_importance: tensor.without_importance,
-            carried: tensor.ty.is_quantized() && self.source(tensor).source_type() == tensor.ty,
+            carried: self.is_carried(tensor),
+            recomputed: tensor.ty.is_quantized()
+                && !self.is_carried(tensor)
+                && is_coded(self.source(tensor)),
             bytes: placed.bytes,
-            shard,
+            shard: before + shard,
         })
     }
 
     /// Names of the checkpoint's tensors that have no place in the output.
     pub fn left_out(&self) -> &[String] {
         &self.model.left_out
+    }
+
+    /// For each tensor of [`tensors`](Self::tensors) its index in the model, if its type is the
+    /// recipe's to choose.
+    pub(crate) fn free(&self) -> impl Iterator<Item = Option<usize>> {
+        self.tensors.iter().map(|tensor| tensor.is_free.then_some(tensor.job.tensor))
+    }
+
+    /// How many scales of carried codes half precision does not hold. Their blocks are quantized anew.
+    /// The run counts them: keep the counter, and ask it afterwards. `None` if no codes are carried.
+    pub fn inexact_scales(&self) -> Option<InexactScales> {
+        // All have the same counter.
+        let counter = self.tensors.iter().find_map(|tensor| tensor.job.carries.as_ref());
+        counter.map(|counter| InexactScales(Arc::clone(counter)))
+    }
+
+    fn is_carried(&self, tensor: &Assigned) -> bool {
+        let copies = self.source(tensor).source_type() == tensor.ty;
+        tensor.job.carries.is_some() || tensor.ty.is_quantized() && copies
     }
 
     fn source(&self, tensor: &Assigned) -> &Tensor {
@@ -191,22 +295,26 @@ impl Plan {
 
     /// The files of the output if it is to be split, be it into one.
     pub fn shards(&self) -> Option<impl ExactSizeIterator<Item = PlannedShard>> {
-        let shard = |l: &Layout| PlannedShard { tensors: l.tensors.len(), bytes: l.total };
-        self.is_split.then(|| self.layouts.iter().map(shard))
+        let Shards { before, count } = self.shards?;
+        Some(self.layouts.iter().enumerate().map(move |(index, layout)| PlannedShard {
+            number: before + index + 1,
+            count,
+            tensors: layout.tensors.len(),
+            bytes: layout.total,
+        }))
     }
 
     /// The paths of the output's files: `output` itself, or if it is to be split
     /// `NAME-00001-of-00003.gguf` and so on.
     pub fn paths(&self, output: &Path) -> Vec<PathBuf> {
-        match self.is_split {
-            true => shards::paths(output, self.layouts.len()),
-            false => vec![output.to_owned()],
-        }
+        let Some(Shards { before, count }) = self.shards else { return vec![output.to_owned()] };
+        let paths = shards::paths(output, count).into_iter();
+        paths.skip(before).take(self.layouts.len()).collect()
     }
 
     /// The metadata that is written.
-    pub fn metadata(&self) -> &gguf_io::Metadata {
-        &self.model.metadata
+    pub fn metadata(&self) -> &Metadata {
+        &self.metadata
     }
 
     /// Size of the output in bytes, headers and padding included.

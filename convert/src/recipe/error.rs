@@ -8,18 +8,15 @@ use std::{
 use gguf_io::message::Quoted;
 use quant_core::GgmlType;
 
-use super::FileType;
+use super::{FileType, UnknownFileType};
 
 /// Why no type could be chosen, or what is wrong with an option.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// `--type` names no recipe.
-    #[error("unknown type {}: expected {}, or auto", Quoted(given), file_type_names())]
-    UnknownFileType {
-        /// The argument.
-        given: String,
-    },
+    /// A name of no recipe.
+    #[error(transparent)]
+    UnknownFileType(#[from] UnknownFileType),
 
     /// An option asks for a tensor type that does not exist.
     #[error(
@@ -65,7 +62,7 @@ pub enum Error {
     },
 
     /// A `--prune-layers` argument that is not a list of layers of this model.
-    #[error("{} in --prune-layers: {reason}", Quoted(given))]
+    #[error("{} in `prune_layers`: {reason}", Quoted(given))]
     Prune {
         /// The part of the list that is wrong.
         given: String,
@@ -74,7 +71,10 @@ pub enum Error {
     },
 
     /// The metadata lacks what the choice of types depends on.
-    #[error("metadata key {} is missing: the choice of tensor types depends on it", Quoted(key))]
+    #[error(
+        "metadata key {} is missing: the choice of tensor types depends on it; {NO_MIXTURE}",
+        Quoted(key)
+    )]
     MissingKey {
         /// The key.
         key: String,
@@ -93,7 +93,7 @@ pub enum Error {
 
     /// In a mixture-of-experts model the layer of a feed-forward tensor is taken from its name.
     #[error(
-        "tensor {} of a mixture of experts: expected a name that starts with \"blk.N.\" with N below {layers}; --pure or --tensor-type need no layer",
+        "tensor {} of a mixture of experts: expected a name that starts with \"blk.N.\" with N below {layers}; `pure` or `overrides` need no layer",
         Quoted(tensor)
     )]
     NoLayer {
@@ -141,11 +141,13 @@ impl Error {
     pub fn hint(&self) -> Option<&str> {
         match self {
             Self::AwkwardShapes { .. } => Some(SMALLER),
+            Self::MissingKey { .. } => Some(NO_MIXTURE),
             _ => None,
         }
     }
 }
 
+const NO_MIXTURE: &str = "`pure` and recipes of one type, such as q8_0, do without it";
 const SMALLER: &str = "choose a type with smaller blocks for them";
 
 /// A tensor whose rows are not a whole number of blocks.
@@ -183,7 +185,7 @@ impl fmt::Display for AwkwardShape {
             ty.block_len()
         )?;
         match reason {
-            AwkwardReason::Strict(other) => write!(f, " and --strict forbids {other}"),
+            AwkwardReason::Strict(other) => write!(f, " and `strict` forbids {other}"),
             AwkwardReason::NoFallback => f.write_str(" and has no fallback"),
             AwkwardReason::Named(option) => write!(f, " and {option} leaves no choice"),
         }
@@ -203,11 +205,6 @@ impl fmt::Display for AwkwardShapes<'_> {
         }
         write!(f, "; {SMALLER}")
     }
-}
-
-fn file_type_names() -> String {
-    let names: Vec<_> = FileType::ALL.iter().map(|ty| ty.name().to_lowercase()).collect();
-    names.join(", ")
 }
 
 fn tensor_type_names() -> String {

@@ -2,9 +2,8 @@
 
 use std::{fmt, str::FromStr};
 
+use gguf_io::message::Quoted;
 use quant_core::GgmlType;
-
-use super::Error;
 
 macro_rules! file_types {
     ($($variant:ident = $id:literal, $name:literal, $base:ident;)*) => {
@@ -77,6 +76,20 @@ file_types! {
     Q2_0 = 41, "Q2_0", Q2_0;
 }
 
+/// A name of no recipe.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("unknown type {}: expected {}, or auto", Quoted(given), names())]
+#[non_exhaustive]
+pub struct UnknownFileType {
+    /// The name given.
+    pub given: String,
+}
+
+fn names() -> String {
+    let names: Vec<_> = FileType::ALL.iter().map(|ty| ty.name().to_lowercase()).collect();
+    names.join(", ")
+}
+
 /// Names that stand for another recipe.
 const ALIASES: &[(&str, FileType)] =
     &[("Q3_K", FileType::Q3_K_M), ("Q4_K", FileType::Q4_K_M), ("Q5_K", FileType::Q5_K_M)];
@@ -104,8 +117,8 @@ impl FileType {
     /// [`Request::file_type`](super::Request::file_type) `None`.
     ///
     /// # Errors
-    /// [`Error::UnknownFileType`].
-    pub fn parse_or_auto(text: &str) -> Result<Option<Self>, Error> {
+    /// [`UnknownFileType`].
+    pub fn parse_or_auto(text: &str) -> Result<Option<Self>, UnknownFileType> {
         if text.eq_ignore_ascii_case("auto") {
             return Ok(None);
         }
@@ -138,15 +151,15 @@ impl fmt::Display for FileType {
 }
 
 impl FromStr for FileType {
-    type Err = Error;
+    type Err = UnknownFileType;
 
-    fn from_str(text: &str) -> Result<Self, Error> {
+    fn from_str(text: &str) -> Result<Self, UnknownFileType> {
         let names = Self::ALL.iter().map(|&ty| (ty.name(), ty));
         names
             .chain(ALIASES.iter().copied())
             .find(|(name, _)| name.eq_ignore_ascii_case(text))
             .map(|(_, ty)| ty)
-            .ok_or_else(|| Error::UnknownFileType { given: text.into() })
+            .ok_or_else(|| UnknownFileType { given: text.into() })
     }
 }
 

@@ -56,12 +56,13 @@ use quant_core::GgmlType;
 pub use engine::assign;
 pub use error::{AwkwardReason, AwkwardShape, Error};
 pub use facts::ModelFacts;
-pub use file_type::FileType;
+pub use file_type::{FileType, UnknownFileType};
 pub use order::output_order;
 pub use overrides::{
     TensorOverride, parse_tensor_type, parse_tensor_types, parse_type_name, read_tensor_type_file,
 };
 pub use prune::Pruning;
+pub(crate) use {engine::needs_importance, role::Role};
 
 /// A recipe and its options.
 #[derive(Clone, Debug, Default)]

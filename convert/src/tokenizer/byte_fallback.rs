@@ -5,13 +5,12 @@ use gguf_io::metadata::Metadata;
 use crate::{Result, error::Quoted};
 
 use super::{
-    Sources, TokenType,
     byte_level::{self, Added, Slot, is_byte},
-    looks_special,
     scores::Merges,
+    sources::Sources,
     special,
     tokenizer_json::{MARK, TokenizerJson},
-    write_tokens,
+    tokens::{TokenType, looks_special, write_tokens},
 };
 
 /// What the reference converter gives every token, having no place for merges.

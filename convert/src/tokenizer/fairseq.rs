@@ -9,8 +9,13 @@ use serde_json::Value;
 use crate::{Error, Result, error::DOWNLOAD};
 
 use super::{
-    Kind, ROLES, Sources, TokenType, TokenizerJson, sentencepiece, special, text,
-    tokenizer_json::Vocabulary, write_tokens,
+    options::Kind,
+    sentencepiece,
+    sources::{ROLES, Sources, text},
+    special,
+    tokenizer_json::TokenizerJson,
+    tokenizer_json::Vocabulary,
+    tokens::{TokenType, write_tokens},
 };
 
 /// The file that fairseq's models were published with.

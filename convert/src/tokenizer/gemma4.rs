@@ -4,7 +4,12 @@ use gguf_io::metadata::Metadata;
 
 use crate::Result;
 
-use super::{Sources, TokenType, byte_fallback, byte_level, special, write_merged};
+use super::{
+    byte_fallback, byte_level,
+    sources::Sources,
+    special,
+    tokens::{TokenType, write_merged},
+};
 
 /// Tokens that chats are told apart by: engines show them.
 const VISIBLE: [&str; 7] = [

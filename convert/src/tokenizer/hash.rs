@@ -17,7 +17,8 @@ use tokenizers::{
 };
 
 use super::{
-    Sources, hashes, text,
+    hashes,
+    sources::{Sources, text},
     tokenizer_json::{TokenizerJson, Vocabulary},
 };
 

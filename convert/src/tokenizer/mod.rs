@@ -7,204 +7,31 @@ mod gemma4;
 mod hash;
 mod hashes;
 pub(crate) mod of_gguf;
+mod options;
 pub mod pre;
 mod scores;
 mod sentencepiece;
+mod sources;
 mod special;
+mod tekken;
 mod template;
 mod tokenizer_json;
+mod tokens;
 mod unigram;
 mod vocab_merges;
 mod word_piece;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use gguf_io::metadata::Metadata;
 use serde_json::Value;
 
-use crate::{
-    Config, Error, Result,
-    json::{self, Object},
-};
+use crate::{Config, Error, Result, json};
 
+pub use options::{Adjustment, Kind, Options};
+
+use sources::{Sources, text};
 use tokenizer_json::TokenizerJson;
-
-/// A kind of tokenizer, by the files it is in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Kind {
-    /// SentencePiece's BPE: `tokenizer.model`, else `tokenizer.json` with byte fallback.
-    SentencePiece,
-    /// Byte-level BPE, GPT-2's kind: `tokenizer.json`, else `vocab.json` and `merges.txt`.
-    ByteLevel,
-    /// WordPiece, BERT's kind: `tokenizer.json` or `vocab.txt`.
-    WordPiece,
-    /// SentencePiece's unigram model, T5's kind: `tokenizer.model`, `spiece.model` or
-    /// `tokenizer.json`.
-    Unigram,
-    /// SentencePiece's unigram model with the ids of fairseq, XLM-RoBERTa's kind:
-    /// `sentencepiece.bpe.model` or `tokenizer.json`.
-    Fairseq,
-    /// Gemma 4's kind: `tokenizer.json` with byte fallback, split by its merges.
-    Gemma4,
-}
-
-/// A key that depends on the model as well as on the tokenizer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Adjustment {
-    /// `add_prefix_space` of tokenizer_config.json is written, before everything else.
-    AddPrefixSpace,
-    /// As [`AddPrefixSpace`](Self::AddPrefixSpace), after everything else.
-    AddPrefixSpaceLast,
-    /// At this vocabulary size the end of a turn is this token.
-    EndOfTurn {
-        /// The vocabulary size that tells the model.
-        vocab_size: u64,
-        /// The token.
-        id: u32,
-    },
-    /// At this vocabulary size no token is put before the text.
-    NoBos {
-        /// The vocabulary size that tells the model.
-        vocab_size: u64,
-    },
-    /// The number of kinds of text segments is written, for tokenizers that do not always have it.
-    Segments,
-    /// Whether a space is put before the text is written even if it is, as llama.cpp assumes anyway.
-    SpacePrefix,
-    /// config.json's `eod_token_id` ends a text, and the first of several in generation_config.json a
-    /// turn.
-    EndsByConfig,
-    /// A token is put before the text, whatever the tokenizer says.
-    Bos,
-    /// llama.cpp's converter reads the added tokens of tokenizer.json for this model, beside
-    /// tokenizer.model; of others it does not.
-    AddedTokensOfJson,
-    /// These added tokens have these roles, where no file gives the role to another.
-    Roles(&'static [(&'static str, &'static str)]),
-    /// The chat template is this one, whatever the files say.
-    Template(&'static str),
-    /// A text begins and ends with this added token of tokenizer_config.json.
-    TurnEnds(&'static str),
-}
-
-/// How to read a tokenizer.
-#[derive(Clone, Copy, Debug)]
-pub struct Options<'a> {
-    /// Kinds to look for, in this order.
-    pub kinds: &'a [Kind],
-    /// Keys that depend on the model.
-    pub adjustments: &'a [Adjustment],
-    /// llama.cpp's name for the BPE pre-tokenizer, instead of finding it out.
-    pub pre_tokenizer: Option<&'a str>,
-    /// Write what llama.cpp's converter writes even where its file splits text otherwise than the
-    /// checkpoint's own tokenizer.
-    pub like_reference: bool,
-}
-
-/// Token types of GGUF.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(i32)]
-pub(crate) enum TokenType {
-    Normal = 1,
-    Unknown = 2,
-    Control = 3,
-    UserDefined = 4,
-    Unused = 5,
-    Byte = 6,
-}
-
-/// Tokens beyond any vocabulary: config.json must not make us pad billions of them.
-const MOST_TOKENS: u64 = 1 << 24;
-
-/// What the files hold, each read once.
-pub(crate) struct Sources<'a> {
-    dir: &'a Path,
-    config: &'a Config,
-    tokenizer: Option<TokenizerJson>,
-    tokenizer_config: Option<Object>,
-    special_tokens_map: Option<Object>,
-    vocab_size: usize,
-    options: &'a Options<'a>,
-}
-
-impl<'a> Sources<'a> {
-    fn read(dir: &'a Path, config: &'a Config, options: &'a Options<'a>) -> Result<Self> {
-        let tokenizer = dir.join("tokenizer.json");
-        let vocab_size = match config.require("vocab_size")? {
-            absurd if absurd > MOST_TOKENS => {
-                let expected = format!("at most {MOST_TOKENS}");
-                return Err(config.wrong("vocab_size", &absurd.to_string(), &expected));
-            }
-            size => usize::try_from(size).unwrap_or(usize::MAX),
-        };
-        let mut sources = Self {
-            dir,
-            config,
-            tokenizer: tokenizer.is_file().then(|| TokenizerJson::read(&tokenizer)).transpose()?,
-            tokenizer_config: json::read_optional(&dir.join("tokenizer_config.json"))?,
-            special_tokens_map: json::read_optional(&dir.join("special_tokens_map.json"))?,
-            vocab_size,
-            options,
-        };
-        if sources.tokenizer.is_none() && !sources.model().is_file() {
-            sources.tokenizer = vocab_merges::read(&sources)?;
-        }
-        Ok(sources)
-    }
-
-    fn file(&self, name: &str) -> PathBuf {
-        self.dir.join(name)
-    }
-
-    fn model(&self) -> PathBuf {
-        self.file("tokenizer.model")
-    }
-
-    /// A key of tokenizer_config.json that is not `null`.
-    fn setting(&self, key: &str) -> Option<&Value> {
-        self.tokenizer_config.as_ref()?.get(key).filter(|value| !value.is_null())
-    }
-
-    /// A key of tokenizer_config.json, else of special_tokens_map.json.
-    fn special(&self, key: &str) -> Option<&Value> {
-        let map = || self.special_tokens_map.as_ref()?.get(key);
-        self.setting(key).or_else(map).filter(|value| !value.is_null())
-    }
-
-    /// The tokens that have a role or a name, which transformers makes special when it loads the
-    /// tokenizer; in the order in which it gives ids to those that have none.
-    fn named(&self) -> Vec<&str> {
-        let mut named: Vec<&str> =
-            ROLES.iter().filter_map(|role| text(self.special(role)?)).collect();
-        // Roles that only some models know, such as `image_token`.
-        let settings = self.tokenizer_config.iter().flatten();
-        let more =
-            settings.filter(|(key, _)| key.ends_with("_token") && !ROLES.contains(&key.as_str()));
-        named.extend(more.filter_map(|(_, token)| text(token)));
-        // Each of these has been a list in some versions of transformers and an object in others.
-        for key in
-            ["model_specific_special_tokens", "extra_special_tokens", "additional_special_tokens"]
-        {
-            match self.special(key) {
-                Some(Value::Array(list)) => named.extend(list.iter().filter_map(text)),
-                Some(Value::Object(list)) => named.extend(list.values().filter_map(text)),
-                _ => {}
-            }
-        }
-        named
-    }
-}
-
-/// The roles of special tokens, as tokenizer_config.json calls them.
-const ROLES: [&str; 7] =
-    ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
-
-/// A token, given as text or as an object.
-fn text(token: &Value) -> Option<&str> {
-    token.as_str().or_else(|| token.get("content")?.as_str())
-}
 
 /// Writes the `tokenizer.*` keys of the checkpoint in `dir`.
 ///
@@ -220,7 +47,15 @@ pub fn write(
     if let Some(name) = options.pre_tokenizer {
         pre::check_name(name)?;
     }
-    let sources = Sources::read(dir, config, options)?;
+    let mut sources = Sources::read(dir, config, options)?;
+    if sources.tokenizer.is_none() && !sources.model().is_file() {
+        sources.tokenizer = vocab_merges::read(&sources)?;
+    }
+    // As Mistral publishes its own format, and some models as transformers has them.
+    let is_tekken = sources.tokenizer.is_none() && sources.file(tekken::FILE).is_file();
+    if is_tekken && options.kinds.contains(&Kind::SentencePiece) {
+        return tekken::write(&sources, metadata);
+    }
     let add_prefix_space = |metadata: &mut Metadata| {
         if let Some(&Value::Bool(flag)) = sources.setting("add_prefix_space") {
             metadata.insert("tokenizer.ggml.add_space_prefix", flag);
@@ -370,16 +205,10 @@ impl Sources<'_> {
     }
 
     fn none(&self) -> Error {
-        let other = [
-            "tekken.json",
-            "vocab.json",
-            "tokenizer.tiktoken",
-            "qwen.tiktoken",
-            "tiktoken.model",
-            "vocab.txt",
-        ]
-        .into_iter()
-        .find(|name| self.file(name).is_file());
+        let other =
+            ["vocab.json", "tokenizer.tiktoken", "qwen.tiktoken", "tiktoken.model", "vocab.txt"]
+                .into_iter()
+                .find(|name| self.file(name).is_file());
         Error::Tokenizer {
             path: self.dir.to_path_buf(),
             place: "tokenizer".into(),
@@ -406,58 +235,7 @@ impl Sources<'_> {
             place: "tokenizer".into(),
             found: found.into(),
             expected: format!("byte-level BPE for the pre-tokenizer {name}"),
-            help: "llama.cpp has pre-tokenizers for byte-level BPE alone; leave out --pre-tokenizer",
+            help: "llama.cpp has pre-tokenizers for byte-level BPE alone; leave out `pre_tokenizer`",
         }
     }
-}
-
-/// Whether a token that its file does not call special is one all the same: some models mark
-/// theirs wrongly (DeepSeek Coder, Command R, Gemma).
-fn looks_special(token: &str) -> bool {
-    let between = |start, end| token.starts_with(start) && token.ends_with(end);
-    matches!(token, "<pad>" | "<mask>" | "<2mass>" | "[@BOS@]")
-        || between("<|", "|>")
-        || between("<｜", "｜>")
-        || between("<unused", ">")
-}
-
-/// Tokens, scores and types as they are written.
-fn write_tokens(
-    metadata: &mut Metadata,
-    model: &str,
-    pre: &str,
-    tokens: Vec<String>,
-    scores: Option<Vec<f32>>,
-    types: &[TokenType],
-) {
-    metadata.insert("tokenizer.ggml.model", model);
-    metadata.insert("tokenizer.ggml.pre", pre);
-    write_columns(metadata, tokens, scores, types);
-}
-
-/// As [`write_tokens`], of a kind that has no pre-tokenizer.
-fn write_merged(
-    metadata: &mut Metadata,
-    model: &str,
-    tokens: Vec<String>,
-    scores: Vec<f32>,
-    types: &[TokenType],
-) {
-    metadata.insert("tokenizer.ggml.model", model);
-    write_columns(metadata, tokens, Some(scores), types);
-}
-
-fn write_columns(
-    metadata: &mut Metadata,
-    tokens: Vec<String>,
-    scores: Option<Vec<f32>>,
-    types: &[TokenType],
-) {
-    let tokens: Vec<gguf_io::GgufString> = tokens.into_iter().map(Into::into).collect();
-    metadata.insert("tokenizer.ggml.tokens", tokens);
-    if let Some(scores) = scores {
-        metadata.insert("tokenizer.ggml.scores", scores);
-    }
-    let types: Vec<i32> = types.iter().map(|&ty| ty as i32).collect();
-    metadata.insert("tokenizer.ggml.token_type", types);
 }

@@ -16,7 +16,11 @@ use crate::{
 };
 
 use super::{
-    Adjustment, Sources, TokenType, looks_special, special, tokenizer_json::MARK, write_tokens,
+    options::Adjustment,
+    sources::Sources,
+    special,
+    tokenizer_json::MARK,
+    tokens::{TokenType, looks_special, write_tokens},
 };
 
 /// Bytes a tokenizer.model may be long; the largest known (Gemma's) have 5 MB.
@@ -235,7 +239,7 @@ pub(super) fn pad(pieces: &mut Vec<(String, f32, TokenType)>, size: usize) {
 
 pub(super) fn write(sources: &Sources<'_>, metadata: &mut Metadata) -> Result<()> {
     let size = sources.vocab_size;
-    let model = read(&sources.file("tokenizer.model"), size)?;
+    let model = read(&sources.model(), size)?;
     if model.says_unigram {
         tracing::warn!(
             kind = "unigram",

@@ -11,7 +11,10 @@ use crate::{
     json::{self, Object},
 };
 
-use super::{Sources, template::Template, text};
+use super::{
+    sources::{Sources, text},
+    template::Template,
+};
 
 /// Roles looked for, in this order.
 const ROLES: [&str; 7] = ["bos", "eos", "unk", "sep", "pad", "cls", "mask"];
@@ -90,7 +93,7 @@ impl Special {
     fn roles_of_model(&mut self, sources: &Sources<'_>) {
         let Some(tokenizer) = &sources.tokenizer else { return };
         for adjustment in sources.options.adjustments {
-            let super::Adjustment::Roles(roles) = adjustment else { continue };
+            let super::options::Adjustment::Roles(roles) = adjustment else { continue };
             for (role, name) in *roles {
                 let token = tokenizer.added_tokens.iter().find(|token| token.content == *name);
                 self.set_id(role, token.map(|token| token.id.into()));
@@ -389,7 +392,7 @@ fn first(id: &Value) -> Option<u64> {
 /// Writes tokens that are given as objects as their text. The reference converter compares the
 /// objects with the post-processor's text, and so writes that the token is not added.
 fn as_text(settings: &mut Object) {
-    for role in super::ROLES {
+    for role in super::sources::ROLES {
         let token = settings.get(role).filter(|token| token.is_object()).and_then(text);
         if let Some(token) = token.map(Value::from) {
             settings.insert(role.into(), token);

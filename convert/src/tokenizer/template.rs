@@ -11,7 +11,7 @@ use crate::{
     json::{self, Object},
 };
 
-use super::Sources;
+use super::sources::Sources;
 
 /// One template, or several.
 #[derive(Debug)]

@@ -8,9 +8,11 @@ use gguf_io::metadata::{Array, Metadata, Value};
 use crate::{Error, Result, error::DOWNLOAD};
 
 use super::{
-    Sources, TokenType, fairseq,
+    fairseq,
     sentencepiece::{self, added_tokens, own_pieces, place, place_added},
-    special, write_tokens,
+    sources::Sources,
+    special,
+    tokens::{TokenType, write_tokens},
 };
 
 /// The file; older models have the second.

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{Result, json};
 
-use super::{Sources, pre, sentencepiece::added_tokens, tokenizer_json::TokenizerJson};
+use super::{pre, sentencepiece::added_tokens, sources::Sources, tokenizer_json::TokenizerJson};
 
 /// The tokenizer.json that transformers would save, if both files are there and the class is known
 /// or a pre-tokenizer was named.

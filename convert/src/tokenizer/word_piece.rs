@@ -7,7 +7,13 @@ use serde_json::{Map, Value, json};
 
 use crate::{Result, json};
 
-use super::{Sources, TokenType, TokenizerJson, byte_level, hash, special, text, write_tokens};
+use super::{
+    byte_level, hash,
+    sources::{Sources, text},
+    special,
+    tokenizer_json::TokenizerJson,
+    tokens::{TokenType, write_tokens},
+};
 
 /// llama.cpp splits text for all WordPiece tokenizers in one way and does not look at the name.
 const UNNAMED: &str = "default";

@@ -33,7 +33,10 @@ const MOST: usize = u16::MAX as usize;
 
 impl Split<'_> {
     /// The number of tensors in each file. Sizes are in bytes, with padding.
-    pub(super) fn distribute(&self, sizes: &[u64]) -> Result<Vec<usize>> {
+    ///
+    /// # Errors
+    /// If there would be more files than the keys of a split can count, or than tensors.
+    pub fn distribute(&self, sizes: &[u64]) -> Result<Vec<usize>> {
         if let Self::Files(files) = self {
             return even(sizes, *files);
         }

@@ -50,7 +50,7 @@ impl AtomicSet {
             check_target(path, options.overwrite)?;
         }
         if let Some((path, _)) = outputs.first() {
-            remove_stale_shards(&*fs, path);
+            remove_stale_shards(&*fs, path, outputs.len());
             let total = outputs.iter().fold(0u64, |sum, (_, len)| sum.saturating_add(*len));
             check_space(path, folder(path), total)?;
         }
@@ -221,8 +221,13 @@ fn set_aside(fs: &dyn FileSystem, path: &Path) -> Result<Option<PathBuf>> {
 }
 
 /// Removes what a killed run left of a set of the same name, however many shards it had.
-fn remove_stale_shards(fs: &dyn FileSystem, first: &Path) {
-    let Some(shard) = ShardName::parse(first) else { return };
+///
+/// A run for some of the shards leaves the temporaries of the others alone: other machines may be
+/// at work on them, whose locks a shared file system does not always show.
+fn remove_stale_shards(fs: &dyn FileSystem, first: &Path, files: usize) {
+    let Some(shard) = ShardName::parse(first).filter(|shard| shard.count() == files as u64) else {
+        return;
+    };
     let start = format!(".{}-", shard.prefix());
     remove_stale(fs, folder(first), |name| {
         let rest = name.strip_prefix(start.as_bytes())?;
