@@ -17,13 +17,13 @@ use std::{
     process::ExitCode,
 };
 
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches};
 
 use args::{Cli, Command};
 use failure::{Failure, Told};
 
 fn main() -> ExitCode {
-    let cli = Cli::try_parse().unwrap_or_else(|error| {
+    let cli = parse().unwrap_or_else(|error| {
         // Not known from the arguments, which could not be read.
         let json = std::env::args_os().skip(1).any(|argument| argument == "--json");
         failure::wrong_usage(&error, json)
@@ -67,6 +67,12 @@ fn main() -> ExitCode {
     }
 }
 
+fn parse() -> Result<Cli, clap::Error> {
+    let mut command = Cli::command().version(version::long());
+    let matches = command.try_get_matches_from_mut(std::env::args_os())?;
+    Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
+}
+
 /// Prints a line on standard error; if nobody reads that any more, there is nobody to tell.
 fn say(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
@@ -74,6 +80,7 @@ fn say(line: &str) {
 
 /// Whoever read our output has read enough: not an error.
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    let mut causes = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
+    // Those of the libraries are about files and networks.
+    let mut causes = failure::causes(error).filter_map(|cause| cause.downcast_ref::<io::Error>());
     causes.any(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
 }

@@ -9,7 +9,7 @@ use crate::{
     architectures::{self, tensors::Mapped},
     general, json,
     model::Origin,
-    model_card, packed, projectors, tokenizer,
+    model_card, nvfp4, packed, projectors, tokenizer,
 };
 
 /// How to read a checkpoint.
@@ -76,6 +76,7 @@ pub fn open(dir: &Path, options: &CheckpointOptions) -> Result<Model> {
         architectures::head::tie(architecture, &config, head, &mut stored)?;
     }
     architectures::rerank::apply(architecture, &config, &mut stored)?;
+    let weight_only = nvfp4::settle(&mut stored)?;
     warn(&left_out);
     if config.is_wrapper() && projectors::of(&json::read_object(config.path())?).is_some() {
         tracing::warn!(
@@ -101,6 +102,7 @@ pub fn open(dir: &Path, options: &CheckpointOptions) -> Result<Model> {
     architecture.write(&config, &mut metadata)?;
     architectures::finish(architecture, &config, &tensors, &mut metadata)?;
     metadata.insert("general.quantization_version", QUANTIZATION_VERSION);
+    nvfp4::describe(&weight_only, &mut metadata);
     let reading = tokenizer::Options {
         kinds: architecture.tokenizers,
         adjustments: architecture.special,

@@ -22,7 +22,7 @@ pub fn open(path: &Path, limits: &Limits) -> Result<Model> {
             path: path.into(),
             found: "an importance matrix".into(),
             expected: "a GGUF model",
-            help: "give the model here, and this file as its matrix (--imatrix)",
+            help: "give the model here, and this file as its matrix (`imatrix`)",
         }
         .into());
     }

@@ -19,7 +19,7 @@ pub(crate) use workbench::{EditArgs, HashArgs, MergeArgs, Setting, SplitArgs};
 
 /// Turns a Hugging Face checkpoint into a quantized GGUF file, with the bytes that llama.cpp makes.
 #[derive(Debug, Parser)]
-#[command(name = "quantwright", version = crate::version::long(), max_term_width = 100)]
+#[command(name = "quantwright", version, max_term_width = 100)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,

@@ -179,7 +179,8 @@ fn sort(stored: Checkpoint, settings: &Settings) -> Result<Sorted> {
     if pairs.is_empty() {
         return Err(wrong("", "no pair of matrices", "lora_A and lora_B", DAMAGED));
     }
-    Ok(Sorted { wanted: Checkpoint { files: stored.files, tensors: wanted }, pairs, left_out })
+    let wanted = Checkpoint { tensors: wanted, files: stored.files, metadata: stored.metadata };
+    Ok(Sorted { wanted, pairs, left_out })
 }
 
 /// What a tensor is that no GGUF adapter holds.

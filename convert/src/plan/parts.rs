@@ -77,13 +77,19 @@ pub(super) fn assign(given: &Given<'_>) -> Result<Assignments> {
             wanted: (!fits).then_some(wanted),
             without_importance: false,
             lacks_importance: false,
-            job: Job { tensor: index, form: Form::Ggml(ty), importance: None, refine: false },
+            job: Job {
+                tensor: index,
+                form: Form::Ggml(ty),
+                importance: None,
+                refine: false,
+                carries: None,
+            },
         });
     }
     if !awkward.is_empty() {
         return Err(Refusal::AwkwardShapes { tensors: awkward }.into());
     }
-    Ok(Assignments { tensors, file_type: Some(file_type), uses_importance: false })
+    Ok(Assignments { tensors, file_type: Some(file_type), uses_importance: false, is_nvfp4: false })
 }
 
 /// The type that the reference's converter gives a tensor in a file of this type.
