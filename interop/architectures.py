@@ -13,6 +13,7 @@ to equal, byte for byte, what quantwright makes of the checkpoint.
 """
 
 import argparse
+import functools
 import hashlib
 import json
 import logging
@@ -846,8 +847,9 @@ def make(name, folder, to_load):
             parameter.copy_(torch.randn(parameter.shape) * 0.1)
     half = name in ("gemma", "phi2", "gpt2")
     model.to(torch.float16 if half else torch.bfloat16).save_pretrained(folder)
+    source = FIXTURES / TOKENIZERS.get(tokenizer, "")
     if tokenizer != "t5":
-        for file in (FIXTURES / TOKENIZERS[tokenizer]).glob("*token*"):
+        for file in source.glob("*token*"):
             shutil.copy(file, folder)
     drop_counters(folder)
     if published:
@@ -1422,6 +1424,8 @@ def reference(folder, output, pre):
     import gguf
 
     conversion.load_all_models()
+    # Making the map of an architecture with names of its own changes the map of all others.
+    gguf.TensorNameMap.block_mappings_cfg = dict(names_of_all())
     config = conversion.ModelBase.load_hparams(folder, False)
     if config.get("model_type") in ("nomic_bert", "granitemoehybrid", "nemotron_h"):
         # The class in transformers fills in sizes, or kinds of layers, under names of its own.
@@ -1450,6 +1454,14 @@ def reference(folder, output, pre):
         family.set_vocab = conversion.TextModel._set_vocab_gpt2
     instance = family(folder, gguf.LlamaFileType.ALL_F32, output, hparams={**config, **moved})
     instance.write()
+
+
+@functools.cache
+def names_of_all():
+    """The reference's names of tensors, as they are before any family is converted."""
+    import gguf
+
+    return dict(gguf.TensorNameMap.block_mappings_cfg)
 
 
 def mend_baichuan(family):
@@ -1577,6 +1589,10 @@ def exponentials(folder, tensors, path):
             continue
         right = (-numpy.exp(source[0].double().numpy())).astype("<f4").ravel()
         theirs = numpy.ascontiguousarray(tensor.data).view("<i4").ravel()
+        # Some models have heads in another order: the same values, each beside its own.
+        ordered = numpy.empty_like(right)
+        ordered[numpy.argsort(theirs.view("<f4"), kind="stable")] = numpy.sort(right)
+        right = ordered
         if numpy.abs(right.view("<i4") - theirs).max() <= 1:
             kind, shape, _ = tensors[tensor.name]
             tensors[tensor.name] = (kind, shape, hashlib.sha256(right.tobytes()).hexdigest())

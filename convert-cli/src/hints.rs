@@ -18,6 +18,7 @@ const NAMES: &[(&str, &str)] = &[
     ("check", "quantwright verify"),
     ("exclude_weights", "--exclude-weights"),
     ("fallback", "--group-size-fallback"),
+    ("file_type", "--type"),
     ("imatrix", "--imatrix"),
     ("imatrix_prior", "--imatrix-prior"),
     ("include_weights", "--include-weights"),
@@ -93,8 +94,18 @@ pub(crate) fn hint(error: &Error) -> Option<&'static str> {
         Error::Overflow { .. } => {
             "keep it in BF16 or F32 (--type bf16, or --tensor-type NAME=bf16)"
         }
+        Error::TooSmall { .. } => {
+            "allow more, name smaller types with --candidates, or, if the input is quantized, make others \
+             of its tensors with --allow-requantize"
+        }
+        Error::NoCandidate { .. } => "name a type with smaller blocks in --candidates too",
+        Error::Sensitivities { .. } => "measure them again with --calibration",
         Error::GroupSize { .. } => {
             "choose a --group-size that divides them, or --group-size-fallback ignore or adjust"
+        }
+        #[cfg(feature = "remote")]
+        Error::Files(gguf_io::Error::Remote { help, .. }) if help.contains("access token") => {
+            "check the address, or set HF_TOKEN to an access token of an account that may read it"
         }
         Error::Base { .. } => {
             "give the folder of its base model with --base (only config.json is read), or merge the \

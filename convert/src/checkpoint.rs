@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use gguf_io::{Limits, metadata::Metadata, safetensors::Preference};
+use gguf_io::{Limits, SourceFile, metadata::Metadata, safetensors::Preference};
 
 use crate::{
     Config, Model, Options, Result,
@@ -30,6 +30,9 @@ pub struct CheckpointOptions {
     pub like_reference: bool,
     /// Limits on what the headers of the weights may allocate.
     pub limits: Limits,
+    /// Weights that were opened before, known by the names of their files: they come before those in
+    /// the folder.
+    pub elsewhere: Vec<SourceFile>,
 }
 
 impl From<&Options> for CheckpointOptions {
@@ -42,6 +45,7 @@ impl From<&Options> for CheckpointOptions {
             hub_cache: options.hub_cache.clone(),
             like_reference: options.like_reference,
             limits: options.limits,
+            elsewhere: options.elsewhere.clone(),
         }
     }
 }
@@ -68,7 +72,7 @@ pub fn open(dir: &Path, options: &CheckpointOptions) -> Result<Model> {
     // An absurd number of layers is refused before anything is done with it.
     architectures::tensors::layers(&config)?;
     let preference = preference(options.like_reference);
-    let weights = packed::open(dir, &config, preference, &options.limits)?;
+    let weights = packed::open(dir, &options.elsewhere, &config, preference, &options.limits)?;
     architectures::nextn::count(architecture, &mut config, weights.checkpoint())?;
     let Mapped { tensors: mut stored, left_out, values, absent_head, .. } =
         architectures::tensors::map(architecture, &config, &weights, dir)?;

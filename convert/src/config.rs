@@ -7,6 +7,7 @@ use serde_json::Value;
 use crate::{
     Error, Result,
     json::{self, Object, describe},
+    mistral_format,
 };
 
 /// A model's config.json.
@@ -45,6 +46,11 @@ impl Config {
     /// # Errors
     /// If it is not there or not a JSON object.
     pub fn read(dir: &Path) -> Result<Self> {
+        if mistral_format::is_here(dir) {
+            let path = dir.join(mistral_format::PARAMS);
+            let values = mistral_format::translated(json::read_object(&path)?);
+            return Ok(Self::new(path, values));
+        }
         let path = dir.join("config.json");
         if dir.is_dir() && !path.exists() {
             return Err(gguf_io::Error::NotAModel {
@@ -126,6 +132,11 @@ impl Config {
     /// Whether this is a multimodal model, of which the text model is a part.
     pub(crate) fn is_wrapper(&self) -> bool {
         self.wrapper
+    }
+
+    /// Whether this is a params.json, whose keys have the names of config.json here.
+    pub(crate) fn is_mistral_format(&self) -> bool {
+        self.path.file_name().is_some_and(|name| name == mistral_format::PARAMS)
     }
 
     /// Whether the class is that of the text model, not that of a whole around it.

@@ -118,6 +118,46 @@ pub enum Error {
         /// Conversions planned.
         plans: usize,
     },
+    /// No mix is as small as asked.
+    #[error("{}", match bits_per_weight {
+        None => format!(
+            "no mix of the types fits into {asked} bytes: the smallest has {smallest}; {SMALLER}"
+        ),
+        Some((asked, smallest)) => format!(
+            "no mix of the types has {asked} bits per weight: the smallest has {smallest:.4}; {SMALLER}"
+        ),
+    })]
+    TooSmall {
+        /// Bytes asked for.
+        asked: u64,
+        /// Bytes of the smallest mix.
+        smallest: u64,
+        /// Both as bits per weight, if that is how the size was given.
+        bits_per_weight: Option<(f64, f64)>,
+    },
+    /// A tensor suits none of the types that a mix may be made of.
+    #[error(
+        "tensor {} has rows of {row}, which are no whole blocks of any type given{}; \
+         {MORE_TYPES}",
+        Quoted(tensor),
+        if *has_importance { "" } else { ", or the type needs importance weights" }
+    )]
+    NoCandidate {
+        /// The tensor.
+        tensor: String,
+        /// Values of a row.
+        row: u64,
+        /// Whether there are importance weights for it.
+        has_importance: bool,
+    },
+    /// A file does not hold sensitivities.
+    #[error("{}: holds no sensitivities: {problem}; {MEASURE_AGAIN}", Shown(path))]
+    Sensitivities {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// This version does not write a type.
     #[error(
         "tensor {} would become {ty}, which this version does not write; it writes {supported}",

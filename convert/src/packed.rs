@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use gguf_io::{Checkpoint, Limits, safetensors::Preference};
+use gguf_io::{Checkpoint, Limits, SourceFile, safetensors::Preference};
 use quant_weights::{Quantization, Settings, Weights};
 
-use crate::{Config, Result, json};
+use crate::{Config, Result, json, mistral_format};
 
 /// What config.json says of it.
 ///
@@ -26,12 +26,16 @@ pub(crate) fn quantization(config: &Config) -> Result<Quantization> {
 /// As [`Checkpoint::open`], [`quantization`] and [`Weights::new`].
 pub(crate) fn open(
     dir: &Path,
+    elsewhere: &[SourceFile],
     config: &Config,
     preference: Preference,
     limits: &Limits,
 ) -> Result<Weights> {
     let quantization = quantization(config)?;
-    let checkpoint = Checkpoint::open_with(dir, preference, limits)?;
+    let checkpoint = match config.is_mistral_format() {
+        true => mistral_format::open(dir, limits)?,
+        false => Checkpoint::open_elsewhere(dir, elsewhere, preference, limits)?,
+    };
     let quantization = quantization.or_older(dir, &checkpoint, json::read_optional)?;
     Ok(Weights::new(checkpoint, quantization)?)
 }

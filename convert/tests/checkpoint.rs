@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
 mod common;
+#[path = "checkpoint/mistral_format.rs"]
+mod mistral_format;
 
 use std::{fs, path::Path};
 

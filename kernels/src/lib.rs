@@ -46,10 +46,17 @@
 //! instruction set has in their place. The integer sums are exact and the same everywhere.
 //! [`Kernels::dot`] is for single rows: it unpacks them each time.
 //!
-//! Products are behind the feature `matrix`, which is on by default; without it the crate compiles in a
-//! fraction of the time, and instruction sets that differ in products alone are left out. Packing and
-//! products run on the threads that the caller brings, or on the caller's own; the feature `rayon` makes
-//! a [`Parallel`] of rayon's pools. The feature `probe` adds what benchmarks need to measure the limits of the machine.
+//! | feature | default | what it adds |
+//! |---|---|---|
+//! | `matrix` | yes | products; without it the crate compiles in a fraction of the time |
+//! | `avx512` | yes | instances for AVX-512, and for its products with VNNI |
+//! | `avxvnni` | yes | products for AVX-VNNI: Intel's CPUs since 2021 without AVX-512 |
+//! | `sse41` | no | instances for CPUs without AVX2, which run scalar code otherwise |
+//! | `rayon` | no | a [`Parallel`] of rayon's pools |
+//! | `probe` | no | what benchmarks need to measure the limits of the machine |
+//!
+//! Each instruction set is time to compile; those of other architectures than x86-64 are always there.
+//! Packing and products run on the threads that the caller brings, or on the caller's own.
 //!
 //! `unsafe` code of the workspace is here only: the instructions in `isa/`, the borrowed task of
 //! the [`Pool`], the shared output of a product.

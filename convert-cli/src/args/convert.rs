@@ -16,6 +16,7 @@ use quant_core::{
 
 use super::{
     Cli,
+    mix::MixArgs,
     values::{
         FALLBACKS, Shard, TensorTypes, file_type, group_size, hub_cache, named, output_tensor_type,
         override_kv, preset_name, prior, ratio, shard, split_size, tensor_types,
@@ -26,7 +27,8 @@ use super::{
 #[derive(Debug, Args)]
 pub(crate) struct ConvertArgs {
     /// The folder of a Hugging Face checkpoint or of a LoRA adapter of PEFT, or a GGUF file (the first
-    /// shard, if it is split)
+    /// shard, if it is split); also hf://ORG/NAME[@REVISION][/FILE] or the http(s) URL of a checkpoint or
+    /// GGUF file, read where it is
     pub(crate) input: PathBuf,
 
     /// The GGUF file to write; for grouped integers a folder, unless the name ends in .gguf. {type} in
@@ -175,7 +177,10 @@ pub(crate) struct ConvertArgs {
     #[arg(long)]
     pub(crate) no_sync: bool,
 
-    // Last: its heading would be that of what follows.
+    // Last: their headings would be those of what follows.
+    #[command(flatten)]
+    pub(crate) mix: MixArgs,
+
     #[command(flatten)]
     pub(crate) grouped: GroupedArgs,
 }
@@ -326,15 +331,16 @@ impl ConvertArgs {
                 _ => Ok(()),
             };
         }
+        let chosen_otherwise = self.grouped.preset.is_some() || self.mix.size().is_some();
         let default = match (self.mmproj, self.is_adapter()) {
-            (true, _) => "auto",
-            (_, true) => "f32",
-            _ => "q4_k_m",
+            _ if chosen_otherwise => None,
+            (true, _) => Some("auto"),
+            (_, true) => Some("f32"),
+            _ => Some("q4_k_m"),
         };
-        let name = self.file_types.first().map_or(default, |ty| &ty.name);
-        if self.file_types.is_empty() && self.grouped.preset.is_some() {
+        let Some(name) = self.file_types.first().map(|ty| ty.name.as_str()).or(default) else {
             return Ok(());
-        }
+        };
         self.output = self.output.take().map(|output| in_place(&output, name));
         Ok(())
     }
@@ -451,6 +457,7 @@ impl ConvertArgs {
                 strict: self.strict,
             },
             imatrix: self.imatrix.clone(),
+            importance: None,
             include_weights: self.include_weights.clone(),
             exclude_weights: self.exclude_weights.clone(),
             imatrix_prior: self.imatrix_prior.unwrap_or_default(),
@@ -476,6 +483,7 @@ impl ConvertArgs {
             threads: self.threads.map_or(0, usize::from),
             kernels: None,
             limits: Limits::default(),
+            elsewhere: Vec::new(),
         })
     }
 }

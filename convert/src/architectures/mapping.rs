@@ -22,6 +22,11 @@ const OTHER_PARTS: (&[&str], &[&str]) = (
     &[
         "mlp1",
         "mlp_AR.",
+        "mm_whisper_embeddings.",
+        "patch_merger.",
+        "pre_mm_projector_norm",
+        "vision_encoder.",
+        "vision_language_adapter.",
         "encoder.",
         "vit.",
         "vpm.",

@@ -83,6 +83,7 @@ mod minicpm;
 mod minicpm3;
 mod minimax;
 mod mistral3;
+mod mistral_format;
 mod mixtral;
 mod modern_bert;
 mod mpt;
@@ -257,6 +258,9 @@ pub const ALL: &[&Architecture] = &[
 /// # Errors
 /// [`Error::Architecture`] if no family covers the class.
 pub fn find(config: &Config) -> Result<&'static Architecture> {
+    if config.is_mistral_format() {
+        return Ok(mistral_format::find(config));
+    }
     let family = of_class(config)?;
     Ok((family.variant)(config).unwrap_or(family))
 }

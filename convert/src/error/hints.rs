@@ -17,6 +17,9 @@ pub(super) const OTHER_SHARD: &str =
     "choose another name, or allow it to be replaced if it is of an earlier run";
 pub(super) const FEWER: &str = "try fewer";
 
+pub(super) const SMALLER: &str = "allow more, or name smaller types";
+pub(super) const MORE_TYPES: &str = "name a type with smaller blocks too";
+pub(super) const MEASURE_AGAIN: &str = "measure them again";
 pub(super) const BAD_MATRIX: &str = "the matrix is damaged: make it again, or leave the tensor out";
 pub(super) const NAME_IT: &str = "if you know llama.cpp's name for it, give it";
 

@@ -179,8 +179,7 @@ fn sort(stored: Checkpoint, settings: &Settings) -> Result<Sorted> {
     if pairs.is_empty() {
         return Err(wrong("", "no pair of matrices", "lora_A and lora_B", DAMAGED));
     }
-    let wanted = Checkpoint { tensors: wanted, files: stored.files, metadata: stored.metadata };
-    Ok(Sorted { wanted, pairs, left_out })
+    Ok(Sorted { wanted: Checkpoint { tensors: wanted, ..stored }, pairs, left_out })
 }
 
 /// What a tensor is that no GGUF adapter holds.

@@ -136,7 +136,7 @@ impl Plan {
     }
 
     /// Plans for a model whose metadata has been mended.
-    fn of(model: Arc<Model>, options: &Options, control: Control<'_>) -> Result<Self> {
+    pub(crate) fn of(model: Arc<Model>, options: &Options, control: Control<'_>) -> Result<Self> {
         let part = parts::of(&model);
         if let Some(part) = part {
             parts::refuse(part, options)?;
@@ -262,6 +262,12 @@ impl Plan {
     /// Names of the checkpoint's tensors that have no place in the output.
     pub fn left_out(&self) -> &[String] {
         &self.model.left_out
+    }
+
+    /// For each tensor of [`tensors`](Self::tensors) its index in the model, if its type is the
+    /// recipe's to choose.
+    pub(crate) fn free(&self) -> impl Iterator<Item = Option<usize>> {
+        self.tensors.iter().map(|tensor| tensor.is_free.then_some(tensor.job.tensor))
     }
 
     /// How many scales of carried codes half precision does not hold. Their blocks are quantized anew.

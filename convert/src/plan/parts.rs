@@ -75,14 +75,15 @@ pub(super) fn assign(given: &Given<'_>) -> Result<Assignments> {
             name: tensor.name.clone(),
             ty,
             wanted: (!fits).then_some(wanted),
+            is_free: false,
             without_importance: false,
             lacks_importance: false,
             job: Job {
                 tensor: index,
                 form: Form::Ggml(ty),
+                carries: None,
                 importance: None,
                 refine: false,
-                carries: None,
             },
         });
     }

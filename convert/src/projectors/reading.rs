@@ -41,7 +41,8 @@ pub(super) fn read(
         let mut part = part(encoder, whole, values, &preprocessor)?;
         (encoder.prepare)(dir, &mut part)?;
         let quantization = packed::quantization(whole)?;
-        let mut stored = Checkpoint::open_with(dir, preference, &options.limits)?;
+        let mut stored =
+            Checkpoint::open_elsewhere(dir, &options.elsewhere, preference, &options.limits)?;
         let quantization = quantization.or_older(dir, &stored, json::read_optional)?;
         let places: HashMap<_, _> =
             stored.tensors.iter().map(|(name, tensor)| (name.clone(), tensor.file)).collect();

@@ -228,6 +228,17 @@ fn byte(c: char) -> Option<u8> {
     }
 }
 
+/// The character that stands for a byte.
+pub(super) fn character(of: u8) -> char {
+    let code = match of {
+        0x21..=0x7e | 0xa1..=0xac | 0xae..=0xff => of.into(),
+        0x00..=0x20 => 0x100 + u32::from(of),
+        0x7f..=0xa0 => 0x121 + u32::from(of) - 0x7f,
+        0xad => 0x143,
+    };
+    char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER)
+}
+
 /// The merges of tokenizer.json, else of merges.txt.
 pub(super) fn merges(sources: &Sources<'_>, tokenizer: &TokenizerJson) -> Result<Vec<GgufString>> {
     let merges = tokenizer.model.merges.as_deref().unwrap_or_default();
@@ -274,6 +285,7 @@ mod tests {
         bytes.sort_unstable();
         assert_eq!(bytes, (0..=255).collect::<Vec<u8>>());
         assert_eq!(byte('Ġ'), Some(b' '));
+        assert!((0..=255).all(|of| byte(character(of)) == Some(of)));
         assert_eq!(byte('Ċ'), Some(b'\n'));
         assert_eq!(byte(' '), None);
     }

@@ -13,6 +13,7 @@ mod scores;
 mod sentencepiece;
 mod sources;
 mod special;
+mod tekken;
 mod template;
 mod tokenizer_json;
 mod tokens;
@@ -49,6 +50,11 @@ pub fn write(
     let mut sources = Sources::read(dir, config, options)?;
     if sources.tokenizer.is_none() && !sources.model().is_file() {
         sources.tokenizer = vocab_merges::read(&sources)?;
+    }
+    // As Mistral publishes its own format, and some models as transformers has them.
+    let is_tekken = sources.tokenizer.is_none() && sources.file(tekken::FILE).is_file();
+    if is_tekken && options.kinds.contains(&Kind::SentencePiece) {
+        return tekken::write(&sources, metadata);
     }
     let add_prefix_space = |metadata: &mut Metadata| {
         if let Some(&Value::Bool(flag)) = sources.setting("add_prefix_space") {
@@ -199,16 +205,10 @@ impl Sources<'_> {
     }
 
     fn none(&self) -> Error {
-        let other = [
-            "tekken.json",
-            "vocab.json",
-            "tokenizer.tiktoken",
-            "qwen.tiktoken",
-            "tiktoken.model",
-            "vocab.txt",
-        ]
-        .into_iter()
-        .find(|name| self.file(name).is_file());
+        let other =
+            ["vocab.json", "tokenizer.tiktoken", "qwen.tiktoken", "tiktoken.model", "vocab.txt"]
+                .into_iter()
+                .find(|name| self.file(name).is_file());
         Error::Tokenizer {
             path: self.dir.to_path_buf(),
             place: "tokenizer".into(),

@@ -239,7 +239,7 @@ pub(super) fn pad(pieces: &mut Vec<(String, f32, TokenType)>, size: usize) {
 
 pub(super) fn write(sources: &Sources<'_>, metadata: &mut Metadata) -> Result<()> {
     let size = sources.vocab_size;
-    let model = read(&sources.file("tokenizer.model"), size)?;
+    let model = read(&sources.model(), size)?;
     if model.says_unigram {
         tracing::warn!(
             kind = "unigram",

@@ -54,8 +54,15 @@ impl<'a> Sources<'a> {
         self.dir.join(name)
     }
 
+    /// The SentencePiece model; Mistral's own format has its version behind the name.
     pub(super) fn model(&self) -> PathBuf {
-        self.file("tokenizer.model")
+        const VERSIONS: [&str; 4] = ["v11", "v7", "v3", "v2"];
+        let plain = self.file("tokenizer.model");
+        if !self.config.is_mistral_format() || plain.is_file() {
+            return plain;
+        }
+        let versions = VERSIONS.map(|version| self.file(&format!("tokenizer.model.{version}")));
+        versions.into_iter().find(|path| path.is_file()).unwrap_or(plain)
     }
 
     /// A key of tokenizer_config.json that is not `null`.
