@@ -38,7 +38,11 @@ use self::matrix::{MatrixKernels, MatrixTable, matrix_table};
 use crate::LaneOp;
 
 /// The methods of a [`Lanes`] that are one expression of intrinsics each.
-#[cfg(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "wasm32"))]
+#[cfg(any(
+    target_arch = "x86_64",
+    target_arch = "aarch64",
+    all(target_arch = "wasm32", target_feature = "simd128")
+))]
 macro_rules! lane_ops {
     ($($name:ident($($arg:ident: $ty:ty),*) -> $out:ty $body:block)*) => {$(
         #[cfg_attr(target_arch = "wasm32", allow(unused_unsafe, reason = "intrinsics are safe"))]
@@ -50,7 +54,11 @@ macro_rules! lane_ops {
         }
     )*};
 }
-#[cfg(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "wasm32"))]
+#[cfg(any(
+    target_arch = "x86_64",
+    target_arch = "aarch64",
+    all(target_arch = "wasm32", target_feature = "simd128")
+))]
 use lane_ops;
 
 /// An instruction set this crate has kernels for.
@@ -241,6 +249,18 @@ const fn table<L: Token, #[cfg(feature = "matrix")] M: MatrixKernels>(isa: Isa) 
 /// Runs an operation with the lanes of an instruction set whose table was handed out.
 #[inline]
 pub(crate) fn run<O: LaneOp>(isa: Isa, op: O) -> O::Output {
+    if isa == Isa::Scalar { op.eval(Scalar) } else { run_vectors(isa, op) }
+}
+
+/// As [`run`], of an instruction set that is not scalar code: what `quant-core` has compiled for that is
+/// not compiled again.
+#[inline]
+pub(crate) fn run_vectors<O: LaneOp>(isa: Isa, op: O) -> O::Output {
+    #[cfg_attr(
+        not(any(target_arch = "x86_64", target_arch = "aarch64", target_feature = "simd128")),
+        allow(unused_variables, reason = "there is scalar code alone")
+    )]
+    let op = op;
     match isa {
         #[cfg(all(feature = "sse41", target_arch = "x86_64"))]
         Isa::Sse41 => sse41::run(token(), op),
@@ -253,6 +273,6 @@ pub(crate) fn run<O: LaneOp>(isa: Isa, op: O) -> O::Output {
         Isa::Neon | Isa::NeonDot | Isa::NeonI8mm => op.eval(token::<neon::Token>()),
         #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
         Isa::Simd128 => op.eval(token::<simd128::Simd128>()),
-        _ => op.eval(Scalar),
+        _ => unreachable!("no table of {isa:?} is handed out"),
     }
 }

@@ -5,7 +5,7 @@
 //! *code* it is these levels in two or three bits each, the first lowest; as a *key* it is the number
 //! with the levels as digits, which has no gaps. Its *index* in the book is what files hold.
 
-mod points;
+pub(crate) mod points;
 
 use alloc::{boxed::Box, vec, vec::Vec};
 
@@ -172,7 +172,7 @@ impl Near {
 }
 
 /// The codes of the points whose bits are set.
-const fn codes<const DIMS: usize, const N: usize>(bits: &[u64]) -> [u16; N] {
+pub(crate) const fn codes<const DIMS: usize, const N: usize>(bits: &[u64]) -> [u16; N] {
     let (levels, width) = (Codebook::<DIMS>::LEVELS, Codebook::<DIMS>::BITS);
     let mut codes = [0; N];
     let (mut key, mut found) = (0, 0);

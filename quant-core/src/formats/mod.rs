@@ -1,11 +1,12 @@
 //! One file per block format: its layout, its values, and its quantizer over [`Lanes`].
 //!
 //! Two lists say what there is: `with_format!` what can be dequantized, `with_quantizer!` what can be
-//! quantized. A format joins each by a row.
-//! A third, [`GgmlType::floats`], says where the floats of a block are.
+//! quantized. A format joins each by a row. A third, [`GgmlType::floats`], says where the floats of a
+//! block are, and a fourth, `with_integers!`, which codebooks products read as integers.
 
 mod batch;
 mod codebook;
+mod integers;
 mod iq1_m;
 mod iq1_s;
 mod iq2_s;
@@ -38,6 +39,7 @@ use bytemuck::{Pod, Zeroable};
 use crate::{GgmlType, lanes::Lanes};
 
 pub use batch::Rows;
+pub use integers::{FACTORS, Integers};
 pub use iq1_m::{BlockIQ1M, IQ1M};
 pub use iq1_s::{BlockIQ1S, IQ1S};
 pub use iq2_s::{BlockIQ2S, IQ2S};
