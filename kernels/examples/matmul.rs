@@ -5,7 +5,7 @@
 //! ```
 
 use quant_core::GgmlType;
-use quant_kernels::{Input, Kernels, Output, PackedMatrix, Serial};
+use quant_kernels::{Kernels, PackedMatrix, Serial};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (rows, cols, n) = (64, 512, 3);
@@ -13,11 +13,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let x: Vec<f32> = (0..n * cols).map(|i| (i as f32 * 0.3).cos()).collect();
     let tensor = Kernels::best().quantize(GgmlType::Q4_K, &[rows, cols], &values)?;
 
-    // The job, 4 lines:
+    // The job, 3 lines:
     let weights = PackedMatrix::pack(tensor.ty(), rows, cols, tensor.bytes())?;
-    let (mut y, input) = (vec![0.0; n * rows], Input { values: &x, n, stride: cols });
-    let output = Output { values: &mut y, stride: rows };
-    weights.matmul(Kernels::best(), &Serial, input, output)?;
+    let mut y = vec![0.0; n * rows];
+    weights.matmul_into(Kernels::best(), &Serial, &x, &mut y)?;
     // Done.
 
     println!("{} results by {:?}, the first {:?}", y.len(), Kernels::best().isa(), &y[..4]);
