@@ -23,7 +23,10 @@ TYPES = {  # name: (id, elements in a block, bytes in a block)
     "F32": (0, 1, 4), "F16": (1, 1, 2), "Q4_0": (2, 32, 18), "Q4_1": (3, 32, 20),
     "Q5_0": (6, 32, 22), "Q5_1": (7, 32, 24), "Q8_0": (8, 32, 34), "Q2_K": (10, 256, 84),
     "Q3_K": (11, 256, 110), "Q4_K": (12, 256, 144), "Q5_K": (13, 256, 176),
-    "Q6_K": (14, 256, 210), "BF16": (30, 1, 2),
+    "Q6_K": (14, 256, 210), "BF16": (30, 1, 2), "IQ2_XXS": (16, 256, 66), "IQ2_XS": (17, 256, 74),
+    "IQ3_XXS": (18, 256, 98), "IQ1_S": (19, 256, 50), "IQ4_NL": (20, 32, 18), "IQ3_S": (21, 256, 110),
+    "IQ2_S": (22, 256, 82), "IQ4_XS": (23, 256, 136), "IQ1_M": (29, 256, 56), "TQ1_0": (34, 256, 54),
+    "TQ2_0": (35, 256, 66), "MXFP4": (39, 32, 17),
 }
 
 
@@ -85,7 +88,9 @@ def weights(g, ty, rows, cols):
     values = (c.c_float * (16 * cols))(*(generator.gauss(0, 0.02) for _ in range(16 * cols)))
     ident, block, size = TYPES[ty]
     few = c.create_string_buffer(16 * cols // block * size)
-    g["quantize"](ident, values, few, 0, 16, cols, None)
+    # The coarsest types are made with importance only.
+    importance = (c.c_float * cols)(*[1.0] * cols) if ty.startswith("IQ") else None
+    g["quantize"](ident, values, few, 0, 16, cols, importance)
     return (few.raw * (rows // 16 + 1))[: rows * cols // block * size]
 
 

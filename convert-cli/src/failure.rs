@@ -8,7 +8,7 @@ use std::{
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::{hints, report};
+use crate::{hints, input, report};
 
 /// An error as JSON has it.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -51,7 +51,7 @@ macro_rules! fields {
         let error = $error;
         Failure {
             message: one_line(&error.to_string()),
-            file: error.file().map(report::path),
+            file: error.file().map(report::path).map(input::told),
             tensor: error.tensor().map(Into::into),
             key: error.key().map(Into::into),
             byte: error.byte(),
@@ -140,5 +140,7 @@ pub(crate) fn causes(
 }
 
 fn one_line(text: &str) -> String {
-    hints::in_words(text).chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    let line =
+        hints::in_words(text).chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    input::told(line)
 }

@@ -18,6 +18,7 @@ const NAMES: &[(&str, &str)] = &[
     ("check", "quantwright verify"),
     ("exclude_weights", "--exclude-weights"),
     ("fallback", "--group-size-fallback"),
+    ("file_type", "--type"),
     ("imatrix", "--imatrix"),
     ("imatrix_prior", "--imatrix-prior"),
     ("include_weights", "--include-weights"),
@@ -93,9 +94,24 @@ pub(crate) fn hint(error: &Error) -> Option<&'static str> {
         Error::Overflow { .. } => {
             "keep it in BF16 or F32 (--type bf16, or --tensor-type NAME=bf16)"
         }
+        Error::TooSmall { .. } => {
+            "allow more, name smaller types with --candidates, or, if the input is quantized, make others \
+             of its tensors with --allow-requantize"
+        }
+        Error::NoCandidate { .. } => "name a type with smaller blocks in --candidates too",
+        Error::Sensitivities { .. } => "measure them again with --calibration",
         Error::GroupSize { .. } => {
             "choose a --group-size that divides them, or --group-size-fallback ignore or adjust"
         }
+        #[cfg(feature = "remote")]
+        Error::Files(gguf_io::Error::Remote { help, .. }) if help.contains("access token") => {
+            "check the address, or set HF_TOKEN to an access token of an account that may read it"
+        }
+        Error::Base { .. } => {
+            "give the folder of its base model with --base (only config.json is read), or merge the \
+             adapter into it (merge_and_unload of peft) and convert that"
+        }
+        Error::Part { .. } => "leave it out; --type may be f32, f16, bf16, q8_0 or auto",
         Error::OtherShard { .. } => {
             "choose another name, or replace it with --force if it is of an earlier run"
         }
@@ -185,6 +201,8 @@ mod tests {
             },
             Error::GroupSize { tensor: tensor(), row: 96, group: 64 },
             Error::Threads { message: "none".into() },
+            Error::Base { path: "a".into(), problem: "which names none".into() },
+            Error::Part { asked: "a matrix".into(), part: "an adapter" },
             Error::OtherShard { path: "p".into(), byte: 8 },
             Error::PreTokenizer { path: "p".into(), found: "x".into(), names: "a, b".into() },
             Error::Grouped { refusal: Refusal::ExpertRows, problem: "rows".into() },

@@ -7,6 +7,7 @@ mod args;
 mod commands;
 mod failure;
 mod hints;
+mod input;
 mod report;
 mod signals;
 mod version;

@@ -4,7 +4,7 @@ use std::{fmt::Write, path::Path};
 
 use comfy_table::{CellAlignment, Table, presets};
 use gguf_io::message::listed;
-use quant_convert::{Plan, PlannedTensor, grouped::FolderPlan, recipe::FileType};
+use quant_convert::{Plan, Planned, PlannedTensor, grouped::FolderPlan, recipe::FileType};
 use quant_core::GgmlType;
 use serde::Serialize;
 
@@ -35,6 +35,15 @@ pub(crate) struct Report {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) inexact_scales: Option<u64>,
     pub(crate) warnings: Vec<Warning>,
+    /// What a mix chosen for a size is expected to lose.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) expected_loss: Option<f64>,
+    /// What it loses on the calibration text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) measured_loss: Option<f64>,
+    /// The largest recipe that is not larger than asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) recipe: Option<RecipeReport>,
     /// Why a real run would fail.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) error: Option<Failure>,
@@ -48,6 +57,15 @@ pub(crate) struct Report {
     /// What else there is to say of the types.
     #[serde(skip)]
     pub(crate) note: Option<String>,
+}
+
+/// A recipe that a mix is compared with.
+#[derive(Debug, Serialize)]
+pub(crate) struct RecipeReport {
+    pub(crate) name: String,
+    pub(crate) total_bytes: u64,
+    /// The mean KL divergence on the calibration text.
+    pub(crate) loss: f64,
 }
 
 #[derive(Debug, Serialize)]
@@ -91,6 +109,15 @@ struct Fallback {
 }
 
 impl Report {
+    /// Of what is to be written to `output`, if that is known.
+    pub(crate) fn of(plan: &Planned, output: Option<&Path>) -> anyhow::Result<Self> {
+        match plan {
+            Planned::Gguf(plan) => Ok(Self::new(plan, output)),
+            Planned::Folder(plan) => Ok(Self::folder(plan)),
+            _ => anyhow::bail!("there is no report of this kind of output"),
+        }
+    }
+
     /// Of a plan that is to be written to `output`, if that is known.
     pub(crate) fn new(plan: &Plan, output: Option<&Path>) -> Self {
         let mut paths = output.map(|output| plan.paths(output)).unwrap_or_default().into_iter();
@@ -132,6 +159,9 @@ impl Report {
             recomputed: names(|t| t.recomputed),
             inexact_scales: None,
             warnings: Vec::new(),
+            expected_loss: None,
+            measured_loss: None,
+            recipe: None,
             error: None,
             file_type: file_type(plan),
             tensors: tensors.collect(),
@@ -163,6 +193,9 @@ impl Report {
             recomputed: Vec::new(),
             inexact_scales: None,
             warnings: Vec::new(),
+            expected_loss: None,
+            measured_loss: None,
+            recipe: None,
             error: None,
             shards: None,
             file_type: plan.options().ty.name().to_uppercase(),

@@ -36,6 +36,12 @@ pub(crate) fn listen() -> std::io::Result<&'static AtomicBool> {
     Ok(&STOP.asked)
 }
 
+/// The flag that a signal sets.
+#[cfg(feature = "remote")]
+pub(crate) fn flag() -> Arc<AtomicBool> {
+    Arc::clone(&STOP.asked)
+}
+
 /// The shell's code for a process that a signal ended, if one did.
 pub(crate) fn exit_code() -> Option<ExitCode> {
     match STOP.signal.load(Ordering::Relaxed) {

@@ -14,6 +14,8 @@ use tracing_subscriber::{
     Layer, filter::LevelFilter, layer::Context, layer::SubscriberExt, util::SubscriberInitExt,
 };
 
+use crate::input;
+
 /// Something that the user should know although the command succeeds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Warning {
@@ -48,8 +50,9 @@ impl Warnings {
     /// Takes what was collected. Of warnings that say the same, one is kept.
     pub(crate) fn take(&self) -> Vec<Warning> {
         let all = std::mem::take(&mut *self.0.lock().unwrap_or_else(|e| e.into_inner()));
+        let told = |warning: Warning| Warning { message: input::told(warning.message), ..warning };
         let mut seen = std::collections::HashSet::new();
-        all.into_iter().filter(|warning| seen.insert(warning.message.clone())).collect()
+        all.into_iter().map(told).filter(|warning| seen.insert(warning.message.clone())).collect()
     }
 }
 

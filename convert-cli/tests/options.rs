@@ -63,6 +63,11 @@ impl Files {
             ("text", "The following example shows how to use it. ".repeat(40).as_str()),
             ("tokens", format!("[{}9]", "1, 2, 3, ".repeat(60)).as_str()),
             ("types", "attn_v=q8_0 ffn_up=q5_0\n"),
+            (
+                "sensitivities",
+                r#"{"format": "quantwright sensitivities 1", "text": "t", "predictions": 9,
+                    "tensors": {"blk.0.attn_v.weight": {"Q4_K": {"error": 1e-3, "loss": 5.0}}}}"#,
+            ),
             ("windows-types", "\u{feff}attn_v=q8_0\r\nffn_up=q5_0,attn_k=q8_0\r\n"),
             ("types-and-typos", "attn_v=q8_0\nattn_w=q8_0\n"),
             ("empty", "\n"),
@@ -160,7 +165,8 @@ impl Files {
                 command.arg(name).arg(self.fill(value));
             }
         }
-        if is_convert && !given("-t") && !given("--preset") {
+        let for_size = given("--target-size") || given("--target-bpw");
+        if is_convert && !given("-t") && !given("--preset") && !for_size {
             command.args(["-t", if input.is_folder() { "int4_sym" } else { "q4_0" }]);
         }
         if input.is_folder() && is_convert && !given("--group-size") && !given("--preset") {

@@ -38,6 +38,36 @@ fn a_file_is_proved_and_attested() {
     assert_eq!(refused(&again, &["statement.json", "exists already"]), Vec::<String>::new());
 }
 
+/// As builds with fused multiply-add have it: few blocks, neighbouring codes.
+#[test]
+fn a_difference_by_rounding_is_called_that() {
+    let folder = tempdir().unwrap();
+    let path = folder.path().join("m.gguf");
+    let sound = convert(&fixture("tiny-llama2"), &path, &["-t", "q8_0"]);
+    let model = GgufFile::open(&path, &Limits::default()).unwrap();
+    let tensor = model.tensors.iter().find(|t| t.name == "blk.1.ffn_up.weight").unwrap();
+    for (steps, is_rounding) in [(1i8, true), (2, true), (40, false)] {
+        let mut bytes = sound.clone();
+        // A code of the fourth block that stays one, and one nearer to zero.
+        let codes = tensor.offset as usize + 3 * 34 + 2;
+        let code = bytes[codes..codes + 32].iter_mut().find(|c| (64..=127).contains(*c)).unwrap();
+        *code -= steps as u8;
+        fs::write(&path, bytes).unwrap();
+        let done = verify(&path, &[]);
+        assert_eq!(done.status.code(), Some(1));
+        let says = "1 of 21 tensors are equal up to rounding only";
+        assert_eq!(stderr(&done).contains(says), is_rounding, "{steps}: {}", stderr(&done));
+        let json: serde_json::Value =
+            serde_json::from_slice(&verify(&path, &["--json"]).stdout).unwrap();
+        let derived = &json["derived"];
+        assert_eq!(derived["up_to_rounding"], is_rounding);
+        assert_eq!(derived["largest_code_difference"], steps, "{derived}");
+        assert_eq!(derived["share_of_blocks"], 1.0 / 6144.0);
+    }
+    let plural = stdout(&verify(&path, &[]));
+    assert!(!plural.contains("up to rounding"), "{plural}");
+}
+
 #[test]
 fn what_differs_is_named() {
     let folder = tempdir().unwrap();

@@ -111,6 +111,40 @@ fn damage_in_a_gguf_file_is_found() {
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
+/// A type that is not known keeps no other tensor from being looked at.
+#[test]
+fn what_has_no_known_type_is_named_and_the_rest_is_checked() {
+    let (folder, good) = converted("f16");
+    let mut bytes = fs::read(&good).unwrap();
+    let model = GgufFile::open(&good, &Limits::default()).unwrap();
+    let name = "blk.0.ffn_up.weight";
+    // Name, number of dimensions, two dimensions, type.
+    let at = bytes.windows(name.len()).position(|part| part == name.as_bytes()).unwrap();
+    bytes[at + name.len() + 4 + 16..][..4].copy_from_slice(&43u32.to_le_bytes());
+    let path = folder.path().join("changed.gguf");
+    let verify = |bytes: &[u8]| -> Json {
+        fs::write(&path, bytes).unwrap();
+        let done = run("verify", &[&path], &["--json"]);
+        assert_eq!(done.status.code(), Some(1));
+        serde_json::from_slice(&done.stdout).unwrap()
+    };
+    let found = verify(&bytes);
+    assert_eq!(found["problem_count"], 1, "{found}");
+    assert!(found["problems"][0].as_str().unwrap().contains("unknown type 43"), "{found}");
+    let note = found["notes"][0].as_str().unwrap();
+    assert!(note.contains("1 of ") && note.contains("\"blk.0.ffn_up.weight\" (type 43)"), "{note}");
+    assert_eq!(found["tensors"], model.tensors.len());
+    // What is wrong with the others is found all the same.
+    let other = tensor(&model, "blk.1.ffn_up.weight").offset as usize;
+    bytes[other..other + 2].copy_from_slice(&[0, 0x7e]);
+    let found = verify(&bytes);
+    assert_eq!(found["problem_count"], 2, "{found}");
+    assert!(found["problems"][1].as_str().unwrap().contains("blk.1.ffn_up.weight"), "{found}");
+    bytes.pop();
+    let found = verify(&bytes);
+    assert!(found["problems"][1].as_str().unwrap().contains("cut short"), "{found}");
+}
+
 #[test]
 fn metadata_that_loaders_trip_over_is_found() {
     let (folder, good) = converted("q8_0");

@@ -6,7 +6,8 @@ mod common;
 use std::{fs, path::Path};
 
 use common::{convert, fixture, listing, quantwright, refused, run, stderr, stdout, try_convert};
-use gguf_io::{GgufFile, Limits, Metadata, metadata::Value};
+use gguf_io::{GgufFile, Layout, Limits, Metadata, TensorSpec, metadata::Value};
+use quant_core::GgmlType;
 use tempfile::tempdir;
 
 fn metadata(path: &Path) -> Metadata {
@@ -70,6 +71,113 @@ fn edit_sets_removes_and_renames() {
     assert!(text.contains("header written in place"), "{text}");
     assert_eq!(fs::metadata(path("m.gguf")).unwrap().len(), before.len() as u64);
     assert_eq!(metadata(&path("m.gguf")).get_u64("general.file_type"), Some(8));
+}
+
+/// A file of these keys and F16 tensors, with some values in them.
+fn write_file(path: &Path, metadata: &Metadata, tensors: &[(&str, &[u64])]) {
+    let spec = |(name, shape): &(&str, &[u64])| TensorSpec {
+        name: (*name).into(),
+        ty: GgmlType::F16,
+        shape: shape.to_vec(),
+    };
+    let layout = Layout::new(metadata, &tensors.iter().map(spec).collect::<Vec<_>>()).unwrap();
+    let mut bytes = layout.header.clone();
+    bytes.resize(layout.total as usize, 0);
+    for tensor in &layout.tensors {
+        let data = &mut bytes[tensor.offset as usize..][..tensor.bytes as usize];
+        // Halves from 1 to 2, whatever the low byte.
+        data.chunks_exact_mut(2).enumerate().for_each(|(i, half)| {
+            half.copy_from_slice(&[(i * 37) as u8, 0x3c]);
+        });
+    }
+    fs::write(path, bytes).unwrap();
+}
+
+/// Image models, adapters, vocabularies and files that name no architecture: what no type depends on
+/// need not be there.
+#[test]
+fn any_gguf_file_is_copied_and_quantized() {
+    let folder = tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let keys = |pairs: &[(&str, &str)]| {
+        let mut metadata = Metadata::new();
+        pairs.iter().for_each(|(key, value)| _ = metadata.insert(*key, *value));
+        metadata
+    };
+    let image: &[(&str, &[u64])] = &[
+        ("img_in.weight", &[64, 32]),
+        ("double_blocks.0.img_mlp.0.weight", &[256, 64]),
+        ("double_blocks.0.img_mlp.0.bias", &[64]),
+        ("vae.conv_in.weight", &[3, 3, 4, 8]),
+    ];
+    let adapter: &[(&str, &[u64])] =
+        &[("blk.0.attn_q.weight.lora_a", &[64, 8]), ("blk.0.attn_q.weight.lora_b", &[8, 64])];
+    let dense: &[(&str, &[u64])] =
+        &[("blk.0.attn_v.weight", &[256, 64]), ("blk.0.ffn_down.weight", &[256, 64])];
+    let llama = [("general.architecture", "llama")];
+    let lora = [llama[0], ("general.type", "adapter")];
+    for (name, metadata, tensors) in [
+        ("image", keys(&[("general.architecture", "flux")]), image),
+        ("nameless", keys(&[]), image),
+        ("adapter", keys(&lora), adapter),
+        ("vocabulary", keys(&llama), &[]),
+        ("layers", keys(&llama), dense),
+    ] {
+        let file = path(&format!("{name}.gguf"));
+        write_file(&file, &metadata, tensors);
+        let sums = |path: &Path| -> serde_json::Value {
+            let text =
+                done(folder.path(), &["hash", path.to_str().unwrap(), "--json", "--tensors"]);
+            serde_json::from_str::<serde_json::Value>(&text).unwrap()["tensors"].clone()
+        };
+        let before = sums(&file);
+        for (ty, more) in [
+            ("auto", &[][..]),
+            ("auto", &["--tensor-type", "img_mlp=q8_0"]),
+            ("f32", &[]),
+            ("bf16", &[]),
+            ("q8_0", &[]),
+            ("q4_0", &[]),
+            ("q4_k_m", &["--pure"]),
+        ] {
+            let out = path("out.gguf");
+            let args = [&["-t", ty, "--force"], more].concat();
+            let done = try_convert(&file, &out, &args);
+            assert!(done.status.success(), "{name} {args:?}: {}", stderr(&done));
+            let after = sums(&out);
+            let same = |name: &str| after[name] == before[name];
+            let model = GgufFile::open(&out, &Limits::default()).unwrap();
+            for (tensor, _) in tensors {
+                let written = model.tensors.iter().find(|t| t.name == *tensor).unwrap();
+                let asked = more.contains(&"img_mlp=q8_0") && tensor.contains("img_mlp.0.w");
+                assert!(ty != "auto" || same(tensor) != asked, "{name} {args:?} {tensor}");
+                assert!(!asked || written.ty == GgmlType::Q8_0);
+                let is_plain = tensor.ends_with(".weight") && tensors[0].0 != adapter[0].0;
+                assert!(
+                    ty != "q8_0"
+                        || !is_plain
+                        || written.ty != GgmlType::F16
+                        || tensor.contains("conv")
+                );
+            }
+            if ty == "auto" {
+                assert_eq!(model.metadata.get("general.file_type"), None, "{name}");
+            }
+        }
+    }
+    // Nothing in silence, and where a mixture goes by the layers, it has to be known how many there are.
+    let warned = try_convert(&path("adapter.gguf"), &path("out.gguf"), &["-t", "q8_0", "--force"]);
+    assert!(stderr(&warned).contains("--type Q8_0 has no effect"), "{}", stderr(&warned));
+    let mixed = try_convert(&path("image.gguf"), &path("mixed.gguf"), &["-t", "q4_k_m"]);
+    assert!(mixed.status.success(), "{}", stderr(&mixed));
+    let mut problems = Vec::new();
+    for (input, options, says) in [
+        ("layers.gguf", &["-t", "q4_k_m"][..], ["\"llama.block_count\" is missing", "; --pure"]),
+        ("image.gguf", &["--prune-layers", "0"], ["does not say how many layers", "--prune"]),
+    ] {
+        problems.extend(refused(&try_convert(&path(input), &path("no.gguf"), options), &says));
+    }
+    assert!(problems.is_empty(), "{}", problems.join("\n"));
 }
 
 #[test]
@@ -243,6 +351,26 @@ fn one_shard_a_job_makes_what_a_full_run_makes() {
     // A full run replaces nothing either.
     let full = try_convert(&fixture("tiny-llama2"), &path("jobs/m.gguf"), &all);
     assert_eq!(refused(&full, &["exists already"]), Vec::<String>::new());
+}
+
+#[test]
+fn a_shard_of_several_types_is_written_where_it_is_missing() {
+    let folder = tempdir().unwrap();
+    let job = |types: &str| {
+        let options = ["-t", types, "--no-sync", "--json", "--shard", "2/3"];
+        let done =
+            try_convert(&fixture("tiny-llama2"), &folder.path().join("{type}.gguf"), &options);
+        assert!(done.status.success(), "{}", stderr(&done));
+        let json: serde_json::Value = serde_json::from_slice(&done.stdout).unwrap();
+        let entry = |json: &serde_json::Value| json.get("left_alone").is_some();
+        json.as_array().map_or_else(|| vec![entry(&json)], |all| all.iter().map(entry).collect())
+    };
+    assert_eq!(job("q8_0"), [false]);
+    let before = listing(folder.path());
+    assert_eq!(job("q4_0,q8_0"), [false, true]);
+    let after = listing(folder.path());
+    assert!(after.len() == 2 && before.iter().all(|(path, bytes)| after[path] == *bytes));
+    assert_eq!(job("q4_0,q8_0"), [true, true]);
 }
 
 #[test]

@@ -2,14 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use gguf_io::{Limits, metadata::Metadata, safetensors::Preference};
+use gguf_io::{Limits, SourceFile, metadata::Metadata, safetensors::Preference};
 
 use crate::{
     Config, Model, Options, Result,
     architectures::{self, tensors::Mapped},
-    general,
+    general, json,
     model::Origin,
-    model_card, nvfp4, packed, tokenizer,
+    model_card, nvfp4, packed, projectors, tokenizer,
 };
 
 /// How to read a checkpoint.
@@ -20,10 +20,19 @@ pub struct CheckpointOptions {
     pub pre_tokenizer: Option<String>,
     /// A JSON file with keys of GGUF that replace those of the model card and the like.
     pub metadata: Option<PathBuf>,
+    /// Open the projector of a multimodal model instead of its text model.
+    pub mmproj: bool,
+    /// The folder of the base model of a LoRA adapter, or its name on the Hub.
+    pub base: Option<PathBuf>,
+    /// The folder of the Hugging Face cache, in which base models are looked for.
+    pub hub_cache: Option<PathBuf>,
     /// Do as llama.cpp's converter does even where its result is wrong for the user.
     pub like_reference: bool,
     /// Limits on what the headers of the weights may allocate.
     pub limits: Limits,
+    /// Weights that were opened before, known by the names of their files: they come before those in
+    /// the folder.
+    pub elsewhere: Vec<SourceFile>,
 }
 
 impl From<&Options> for CheckpointOptions {
@@ -31,14 +40,18 @@ impl From<&Options> for CheckpointOptions {
         Self {
             pre_tokenizer: options.pre_tokenizer.clone(),
             metadata: options.metadata.clone(),
+            mmproj: options.mmproj,
+            base: options.base.clone(),
+            hub_cache: options.hub_cache.clone(),
             like_reference: options.like_reference,
             limits: options.limits,
+            elsewhere: options.elsewhere.clone(),
         }
     }
 }
 
 /// The version of GGUF's block formats.
-const QUANTIZATION_VERSION: u32 = 2;
+pub(crate) const QUANTIZATION_VERSION: u32 = 2;
 
 /// Opens the checkpoint in `dir`: its configuration, tokenizer and the headers of its weights.
 /// None of the weights is read.
@@ -59,7 +72,7 @@ pub fn open(dir: &Path, options: &CheckpointOptions) -> Result<Model> {
     // An absurd number of layers is refused before anything is done with it.
     architectures::tensors::layers(&config)?;
     let preference = preference(options.like_reference);
-    let weights = packed::open(dir, &config, preference, &options.limits)?;
+    let weights = packed::open(dir, &options.elsewhere, &config, preference, &options.limits)?;
     architectures::nextn::count(architecture, &mut config, weights.checkpoint())?;
     let Mapped { tensors: mut stored, left_out, values, absent_head, .. } =
         architectures::tensors::map(architecture, &config, &weights, dir)?;
@@ -70,6 +83,12 @@ pub fn open(dir: &Path, options: &CheckpointOptions) -> Result<Model> {
     architectures::gemma3n::pad(architecture, &config, &mut stored)?;
     let weight_only = nvfp4::settle(&mut stored)?;
     warn(&left_out);
+    if config.is_wrapper() && projectors::of(&json::read_object(config.path())?).is_some() {
+        tracing::warn!(
+            kind = "projector",
+            "the encoder of images or sound is no part of this file; --mmproj makes another one of it"
+        );
+    }
     let mut computed_keys = Metadata::new();
     let mut tensors = (architecture.computed)(&config, &mut architecture.keys(&mut computed_keys))?;
     tensors.extend(stored);
@@ -112,7 +131,7 @@ pub(crate) fn preference(like_reference: bool) -> Preference {
 }
 
 /// Says what of the checkpoint is not in the output, a line for each reason.
-fn warn(left_out: &[(String, &'static str)]) {
+pub(crate) fn warn(left_out: &[(String, &'static str)]) {
     const SHOWN: usize = 4;
     let mut reasons: Vec<&str> = left_out.iter().map(|(_, reason)| *reason).collect();
     reasons.sort_unstable();

@@ -117,6 +117,18 @@ impl Config {
         Self { path, values, wrapper, text_class, like_reference: false, further_layers: 0 }
     }
 
+    /// The configuration of a part of the model, with these values.
+    pub(crate) fn of_part(&self, values: Object) -> Self {
+        Self {
+            path: self.path.clone(),
+            values,
+            wrapper: false,
+            text_class: false,
+            like_reference: self.like_reference,
+            further_layers: 0,
+        }
+    }
+
     /// Whether this is a multimodal model, of which the text model is a part.
     pub(crate) fn is_wrapper(&self) -> bool {
         self.wrapper

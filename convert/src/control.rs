@@ -7,10 +7,22 @@ use crate::{Error, Result};
 /// How a conversion is watched and stopped.
 #[derive(Clone, Copy, Default)]
 pub struct Control<'a> {
-    /// Called from the workers with the bytes of the source done so far.
-    pub progress: Option<&'a (dyn Fn(u64) + Sync)>,
+    /// Called from the workers, one at a time and in order.
+    pub progress: Option<&'a (dyn Fn(Progress<'_>) + Sync)>,
     /// Set to stop: the temporary is removed and [`Error::Cancelled`] returned.
     pub cancel: Option<&'a AtomicBool>,
+}
+
+/// How far a conversion has got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Progress<'a> {
+    /// Bytes of the source that are done.
+    pub done: u64,
+    /// Bytes of the source in all.
+    pub total: u64,
+    /// The tensor that was worked on last. Several are worked on at the same time.
+    pub tensor: &'a str,
 }
 
 impl std::fmt::Debug for Control<'_> {

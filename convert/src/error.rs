@@ -118,6 +118,46 @@ pub enum Error {
         /// Conversions planned.
         plans: usize,
     },
+    /// No mix is as small as asked.
+    #[error("{}", match bits_per_weight {
+        None => format!(
+            "no mix of the types fits into {asked} bytes: the smallest has {smallest}; {SMALLER}"
+        ),
+        Some((asked, smallest)) => format!(
+            "no mix of the types has {asked} bits per weight: the smallest has {smallest:.4}; {SMALLER}"
+        ),
+    })]
+    TooSmall {
+        /// Bytes asked for.
+        asked: u64,
+        /// Bytes of the smallest mix.
+        smallest: u64,
+        /// Both as bits per weight, if that is how the size was given.
+        bits_per_weight: Option<(f64, f64)>,
+    },
+    /// A tensor suits none of the types that a mix may be made of.
+    #[error(
+        "tensor {} has rows of {row}, which are no whole blocks of any type given{}; \
+         {MORE_TYPES}",
+        Quoted(tensor),
+        if *has_importance { "" } else { ", or the type needs importance weights" }
+    )]
+    NoCandidate {
+        /// The tensor.
+        tensor: String,
+        /// Values of a row.
+        row: u64,
+        /// Whether there are importance weights for it.
+        has_importance: bool,
+    },
+    /// A file does not hold sensitivities.
+    #[error("{}: holds no sensitivities: {problem}; {MEASURE_AGAIN}", Shown(path))]
+    Sensitivities {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// This version does not write a type.
     #[error(
         "tensor {} would become {ty}, which this version does not write; it writes {supported}",
@@ -305,6 +345,36 @@ pub enum Error {
         expected: &'static str,
         /// What to do.
         help: &'static str,
+    },
+    /// The checkpoint has no projector that this version converts.
+    #[error(
+        "{}: class {} has no encoder of images or sound that is converted; classes that have: {supported}",
+        Shown(path),
+        Quoted(class)
+    )]
+    Projector {
+        /// The file that names the class.
+        path: PathBuf,
+        /// The class.
+        class: String,
+        /// The classes whose projectors are converted.
+        supported: String,
+    },
+    /// The base model of a LoRA adapter is not known.
+    #[error("{}: is a LoRA adapter, {problem}; {NEEDS_BASE}", Shown(path))]
+    Base {
+        /// The folder of the adapter.
+        path: PathBuf,
+        /// What is known of the base.
+        problem: String,
+    },
+    /// What is asked for is a matter of language models, not of adapters and projectors.
+    #[error("{asked} is for language models, not for {part}; {PART_TYPES}")]
+    Part {
+        /// What is asked for.
+        asked: String,
+        /// What is converted.
+        part: &'static str,
     },
     /// The weights are not those that config.json describes.
     #[error("{}: tensor {}: found {found}, expected {expected}; {help}", Shown(path), Quoted(name))]

@@ -17,7 +17,8 @@ use crate::{
 
 /// Writes the keys before the hyper-parameters: from the model card, from generation_config.json,
 /// from the name config.json gives the model, from the [name of its folder](folder), from the size.
-/// `overrides` are those of a metadata file.
+/// `overrides` are those of a metadata file. What is no model, but an adapter or a projector, has said
+/// so under `general.type` before; the tensors of an adapter are here those that it is for.
 pub(crate) fn write(
     dir: &Path,
     folder: Option<String>,
@@ -26,7 +27,10 @@ pub(crate) fn write(
     overrides: &Object,
     metadata: &mut Metadata,
 ) {
-    metadata.insert("general.type", "model");
+    let adapter = metadata.get_str("general.type") == Some("adapter");
+    if metadata.get("general.type").is_none() {
+        metadata.insert("general.type", "model");
+    }
     let mut settings = match json::read_optional(&dir.join("generation_config.json")) {
         Ok(settings) => settings.unwrap_or_default(),
         Err(error) => {
@@ -38,15 +42,18 @@ pub(crate) fn write(
     replace_sampling(&mut settings, overrides);
     sampling(&settings, metadata);
     let size = Size::of(tensors);
+    let total = i64::try_from(size.total).unwrap_or(i64::MAX);
+    let total = if adapter { -total } else { total };
     let given = config.get("_name_or_path").and_then(Value::as_str);
     // A longer path is one of somebody's computer.
     let given = given.filter(|path| path.matches('/').count() <= 1);
-    let mut card = ModelCard::read(dir, size.total);
+    let mut card = ModelCard::read(dir, total);
     for id in given.into_iter().map(str::to_owned).chain(folder) {
-        card.fill(Name::parse(&id, size.total));
+        card.fill(Name::parse(&id, total));
     }
     card.replace(overrides);
-    card.fill_size(size.label());
+    // The reference's converter gives adapters none.
+    card.fill_size(size.label().filter(|_| !adapter));
     card.write(metadata);
 }
 

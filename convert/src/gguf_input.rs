@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use gguf_io::{GgufFile, Limits};
+use gguf_io::{GgufFile, Limits, SourceFile};
 
 use quant_weights::Gguf;
 
@@ -16,7 +16,18 @@ use crate::{
 /// # Errors
 /// [`crate::Error::Files`] if a file is damaged, cut short, or not a GGUF model.
 pub fn open(path: &Path, limits: &Limits) -> Result<Model> {
-    let file = GgufFile::open(path, limits)?;
+    checked(path, GgufFile::open(path, limits)?)
+}
+
+/// Opens a GGUF model whose files were opened before; `path` stands for it in messages.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_files(path: &Path, files: &[SourceFile], limits: &Limits) -> Result<Model> {
+    checked(path, GgufFile::open_files(files, limits)?)
+}
+
+fn checked(path: &Path, file: GgufFile) -> Result<Model> {
     if file.metadata.get_str("general.type") == Some("imatrix") {
         return Err(gguf_io::Error::NotAModel {
             path: path.into(),

@@ -62,7 +62,10 @@ impl Importance {
         }
         let Some(path) = &options.imatrix else { return Ok(None) };
         let mut importance = Self {
-            imatrix: Imatrix::open_lenient(path, &options.limits)?,
+            imatrix: match &options.importance {
+                Some(matrix) => Imatrix::clone(matrix),
+                None => Imatrix::open_lenient(path, &options.limits)?,
+            },
             path: path.clone(),
             included: options.include_weights.clone(),
             excluded: options.exclude_weights.clone(),

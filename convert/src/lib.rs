@@ -1,13 +1,11 @@
 //! From a Hugging Face checkpoint, or a GGUF file, to a quantized GGUF file in one pass.
 //!
 //! ```no_run
-//! use quant_convert::{Control, Options, Plan, open, recipe::{FileType, Request}};
+//! use quant_convert::{Conversion, recipe::FileType};
 //!
-//! let options = Options { request: Request::new(FileType::Q4_K_M), ..Options::default() };
-//! let model = open("checkpoint".as_ref(), &options)?;
-//! let plan = Plan::new(model, &options)?;
+//! let plan = Conversion::new("checkpoint").file_type(FileType::Q4_K_M).plan()?;
 //! println!("{} bytes, {:.2} bits per weight", plan.total_bytes(), plan.bits_per_weight());
-//! plan.run("model.gguf".as_ref(), Control::default())?;
+//! plan.write("model.gguf")?;
 //! # Ok::<(), quant_convert::Error>(())
 //! ```
 //!
@@ -40,6 +38,7 @@ mod chunks;
 pub mod compare;
 mod config;
 mod control;
+mod conversion;
 mod error;
 mod general;
 pub mod gguf_input;
@@ -49,9 +48,11 @@ mod inputs;
 mod job;
 mod json;
 mod loadable;
+pub mod lora;
 mod lost;
 mod mend;
 mod mistral_format;
+pub mod mix;
 pub mod model;
 mod model_card;
 mod model_name;
@@ -60,6 +61,7 @@ mod nvfp4;
 mod options;
 mod packed;
 mod plan;
+pub mod projectors;
 pub mod provenance;
 pub mod recipe;
 mod stream;
@@ -68,32 +70,43 @@ mod unused;
 pub mod verify;
 mod workers;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub use checkpoint::CheckpointOptions;
 pub use config::Config;
-pub use control::Control;
+pub use control::{Control, Progress};
+pub use conversion::{Conversion, OutputTensor, Planned};
 pub use error::{Error, Result};
 pub use model::Model;
 pub use options::{Options, Split};
 pub use plan::{InexactScales, Ladder, Plan, PlannedShard, PlannedTensor};
 
-/// Opens a model: a checkpoint's folder, or a GGUF file (the first shard, if it is split). A path
+/// Opens a model: a checkpoint's folder, that of a [LoRA adapter](lora), or a GGUF file (the first
+/// shard, if it is split). A path
 /// that only leads to a checkpoint, such as that of its config.json, stands for it: see
 /// [`gguf_io::safetensors::locate`].
 ///
 /// # Errors
 /// Whatever is wrong with the files, as [`checkpoint::open`] and [`gguf_input::open`] find it.
 pub fn open(path: &Path, options: &Options) -> Result<Model> {
+    if lora::is_adapter(path) {
+        return lora::open(path, &options.into());
+    }
     let path = &match mistral_format::is_here(path) {
         true => path.to_owned(),
-        false => gguf_io::safetensors::locate(path)?,
+        false => locate(path, options)?,
     };
+    if options.mmproj {
+        return projectors::open(path, &options.into());
+    }
     if path.is_dir() {
         checkpoint::open(path, &options.into()).map_err(|error| neighbours::explain(path, error))
     } else {
         let overrides = model_card::read_overrides(options.metadata.as_deref())?;
-        let mut model = gguf_input::open(path, &options.limits)?;
+        let mut model = match options.elsewhere.as_slice() {
+            [] => gguf_input::open(path, &options.limits)?,
+            files => gguf_input::open_files(path, files, &options.limits)?,
+        };
         general::replace(&overrides, &mut model.metadata);
         if let Some(name) = &options.pre_tokenizer {
             tokenizer::of_gguf::set_pre_tokenizer(path, name, &mut model.metadata)?;
@@ -101,3 +114,16 @@ pub fn open(path: &Path, options: &Options) -> Result<Model> {
         Ok(model)
     }
 }
+
+/// What a path stands for, which is known where files were opened before.
+fn locate(path: &Path, options: &Options) -> Result<PathBuf> {
+    match options.elsewhere.is_empty() {
+        true => Ok(gguf_io::safetensors::locate(path)?),
+        false => Ok(path.to_owned()),
+    }
+}
+
+/// The examples of the README are tested.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

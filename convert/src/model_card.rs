@@ -59,7 +59,7 @@ pub(crate) struct ModelCard {
 impl ModelCard {
     /// Reads README.md of a checkpoint; `weights` is the size of the model, which that of its
     /// parents is taken to be near. A card is advice: a damaged one is no reason to stop.
-    pub(crate) fn read(dir: &Path, weights: u64) -> Self {
+    pub(crate) fn read(dir: &Path, weights: i64) -> Self {
         let path = dir.join("README.md");
         if !path.is_file() {
             return Self::default();
@@ -78,7 +78,7 @@ impl ModelCard {
         }
     }
 
-    fn from_card(card: &Object, weights: u64) -> Self {
+    fn from_card(card: &Object, weights: i64) -> Self {
         let mut found = Self::default();
         for (key, names) in TEXTS {
             let value = names.iter().filter_map(|name| card.get(*name)).find(|v| !v.is_null());
@@ -285,7 +285,7 @@ fn warn_of_parents(key: &str, value: &Value) {
 }
 
 /// Parent models or data sets, each given by its id, its address or by keys.
-fn parents(value: &Value, weights: u64) -> Vec<Parent> {
+fn parents(value: &Value, weights: i64) -> Vec<Parent> {
     let parent = |value: &Value| match value {
         Value::String(id) => by_name(id, weights),
         Value::Object(given) => {
@@ -298,7 +298,7 @@ fn parents(value: &Value, weights: u64) -> Vec<Parent> {
 
 const HUB: &str = "huggingface.co/";
 
-fn by_name(id: &str, weights: u64) -> Parent {
+fn by_name(id: &str, weights: i64) -> Parent {
     let mut parent = Parent::new();
     let is_address = ["http://", "https://", "ssh://"].iter().any(|start| id.starts_with(start));
     let mut name = Name::default();

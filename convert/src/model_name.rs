@@ -80,8 +80,10 @@ impl Role {
 }
 
 impl Name {
-    /// The parts of a name such as `meta-llama/Llama-2-7b-chat-hf`.
-    pub(crate) fn parse(id: &str, total: u64) -> Self {
+    /// The parts of a name such as `meta-llama/Llama-2-7b-chat-hf`. `total` are the weights of the
+    /// model, or with a minus those of the layers that an adapter is for, which are at most those of
+    /// the model.
+    pub(crate) fn parse(id: &str, total: i64) -> Self {
         if id.contains(' ') {
             return Self { full: Some(id.to_owned()), ..Self::default() };
         }
@@ -132,7 +134,7 @@ impl Name {
 }
 
 /// What one part of a name may be.
-fn annotate(part: &str, first: bool, total: u64) -> (String, Role) {
+fn annotate(part: &str, first: bool, total: i64) -> (String, Role) {
     let mut role = Role::default();
     let mut text = part.to_owned();
     if is(&VERSION, part) {
@@ -143,8 +145,13 @@ fn annotate(part: &str, first: bool, total: u64) -> (String, Role) {
     } else if !first && is(&SIZE, part) {
         text = size_part(part);
         if let Some(weights) = weights(&text) {
-            let total = total as f64;
-            if total != 0.0 && (weights - total).abs() > (7.0 * total / 8.0).floor() {
+            let all = total.unsigned_abs() as f64;
+            let misses = match total {
+                0 => false,
+                1.. => (weights - all).abs() > (7.0 * all / 8.0).floor(),
+                _ => weights < (all / 8.0).floor(),
+            };
+            if misses {
                 // More likely the length of the context.
                 role.finetune = true;
                 if let Some(unit) = text.pop() {
@@ -156,7 +163,9 @@ fn annotate(part: &str, first: bool, total: u64) -> (String, Role) {
             role.size_label = true;
         }
     } else if !first && is(&FINETUNE, part) {
-        role.finetune = true;
+        // That an adapter is one goes without saying.
+        let redundant = total < 0 && part.eq_ignore_ascii_case("lora");
+        role = Role { finetune: !redundant, ty: redundant, ..role };
     }
     (text, role)
 }
@@ -218,7 +227,7 @@ mod tests {
     use super::*;
 
     /// Name, organization, basename, finetune, version, size label.
-    fn parts(id: &str, total: u64) -> [String; 6] {
+    fn parts(id: &str, total: i64) -> [String; 6] {
         let name = Name::parse(id, total);
         [
             name.full.as_deref().map(title),

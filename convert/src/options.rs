@@ -1,8 +1,8 @@
 //! What a conversion is asked to do.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
-use gguf_io::{Limits, OutputOptions, metadata::Value};
+use gguf_io::{Imatrix, Limits, OutputOptions, SourceFile, metadata::Value};
 use quant_kernels::Kernels;
 
 use crate::recipe::Request;
@@ -16,6 +16,9 @@ pub struct Options {
     pub request: Request,
     /// The importance matrix.
     pub imatrix: Option<PathBuf>,
+    /// The importance matrix itself, where it is in memory. [`imatrix`](Self::imatrix) has to be set,
+    /// too: it is then no file, but what the metadata of the output calls the matrix.
+    pub importance: Option<Arc<Imatrix>>,
     /// Use only entries whose name contains one of these; all if empty.
     pub include_weights: Vec<String>,
     /// Leave out entries whose name contains one of these.
@@ -33,6 +36,13 @@ pub struct Options {
     pub override_kv: Vec<(String, Value)>,
     /// llama.cpp's name for the BPE pre-tokenizer; detected if `None`.
     pub pre_tokenizer: Option<String>,
+    /// Convert the projector of a multimodal model, its encoder of images or sound, instead of its text
+    /// model.
+    pub mmproj: bool,
+    /// The folder of the base model of a LoRA adapter, or its name on the Hub.
+    pub base: Option<PathBuf>,
+    /// The folder of the Hugging Face cache, in which base models are looked for.
+    pub hub_cache: Option<PathBuf>,
     /// Do as llama.cpp's converter does even where its result is wrong for the user: metadata, and
     /// which of several sets of weights counts.
     pub like_reference: bool,
@@ -53,6 +63,10 @@ pub struct Options {
     pub kernels: Option<Kernels>,
     /// Limits on what readers may allocate.
     pub limits: Limits,
+    /// Files of the model that were opened before and need not be on this machine: weights of a
+    /// checkpoint, known by their names, whose folder holds its other files; or a GGUF file, or its
+    /// shards.
+    pub elsewhere: Vec<SourceFile>,
 }
 
 impl Options {
@@ -62,7 +76,7 @@ impl Options {
             output: OutputOptions { overwrite: self.overwrite, sync: !self.no_sync },
             threads: self.threads,
             kernels: self.kernels.unwrap_or_default(),
-            imatrix: self.imatrix.clone(),
+            imatrix: self.imatrix.clone().filter(|_| self.importance.is_none()),
         }
     }
 }

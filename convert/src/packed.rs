@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use gguf_io::{Checkpoint, Limits, safetensors::Preference};
+use gguf_io::{Checkpoint, Limits, SourceFile, safetensors::Preference};
 use quant_weights::{Quantization, Settings, Weights};
 
 use crate::{Config, Result, json, mistral_format};
@@ -26,6 +26,7 @@ pub(crate) fn quantization(config: &Config) -> Result<Quantization> {
 /// As [`Checkpoint::open`], [`quantization`] and [`Weights::new`].
 pub(crate) fn open(
     dir: &Path,
+    elsewhere: &[SourceFile],
     config: &Config,
     preference: Preference,
     limits: &Limits,
@@ -33,7 +34,7 @@ pub(crate) fn open(
     let quantization = quantization(config)?;
     let checkpoint = match config.is_mistral_format() {
         true => mistral_format::open(dir, limits)?,
-        false => Checkpoint::open_with(dir, preference, limits)?,
+        false => Checkpoint::open_elsewhere(dir, elsewhere, preference, limits)?,
     };
     let quantization = quantization.or_older(dir, &checkpoint, json::read_optional)?;
     Ok(Weights::new(checkpoint, quantization)?)

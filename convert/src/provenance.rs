@@ -51,13 +51,30 @@ impl Proof {
             && self.tensors.iter().all(|t| !matches!(t.outcome, Outcome::Differs(_)))
     }
 
+    /// The share of blocks that differ, of those of the tensors that differ; 0 if none does.
+    pub fn share_of_blocks(&self) -> f64 {
+        let (mut blocks, mut of) = (0u64, 0u64);
+        for tensor in &self.tensors {
+            if let Outcome::Differs(difference) = tensor.outcome {
+                blocks = blocks.saturating_add(difference.blocks);
+                of = of.saturating_add(tensor.blocks);
+            }
+        }
+        if of == 0 { 0.0 } else { blocks as f64 / of as f64 }
+    }
+
+    /// The largest [difference of codes](Derived::code_difference); `None` if a value is not finite.
+    pub fn largest_code_difference(&self) -> Option<u64> {
+        self.tensors.iter().try_fold(0, |most, tensor| Some(tensor.code_difference()?.max(most)))
+    }
+
     /// Whether the differences are what another rounding of the same searches makes, as builds do that
     /// contract a product and a sum to one operation: few blocks, each about as near to the weights.
     pub fn is_rounding(&self) -> bool {
         !self.holds()
             && self.missing.is_empty()
             && self.tensors.iter().all(|tensor| match tensor.outcome {
-                Outcome::Differs(difference) => difference.is_rounding(tensor),
+                Outcome::Differs(_) => tensor.is_rounding(),
                 _ => true,
             })
     }
@@ -74,6 +91,34 @@ pub struct Derived {
     pub blocks: u64,
     /// What came of it.
     pub outcome: Outcome,
+}
+
+impl Derived {
+    /// By how many codes two values of it differ at most, codes being spread evenly over the values of a
+    /// block; 0 if it is equal, `None` if one of them is not finite.
+    pub fn code_difference(&self) -> Option<u64> {
+        let Outcome::Differs(difference) = self.outcome else { return Some(0) };
+        let codes = (f64::from(difference.largest) / self.step()).round();
+        // What differs is another code, be it of a scale.
+        codes.is_finite().then(|| (codes as u64).max(1))
+    }
+
+    fn is_rounding(&self) -> bool {
+        // Of the builds that were tried, none changes more than a fiftieth of the blocks, or any code by
+        // more than one.
+        const SHARE: f64 = 0.05;
+        const CODES: u64 = 2;
+        let Outcome::Differs(difference) = self.outcome else { return false };
+        let few = difference.blocks as f64 <= SHARE * self.blocks as f64;
+        few && self.code_difference().is_some_and(|codes| codes <= CODES)
+    }
+
+    /// How far neighbouring values of a block are apart, as a part of the largest.
+    fn step(&self) -> f64 {
+        let bits = self.ty.block_bytes() as f64 * 8.0 / self.ty.block_len() as f64;
+        // They span twice the largest.
+        2.0 / (bits.floor().exp2() - 1.0)
+    }
 }
 
 /// What came of making a tensor again.
@@ -98,18 +143,6 @@ pub struct Difference {
     /// The largest difference of two values, as a part of the largest value of their block; infinite
     /// if one of them is not finite.
     pub largest: f32,
-}
-
-impl Difference {
-    fn is_rounding(&self, tensor: &Derived) -> bool {
-        // Of the builds that were tried, none changes more than a hundredth of the blocks.
-        const SHARE: f64 = 0.05;
-        let few = self.blocks as f64 <= SHARE * tensor.blocks as f64;
-        // Two steps between neighbouring values, which span twice the largest.
-        let bits = tensor.ty.block_bytes() as f64 * 8.0 / tensor.ty.block_len() as f64;
-        let step = 2.0 / (bits.floor().exp2() - 1.0);
-        few && f64::from(self.largest) <= 2.0 * step
-    }
 }
 
 /// Why a tensor could not be made again.

@@ -11,7 +11,7 @@
 mod groups;
 mod limits;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError, atomic::Ordering};
 
 use gguf_io::AtomicFile;
 use quant_core::{
@@ -22,7 +22,7 @@ use quant_core::{
 use quant_weights::{CodeBlock, Source, TensorReader, finite::Stored};
 
 use crate::{
-    Control, Result,
+    Control, Progress, Result,
     carry::{Carried, carry},
     chunks::{Chunk, chunks},
     grouped::blocks,
@@ -94,7 +94,9 @@ pub(crate) fn stream(
     control: Control<'_>,
 ) -> Result<()> {
     let chunks = chunks(model, jobs);
-    let done = AtomicU64::new(0);
+    model.will_read(jobs.iter().map(|job| &model.tensors[job.tensor]));
+    let done = Mutex::new(0);
+    let total = chunks.iter().map(|chunk| source_share(model, jobs, chunk)).sum();
     let lost = AllLost::default();
     let worker = || Worker {
         model,
@@ -119,8 +121,10 @@ pub(crate) fn stream(
             }
         }
         if let Some(progress) = control.progress {
-            let share = source_share(tensor, chunk);
-            progress(done.fetch_add(share, Ordering::Relaxed) + share);
+            // Told under the lock, so that it never goes back.
+            let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
+            *done += source_share(model, jobs, chunk);
+            progress(Progress { done: *done, total, tensor: &tensor.name });
         }
         Ok(())
     })?;
@@ -158,10 +162,16 @@ fn warn_of_scales(jobs: &[&Job]) {
     }
 }
 
-fn source_share(tensor: &Tensor, chunk: &Chunk) -> u64 {
-    let elements = tensor.elements().max(1);
-    let share = u128::from(tensor.source_bytes()) * u128::from(chunk.len) / u128::from(elements);
-    u64::try_from(share).unwrap_or(u64::MAX)
+/// Bytes of the source that a chunk takes. Those of all chunks of a tensor are the tensor's.
+fn source_share(model: &Model, jobs: &[&Job], chunk: &Chunk) -> u64 {
+    let Some(job) = jobs.get(chunk.jobs.start) else { return 0 };
+    let tensor = &model.tensors[job.tensor];
+    let (bytes, elements) = (tensor.source_bytes(), tensor.elements().max(1));
+    let before = |element: u64| {
+        let bytes = u128::from(bytes) * u128::from(element) / u128::from(elements);
+        u64::try_from(bytes).unwrap_or(u64::MAX)
+    };
+    before(chunk.range().end).saturating_sub(before(chunk.start))
 }
 
 /// The buffers of one thread.

@@ -118,3 +118,23 @@ fn links_lead_somewhere() {
     }
     assert!(dead.is_empty(), "{}", dead.join("\n"));
 }
+
+/// An example marks the lines that do its job. The table of the chapter says how many there are.
+#[test]
+fn jobs_take_as_few_lines_as_the_chapter_says() {
+    let page = read("docs/src/library.md");
+    let mut jobs = 0;
+    for row in page.lines().filter(|line| line.starts_with("| ") && line.contains("[example]")) {
+        let path = row.split_once("[example](../../").unwrap().1.split(')').next().unwrap();
+        let said: usize =
+            row.trim_end_matches([' ', '|']).rsplit(' ').next().unwrap().parse().unwrap();
+        let text = read(path);
+        let (_, job) = text.split_once("// The job, ").unwrap();
+        let (header, job) = job.split_once('\n').unwrap();
+        let lines = job.split_once("// Done.").unwrap().0.lines().filter(|l| !l.trim().is_empty());
+        assert_eq!(lines.count(), said, "{path}");
+        assert_eq!(header, format!("{said} lines:"), "{path}");
+        jobs += 1;
+    }
+    assert_eq!(jobs, 5);
+}

@@ -4,7 +4,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot read its data has failed")]
 
+#[path = "parts/adapters.rs"]
+mod adapters;
 mod common;
+#[path = "parts/projectors.rs"]
+mod projectors;
 
 use std::{
     fs,

@@ -12,14 +12,18 @@ use std::{
     },
 };
 
-use gguf_io::{ReadAt, SourceFile};
+use gguf_io::{Imatrix, Limits, ReadAt, SourceFile};
 use quant_convert::{
-    Control, Error, Ladder, Model, Options, Plan,
+    Control, Conversion, Error, Ladder, Model, Options, Plan, Progress,
     grouped::{self, FolderPlan},
+    mix::{Measured, Mixer, Sensitivities, Size},
     open,
-    recipe::{FileType, Request},
+    recipe::{self, FileType, Request},
 };
-use quant_core::grouped::{GroupSize, GroupedType};
+use quant_core::{
+    GgmlType,
+    grouped::{GroupSize, GroupedType},
+};
 
 fn options(file_type: FileType) -> Options {
     Options { request: Request::new(file_type), no_sync: true, ..Options::default() }
@@ -174,4 +178,196 @@ fn a_ladder_is_refused_as_a_whole() {
     ladder().run(&outputs, Control::default()).unwrap();
     assert!(outputs.iter().all(|output| output.exists()));
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
+}
+
+fn q4_k(folder: &Path, name: &str) -> (Conversion, std::path::PathBuf) {
+    let conversion = Conversion::new(common::fixture("tiny-llama2"));
+    let options = Options { no_sync: true, ..conversion.options().clone() };
+    (conversion.with_options(options), folder.join(name))
+}
+
+#[test]
+fn a_conversion_does_what_the_command_line_does_without_options() {
+    let folder = tempfile::tempdir().unwrap();
+    let (conversion, output) = q4_k(folder.path(), "a.gguf");
+    let planned = conversion.plan().unwrap();
+    planned.check().unwrap();
+    planned.check_output(&output).unwrap();
+    planned.write(&output).unwrap();
+    let expected = folder.path().join("b.gguf");
+    plan(&common::fixture("tiny-llama2"), &options(FileType::Q4_K_M))
+        .run(&expected, Control::default())
+        .unwrap();
+    let bytes = std::fs::read(&output).unwrap();
+    assert_eq!(bytes, std::fs::read(&expected).unwrap());
+    assert_eq!(planned.total_bytes(), bytes.len() as u64);
+    assert_eq!(planned.paths(&output), [output.clone()]);
+    let tensors = planned.tensors();
+    assert!(tensors.iter().any(|t| t.name == "blk.0.attn_q.weight" && t.ty == "Q4_K"));
+    // It is not used up, and does not replace what is there without leave.
+    for _ in 0..2 {
+        assert!(planned.check_output(&output).is_err());
+        let error = planned.write(&output).unwrap_err();
+        assert!(error.to_string().contains("exists already"), "{error}");
+    }
+    planned.write(folder.path().join("c.gguf")).unwrap();
+}
+
+#[test]
+fn progress_is_told_in_order_and_up_to_the_total() {
+    let folder = tempfile::tempdir().unwrap();
+    let (conversion, output) = q4_k(folder.path(), "a.gguf");
+    let planned = conversion.threads(4).plan().unwrap();
+    let told = std::sync::Mutex::new(Vec::new());
+    let names: Vec<_> = planned.tensors().iter().map(|t| t.name.to_owned()).collect();
+    let progress = |now: Progress<'_>| {
+        assert!(names.iter().any(|name| name == now.tensor), "{}", now.tensor);
+        told.lock().unwrap().push((now.done, now.total));
+    };
+    let control = Control { progress: Some(&progress), cancel: None };
+    planned.write_with(&output, control).unwrap();
+    let told = told.into_inner().unwrap();
+    assert!(told.windows(2).all(|pair| pair[0].0 <= pair[1].0));
+    assert!(told.iter().all(|(_, total)| *total == planned.source_bytes()));
+    assert_eq!(told.last().unwrap().0, planned.source_bytes());
+
+    // Cancelled by the first call: nothing is there, and the plan can be written later.
+    let (cancel, other) = (AtomicBool::new(false), folder.path().join("other.gguf"));
+    let stop = |_: Progress<'_>| cancel.store(true, Ordering::Relaxed);
+    let control = Control { progress: Some(&stop), cancel: Some(&cancel) };
+    assert!(matches!(planned.write_with(&other, control), Err(Error::Cancelled)));
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    planned.write(&other).unwrap();
+    assert_eq!(std::fs::read(&other).unwrap(), std::fs::read(&output).unwrap());
+}
+
+#[test]
+fn an_importance_matrix_may_be_in_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = common::fixture("tiny-llama2").join("imatrix.gguf");
+    let matrix = Imatrix::open(&path, &Limits::default()).unwrap();
+    let (conversion, from_file) = q4_k(folder.path(), "file.gguf");
+    conversion.imatrix(&path).plan().unwrap().write(&from_file).unwrap();
+    let (conversion, from_memory) = q4_k(folder.path(), "memory.gguf");
+    conversion.importance(&path, matrix.clone()).plan().unwrap().write(&from_memory).unwrap();
+    assert!(std::fs::read(&from_file).unwrap() == std::fs::read(&from_memory).unwrap());
+
+    // Its name is that of no file: metadata tells it, and nothing is opened.
+    let (conversion, other) = q4_k(folder.path(), "other.gguf");
+    let conversion = conversion.importance("measured just now", matrix.clone());
+    conversion.plan().unwrap().write(&other).unwrap();
+    let written = gguf_io::GgufFile::open(&other, &Limits::default()).unwrap();
+    let name = written.metadata.get_str("quantize.imatrix.file");
+    assert_eq!(name, Some("measured just now"));
+
+    let again = Imatrix::from_entries(matrix.entries.clone()).unwrap();
+    assert_eq!(again.entries, matrix.entries);
+    let (name, mut entry) = matrix.entries.into_iter().next().unwrap();
+    entry.values[3] = -1.0;
+    let error = Imatrix::from_entries([(name.clone(), entry.clone())]).unwrap_err();
+    assert!(error.to_string().contains("-1 as value 3"), "{error}");
+    entry.values[3] = 0.0;
+    assert!(Imatrix::from_entries([(name.clone(), entry.clone())]).is_ok());
+    entry.matrices = 3;
+    assert!(Imatrix::from_entries([(name, entry)]).is_err());
+}
+
+#[test]
+fn a_folder_is_planned_and_written_by_the_same_calls() {
+    let folder = tempfile::tempdir().unwrap();
+    let (conversion, output) = q4_k(folder.path(), "int8");
+    let grouped = grouped::Options::new(GroupedType::Int8Sym);
+    let planned = conversion.clone().grouped(grouped).folder(true).plan().unwrap();
+    assert!(planned.tensors().iter().any(|t| t.ty == "INT8_SYM"));
+    planned.write(&output).unwrap();
+    assert!(output.join("config.json").is_file());
+    assert!(planned.write(&output).is_err());
+    assert!(matches!(conversion.folder(true).plan(), Err(Error::Grouped { .. })));
+}
+
+fn mixer(input: &Path, options: &Options, candidates: &[GgmlType]) -> Mixer {
+    let mut mixer = Mixer::new(open(input, options).unwrap(), options, candidates).unwrap();
+    mixer.measure(Control::default()).unwrap();
+    mixer
+}
+
+/// A file for a size is never larger, and nearly as large; the header counts.
+#[test]
+fn a_mix_fits_the_size() {
+    let input = common::fixture("tiny-llama2");
+    for matrix in [false, true] {
+        let imatrix = matrix.then(|| input.join("imatrix.gguf"));
+        let given = Options { imatrix, ..options(FileType::Q4_K_M) };
+        let mixer = mixer(&input, &given, &[]);
+        for size in [800_000, 900_001, 1_000_037, 1_200_000, 1_500_000, 2_100_000, 9_000_000] {
+            let asked = Size::Bytes(size);
+            let (mix, plan) = mixer.plan_for(asked, None, Control::default()).unwrap();
+            let bytes = plan.total_bytes();
+            assert!(bytes <= size, "{bytes} of {size}");
+            assert!(bytes > size - size / 50 || size > 4_000_000, "{bytes} of {size}");
+            let types: std::collections::HashMap<_, _> = mix.types().collect();
+            for layer in 0..2 {
+                let ty = |what: &str| types[format!("blk.{layer}.{what}.weight").as_str()];
+                assert_eq!(ty("ffn_gate"), ty("ffn_up"));
+            }
+            // Nothing is lost where everything fits.
+            assert_eq!(mix.expected_loss == 0.0, size > 4_000_000);
+        }
+        for bits in [3.5, 4.5, 6.0] {
+            let asked = Size::BitsPerWeight(bits);
+            let (_, plan) = mixer.plan_for(asked, None, Control::default()).unwrap();
+            let found = plan.bits_per_weight();
+            assert!(found <= bits && found > bits * 0.97, "{found} of {bits}");
+        }
+    }
+}
+
+#[test]
+fn the_smallest_size_is_told() {
+    let input = common::fixture("tiny-llama2");
+    let given = options(FileType::Q4_K_M);
+    let mixer = mixer(&input, &given, &[GgmlType::Q4_K, GgmlType::Q6_K]);
+    let error = mixer.check(Size::Bytes(500_000)).unwrap_err();
+    let Error::TooSmall { smallest, .. } = error else { panic!("{error}") };
+    assert!(mixer.check(Size::Bytes(smallest - 1)).is_err());
+    let asked = Size::Bytes(smallest);
+    let (mix, plan) = mixer.plan_for(asked, None, Control::default()).unwrap();
+    assert_eq!(plan.total_bytes(), smallest);
+    assert!(mix.types().all(|(_, ty)| ty == GgmlType::Q4_K));
+    let error = mixer.check(Size::BitsPerWeight(1.0)).unwrap_err().to_string();
+    assert!(error.contains("no mix of the types has 1 bits per weight: the smallest has 4.5"));
+}
+
+/// A saved mix makes the same file, and what options name stays as they say.
+#[test]
+fn a_mix_is_an_ordinary_conversion() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let input = common::fixture("tiny-llama3");
+    let named = recipe::parse_tensor_types("attn_v=q8_0").unwrap();
+    let request = Request { overrides: named, ..Request::new(FileType::Q4_K_M) };
+    let given =
+        Options { request, imatrix: Some(input.join("imatrix.gguf")), ..options(FileType::Q4_K_M) };
+    let mixer = mixer(&input, &given, &[]);
+    let mut sensitivities = Sensitivities::new("text".into(), 1);
+    let measured = Measured { error: 1e-3, loss: 9.0 };
+    sensitivities.insert("blk.1.ffn_down.weight", GgmlType::Q4_K, measured);
+    let asked = Size::Bytes(900_000);
+    let (mix, plan) = mixer.plan_for(asked, Some(&sensitivities), Control::default()).unwrap();
+    let best = mix.types().find(|(name, _)| *name == "blk.1.ffn_down.weight").unwrap().1;
+    assert!(mix.types().filter(|(name, _)| name.contains("ffn_up")).all(|(_, ty)| ty != best));
+    assert!(mix.types().all(|(name, _)| !name.contains("attn_v")));
+    let values = plan.tensors().filter(|tensor| tensor.name.contains("attn_v"));
+    assert_eq!(values.map(|tensor| tensor.ty).collect::<Vec<_>>(), [GgmlType::Q8_0; 2]);
+    let file_type = plan.file_type().unwrap();
+    plan.run(&path("mix.gguf"), Control::default()).unwrap();
+    std::fs::write(path("mix.txt"), mix.to_file()).unwrap();
+    let mut overrides = given.request.overrides.clone();
+    overrides.extend(recipe::read_tensor_type_file(&path("mix.txt")).unwrap());
+    let request = Request { overrides, ..Request::new(file_type) };
+    let again = Options { request, ..given };
+    crate::plan(&input, &again).run(&path("again.gguf"), Control::default()).unwrap();
+    let same =
+        std::fs::read(path("mix.gguf")).unwrap() == std::fs::read(path("again.gguf")).unwrap();
+    assert!(same);
 }

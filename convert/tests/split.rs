@@ -8,7 +8,7 @@ use std::{fs, path::Path};
 use common::fixture;
 use gguf_io::{GgufFile, Limits};
 use quant_convert::{
-    Control, Error, Options, Plan, Split, open,
+    Control, Error, Options, Plan, Progress, Split, open,
     recipe::{FileType, Request},
 };
 
@@ -141,7 +141,7 @@ fn a_set_that_fails_leaves_nothing() {
     assert_eq!(files(dir.path()), ["m-00002-of-00003.gguf"]);
     // Cancelled on the way.
     let cancel = std::sync::atomic::AtomicBool::new(false);
-    let stop = |_| cancel.store(true, std::sync::atomic::Ordering::Relaxed);
+    let stop = |_: Progress<'_>| cancel.store(true, std::sync::atomic::Ordering::Relaxed);
     let control = Control { progress: Some(&stop), cancel: Some(&cancel) };
     let other = dir.path().join("other.gguf");
     let error = plan().run(&other, control).unwrap_err();

@@ -6,7 +6,7 @@
 
 use std::{fs::File, io::BufWriter, io::Write as _, num::NonZeroUsize, sync::Arc};
 
-use quant_evaluate::{Model, Options, Session};
+use quant_evaluate::{CachePrecision, Model, Options, Session};
 use quant_kernels::Pool;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -18,6 +18,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut options = Options::default();
     let threads = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     options.threads = Arc::new(Pool::new(threads)?);
+    options.cache = CachePrecision::Single;
     let model = Model::open(path.as_ref(), &options)?;
     let mut session = Session::new(&model, tokens.len())?;
     let mut file = BufWriter::new(File::create(out)?);

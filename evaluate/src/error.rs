@@ -66,6 +66,12 @@ pub enum Error {
         /// The number of tokens in the vocabulary.
         vocabulary: usize,
     },
+    /// The layers of the model are not in memory.
+    #[error("the layers of the model are read one at a time: run it over the windows of a text")]
+    LayerByLayer,
+    /// Someone asked to stop.
+    #[error("interrupted")]
+    Stopped,
     /// There are no tokens.
     #[error("the text is empty: there is no token to run")]
     Empty,

@@ -180,16 +180,32 @@ impl Importance {
     /// Adds what another run found, on another part of a text or another text.
     ///
     /// # Errors
-    /// If a tensor has another number of columns or experts there.
+    /// If a tensor has another number of columns or experts there, or is in one of the two alone: then they
+    /// are of different models, or only one of them measured the output's tensor. Nothing is added then.
     pub fn merge(&mut self, other: &ImatrixSums) -> Result<(), ImportanceError> {
+        if !self.is_empty() {
+            let known = |name: &&String| self.entries.contains_key(*name);
+            let more =
+                other.entries.keys().find(|name| !known(name)).map(|name| (name, "before it"));
+            let fewer = || {
+                let met =
+                    self.entries.iter().filter(|(_, entry)| entry.counts.iter().any(|n| *n > 0));
+                let missing = |name: &&String| !other.entries.contains_key(*name);
+                met.map(|(name, _)| name).find(missing).map(|name| (name, "here"))
+            };
+            if let Some((tensor, place)) = more.or_else(fewer) {
+                let message = format!(
+                    "there are no sums for it {place}: the files are not of one model, or were not all \
+                     made with the output's tensor"
+                );
+                return Err(ImportanceError { tensor: tensor.clone(), message });
+            }
+        }
         for (tensor, TensorSums { sums, counts }) in &other.entries {
             let columns = sums.len().checked_div(counts.len()).unwrap_or(0);
-            let entry = self.entries.entry(tensor.clone()).or_insert_with(|| Entry {
-                columns,
-                sums: vec![0.0; sums.len()],
-                counts: vec![0; counts.len()],
-            });
-            if (entry.columns, entry.counts.len()) != (columns, counts.len()) {
+            if let Some(entry) = self.entries.get(tensor)
+                && (entry.columns, entry.counts.len()) != (columns, counts.len())
+            {
                 let message = format!(
                     "{} × {columns} sums cannot be added to {} × {}; the files are not of one model",
                     counts.len(),
@@ -198,6 +214,14 @@ impl Importance {
                 );
                 return Err(ImportanceError { tensor: tensor.clone(), message });
             }
+        }
+        for (tensor, TensorSums { sums, counts }) in &other.entries {
+            let columns = sums.len().checked_div(counts.len()).unwrap_or(0);
+            let entry = self.entries.entry(tensor.clone()).or_insert_with(|| Entry {
+                columns,
+                sums: vec![0.0; sums.len()],
+                counts: vec![0; counts.len()],
+            });
             entry.sums.iter_mut().zip(sums).for_each(|(sum, more)| *sum += f64::from(*more));
             let whole = |count: &f32| count.round() as u64;
             for (count, more) in entry.counts.iter_mut().zip(counts) {
@@ -321,6 +345,24 @@ mod tests {
         other.expect("blk.0.attn_q.weight", 3, None);
         let message = other.merge(&part).unwrap_err().to_string();
         assert!(message.contains("1 × 2 sums cannot be added to 1 × 3"), "{message}");
+    }
+
+    #[test]
+    fn matrices_of_other_tensors_are_not_added() {
+        let part = ImatrixSums::read(file(&filled(&ROWS)), &Limits::default()).unwrap();
+        let mut with_output = filled(&ROWS);
+        with_output.expect("output.weight", 2, None);
+        with_output.add("output.weight", None, &ROWS, 2);
+        let whole = ImatrixSums::read(file(&with_output), &Limits::default()).unwrap();
+        for (first, second, place) in [(&part, &whole, "before it"), (&whole, &part, "here")] {
+            let mut merged = Importance::new(0);
+            merged.merge(first).unwrap();
+            let before = merged.to_gguf().unwrap();
+            let message = merged.merge(second).unwrap_err().to_string();
+            assert!(message.contains("output.weight") && message.contains(place), "{message}");
+            assert_eq!(merged.to_gguf().unwrap(), before);
+            merged.merge(first).unwrap();
+        }
     }
 
     #[test]

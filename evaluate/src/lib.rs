@@ -36,17 +36,26 @@
 
 pub mod chat;
 mod error;
+mod footprint;
 pub mod generate;
 pub mod importance;
 pub mod kl;
 pub mod kld;
+pub mod layered;
 mod load;
 pub mod measure;
 mod model;
 pub mod perplexity;
 mod run;
 pub mod sample;
+pub mod sensitivity;
 
 pub use error::{Error, Result};
+pub use footprint::{Footprint, LayerFootprint};
 pub use model::{Model, Options, Threads};
 pub use run::{CachePrecision, Observer, Pooling, Session};
+
+/// The examples of the README are tested.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

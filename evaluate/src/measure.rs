@@ -13,7 +13,7 @@ use crate::{
     importance::Importance,
     kl::{Divergence, log_probabilities},
     kld::KldFile,
-    perplexity::{Perplexity, Windows},
+    perplexity::{Perplexity, Window, Windows},
 };
 
 /// Reads tokens and predicts the next.
@@ -101,13 +101,14 @@ pub fn perplexity<P: Predictor>(
     let mut perplexity = Perplexity::default();
     for (i, window) in windows.iter().enumerate() {
         predictor.restart();
-        // What the last token predicts is not scored.
-        let tokens = window.tokens.get(..window.scored().end).unwrap_or_default();
-        predictor.read(tokens, window.scored(), &mut |position, logits| {
-            if let Some(next) = window.next(position) {
-                perplexity.add(logits, next);
-            }
-        })?;
+        for (tokens, wanted) in parts(&window, usize::MAX) {
+            let tokens = window.tokens.get(tokens).unwrap_or_default();
+            predictor.read(tokens, wanted, &mut |position, logits| {
+                if let Some(next) = window.next(position) {
+                    perplexity.add(logits, next);
+                }
+            })?;
+        }
         if progress(i + 1, windows.len()).is_break() {
             break;
         }
@@ -153,6 +154,30 @@ pub enum DivergenceError<E> {
     },
 }
 
+/// The parts in which a window is read: tokens, and the positions whose predictions are wanted, at most so
+/// many. All that is not scored goes with the first part; what the last token predicts is not scored.
+pub(crate) fn parts(
+    window: &Window,
+    at_once: usize,
+) -> impl Iterator<Item = (Range<usize>, Range<usize>)> + use<> {
+    let scored = window.scored();
+    let mut start = 0;
+    std::iter::from_fn(move || {
+        let first = start.max(scored.start);
+        let end = scored.end.min(first.saturating_add(at_once.max(1)));
+        let part = (start..end, first..end);
+        (start < scored.end).then(|| {
+            start = end;
+            part
+        })
+    })
+}
+
+/// How many positions' predictions [`divergence`] asks for together, of a vocabulary of so many tokens.
+pub fn at_once(vocabulary: usize) -> usize {
+    (KEPT / vocabulary.max(1)).clamp(32, 512)
+}
+
 /// Numbers that are kept of the reference's predictions, unless one position has more.
 const KEPT: usize = 16 << 20;
 
@@ -176,7 +201,6 @@ pub fn divergence<P: Predictor>(
             return Err(DivergenceError::Vocabulary { candidate, found, expected });
         }
     }
-    let at_once = (KEPT / expected.max(1)).clamp(32, 512);
     let mut found = vec![Divergence::default(); candidates.len()];
     let mut rows: Vec<Vec<f32>> = Vec::new();
     for (i, window) in windows.iter().enumerate() {
@@ -184,13 +208,8 @@ pub fn divergence<P: Predictor>(
         if let Reference::Predictor(predictor, _) = &mut reference {
             predictor.restart();
         }
-        let scored = window.scored();
-        let mut start = 0;
-        while start < scored.end {
-            // All that is not scored goes with the first part.
-            let end = scored.end.min(start.max(scored.start) + at_once);
-            let wanted = start.max(scored.start)..end;
-            let tokens = window.tokens.get(start..end).unwrap_or_default();
+        for (tokens, wanted) in parts(&window, at_once(expected)) {
+            let tokens = window.tokens.get(tokens).unwrap_or_default();
             rows.resize_with(wanted.len(), Vec::new);
             match &mut reference {
                 Reference::Predictor(predictor, keep) => {
@@ -220,7 +239,6 @@ pub fn divergence<P: Predictor>(
                     })
                     .map_err(DivergenceError::Predictor)?;
             }
-            start = end;
         }
         if progress(i + 1, windows.len()).is_break() {
             break;

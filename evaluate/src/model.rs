@@ -3,13 +3,14 @@
 use std::{fmt, path::Path, sync::Arc};
 
 use gguf_io::{Limits, Metadata};
-use gguf_model::{Content, Forward, check};
+use gguf_model::{Architecture, Content, Forward, check};
 use quant_kernels::{Kernels, Parallel, Serial};
 use quant_weights::{Gguf, Source};
 
 use crate::{
     CachePrecision, Error, Result,
-    load::{Loader, Weights},
+    load::{Loader, Read, Weights},
+    run::Runner,
 };
 
 /// Threads that a model may share with others.
@@ -29,6 +30,12 @@ pub struct Options {
     pub limits: Limits,
     /// Bytes that weights and the cache of a session may take together; `None` is no limit.
     pub memory: Option<u64>,
+    /// Whether layers stay in the file until they are needed, one at a time. Such a model runs over the
+    /// windows of a text, [layer by layer](crate::layered), and in no [`Session`](crate::Session).
+    pub layer_by_layer: bool,
+    /// Bytes that the vectors of the windows may take that go through a layer together when a model runs
+    /// layer by layer, unless one window takes more. The model is read once for each such batch.
+    pub activations: u64,
     /// Bytes that the activations of a chunk of text may take. A long text is run in chunks of at most
     /// 512 tokens, fewer in wide models, but never fewer than 32.
     pub working_space: usize,
@@ -42,6 +49,8 @@ impl Default for Options {
             cache: CachePrecision::default(),
             limits: Limits::default(),
             memory: None,
+            layer_by_layer: false,
+            activations: 1 << 30,
             working_space: 64 << 20,
         }
     }
@@ -63,6 +72,7 @@ impl fmt::Debug for Options {
 pub struct Model {
     pub(crate) source: Box<dyn Source + Send>,
     pub(crate) weights: Weights,
+    pub(crate) architecture: &'static Architecture,
     pub(crate) forward: &'static Forward,
     pub(crate) options: Options,
 }
@@ -93,6 +103,14 @@ impl Model {
     /// # Errors
     /// As [`open`](Self::open).
     pub fn from_source(source: impl Source + Send + 'static, options: &Options) -> Result<Self> {
+        Self::read(source, options, if options.layer_by_layer { Read::Ends } else { Read::All })
+    }
+
+    pub(crate) fn read(
+        source: impl Source + Send + 'static,
+        options: &Options,
+        read: Read,
+    ) -> Result<Self> {
         let path = || source.files().first().map(|f| f.path().to_owned()).unwrap_or_default();
         let wrong = |message: String| Error::Model { file: path(), message };
         let tensors = source.tensors().iter().map(|t| (t.name.as_str(), t.shape.as_slice()));
@@ -111,8 +129,9 @@ impl Model {
             }
         };
         let forward = architecture.forward().ok_or_else(|| no_graph(path(), architecture.name))?;
-        let weights = Loader::load(&source, options, architecture, forward)?;
-        Ok(Self { source: Box::new(source), weights, forward, options: options.clone() })
+        let weights = Loader::load(&source, options, architecture, forward, read)?;
+        let source = Box::new(source);
+        Ok(Self { source, weights, architecture, forward, options: options.clone() })
     }
 
     /// The file's keys.
@@ -146,12 +165,22 @@ impl Model {
         self.weights.trained_context
     }
 
-    /// Bytes of the weights in memory.
+    /// Whether its layers are read one at a time, while it runs.
+    pub fn is_layer_by_layer(&self) -> bool {
+        self.options.layer_by_layer
+    }
+
+    /// Bytes of the weights in memory; of a model whose layers are read one at a time, of all of them.
     pub fn weight_bytes(&self) -> u64 {
         self.weights.bytes
     }
 
-    /// Bytes of the keys and values of so many tokens.
+    pub(crate) fn runner(&self) -> Runner<'_> {
+        Runner::new(self.options.kernels, &*self.options.threads)
+    }
+
+    /// Bytes of what the layers keep of so many tokens: keys and values, and the states of recurrent
+    /// layers, which do not grow.
     pub fn cache_bytes(&self, context: usize) -> u64 {
         self.weights.cache_bytes(self.options.cache, context)
     }

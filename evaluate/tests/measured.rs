@@ -2,11 +2,21 @@
 //! same file, text and windows.
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
+#[path = "../examples/collect_importance.rs"]
+mod collect_importance;
 mod common;
+#[path = "../examples/embed.rs"]
+mod embed;
+#[path = "../examples/generate.rs"]
+mod generate;
+#[path = "../examples/next_token.rs"]
+mod next_token;
+#[path = "../examples/quality.rs"]
+mod quality;
 
 use std::{fs, ops::ControlFlow};
 
-use common::{fixture, model};
+use common::{convert, fixture, model};
 use gguf_io::{Limits, SourceFile, imatrix::ImatrixSums};
 use gguf_model::{Tokenizer, tokenizer::EncodeOptions};
 use quant_evaluate::{
@@ -78,4 +88,37 @@ fn importance_is_llama_imatrix_s() {
         let found = entry.sums.iter().map(|sum| f64::from(*sum).powi(2)).sum::<f64>().sqrt();
         assert!(close(found, norm, 0.01), "{tensor}: {found}");
     }
+}
+
+/// The examples of the library do what they say.
+#[test]
+fn examples_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| folder.path().join(name);
+    let (f16, q4_0) = (file("f16.gguf"), file("q4_0.gguf"));
+    convert(&fixture("tiny-llama2"), "f16", &f16);
+    convert(&fixture("tiny-llama2"), "q4_0", &q4_0);
+    let text = fs::read_to_string(fixture("text").join("test.txt")).unwrap();
+    let text: String = text.chars().take(4000).collect();
+
+    let likeliest = next_token::next_tokens(&f16, "A vector of").unwrap();
+    assert!(likeliest.len() == 5 && likeliest[0].1 >= likeliest[4].1, "{likeliest:?}");
+    assert!(likeliest.iter().map(|(_, probability)| probability).sum::<f32>() <= 1.0);
+    let longer = generate::generate(&f16, "A vector of", 8).unwrap();
+    let first = likeliest[0].0.replace('▁', " ");
+    assert!(longer.starts_with(&first), "{longer:?} after {likeliest:?}");
+
+    let (perplexity, divergence) = quality::quality(&f16, &q4_0, &text, 128).unwrap();
+    assert!(perplexity > 5.0 && perplexity < 20.0, "{perplexity}");
+    assert!(divergence > 0.03 && divergence < 0.15, "{divergence}");
+
+    let bytes = collect_importance::importance(&f16, &text, 128).unwrap();
+    let sums = ImatrixSums::read(SourceFile::from_bytes("imatrix.gguf", bytes), &Limits::default());
+    assert_eq!(sums.unwrap().entries.len(), 14);
+
+    let texts = ["A vector of bytes.".to_owned(), "A vector of bytes?".to_owned()];
+    let vectors = embed::embed(&f16, &texts).unwrap();
+    let product = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
+    assert!((product(&vectors[0], &vectors[0]) - 1.0).abs() < 1e-5);
+    assert!(product(&vectors[0], &vectors[1]) < 0.9999);
 }

@@ -14,6 +14,16 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
+    /// A server has not given what it was asked for.
+    #[error("{}: {problem}; {help}", Shown(path))]
+    Remote {
+        /// The address.
+        path: Box<Path>,
+        /// What has happened.
+        problem: String,
+        /// What to do.
+        help: &'static str,
+    },
     /// The operating system refused an operation on a file.
     #[error("{}: {action}: {error}", Shown(path))]
     Io {
@@ -316,6 +326,7 @@ impl Error {
     pub fn file(&self) -> Option<&Path> {
         match self {
             Self::Io { path, .. }
+            | Self::Remote { path, .. }
             | Self::Read { path, .. }
             | Self::Write { path, .. }
             | Self::WrongKind { path, .. }
@@ -394,6 +405,7 @@ impl Error {
             Self::NoSpace { .. } => Some(SPACE),
             Self::Unwritten { .. } => Some(UNWRITTEN),
             Self::NotAModel { help, .. }
+            | Self::Remote { help, .. }
             | Self::Malformed { help, .. }
             | Self::Unsupported { help, .. }
             | Self::Set { help, .. } => Some(help),

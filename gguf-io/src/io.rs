@@ -3,6 +3,7 @@
 use std::{
     fs::File,
     io,
+    ops::Range,
     path::{Path, PathBuf},
     sync::Arc,
     time::SystemTime,
@@ -27,6 +28,12 @@ pub trait ReadAt: Send + Sync + std::fmt::Debug {
     /// All bytes, where they are in memory already.
     fn as_slice(&self) -> Option<&[u8]> {
         None
+    }
+
+    /// Says that a range will be read, after those said before. A reader for which it takes long to
+    /// begin may fetch it ahead of time; others do nothing.
+    fn will_read(&self, range: Range<u64>) {
+        let _ = range;
     }
 
     /// Whether there are no bytes.
@@ -96,6 +103,10 @@ impl<R: ReadAt + ?Sized> ReadAt for Arc<R> {
 
     fn as_slice(&self) -> Option<&[u8]> {
         ReadAt::as_slice(self.as_ref())
+    }
+
+    fn will_read(&self, range: Range<u64>) {
+        ReadAt::will_read(self.as_ref(), range);
     }
 }
 
@@ -309,6 +320,14 @@ impl SourceFile {
                 _ => error,
             },
         })
+    }
+
+    /// Says that a range will be read, after those said before, so that a file which is far away can
+    /// be fetched ahead of time. Reading something else, or in another order, is slower and not wrong.
+    pub fn will_read(&self, range: Range<u64>) {
+        if let Backing::Other(reader) = &self.backing {
+            reader.will_read(range);
+        }
     }
 
     /// Reads `len` bytes from `offset` on.

@@ -54,7 +54,11 @@
 //!
 //! # Features
 //!
-//! None. The crate builds no C or C++.
+//! - `remote`: `remote::Model` opens models on the Hugging Face Hub and on web servers, whose weights
+//!   are then read by ranges. The cryptography is written for x86-64 and 64-bit ARM; elsewhere https
+//!   addresses are refused.
+//!
+//! Nothing builds C or C++, with the feature or without it.
 
 #![forbid(unsafe_code)]
 
@@ -71,6 +75,8 @@ mod open_files;
 pub mod output;
 mod output_folder;
 mod ranges;
+#[cfg(feature = "remote")]
+pub mod remote;
 pub mod safetensors;
 mod sniff;
 mod stored;
@@ -89,3 +95,8 @@ pub use output::{AtomicFile, AtomicSet, FileSystem, OutputOptions, WriteAt};
 pub use output_folder::AtomicFolder;
 pub use safetensors::{Checkpoint, CheckpointTensor, Dtype};
 pub use stored::StoredTensor;
+
+/// The examples of the README are tested.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

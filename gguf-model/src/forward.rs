@@ -8,7 +8,7 @@
 //! The enums here are exhaustive: an interpreter that does not know one of their variants must not
 //! compile rather than run a model wrongly.
 
-use crate::Architecture;
+use crate::{Architecture, Norm};
 
 /// How models of one architecture are run.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -20,6 +20,8 @@ pub struct Forward {
     pub embedding_scale: Factor,
     /// Scores fall with the distance.
     pub alibi: Alibi,
+    /// How activations are normalized, where that is not what the name of the epsilon's key says.
+    pub norm: Option<Norm>,
     /// The parts of a layer.
     pub block: Block,
     /// How the heads attend.
@@ -147,12 +149,21 @@ pub struct Attention {
     pub scale: ScoreScale,
     /// What a norm of queries and keys spans.
     pub head_norm: HeadNorm,
+    /// Whether the values of each head are normalized too, without weights.
+    pub value_norm: bool,
+    /// Whether behind the query of each head is a gate, whose sigmoid the head's result is multiplied by.
+    pub gated: bool,
+    /// How queries grow with their position, where the keys `attention.temperature_…` do not say.
+    pub temperature: Option<Temperature>,
     /// The key of the soft cap on scores, and its value where the key is missing; 0 is none.
     pub cap: Option<(&'static str, f32)>,
     /// Layers that see only tokens nearby.
     pub windows: Option<Windows>,
     /// Which layers RoPE turns.
     pub turned: TurnedLayers,
+    /// Whether RoPE turns one value from each half, and not neighbours, in a model with
+    /// `rope.dimension_sections`.
+    pub halves_with_sections: bool,
     /// Whether a token sees only those before it, where the key `attention.causal` is missing.
     pub causal: bool,
 }
@@ -177,6 +188,8 @@ pub enum ScoreScale {
         /// The number of layers.
         layers: u32,
     },
+    /// Nothing.
+    One,
 }
 
 /// What a norm of queries and keys spans.
@@ -188,6 +201,26 @@ pub enum HeadNorm {
     EachTurned,
     /// All heads together, before RoPE.
     Whole,
+    /// Each head by itself, without weights, after RoPE and only in layers that it turns; not at all in
+    /// models of so many experts.
+    PlainTurned {
+        /// The number of experts.
+        but_for_experts: u32,
+    },
+}
+
+/// Queries grow with their position, step by step: by `1 + scale · ln(1 + ⌊(position + offset) / length⌋)`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Temperature {
+    /// Positions in a step.
+    pub length: u32,
+    /// How much they grow.
+    pub scale: f32,
+    /// What is added to the position.
+    pub offset: u32,
+    /// Whether they grow only in layers that RoPE does not turn.
+    pub unturned: bool,
 }
 
 /// Layers that see only tokens nearby. How many tokens is the value of `attention.sliding_window`.
@@ -203,9 +236,12 @@ pub struct Windows {
     pub whole_first: bool,
     /// Whether half of the tokens are those behind.
     pub symmetric: bool,
+    /// Whether the text is cut into pieces of that width, of which a token sees the part before it in its
+    /// own.
+    pub chunked: bool,
     /// The base of RoPE in these layers where `rope.freq_base_swa` is missing; else that of the others.
     pub base: Option<f32>,
-    /// Whether RoPE is scaled in these layers too.
+    /// Whether RoPE is scaled in these layers too, and its factors divide their angles.
     pub scaled: bool,
     /// Only models of so many layers have windows where the key is missing; 0: all.
     pub layers: u32,
@@ -234,6 +270,8 @@ pub struct Routing {
     /// Whether the weights of the chosen experts are divided by their sum, where
     /// `expert_weights_norm` does not say.
     pub normalized: bool,
+    /// Whether the weight of an expert multiplies what goes into it; else what comes out.
+    pub weighs_inputs: bool,
 }
 
 /// What makes weights of the router's results. The numbers are those of `expert_gating_func`.

@@ -1,8 +1,9 @@
 //! How models of each architecture are run, a row each.
 
+use crate::Norm;
 use crate::forward::{
     Alibi, Attention, AttentionKind, Block, Factor, Forward, Gate, HeadNorm, Norming, Outcome,
-    Residual, Routing, ScoreScale, TurnedLayers, Windows,
+    Residual, Routing, ScoreScale, Temperature, TurnedLayers, Windows,
 };
 use Norming::By;
 
@@ -23,6 +24,8 @@ const SANDWICH: Block = Block {
     feed_forward_post_norm: By("post_ffw_norm"),
     ..BLOCK
 };
+/// The norm before the feed-forward part is named after what it follows.
+const POST_ATTENTION: Block = Block { feed_forward_norm: By("post_attention_norm"), ..BLOCK };
 /// Norms after each part alone.
 const AFTER: Block =
     Block { attention_norm: Norming::None, feed_forward_norm: Norming::None, ..SANDWICH };
@@ -41,9 +44,13 @@ const ATTENTION: Attention = Attention {
     kind: AttentionKind::Heads,
     scale: ScoreScale::Head,
     head_norm: HeadNorm::Each,
+    value_norm: false,
+    gated: false,
+    temperature: None,
     cap: None,
     windows: None,
     turned: TurnedLayers::All,
+    halves_with_sections: false,
     causal: true,
 };
 /// Windows of causal models whose RoPE is the same everywhere.
@@ -52,19 +59,25 @@ const WINDOWS: Windows = Windows {
     period: 2,
     whole_first: false,
     symmetric: false,
+    chunked: false,
     base: None,
     scaled: true,
     layers: 0,
 };
+
+const ROUTING: Routing = Routing { gate: Gate::Softmax, normalized: true, weighs_inputs: false };
+const UNNORMALIZED: Routing = Routing { normalized: false, ..ROUTING };
+const SIGMOID: Routing = Routing { gate: Gate::Sigmoid, ..UNNORMALIZED };
 
 /// Llama, where the others start from.
 const LLAMA: Forward = Forward {
     architecture: "llama",
     embedding_scale: Factor::One,
     alibi: Alibi::None,
+    norm: None,
     block: BLOCK,
     attention: ATTENTION,
-    routing: Routing { gate: Gate::Softmax, normalized: true },
+    routing: ROUTING,
     exact_gelu: false,
     activation_key: None,
     residual_scale: Factor::One,
@@ -106,7 +119,21 @@ const BERT: Forward = Forward {
     result: Outcome::Embedding,
     ..LLAMA
 };
-const UNNORMALIZED: Routing = Routing { gate: Gate::Softmax, normalized: false };
+
+/// Layers of one part each.
+const NEMOTRON_H: Forward = Forward {
+    architecture: "nemotron_h",
+    norm: Some(Norm::Rms),
+    block: Block { feed_forward_norm: Norming::None, ..BLOCK },
+    routing: SIGMOID,
+    ..LLAMA
+};
+const QWEN3NEXT: Forward = Forward {
+    architecture: "qwen3next",
+    block: POST_ATTENTION,
+    attention: Attention { gated: true, ..ATTENTION },
+    ..LLAMA
+};
 
 /// Every architecture whose models can be run.
 pub static FORWARDS: &[Forward] = &[
@@ -118,6 +145,7 @@ pub static FORWARDS: &[Forward] = &[
         block: Block { embedding_norm: By("token_embd_norm"), ..BLOCK },
         ..LLAMA
     },
+    Forward { architecture: "chatglm", ..LLAMA },
     Forward {
         architecture: "cohere2",
         attention: Attention {
@@ -157,6 +185,7 @@ pub static FORWARDS: &[Forward] = &[
         exact_gelu: true,
         ..LLAMA
     },
+    Forward { architecture: "falcon-h1", ..LLAMA },
     Forward { architecture: "gemma", embedding_scale: Factor::RootOfWidth, ..LLAMA },
     Forward {
         architecture: "gemma2",
@@ -188,10 +217,27 @@ pub static FORWARDS: &[Forward] = &[
         ..GEMMA3
     },
     Forward {
+        architecture: "gemma4",
+        attention: Attention {
+            scale: ScoreScale::One,
+            value_norm: true,
+            windows: Some(Windows { scaled: false, ..WINDOWS }),
+            ..ATTENTION
+        },
+        ..GEMMA3
+    },
+    Forward {
+        architecture: "glm4",
+        block: SANDWICH,
+        attention: Attention { halves_with_sections: true, ..ATTENTION },
+        ..LLAMA
+    },
+    Forward { architecture: "glm4moe", block: POST_ATTENTION, routing: SIGMOID, ..LLAMA },
+    Forward {
         architecture: "gpt-oss",
-        block: Block { feed_forward_norm: By("post_attention_norm"), ..BLOCK },
+        block: POST_ATTENTION,
         attention: Attention { windows: Some(WINDOWS), ..ATTENTION },
-        routing: Routing { gate: Gate::SoftmaxOfChosen, normalized: false },
+        routing: Routing { gate: Gate::SoftmaxOfChosen, ..UNNORMALIZED },
         ..LLAMA
     },
     Forward { architecture: "gpt2", ..LLAMA },
@@ -202,7 +248,19 @@ pub static FORWARDS: &[Forward] = &[
         ..LLAMA
     },
     GRANITE,
+    Forward { architecture: "granitehybrid", ..GRANITE },
     Forward { architecture: "granitemoe", attention: ATTENTION, ..GRANITE },
+    Forward { architecture: "jamba", routing: UNNORMALIZED, ..LLAMA },
+    Forward {
+        architecture: "lfm2",
+        block: Block { output_norm: By("token_embd_norm"), ..BLOCK },
+        ..LLAMA
+    },
+    Forward {
+        architecture: "lfm2moe",
+        block: Block { output_norm: By("token_embd_norm"), ..BLOCK },
+        ..LLAMA
+    },
     LLAMA,
     Forward {
         architecture: "llama-embed",
@@ -210,6 +268,20 @@ pub static FORWARDS: &[Forward] = &[
         result: Outcome::Embedding,
         ..LLAMA
     },
+    Forward {
+        architecture: "llama4",
+        attention: Attention {
+            head_norm: HeadNorm::PlainTurned { but_for_experts: 128 },
+            temperature: Some(Temperature { length: 8192, scale: 0.1, offset: 1, unturned: true }),
+            windows: Some(Windows { default: 8192, period: 4, chunked: true, ..WINDOWS }),
+            turned: TurnedLayers::Windowed,
+            ..ATTENTION
+        },
+        routing: Routing { weighs_inputs: true, ..SIGMOID },
+        ..LLAMA
+    },
+    Forward { architecture: "mamba", ..LLAMA },
+    Forward { architecture: "mamba2", ..LLAMA },
     Forward { architecture: "mistral3", ..LLAMA },
     Forward {
         architecture: "modern-bert",
@@ -239,6 +311,8 @@ pub static FORWARDS: &[Forward] = &[
         ..LLAMA
     },
     Forward { architecture: "nemotron", ..LLAMA },
+    NEMOTRON_H,
+    Forward { architecture: "nemotron_h_moe", ..NEMOTRON_H },
     Forward { architecture: "nomic-bert", ..BERT },
     Forward {
         architecture: "olmo",
@@ -276,14 +350,13 @@ pub static FORWARDS: &[Forward] = &[
     Forward { architecture: "qwen2vl", ..LLAMA },
     Forward { architecture: "qwen2moe", routing: UNNORMALIZED, ..LLAMA },
     Forward { architecture: "qwen3", ..LLAMA },
+    Forward { architecture: "qwen35", ..QWEN3NEXT },
+    Forward { architecture: "qwen35moe", ..QWEN3NEXT },
+    QWEN3NEXT,
     Forward { architecture: "qwen3vl", ..LLAMA },
     Forward { architecture: "qwen3moe", ..LLAMA },
     Forward { architecture: "qwen3vlmoe", ..LLAMA },
-    Forward {
-        architecture: "seed_oss",
-        block: Block { feed_forward_norm: By("post_attention_norm"), ..BLOCK },
-        ..LLAMA
-    },
+    Forward { architecture: "seed_oss", block: POST_ATTENTION, ..LLAMA },
     Forward {
         architecture: "smollm3",
         attention: Attention { turned: TurnedLayers::AllBut(4), ..ATTENTION },

@@ -108,7 +108,7 @@ pub use architectures::ALL;
 pub use check::{Content, Report, check, check_file};
 pub use forward::{
     Alibi, Attention, AttentionKind, Block, Factor, Forward, Gate, HeadNorm, Norming, Outcome,
-    Residual, Routing, ScoreScale, TurnedLayers, Windows,
+    Residual, Routing, ScoreScale, Temperature, TurnedLayers, Windows,
 };
 pub use forwards::FORWARDS;
 pub use keys::{COMMON, MAX_EXPERTS, MAX_LAYERS};
@@ -118,3 +118,8 @@ pub use parameters::HyperParameters;
 pub use problem::{Problem, ProblemKind};
 pub use size::{Dimension, Size};
 pub use tokenizer::Tokenizer;
+
+/// The examples of the README are tested.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

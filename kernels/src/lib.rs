@@ -22,19 +22,19 @@
 //! | F32, F16, BF16 to single precision and back, with a check for finite values | [`Kernels::widen`], [`Kernels::narrow`] |
 //! | activations as ggml quantizes them, dot products of single rows | [`Kernels::quantize_activations`], [`Kernels::dot`] |
 //! | weights packed for products, `y = x · Wᵀ`, with experts; grouped four-bit integers | [`PackedMatrix`], [`GroupedInt4`] |
+//! | rows of a packed matrix as values, packed matrices in files | [`PackedMatrix::dequantize_rows`], [`PackedMatrix::write_to`], [`PackedMatrix::read_from`] |
 //! | threads for products and packing, or your own | [`Pool`], [`Serial`], [`Parallel`] |
 //!
 //! ```
 //! use quant_core::GgmlType;
-//! use quant_kernels::{Input, Kernels, Output, PackedMatrix, Serial};
+//! use quant_kernels::{Kernels, PackedMatrix, Serial};
 //!
 //! // Three rows of 256 weights, all one; two inputs.
 //! let (rows, cols, n) = (3, 256, 2);
 //! let bytes = quant_core::quantize(GgmlType::Q8_0, &vec![1.0; rows * cols], cols, None).unwrap();
 //! let weights = PackedMatrix::pack(GgmlType::Q8_0, rows, cols, &bytes)?;
 //! let (x, mut y) = (vec![0.5; n * cols], vec![0.0; n * rows]);
-//! let input = Input { values: &x, n, stride: cols };
-//! weights.matmul(Kernels::best(), &Serial, input, Output { values: &mut y, stride: rows })?;
+//! weights.matmul_into(Kernels::best(), &Serial, &x, &mut y)?;
 //! assert!(y.iter().all(|y| (y - 128.0).abs() < 0.1));
 //! # Ok::<(), quant_kernels::MatrixError>(())
 //! ```
@@ -46,10 +46,17 @@
 //! instruction set has in their place. The integer sums are exact and the same everywhere.
 //! [`Kernels::dot`] is for single rows: it unpacks them each time.
 //!
-//! Products are behind the feature `matrix`, which is on by default; without it the crate compiles in a
-//! fraction of the time, and instruction sets that differ in products alone are left out. Packing and
-//! products run on the threads that the caller brings, or on the caller's own; the feature `rayon` makes
-//! a [`Parallel`] of rayon's pools. The feature `probe` adds what benchmarks need to measure the limits of the machine.
+//! | feature | default | what it adds |
+//! |---|---|---|
+//! | `matrix` | yes | products; without it the crate compiles in a fraction of the time |
+//! | `avx512` | yes | instances for AVX-512, and for its products with VNNI |
+//! | `avxvnni` | yes | products for AVX-VNNI: Intel's CPUs since 2021 without AVX-512 |
+//! | `sse41` | no | instances for CPUs without AVX2, which run scalar code otherwise |
+//! | `rayon` | no | a [`Parallel`] of rayon's pools |
+//! | `probe` | no | what benchmarks need to measure the limits of the machine |
+//!
+//! Each instruction set is time to compile; those of other architectures than x86-64 are always there.
+//! Packing and products run on the threads that the caller brings, or on the caller's own.
 //!
 //! `unsafe` code of the workspace is here only: the instructions in `isa/`, the borrowed task of
 //! the [`Pool`], the shared output of a product.
@@ -74,6 +81,7 @@ use quant_core::{
     Codec, Error, GgmlType, QTensor,
     formats::Rows,
     grouped::{GroupedMut, Job},
+    lanes::Scalar,
     with_format, with_quantizer,
 };
 
@@ -170,6 +178,9 @@ impl Kernels {
         rows: Rows<'_>,
         out: &mut [u8],
     ) -> Result<(), Error> {
+        if self.isa() == Isa::Scalar {
+            return Codec::quantize_unchecked(&Scalar, ty, rows, out);
+        }
         rows.check(ty)?;
         ty.check_bytes(rows.values.len(), out.len())?;
         if is_float(ty) {
@@ -178,7 +189,7 @@ impl Kernels {
         }
         with_quantizer!(
             ty,
-            F => self.run(Quantize::<F> { rows, blocks: bytemuck::cast_slice_mut(out) }),
+            F => isa::run_vectors(self.isa(), Quantize::<F> { rows, blocks: bytemuck::cast_slice_mut(out) }),
             return Err(Error::Unsupported { ty, operation: "quantized" })
         );
         Ok(())
@@ -189,13 +200,16 @@ impl Kernels {
     /// # Errors
     /// As [`quant_core::dequantize`].
     pub fn dequantize_into(self, ty: GgmlType, bytes: &[u8], out: &mut [f32]) -> Result<(), Error> {
+        if self.isa() == Isa::Scalar {
+            return Codec::dequantize_into(&Scalar, ty, bytes, out);
+        }
         if is_float(ty) {
             return self.widen(ty, bytes, out).map(|_| ());
         }
         ty.check_bytes(out.len(), bytes.len())?;
         with_format!(
             ty,
-            F => self.run(Dequantize::<F> { bytes, out, format: PhantomData }),
+            F => isa::run_vectors(self.isa(), Dequantize::<F> { bytes, out, format: PhantomData }),
             return Err(Error::Unsupported { ty, operation: "dequantized" })
         );
         Ok(())

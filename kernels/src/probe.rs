@@ -12,7 +12,7 @@ pub(crate) fn int8<S: DotLanes>(s: S, turns: usize, sink: &mut i32) -> u64 {
     // Different codes in each chain, which the compiler cannot see through.
     let bytes = std::hint::black_box([[1u8; 64]; CHAINS]);
     let codes = bytes.each_ref().map(|bytes| s.codes(bytes));
-    let mut sums = [s.open(s.splat_i(*sink)); CHAINS];
+    let mut sums = [s.begin(s.splat_i(*sink)); CHAINS];
     for turn in 0..turns {
         let x = s.splat_i(turn as i32 & 0x0101_0101);
         for (sum, codes) in sums.iter_mut().zip(codes) {
@@ -21,7 +21,7 @@ pub(crate) fn int8<S: DotLanes>(s: S, turns: usize, sink: &mut i32) -> u64 {
     }
     let mut lanes = [0; quant_core::lanes::MAX_LANES];
     for sum in sums {
-        s.store_i(s.close(s.splat_i(0), sum), &mut lanes);
+        s.store_i(s.finish(s.splat_i(0), sum), &mut lanes);
         *sink = lanes[..S::N].iter().fold(*sink, |sum, v| sum.wrapping_add(*v));
     }
     (turns * CHAINS * S::N * 4) as u64
@@ -63,7 +63,7 @@ pub(crate) fn read<S: DotLanes>(s: S, bytes: &[u8], sink: &mut i32) {
     let mut lanes = [0; quant_core::lanes::MAX_LANES];
     for all in all {
         let sum =
-            s.close(s.splat_i(0), s.dot(s.open(s.splat_i(0)), s.codes_and(all, 1), s.splat_i(1)));
+            s.finish(s.splat_i(0), s.dot(s.begin(s.splat_i(0)), s.codes_and(all, 1), s.splat_i(1)));
         s.store_i(sum, &mut lanes);
         *sink = lanes[..S::N].iter().fold(*sink, |sum, v| sum.wrapping_add(*v));
     }

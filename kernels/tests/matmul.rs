@@ -42,7 +42,7 @@ fn cases() -> impl Strategy<Value = Case> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(60))]
+    #![proptest_config(ProptestConfig::with_cases(30))]
 
     #[test]
     fn products_are_near_double_precision(case in cases()) {
@@ -253,6 +253,114 @@ fn experts_are_gathered() {
         let error = packed.matmul(kernels, &Serial, input, output);
         assert_eq!(error, Err(MatrixError::NeedsIds { experts: 5 }));
     }
+}
+
+/// Rows of a table, dense products, stored activations and files: of each format, the same as the longer
+/// way.
+#[test]
+fn conveniences_agree_with_the_longer_way() {
+    let (kernels, experts, rows, n) = (Kernels::best(), 2, 21, 3);
+    for ty in multipliable() {
+        let cols = 256 * ty.block_len().div_ceil(256);
+        let bytes = quantize(ty, &values(7, experts * rows * cols, 1.0), cols);
+        let mut restored = vec![0.0; experts * rows * cols];
+        quant_core::dequantize(ty, &bytes, &mut restored).unwrap();
+        let packed = PackedMatrix::pack_experts(ty, experts, rows, cols, &bytes).unwrap();
+        let ids = [41, 0, 16, 15, 20, 21, 0];
+        let mut found = vec![0.0; ids.len() * cols];
+        packed.dequantize_rows(kernels, &ids, &mut found).unwrap();
+        for (found, id) in found.chunks_exact(cols).zip(ids) {
+            assert!(found == &restored[id as usize * cols..][..cols], "{ty} {id}");
+        }
+        let error = packed.dequantize_rows(kernels, &[3, 42], &mut found).unwrap_err();
+        assert_eq!(error, MatrixError::Row { index: 1, row: 42, rows: 42 });
+        let error = packed.dequantize_rows(kernels, &ids[1..], &mut found).unwrap_err();
+        assert!(matches!(error, MatrixError::Short { what: "out", .. }), "{error}");
+
+        let mut file = Vec::new();
+        packed.write_to(&mut file).unwrap();
+        let read = PackedMatrix::read_from(&mut &file[..]).unwrap();
+        assert!(read.unpack() == bytes && read.experts() == experts && read.rows() == rows);
+        assert_eq!((read.cols(), read.ggml_type()), (cols, Some(ty)));
+        for len in [0, 7, 47, 48, file.len() - 1] {
+            let error = PackedMatrix::read_from(&mut &file[..len]).unwrap_err();
+            assert_eq!(error.kind(), std::io::ErrorKind::UnexpectedEof, "{len}");
+        }
+
+        let one = PackedMatrix::pack(ty, rows, cols, &bytes[..bytes.len() / experts]).unwrap();
+        let x: Vec<f32> = values(8, n * cols, 1.0).iter().map(|x| (x * 160.0).round()).collect();
+        let mut expected = vec![0.0; n * rows];
+        let input = Input { values: &x, n, stride: cols };
+        let output = Output { values: &mut expected, stride: rows };
+        one.clone().matmul(kernels, &Serial, input, output).unwrap();
+        let mut y = vec![0.0; n * rows];
+        one.matmul_into(kernels, &Serial, &x, &mut y).unwrap();
+        assert!(y == expected);
+        for stored in [GgmlType::F32, GgmlType::F16, GgmlType::BF16] {
+            let mut bytes = vec![0; x.len() * stored.block_bytes()];
+            kernels.narrow(stored, &x, &mut bytes).unwrap();
+            let mut y = vec![0.0; n * rows];
+            one.matmul_stored(kernels, &Serial, stored, &bytes, &mut y).unwrap();
+            // BF16 holds integers up to 256.
+            assert!(y == expected, "{ty} {stored}");
+            let error = one.matmul_stored(kernels, &Serial, stored, &bytes[1..], &mut y);
+            assert!(matches!(error, Err(MatrixError::Ragged { .. })), "{error:?}");
+        }
+        let error = one.matmul_stored(kernels, &Serial, ty, &[], &mut []);
+        assert_eq!(error.is_err(), ty.is_quantized());
+        let error = one.matmul_into(kernels, &Serial, &x[1..], &mut y);
+        assert_eq!(error, Err(MatrixError::Ragged { found: n * cols - 1, cols }));
+        let error = one.matmul_into(kernels, &Serial, &x, &mut y[1..]);
+        assert!(matches!(error, Err(MatrixError::Short { what: "y", .. })));
+    }
+}
+
+#[test]
+fn files_of_anything_else_are_refused() {
+    let packed = PackedMatrix::pack(GgmlType::Q8_0, 3, 64, &[0; 3 * 68]).unwrap();
+    let mut file = Vec::new();
+    packed.write_to(&mut file).unwrap();
+    assert!(PackedMatrix::read_from(&mut &file[..]).is_ok());
+    // Magic, type, flags, experts, rows, columns.
+    for (at, byte) in
+        [(0, b'q'), (8, 24), (11, 1), (12, 1), (16, 1), (24, 0xff), (47, 0xff), (40, 63)]
+    {
+        let mut bad = file.clone();
+        bad[at] = byte;
+        let error = PackedMatrix::read_from(&mut &bad[..]).unwrap_err();
+        let kind = error.kind();
+        let large = at == 24 && kind == std::io::ErrorKind::UnexpectedEof;
+        assert!(large || kind == std::io::ErrorKind::InvalidData, "{at}: {error}");
+    }
+    // Any bytes in its place: what is read can be multiplied.
+    let mut state = 9u32;
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 16) as usize
+    };
+    let mut read = 0;
+    for _ in 0..2000 {
+        let mut bytes = file.clone();
+        for _ in 0..1 + next() % 3 {
+            let at = [8, 16, 24, 32, 40, 48 + next() % (bytes.len() - 48)][next() % 6];
+            bytes[at] = next() as u8 & 0x7f;
+        }
+        let Ok(matrix) = PackedMatrix::read_from(&mut &bytes[..]) else { continue };
+        read += 1;
+        let (rows, cols) = (matrix.rows(), matrix.cols());
+        let (x, mut y) = (vec![0.5; 2 * cols], vec![0.0; 2 * rows]);
+        let product = matrix.matmul_into(Kernels::best(), &Serial, &x, &mut y);
+        // Without columns, no inputs are no rows.
+        assert_eq!(product.is_ok(), matrix.experts() == 1 && (cols > 0 || rows == 0));
+        assert!(matrix.unpack().len() <= matrix.packed_bytes());
+    }
+    assert!(read > 50, "{read}");
+    // A header alone that asks for the whole address space: memory is not taken.
+    let mut huge = file.clone();
+    huge.truncate(48);
+    huge[24..48].fill(0);
+    (huge[24], huge[36], huge[44]) = (1, 1, 1);
+    assert!(PackedMatrix::read_from(&mut &huge[..]).is_err());
 }
 
 #[test]

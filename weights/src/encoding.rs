@@ -1,6 +1,6 @@
 //! How values are stored at their source, and how a run of them is read.
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use gguf_io::SourceFile;
 use half::{bf16, f16};
@@ -129,6 +129,49 @@ impl Encoding {
             }
         };
         units.saturating_mul(unit)
+    }
+
+    /// Files and ranges that units are read from, of those whose data begins at `place`: for the order
+    /// in which they are read, scales come first.
+    pub(crate) fn extents(
+        &self,
+        (file, offset): Place,
+        units: &Range<u64>,
+    ) -> Vec<(usize, Range<u64>)> {
+        let run = |(file, offset): Place, size: u64| {
+            let at = |unit: u64| offset.saturating_add(unit.saturating_mul(size));
+            (file, at(units.start)..at(units.end))
+        };
+        match self {
+            Self::Ggml(ty) => vec![run((file, offset), ty.block_bytes() as u64)],
+            Self::F64 => vec![run((file, offset), 8)],
+            Self::Zeros(_) => Vec::new(),
+            Self::Coded { columns, scales, .. } => {
+                let mut extents = Vec::with_capacity(3);
+                if let Some(scales) = scales {
+                    let row = |unit: u64| unit / (*columns).max(1) / scales.rows.max(1);
+                    let rows = row(units.start)..row(units.end.saturating_sub(1)).saturating_add(1);
+                    let part = |(file, offset): Place, size: u64| {
+                        let row = scales.per_row.saturating_mul(size);
+                        let at = |n: u64| offset.saturating_add(n.saturating_mul(row));
+                        (file, at(rows.start)..at(rows.end))
+                    };
+                    let size = scales.ty.block_bytes() as u64;
+                    extents.push(part((scales.file, scales.offset), size));
+                    extents.extend(scales.zeros.map(|place| part(place, 1)));
+                }
+                extents.push(run((file, offset), 1));
+                extents
+            }
+            Self::Mxfp4 { file: other, offset: scales } => {
+                vec![run((*other, *scales), 1), run((file, offset), MXFP4.1)]
+            }
+            Self::Nvfp4(Nvfp4 { file: other, offset: scales, .. }) => {
+                let (_, code_bytes, scale_bytes) = nvfp4::BLOCK;
+                vec![run((*other, *scales), scale_bytes), run((file, offset), code_bytes)]
+            }
+            Self::Packed(packed) => packed.extents().to_vec(),
+        }
     }
 
     /// Values of a unit.

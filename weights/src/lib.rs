@@ -25,6 +25,7 @@
 mod checkpoint;
 mod chunks;
 mod codes;
+mod distortion;
 mod element_map;
 mod encoding;
 mod error;
@@ -42,6 +43,7 @@ mod view;
 pub use checkpoint::Weights;
 pub use chunks::Cut;
 pub use codes::{CodeBlock, Codes, Offset};
+pub use distortion::Distortion;
 pub use element_map::ElementMap;
 pub use encoding::{Code, Encoding, Scales};
 pub use error::{Error, Result};
@@ -53,3 +55,8 @@ pub use scaled::{Problem, Purpose, mxfp4_shape};
 pub use source::{Gguf, Source};
 pub use tensor::{Piece, Tensor, TensorData};
 pub use view::View;
+
+/// The examples of the README are tested.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -48,6 +48,15 @@ pub trait Source: Sync {
         TensorReader::new(self.files(), kernels)
     }
 
+    /// Says that tensors will be read, in this order, so that files which are far away can be fetched
+    /// ahead of time. Those of this machine do nothing.
+    fn will_read<'a>(&self, tensors: impl Iterator<Item = &'a Tensor>)
+    where
+        Self: Sized,
+    {
+        tensors.for_each(|tensor| tensor.will_be_read(self.files()));
+    }
+
     /// Checks that no file has changed since it was opened. What was read before counts only if this
     /// succeeds afterwards.
     ///

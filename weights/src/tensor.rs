@@ -1,5 +1,6 @@
 //! A tensor: its name and shape, and where its values come from.
 
+use gguf_io::SourceFile;
 use quant_core::GgmlType;
 
 use crate::{ElementMap, Encoding, View};
@@ -95,6 +96,20 @@ impl Tensor {
                 pieces.iter().fold(0, |sum, piece| sum.saturating_add(piece.bytes()))
             }
             TensorData::Computed(values) => 4 * values.len() as u64,
+        }
+    }
+
+    /// Says to the files that the tensor will be read, after what was said before: see
+    /// [`SourceFile::will_read`].
+    pub fn will_be_read(&self, files: &[SourceFile]) {
+        let TensorData::Stored { pieces, .. } = &self.data else { return };
+        for piece in pieces {
+            let place = (piece.file, piece.offset);
+            for (file, range) in piece.encoding.extents(place, &piece.view.span()) {
+                if let Some(file) = files.get(file) {
+                    file.will_read(range);
+                }
+            }
         }
     }
 

@@ -128,6 +128,16 @@ impl View {
         self.axes.iter().map(|axis| axis.len).collect()
     }
 
+    /// The stored values from the first to the last that it takes, with those between that it does not.
+    pub(crate) fn span(&self) -> Range<u64> {
+        if self.count() == 0 {
+            return self.start..self.start;
+        }
+        let reach = |axis: &Axis| axis.len.saturating_sub(1).saturating_mul(axis.stride);
+        let last = self.axes.iter().map(reach).fold(self.start, u64::saturating_add);
+        self.start..last.saturating_add(1)
+    }
+
     /// The first stored value and the axes, those that are one in effect taken together.
     pub(crate) fn simplified(&self) -> (u64, Vec<Axis>) {
         let mut axes: Vec<Axis> = Vec::with_capacity(self.axes.len());

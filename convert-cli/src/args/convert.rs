@@ -16,8 +16,9 @@ use quant_core::{
 
 use super::{
     Cli,
+    mix::MixArgs,
     values::{
-        FALLBACKS, Shard, TensorTypes, file_type, group_size, named, output_tensor_type,
+        FALLBACKS, Shard, TensorTypes, file_type, group_size, hub_cache, named, output_tensor_type,
         override_kv, preset_name, prior, ratio, shard, split_size, tensor_types,
         token_embedding_type,
     },
@@ -25,7 +26,9 @@ use super::{
 
 #[derive(Debug, Args)]
 pub(crate) struct ConvertArgs {
-    /// The folder of a Hugging Face checkpoint, or a GGUF file (the first shard, if it is split)
+    /// The folder of a Hugging Face checkpoint or of a LoRA adapter of PEFT, or a GGUF file (the first
+    /// shard, if it is split); also hf://ORG/NAME[@REVISION][/FILE] or the http(s) URL of a checkpoint or
+    /// GGUF file, read where it is
     pub(crate) input: PathBuf,
 
     /// The GGUF file to write; for grouped integers a folder, unless the name ends in .gguf. {type} in
@@ -37,7 +40,8 @@ pub(crate) struct ConvertArgs {
     /// iq2_xxs iq2_xs iq2_s iq2_m iq3_xxs iq3_xs iq3_s iq3_m iq4_xs iq4_nl, tq1_0 tq2_0 q1_0 q2_0
     /// mxfp4_moe, or auto, which keeps the precision of the input; grouped integers: int4_sym
     /// int4_asym int8_sym int8_asym. A list with commas makes a file of each from one read of the
-    /// input, which --output names by {type} [default: q4_k_m]
+    /// input, which --output names by {type} [default: q4_k_m; f32
+    /// for an adapter, auto for a projector]
     #[arg(short = 't', long = "type", value_name = "TYPE", value_parser = file_type)]
     #[arg(value_delimiter = ',', hide_possible_values = true)]
     pub(crate) file_types: Vec<TypeName>,
@@ -126,6 +130,16 @@ pub(crate) struct ConvertArgs {
     #[arg(long)]
     pub(crate) allow_requantize: bool,
 
+    /// Convert the projector of a multimodal checkpoint, its encoder of images or sound, instead of
+    /// its text model
+    #[arg(long)]
+    pub(crate) mmproj: bool,
+
+    /// The base model of a LoRA adapter: its folder, of which only config.json is read, or its name
+    /// in the Hugging Face cache [default: the name that the adapter gives, in the cache]
+    #[arg(long, value_name = "CHECKPOINT")]
+    pub(crate) base: Option<PathBuf>,
+
     /// llama.cpp's name for the BPE pre-tokenizer, instead of detecting it
     #[arg(long, value_name = "NAME")]
     pub(crate) pre_tokenizer: Option<String>,
@@ -163,7 +177,10 @@ pub(crate) struct ConvertArgs {
     #[arg(long)]
     pub(crate) no_sync: bool,
 
-    // Last: its heading would be that of what follows.
+    // Last: their headings would be those of what follows.
+    #[command(flatten)]
+    pub(crate) mix: MixArgs,
+
     #[command(flatten)]
     pub(crate) grouped: GroupedArgs,
 }
@@ -314,12 +331,23 @@ impl ConvertArgs {
                 _ => Ok(()),
             };
         }
-        let name = self.file_types.first().map_or("q4_k_m", |ty| &ty.name);
-        if self.file_types.is_empty() && self.grouped.preset.is_some() {
+        let chosen_otherwise = self.grouped.preset.is_some() || self.mix.size().is_some();
+        let default = match (self.mmproj, self.is_adapter()) {
+            _ if chosen_otherwise => None,
+            (true, _) => Some("auto"),
+            (_, true) => Some("f32"),
+            _ => Some("q4_k_m"),
+        };
+        let Some(name) = self.file_types.first().map(|ty| ty.name.as_str()).or(default) else {
             return Ok(());
-        }
+        };
         self.output = self.output.take().map(|output| in_place(&output, name));
         Ok(())
+    }
+
+    /// Whether the input is a LoRA adapter.
+    fn is_adapter(&self) -> bool {
+        quant_convert::lora::is_adapter(&self.input)
     }
 
     /// Whether several files are made.
@@ -365,6 +393,8 @@ impl ConvertArgs {
         let of_gguf = [
             (self.prune_layers.is_some(), "--prune-layers"),
             (self.metadata.is_some(), "--metadata"),
+            (self.mmproj, "--mmproj"),
+            (self.base.is_some(), "--base"),
             (!self.override_kv.is_empty(), "--override-kv"),
             (self.pre_tokenizer.is_some(), "--pre-tokenizer"),
         ];
@@ -408,6 +438,9 @@ impl ConvertArgs {
         let (file_type, grouped) = match (ty, self.grouped.preset) {
             (Some(TypeArg::Grouped(ty)), _) => (None, Some(self.grouped.options(Some(ty)))),
             (None, Some(_)) => (None, Some(self.grouped.options(None))),
+            // As the reference's converters have it.
+            (None, None) if self.mmproj => (None, None),
+            (None, None) if self.is_adapter() => (Some(FileType::F32), None),
             (None, None) => (Some(FileType::Q4_K_M), None),
             (Some(TypeArg::Recipe(recipe)), _) => (recipe, None),
         };
@@ -424,12 +457,16 @@ impl ConvertArgs {
                 strict: self.strict,
             },
             imatrix: self.imatrix.clone(),
+            importance: None,
             include_weights: self.include_weights.clone(),
             exclude_weights: self.exclude_weights.clone(),
             imatrix_prior: self.imatrix_prior.unwrap_or_default(),
             allow_requantize: self.allow_requantize,
             prune_layers: self.prune_layers.clone(),
             metadata: self.metadata.clone(),
+            mmproj: self.mmproj,
+            base: self.base.clone(),
+            hub_cache: hub_cache(),
             override_kv: self.override_kv.clone(),
             pre_tokenizer: self.pre_tokenizer.clone(),
             like_reference: self.like_reference,
@@ -446,6 +483,7 @@ impl ConvertArgs {
             threads: self.threads.map_or(0, usize::from),
             kernels: None,
             limits: Limits::default(),
+            elsewhere: Vec::new(),
         })
     }
 }

@@ -1,6 +1,7 @@
 //! The command line: every option documents itself.
 
 mod convert;
+mod mix;
 mod run;
 mod values;
 mod workbench;
@@ -12,7 +13,7 @@ use clap_complete::Shell;
 
 pub(crate) use convert::ConvertArgs;
 pub(crate) use run::{
-    BenchArgs, GenerateArgs, ImatrixArgs, KlArgs, PerplexityArgs, Threads, WindowArgs,
+    BenchArgs, GenerateArgs, ImatrixArgs, KlArgs, LayerArgs, PerplexityArgs, Threads, WindowArgs,
 };
 pub(crate) use values::parse_file;
 pub(crate) use workbench::{EditArgs, HashArgs, MergeArgs, Setting, SplitArgs};
@@ -95,6 +96,9 @@ impl Command {
 pub(crate) struct InspectArgs {
     /// A GGUF file (the first shard, if it is split) or the folder of a checkpoint
     pub(crate) input: PathBuf,
+    /// Also say what memory the model takes to run a text of N tokens
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) ctx: Option<u32>,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,

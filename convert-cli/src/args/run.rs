@@ -30,6 +30,15 @@ impl WindowArgs {
     }
 }
 
+/// How a model meets the windows.
+#[derive(Debug, Args)]
+pub(crate) struct LayerArgs {
+    /// Read the layers of the model one at a time and take all windows through each, as is done anyway
+    /// with a model that is larger than the free memory; the results are the same
+    #[arg(long)]
+    pub(crate) layer_by_layer: bool,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct ImatrixArgs {
     /// A GGUF file (the first shard, if it is split) or the folder of a checkpoint
@@ -43,6 +52,8 @@ pub(crate) struct ImatrixArgs {
     pub(crate) output: PathBuf,
     #[command(flatten)]
     pub(crate) windows: WindowArgs,
+    #[command(flatten)]
+    pub(crate) layers: LayerArgs,
     /// Skip the first windows, to make a part of a matrix that --merge adds to others
     #[arg(long, value_name = "CHUNK", default_value_t = 0)]
     pub(crate) from: u32,
@@ -50,7 +61,7 @@ pub(crate) struct ImatrixArgs {
     #[arg(long)]
     pub(crate) process_output: bool,
     /// Add up matrices of the same model instead of measuring one
-    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = ["model", "file", "ctx", "chunks", "from", "process_output", "threads"])]
+    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = ["model", "file", "ctx", "chunks", "from", "process_output", "layer_by_layer", "threads"])]
     pub(crate) merge: Vec<PathBuf>,
     /// Replace an existing output
     #[arg(long)]
@@ -71,6 +82,8 @@ pub(crate) struct PerplexityArgs {
     pub(crate) file: PathBuf,
     #[command(flatten)]
     pub(crate) windows: WindowArgs,
+    #[command(flatten)]
+    pub(crate) layers: LayerArgs,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -90,6 +103,8 @@ pub(crate) struct KlArgs {
     pub(crate) file: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) windows: WindowArgs,
+    #[command(flatten)]
+    pub(crate) layers: LayerArgs,
     /// Write the reference's predictions to a file that llama-perplexity reads too
     #[arg(long, value_name = "FILE")]
     pub(crate) save_base: Option<PathBuf>,

@@ -1,5 +1,7 @@
 //! Values of options: from text to what it stands for.
 
+use std::{env, path::PathBuf};
+
 use gguf_io::metadata::{Array, Value};
 use quant_convert::{
     grouped::{self, Preset, preset},
@@ -279,6 +281,18 @@ pub(super) fn override_kv(text: &str) -> Result<(String, Value), String> {
         ty => ty,
     };
     Ok((key.into(), GgufType::from_name(ty).ok_or_else(shape)?.parse(value)?))
+}
+
+/// The folder of the Hugging Face cache, with `models--ORG--NAME` in it, by the variables that huggingface_hub reads.
+pub(crate) fn hub_cache() -> Option<PathBuf> {
+    let given = |name| env::var_os(name).filter(|path| !path.is_empty()).map(PathBuf::from);
+    let home = || {
+        let cache = given("XDG_CACHE_HOME").or_else(|| Some(env::home_dir()?.join(".cache")));
+        given("HF_HOME").or_else(|| Some(cache?.join("huggingface")))
+    };
+    given("HF_HUB_CACHE")
+        .or_else(|| given("HUGGINGFACE_HUB_CACHE"))
+        .or_else(|| Some(home()?.join("hub")))
 }
 
 #[cfg(test)]

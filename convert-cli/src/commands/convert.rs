@@ -7,14 +7,15 @@ use std::{
 
 use anyhow::Context;
 use indicatif::ProgressBar;
-use quant_convert::{Control, Options, Plan, grouped::FolderPlan};
+use quant_convert::{Control, Conversion, Options, Planned, Progress};
 use quant_core::grouped::GroupSize;
 
-use super::ladder;
+use super::{ladder, mix};
 use crate::{
     args::ConvertArgs,
     commands::progress_bar,
     failure::{Failure, Told},
+    input::Input,
     report::{self, Report, escape},
     signals,
     warnings::Warnings,
@@ -24,40 +25,30 @@ pub(crate) fn run(mut args: ConvertArgs, warnings: &Warnings) -> anyhow::Result<
     let start = Instant::now();
     let cancel = signals::listen().context("cannot listen for signals")?;
     args.settle_output()?;
+    let input = Input::open(&args.input)?;
     let args = &args;
     if args.is_ladder() {
-        return ladder::run(args, cancel, warnings);
+        return ladder::run(args, &input, cancel, warnings);
     }
-    let options = args.options()?;
+    if let Some(size) = args.mix.size() {
+        return mix::run(args, &input, size, cancel, warnings);
+    }
+    let mut options = args.options()?;
+    options.elsewhere = input.files().to_vec();
 
     let control = Control { cancel: Some(cancel), ..Control::default() };
-    if args.writes_folder(&options) {
-        let plan = FolderPlan::new(&args.input, &options, control)?;
-        let mut report = Report::folder(&plan);
-        let mut obstacle = None;
-        if let Some(output) = args.output.as_ref().filter(|_| args.dry_run) {
-            obstacle = plan.check_output(output).err();
-        } else if let Some(output) = &args.output {
-            let bar = progress(args, plan.source_bytes())?;
-            let on_progress = |done| bar.set_position(done);
-            let result = plan.run(output, Control { progress: Some(&on_progress), ..control });
-            bar.finish_and_clear();
-            result?;
-            report.output = Some(report::path(output));
-            report.seconds = Some(start.elapsed().as_secs_f64());
-        }
-        return finish(args, report, warnings, obstacle.as_ref());
-    }
-
-    let model = quant_convert::open(&args.input, &options)?;
-    let plan = Plan::new_with(model, &options, control)?;
-    let mut report = Report::new(&plan, args.output.as_deref());
+    let folder = args.writes_folder(&options);
+    let note = note(&options).filter(|_| !folder);
+    let plan =
+        Conversion::new(input.path()).with_options(options).folder(folder).plan_with(control)?;
+    let output = args.output.as_deref();
+    let mut report = Report::of(&plan, output)?;
+    report.note = note;
     // The first of the files, by which the others are found.
-    let first = args.output.as_ref().and_then(|output| plan.paths(output).into_iter().next());
-    report.note = note(&options);
-    let Some(output) = args.output.as_ref().filter(|_| !args.dry_run) else {
-        let output = args.output.as_ref().and_then(|o| plan.check_output(o).err());
-        return finish(args, report, warnings, plan.check().err().or(output).as_ref());
+    let first = output.and_then(|output| plan.paths(output).into_iter().next());
+    let Some(output) = output.filter(|_| !args.dry_run) else {
+        let of_output = output.and_then(|output| plan.check_output(output).err());
+        return finish(args, report, warnings, plan.check().err().or(of_output).as_ref());
     };
 
     if plan.is_there(output)? {
@@ -66,9 +57,12 @@ pub(crate) fn run(mut args: ConvertArgs, warnings: &Warnings) -> anyhow::Result<
         return finish(args, report, warnings, None);
     }
     let bar = progress(args, plan.source_bytes())?;
-    let on_progress = |done| bar.set_position(done);
-    let inexact_scales = plan.inexact_scales();
-    let result = plan.run(output, Control { progress: Some(&on_progress), ..control });
+    let on_progress = |now: Progress<'_>| bar.set_position(now.done);
+    let inexact_scales = match &plan {
+        Planned::Gguf(plan) => plan.inexact_scales(),
+        _ => None,
+    };
+    let result = plan.write_with(output, Control { progress: Some(&on_progress), ..control });
     bar.finish_and_clear();
     result?;
 
@@ -98,7 +92,7 @@ pub(super) fn note(options: &Options) -> Option<String> {
     ))
 }
 
-fn finish(
+pub(super) fn finish(
     args: &ConvertArgs,
     mut report: Report,
     warnings: &Warnings,

@@ -9,10 +9,10 @@ use std::{
 
 use anyhow::Context;
 use gguf_io::{AtomicFile, Limits, OutputOptions, SourceFile, imatrix::ImatrixSums};
-use quant_evaluate::{Session, importance::Importance, measure};
+use quant_evaluate::{Session, importance::Importance, layered, measure};
 use serde_json::json;
 
-use super::running::{Running, Text, warn, windows};
+use super::running::{Running, Text, in_memory, warn, windows};
 use crate::{
     args::ImatrixArgs,
     report::{self, escape},
@@ -27,7 +27,8 @@ pub(crate) fn run(args: &ImatrixArgs, warnings: &Warnings) -> anyhow::Result<()>
     // Before minutes are spent.
     AtomicFile::check(&args.output, 0, options)?;
     let start = Instant::now();
-    let importance = if args.merge.is_empty() { measured(args)? } else { merged(args)? };
+    let (importance, memory) =
+        if args.merge.is_empty() { measured(args)? } else { (merged(args)?, None) };
     importance.check()?;
     let bytes = importance.to_gguf()?;
     let file = AtomicFile::create(&args.output, bytes.len() as u64, options)?;
@@ -54,17 +55,19 @@ pub(crate) fn run(args: &ImatrixArgs, warnings: &Warnings) -> anyhow::Result<()>
             "ctx": importance.chunk_size,
             "few_tokens": few.collect::<Vec<_>>(),
             "seconds": start.elapsed().as_secs_f64(),
+            "memory": memory,
             "warnings": warnings,
         });
         writeln!(out, "{json}")?;
     } else {
         writeln!(
             out,
-            "wrote {output}: {} tensors, {} windows of {} tokens, {:.1} s",
+            "wrote {output}: {} tensors, {} windows of {} tokens, {:.1} s{}",
             importance.len(),
             importance.chunks,
             importance.chunk_size,
-            start.elapsed().as_secs_f64()
+            start.elapsed().as_secs_f64(),
+            in_memory(memory)
         )?;
         for few in &few {
             crate::say(&format!(
@@ -79,13 +82,14 @@ pub(crate) fn run(args: &ImatrixArgs, warnings: &Warnings) -> anyhow::Result<()>
     Ok(out.flush()?)
 }
 
-fn measured(args: &ImatrixArgs) -> anyhow::Result<Importance> {
+/// The matrix, and the bytes that a run layer by layer took at most.
+fn measured(args: &ImatrixArgs) -> anyhow::Result<(Importance, Option<u64>)> {
     let (model, file) =
         args.model.as_ref().zip(args.file.as_ref()).context("no model or no text")?;
     refuse_input(&args.output, file)?;
     let text = Text::read(file)?;
     let running = Running::new(&args.threads)?;
-    let loaded = running.open(model)?;
+    let loaded = running.open_for_windows(model, &args.layers)?;
     for part in loaded.model.source().files() {
         refuse_input(&args.output, part.path())?;
     }
@@ -94,14 +98,21 @@ fn measured(args: &ImatrixArgs) -> anyhow::Result<Importance> {
     }
     let tokens = loaded.tokens(&text)?;
     let windows = windows(&tokens, &args.windows, args.from, loaded.bos())?;
-    let mut session = Session::new(&loaded.model, windows.size())?;
     let mut importance =
         Importance::for_model(&loaded.model, args.windows.size(), args.process_output);
     importance.datasets.push(report::path(file));
-    let progress = &mut running.progress(args.json)?;
-    measure::importance(&mut session, &windows, &mut importance, args.process_output, progress)?;
+    let output = args.process_output;
+    let result = if loaded.is_layer_by_layer() {
+        let progress = &mut running.progress(args.json, "layers")?;
+        layered::importance(&loaded.model, &windows, &mut importance, output, progress)
+    } else {
+        let mut session = Session::new(&loaded.model, windows.size())?;
+        let progress = &mut running.progress(args.json, "windows")?;
+        measure::importance(&mut session, &windows, &mut importance, output, progress)
+    };
     running.check()?;
-    Ok(importance)
+    result?;
+    Ok((importance, loaded.memory(&windows)))
 }
 
 /// Refuses to replace what is read, also where --force is given.

@@ -9,13 +9,15 @@ use std::{
 use gguf_io::{
     AnyGguf, Checkpoint, Error, Imatrix, Limits, SourceFile,
     metadata::{Array, GgufString, Value},
-    safetensors::locate,
+    safetensors::{Preference, locate},
 };
 use serde::Serialize;
 use serde_json::{Map, json};
 
+use super::memory::{self, Memory};
 use crate::{
     args::InspectArgs,
+    input::Input,
     report::{escape, finish, shape, size, table},
 };
 
@@ -31,6 +33,8 @@ struct Inspection {
     alignment: Option<u64>,
     metadata: Map<String, serde_json::Value>,
     tensors: Vec<Tensor>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    memory: Option<Memory>,
 }
 
 #[derive(Serialize)]
@@ -49,8 +53,18 @@ struct Tensor {
 }
 
 pub(crate) fn run(args: &InspectArgs) -> anyhow::Result<()> {
-    let input = locate(&args.input)?;
-    let inspection = if input.is_dir() { checkpoint(&input)? } else { file(&input)? };
+    let input = Input::open_weights(&args.input)?;
+    let mut inspection = match input.files() {
+        [] => {
+            let path = locate(input.path())?;
+            if path.is_dir() { checkpoint(&path, &[])? } else { file(&path)? }
+        }
+        files if input.path().is_dir() => checkpoint(input.path(), files)?,
+        files => files_elsewhere(input.path(), files)?,
+    };
+    if let Some(ctx) = args.ctx {
+        inspection.memory = Some(memory::of(&input, ctx)?);
+    }
     let mut out = io::BufWriter::new(io::stdout().lock());
     if args.json {
         serde_json::to_writer(&mut out, &inspection).map_err(io::Error::from)?;
@@ -62,14 +76,29 @@ pub(crate) fn run(args: &InspectArgs) -> anyhow::Result<()> {
 }
 
 fn file(path: &Path) -> anyhow::Result<Inspection> {
+    match AnyGguf::open_any(path, &Limits::default()) {
+        Ok(model) => Ok(gguf(&model)),
+        Err(error @ Error::NotAModel { .. }) => {
+            other_than_gguf(path, SourceFile::open(path)?, error)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// A file, or all shards of a model, that are not on this machine.
+fn files_elsewhere(path: &Path, files: &[SourceFile]) -> anyhow::Result<Inspection> {
+    match (AnyGguf::open_any_files(files, &Limits::default()), files) {
+        (Ok(model), _) => Ok(gguf(&model)),
+        (Err(error @ Error::NotAModel { .. }), [file]) => {
+            other_than_gguf(path, file.clone(), error)
+        }
+        (Err(error), _) => Err(error.into()),
+    }
+}
+
+/// A file that is no GGUF file, for which the reader of those has this error.
+fn other_than_gguf(path: &Path, source: SourceFile, error: Error) -> anyhow::Result<Inspection> {
     let limits = Limits::default();
-    let not_a_model = |error: &Error| matches!(error, Error::NotAModel { .. });
-    let error = match AnyGguf::open_any(path, &limits) {
-        Ok(model) => return Ok(gguf(&model)),
-        Err(error) if not_a_model(&error) => error,
-        Err(error) => return Err(error.into()),
-    };
-    let source = SourceFile::open(path)?;
     match Imatrix::read_lenient(source.clone(), &limits) {
         Ok(imatrix) => return Ok(of_imatrix(&imatrix)),
         Err(other) if path.extension().is_some_and(|ext| ext == "dat") => return Err(other.into()),
@@ -85,7 +114,7 @@ fn file(path: &Path) -> anyhow::Result<Inspection> {
             Ok(of_weights(&weights, texts.map(entry).collect()))
         }
         // What the file is was said by the first.
-        Err(other) if not_a_model(&other) => Err(error.into()),
+        Err(Error::NotAModel { .. }) => Err(error.into()),
         Err(other) => Err(other.into()),
     }
 }
@@ -106,7 +135,13 @@ fn of_imatrix(imatrix: &Imatrix) -> Inspection {
         bytes: (size_of_val(entry.values.as_slice())) as u64,
         file: None,
     });
-    Inspection { version: None, alignment: None, metadata, tensors: tensors.collect() }
+    Inspection {
+        version: None,
+        alignment: None,
+        metadata,
+        tensors: tensors.collect(),
+        memory: None,
+    }
 }
 
 fn gguf(model: &AnyGguf) -> Inspection {
@@ -125,6 +160,7 @@ fn gguf(model: &AnyGguf) -> Inspection {
         alignment: Some(model.alignment),
         metadata: model.metadata.iter().map(|(k, v)| (k.into(), value_json(v))).collect(),
         tensors: tensors.collect(),
+        memory: None,
     }
 }
 
@@ -140,12 +176,19 @@ fn of_weights(model: &Checkpoint, metadata: Map<String, serde_json::Value>) -> I
         bytes: t.bytes,
         file: name(t.file).filter(|_| several).map(|n| n.to_string_lossy().into_owned()),
     });
-    Inspection { version: None, alignment: None, metadata, tensors: tensors.collect() }
+    Inspection {
+        version: None,
+        alignment: None,
+        metadata,
+        tensors: tensors.collect(),
+        memory: None,
+    }
 }
 
 /// The metadata of a checkpoint is what config.json says.
-fn checkpoint(path: &Path) -> anyhow::Result<Inspection> {
-    let model = Checkpoint::open(path, &Limits::default())?;
+fn checkpoint(path: &Path, elsewhere: &[SourceFile]) -> anyhow::Result<Inspection> {
+    let (preference, limits) = (Preference::default(), Limits::default());
+    let model = Checkpoint::open_elsewhere(path, elsewhere, preference, &limits)?;
     // A checkpoint can be looked at also if its configuration is missing or damaged.
     let config = SourceFile::open(&path.join("config.json"));
     let config = config.and_then(|file| file.read_all(LONGEST_CONFIG)).unwrap_or_default();
@@ -231,7 +274,8 @@ fn text(inspection: &Inspection) -> String {
     }
     let bytes = inspection.tensors.iter().fold(0u64, |sum, t| sum.saturating_add(t.bytes));
     lines += &finish(tensors, &[3]);
-    lines + &format!("\n\n{} tensors, {}\n", inspection.tensors.len(), size(bytes))
+    lines += &format!("\n\n{} tensors, {}\n", inspection.tensors.len(), size(bytes));
+    lines + &inspection.memory.as_ref().map_or_else(String::new, Memory::text)
 }
 
 /// A value on one line, shortened; control characters are escaped.

@@ -8,16 +8,14 @@ use std::{
 use anyhow::{Context, bail};
 use gguf_io::{AtomicFile, Limits, OutputOptions, SourceFile};
 use quant_evaluate::{
-    Session,
     kl::{Divergence, Statistics},
     kld::{KldFile, file_bytes, write_header, write_row},
     measure::{self, Keep, Reference, is_kld_file},
     perplexity::Windows,
 };
-use quant_weights::{Gguf, Source};
 use serde_json::{Value, json};
 
-use super::running::{Loaded, Running, Text, warn, windows};
+use super::running::{Loaded, Running, Text, free_memory, in_memory, size_of, warn, windows};
 use crate::{
     args::KlArgs,
     report::{self, finish, size, table},
@@ -44,15 +42,22 @@ struct Found {
     bytes: u64,
     bits_per_weight: f64,
     statistics: Statistics,
+    /// Bytes that a run layer by layer took at most.
+    memory: Option<u64>,
 }
 
 impl Found {
-    fn new(loaded: &Loaded, divergence: &Divergence) -> anyhow::Result<Self> {
+    fn new(
+        loaded: &Loaded,
+        divergence: &Divergence,
+        windows: &Windows<'_>,
+    ) -> anyhow::Result<Self> {
         Ok(Self {
             name: loaded.name.clone(),
             bytes: loaded.bytes(),
             bits_per_weight: loaded.bits_per_weight(),
             statistics: divergence.statistics().context("nothing was predicted")?,
+            memory: loaded.memory(windows),
         })
     }
 }
@@ -69,7 +74,7 @@ fn from_file(args: &KlArgs, running: &Running) -> anyhow::Result<Vec<Found>> {
     let text = args.file.as_deref().map(Text::read).transpose()?;
     let mut all = Vec::new();
     for path in &args.candidates {
-        let loaded = candidate(running, path, &name, file.vocabulary())?;
+        let loaded = candidate(running, path, args, &name, file.vocabulary())?;
         if let Some(text) = &text
             && !loaded.tokens(text)?.starts_with(file.tokens())
         {
@@ -81,11 +86,15 @@ fn from_file(args: &KlArgs, running: &Running) -> anyhow::Result<Vec<Found>> {
         if let Some(chunks) = args.windows.chunks {
             windows = windows.at_most(chunks as usize);
         }
-        let mut sessions = [Session::new(&loaded.model, file.context())?];
-        let progress = &mut running.progress(args.json)?;
-        let found = measure::divergence(Reference::File(&file), &mut sessions, &windows, progress)?;
+        let mut layers = running.progress(args.json, "layers")?;
+        let at_once = measure::at_once(file.vocabulary());
+        let mut readers = [loaded.reader(&windows, at_once, &mut layers)?];
+        let silent = args.json || loaded.is_layer_by_layer();
+        let progress = &mut running.progress(silent, "windows")?;
+        let found = measure::divergence(Reference::File(&file), &mut readers, &windows, progress);
         running.check()?;
-        all.push(Found::new(&loaded, &found[0])?);
+        let found = found?;
+        all.push(Found::new(&loaded, &found[0], &windows)?);
     }
     Ok(all)
 }
@@ -94,10 +103,11 @@ fn from_file(args: &KlArgs, running: &Running) -> anyhow::Result<Vec<Found>> {
 fn candidate(
     running: &Running,
     path: &Path,
+    args: &KlArgs,
     reference: &str,
     vocabulary: usize,
 ) -> anyhow::Result<Loaded> {
-    let loaded = running.open(path)?;
+    let loaded = running.open_for_windows(path, &args.layers)?;
     loaded.check_predicts()?;
     let found = loaded.model.vocabulary();
     if found != vocabulary {
@@ -121,17 +131,19 @@ fn from_model(args: &KlArgs, running: &Running) -> anyhow::Result<Vec<Found>> {
     for path in &args.candidates {
         needed = needed.saturating_add(size_of(path)?);
     }
-    let reference = running.open(&args.reference)?;
+    let reference = running.open_for_windows(&args.reference, &args.layers)?;
     reference.check_predicts()?;
     let vocabulary = reference.model.vocabulary();
     let tokens = reference.tokens(text)?;
     let windows = windows(&tokens, &args.windows, 0, reference.bos())?;
     let base = args.save_base.as_deref();
     let mut base = base.map(|path| Base::create(path, vocabulary, &windows)).transpose()?;
-    let at_once = if fit(needed) { args.candidates.len() } else { 1 };
+    // Layer by layer each has all the memory there is for its windows.
+    let fit = fit(needed) && !reference.is_layer_by_layer();
+    let at_once = if fit { args.candidates.len() } else { 1 };
     let mut all = Vec::new();
     for (round, paths) in args.candidates.chunks(at_once).enumerate() {
-        let open = |path| candidate(running, path, &reference.name, vocabulary);
+        let open = |path| candidate(running, path, args, &reference.name, vocabulary);
         let loaded = paths.iter().map(|path| open(path)).collect::<anyhow::Result<Vec<_>>>()?;
         for candidate in &loaded {
             if candidate.tokens(text)? != tokens {
@@ -142,20 +154,27 @@ fn from_model(args: &KlArgs, running: &Running) -> anyhow::Result<Vec<Found>> {
                 );
             }
         }
-        let mut session = Session::new(&reference.model, windows.size())?;
-        let sessions = loaded.iter().map(|loaded| Session::new(&loaded.model, windows.size()));
-        let mut sessions = sessions.collect::<Result<Vec<_>, _>>()?;
+        let positions = measure::at_once(vocabulary);
+        let silent = args.json || reference.is_layer_by_layer();
+        let mut layers = running.progress(args.json, "layers")?;
+        let bars = loaded.iter().map(|_| running.progress(args.json, "layers"));
+        let mut bars = bars.collect::<anyhow::Result<Vec<_>>>()?;
+        let mut reader = reference.reader(&windows, positions, &mut layers)?;
+        let readers = loaded.iter().zip(&mut bars);
+        let readers = readers.map(|(l, layers)| l.reader(&windows, positions, layers));
+        let mut readers = readers.collect::<anyhow::Result<Vec<_>>>()?;
         let mut keep = |logits: &[f32]| {
             if let Some(base) = base.as_mut().filter(|_| round == 0) {
                 base.add(logits);
             }
         };
-        let predictor = Reference::Predictor(&mut session, Keep(&mut keep));
-        let progress = &mut running.progress(args.json)?;
-        let found = measure::divergence(predictor, &mut sessions, &windows, progress)?;
+        let predictor = Reference::Predictor(&mut reader, Keep(&mut keep));
+        let progress = &mut running.progress(silent, "windows")?;
+        let found = measure::divergence(predictor, &mut readers, &windows, progress);
         running.check()?;
+        let found = found?;
         for (loaded, found) in loaded.iter().zip(&found) {
-            all.push(Found::new(loaded, found)?);
+            all.push(Found::new(loaded, found, &windows)?);
         }
     }
     if let Some(base) = base {
@@ -164,26 +183,11 @@ fn from_model(args: &KlArgs, running: &Running) -> anyhow::Result<Vec<Found>> {
     Ok(all)
 }
 
-/// Bytes of the files of a model, of which headers alone are read: before minutes are spent on others.
-fn size_of(path: &Path) -> anyhow::Result<u64> {
-    let path = &gguf_io::safetensors::locate(path)?;
-    if !path.is_dir() {
-        let files = Gguf::open(path, &Limits::default())?;
-        return Ok(files.files().iter().map(|file| file.len()).fold(0, u64::saturating_add));
-    }
-    let entries = std::fs::read_dir(path).with_context(|| report::path(path))?;
-    let sizes = entries.flatten().filter_map(|entry| entry.metadata().ok());
-    Ok(sizes.map(|file| file.len()).fold(0, u64::saturating_add))
-}
-
 /// Whether so many bytes of candidates fit into memory beside each other; where nobody knows, they are
 /// taken to.
 fn fit(needed: u64) -> bool {
-    let Ok(text) = std::fs::read_to_string("/proc/meminfo") else { return true };
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
-    let kib = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
     // Half of it stays for caches and working space.
-    kib.is_none_or(|kib| needed <= kib.saturating_mul(512))
+    free_memory().is_none_or(|free| needed <= free / 2)
 }
 
 /// The reference's predictions in a file that appears when it is complete.
@@ -257,6 +261,7 @@ fn as_json(args: &KlArgs, found: &[Found], warnings: &[Warning]) -> Value {
             "same_top_p": s.same_top_p,
             "rms_dp": s.rms_dp,
             "predictions": s.count,
+            "memory": found.memory,
         })
     });
     json!({
@@ -285,7 +290,7 @@ fn text(args: &KlArgs, found: &[Found]) -> String {
     for found in found {
         let s = &found.statistics;
         rows.add_row([
-            found.name.clone(),
+            format!("{}{}", found.name, in_memory(found.memory)),
             size(found.bytes),
             format!("{:.2}", found.bits_per_weight),
             format!("{:.4} ± {:.4}", s.ppl, s.ppl_error),

@@ -7,26 +7,31 @@ use std::{
     time::Instant,
 };
 
-use quant_convert::{Control, Ladder, Options};
+use quant_convert::{Control, Ladder, Options, Progress};
 
 use super::convert::{note, print_text, progress};
 use crate::{
     args::ConvertArgs,
     failure::{Failure, Told},
+    input::Input,
     report::{self, Report, escape},
     warnings::{Warning, Warnings},
 };
 
 pub(super) fn run(
     args: &ConvertArgs,
+    input: &Input,
     cancel: &AtomicBool,
     warnings: &Warnings,
 ) -> anyhow::Result<()> {
     let start = Instant::now();
-    let conversions = args.ladder()?;
+    let mut conversions = args.ladder()?;
+    for (options, _) in &mut conversions {
+        options.elsewhere = input.files().to_vec();
+    }
     let Some((first, _)) = conversions.first() else { return Ok(()) };
     let control = Control { cancel: Some(cancel), ..Control::default() };
-    let mut ladder = Ladder::new(quant_convert::open(&args.input, first)?)?;
+    let mut ladder = Ladder::new(quant_convert::open(input.path(), first)?)?;
     let of_input = warnings.take();
     let mut reports = Vec::new();
     for (options, output) in &conversions {
@@ -43,8 +48,11 @@ pub(super) fn run(
     }
     let paths = ladder.plans().iter().zip(&outputs).map(|(plan, output)| plan.paths(output));
     let firsts: Vec<_> = paths.map(|paths| paths.into_iter().next()).collect();
+    for ((plan, output), report) in ladder.plans().iter().zip(&outputs).zip(&mut reports) {
+        report.left_alone = plan.is_there(output)?;
+    }
     let bar = progress(args, ladder.source_bytes())?;
-    let on_progress = |done| bar.set_position(done);
+    let on_progress = |now: Progress<'_>| bar.set_position(now.done);
     let result = ladder.run(&outputs, Control { progress: Some(&on_progress), ..control });
     bar.finish_and_clear();
     result?;
@@ -52,7 +60,7 @@ pub(super) fn run(
     let seconds = start.elapsed().as_secs_f64();
     for (report, path) in reports.iter_mut().zip(&firsts) {
         report.output = path.as_deref().map(report::path);
-        report.seconds = Some(seconds);
+        report.seconds = (!report.left_alone).then_some(seconds);
         let own = of_run.iter().filter(|warning| report.is_about(warning)).cloned();
         let own: Vec<_> = own.collect();
         report.warnings.extend(own);

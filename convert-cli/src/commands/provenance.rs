@@ -6,7 +6,7 @@ use anyhow::Context;
 use gguf_io::{AtomicFile, GgufFile, OutputOptions, SourceFile, gguf::hash};
 use indicatif::ProgressBar;
 use quant_convert::{
-    Control, Options,
+    Control, Options, Progress,
     provenance::{self, Derived, Outcome, Proof, Reason},
 };
 use serde_json::{Value, json};
@@ -30,7 +30,7 @@ pub(crate) fn prove(args: &VerifyArgs, source: &Path, options: &Options) -> anyh
         true => progress_bar(bytes)?,
         false => ProgressBar::hidden(),
     };
-    let progress = |done| bar.set_position(done);
+    let progress = |now: Progress<'_>| bar.set_position(now.done);
     let control = Control { cancel: Some(cancel), progress: Some(&progress) };
     let proof = provenance::prove(&args.input, &model, options, control);
     bar.finish_and_clear();
@@ -79,6 +79,13 @@ fn differing(proof: &Proof) -> impl Iterator<Item = &Derived> {
     proof.tensors.iter().filter(|t| matches!(t.outcome, Outcome::Differs(_)))
 }
 
+/// What a difference by rounding means.
+fn rounding(proof: &Proof) -> String {
+    let codes = proof.largest_code_difference().unwrap_or(u64::MAX);
+    let codes = if codes == 1 { "1 code".to_owned() } else { format!("{codes} codes") };
+    format!("{:.2} % of their blocks differ, by {codes} at most", proof.share_of_blocks() * 100.0)
+}
+
 /// The line that says that the file is not proved.
 pub(crate) fn failure(args: &VerifyArgs, proof: &Proof) -> Option<Failure> {
     let path = report::path(&args.input);
@@ -87,8 +94,9 @@ pub(crate) fn failure(args: &VerifyArgs, proof: &Proof) -> Option<Failure> {
     if proof.is_rounding() {
         return fail(format!(
             "{differ} of {} tensors are equal up to rounding only, as files of builds with fused \
-             multiply-add are",
-            proof.tensors.len()
+             multiply-add are: {}",
+            proof.tensors.len(),
+            rounding(proof)
         ));
     }
     if let Some(tensor) = differing(proof).next() {
@@ -136,6 +144,8 @@ pub(crate) fn as_json(proof: &Proof) -> Value {
         "differ": count(proof, |outcome| matches!(outcome, Outcome::Differs(_))),
         "not_made": count(proof, |outcome| matches!(outcome, Outcome::NotMade(_))),
         "up_to_rounding": proof.is_rounding(),
+        "share_of_blocks": proof.share_of_blocks(),
+        "largest_code_difference": proof.largest_code_difference(),
         "missing": proof.missing,
         "other_keys": proof.other_keys,
         "tensors": tensors.collect::<Vec<_>>(),
@@ -169,8 +179,11 @@ pub(crate) fn text(proof: &Proof) -> String {
         lines += &format!("missing {}\n", escape(name));
     }
     if proof.is_rounding() {
-        lines += "note    equal up to rounding: a program with other rounding made these blocks, from \
-                  the same weights\n";
+        lines += &format!(
+            "note    equal up to rounding: a program with other rounding made these blocks, from the \
+             same weights; {}\n",
+            rounding(proof)
+        );
     }
     if !proof.other_keys.is_empty() {
         let keys: Vec<_> = proof.other_keys.iter().take(SHOWN).map(|key| escape(key)).collect();

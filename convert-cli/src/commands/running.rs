@@ -12,14 +12,15 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use gguf_io::SourceFile;
+use gguf_io::{Limits, SourceFile};
 use gguf_model::{Outcome, Tokenizer, tokenizer::EncodeOptions};
 use indicatif::{ProgressBar, ProgressStyle};
-use quant_evaluate::{Model, Options, perplexity::Windows};
+use quant_evaluate::{Model, Options, layered::Reader, measure::Progress, perplexity::Windows};
 use quant_kernels::Pool;
+use quant_weights::{Gguf, Source};
 
 use crate::{
-    args::{Threads, WindowArgs},
+    args::{LayerArgs, Threads, WindowArgs},
     report, signals,
     warnings::{Warning, Warnings},
 };
@@ -55,12 +56,40 @@ impl Running {
 
     /// Opens a GGUF file, or a checkpoint, which runs in its own precision.
     pub(crate) fn open(&self, path: &Path) -> anyhow::Result<Loaded> {
+        self.open_with(path, &self.options)
+    }
+
+    /// The same, to run over windows: layer by layer if that is asked for, or if the model is larger than
+    /// the memory that is free.
+    pub(crate) fn open_for_windows(&self, path: &Path, args: &LayerArgs) -> anyhow::Result<Loaded> {
+        let mut options = self.options.clone();
+        options.layer_by_layer = args.layer_by_layer;
+        if let Some(free) = free_memory()
+            && !args.layer_by_layer
+        {
+            let needed = size_of(path)?;
+            options.layer_by_layer = needed > free;
+            if options.layer_by_layer {
+                tracing::warn!(
+                    kind = "layer-by-layer",
+                    "{}: has {}, {} of memory are free: its layers are read one at a time, as \
+                     --layer-by-layer does",
+                    report::path(path),
+                    report::size(needed),
+                    report::size(free)
+                );
+            }
+        }
+        self.open_with(path, &options)
+    }
+
+    fn open_with(&self, path: &Path, options: &Options) -> anyhow::Result<Loaded> {
         let path = &gguf_io::safetensors::locate(path)?;
         let model = if path.is_dir() {
             let source = quant_convert::open(path, &quant_convert::Options::default())?;
-            Model::from_source(source, &self.options)
+            Model::from_source(source, options)
         } else {
-            Model::open(path, &self.options)
+            Model::open(path, options)
         };
         let name = report::path(path);
         let model = model.map_err(|error| named(&name, error))?;
@@ -74,6 +103,14 @@ impl Running {
         self.stop.load(Ordering::Relaxed)
     }
 
+    /// Whether to go on.
+    pub(crate) fn flow(&self) -> ControlFlow<()> {
+        match self.is_stopped() {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        }
+    }
+
     /// An error if someone asked to stop.
     pub(crate) fn check(&self) -> anyhow::Result<()> {
         match self.is_stopped() {
@@ -82,16 +119,18 @@ impl Running {
         }
     }
 
-    /// Shows how many windows are done, and stops if asked to.
+    /// Shows how many windows are done, or layers, and stops if asked to.
     pub(crate) fn progress(
         &self,
         silent: bool,
+        what: &str,
     ) -> anyhow::Result<impl FnMut(usize, usize) -> ControlFlow<()>> {
         let bar = match !silent && io::stderr().is_terminal() {
             true => ProgressBar::new(0),
             false => ProgressBar::hidden(),
         };
-        bar.set_style(ProgressStyle::with_template("{bar:40} {pos} of {len} windows  {eta} left")?);
+        let template = format!("{{bar:40}} {{pos}} of {{len}} {what}  {{eta}} left");
+        bar.set_style(ProgressStyle::with_template(&template)?);
         let stop = self.stop;
         Ok(move |done: usize, all: usize| {
             bar.set_length(all as u64);
@@ -107,6 +146,33 @@ impl Running {
     }
 }
 
+/// What a run layer by layer adds to a line of results.
+pub(crate) fn in_memory(bytes: Option<u64>) -> String {
+    bytes.map_or_else(String::new, |bytes| {
+        format!(", layer by layer in at most {} of memory", report::size(bytes))
+    })
+}
+
+/// Bytes of memory that are free, where that is known.
+pub(crate) fn free_memory() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib.saturating_mul(1024))
+}
+
+/// Bytes of the files of a model, of which headers alone are read: before minutes are spent on others.
+pub(crate) fn size_of(path: &Path) -> anyhow::Result<u64> {
+    let path = &gguf_io::safetensors::locate(path)?;
+    if !path.is_dir() {
+        let files = Gguf::open(path, &Limits::default())?;
+        return Ok(files.files().iter().map(|file| file.len()).fold(0, u64::saturating_add));
+    }
+    let entries = std::fs::read_dir(path).with_context(|| report::path(path))?;
+    let sizes = entries.flatten().filter_map(|entry| entry.metadata().ok());
+    Ok(sizes.map(|file| file.len()).fold(0, u64::saturating_add))
+}
+
 /// The error of a model, which may not name its file.
 fn named(name: &str, error: quant_evaluate::Error) -> anyhow::Error {
     match error.to_string().contains(name) {
@@ -116,6 +182,28 @@ fn named(name: &str, error: quant_evaluate::Error) -> anyhow::Error {
 }
 
 impl Loaded {
+    /// Whether its layers are read one at a time.
+    pub(crate) fn is_layer_by_layer(&self) -> bool {
+        self.model.is_layer_by_layer()
+    }
+
+    /// What reads windows, whose predictions are asked for so many at once. `layers` hears how many layers
+    /// are done of a model whose layers are read one at a time.
+    pub(crate) fn reader<'a>(
+        &'a self,
+        windows: &Windows<'a>,
+        at_once: usize,
+        layers: Progress<'a>,
+    ) -> anyhow::Result<Reader<'a>> {
+        Reader::new(&self.model, windows, at_once, layers).map_err(|error| named(&self.name, error))
+    }
+
+    /// Bytes that a run over windows takes at most, if the layers are read one at a time.
+    pub(crate) fn memory(&self, windows: &Windows<'_>) -> Option<u64> {
+        let bytes = || self.model.layered_bytes(windows.size(), windows.len());
+        self.is_layer_by_layer().then(bytes)
+    }
+
     /// Bytes of the tensors in the files.
     pub(crate) fn bytes(&self) -> u64 {
         let tensors = self.model.source().tensors().iter();
@@ -176,6 +264,11 @@ enum Content {
 }
 
 impl Text {
+    /// The path of its file.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Reads a text before a model is opened, which may take long.
     pub(crate) fn read(path: &Path) -> anyhow::Result<Self> {
         let name = report::path(path);

@@ -126,6 +126,7 @@ const TIED: &[Input] = &[TiedCheckpoint, TiedGguf, TiedPacked];
 const FOLDER: &[Input] = &[Folder];
 
 const MATRIX: Args = &["--imatrix", "{imatrix}"];
+const FOR_SIZE: Args = &["--target-size", "1200k"];
 const GROUPED: Args = &["-t", "int4_sym"];
 const FOLDERS: &[Input] = &[Checkpoint, Folder, Packed];
 const PROVED: Args = &["--derived-from", "{checkpoint}"];
@@ -215,6 +216,29 @@ pub(crate) const ROWS: &[Row] = &[
     row("--allow-requantize", &[QuantizedGguf], &[], &["--allow-requantize"], Changes),
     row("--allow-requantize", &[QuantizedGguf], &["-t", "auto"], &["--allow-requantize"], Warns("--allow-requantize has no effect")),
     row("--allow-requantize", ALL, &[], &["--allow-requantize"], Warns("--allow-requantize has no effect")),
+    // Types for a size.
+    row("--target-size", FILES, &[], &["--target-size", "1500k"], Changes),
+    row("--target-size", FILES, &[], &["--target-size", "100k"], Refused("the smallest has")),
+    row("--target-size", FILES, &["-t", "q4_0"], &["--target-size", "1500k"], WrongUsage("--type")),
+    row("--target-size", &[QuantizedGguf], &[], &["--target-size", "1M"], Refused("--allow-requantize")),
+    row("--target-size", FOLDER, &[], &["--target-size", "1500k"], WrongUsage("--group-size")),
+    row("--target-bpw", FILES, &[], &["--target-bpw", "4"], Changes),
+    row("--target-bpw", FILES, &[], &["--target-bpw", "1"], Refused("the smallest has")),
+    row("--target-bpw", FILES, FOR_SIZE, &["--target-bpw", "5"], WrongUsage("--target-bpw")),
+    row("--target-bpw", FOLDER, &[], &["--target-bpw", "4"], WrongUsage("--group-size")),
+    row("--calibration", &[Checkpoint, Packed], FOR_SIZE, &["--calibration", "{tokens}"], Changes),
+    row("--calibration", &[Gguf], FOR_SIZE, &["--calibration", "{empty}"], Refused("too few")),
+    row("--calibration", ALL, &[], &["--calibration", "{tokens}"], WrongUsage("--target-size")),
+    row("--sensitivities", FILES, FOR_SIZE, &["--sensitivities", "{sensitivities}"], Changes),
+    row("--sensitivities", FILES, FOR_SIZE, &["--sensitivities", "{types}"], Refused("holds no sensitivities")),
+    row("--sensitivities", ALL, &[], &["--sensitivities", "{sensitivities}"], WrongUsage("--target-size")),
+    row("--candidates", FILES, FOR_SIZE, &["--candidates", "q2_k,q8_0"], Changes),
+    row("--candidates", FILES, FOR_SIZE, &["--candidates", "q4_k_m"], WrongUsage("Q4_K_M is a recipe")),
+    row("--candidates", FILES, FOR_SIZE, &["--candidates", "q8_0"], Refused("the smallest has")),
+    row("--candidates", ALL, &[], &["--candidates", "q2_k"], WrongUsage("--target-size")),
+    row("--save-mix", FILES, FOR_SIZE, &["--save-mix", "mix.txt"], Changes),
+    row("--save-mix", FILES, FOR_SIZE, &["--save-mix", "none/mix.txt"], Refused("none/mix.txt")),
+    row("--save-mix", ALL, &[], &["--save-mix", "mix.txt"], WrongUsage("--target-size")),
     // Layers and metadata.
     row("--prune-layers", FILES, &[], &["--prune-layers", "1"], Changes),
     row("--prune-layers", FILES, &[], &["--prune-layers", "1,1"], Warns("layer 1 twice")),
@@ -224,6 +248,11 @@ pub(crate) const ROWS: &[Row] = &[
     row("--metadata", FILES, &[], &["--metadata", "{metadata-typo}"], Warns("\"general.licence\"")),
     row("--metadata", FILES, &[], &["--metadata", "{metadata-parent}"], Warns("\"nome\"")),
     row("--metadata", FILES, &[], &["--metadata", "{no-metadata}"], Warns("holds no keys")),
+    row("--mmproj", &[Checkpoint, Packed], &[], &["--mmproj"], Refused("no encoder of images or sound")),
+    row("--mmproj", &[Gguf], &[], &["--mmproj"], Warns("--mmproj has no effect")),
+    row("--mmproj", FOLDER, &[], &["--mmproj"], WrongUsage("--mmproj is for GGUF files")),
+    row("--base", FILES, &[], &["--base", "{checkpoint}"], Warns("--base has no effect")),
+    row("--base", FOLDER, &[], &["--base", "{checkpoint}"], WrongUsage("--base is for GGUF files")),
     row("--metadata", FOLDER, &[], &["--metadata", "{metadata}"], WrongUsage("--metadata")),
     row("--override-kv", FILES, &[], &["--override-kv", "general.author=str:A"], Changes),
     row("--override-kv", FILES, &[], &["--override-kv", "llama.rope.freq_base=int:10000"], Warns("FLOAT32 in the model")),
@@ -308,6 +337,7 @@ pub(crate) const ROWS: &[Row] = &[
     row("--threads", ALL, &[], &["--threads", "1"], Harmless(BYTES)),
     row("--no-sync", ALL, &[], &["--no-sync"], Harmless(BYTES)),
     // The other commands.
+    of("inspect", "--ctx", ALL, &[], &["--ctx", "100"], Prints),
     of("inspect", "--json", ALL, &[], &["--json"], Prints),
     of("verify", "--json", ALL, &[], &["--json"], Prints),
     of("verify", "--derived-from", &[Gguf], &[], &["--derived-from", "{checkpoint}"], Prints),
@@ -367,6 +397,7 @@ pub(crate) const ROWS: &[Row] = &[
     of("imatrix", "--chunks", ALL, &[], &["--chunks", "1"], Changes),
     of("imatrix", "--from", ALL, &[], &["--from", "1"], Changes),
     of("imatrix", "--from", ALL, &[], &["--from", "1000"], Refused("give --from a smaller number")),
+    of("imatrix", "--layer-by-layer", ALL, &[], &["--layer-by-layer"], Prints),
     of("imatrix", "--process-output", ALL, &[], &["--process-output"], Changes),
     of("imatrix", "--merge", ALL, &[], &["--merge", "{imatrix}"], WrongUsage("--merge")),
     of("imatrix", "--force", ALL, &[], &["--force"], Harmless(SCRIPTED)),
@@ -375,11 +406,13 @@ pub(crate) const ROWS: &[Row] = &[
     of("perplexity", "--file", ALL, &[], &["--file", "{tokens}"], Prints),
     of("perplexity", "--ctx", ALL, &[], &["--ctx", "16"], Prints),
     of("perplexity", "--chunks", ALL, &[], &["--chunks", "1"], Prints),
+    of("perplexity", "--layer-by-layer", ALL, &[], &["--layer-by-layer"], Prints),
     of("perplexity", "--json", ALL, &[], &["--json"], Prints),
     of("perplexity", "--threads", ALL, &[], &["--threads", "3"], Harmless(SAME)),
     of("kl", "--file", ALL, &[], &["--file", "{tokens}"], Prints),
     of("kl", "--ctx", ALL, &[], &["--ctx", "16"], Prints),
     of("kl", "--chunks", ALL, &[], &["--chunks", "1"], Prints),
+    of("kl", "--layer-by-layer", ALL, &[], &["--layer-by-layer"], Prints),
     of("kl", "--save-base", ALL, &[], &["--save-base", "base.kld"], Changes),
     of("kl", "--json", ALL, &[], &["--json"], Prints),
     of("kl", "--threads", ALL, &[], &["--threads", "3"], Harmless(SAME)),

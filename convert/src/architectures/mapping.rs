@@ -12,7 +12,7 @@ use crate::{
 
 use super::{
     family::Architecture,
-    names::{numbered, split_numbers},
+    names::{numbered, own_name, split_number, split_numbers},
     rule::{Bias, Change, Dim, Presence, Rule, Step, no_rule, take},
 };
 
@@ -88,11 +88,14 @@ pub(super) struct Slot {
 }
 
 /// What one output tensor takes: its shape, outermost first, and where from.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Taken {
     pub(super) shape: Vec<u64>,
     pub(super) pieces: Vec<Piece>,
 }
+
+/// Names of a checkpoint's tensors with `{}` for numbers: the rule for each, and the part.
+pub(super) type Names = HashMap<String, (usize, Part)>;
 
 pub(super) struct Mapping<'a> {
     pub(super) architecture: &'a Architecture,
@@ -106,8 +109,8 @@ pub(super) struct Mapping<'a> {
 
 impl Mapping<'_> {
     /// All names there can be, with `{}` for numbers.
-    pub(super) fn names(&self) -> HashMap<String, (usize, Part)> {
-        let mut names: HashMap<String, (usize, Part)> = HashMap::new();
+    pub(super) fn names(&self) -> Names {
+        let mut names = Names::new();
         for (i, rule) in self.rules.iter().enumerate() {
             for part in [Part::Weight, Part::Bias] {
                 if part == Part::Bias && (rule.exact || matches!(rule.bias, Bias::Never)) {
@@ -122,6 +125,20 @@ impl Mapping<'_> {
             }
         }
         names
+    }
+
+    /// Which of [these names](Self::names) a name of the checkpoint is, with its numbers.
+    pub(super) fn find(&self, names: &Names, name: &str) -> Option<((usize, Part), u64, u64)> {
+        let own = own_name(self.architecture, self.config, name);
+        let prefixed = |pattern: &str| names.get(&format!("{}{pattern}", self.architecture.prefix));
+        let find = |pattern: &str| names.get(pattern).or_else(|| prefixed(pattern)).copied();
+        let (pattern, layer, expert) = split_numbers(&own);
+        // Of several numbers the first may be the only one that counts: T5's layers have parts with
+        // numbers.
+        find(&pattern).map(|found| (found, layer, expert)).or_else(|| {
+            let (pattern, layer) = split_number(&own);
+            find(&pattern).map(|found| (found, layer, 0))
+        })
     }
 
     /// Whether the model has the tensor at all, by config.json.

@@ -3,6 +3,7 @@
 //! A family is one file that declares an [`Architecture`]; the engine beside it
 //! ([`parameters`], [`tensors`]) does the work. To add one: declare it, list it in [`ALL`].
 
+pub(crate) mod adapted;
 mod defaults;
 mod dim;
 mod family;

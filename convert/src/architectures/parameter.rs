@@ -109,7 +109,7 @@ impl<'m> Keys<'m> {
     }
 
     /// Writes a key that has no architecture before it.
-    pub(super) fn set_global(&mut self, key: &str, value: impl Into<Value>) {
+    pub(crate) fn set_global(&mut self, key: &str, value: impl Into<Value>) {
         self.metadata.insert(key, value);
     }
 

@@ -17,7 +17,7 @@ pub use super::rule::{Dim, Layers, Rule, Step, Target};
 use super::{
     family::Architecture,
     mapping::{HELP, Mapping, Slot, Taken},
-    names::{own_name, split_number, split_numbers},
+    names::{own_name, split_numbers},
 };
 
 /// Buffers that old versions of transformers saved with the weights; nothing reads them.
@@ -99,17 +99,9 @@ pub fn map(
             }
             _ => {}
         }
-        let (pattern, layer, expert) = split_numbers(&own_name(architecture, config, name));
-        let prefixed = |pattern: &String| names.get(&format!("{}{pattern}", architecture.prefix));
-        let find = |pattern: &String| names.get(pattern).or_else(|| prefixed(pattern)).copied();
-        // Of several numbers the first may be the only one that counts: T5's layers have parts with
-        // numbers.
-        let found = find(&pattern).map(|found| (found, layer, expert)).or_else(|| {
-            let (pattern, layer) = split_number(&own_name(architecture, config, name));
-            find(&pattern).map(|found| (found, layer, 0))
-        });
+        let found = mapping.find(&names, name);
         let Some(((first, part), layer, expert)) = found else {
-            if mapping.is_scales(&pattern) {
+            if mapping.is_scales(&split_numbers(&own_name(architecture, config, name)).0) {
                 continue;
             }
             match mapping.other_part(name) {

@@ -14,7 +14,10 @@ impl Error {
             Self::ImportanceLength { path, .. }
             | Self::ImportanceTooLarge { path, .. }
             | Self::CannotRead { path, .. }
+            | Self::Sensitivities { path, .. }
             | Self::SameFile { path }
+            | Self::Base { path, .. }
+            | Self::Projector { path, .. }
             | Self::OtherShard { path, .. }
             | Self::Json { path, .. }
             | Self::Config { path, .. }
@@ -36,6 +39,7 @@ impl Error {
             | Self::ImportanceTooLarge { tensor, .. }
             | Self::ImportanceNeeded { tensor, .. }
             | Self::Requantize { tensor, .. }
+            | Self::NoCandidate { tensor, .. }
             | Self::CannotWrite { tensor, .. }
             | Self::CannotRead { tensor, .. }
             | Self::NonFinite { tensor, .. }
@@ -84,6 +88,11 @@ impl Error {
             Self::NonFinite { .. } => Some(DIVERGED),
             Self::Overflow { ty, importance, .. } => Some(too_large(*ty, importance.is_some())),
             Self::GroupSize { .. } => Some(GROUPS),
+            Self::Base { .. } => Some(NEEDS_BASE),
+            Self::Part { .. } => Some(PART_TYPES),
+            Self::TooSmall { .. } => Some(SMALLER),
+            Self::NoCandidate { .. } => Some(MORE_TYPES),
+            Self::Sensitivities { .. } => Some(MEASURE_AGAIN),
             Self::SameFile { .. } => Some(OTHER_NAME),
             Self::OtherShard { .. } => Some(OTHER_SHARD),
             Self::Threads { .. } => Some(FEWER),

@@ -161,6 +161,10 @@ mod tests {
     #[test]
     fn the_choice_is_that_of_nncf() {
         let fixtures = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../fixtures");
+        // A published package has no checkpoints.
+        if !fixtures.exists() {
+            return;
+        }
         let golden = std::fs::read(fixtures.join("golden/nncf-ratio.json")).unwrap();
         let golden: Value = serde_json::from_slice(&golden).unwrap();
         let (mut problems, mut cases) = (Vec::new(), 0);

@@ -65,7 +65,7 @@ impl FolderPlan {
     /// Whatever is wrong with the checkpoint, and whatever the options ask that it does not allow;
     /// [`Error::Grouped`] if they ask for no grouped integers.
     pub fn new(dir: &Path, options: &Options, control: Control<'_>) -> Result<Self> {
-        let dir = &gguf_io::safetensors::locate(dir)?;
+        let dir = &crate::locate(dir, options)?;
         Self::of_folder(dir, options, control)
             .map_err(|error| crate::neighbours::explain(dir, error))
     }
@@ -91,7 +91,7 @@ impl FolderPlan {
         }
         let config = Config::read(dir)?;
         let preference = preference(options.like_reference);
-        let weights = packed::open(dir, &config, preference, &options.limits)?;
+        let weights = packed::open(dir, &options.elsewhere, &config, preference, &options.limits)?;
         let names = header::Names { wrapper: config.is_wrapper() };
         let gguf = GgufNames::new(dir, config, &weights)?;
         let importance = Importance::open(options)?.filter(|importance| !importance.is_empty());

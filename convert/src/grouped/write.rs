@@ -21,7 +21,7 @@ impl FolderPlan {
     ///
     /// # Errors
     /// As [`Plan::run`](crate::Plan::run).
-    pub fn run(self, output: &Path, control: Control<'_>) -> Result<()> {
+    pub fn run(&self, output: &Path, control: Control<'_>) -> Result<()> {
         self.run_with(output, control, |writer| writer)
     }
 
@@ -40,7 +40,7 @@ impl FolderPlan {
     /// # Errors
     /// As [`run`](Self::run).
     pub fn run_with(
-        self,
+        &self,
         output: &Path,
         control: Control<'_>,
         wrap: impl Fn(Box<dyn WriteAt>) -> Box<dyn WriteAt>,

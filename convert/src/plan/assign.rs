@@ -26,6 +26,8 @@ pub(super) struct Assigned {
     pub(super) job: Job,
     /// The type the recipe asked for, if the tensor's rows do not fit its blocks.
     pub(super) wanted: Option<GgmlType>,
+    /// Whether it is quantized to what the recipe says, and no option names its type.
+    pub(super) is_free: bool,
     /// Whether an importance matrix was given that has no entry for this tensor.
     pub(super) without_importance: bool,
     /// Whether the type needs importance and there is none.
@@ -266,6 +268,7 @@ fn assigned_tensor(
     Ok(Assigned {
         name,
         ty,
+        is_free: assignment.quantizable && !assignment.asked && grouped.is_none(),
         wanted: assignment.wanted.filter(|_| grouped.is_none()),
         without_importance: is_wanted && uses_importance && weights.is_none(),
         lacks_importance: assignment.requires_imatrix

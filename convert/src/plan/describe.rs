@@ -5,8 +5,9 @@ use gguf_io::Metadata;
 use super::{
     assign::{Assigned, Assignments},
     given::Given,
+    parts,
 };
-use crate::{Result, importance::Importance, model::Model, nvfp4};
+use crate::{Result, importance::Importance, model::Model, nvfp4, recipe::FileType};
 
 /// The metadata that is written: that of the input, and what the options and types make of it.
 /// `importance` is what is said to be the origin of the weights.
@@ -27,16 +28,23 @@ pub(super) fn describe(
     if let Some(pruning) = pruning {
         pruning.apply(facts, &mut metadata)?;
     }
-    metadata.replace_at_end("general.quantization_version", 2u32);
-    let file_type = match assignments.file_type {
-        Some(file_type) => file_type.id(),
-        None if assignments.is_nvfp4 => nvfp4::FILE_TYPE,
-        None => {
-            let kept = metadata.get_u64("general.file_type").and_then(|v| v.try_into().ok());
-            kept.unwrap_or(0)
+    const FILE_TYPE: &str = "general.file_type";
+    let kept = || metadata.get_u64(FILE_TYPE).and_then(|v| u32::try_from(v).ok());
+    let nvfp4 = assignments.is_nvfp4.then_some(nvfp4::FILE_TYPE);
+    let file_type = assignments.file_type.map(FileType::id).or(nvfp4).or_else(kept);
+    if parts::of(model).is_some() {
+        // In the order of the reference's converter, which says nothing of the type of an adapter.
+        if metadata.get(FILE_TYPE).is_some() {
+            metadata.insert(FILE_TYPE, file_type.unwrap_or(0));
         }
-    };
-    metadata.replace_at_end("general.file_type", file_type);
+    } else {
+        metadata.replace_at_end("general.quantization_version", 2u32);
+        // Files that are no language model need not have one.
+        let is_known = facts.layers > 0 || metadata.get(FILE_TYPE).is_some();
+        if let Some(file_type) = file_type.or(is_known.then_some(0)) {
+            metadata.replace_at_end(FILE_TYPE, file_type);
+        }
+    }
     for (key, value) in &options.override_kv {
         metadata.replace_at_end(key.clone(), value.clone());
     }

@@ -68,7 +68,7 @@ impl Ladder {
         self.plans.first().map_or(0, Plan::source_bytes)
     }
 
-    /// Runs all plans. Each output appears under its name when all of them are complete, one after the
+    /// Runs all plans, but for those of shards that [are there](Plan::is_there). Each output appears under its name when all of them are complete, one after the
     /// other in the order of the plans.
     ///
     /// # Errors
@@ -80,14 +80,18 @@ impl Ladder {
             return Err(crate::Error::Outputs { found, plans });
         }
         // Before space is claimed for any.
-        for (plan, output) in self.plans.iter().zip(outputs) {
+        let (mut plans, mut missing) = (Vec::new(), Vec::new());
+        for (plan, output) in self.plans.into_iter().zip(outputs) {
             plan.check()?;
             plan.check_output(output.as_ref())?;
+            if !plan.is_there(output.as_ref())? {
+                plans.push(plan);
+                missing.push(output.as_ref());
+            }
         }
-        let pairs = self.plans.iter().zip(outputs);
-        let out = pairs.map(|(plan, output)| plan.create(output.as_ref()));
+        let out = plans.iter().zip(missing).map(|(plan, output)| plan.create(output));
         let out = out.collect::<Result<Vec<_>>>()?;
-        run_all(&self.plans, out, control)
+        run_all(&plans, out, control)
     }
 }
 

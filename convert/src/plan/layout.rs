@@ -2,7 +2,7 @@
 
 use gguf_io::{Layout, Metadata, TensorSpec, gguf::shards};
 
-use super::{assign::Assigned, given::Given};
+use super::{assign::Assigned, given::Given, parts};
 use crate::{Result, loadable, model::Origin, options::Split};
 
 /// Gives every tensor its place, in one file or several. The tensors of the layouts are those given,
@@ -24,10 +24,15 @@ pub(super) fn lay_out(
         .map(|tensor| TensorSpec {
             name: tensor.name.clone(),
             ty: tensor.ty,
-            shape: model.tensors[tensor.job.tensor].written_shape().to_vec(),
+            shape: match &model.tensors[tensor.job.tensor] {
+                // The reference's converter keeps the rank of an adapter, be it 1.
+                source if parts::of(model).is_some() => source.shape.clone(),
+                source => source.written_shape().to_vec(),
+            },
         })
         .collect();
-    if model.origin == Origin::Gguf || !options.override_kv.is_empty() {
+    let checked = model.origin == Origin::Gguf || !options.override_kv.is_empty();
+    if checked && parts::of(model).is_none() {
         let tensors = specs.iter().map(|spec| (spec.name.as_str(), spec.shape.as_slice()));
         loadable::check(model, metadata, &options.override_kv, tensors)?;
     }

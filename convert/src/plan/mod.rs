@@ -8,6 +8,7 @@ mod describe;
 mod given;
 mod ladder;
 mod layout;
+mod parts;
 mod run;
 mod unused;
 
@@ -135,7 +136,11 @@ impl Plan {
     }
 
     /// Plans for a model whose metadata has been mended.
-    fn of(model: Arc<Model>, options: &Options, control: Control<'_>) -> Result<Self> {
+    pub(crate) fn of(model: Arc<Model>, options: &Options, control: Control<'_>) -> Result<Self> {
+        let part = parts::of(&model);
+        if let Some(part) = part {
+            parts::refuse(part, options)?;
+        }
         let importance = Importance::open(options)?.filter(|importance| !importance.is_empty());
         if let Some(importance) = &importance {
             importance.warn_of_strays(model.tensors.iter().map(|tensor| tensor.name.as_str()));
@@ -145,7 +150,10 @@ impl Plan {
         for (key, value) in &options.override_kv {
             overridden.insert(key.clone(), value.clone());
         }
-        let facts = ModelFacts::from_metadata(&overridden)?;
+        let facts = match part {
+            Some(_) => ModelFacts::default(),
+            None => ModelFacts::from_metadata(&overridden)?,
+        };
         let pruning = match &options.prune_layers {
             Some(layers) => Some(Pruning::parse(layers, facts.layers)?),
             None => None,
@@ -158,7 +166,10 @@ impl Plan {
             importance: importance.as_ref(),
         };
 
-        let mut assigned = assign::assign(&given, control)?;
+        let mut assigned = match part {
+            Some(_) => parts::assign(&given)?,
+            None => assign::assign(&given, control)?,
+        };
         unused::warn(&given, &assigned);
         // What says where weights come from would be untrue of a file that has none of them.
         let told = assigned.uses_importance || options.like_reference;
@@ -251,6 +262,12 @@ impl Plan {
     /// Names of the checkpoint's tensors that have no place in the output.
     pub fn left_out(&self) -> &[String] {
         &self.model.left_out
+    }
+
+    /// For each tensor of [`tensors`](Self::tensors) its index in the model, if its type is the
+    /// recipe's to choose.
+    pub(crate) fn free(&self) -> impl Iterator<Item = Option<usize>> {
+        self.tensors.iter().map(|tensor| tensor.is_free.then_some(tensor.job.tensor))
     }
 
     /// How many scales of carried codes half precision does not hold. Their blocks are quantized anew.

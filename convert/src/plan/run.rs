@@ -23,7 +23,7 @@ impl Plan {
     /// [`Error::Overflow`](crate::Error::Overflow) for weights that cannot be quantized (that some
     /// become zero is only warned of), [`Error::Cancelled`](crate::Error::Cancelled), and
     /// [`Error::Files`](crate::Error::Files) for whatever reading and writing runs into.
-    pub fn run(self, output: &Path, control: Control<'_>) -> Result<()> {
+    pub fn run(&self, output: &Path, control: Control<'_>) -> Result<()> {
         let out = self.create(output)?;
         self.run_into(out, control)
     }
@@ -93,8 +93,8 @@ impl Plan {
     ///
     /// # Errors
     /// As [`run`](Self::run).
-    pub fn run_into(self, out: AtomicSet, control: Control<'_>) -> Result<()> {
-        run_all(&[self], vec![out], control)
+    pub fn run_into(&self, out: AtomicSet, control: Control<'_>) -> Result<()> {
+        run_all(std::slice::from_ref(self), vec![out], control)
     }
 
     /// Gives complete files their names.

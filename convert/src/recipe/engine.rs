@@ -1,5 +1,7 @@
 //! The engine that evaluates the mixes, tensor by tensor.
 
+use std::cell::Cell;
+
 use quant_core::{GgmlType, formats::Importance, importance_use};
 
 use super::{
@@ -19,7 +21,8 @@ use super::{
 ///
 /// # Errors
 /// [`Error::AwkwardShapes`] lists every tensor for which no type remains,
-/// [`Error::NoLayer`] names a feed-forward tensor whose layer is unknown.
+/// [`Error::NoLayer`] names a feed-forward tensor whose layer is unknown, [`Error::MissingKey`] the
+/// number of layers if a type depends on it.
 pub fn assign(
     facts: &ModelFacts,
     tensors: &[TensorFacts<'_>],
@@ -35,6 +38,7 @@ pub fn assign(
             .filter(|t| Role::of(t.name).counter() == Some(Counter::AttnV))
             .fold(0u64, |n, _| n.saturating_add(1)),
         seen: [0; 4],
+        asked_for_layers: Cell::new(false),
     };
     let mut awkward = Vec::new();
     let mut assignments = Vec::with_capacity(tensors.len());
@@ -43,6 +47,7 @@ pub fn assign(
             assignments.push(Assignment::kept(tensor.ty));
             continue;
         }
+        engine.used.any = true;
         let choice = engine.choose(tensor)?;
         let fitted = match choice {
             Choice::Kept => {
@@ -65,6 +70,11 @@ pub fn assign(
     }
     if !awkward.is_empty() {
         return Err(Error::AwkwardShapes { tensors: awkward });
+    }
+    if engine.asked_for_layers.get()
+        && let Some(missing) = facts.layers_missing()
+    {
+        return Err(missing);
     }
     let Engine { used, tied, .. } = engine;
     unused::warn(facts, tensors, request, &used, tied);
@@ -94,6 +104,8 @@ struct Engine<'a> {
     attn_v_total: u64,
     /// Tensors met so far, by [`Counter`].
     seen: [u64; 4],
+    /// Whether a type depended on how many layers the model has.
+    asked_for_layers: Cell<bool>,
 }
 
 /// What a rule is evaluated against.
@@ -213,6 +225,9 @@ impl Engine<'_> {
             return Ok((counted, self.attn_v_total));
         }
         let layers = self.facts.layers;
+        if layers == 0 {
+            return Ok((counted, 0));
+        }
         // Where a layer has several tensors of a role (separate or shared experts), counting
         // does not find the layer; the name does. The low recipes and MXFP4 never look at it.
         let by_name =
@@ -247,6 +262,20 @@ impl Engine<'_> {
         let eighth = n / 8;
         // n is at most the number of tensors, so this is exact.
         let last_eighth = n.saturating_mul(7) / 8;
+        let by_layer = match cond {
+            // Values are counted by themselves.
+            Cond::FirstEighth
+            | Cond::FirstSixteenth
+            | Cond::MiddleThreeQuarters
+            | Cond::MoreBits => {
+                subject.role.counter().is_some_and(|counter| counter != Counter::AttnV)
+            }
+            Cond::Class70B => self.facts.may_be_70b(),
+            _ => false,
+        };
+        if by_layer {
+            self.asked_for_layers.set(true);
+        }
         match cond {
             Cond::FirstEighth => i < eighth,
             Cond::FirstSixteenth => i < n / 16,
@@ -303,6 +332,11 @@ fn fit(tensor: &TensorFacts<'_>, ty: GgmlType, strict: bool) -> Fitted {
         return Err(tensor.awkward(ty, AwkwardReason::Strict(other)));
     }
     Ok((other, Some(ty)))
+}
+
+/// Whether a tensor is not given a type without importance, whatever the recipe.
+pub(crate) fn needs_importance(name: &str, ty: GgmlType) -> bool {
+    requires_imatrix(name, ty, None)
 }
 
 /// Embedding and output are exempt where the quantizer can do without; the reference aborts where it

@@ -71,7 +71,10 @@ pub enum Error {
     },
 
     /// The metadata lacks what the choice of types depends on.
-    #[error("metadata key {} is missing: the choice of tensor types depends on it", Quoted(key))]
+    #[error(
+        "metadata key {} is missing: the choice of tensor types depends on it; {NO_MIXTURE}",
+        Quoted(key)
+    )]
     MissingKey {
         /// The key.
         key: String,
@@ -138,11 +141,13 @@ impl Error {
     pub fn hint(&self) -> Option<&str> {
         match self {
             Self::AwkwardShapes { .. } => Some(SMALLER),
+            Self::MissingKey { .. } => Some(NO_MIXTURE),
             _ => None,
         }
     }
 }
 
+const NO_MIXTURE: &str = "`pure` and recipes of one type, such as q8_0, do without it";
 const SMALLER: &str = "choose a type with smaller blocks for them";
 
 /// A tensor whose rows are not a whole number of blocks.

@@ -8,9 +8,10 @@ use super::Error;
 /// What the mixes ask about a model, besides its tensors.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ModelFacts {
-    /// `general.architecture`, e.g. `llama`.
+    /// `general.architecture`, e.g. `llama`; empty for a file that names none.
     pub arch: String,
-    /// All layers, those that predict further tokens included (`block_count`).
+    /// All layers, those that predict further tokens included (`block_count`); 0 for a file that does
+    /// not say it, as those of image models and adapters.
     pub layers: u32,
     /// How many of them predict further tokens (`nextn_predict_layers`).
     pub nextn_layers: u32,
@@ -21,6 +22,8 @@ pub struct ModelFacts {
     /// Experts in a mixture-of-experts layer, 0 in a dense model.
     pub experts: u32,
 }
+
+const ARCH: &str = "general.architecture";
 
 /// Models whose size class is 70B: architecture, layers, whether heads must differ from
 /// key-value heads. Their `attn_v` is small and gets more bits.
@@ -37,26 +40,27 @@ impl ModelFacts {
     /// Reads the facts from a model's metadata: before layers are pruned, and after
     /// `--override-kv` has been applied, as the reference does.
     ///
+    /// None has to be there: many types depend on none of them.
+    ///
     /// # Errors
-    /// [`Error::MissingKey`] and [`Error::BadValue`]; metadata may come from a hostile file.
+    /// [`Error::BadValue`]; metadata may come from a hostile file.
     pub fn from_metadata(metadata: &Metadata) -> Result<Self, Error> {
-        const ARCH: &str = "general.architecture";
         let arch = match metadata.get(ARCH) {
             Some(value) => value
                 .as_str()
                 .filter(|arch| !arch.is_empty())
                 .ok_or_else(|| bad_value(ARCH, value, "the name of an architecture"))?,
-            None => return Err(Error::MissingKey { key: ARCH.into() }),
+            None => "",
         };
         // Vision and audio towers have no decoder: nothing further is read.
-        if arch == "clip" {
+        if arch.is_empty() || arch == "clip" {
             return Ok(Self { arch: arch.into(), ..Self::default() });
         }
 
         let reader = Reader { metadata, arch };
-        let layers = reader.scalar("block_count", 1, MAX_LAYERS)?;
-        let layers = layers.ok_or_else(|| Error::MissingKey { key: reader.key("block_count") })?;
-        let nextn_layers = reader.scalar("nextn_predict_layers", 0, layers)?;
+        let layers = reader.scalar("block_count", 1, MAX_LAYERS)?.unwrap_or(0);
+        let most = if layers == 0 { MAX_LAYERS } else { layers };
+        let nextn_layers = reader.scalar("nextn_predict_layers", 0, most)?;
         let heads = reader.first_layer("attention.head_count", layers)?.unwrap_or(0);
         let kv_heads = reader.first_layer("attention.head_count_kv", layers)?;
         let experts = reader.scalar("expert_count", 0, MAX_EXPERTS)?;
@@ -70,9 +74,25 @@ impl ModelFacts {
         })
     }
 
+    /// The error for a choice that depends on the number of layers, where that is not known.
+    pub(crate) fn layers_missing(&self) -> Option<Error> {
+        let key = match self.arch.as_str() {
+            // They have no layers of this kind.
+            "clip" => return None,
+            "" => ARCH.to_owned(),
+            arch => format!("{arch}.block_count"),
+        };
+        (self.layers == 0).then_some(Error::MissingKey { key })
+    }
+
     /// Query heads that share a key-value head, rounded down; 0 if there are no key-value heads.
     pub fn heads_per_kv(&self) -> u32 {
         self.heads.checked_div(self.kv_heads).unwrap_or(0)
+    }
+
+    /// Whether models of the architecture may be of the 70B class.
+    pub(super) fn may_be_70b(&self) -> bool {
+        SEVENTY_B.iter().any(|&(arch, ..)| self.arch == arch)
     }
 
     /// Whether this is a model of the 70B class, whose `attn_v` is kept at more bits.
@@ -122,7 +142,7 @@ impl Reader<'_> {
         };
         let expected = || format!("an integer, or {layers} integers, none negative");
         let first = first_integer(array)
-            .filter(|_| u32::try_from(array.len()) == Ok(layers))
+            .filter(|_| layers == 0 || u32::try_from(array.len()) == Ok(layers))
             .ok_or_else(|| Error::BadValue {
                 key: key.clone(),
                 found: format!("an array of {} {}", array.len(), array.element_type().name()),
@@ -211,13 +231,12 @@ mod tests {
         refused("llama.attention.head_count", vec![1u32].into());
         refused("llama.attention.head_count_kv", vec![-1i64, 2].into());
         refused("llama.attention.head_count_kv", vec![1.0f32, 2.0].into());
-        assert!(matches!(
-            ModelFacts::from_metadata(&Metadata::new()),
-            Err(Error::MissingKey { .. })
-        ));
-        assert!(matches!(
-            ModelFacts::from_metadata(&metadata(vec![])),
-            Err(Error::MissingKey { .. })
-        ));
+        // What is missing is told where something depends on it.
+        for (metadata, key) in
+            [(Metadata::new(), "general.architecture"), (metadata(vec![]), "llama.block_count")]
+        {
+            let missing = ModelFacts::from_metadata(&metadata).unwrap().layers_missing().unwrap();
+            assert!(missing.to_string().contains(&format!("{key:?} is missing")), "{missing}");
+        }
     }
 }

@@ -233,7 +233,7 @@ pub(super) const MIXES: &[Rule] = &[
 #[rustfmt::skip]
 pub(super) const CORRECTIONS: &[Rule] = &[
     // Eight heads share the values of a 70B model, so they are small and more bits are cheap.
-    rule(ATTN_V, Files::Not(LOW), &[Class70B, Chosen(&[Q3_K, Q4_K])], Type(Q5_K)),
+    rule(ATTN_V, Files::Not(LOW), &[Chosen(&[Q3_K, Q4_K]), Class70B], Type(Q5_K)),
 ];
 
 /// What a type falls back to if the row is not a whole number of its blocks. If the row does not

@@ -62,6 +62,7 @@ pub use overrides::{
     TensorOverride, parse_tensor_type, parse_tensor_types, parse_type_name, read_tensor_type_file,
 };
 pub use prune::Pruning;
+pub(crate) use {engine::needs_importance, role::Role};
 
 /// A recipe and its options.
 #[derive(Clone, Debug, Default)]

@@ -25,6 +25,9 @@ impl Pruning {
     /// left. The reference ignores numbers beyond the last layer.
     pub fn parse(text: &str, layers: u32) -> Result<Self, Error> {
         let bad = |given: &str, reason: String| Error::Prune { given: given.into(), reason };
+        if layers == 0 {
+            return Err(bad(text, "the file does not say how many layers the model has".into()));
+        }
         let mut pruned = BTreeSet::new();
         for item in text.split(',').map(str::trim) {
             let layer = item

@@ -2,7 +2,7 @@
 
 /// The part a tensor plays, as far as the mixes care.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Role {
+pub(crate) enum Role {
     TokenEmbedding,
     Output,
     AttnQ,
@@ -51,7 +51,7 @@ const ROLES: &[(Name, Role)] = &[
 pub(super) const PER_LAYER_EMBEDDING: &str = "per_layer_token_embd.weight";
 
 impl Role {
-    pub(super) fn of(name: &str) -> Self {
+    pub(crate) fn of(name: &str) -> Self {
         ROLES
             .iter()
             .find(|(pattern, _)| pattern.matches(name))

@@ -12,6 +12,8 @@ use crate::error::Quoted;
 /// Which options have had a say in the type of some tensor.
 #[derive(Debug, Default)]
 pub(super) struct Used {
+    /// Whether there is a tensor that may be quantized at all.
+    pub(super) any: bool,
     pub(super) pure: bool,
     pub(super) leave_output: bool,
     pub(super) output_type: bool,
@@ -32,6 +34,16 @@ pub(super) fn warn(
         tracing::warn!(kind = "unused-option", "{option} has no effect: {reason}");
     };
     let quantized = request.file_type.is_some_and(FileType::is_quantized);
+    let differs = |t: &TensorFacts<'_>| {
+        t.shape.len() > 1 && request.file_type.is_some_and(|file_type| t.ty != file_type.base())
+    };
+    if let Some(file_type) = request.file_type.filter(|_| !used.any && tensors.iter().any(differs))
+    {
+        no_effect(
+            &format!("`file_type` {file_type}"),
+            "recipes are for matrices whose names end in \"weight\", and there is none",
+        );
+    }
     if request.pure && !used.pure {
         match request.file_type {
             None => no_effect("`pure`", "without a recipe tensors keep their types"),

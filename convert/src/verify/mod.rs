@@ -5,14 +5,18 @@ mod values;
 
 use std::{ffi::OsStr, path::Path};
 
-use gguf_io::{Checkpoint, GgufFile, Imatrix, SourceFile};
+use gguf_io::{AnyGguf, AnyTensor, Checkpoint, GgufFile, Imatrix, SourceFile, message::listed};
 use gguf_model::Content;
 
-use crate::{Error, Options, Result, error::Shown};
+use crate::{
+    Error, Options, Result,
+    error::{Quoted, Shown},
+};
 pub use findings::Findings;
 use values::Range;
 
 const STRUCTURE: &str = "structure: header, names, types, shapes, offsets, sizes";
+const PLACES: &str = "data: complete, aligned, in order, without gap or overlap";
 const PADDING: &str = "padding is zero";
 const NEEDS: &str = "metadata and tensors that loaders need";
 
@@ -55,7 +59,12 @@ pub fn verify(path: &Path, options: &Options) -> Result<Findings> {
             }
             Err(error) => {
                 found.format = "GGUF".into();
+                let is_type = matches!(error, gguf_io::Error::Unsupported { .. });
                 found.check(STRUCTURE, |_| Err::<(), _>(error));
+                // Types that are not known keep nothing else from being looked at.
+                if is_type && let Ok(model) = AnyGguf::open_any(path, &options.limits) {
+                    with_unknown_types(&model, options, &mut found)?;
+                }
             }
         }
     }
@@ -89,8 +98,7 @@ fn gguf(model: &GgufFile, options: &Options, found: &mut Findings) -> Result<()>
         found.format = format!("GGUF version {}", model.version);
         count(&model.files, model.tensors.len(), found);
     }
-    let placed = found
-        .check("data: complete, aligned, in order, without gap or overlap", |_| model.check_data());
+    let placed = found.check(PLACES, |_| model.check_data());
     if placed.is_some() {
         found.check(PADDING, |_| model.check_padding());
     }
@@ -109,6 +117,31 @@ fn gguf(model: &GgufFile, options: &Options, found: &mut Findings) -> Result<()>
         if !matrix {
             values::zeros(&ranges, &zeros, is_model, found);
         }
+    }
+    Ok(())
+}
+
+/// Checks what does not depend on types that are not known, and says what does.
+fn with_unknown_types(model: &AnyGguf, options: &Options, found: &mut Findings) -> Result<()> {
+    found.format = format!("GGUF version {}", model.version);
+    count(&model.files, model.tensors.len(), found);
+    let unknown: Vec<_> = model.tensors.iter().filter(|tensor| tensor.ty().is_none()).collect();
+    let shown = |tensor: &&&AnyTensor| format!("{} ({})", Quoted(&tensor.name), tensor.type_name());
+    let names: Vec<_> = unknown.iter().map(|tensor| shown(&tensor)).collect();
+    found.note(&format!(
+        "{} of {} tensors have types that are not known, so that their sizes and values were not \
+         checked: {}",
+        unknown.len(),
+        model.tensors.len(),
+        listed(names.into_iter())
+    ));
+    if found.check(PLACES, |_| model.check_any()).is_some() {
+        let known = model.tensors.iter().filter_map(|tensor| {
+            let AnyTensor { name, shape, file, offset, bytes, .. } = tensor;
+            let stored = tensor.ty()?.into();
+            Some(Range { name, file: *file, offset: *offset, bytes: *bytes, stored, shape })
+        });
+        values::check(&model.files, &known.collect::<Vec<_>>(), options, found)?;
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! The attention part of a layer.
 
 use gguf_io::metadata::{Array, Value};
-use gguf_model::{AttentionKind, Dimension, ScoreScale, Windows};
+use gguf_model::{AttentionKind, Dimension, HeadNorm, ScoreScale, Windows};
 
 use super::{Loader, ropes::strength};
 use crate::{
@@ -24,12 +24,17 @@ struct Made {
 }
 
 impl Loader<'_> {
-    pub(super) fn attention(&mut self, layer: u32, prefix: &str) -> Result<Attention> {
+    /// `None` if the layer has none.
+    pub(super) fn attention(&mut self, layer: u32, prefix: &str) -> Result<Option<Attention>> {
         let named = |name: &str| format!("{prefix}{name}");
+        if !self.tensors.has(&named("attn_output.weight")) {
+            return Ok(None);
+        }
         let facts = self.forward.attention;
         let heads = self.size_in(Dimension::Heads, Some(layer))?;
+        let lender = self.lender(layer)?;
         let Made { projection, kv_heads, key, value, scale } = match facts.kind {
-            AttentionKind::Heads => self.heads(layer, prefix, heads)?,
+            AttentionKind::Heads => self.heads(layer, prefix, heads, lender)?,
             AttentionKind::Latent => self.latent(prefix, heads)?,
         };
         let output = self.matrix(&named("attn_output"), self.size(Dimension::Embedding)?)?;
@@ -44,44 +49,110 @@ impl Loader<'_> {
             None if causal => Sight::Before(usize::MAX),
             None => Sight::Around(usize::MAX),
             Some((windows, width)) if windows.symmetric => Sight::Around(width / 2),
+            Some((windows, width)) if windows.chunked && causal => Sight::Chunk(width),
             Some((_, width)) if causal => Sight::Before(width),
             Some((_, width)) => Sight::Around(width.saturating_sub(1)),
         };
-        let (kind, epsilon) = (self.architecture.graph.norm, self.epsilon);
         let given = self.keys.float("attention.scale").filter(|scale| *scale != 0.0);
-        let temperature = self.keys.float("attention.temperature_scale").filter(|s| *s != 0.0);
-        Ok(Attention {
+        let rope = self.rope(layer, window.map(|(windows, _)| windows).as_ref())?;
+        let (head_norm, query_norm, key_norm) = match facts.head_norm {
+            HeadNorm::PlainTurned { but_for_experts } => {
+                let experts = self.parameters.dimension(Dimension::Experts);
+                let has = rope.is_some() && experts != Some(but_for_experts.into());
+                let norm = || has.then(|| self.plain_norm());
+                (HeadNorm::EachTurned, norm(), norm())
+            }
+            other => {
+                let key_norm = match lender {
+                    None => self.norm_named(&named("attn_k_norm"))?,
+                    Some(_) => None,
+                };
+                (other, self.norm_named(&named("attn_q_norm"))?, key_norm)
+            }
+        };
+        Ok(Some(Attention {
             projection,
             output,
             heads,
             kv_heads,
             key,
             value,
-            head_norm: facts.head_norm,
-            query_norm: self.tensors.norm(&named("attn_q_norm"), kind, epsilon)?,
-            key_norm: self.tensors.norm(&named("attn_k_norm"), kind, epsilon)?,
+            head_norm,
+            query_norm,
+            key_norm,
+            value_norm: facts.value_norm.then(|| self.plain_norm()),
+            is_gated: facts.gated,
+            lender,
             sinks: self.tensors.values(&named("attn_sinks.weight"))?,
             slopes: self.slopes(heads),
             scale: given.unwrap_or(scale),
             cap: facts.cap.map_or(0.0, |(key, default)| self.keys.float(key).unwrap_or(default)),
             sight,
-            temperature: temperature.map(|scale| Temperature {
-                length: self
-                    .keys
-                    .number("attention.temperature_length")
-                    .unwrap_or_else(|| self.original_context()),
-                scale,
-            }),
-            rope: self.rope(layer, window.map(|(windows, _)| windows).as_ref())?,
+            temperature: self.temperature(rope.is_some()),
+            rope,
             clamp: self.keys.float("attention.clamp_kqv").unwrap_or(0.0),
+        }))
+    }
+
+    fn temperature(&self, is_turned: bool) -> Option<Temperature> {
+        let facts = self.forward.attention.temperature;
+        if facts.is_some_and(|facts| facts.unturned && is_turned) {
+            return None;
+        }
+        let scale = self.keys.float("attention.temperature_scale");
+        let scale = scale.or(facts.map(|facts| facts.scale)).filter(|scale| *scale != 0.0)?;
+        let length = self.keys.number("attention.temperature_length");
+        let length = length.or(facts.map(|facts| facts.length as usize));
+        Some(Temperature {
+            length: length.unwrap_or_else(|| self.original_context()),
+            scale,
+            offset: facts.map_or(0, |facts| facts.offset as usize),
         })
     }
 
+    /// The layer whose keys and values this one uses: the last of its kind that has its own.
+    fn lender(&self, layer: u32) -> Result<Option<usize>> {
+        let shared = self.keys.number("attention.shared_kv_layers").unwrap_or(0);
+        let owners = (self.parameters.layers as usize).saturating_sub(shared) as u32;
+        if layer < owners {
+            return Ok(None);
+        }
+        let is_windowed = self.window(layer).is_some();
+        let lender = (0..owners).rev().find(|other| self.window(*other).is_some() == is_windowed);
+        lender.map(|lender| Some(lender as usize)).ok_or_else(|| {
+            self.keys.wrong(format!(
+                "layer {layer} has no keys, and no layer of its kind before it has any"
+            ))
+        })
+    }
+
+    /// Values of a key and of a value of each head.
+    fn head(&self, layer: u32) -> Result<(usize, usize)> {
+        let own = |dimension| self.parameters.dimension(dimension).filter(|n| *n > 0);
+        let sliding = self.window(layer).is_some();
+        let size = |sliding_size, size| match own(sliding_size).filter(|_| sliding) {
+            Some(_) => self.size(sliding_size),
+            None => self.size(size),
+        };
+        Ok((
+            size(Dimension::SlidingKey, Dimension::Key)?,
+            size(Dimension::SlidingValue, Dimension::Value)?,
+        ))
+    }
+
     /// Ordinary heads.
-    fn heads(&mut self, layer: u32, prefix: &str, heads: usize) -> Result<Made> {
+    fn heads(
+        &mut self,
+        layer: u32,
+        prefix: &str,
+        heads: usize,
+        lender: Option<usize>,
+    ) -> Result<Made> {
         let named = |name: &str| format!("{prefix}{name}");
         let kv_heads = self.size_in(Dimension::KvHeads, Some(layer))?;
-        let (key, value) = (self.size(Dimension::Key)?, self.size(Dimension::Value)?);
+        let (key, value) = self.head(layer)?;
+        // A query may have its gate behind it.
+        let query = if self.forward.attention.gated { 2 * key } else { key };
         if !heads.is_multiple_of(kv_heads) {
             return Err(self.keys.wrong(format!(
                 "layer {layer} has {heads} heads of queries, expected a multiple of the {kv_heads} \
@@ -98,13 +169,28 @@ impl Loader<'_> {
                     }
                     fused.bias = Some(all).filter(|all| !all.is_empty());
                 }
-                self.expect(&fused, key * heads + (key + value) * kv_heads)?;
+                self.expect(&fused, query * heads + (key + value) * kv_heads)?;
                 Projection::Fused(fused)
             }
+            None if lender.is_some() => {
+                // These may be in the file all the same.
+                for name in ["attn_k.weight", "attn_k_norm.weight", "attn_v.weight"] {
+                    self.tensors.find(&named(name));
+                }
+                Projection::Query(self.matrix(&named("attn_q"), query * heads)?)
+            }
             None => Projection::Apart {
-                query: self.matrix(&named("attn_q"), key * heads)?,
+                query: self.matrix(&named("attn_q"), query * heads)?,
                 key: self.matrix(&named("attn_k"), key * kv_heads)?,
-                value: self.matrix(&named("attn_v"), value * kv_heads)?,
+                value: match self.tensors.matrix(&named("attn_v"))? {
+                    Some(matrix) => {
+                        self.expect(&matrix, value * kv_heads)?;
+                        Some(matrix)
+                    }
+                    // The description says where values may be the keys.
+                    None if key == value => None,
+                    None => return Err(self.missing(&named("attn_v"))),
+                },
             },
         };
         let per_head = match self.forward.attention.scale {
@@ -112,6 +198,7 @@ impl Loader<'_> {
                 self.size(Dimension::Embedding)? / heads
             }
             ScoreScale::EmbeddingPerHead { .. } | ScoreScale::Head => key,
+            ScoreScale::One => 1,
         };
         Ok(Made { projection, kv_heads, key, value, scale: 1.0 / (per_head as f32).sqrt() })
     }
@@ -119,7 +206,6 @@ impl Loader<'_> {
     /// Compressed keys and values.
     fn latent(&mut self, prefix: &str, heads: usize) -> Result<Made> {
         let named = |name: &str| format!("{prefix}{name}");
-        let (kind, epsilon) = (self.architecture.graph.norm, self.epsilon);
         let (rank, turned) = (self.size(Dimension::KvRank)?, self.size(Dimension::Rotary)?);
         let (whole, value) = (self.size(Dimension::LatentKey)?, self.size(Dimension::LatentValue)?);
         let still = whole.checked_sub(turned).filter(|still| *still > 0).ok_or_else(|| {
@@ -128,14 +214,14 @@ impl Loader<'_> {
         let query_down = match self.tensors.matrix(&named("attn_q_a"))? {
             None => None,
             Some(down) => {
-                let norm = self.tensors.norm(&named("attn_q_a_norm"), kind, epsilon)?;
+                let norm = self.norm_named(&named("attn_q_a_norm"))?;
                 Some((down, norm.ok_or_else(|| self.missing(&named("attn_q_a_norm")))?))
             }
         };
         let name = if query_down.is_some() { "attn_q_b" } else { "attn_q" };
         let query = self.matrix(&named(name), heads * whole)?;
         let down = self.matrix(&named("attn_kv_a_mqa"), rank + turned)?;
-        let norm = self.tensors.norm(&named("attn_kv_a_norm"), kind, epsilon)?;
+        let norm = self.norm_named(&named("attn_kv_a_norm"))?;
         let norm = norm.ok_or_else(|| self.missing(&named("attn_kv_a_norm")))?;
         let (up, kv_heads, key, cached) = match self.tensors.matrix(&named("attn_kv_b"))? {
             Some(both) => {
@@ -178,7 +264,7 @@ impl Loader<'_> {
     }
 
     /// The window of a layer and its width.
-    fn window(&self, layer: u32) -> Option<(Windows, usize)> {
+    pub(super) fn window(&self, layer: u32) -> Option<(Windows, usize)> {
         let (windows, width) = self.windows()?;
         let at = layer as usize;
         let every = |period: u32| match period {

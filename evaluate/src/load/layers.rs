@@ -1,6 +1,6 @@
 //! The layers of a model.
 
-use gguf_model::{Activation, Dimension, Gate, Residual};
+use gguf_model::{Activation, Dimension, Gate, Norming, Residual};
 
 use super::Loader;
 use crate::{
@@ -8,9 +8,10 @@ use crate::{
     run::{
         Function,
         experts::{Experts, Router},
-        feed_forward::{FeedForward, Gating, Mlp},
+        feed_forward::{Beside, FeedForward, Gating, Mlp},
         matrix::Matrix,
-        session::Layer,
+        recurrent::Recurrent,
+        session::{Layer, LayerInput},
     },
 };
 
@@ -24,24 +25,89 @@ impl Loader<'_> {
             Residual::ParallelWithout(name) => !self.tensors.has(&format!("{prefix}{name}.weight")),
             Residual::Sequential => false,
         };
+        let attention = self.attention(layer, &prefix)?;
+        let recurrent = self.recurrent(&prefix)?;
+        let mut attention_norm = self.norm(&prefix, block.attention_norm)?;
+        let mut feed_forward_norm = self.norm(&prefix, block.feed_forward_norm)?;
+        // The norm of a layer's only part.
+        if attention.is_none() && recurrent.is_none() && block.feed_forward_norm == Norming::None {
+            feed_forward_norm = attention_norm.take();
+        }
+        let output_scale = self.tensors.values(&format!("{prefix}layer_output_scale.weight"))?;
         Ok(Layer {
-            attention_norm: self.norm(&prefix, block.attention_norm)?,
-            attention: self.attention(layer, &prefix)?,
+            attention_norm,
+            attention,
+            recurrent,
             attention_post_norm: self.norm(&prefix, block.attention_post_norm)?,
             attention_sum_norm: self.norm(&prefix, block.attention_sum_norm)?,
-            feed_forward_norm: self.norm(&prefix, block.feed_forward_norm)?,
+            feed_forward_norm,
             feed_forward: self.feed_forward(layer, &prefix)?,
             feed_forward_post_norm: self.norm(&prefix, block.feed_forward_post_norm)?,
             feed_forward_sum_norm: self.norm(&prefix, block.feed_forward_sum_norm)?,
             is_parallel,
+            input: self.layer_input(&prefix)?,
+            output_scale: output_scale.and_then(|scale| scale.first().copied()),
         })
     }
 
-    fn feed_forward(&mut self, layer: u32, prefix: &str) -> Result<FeedForward> {
-        let named = |name: &str| format!("{prefix}{name}");
-        let Some(router) = self.tensors.matrix(&named("ffn_gate_inp"))? else {
-            return Ok(FeedForward::Dense(self.mlp(prefix, "")?));
+    /// What a layer makes of its own vectors of the tokens.
+    fn layer_input(&mut self, prefix: &str) -> Result<Option<LayerInput>> {
+        let Some(gate) = self.tensors.matrix(&format!("{prefix}inp_gate"))? else {
+            return Ok(None);
         };
+        self.expect(&gate, self.size(Dimension::PerLayerInput)?)?;
+        let projection = self.matrix(&format!("{prefix}proj"), self.size(Dimension::Embedding)?)?;
+        self.expect_columns(&projection, gate.rows)?;
+        let name = format!("{prefix}post_norm");
+        let norm = self.norm_named(&name)?.ok_or_else(|| self.missing(&name))?;
+        Ok(Some(LayerInput { gate, function: self.function()?, projection, norm }))
+    }
+
+    /// `None` if the layer has none.
+    fn feed_forward(&mut self, layer: u32, prefix: &str) -> Result<Option<FeedForward>> {
+        let named = |name: &str| format!("{prefix}{name}");
+        if !self.tensors.has(&named("ffn_gate_inp.weight")) {
+            let has_up = self.tensors.has(&named("ffn_up.weight"));
+            return Ok(match has_up {
+                true => Some(FeedForward::Dense(self.mlp(prefix, "")?)),
+                false => None,
+            });
+        }
+        if !self.tensors.has(&named("pre_ffw_norm_2.weight")) {
+            let experts = self.experts(layer, prefix)?;
+            return Ok(Some(FeedForward::Experts(Box::new(experts))));
+        }
+        // Experts beside a dense part, each between norms of its own.
+        let mut norm = |name: &str| {
+            let name = named(name);
+            self.norm_named(&name)?.ok_or_else(|| self.missing(&name))
+        };
+        let dense_post_norm = norm("post_ffw_norm_1")?;
+        let experts_norm = norm("pre_ffw_norm_2")?;
+        let experts_post_norm = norm("post_ffw_norm_2")?;
+        let mut router_norm = self.plain_norm();
+        if let Some(mut scale) = self.tensors.values(&named("ffn_gate_inp.scale"))? {
+            let shrink = 1.0 / (scale.len() as f32).sqrt();
+            scale.iter_mut().for_each(|v| *v *= shrink);
+            router_norm.weight = Some(scale);
+        }
+        let mut experts = self.experts(layer, prefix)?;
+        // That scale is one of the router's input.
+        experts.router.scale = None;
+        Ok(Some(FeedForward::Beside(Box::new(Beside {
+            dense: self.mlp(prefix, "")?,
+            dense_post_norm,
+            experts,
+            experts_norm,
+            experts_post_norm,
+            router_norm,
+        }))))
+    }
+
+    fn experts(&mut self, layer: u32, prefix: &str) -> Result<Experts> {
+        let named = |name: &str| format!("{prefix}{name}");
+        let router = self.tensors.matrix(&named("ffn_gate_inp"))?;
+        let router = router.ok_or_else(|| self.missing(&named("ffn_gate_inp")))?;
         let count = router.rows;
         let stacked = |loader: &mut Self, name: &str| match loader
             .tensors
@@ -111,19 +177,32 @@ impl Loader<'_> {
                 .flag("expert_weights_norm")
                 .unwrap_or(self.forward.routing.normalized),
             scale: self.keys.float("expert_weights_scale").filter(|s| *s != 0.0).unwrap_or(1.0),
+            weighs_inputs: self.forward.routing.weighs_inputs,
+        };
+        let latent = match self.tensors.matrix(&named("ffn_latent_down"))? {
+            None => {
+                self.expect_columns(&up, router.columns)?;
+                None
+            }
+            Some(down) => {
+                self.expect(&down, up.columns)?;
+                let up = self.matrix(&named("ffn_latent_up"), router.columns)?;
+                Some((down, up))
+            }
         };
         let has_shared = self.tensors.has(&named("ffn_up_shexp.weight"));
         let shared = if has_shared { Some(self.mlp(prefix, "_shexp")?) } else { None };
-        Ok(FeedForward::Experts(Box::new(Experts {
+        Ok(Experts {
             router,
             routing,
             up,
             gate,
             down,
             function: self.function()?,
+            latent,
             shared,
             shared_gate: self.tensors.matrix(&named("ffn_gate_inp_shexp"))?,
-        })))
+        })
     }
 
     /// A network whose tensors end like this.
@@ -225,14 +304,19 @@ impl Loader<'_> {
 impl Layer {
     /// Values per token in all buffers, for a model of this width.
     pub(super) fn width(&self, model: usize) -> usize {
-        let attention = &self.attention;
-        let heads = attention.heads * (2 * attention.key + 3 * attention.value);
+        let heads = self
+            .attention
+            .as_ref()
+            .map_or(0, |attention| attention.heads * (2 * attention.key + 3 * attention.value));
+        let recurrent = self.recurrent.as_ref().map_or(0, Recurrent::width);
+        let of_experts =
+            |experts: &Experts| experts.routing.used * (3 * experts.up.rows + experts.down.rows);
         let hidden = match &self.feed_forward {
-            FeedForward::Dense(mlp) => 3 * mlp.up.rows,
-            FeedForward::Experts(experts) => {
-                experts.routing.used * (3 * experts.up.rows + experts.down.rows)
-            }
+            None => 0,
+            Some(FeedForward::Dense(mlp)) => 3 * mlp.up.rows,
+            Some(FeedForward::Experts(experts)) => of_experts(experts),
+            Some(FeedForward::Beside(both)) => 3 * both.dense.up.rows + of_experts(&both.experts),
         };
-        4 * model + heads.max(hidden)
+        4 * model + heads.max(recurrent).max(hidden)
     }
 }

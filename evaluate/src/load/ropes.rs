@@ -26,7 +26,11 @@ impl Loader<'_> {
             TurnedLayers::If(key) => self.keys.flag(key).unwrap_or(true),
             TurnedLayers::All => true,
         };
-        let dimensions = self.parameters.dimension(Dimension::Rotary).unwrap_or(0) as usize;
+        let mut dimensions = self.parameters.dimension(Dimension::Rotary).unwrap_or(0) as usize;
+        if let Some(own) = self.keys.number("rope.dimension_count_swa").filter(|_| window.is_some())
+        {
+            dimensions = own;
+        }
         if !turned || dimensions < 2 {
             return Ok(None);
         }
@@ -63,12 +67,15 @@ impl Loader<'_> {
                 (_, None) => strength(factor, 1.0),
             };
         }
-        let divisors = self.tensors.values("rope_freqs.weight")?;
+        let mut divisors = self.tensors.values("rope_freqs.weight")?;
+        if window.is_some_and(|window| !window.scaled) {
+            divisors = None;
+        }
         let short = self.tensors.values("rope_factors_short.weight")?;
         let long = self.tensors.values("rope_factors_long.weight")?;
         let of = |divisors: Option<&[f32]>| angles(dimensions, base, factor, scaling, divisors);
         let rope = Rope {
-            neighbours: Rope::is_neighbours(pairing),
+            neighbours: Rope::is_neighbours(pairing) && !self.has_halves(),
             angles: of(divisors.as_deref().or(short.as_deref())),
             long_angles: match (&divisors, long) {
                 (None, Some(long)) => Some(of(Some(&long))),
@@ -82,6 +89,12 @@ impl Loader<'_> {
             self.ropes.push(rope);
             self.ropes.len() - 1
         })))
+    }
+
+    /// Whether pairs are not those of the description, as in models that see.
+    fn has_halves(&self) -> bool {
+        let sections = self.keys.get("rope.dimension_sections");
+        self.forward.attention.halves_with_sections && sections.is_some()
     }
 
     /// Tokens that the model was trained to see before it was stretched.

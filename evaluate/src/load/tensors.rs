@@ -17,6 +17,10 @@ use crate::{
 
 /// Bytes of a matrix that are packed at a time.
 const PART: u64 = 32 << 20;
+/// Values of a tensor that is not read, at most.
+const MOST_VALUES: usize = 1 << 26;
+/// Rows that are packed side by side.
+const GROUP: u64 = 16;
 
 /// Finds tensors by name and remembers which were used.
 pub(crate) struct Tensors<'a> {
@@ -25,16 +29,28 @@ pub(crate) struct Tensors<'a> {
     options: &'a Options,
     by_name: HashMap<&'a str, (&'a Tensor, bool)>,
     pub(crate) bytes: u64,
+    /// Whether matrices are read, and the values of small tensors. What is not read is zeros.
+    pub(crate) reads_matrices: bool,
+    pub(crate) reads_values: bool,
 }
 
 impl<'a> Tensors<'a> {
     pub(crate) fn new(source: &'a dyn Source, options: &'a Options) -> Self {
         let by_name = source.tensors().iter().map(|t| (t.name.as_str(), (t, false))).collect();
-        Self { source, reader: source.reader(options.kernels), options, by_name, bytes: 0 }
+        let reader = source.reader(options.kernels);
+        Self {
+            source,
+            reader,
+            options,
+            by_name,
+            bytes: 0,
+            reads_matrices: true,
+            reads_values: true,
+        }
     }
 
     pub(crate) fn runner(&self) -> Runner<'a> {
-        Runner { kernels: self.options.kernels, threads: &*self.options.threads }
+        Runner::new(self.options.kernels, &*self.options.threads)
     }
 
     pub(crate) fn has(&self, name: &str) -> bool {
@@ -90,19 +106,29 @@ impl<'a> Tensors<'a> {
     /// The values of a small tensor.
     pub(crate) fn values(&mut self, name: &str) -> Result<Option<Vec<f32>>> {
         let Some(tensor) = self.find(name) else { return Ok(None) };
-        let values = self.reader.values(tensor, 0..tensor.elements())?.to_vec();
+        let values = if self.reads_values {
+            self.reader.values(tensor, 0..tensor.elements())?.to_vec()
+        } else {
+            let len = usize::try_from(tensor.elements()).ok().filter(|len| *len <= MOST_VALUES);
+            let says = || self.error(tensor, "has more values than a tensor of its kind may have");
+            vec![0.0; len.ok_or_else(says)?]
+        };
         self.bytes += 4 * values.len() as u64;
         Ok(Some(values))
     }
 
-    /// A norm by the name of its tensor without the suffix; `None` if it is not there.
+    /// A norm by the name of its tensor without the suffix, which some files leave out; `None` if it is
+    /// not there.
     pub(crate) fn norm(
         &mut self,
         name: &str,
         kind: NormKind,
         epsilon: f32,
     ) -> Result<Option<Norm>> {
-        let weight = self.values(&format!("{name}.weight"))?;
+        let weight = match self.values(&format!("{name}.weight"))? {
+            Some(weight) => Some(weight),
+            None => self.values(name)?,
+        };
         let bias = self.values(&format!("{name}.bias"))?;
         Ok(weight.map(|weight| Norm { kind, epsilon, weight: Some(weight), bias }))
     }
@@ -129,7 +155,13 @@ impl<'a> Tensors<'a> {
             .row_bytes(size(0))
             .map_err(|error| self.error(tensor, format!("cannot be used: {error}")))?;
         let threads = self.runner().threads;
-        let weights = if activation_type(ty).is_none() {
+        let weights = if !self.reads_matrices {
+            let groups = size(1).div_ceil(GROUP).saturating_mul(size(2));
+            Stored::Unread(match activation_type(ty) {
+                Some(_) => groups.saturating_mul(GROUP).saturating_mul(row_bytes),
+                None => all.saturating_mul(row_bytes),
+            })
+        } else if activation_type(ty).is_none() {
             // Whether it can be restored shows on one row.
             if self.reader.values(tensor, 0..size(0)).is_err() {
                 return Err(self.error(tensor, format!("has the type {ty}, which cannot be run")));
@@ -176,7 +208,7 @@ impl<'a> Tensors<'a> {
             first.shape.get(axis).map_or(1, |n| usize::try_from(*n).unwrap_or(usize::MAX))
         });
         let (columns, rows) = (size(0), size(1));
-        let mut data = Vec::new();
+        let (mut data, mut bytes) = (Vec::new(), 0u64);
         for expert in 0..count {
             let Some(tensor) = self.find(&name(expert)) else {
                 return Err(self.error(first, format!("is there, but {} is not", name(expert))));
@@ -185,22 +217,32 @@ impl<'a> Tensors<'a> {
                 let message = format!("differs in type or shape from {}", first.name);
                 return Err(self.error(tensor, message));
             }
-            data.extend(self.read(tensor, 0..rows as u64)?);
+            bytes = bytes.saturating_add(tensor.source_bytes());
+            if self.reads_matrices {
+                data.extend(self.read(tensor, 0..rows as u64)?);
+            }
         }
         let threads = self.runner().threads;
-        let packed = PackedMatrix::pack_experts_with(threads, ty, count, rows, columns, &data)
-            .map_err(|source| product(first, source))?;
-        self.bytes += packed.packed_bytes() as u64;
-        Ok(Some(Matrix {
+        let weights = match self.reads_matrices {
+            false => Stored::Unread(bytes),
+            true => {
+                let packed =
+                    PackedMatrix::pack_experts_with(threads, ty, count, rows, columns, &data);
+                Stored::Packed(vec![packed.map_err(|source| product(first, source))?])
+            }
+        };
+        let matrix = Matrix {
             // The name that other files give it, for importance matrices.
             name: format!("{}.weight", pattern.replace(".{}", "_exps")),
             rows,
             columns,
             experts: count,
-            weights: Stored::Packed(vec![packed]),
+            weights,
             bias: None,
             scale: None,
-        }))
+        };
+        self.bytes = self.bytes.saturating_add(matrix.bytes());
+        Ok(Some(matrix))
     }
 }
 
@@ -210,7 +252,7 @@ fn product(tensor: &Tensor, source: quant_kernels::MatrixError) -> Error {
 
 /// A table whose rows are read from the file as they are needed.
 pub(crate) struct Table {
-    tensor: Tensor,
+    pub(crate) tensor: Tensor,
     pub(crate) rows: usize,
     pub(crate) width: usize,
 }
@@ -222,7 +264,7 @@ impl Table {
         tensors.refuse_empty(tensor)?;
         let size = |axis: usize| tensor.shape.get(axis).copied().unwrap_or(1);
         let whole = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
-        if tensors.reader.values(tensor, 0..size(0)).is_err() {
+        if tensors.reads_values && tensors.reader.values(tensor, 0..size(0)).is_err() {
             let message = format!("has the type {}, which cannot be run", tensor.source_type());
             return Err(tensors.error(tensor, message));
         }

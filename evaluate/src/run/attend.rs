@@ -20,12 +20,15 @@ pub(crate) enum Sight {
     Before(usize),
     /// Those at most so far away on either side.
     Around(usize),
+    /// Itself and those before it in its piece of the text, which is so long.
+    Chunk(usize),
 }
 
 impl Sight {
     /// The first token that the one at `position` sees, and the one after the last.
     fn range(self, position: usize, all: usize) -> (usize, usize) {
         match self {
+            Self::Chunk(width) => (position - position % width.max(1), (position + 1).min(all)),
             Self::Before(width) => ((position + 1).saturating_sub(width), (position + 1).min(all)),
             Self::Around(distance) => (
                 position.saturating_sub(distance),

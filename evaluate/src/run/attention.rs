@@ -27,6 +27,11 @@ pub(crate) struct Attention {
     pub(crate) head_norm: HeadNorm,
     pub(crate) query_norm: Option<Norm>,
     pub(crate) key_norm: Option<Norm>,
+    pub(crate) value_norm: Option<Norm>,
+    /// Whether behind each query is a gate for the head's result.
+    pub(crate) is_gated: bool,
+    /// The layer whose keys and values it uses, if it has none.
+    pub(crate) lender: Option<usize>,
     pub(crate) sinks: Option<Vec<f32>>,
     pub(crate) slopes: Option<Vec<f32>>,
     pub(crate) scale: f32,
@@ -44,8 +49,10 @@ pub(crate) struct Attention {
 pub(crate) enum Projection {
     /// One matrix for all three.
     Fused(Matrix),
-    /// One for each.
-    Apart { query: Matrix, key: Matrix, value: Matrix },
+    /// One for each; values may be the keys.
+    Apart { query: Matrix, key: Matrix, value: Option<Matrix> },
+    /// Queries alone: another layer has the keys and values.
+    Query(Matrix),
     /// Keys and values are compressed to a few values for all heads.
     Latent(Box<Latent>),
 }
@@ -56,6 +63,8 @@ pub(crate) struct Temperature {
     /// Positions after which they grow by a step.
     pub(crate) length: usize,
     pub(crate) scale: f32,
+    /// What is added to the position.
+    pub(crate) offset: usize,
 }
 
 /// Queries, keys and values of some tokens, a row of all heads each.
@@ -63,6 +72,8 @@ pub(crate) struct Projected {
     pub(crate) queries: Vec<f32>,
     pub(crate) keys: Vec<f32>,
     pub(crate) values: Vec<f32>,
+    /// What the results of the heads are multiplied by; none if empty.
+    pub(crate) gates: Vec<f32>,
 }
 
 /// Where in the sequence a layer is run.
@@ -91,16 +102,20 @@ impl Attention {
         place: &Place<'_>,
         x: &[f32],
     ) -> Result<Vec<f32>> {
-        let Projected { mut queries, keys, values } = self.project(runner, watch, place, x)?;
+        let Projected { mut queries, keys, values, gates } =
+            self.project(runner, watch, place, x)?;
         let width = self.heads * self.key;
         if let Some(temperature) = self.temperature {
             for (i, row) in queries.chunks_exact_mut(width).enumerate() {
-                let step = ((place.first + i) / temperature.length.max(1) + 1) as f32;
+                let position = place.first + i + temperature.offset;
+                let step = (position / temperature.length.max(1) + 1) as f32;
                 let scale = step.ln() * temperature.scale + 1.0;
                 row.iter_mut().for_each(|v| *v *= scale);
             }
         }
-        cache.store(runner.kernels, place.first, &keys, &values);
+        if self.lender.is_none() {
+            cache.store(runner.kernels, place.first, &keys, &values);
+        }
         let needed = place.count - place.needed;
         let mut attended = vec![0.0; needed * self.heads * self.value];
         let attend = Attend {
@@ -116,6 +131,10 @@ impl Attention {
         attend.run(runner, cache, queries, first, all, &mut attended);
         if let Projection::Latent(latent) = &self.projection {
             attended = latent.restore(runner, watch, attended)?;
+        }
+        if !gates.is_empty() {
+            let gates = gates.get(place.needed * self.heads * self.value..).unwrap_or_default();
+            attended.iter_mut().zip(gates).for_each(|(v, gate)| *v /= 1.0 + (-gate).exp());
         }
         watch.input(&self.output, &attended);
         self.output.times(runner, &attended, needed)
@@ -135,20 +154,36 @@ impl Attention {
             Projection::Fused(matrix) => {
                 watch.input(matrix, x);
                 let all = matrix.times(runner, x, n)?;
-                let widths =
-                    [self.heads * self.key, self.kv_heads * self.key, self.kv_heads * self.value];
+                let (keys, values) = (self.kv_heads * self.key, self.kv_heads * self.value);
+                let widths = [matrix.rows.saturating_sub(keys + values), keys, values];
                 let [queries, keys, values] = split_rows(&all, matrix.rows, widths);
-                Projected { queries, keys, values }
+                Projected { queries, keys, values, gates: Vec::new() }
             }
             Projection::Apart { query, key, value } => {
                 let mut times = |matrix: &Matrix| {
                     watch.input(matrix, x);
                     matrix.times(runner, x, n)
                 };
-                Projected { queries: times(query)?, keys: times(key)?, values: times(value)? }
+                let (queries, keys) = (times(query)?, times(key)?);
+                let values = match value {
+                    Some(value) => times(value)?,
+                    None => keys.clone(),
+                };
+                Projected { queries, keys, values, gates: Vec::new() }
+            }
+            Projection::Query(query) => {
+                watch.input(query, x);
+                let queries = query.times(runner, x, n)?;
+                Projected { queries, keys: Vec::new(), values: Vec::new(), gates: Vec::new() }
             }
         };
-        let Projected { queries, keys, values } = &mut projected;
+        let Projected { queries, keys, values, gates } = &mut projected;
+        if self.is_gated {
+            [*queries, *gates] = split_rows(queries, 2 * self.key, [self.key; 2]);
+        }
+        if let Some(norm) = &self.value_norm {
+            norm.apply(runner, values, self.value);
+        }
         if self.clamp > 0.0 {
             for values in [&mut *queries, &mut *keys, &mut *values] {
                 values.iter_mut().for_each(|v| *v = v.clamp(-self.clamp, self.clamp));

@@ -18,6 +18,8 @@ pub(crate) struct Experts {
     pub(crate) gate: Gating,
     pub(crate) down: Matrix,
     pub(crate) function: Function,
+    /// What compresses tokens for the experts, and restores their results.
+    pub(crate) latent: Option<(Matrix, Matrix)>,
     /// What all tokens pass.
     pub(crate) shared: Option<Mlp>,
     /// What weighs that.
@@ -36,6 +38,8 @@ pub(crate) struct Router {
     pub(crate) groups_used: usize,
     pub(crate) normalized: bool,
     pub(crate) scale: f32,
+    /// Whether the weight of an expert multiplies what goes into it; else what comes out.
+    pub(crate) weighs_inputs: bool,
 }
 
 impl Router {
@@ -103,30 +107,53 @@ fn softmax(values: &mut [f32]) {
 }
 
 impl Experts {
+    /// `routed` is what the router works on.
     pub(crate) fn run(
         &self,
         runner: Runner<'_>,
         watch: &mut Watch<'_>,
         x: &[f32],
+        routed: &[f32],
         n: usize,
     ) -> Result<Vec<f32>> {
-        watch.input(&self.router, x);
-        let mut results = self.router.times(runner, x, n)?;
+        watch.input(&self.router, routed);
+        let mut results = self.router.times(runner, routed, n)?;
         let (mut ids, mut weights) = (Vec::new(), Vec::new());
         for row in results.chunks_exact_mut(self.router.rows) {
             self.routing.choose(row, &mut ids, &mut weights);
         }
         let used = self.routing.used;
-        watch.expert_inputs(&self.up, x, &ids, used);
-        let mut hidden = self.up.times_experts(runner, x, &ids, used)?;
+        let compressed = match &self.latent {
+            Some((down, _)) => {
+                watch.input(down, x);
+                Some(down.times(runner, x, n)?)
+            }
+            None => None,
+        };
+        let mut input = compressed.as_deref().unwrap_or(x);
+        // Of each row so many ids are.
+        let mut per_row = used;
+        let weighed: Vec<f32>;
+        if self.routing.weighs_inputs {
+            let rows = input.chunks_exact(self.up.columns).zip(weights.chunks_exact(used));
+            weighed = rows
+                .flat_map(|(row, weights)| {
+                    weights.iter().flat_map(move |weight| row.iter().map(move |v| v * weight))
+                })
+                .collect();
+            (input, per_row) = (&weighed, 1);
+            weights.fill(1.0);
+        }
+        watch.expert_inputs(&self.up, input, &ids, per_row);
+        let mut hidden = self.up.times_experts(runner, input, &ids, per_row)?;
         match &self.gate {
             Gating::None => self.function.apply(runner, &mut hidden, None),
             Gating::InUp => {
                 hidden = self.function.apply_halves(runner, &hidden, self.up.rows);
             }
             Gating::By(matrix) => {
-                watch.expert_inputs(matrix, x, &ids, used);
-                let mut gate = matrix.times_experts(runner, x, &ids, used)?;
+                watch.expert_inputs(matrix, input, &ids, per_row);
+                let mut gate = matrix.times_experts(runner, input, &ids, per_row)?;
                 self.function.apply(runner, &mut gate, Some(&hidden));
                 hidden = gate;
             }
@@ -141,12 +168,16 @@ impl Experts {
                 out.iter_mut().zip(result).for_each(|(out, v)| *out += weight * v);
             }
         }
+        if let Some((_, up)) = &self.latent {
+            watch.input(up, &out);
+            out = up.times(runner, &out, n)?;
+        }
         if let Some(shared) = &self.shared {
             let mut result = shared.run(runner, watch, x, n)?;
             if let Some(gate) = &self.shared_gate {
                 watch.input(gate, x);
                 let gates = gate.times(runner, x, n)?;
-                for (row, gate) in result.chunks_exact_mut(width).zip(gates) {
+                for (row, gate) in result.chunks_exact_mut(shared.down.rows).zip(gates) {
                     let weight = 1.0 / (1.0 + (-gate).exp());
                     row.iter_mut().for_each(|v| *v *= weight);
                 }

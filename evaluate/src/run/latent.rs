@@ -79,6 +79,7 @@ impl Latent {
                     queries: join(&absorbed, self.rank, &turning, self.turned),
                     keys: join(&compressed, self.rank, &turned, self.turned),
                     values: compressed,
+                    gates: Vec::new(),
                 })
             }
             Up::Restored(matrix) => {
@@ -93,7 +94,7 @@ impl Latent {
                     .copied()
                     .collect();
                 let keys = join(&still, self.still, &shared, self.turned);
-                Ok(Projected { queries, keys, values })
+                Ok(Projected { queries, keys, values, gates: Vec::new() })
             }
         }
     }

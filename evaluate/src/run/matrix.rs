@@ -30,6 +30,8 @@ pub(crate) enum Stored {
     /// As in the file, in a type that can be restored but not multiplied: rows are restored to single
     /// precision as they are needed.
     Plain(GgmlType, Vec<u8>),
+    /// Not read yet: so many bytes.
+    Unread(u64),
 }
 
 impl Matrix {
@@ -37,6 +39,7 @@ impl Matrix {
         match &self.weights {
             Stored::Packed(parts) => parts.iter().map(|part| part.packed_bytes() as u64).sum(),
             Stored::Plain(_, bytes) => bytes.len() as u64,
+            Stored::Unread(bytes) => *bytes,
         }
     }
 
@@ -91,6 +94,12 @@ impl Matrix {
         Ok(y)
     }
 
+    /// The weights, unless others take their place.
+    fn weights<'w>(&'w self, runner: Runner<'w>) -> &'w Stored {
+        let replaced = runner.replaced.and_then(|replaced| replaced.matrices.get(&self.name));
+        replaced.unwrap_or(&self.weights)
+    }
+
     fn error(&self, source: MatrixError) -> Error {
         Error::Product { tensor: self.name.clone(), source }
     }
@@ -103,7 +112,7 @@ impl Matrix {
         y: &mut [f32],
     ) -> Result<(), MatrixError> {
         let input = Input { values: x, n, stride: self.columns };
-        match &self.weights {
+        match self.weights(runner) {
             Stored::Packed(parts) => {
                 let mut first = 0;
                 for part in parts {
@@ -115,6 +124,8 @@ impl Matrix {
                 Ok(())
             }
             Stored::Plain(ty, bytes) => self.restored(runner, *ty, bytes, input, y),
+            // A session runs no model of which layers are unread.
+            Stored::Unread(_) => Ok(()),
         }
     }
 
@@ -153,12 +164,13 @@ impl Matrix {
     ) -> Result<(), MatrixError> {
         let n = ids.len() / used.max(1);
         let input = Input { values: x, n, stride: self.columns };
-        match &self.weights {
+        match self.weights(runner) {
             Stored::Packed(parts) => {
                 let Some(part) = parts.first() else { return Ok(()) };
                 let output = Output { values: y, stride: self.rows };
                 part.matmul_experts(runner.kernels, runner.threads, input, ids, used, output)
             }
+            Stored::Unread(_) => Ok(()),
             Stored::Plain(ty, bytes) => {
                 let of_expert = bytes.len() / self.experts.max(1);
                 for (expert, weights) in bytes.chunks(of_expert.max(1)).enumerate() {

@@ -100,6 +100,14 @@ impl AnyGguf {
         super::open(path.as_ref(), limits)
     }
 
+    /// Opens a model whose files were opened before, as [`GgufFile::open_files`] does.
+    ///
+    /// # Errors
+    /// As [`GgufFile::open`], but for types of tensors.
+    pub fn open_any_files(files: &[SourceFile], limits: &Limits) -> Result<Self> {
+        super::open_files(files, limits)
+    }
+
     /// Reads the header of one file, whether or not it is a shard.
     ///
     /// # Errors

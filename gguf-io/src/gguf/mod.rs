@@ -80,6 +80,15 @@ impl GgufFile {
         open(path.as_ref(), limits)
     }
 
+    /// Opens a model whose files were opened before: one, or all shards, which are known by their
+    /// names.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_files(files: &[SourceFile], limits: &Limits) -> Result<Self> {
+        open_files(files, limits)
+    }
+
     /// Reads the header of one file, whether or not it is a shard.
     ///
     /// # Errors
@@ -148,7 +157,22 @@ fn open<T: Tensor>(path: &Path, limits: &Limits) -> Result<GgufFile<T>> {
     let mut budget = Budget::new(limits);
     let model = read_one(SourceFile::open(path)?, &mut budget).map_err(sniff::explain)?;
     match model.metadata.get_u64(split::COUNT) {
-        Some(count) if count > 1 => split::open_rest(model, path, count, &mut budget),
+        Some(count) if count > 1 => split::open_rest(model, path, count, &[], &mut budget),
+        _ => Ok(model),
+    }
+}
+
+fn open_files<T: Tensor>(files: &[SourceFile], limits: &Limits) -> Result<GgufFile<T>> {
+    let Some(first) = files.first() else {
+        let problem = "a model without files";
+        return Err(layout::wrong(crate::Place::Field("files", 0), problem, "one or more"));
+    };
+    let mut budget = Budget::new(limits);
+    let model = read_one(first.clone(), &mut budget).map_err(sniff::explain)?;
+    match model.metadata.get_u64(split::COUNT) {
+        Some(count) if count > 1 => {
+            split::open_rest(model, first.path(), count, files, &mut budget)
+        }
         _ => Ok(model),
     }
 }

@@ -27,6 +27,12 @@ impl ShardName {
         &self.prefix
     }
 
+    /// Its number, from 1.
+    #[cfg(feature = "remote")]
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
     /// How many shards there are.
     pub(crate) fn count(&self) -> u64 {
         self.count
@@ -40,7 +46,7 @@ impl ShardName {
     }
 
     /// The path of a shard of the same model, in the same folder.
-    fn sibling(&self, path: &Path, number: u64) -> PathBuf {
+    pub(crate) fn sibling(&self, path: &Path, number: u64) -> PathBuf {
         let Self { prefix, count, .. } = self;
         path.with_file_name(format!("{prefix}-{number:05}-of-{count:05}.gguf"))
     }
@@ -54,20 +60,26 @@ fn digits(text: &str) -> Option<u64> {
 
 const HELP: &str = "give the first shard and keep all of them, with their names, in one folder";
 
-/// Opens the other shards of a model whose first file has been read.
+/// Opens the other shards of a model whose first file has been read. Those of `elsewhere` are known by
+/// their names; others are beside the first.
 pub(super) fn open_rest<T: Tensor>(
     mut model: GgufFile<T>,
     path: &Path,
     count: u64,
+    elsewhere: &[SourceFile],
     budget: &mut Budget,
 ) -> Result<GgufFile<T>> {
+    let opened = |path: &Path| {
+        let same = |file: &&SourceFile| file.path().file_name() == path.file_name();
+        elsewhere.iter().find(same).map_or_else(|| SourceFile::open(path), |file| Ok(file.clone()))
+    };
     let mut problems = Problems::default();
     match first_shard(&model.metadata, path, count) {
         Err(problem) => problems.add(|| problem),
         Ok(name) => {
             for number in 2..=count {
                 let path = name.sibling(path, number);
-                let added = match SourceFile::open(&path) {
+                let added = match opened(&path) {
                     // The same for each of the others.
                     Err(error @ Error::OpenFiles { .. }) => {
                         let more = usize::try_from(count.saturating_sub(number));

@@ -136,6 +136,32 @@ impl Imatrix {
         }
     }
 
+    /// A matrix of what a program has measured.
+    ///
+    /// # Errors
+    /// [`Error::Layout`] for a value that is negative or not finite, and for values that are not as
+    /// many for each of the matrices.
+    pub fn from_entries(entries: impl IntoIterator<Item = (String, ImatrixEntry)>) -> Result<Self> {
+        let mut imatrix = Self::new(Vec::new(), None);
+        for (name, entry) in entries {
+            let wrong = |found, expected: &str| Error::Layout {
+                place: Place::Tensor(name.clone(), 0),
+                found,
+                expected: expected.to_owned(),
+            };
+            if let Some((i, value)) = unmeasured(&entry.values) {
+                return Err(wrong(format!("{value} as value {i}"), MEASURED));
+            }
+            if entry.matrices == 0 || !entry.values.len().is_multiple_of(entry.matrices) {
+                let found = format!("{} values, {} matrices", entry.values.len(), entry.matrices);
+                return Err(wrong(found, "as many values for each matrix"));
+            }
+            imatrix.entries.insert(name, entry);
+        }
+        imatrix.entries.sort_unstable_keys();
+        Ok(imatrix)
+    }
+
     fn new(datasets: Vec<String>, chunk_count: Option<u32>) -> Self {
         let (entries, broken) = (IndexMap::new(), IndexMap::new());
         Self { entries, broken, datasets, chunk_count }
@@ -191,11 +217,19 @@ fn cut(text: &str) -> Value {
 
 /// Whether values can have been measured.
 fn check_values(file: &SourceFile, place: &Place, values: &[f32]) -> Result<(), BrokenEntry> {
-    match values.iter().enumerate().find(|(_, v)| !v.is_finite() || **v < 0.0) {
+    match unmeasured(values) {
         None => Ok(()),
         Some((i, v)) => {
             let found = format!("{v} as value {i}");
-            Err(BrokenEntry::new(file, place, found, "finite values that are not negative"))
+            Err(BrokenEntry::new(file, place, found, MEASURED))
         }
     }
+}
+
+const MEASURED: &str = "finite values that are not negative";
+
+/// The first value that cannot have been measured.
+fn unmeasured(values: &[f32]) -> Option<(usize, f32)> {
+    let mut values = values.iter().copied().enumerate();
+    values.find(|(_, value)| !value.is_finite() || *value < 0.0)
 }

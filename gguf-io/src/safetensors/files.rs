@@ -22,8 +22,8 @@ use crate::{
     sniff::{self, Kind},
 };
 
-pub(super) const INDEX: &str = "model.safetensors.index.json";
-pub(super) const SINGLE: &str = "model.safetensors";
+pub(crate) const INDEX: &str = "model.safetensors.index.json";
+pub(crate) const SINGLE: &str = "model.safetensors";
 pub(super) const INCOMPLETE: &str = "download the checkpoint again, all of its files";
 const LEFT_OVER: &str = "remove the shards that are left over from another model, or download the \
     checkpoint again, all of its files";
@@ -50,6 +50,41 @@ pub(super) struct Found {
     pub(super) strict: bool,
 }
 
+/// A folder of this machine, some of whose files may be elsewhere.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Folder<'a> {
+    pub(super) path: &'a Path,
+    /// Known by their names; they come before those in the folder.
+    pub(super) elsewhere: &'a [SourceFile],
+}
+
+impl Folder<'_> {
+    fn elsewhere(self, name: &str) -> Option<SourceFile> {
+        self.elsewhere.iter().find(|file| file.path().file_name() == Some(name.as_ref())).cloned()
+    }
+
+    /// The names of the files and folders in it.
+    fn names(self) -> Result<BTreeSet<String>> {
+        let mut names = names(self.path)?;
+        let elsewhere = self.elsewhere.iter().filter_map(|file| file.path().file_name()?.to_str());
+        names.extend(elsewhere.map(str::to_owned));
+        Ok(names)
+    }
+
+    fn open(self, name: &str) -> Result<SourceFile> {
+        match self.elsewhere(name) {
+            Some(file) => Ok(file),
+            None => SourceFile::open(&self.path.join(name)),
+        }
+    }
+}
+
+/// The files that an index names, in its order. Nothing is known of them.
+#[cfg(feature = "remote")]
+pub(crate) fn named_by_index(index: SourceFile, budget: &mut Budget) -> Result<Vec<String>> {
+    Ok(Index::read(index, budget)?.shards.into_iter().collect())
+}
+
 /// The names of the files and folders in a folder.
 pub(super) fn names(dir: &Path) -> Result<BTreeSet<String>> {
     let io = |error| Error::Io { path: dir.into(), action: "cannot open", error };
@@ -71,7 +106,12 @@ pub(super) fn has_weights(names: &BTreeSet<String>) -> bool {
 }
 
 /// Finds the weights of a folder and opens them, in the order of their names.
-pub(super) fn find(dir: &Path, preference: Preference, budget: &mut Budget) -> Result<Found> {
+pub(super) fn find(
+    folder: Folder<'_>,
+    preference: Preference,
+    budget: &mut Budget,
+) -> Result<Found> {
+    let dir = folder.path;
     let io = |error| Error::Io { path: dir.into(), action: "cannot open", error };
     if !std::fs::metadata(dir).map_err(io)?.is_dir() {
         return Err(Error::WrongKind {
@@ -80,37 +120,37 @@ pub(super) fn find(dir: &Path, preference: Preference, budget: &mut Budget) -> R
             expected: "a checkpoint folder",
         });
     }
-    let names = names(dir)?;
+    let names = folder.names()?;
     let shards: Vec<Shard<'_>> = names.iter().filter_map(|name| Shard::parse(name)).collect();
     let index = names
         .contains(INDEX)
-        .then(|| SourceFile::open(&dir.join(INDEX)).and_then(|file| Index::read(file, budget)));
+        .then(|| folder.open(INDEX).and_then(|file| Index::read(file, budget)));
     let mut strict = true;
     let (chosen, index) = match (index, names.contains(SINGLE)) {
         (index, true) => {
-            let single = vec![dir.join(SINGLE)];
-            match beside(dir, preference, index, &shards)? {
-                Some((paths, index)) => {
-                    strict = paths != single;
-                    (paths, Some(index))
+            let single = vec![SINGLE.to_owned()];
+            match beside(folder, preference, index, &shards)? {
+                Some((names, index)) => {
+                    strict = names != single;
+                    (names, Some(index))
                 }
                 None => (single, None),
             }
         }
         (Some(index), false) => {
             let index = index?;
-            (index.shard_paths(dir, &shards)?, Some(index))
+            (index.shard_names(folder, &shards)?, Some(index))
         }
         (None, false) if !shards.is_empty() => {
             shards::complete(dir, &shards)?;
-            (shards.iter().map(|shard| dir.join(shard.name)).collect(), None)
+            (shards.iter().map(|shard| shard.name.to_owned()).collect(), None)
         }
         (None, false) => return Err(neighbours::folder(dir, &names)),
     };
     refuse_dangling(dir, &chosen)?;
     warn_of_others(dir, &names);
-    let open = |(i, path): (usize, &PathBuf)| {
-        SourceFile::open(path).map_err(|error| error.with_more_files(chosen.len() - i - 1))
+    let open = |(i, name): (usize, &String)| {
+        folder.open(name).map_err(|error| error.with_more_files(chosen.len() - i - 1))
     };
     let files = chosen.iter().enumerate().map(open).collect::<Result<_>>()?;
     Ok(Found { files, index, strict })
@@ -143,11 +183,11 @@ fn warn_of_others(dir: &Path, names: &BTreeSet<String>) {
 }
 
 /// Refuses links to nothing, as the Hugging Face cache has them where a download did not finish.
-fn refuse_dangling(dir: &Path, chosen: &[PathBuf]) -> Result<()> {
+fn refuse_dangling(dir: &Path, chosen: &[String]) -> Result<()> {
     let mut problems = Problems::default();
-    for path in chosen.iter().filter(|path| path.is_symlink() && !path.exists()) {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        problems.add(|| format!("{} is a link that leads nowhere", Quoted(&name)));
+    let dangles = |path: PathBuf| path.is_symlink() && !path.exists();
+    for name in chosen.iter().filter(|name| dangles(dir.join(name))) {
+        problems.add(|| format!("{} is a link that leads nowhere", Quoted(name)));
     }
     problems.into_result(dir, INCOMPLETE)
 }
@@ -155,11 +195,12 @@ fn refuse_dangling(dir: &Path, chosen: &[PathBuf]) -> Result<()> {
 /// Decides between `model.safetensors` and what stands beside it. Returns the files of the index
 /// if those count, and nothing for the single file.
 fn beside(
-    dir: &Path,
+    folder: Folder<'_>,
     preference: Preference,
     index: Option<Result<Index>>,
     shards: &[Shard<'_>],
-) -> Result<Option<(Vec<PathBuf>, Index)>> {
+) -> Result<Option<(Vec<String>, Index)>> {
+    let dir = folder.path;
     let warn = |other: &str, read: &str| {
         tracing::warn!(
             kind = "two-sets-of-weights",
@@ -177,18 +218,18 @@ fn beside(
     if preference == Preference::Index {
         let index = index?;
         // What else is there is no part of the set, as there.
-        let paths = index.shard_paths(dir, &[])?;
+        let names = index.shard_names(folder, &[])?;
         if !index.is_of_single() {
             let read = format!("the files of the index are read, {SINGLE} is not");
             warn(&index.shown(), &read);
         }
-        return Ok(Some((paths, index)));
+        return Ok(Some((names, index)));
     }
     match index {
-        Ok(index) if of_single => Ok(Some((vec![dir.join(SINGLE)], index))),
-        Ok(index) if index.shards.contains(SINGLE) && index.shard_paths(dir, shards).is_ok() => {
+        Ok(index) if of_single => Ok(Some((vec![SINGLE.to_owned()], index))),
+        Ok(index) if index.shards.contains(SINGLE) && index.shard_names(folder, shards).is_ok() => {
             warn(&index.shown(), "it is one of the files that the index names, and all are read");
-            index.shard_paths(dir, shards).map(|paths| Some((paths, index)))
+            index.shard_names(folder, shards).map(|names| Some((names, index)))
         }
         index => {
             let other = match &index {
@@ -278,15 +319,15 @@ impl Index {
         format!("{INDEX}, which names {}", few(&names))
     }
 
-    /// The paths of the shards, sorted, if the index names files in `dir` that are all there, and
+    /// The names of the shards, sorted, if the index names files in the folder that are all there, and
     /// leaves out none of `present`.
-    fn shard_paths(&self, dir: &Path, present: &[Shard<'_>]) -> Result<Vec<PathBuf>> {
+    fn shard_names(&self, folder: Folder<'_>, present: &[Shard<'_>]) -> Result<Vec<String>> {
         let named: BTreeSet<&str> =
             self.shards.iter().filter_map(|name| Some(Shard::parse(name)?.prefix)).collect();
         let mut problems = Problems::default();
-        let mut paths = BTreeSet::new();
+        let mut names = BTreeSet::new();
         for name in &self.shards {
-            let path = dir.join(name);
+            let path = folder.path.join(name);
             if name.is_empty()
                 || name == "."
                 || name == ".."
@@ -295,12 +336,14 @@ impl Index {
                 problems.add(|| format!("shard {} is not a plain file name", Quoted(name)));
             } else if !name.ends_with(".safetensors") {
                 problems.add(|| format!("shard {} is not a safetensors file", Quoted(name)));
+            } else if folder.elsewhere(name).is_some() {
+                names.insert(name.clone());
             } else if std::fs::symlink_metadata(&path).is_err() {
                 problems.add(|| format!("shard {} is missing", Quoted(name)));
             } else if std::fs::metadata(&path).is_err() {
                 problems.add(|| format!("shard {} is a link that leads nowhere", Quoted(name)));
             } else {
-                paths.insert(path);
+                names.insert(name.clone());
             }
         }
         let missing = problems.count() > 0;
@@ -321,7 +364,7 @@ impl Index {
             _ => INCOMPLETE,
         };
         problems.into_result(self.file.path(), help)?;
-        Ok(paths.into_iter().collect())
+        Ok(names.into_iter().collect())
     }
 
     /// Checks that every tensor is in the shard the index says, and the index has every tensor.

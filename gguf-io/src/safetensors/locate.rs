@@ -47,8 +47,12 @@ pub fn locate(path: &Path) -> Result<PathBuf> {
 
 /// The error for what is no file but the address or the name of a model on a server.
 fn elsewhere(path: &Path) -> Option<Error> {
+    #[cfg(not(feature = "remote"))]
     const HELP: &str = "download it first, and give the folder or file: hf download ORG/NAME \
         --local-dir DIR";
+    #[cfg(feature = "remote")]
+    const HELP: &str = "give its address to a command that reads those (hf://ORG/NAME), or download it \
+        first: hf download ORG/NAME --local-dir DIR";
     let text = path.to_str()?;
     let address = ["hf://", "https://", "http://"];
     // A name of the Hub: two words, of which there is no folder.

@@ -21,8 +21,16 @@ use crate::{
 pub use dtype::Dtype;
 pub(crate) use dtype::names as dtype_names;
 pub use files::Preference;
+#[cfg(feature = "remote")]
+pub(crate) use files::{INDEX, SINGLE, named_by_index};
 use header::Header;
 pub use locate::locate;
+
+/// Whether a file is named like a shard of weights.
+#[cfg(feature = "remote")]
+pub(crate) fn is_shard(name: &str) -> bool {
+    shards::Shard::parse(name).is_some()
+}
 
 /// The weights of a checkpoint: a list of tensors. No tensor data is loaded.
 #[derive(Debug)]
@@ -81,8 +89,23 @@ impl Checkpoint {
     /// # Errors
     /// As [`open`](Self::open).
     pub fn open_with(dir: &Path, preference: Preference, limits: &Limits) -> Result<Self> {
+        Self::open_elsewhere(dir, &[], preference, limits)
+    }
+
+    /// As [`open_with`](Self::open_with), of a folder some of whose files are elsewhere: they were
+    /// opened before, are known by their names, and come before files in the folder.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_elsewhere(
+        dir: &Path,
+        elsewhere: &[SourceFile],
+        preference: Preference,
+        limits: &Limits,
+    ) -> Result<Self> {
         let mut budget = Budget::new(limits);
-        let found = files::find(dir, preference, &mut budget)?;
+        let folder = files::Folder { path: dir, elsewhere };
+        let found = files::find(folder, preference, &mut budget)?;
         let checkpoint = Self::read_with(found.files, &mut budget)?;
         match found.index.map(|index| index.check(&checkpoint)) {
             // transformers does not look at an index beside the single file.

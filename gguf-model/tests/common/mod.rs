@@ -121,9 +121,11 @@ fn metadata(architecture: &'static Architecture) -> Metadata {
             "embedding_length_out" if key.required => 52,
             "expert_gating_func" => 2,
             "ssm.conv_kernel" => 4,
-            "ssm.inner_size" => 88,
+            // Of delta nets the state is as wide as a head's values.
+            "ssm.inner_size" if uses(architecture, Dimension::SsmInner) => 96,
+            "ssm.inner_size" => 192,
             "ssm.state_size" => 16,
-            "ssm.time_step_rank" => 11,
+            "ssm.time_step_rank" => 12,
             "ssm.group_count" => 2,
             "shortconv.l_cache" => 3,
             "moe_latent_size" => 28,

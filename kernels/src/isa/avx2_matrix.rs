@@ -26,7 +26,11 @@ impl<const VNNI: bool> DotLanes for Avx2<VNNI> {
             _mm256_and_si256(a, _mm256_set1_epi8(mask as i8))
         }
         codes_or(a: __m256i, b: __m256i) -> __m256i { _mm256_or_si256(a, b) }
-        open(sum: __m256i) -> __m256i {
+        codes_look_up(table: &[u8; 16], codes: __m256i) -> __m256i {
+            let table = _mm_loadu_si128(table.as_ptr().cast());
+            _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(table), codes)
+        }
+        begin(sum: __m256i) -> __m256i {
             if VNNI { sum } else { _mm256_setzero_si256() }
         }
         dot(sum: __m256i, codes: __m256i, x: __m256i) -> __m256i {
@@ -36,17 +40,19 @@ impl<const VNNI: bool> DotLanes for Avx2<VNNI> {
                 _mm256_add_epi16(sum, _mm256_maddubs_epi16(codes, x))
             }
         }
-        dot_bytes(sum: __m256i, codes: __m256i, x: __m256i) -> __m256i {
+        signed(codes: __m256i) -> __m256i {
+            if VNNI { codes } else { _mm256_xor_si256(codes, _mm256_set1_epi8(-128)) }
+        }
+        dot_signed(sum: __m256i, codes: __m256i, x: __m256i) -> __m256i {
             if VNNI {
                 return _mm256_dpbusd_avx_epi32(sum, codes, x);
             }
             // Two products of 128 · 127 fit 16 bits if both codes lose their sign.
-            let signed = _mm256_xor_si256(codes, _mm256_set1_epi8(-128));
             let products =
-                _mm256_maddubs_epi16(_mm256_abs_epi8(signed), _mm256_sign_epi8(x, signed));
+                _mm256_maddubs_epi16(_mm256_abs_epi8(codes), _mm256_sign_epi8(x, codes));
             _mm256_add_epi16(sum, products)
         }
-        close(sum: __m256i, partial: __m256i) -> __m256i {
+        finish(sum: __m256i, partial: __m256i) -> __m256i {
             if VNNI {
                 partial
             } else {
@@ -78,6 +84,10 @@ impl<const VNNI: bool> DotLanes for Avx2<VNNI> {
     }
 
     #[inline(always)]
+    fn dot_bytes(self, sum: __m256i, codes: __m256i, x: __m256i) -> __m256i {
+        self.dot_signed(sum, self.signed(codes), x)
+    }
+    #[inline(always)]
     fn prefetch(self, bytes: &[u8], ahead: usize) {
         prefetch(bytes, ahead);
     }
@@ -89,10 +99,9 @@ pub(crate) struct Kernels;
 
 impl MatrixKernels for Kernels {
     type Tiles<L: Layout> = L;
-    const DIRECT_WIDTHS: &'static [usize] = &[4, 2, 1];
-    const PANEL_WIDTHS: &'static [usize] = &[4, 2, 1];
+    const WIDTHS: &'static [usize] = &[4, 2];
 
-    matrix_kernels! { Kernels: Avx2<false>, "avx2,fma,f16c"; direct 2, 4; panels 1, 4 }
+    matrix_kernels! { Kernels: Avx2<false>, "avx2,fma,f16c"; one column 2; panels 2; tiles 1, 4 }
 }
 
 /// AVX2 with AVX-VNNI.
@@ -101,8 +110,7 @@ pub(crate) struct VnniKernels;
 
 impl MatrixKernels for VnniKernels {
     type Tiles<L: Layout> = L::AnyBits;
-    const DIRECT_WIDTHS: &'static [usize] = &[4, 2, 1];
-    const PANEL_WIDTHS: &'static [usize] = &[4, 2, 1];
+    const WIDTHS: &'static [usize] = &[4, 2];
 
-    matrix_kernels! { VnniKernels: Avx2<true>, "avx2,fma,f16c,avxvnni"; direct 2, 4; panels 1, 4 }
+    matrix_kernels! { VnniKernels: Avx2<true>, "avx2,fma,f16c,avxvnni"; one column 2; panels 2; tiles 2, 4 }
 }

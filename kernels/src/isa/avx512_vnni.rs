@@ -31,6 +31,10 @@ impl DotLanes for Token {
             _mm512_and_si512(a, _mm512_set1_epi8(mask as i8))
         }
         codes_or(a: __m512i, b: __m512i) -> __m512i { _mm512_or_si512(a, b) }
+        codes_look_up(table: &[u8; 16], codes: __m512i) -> __m512i {
+            let table = _mm_loadu_si128(table.as_ptr().cast());
+            _mm512_shuffle_epi8(_mm512_broadcast_i32x4(table), codes)
+        }
         dot(sum: __m512i, codes: __m512i, x: __m512i) -> __m512i {
             _mm512_dpbusd_epi32(sum, codes, x)
         }
@@ -58,11 +62,11 @@ impl DotLanes for Token {
     }
 
     #[inline(always)]
-    fn open(self, sum: __m512i) -> __m512i {
+    fn begin(self, sum: __m512i) -> __m512i {
         sum
     }
     #[inline(always)]
-    fn close(self, _: __m512i, partial: __m512i) -> __m512i {
+    fn finish(self, _: __m512i, partial: __m512i) -> __m512i {
         partial
     }
     #[inline(always)]
@@ -78,11 +82,10 @@ const _: () = assert!(<Token as Lanes>::N == 16);
 
 impl MatrixKernels for Kernels {
     type Tiles<L: Layout> = L::AnyBits;
-    const DIRECT_WIDTHS: &'static [usize] = &[4, 2, 1];
-    const PANEL_WIDTHS: &'static [usize] = &[6, 4, 2, 1];
+    const WIDTHS: &'static [usize] = &[6, 4, 2];
 
     matrix_kernels! {
         Kernels: Token, "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c";
-        direct 1, 4; panels 2, 6
+        one column 1; panels 2; tiles 2, 6
     }
 }

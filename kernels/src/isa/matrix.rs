@@ -2,29 +2,36 @@
 
 use std::ops::Range;
 
-use quant_core::GgmlType;
+use quant_core::{
+    GgmlType,
+    formats::{Integers, QK_K},
+    with_integers,
+};
 
 use super::{Token, token};
-use crate::matrix::{
-    coded::{Coded, Layout, subs},
-    dot_lanes::DotLanes,
-    drive::Product,
-    float::{Bf16, F16, F32, FloatFormat},
-    format::{Format, with_coded},
-    inputs::{Column, InputLayout, Inputs},
-    tile,
+use crate::{
+    activation::Scaling,
+    matrix::{
+        coded::{Blocks, Coded, Layout},
+        dot_lanes::DotLanes,
+        drive::{Fill, Product},
+        float::{Bf16, F16, F32, FloatFormat},
+        format::{Format, with_coded},
+        inputs::{Column, InputLayout, Inputs},
+        integers::{Unpack, unpack},
+        sources::Panel,
+        tile,
+    },
 };
 
 /// The matrix products of one instruction set.
 #[derive(Debug)]
 pub(crate) struct MatrixTable {
-    /// Widths of tiles for few columns, widest first.
-    pub(crate) direct_widths: &'static [usize],
-    /// Widths of tiles for many columns and for floats, widest first.
-    pub(crate) panel_widths: &'static [usize],
+    /// Widths of tiles where there are several columns, widest first.
+    pub(crate) widths: &'static [usize],
     pub(crate) layout: fn(Format) -> InputLayout,
     pub(crate) fill: fn(&mut Inputs, &[f32], usize, &[Column]),
-    /// Computes a range of rows; the flag says whether there are many columns.
+    /// Computes a range of rows; the flag says whether by panels.
     pub(crate) multiply: fn(Format, bool, &Product<'_>, Range<usize>),
     #[cfg(feature = "probe")]
     pub(crate) probe_int8: fn(usize, &mut i32) -> u64,
@@ -37,36 +44,57 @@ pub(crate) struct MatrixTable {
 /// One instruction set's instances of the matrix kernels, compiled with its features.
 pub(crate) trait MatrixKernels {
     type Token: Token + DotLanes;
-    /// Unpacked weights.
-    type Panel;
-    /// The totals of the rows of a panel with one column.
-    type Totals;
+    /// What computes with panels: a [`PanelTiles`](crate::matrix::drive::PanelTiles).
+    type PanelTiles;
     /// The layout whose [`panel_tiles`](Self::panel_tiles) serve `L`: where sums have 32 bits on their
     /// way, codes of any width are multiplied alike.
     type Tiles<L: Layout>: Layout;
-    /// See [`MatrixTable::direct_widths`]: the columns of a direct tile, then 2 and 1.
-    const DIRECT_WIDTHS: &'static [usize];
-    /// See [`MatrixTable::panel_widths`]: the columns of a panel tile, then 4, 2 and 1.
-    const PANEL_WIDTHS: &'static [usize];
+    /// See [`MatrixTable::widths`]: the columns of a tile, then 4 if that is fewer, and 2.
+    const WIDTHS: &'static [usize];
 
     /// As [`Inputs::fill`].
     fn fill(s: Self::Token, inputs: &mut Inputs, x: &[f32], stride: usize, columns: &[Column]);
     /// As [`drive::direct`](crate::matrix::drive::direct).
     fn direct<F: Coded>(s: Self::Token, job: &Product<'_>, rows: Range<usize>);
-    /// As [`drive::panels`](crate::matrix::drive::panels).
-    fn panels<F: Coded>(s: Self::Token, job: &Product<'_>, rows: Range<usize>);
-    /// As [`drive::panel_tiles`](crate::matrix::drive::panel_tiles).
-    fn panel_tiles<L: Layout>(
+    /// As [`drive::fill_codes`](crate::matrix::drive::fill_codes).
+    fn fill_codes<F: Coded>(
         s: Self::Token,
-        inputs: &Inputs,
-        panel: &Self::Panel,
+        panel: &mut Panel<Self::Token>,
+        job: &Product<'_>,
+        row: usize,
         blocks: Range<usize>,
-        totals: &mut [Self::Totals],
     );
+    /// As [`drive::fill_integers`](crate::matrix::drive::fill_integers).
+    fn fill_integers<L: Layout>(
+        s: Self::Token,
+        panel: &mut Panel<Self::Token>,
+        job: &Product<'_>,
+        row: usize,
+        blocks: Range<usize>,
+        unpack: (Unpack, usize),
+    );
+    /// As [`drive::panels`](crate::matrix::drive::panels).
+    fn panels(
+        s: Self::Token,
+        job: &Product<'_>,
+        rows: Range<usize>,
+        len: usize,
+        fill: &mut Fill<'_, Self::Token>,
+        tiles: Self::PanelTiles,
+    );
+    /// What calls [`drive::panel_tiles`](crate::matrix::drive::panel_tiles).
+    fn panel_tiles<L: Layout>() -> Self::PanelTiles;
     /// As [`drive::floats`](crate::matrix::drive::floats).
     fn floats<F: FloatFormat>(s: Self::Token, job: &Product<'_>, rows: Range<usize>);
     /// As [`dot::dot`](crate::matrix::dot::dot).
     fn dot<F: Coded>(s: Self::Token, weights: &[u8], activations: &[u8]) -> f32;
+    /// As [`dot::dot_integers`](crate::matrix::dot::dot_integers).
+    fn dot_integers<L: Layout>(
+        s: Self::Token,
+        unpack: Unpack,
+        weights: &[u8],
+        activations: &[u8],
+    ) -> f32;
     /// As [`float::dot`](crate::matrix::float::dot).
     fn dot_floats<F: FloatFormat>(s: Self::Token, weights: &[u8], inputs: &[u8]) -> f32;
     /// As [`probe::int8`](crate::probe::int8).
@@ -89,28 +117,106 @@ pub(super) fn dot<M: MatrixKernels>(ty: GgmlType, weights: &[u8], inputs: &[u8])
         match ty {
             GgmlType::F16 => M::dot_floats::<F16>(s, weights, inputs),
             GgmlType::BF16 => M::dot_floats::<Bf16>(s, weights, inputs),
-            _ => M::dot_floats::<F32>(s, weights, inputs),
+            _ => with_integers!(
+                ty,
+                F => if <F as Integers>::SUB == 16 {
+                    M::dot_integers::<Sixteens>(s, unpack::<F>, weights, inputs)
+                } else {
+                    M::dot_integers::<ThirtyTwos>(s, unpack::<F>, weights, inputs)
+                },
+                M::dot_floats::<F32>(s, weights, inputs)
+            ),
         }
     )
+}
+
+/// The layouts of [`Integers`], by the length of their sub-blocks.
+type Sixteens = Blocks<QK_K, 16, 8, false>;
+type ThirtyTwos = Blocks<QK_K, 32, 8, false>;
+
+/// The inputs that meet codes of a layout.
+fn inputs<M: MatrixKernels, L: Layout>(scaling: Scaling, bias: i32) -> InputLayout {
+    let bias = tile::bias::<M::Token, L>(bias);
+    InputLayout { scaling: Some(scaling), sub: L::SUB, pairs: !L::SINGLE, bias }
+}
+
+/// The inputs that meet a format.
+fn input_layout<M: MatrixKernels>(format: Format) -> InputLayout {
+    with_coded!(
+        format,
+        F => inputs::<M, <F as Coded>::Layout>(<F as Coded>::SCALING, <F as Coded>::BIAS),
+        match format {
+            Format::Ggml(ty) => with_integers!(
+                ty,
+                F => if <F as Integers>::SUB == 16 {
+                    inputs::<M, Sixteens>(Scaling::Per256, 128)
+                } else {
+                    inputs::<M, ThirtyTwos>(Scaling::Per256, 128)
+                },
+                InputLayout::default()
+            ),
+            Format::Int4(_) => InputLayout::default(),
+        }
+    )
+}
+
+/// As [`MatrixTable::multiply`].
+fn multiply<M: MatrixKernels>(
+    format: Format,
+    by_panels: bool,
+    job: &Product<'_>,
+    rows: Range<usize>,
+) {
+    let s = token();
+    with_coded!(
+        format,
+        F => if by_panels {
+            let mut fill = |panel: &mut Panel<M::Token>, row: usize, blocks: Range<usize>| {
+                M::fill_codes::<F>(s, panel, job, row, blocks);
+            };
+            let tiles = M::panel_tiles::<M::Tiles<<F as Coded>::Layout>>();
+            M::panels(s, job, rows, <F as Coded>::LEN, &mut fill, tiles)
+        } else {
+            M::direct::<F>(s, job, rows)
+        },
+        match format {
+            Format::Ggml(GgmlType::F16) => M::floats::<F16>(s, job, rows),
+            Format::Ggml(GgmlType::BF16) => M::floats::<Bf16>(s, job, rows),
+            Format::Ggml(ty) => with_integers!(
+                ty,
+                F => {
+                    let unpack = (unpack::<F> as Unpack, ty.block_bytes());
+                    if <F as Integers>::SUB == 16 {
+                        integers::<M, Sixteens>(unpack, job, rows)
+                    } else {
+                        integers::<M, ThirtyTwos>(unpack, job, rows)
+                    }
+                },
+                M::floats::<F32>(s, job, rows)
+            ),
+            Format::Int4(_) => {}
+        }
+    )
+}
+
+/// The product of a format of [`Integers`].
+fn integers<M: MatrixKernels, L: Layout>(
+    unpack: (Unpack, usize),
+    job: &Product<'_>,
+    rows: Range<usize>,
+) {
+    let s = token();
+    let mut fill = |panel: &mut Panel<M::Token>, row: usize, blocks: Range<usize>| {
+        M::fill_integers::<L>(s, panel, job, row, blocks, unpack);
+    };
+    M::panels(s, job, rows, L::LEN, &mut fill, M::panel_tiles::<M::Tiles<L>>())
 }
 
 /// The table of one instruction set.
 pub(super) const fn matrix_table<M: MatrixKernels>() -> MatrixTable {
     MatrixTable {
-        direct_widths: M::DIRECT_WIDTHS,
-        panel_widths: M::PANEL_WIDTHS,
-        layout: |format| {
-            with_coded!(
-                format,
-                F => InputLayout {
-                    scaling: Some(<F as Coded>::SCALING),
-                    sub: <F as Coded>::SUB,
-                    pairs: subs::<<F as Coded>::Layout>() > 1,
-                    bias: tile::bias::<M::Token, F>(),
-                },
-                InputLayout::default()
-            )
-        },
+        widths: M::WIDTHS,
+        layout: input_layout::<M>,
         fill: |inputs, x, stride, columns| M::fill(token(), inputs, x, stride, columns),
         #[cfg(feature = "probe")]
         probe_int8: |turns, sink| M::probe_int8(token(), turns, sink),
@@ -118,27 +224,16 @@ pub(super) const fn matrix_table<M: MatrixKernels>() -> MatrixTable {
         probe_float: |turns, sink| M::probe_float(token(), turns, sink),
         #[cfg(feature = "probe")]
         probe_read: |bytes, sink| M::probe_read(token(), bytes, sink),
-        multiply: |format, many, job, rows| {
-            let s = token();
-            with_coded!(
-                format,
-                F => if many {
-                    M::panels::<F>(s, job, rows)
-                } else {
-                    M::direct::<F>(s, job, rows)
-                },
-                match format {
-                    Format::Ggml(GgmlType::F16) => M::floats::<F16>(s, job, rows),
-                    Format::Ggml(GgmlType::BF16) => M::floats::<Bf16>(s, job, rows),
-                    _ => M::floats::<F32>(s, job, rows),
-                }
-            )
-        },
+        multiply: multiply::<M>,
     }
 }
 
 /// The first bytes, for a load of as many.
-#[cfg(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "wasm32"))]
+#[cfg(any(
+    target_arch = "x86_64",
+    target_arch = "aarch64",
+    all(target_arch = "wasm32", target_feature = "simd128")
+))]
 #[inline(always)]
 pub(super) fn first<const N: usize>(bytes: &[u8]) -> *const u8 {
     bytes[..N].as_ptr()
@@ -159,7 +254,11 @@ pub(super) fn prefetch(bytes: &[u8], ahead: usize) {
 }
 
 /// The methods of a [`DotLanes`] that are intrinsics.
-#[cfg(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "wasm32"))]
+#[cfg(any(
+    target_arch = "x86_64",
+    target_arch = "aarch64",
+    all(target_arch = "wasm32", target_feature = "simd128")
+))]
 macro_rules! dot_lane_ops {
     ($($name:ident($($arg:ident: $ty:ty),* $(,)?) -> $out:ty $body:block)*) => {$(
         #[cfg_attr(target_arch = "wasm32", allow(unused_unsafe, reason = "intrinsics are safe"))]
@@ -171,19 +270,45 @@ macro_rules! dot_lane_ops {
         }
     )*};
 }
-#[cfg(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "wasm32"))]
+#[cfg(any(
+    target_arch = "x86_64",
+    target_arch = "aarch64",
+    all(target_arch = "wasm32", target_feature = "simd128")
+))]
 pub(super) use dot_lane_ops;
 
 /// The methods of the [`MatrixKernels`] of a type: token, features if it needs any, then vectors of rows
-/// and columns in a direct tile and in a panel tile.
+/// with one column, in a panel, and in a tile with codes below eight bits, and columns in a tile.
 macro_rules! matrix_kernels {
     (
         $kernels:ty: $token:ty $(, $features:literal)?;
-        direct $few_rows:literal, $few:literal; panels $rows:literal, $columns:literal
+        one column $few_rows:literal; panels $rows:literal; tiles $tile_rows:literal, $columns:literal
     ) => {
         type Token = $token;
-        type Panel = $crate::matrix::tile::Panel<$token, $rows>;
-        type Totals = [<$token as quant_core::lanes::Lanes>::F32; $rows];
+        type PanelTiles = $crate::matrix::drive::PanelTiles<$token, $rows>;
+
+        fn panel_tiles<L: $crate::matrix::coded::Layout>() -> Self::PanelTiles {
+            $crate::isa::with_features! { $($features)?:
+                fn tiles<L: $crate::matrix::coded::Layout>(
+                    s: $token,
+                    inputs: &$crate::matrix::inputs::Inputs,
+                    panels: &[$crate::matrix::sources::Panel<$token>; $rows],
+                    blocks: std::ops::Range<usize>,
+                    totals: &mut [[<$token as quant_core::lanes::Lanes>::F32; $rows]],
+                ) {
+                    if L::WHOLE {
+                        $crate::matrix::drive::panel_tiles::<$token, L, $rows, $rows, $columns>(
+                            s, inputs, panels, blocks, totals,
+                        );
+                    } else {
+                        $crate::matrix::drive::panel_tiles::<$token, L, $rows, $tile_rows, $columns>(
+                            s, inputs, panels, blocks, totals,
+                        );
+                    }
+                }
+            }
+            tiles::<L>
+        }
 
         $crate::isa::with_features! { $($features)?:
             fn fill(
@@ -201,30 +326,41 @@ macro_rules! matrix_kernels {
                 job: &$crate::matrix::drive::Product<'_>,
                 rows: std::ops::Range<usize>,
             ) {
-                $crate::matrix::drive::direct::<$token, F, $few_rows, $few>(s, job, rows);
+                $crate::matrix::drive::direct::<$token, F, $few_rows>(s, job, rows);
             }
 
-            fn panels<F: $crate::matrix::coded::Coded>(
+            fn fill_codes<F: $crate::matrix::coded::Coded>(
+                s: $token,
+                panel: &mut $crate::matrix::sources::Panel<$token>,
+                job: &$crate::matrix::drive::Product<'_>,
+                row: usize,
+                blocks: std::ops::Range<usize>,
+            ) {
+                $crate::matrix::drive::fill_codes::<$token, F>(s, panel, job, row, blocks);
+            }
+
+            fn fill_integers<L: $crate::matrix::coded::Layout>(
+                s: $token,
+                panel: &mut $crate::matrix::sources::Panel<$token>,
+                job: &$crate::matrix::drive::Product<'_>,
+                row: usize,
+                blocks: std::ops::Range<usize>,
+                unpack: ($crate::matrix::integers::Unpack, usize),
+            ) {
+                $crate::matrix::drive::fill_integers::<$token, L>(
+                    s, panel, job, row, blocks, unpack,
+                );
+            }
+
+            fn panels(
                 s: $token,
                 job: &$crate::matrix::drive::Product<'_>,
                 rows: std::ops::Range<usize>,
+                len: usize,
+                fill: &mut $crate::matrix::drive::Fill<'_, $token>,
+                tiles: $crate::matrix::drive::PanelTiles<$token, $rows>,
             ) {
-                type Tiles<L> = <$kernels as $crate::isa::matrix::MatrixKernels>::Tiles<L>;
-                let tiles =
-                    <$kernels as $crate::isa::matrix::MatrixKernels>::panel_tiles::<Tiles<F::Layout>>;
-                $crate::matrix::drive::panels::<$token, F, $rows>(s, job, rows, tiles);
-            }
-
-            fn panel_tiles<L: $crate::matrix::coded::Layout>(
-                s: $token,
-                inputs: &$crate::matrix::inputs::Inputs,
-                panel: &$crate::matrix::tile::Panel<$token, $rows>,
-                blocks: std::ops::Range<usize>,
-                totals: &mut [[<$token as quant_core::lanes::Lanes>::F32; $rows]],
-            ) {
-                $crate::matrix::drive::panel_tiles::<$token, L, $rows, $columns>(
-                    s, inputs, panel, blocks, totals,
-                );
+                $crate::matrix::drive::panels::<$token, $rows>(s, job, rows, len, fill, tiles);
             }
 
             fn floats<F: $crate::matrix::float::FloatFormat>(
@@ -241,6 +377,15 @@ macro_rules! matrix_kernels {
                 activations: &[u8],
             ) -> f32 {
                 $crate::matrix::dot::dot::<$token, F>(s, weights, activations)
+            }
+
+            fn dot_integers<L: $crate::matrix::coded::Layout>(
+                s: $token,
+                unpack: $crate::matrix::integers::Unpack,
+                weights: &[u8],
+                activations: &[u8],
+            ) -> f32 {
+                $crate::matrix::dot::dot_integers::<$token, L>(s, unpack, weights, activations)
             }
 
             fn dot_floats<F: $crate::matrix::float::FloatFormat>(

@@ -8,9 +8,9 @@
 mod avx2;
 #[cfg(all(feature = "matrix", target_arch = "x86_64"))]
 mod avx2_matrix;
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(feature = "avx512", target_arch = "x86_64"))]
 mod avx512;
-#[cfg(all(feature = "matrix", target_arch = "x86_64"))]
+#[cfg(all(feature = "avx512", feature = "matrix", target_arch = "x86_64"))]
 mod avx512_vnni;
 #[cfg(feature = "matrix")]
 mod matrix;
@@ -24,9 +24,9 @@ mod scalar_matrix;
 mod simd128;
 #[cfg(all(feature = "matrix", target_arch = "wasm32", target_feature = "simd128"))]
 mod simd128_matrix;
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(feature = "sse41", target_arch = "x86_64"))]
 mod sse41;
-#[cfg(all(feature = "matrix", target_arch = "x86_64"))]
+#[cfg(all(feature = "sse41", feature = "matrix", target_arch = "x86_64"))]
 mod sse41_matrix;
 
 #[cfg(feature = "matrix")]
@@ -38,7 +38,11 @@ use self::matrix::{MatrixKernels, MatrixTable, matrix_table};
 use crate::LaneOp;
 
 /// The methods of a [`Lanes`] that are one expression of intrinsics each.
-#[cfg(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "wasm32"))]
+#[cfg(any(
+    target_arch = "x86_64",
+    target_arch = "aarch64",
+    all(target_arch = "wasm32", target_feature = "simd128")
+))]
 macro_rules! lane_ops {
     ($($name:ident($($arg:ident: $ty:ty),*) -> $out:ty $body:block)*) => {$(
         #[cfg_attr(target_arch = "wasm32", allow(unused_unsafe, reason = "intrinsics are safe"))]
@@ -50,7 +54,11 @@ macro_rules! lane_ops {
         }
     )*};
 }
-#[cfg(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "wasm32"))]
+#[cfg(any(
+    target_arch = "x86_64",
+    target_arch = "aarch64",
+    all(target_arch = "wasm32", target_feature = "simd128")
+))]
 use lane_ops;
 
 /// An instruction set this crate has kernels for.
@@ -124,15 +132,15 @@ pub(crate) static SCALAR: Table = row!(Scalar, scalar_matrix::Kernels, Scalar);
 
 /// The other tables, slowest first.
 static TABLES: &[Table] = &[
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(all(feature = "sse41", target_arch = "x86_64"))]
     row!(sse41::Sse41, sse41_matrix::Kernels, Sse41),
     #[cfg(target_arch = "x86_64")]
     row!(avx2::Token, avx2_matrix::Kernels, Avx2),
-    #[cfg(all(feature = "matrix", target_arch = "x86_64"))]
+    #[cfg(all(feature = "avxvnni", feature = "matrix", target_arch = "x86_64"))]
     row!(avx2::Token, avx2_matrix::VnniKernels, AvxVnni),
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(all(feature = "avx512", target_arch = "x86_64"))]
     row!(avx512::Token, avx2_matrix::Kernels, Avx512),
-    #[cfg(all(feature = "matrix", target_arch = "x86_64"))]
+    #[cfg(all(feature = "avx512", feature = "matrix", target_arch = "x86_64"))]
     row!(avx512::Token, avx512_vnni::Kernels, Avx512Vnni),
     #[cfg(target_arch = "aarch64")]
     row!(neon::Token, neon_matrix::Kernels, Neon),
@@ -174,7 +182,7 @@ impl Token for simd128::Simd128 {
     }
 }
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(feature = "sse41", target_arch = "x86_64"))]
 impl Token for sse41::Sse41 {
     fn detect() -> Option<Self> {
         Self::new()
@@ -188,7 +196,7 @@ impl<const VNNI: bool> Token for avx2::Avx2<VNNI> {
     }
 }
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(feature = "avx512", target_arch = "x86_64"))]
 impl<const VNNI: bool> Token for avx512::Avx512<VNNI> {
     fn detect() -> Option<Self> {
         Self::new()
@@ -241,18 +249,30 @@ const fn table<L: Token, #[cfg(feature = "matrix")] M: MatrixKernels>(isa: Isa) 
 /// Runs an operation with the lanes of an instruction set whose table was handed out.
 #[inline]
 pub(crate) fn run<O: LaneOp>(isa: Isa, op: O) -> O::Output {
+    if isa == Isa::Scalar { op.eval(Scalar) } else { run_vectors(isa, op) }
+}
+
+/// As [`run`], of an instruction set that is not scalar code: what `quant-core` has compiled for that is
+/// not compiled again.
+#[inline]
+pub(crate) fn run_vectors<O: LaneOp>(isa: Isa, op: O) -> O::Output {
+    #[cfg_attr(
+        not(any(target_arch = "x86_64", target_arch = "aarch64", target_feature = "simd128")),
+        allow(unused_variables, reason = "there is scalar code alone")
+    )]
+    let op = op;
     match isa {
-        #[cfg(target_arch = "x86_64")]
+        #[cfg(all(feature = "sse41", target_arch = "x86_64"))]
         Isa::Sse41 => sse41::run(token(), op),
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2 | Isa::AvxVnni => avx2::run(token(), op),
-        #[cfg(target_arch = "x86_64")]
+        #[cfg(all(feature = "avx512", target_arch = "x86_64"))]
         Isa::Avx512 | Isa::Avx512Vnni => avx512::run(token(), op),
         // These two are on in the whole program.
         #[cfg(target_arch = "aarch64")]
         Isa::Neon | Isa::NeonDot | Isa::NeonI8mm => op.eval(token::<neon::Token>()),
         #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
         Isa::Simd128 => op.eval(token::<simd128::Simd128>()),
-        _ => op.eval(Scalar),
+        _ => unreachable!("no table of {isa:?} is handed out"),
     }
 }

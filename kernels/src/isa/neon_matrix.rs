@@ -17,7 +17,7 @@ impl<const DOT: bool, const I8MM: bool> DotLanes for Neon<DOT, I8MM> {
     type Partial = int32x4_t;
     const WIDE: bool = true;
     const SIGNED_BYTES: bool = !I8MM;
-    const SQUARES: bool = I8MM;
+    const TWO_COLUMNS: bool = I8MM;
 
     dot_lane_ops! {
         codes(bytes: &[u8]) -> uint8x16_t { vld1q_u8(first::<16>(bytes)) }
@@ -27,6 +27,9 @@ impl<const DOT: bool, const I8MM: bool> DotLanes for Neon<DOT, I8MM> {
         codes_shl(a: uint8x16_t, bits: usize) -> uint8x16_t { vshlq_u8(a, vdupq_n_s8(bits as i8)) }
         codes_and(a: uint8x16_t, mask: u8) -> uint8x16_t { vandq_u8(a, vdupq_n_u8(mask)) }
         codes_or(a: uint8x16_t, b: uint8x16_t) -> uint8x16_t { vorrq_u8(a, b) }
+        codes_look_up(table: &[u8; 16], codes: uint8x16_t) -> uint8x16_t {
+            vqtbl1q_u8(vld1q_u8(table.as_ptr()), codes)
+        }
         dot(sum: int32x4_t, codes: uint8x16_t, x: int32x4_t) -> int32x4_t {
             // Codes of up to seven bits are the same signed.
             let (codes, x) = (vreinterpretq_s8_u8(codes), vreinterpretq_s8_s32(x));
@@ -42,18 +45,18 @@ impl<const DOT: bool, const I8MM: bool> DotLanes for Neon<DOT, I8MM> {
             let low = vmull_s16(vget_low_s16(a), vget_low_s16(b));
             vaddq_s32(sum, vpaddq_s32(low, vmull_high_s16(a, b)))
         }
-        eights(fours: [uint8x16_t; 2]) -> [uint8x16_t; 2] {
-            let (a, b) = (vreinterpretq_u32_u8(fours[0]), vreinterpretq_u32_u8(fours[1]));
+        paired(unpaired: [uint8x16_t; 2]) -> [uint8x16_t; 2] {
+            let (a, b) = (vreinterpretq_u32_u8(unpaired[0]), vreinterpretq_u32_u8(unpaired[1]));
             [vreinterpretq_u8_u32(vzip1q_u32(a, b)), vreinterpretq_u8_u32(vzip2q_u32(a, b))]
         }
-        fours(eights: [uint8x16_t; 2]) -> [uint8x16_t; 2] {
-            let (a, b) = (vreinterpretq_u32_u8(eights[0]), vreinterpretq_u32_u8(eights[1]));
+        unpaired(paired: [uint8x16_t; 2]) -> [uint8x16_t; 2] {
+            let (a, b) = (vreinterpretq_u32_u8(paired[0]), vreinterpretq_u32_u8(paired[1]));
             [vreinterpretq_u8_u32(vuzp1q_u32(a, b)), vreinterpretq_u8_u32(vuzp2q_u32(a, b))]
         }
-        close_squares(sums: [int32x4_t; 2], squares: [int32x4_t; 2]) -> [int32x4_t; 2] {
+        finish_two_columns(sums: [int32x4_t; 2], pairs: [int32x4_t; 2]) -> [int32x4_t; 2] {
             [
-                vaddq_s32(sums[0], vuzp1q_s32(squares[0], squares[1])),
-                vaddq_s32(sums[1], vuzp2q_s32(squares[0], squares[1])),
+                vaddq_s32(sums[0], vuzp1q_s32(pairs[0], pairs[1])),
+                vaddq_s32(sums[1], vuzp2q_s32(pairs[0], pairs[1])),
             ]
         }
         mul_add_i(a: int32x4_t, b: int32x4_t, c: int32x4_t) -> int32x4_t { vmlaq_s32(c, a, b) }
@@ -72,7 +75,7 @@ impl<const DOT: bool, const I8MM: bool> DotLanes for Neon<DOT, I8MM> {
     }
 
     #[inline(always)]
-    fn dot_squares(
+    fn dot_two_columns(
         self,
         sums: [int32x4_t; 2],
         codes: [uint8x16_t; 2],
@@ -91,7 +94,7 @@ impl<const DOT: bool, const I8MM: bool> DotLanes for Neon<DOT, I8MM> {
         }
     }
     #[inline(always)]
-    fn open(self, sum: int32x4_t) -> int32x4_t {
+    fn begin(self, sum: int32x4_t) -> int32x4_t {
         sum
     }
     #[inline(always)]
@@ -105,7 +108,7 @@ impl<const DOT: bool, const I8MM: bool> DotLanes for Neon<DOT, I8MM> {
         self.dot(sum, signed, x)
     }
     #[inline(always)]
-    fn close(self, _: int32x4_t, partial: int32x4_t) -> int32x4_t {
+    fn finish(self, _: int32x4_t, partial: int32x4_t) -> int32x4_t {
         partial
     }
     #[inline(always)]
@@ -165,10 +168,9 @@ pub(crate) struct Kernels;
 
 impl MatrixKernels for Kernels {
     type Tiles<L: Layout> = L;
-    const DIRECT_WIDTHS: &'static [usize] = &[4, 2, 1];
-    const PANEL_WIDTHS: &'static [usize] = &[4, 2, 1];
+    const WIDTHS: &'static [usize] = &[4, 2];
 
-    matrix_kernels! { Kernels: Neon<false>, "neon"; direct 4, 4; panels 2, 4 }
+    matrix_kernels! { Kernels: Neon<false>, "neon"; one column 4; panels 2; tiles 2, 4 }
 }
 
 /// NEON with the dot product instructions.
@@ -177,10 +179,9 @@ pub(crate) struct DotKernels;
 
 impl MatrixKernels for DotKernels {
     type Tiles<L: Layout> = L;
-    const DIRECT_WIDTHS: &'static [usize] = &[4, 2, 1];
-    const PANEL_WIDTHS: &'static [usize] = &[4, 2, 1];
+    const WIDTHS: &'static [usize] = &[4, 2];
 
-    matrix_kernels! { DotKernels: Neon<true>, "neon,dotprod"; direct 4, 4; panels 2, 4 }
+    matrix_kernels! { DotKernels: Neon<true>, "neon,dotprod"; one column 4; panels 2; tiles 2, 4 }
 }
 
 /// NEON with the dot product and matrix product instructions.
@@ -189,8 +190,7 @@ pub(crate) struct I8mmKernels;
 
 impl MatrixKernels for I8mmKernels {
     type Tiles<L: Layout> = L::AnyBits;
-    const DIRECT_WIDTHS: &'static [usize] = &[4, 2, 1];
-    const PANEL_WIDTHS: &'static [usize] = &[4, 2, 1];
+    const WIDTHS: &'static [usize] = &[4, 2];
 
-    matrix_kernels! { I8mmKernels: Neon<true, true>, "neon,dotprod,i8mm"; direct 4, 4; panels 2, 4 }
+    matrix_kernels! { I8mmKernels: Neon<true, true>, "neon,dotprod,i8mm"; one column 4; panels 2; tiles 2, 4 }
 }

@@ -23,12 +23,15 @@ impl DotLanes for Simd128 {
         codes_shl(a: v128, bits: usize) -> v128 { i16x8_shl(a, bits as u32) }
         codes_and(a: v128, mask: u8) -> v128 { v128_and(a, u8x16_splat(mask)) }
         codes_or(a: v128, b: v128) -> v128 { v128_or(a, b) }
-        open(sum: v128) -> sums::Partial { sums::open(sum) }
+        codes_look_up(table: &[u8; 16], codes: v128) -> v128 {
+            u8x16_swizzle(v128_load(table.as_ptr().cast()), codes)
+        }
+        begin(sum: v128) -> sums::Partial { sums::begin(sum) }
         dot(sum: sums::Partial, codes: v128, x: v128) -> sums::Partial { sums::dot(sum, codes, x) }
         dot_bytes(sum: sums::Partial, codes: v128, x: v128) -> sums::Partial {
             sums::dot_bytes(sum, codes, x)
         }
-        close(sum: v128, partial: sums::Partial) -> v128 { sums::close(sum, partial) }
+        finish(sum: v128, partial: sums::Partial) -> v128 { sums::finish(sum, partial) }
         dot_pairs(sum: v128, a: v128, b: v128) -> v128 { i32x4_add(sum, i32x4_dot_i16x8(a, b)) }
         mul_add_i(a: v128, b: v128, c: v128) -> v128 { i32x4_add(i32x4_mul(a, b), c) }
         bf16s(bytes: &[u8]) -> v128 { u32x4_shl(words(bytes), 16) }
@@ -63,7 +66,7 @@ mod sums {
     pub(super) type Partial = v128;
 
     #[inline(always)]
-    pub(super) fn open(sum: v128) -> v128 {
+    pub(super) fn begin(sum: v128) -> v128 {
         sum
     }
     /// What is relaxed is the second operand's upper bit, which codes below 64 do not have.
@@ -78,7 +81,7 @@ mod sums {
         dot(i32x4_add(sum, i32x4_shl(upper, 7)), v128_and(codes, u8x16_splat(0x7f)), x)
     }
     #[inline(always)]
-    pub(super) fn close(_: v128, partial: v128) -> v128 {
+    pub(super) fn finish(_: v128, partial: v128) -> v128 {
         partial
     }
     #[inline(always)]
@@ -96,7 +99,7 @@ mod sums {
     pub(super) type Partial = [v128; 2];
 
     #[inline(always)]
-    pub(super) fn open(_: v128) -> Partial {
+    pub(super) fn begin(_: v128) -> Partial {
         [i32x4_splat(0); 2]
     }
     /// The wider integers of codes are the same for all columns and those of inputs for all rows, so
@@ -112,7 +115,7 @@ mod sums {
         dot(sum, codes, x)
     }
     #[inline(always)]
-    pub(super) fn close(sum: v128, [low, high]: Partial) -> v128 {
+    pub(super) fn finish(sum: v128, [low, high]: Partial) -> v128 {
         let even = i32x4_shuffle::<0, 2, 4, 6>(low, high);
         i32x4_add(sum, i32x4_add(even, i32x4_shuffle::<1, 3, 5, 7>(low, high)))
     }
@@ -127,8 +130,7 @@ pub(crate) struct Kernels;
 
 impl MatrixKernels for Kernels {
     type Tiles<L: Layout> = L;
-    const DIRECT_WIDTHS: &'static [usize] = &[4, 2, 1];
-    const PANEL_WIDTHS: &'static [usize] = &[4, 2, 1];
+    const WIDTHS: &'static [usize] = &[4, 2];
 
-    matrix_kernels! { Kernels: Simd128; direct 4, 4; panels 2, 4 }
+    matrix_kernels! { Kernels: Simd128; one column 4; panels 2; tiles 2, 4 }
 }

@@ -26,17 +26,20 @@ impl DotLanes for Sse41 {
             _mm_and_si128(a, _mm_set1_epi8(mask as i8))
         }
         codes_or(a: __m128i, b: __m128i) -> __m128i { _mm_or_si128(a, b) }
-        open(_sum: __m128i) -> __m128i { _mm_setzero_si128() }
+        codes_look_up(table: &[u8; 16], codes: __m128i) -> __m128i {
+            _mm_shuffle_epi8(_mm_loadu_si128(table.as_ptr().cast()), codes)
+        }
+        begin(_sum: __m128i) -> __m128i { _mm_setzero_si128() }
         dot(sum: __m128i, codes: __m128i, x: __m128i) -> __m128i {
             _mm_add_epi16(sum, _mm_maddubs_epi16(codes, x))
         }
-        dot_bytes(sum: __m128i, codes: __m128i, x: __m128i) -> __m128i {
+        signed(codes: __m128i) -> __m128i { _mm_xor_si128(codes, _mm_set1_epi8(-128)) }
+        dot_signed(sum: __m128i, codes: __m128i, x: __m128i) -> __m128i {
             // As on AVX2.
-            let signed = _mm_xor_si128(codes, _mm_set1_epi8(-128));
-            let products = _mm_maddubs_epi16(_mm_abs_epi8(signed), _mm_sign_epi8(x, signed));
+            let products = _mm_maddubs_epi16(_mm_abs_epi8(codes), _mm_sign_epi8(x, codes));
             _mm_add_epi16(sum, products)
         }
-        close(sum: __m128i, partial: __m128i) -> __m128i {
+        finish(sum: __m128i, partial: __m128i) -> __m128i {
             _mm_add_epi32(sum, _mm_madd_epi16(partial, _mm_set1_epi16(1)))
         }
         dot_pairs(sum: __m128i, a: __m128i, b: __m128i) -> __m128i {
@@ -60,6 +63,10 @@ impl DotLanes for Sse41 {
     }
 
     #[inline(always)]
+    fn dot_bytes(self, sum: __m128i, codes: __m128i, x: __m128i) -> __m128i {
+        self.dot_signed(sum, self.signed(codes), x)
+    }
+    #[inline(always)]
     fn prefetch(self, bytes: &[u8], ahead: usize) {
         prefetch(bytes, ahead);
     }
@@ -70,8 +77,7 @@ pub(crate) struct Kernels;
 
 impl MatrixKernels for Kernels {
     type Tiles<L: Layout> = L;
-    const DIRECT_WIDTHS: &'static [usize] = &[2, 1];
-    const PANEL_WIDTHS: &'static [usize] = &[4, 2, 1];
+    const WIDTHS: &'static [usize] = &[4, 2];
 
-    matrix_kernels! { Kernels: Sse41, "sse4.1"; direct 2, 2; panels 1, 4 }
+    matrix_kernels! { Kernels: Sse41, "sse4.1"; one column 2; panels 1; tiles 1, 4 }
 }

@@ -123,10 +123,17 @@ pub(crate) trait Layout {
     const LEN: usize;
     /// Elements that share a scale: 16, or a multiple of 32.
     const SUB: usize;
-    /// Bits in a code: 2 to 6, or 8.
+    /// Bits that codes fit in: 4, 5, 6 or 8.
     const BITS: usize;
     /// Whether values have minima; the bias is zero where they do, and only there.
     const OFFSET: bool;
+    // Constants, because the compiler leaves out what depends on them before it optimizes.
+    /// Whether a block is one sub-block.
+    const SINGLE: bool = Self::LEN == Self::SUB;
+    /// Whether two sub-blocks share 32 columns.
+    const SIXTEENS: bool = Self::SUB == 16;
+    /// Whether codes need all bits of a byte.
+    const WHOLE: bool = Self::BITS == 8;
     /// The same with codes of eight bits, whose kernels multiply any codes.
     type AnyBits: Layout;
 }
@@ -152,12 +159,16 @@ pub(crate) trait Coded {
     const LEN: usize = <Self::Layout as Layout>::LEN;
     /// Bytes in a block.
     const BYTES: usize;
-    /// Elements that share a scale.
-    const SUB: usize = <Self::Layout as Layout>::SUB;
     /// The low bits of the codes: 2, 4 or 8 of them.
     const LOW: Plane;
     /// The bits above: 0, 1 or 2 of them.
     const HIGH: Plane = NONE;
+    /// Whether there are bits above.
+    const HAS_HIGH: bool = Self::HIGH.bits > 0;
+    /// What the stored codes of four bits stand for, if they are not the codes that are multiplied.
+    const TABLE: [u8; 16] = [0; 16];
+    /// Whether codes are looked up in the table.
+    const LOOKED_UP: bool = false;
     /// Flipped in every code: stored codes in two's complement become unsigned.
     const FLIP: u8 = 0;
     /// The code of zero.
@@ -166,6 +177,8 @@ pub(crate) trait Coded {
     const OFFSET: bool = <Self::Layout as Layout>::OFFSET;
     /// How activations are quantized.
     const SCALING: Scaling;
+    /// Whether activations have a scale per 256 values.
+    const PER_256: bool = matches!(Self::SCALING, Scaling::Per256);
     /// Where the half-precision fields are.
     const HALVES: &'static [usize];
     /// Whether the fields of half the width may be bfloat16 in some matrices.
@@ -187,13 +200,14 @@ pub(crate) const fn subs<L: Layout>() -> usize {
     L::LEN / L::SUB
 }
 
-/// Bits in a code.
+/// Bits in a stored code.
 pub(crate) const fn bits<F: Coded>() -> usize {
-    assert!(F::LOW.bits + F::HIGH.bits == <F::Layout as Layout>::BITS, "the planes hold the codes");
-    <F::Layout as Layout>::BITS
+    let bits = F::LOW.bits + F::HIGH.bits;
+    assert!(F::LOOKED_UP || bits <= <F::Layout as Layout>::BITS, "codes fit");
+    bits
 }
 
-/// The codes of a block, in the order of the values: `codes` has [`Coded::LEN`] elements.
+/// The stored codes of a block, in the order of the values: `codes` has [`Coded::LEN`] elements.
 #[inline(always)]
 pub(crate) fn read_codes<F: Coded>(block: &[u8], codes: &mut [u8]) {
     codes.fill(F::FLIP);
@@ -321,7 +335,7 @@ impl Coded for Q6K {
 }
 
 impl Coded for Q2K {
-    type Layout = Blocks<{ Self::TYPE.block_len() }, 16, 2, true>;
+    type Layout = Blocks<{ Self::TYPE.block_len() }, 16, 4, true>;
     const BYTES: usize = Self::TYPE.block_bytes();
     const LOW: Plane = plane(16, 2, 32);
     const SCALING: Scaling = Scaling::Per256;
@@ -341,7 +355,7 @@ impl Coded for Q2K {
 }
 
 impl Coded for Q3K {
-    type Layout = Blocks<{ Self::TYPE.block_len() }, 16, 3, false>;
+    type Layout = Blocks<{ Self::TYPE.block_len() }, 16, 4, false>;
     const BYTES: usize = Self::TYPE.block_bytes();
     const LOW: Plane = plane(32, 2, 32);
     const HIGH: Plane = plane(0, 1, 32);
@@ -367,5 +381,119 @@ impl Coded for Q3K {
         };
         let code = s.or_i(low, s.and_i(upper, s.splat_i(0x30)));
         (s.sub_i(code, s.splat_i(32)), s.splat_i(0))
+    }
+}
+
+/// What codes of IQ4_NL and IQ4_XS stand for, plus 128.
+const IQ4: [u8; 16] = [1, 24, 45, 63, 79, 93, 106, 118, 129, 141, 153, 166, 181, 197, 217, 241];
+
+impl Coded for IQ4NL {
+    type Layout = Blocks<{ Self::TYPE.block_len() }, 32, 8, false>;
+    const BYTES: usize = Self::TYPE.block_bytes();
+    const LOW: Plane = plane(2, 4, 16);
+    const TABLE: [u8; 16] = IQ4;
+    const LOOKED_UP: bool = true;
+    const BIAS: i32 = 128;
+    const SCALING: Scaling = Scaling::Per32;
+    const HALVES: &'static [usize] = &[0];
+
+    #[inline(always)]
+    fn units<S: Lanes, H: Head<S>>(s: S, head: &H) -> (S::F32, S::F32) {
+        (head.half(s, 0), s.splat(0.0))
+    }
+}
+
+impl Coded for IQ4XS {
+    type Layout = Blocks<{ Self::TYPE.block_len() }, 32, 8, false>;
+    const BYTES: usize = Self::TYPE.block_bytes();
+    const LOW: Plane = plane(8, 4, 16);
+    const TABLE: [u8; 16] = IQ4;
+    const LOOKED_UP: bool = true;
+    const BIAS: i32 = 128;
+    const SCALING: Scaling = Scaling::Per256;
+    const HALVES: &'static [usize] = &[0];
+    const SCALES: (usize, usize) = (2, 6);
+
+    #[inline(always)]
+    fn units<S: Lanes, H: Head<S>>(s: S, head: &H) -> (S::F32, S::F32) {
+        (head.half(s, 0), s.splat(0.0))
+    }
+
+    #[inline(always)]
+    fn factors<S: Lanes, H: Head<S>>(s: S, head: &H, j: usize) -> (S::I32, S::I32) {
+        // Two bytes have the upper bits of the factors, four to a byte, then four the lower.
+        let (low, upper) = (head.byte(s, 2 + j / 2), head.byte(s, j / 4));
+        let low = if j.is_multiple_of(2) { s.and_i(low, s.splat_i(15)) } else { s.shr::<4>(low) };
+        let upper = match j % 4 {
+            0 => s.shl::<4>(upper),
+            1 => s.shl::<2>(upper),
+            2 => upper,
+            _ => s.shr::<2>(upper),
+        };
+        let code = s.or_i(low, s.and_i(upper, s.splat_i(0x30)));
+        (s.sub_i(code, s.splat_i(32)), s.splat_i(0))
+    }
+}
+
+impl Coded for MXFP4 {
+    type Layout = Blocks<{ Self::TYPE.block_len() }, 32, 5, false>;
+    const BYTES: usize = Self::TYPE.block_bytes();
+    const LOW: Plane = plane(1, 4, 16);
+    // Twice the values, plus 16.
+    const TABLE: [u8; 16] = [16, 17, 18, 19, 20, 22, 24, 28, 16, 15, 14, 13, 12, 10, 8, 4];
+    const LOOKED_UP: bool = true;
+    const BIAS: i32 = 16;
+    const SCALING: Scaling = Scaling::Per32;
+    const HALVES: &'static [usize] = &[];
+    const SCALES: (usize, usize) = (0, 1);
+
+    #[inline(always)]
+    fn units<S: Lanes, H: Head<S>>(s: S, head: &H) -> (S::F32, S::F32) {
+        // 2 to the power of the byte less 128, of which the lowest two are subnormal.
+        let e = head.byte(s, 0);
+        let normal = s.shl::<23>(s.sub_i(e, s.splat_i(1)));
+        let second = s.select_i(s.eq_i(e, s.splat_i(1)), s.splat_i(0x0040_0000), normal);
+        let bits = s.select_i(s.eq_i(e, s.splat_i(0)), s.splat_i(0x0020_0000), second);
+        (s.bits_to_f32(bits), s.splat(0.0))
+    }
+}
+
+/// Formats of one scale and codes of one or two bits: layout, place of the scale, codes, bias, scaling.
+macro_rules! few_bits {
+    ($name:ident, $layout:ty, $half:literal, $low:expr, $bias:literal, $scaling:ident) => {
+        impl Coded for $name {
+            type Layout = $layout;
+            const BYTES: usize = Self::TYPE.block_bytes();
+            const LOW: Plane = $low;
+            const BIAS: i32 = $bias;
+            const SCALING: Scaling = Scaling::$scaling;
+            const HALVES: &'static [usize] = &[$half];
+
+            #[inline(always)]
+            fn units<S: Lanes, H: Head<S>>(s: S, head: &H) -> (S::F32, S::F32) {
+                (head.half(s, 0), s.splat(0.0))
+            }
+        }
+    };
+}
+
+few_bits!(Q2_0, Blocks<64, 64, 4, false>, 0, plane(2, 2, 0), 1, Per64);
+// Sixteen sub-blocks of the factor 1: a layout that there is.
+few_bits!(TQ2_0, Blocks<256, 16, 4, false>, 64, plane(0, 2, 32), 1, Per256);
+
+impl Coded for Q1_0 {
+    type Layout = Blocks<128, 128, 4, false>;
+    const BYTES: usize = Self::TYPE.block_bytes();
+    const LOW: Plane = plane(2, 1, 0);
+    // −1 and 1, plus 1.
+    const TABLE: [u8; 16] = [0, 2, 0, 2, 0, 2, 0, 2, 0, 2, 0, 2, 0, 2, 0, 2];
+    const LOOKED_UP: bool = true;
+    const BIAS: i32 = 1;
+    const SCALING: Scaling = Scaling::Per128;
+    const HALVES: &'static [usize] = &[0];
+
+    #[inline(always)]
+    fn units<S: Lanes, H: Head<S>>(s: S, head: &H) -> (S::F32, S::F32) {
+        (head.half(s, 0), s.splat(0.0))
     }
 }

@@ -26,7 +26,7 @@
 use quant_core::lanes::{Lanes, Scalar};
 
 /// Lanes with four bytes each, and what matrix kernels need besides.
-pub(crate) trait DotLanes: Lanes {
+pub(crate) trait DotLanes: Lanes + 'static {
     /// Four codes in each lane.
     type Codes: Copy;
     /// Sums on their way to 32 bits.
@@ -47,32 +47,46 @@ pub(crate) trait DotLanes: Lanes {
     /// Bitwise or.
     fn codes_or(self, a: Self::Codes, b: Self::Codes) -> Self::Codes;
 
-    /// Partial sums that start from `sum`, or from zero if [`close`](Self::close) adds it.
-    fn open(self, sum: Self::I32) -> Self::Partial;
+    /// What a table has at each code below 16.
+    fn codes_look_up(self, table: &[u8; 16], codes: Self::Codes) -> Self::Codes;
+
+    /// Partial sums that start from `sum`, or from zero if [`finish`](Self::finish) adds it.
+    fn begin(self, sum: Self::I32) -> Self::Partial;
     /// Adds the products of codes below 64 with four activations in −127..=127.
     fn dot(self, sum: Self::Partial, codes: Self::Codes, x: Self::I32) -> Self::Partial;
     /// Adds the products of any codes with four activations in −127..=127.
     fn dot_bytes(self, sum: Self::Partial, codes: Self::Codes, x: Self::I32) -> Self::Partial;
-    /// The sums in 32 bits. `sum` is what [`open`](Self::open) received.
-    fn close(self, sum: Self::I32, partial: Self::Partial) -> Self::I32;
+    /// Codes of eight bits as panels hold them, for [`dot_signed`](Self::dot_signed): less 128 where that
+    /// spares work for each column.
+    #[inline(always)]
+    fn signed(self, codes: Self::Codes) -> Self::Codes {
+        codes
+    }
+    /// As [`dot_bytes`](Self::dot_bytes), of codes that were [`signed`](Self::signed).
+    #[inline(always)]
+    fn dot_signed(self, sum: Self::Partial, codes: Self::Codes, x: Self::I32) -> Self::Partial {
+        self.dot_bytes(sum, codes, x)
+    }
+    /// The sums in 32 bits. `sum` is what [`begin`](Self::begin) received.
+    fn finish(self, sum: Self::I32, partial: Self::Partial) -> Self::I32;
 
     /// Whether two columns at a time are faster: tiles with an even number of them use what follows,
     /// whose defaults are what [`dot_bytes`](Self::dot_bytes) does.
-    const SQUARES: bool = false;
-    /// Codes of two steps as [`dot_squares`](Self::dot_squares) wants them.
+    const TWO_COLUMNS: bool = false;
+    /// Codes of two steps as [`dot_two_columns`](Self::dot_two_columns) wants them.
     #[inline(always)]
-    fn eights(self, fours: [Self::Codes; 2]) -> [Self::Codes; 2] {
-        fours
+    fn paired(self, unpaired: [Self::Codes; 2]) -> [Self::Codes; 2] {
+        unpaired
     }
-    /// The inverse of [`eights`](Self::eights).
+    /// The inverse of [`paired`](Self::paired).
     #[inline(always)]
-    fn fours(self, eights: [Self::Codes; 2]) -> [Self::Codes; 2] {
-        eights
+    fn unpaired(self, paired: [Self::Codes; 2]) -> [Self::Codes; 2] {
+        paired
     }
     /// Adds the products of any codes of two steps with the inputs of each step, of two columns. The
     /// partial sums start from zero and are the instance's own.
     #[inline(always)]
-    fn dot_squares(
+    fn dot_two_columns(
         self,
         sums: [Self::Partial; 2],
         [a, b]: [Self::Codes; 2],
@@ -82,10 +96,14 @@ pub(crate) trait DotLanes: Lanes {
     }
     /// The sums of two columns, added to `sums`.
     #[inline(always)]
-    fn close_squares(self, sums: [Self::I32; 2], partial: [Self::Partial; 2]) -> [Self::I32; 2] {
+    fn finish_two_columns(
+        self,
+        sums: [Self::I32; 2],
+        partial: [Self::Partial; 2],
+    ) -> [Self::I32; 2] {
         [
-            self.add_i(sums[0], self.close(self.splat_i(0), partial[0])),
-            self.add_i(sums[1], self.close(self.splat_i(0), partial[1])),
+            self.add_i(sums[0], self.finish(self.splat_i(0), partial[0])),
+            self.add_i(sums[1], self.finish(self.splat_i(0), partial[1])),
         ]
     }
 
@@ -108,7 +126,7 @@ pub(crate) trait DotLanes: Lanes {
     fn prefetch(self, bytes: &[u8], ahead: usize);
 }
 
-/// What [`DotLanes::dot_squares`] does where there are no squares.
+/// What [`DotLanes::dot_two_columns`] does where one column at a time is as fast.
 #[inline(always)]
 pub(crate) fn two_columns<S: DotLanes>(
     s: S,
@@ -148,7 +166,13 @@ impl DotLanes for Scalar {
         a | b
     }
     #[inline(always)]
-    fn open(self, sum: i32) -> i32 {
+    fn codes_look_up(self, table: &[u8; 16], codes: u32) -> u32 {
+        let [a, b, c, d] = codes.to_le_bytes();
+        let at = |code: u8| table[usize::from(code & 15)];
+        u32::from_le_bytes([at(a), at(b), at(c), at(d)])
+    }
+    #[inline(always)]
+    fn begin(self, sum: i32) -> i32 {
         sum
     }
     #[inline(always)]
@@ -163,7 +187,7 @@ impl DotLanes for Scalar {
         sum
     }
     #[inline(always)]
-    fn close(self, _: i32, partial: i32) -> i32 {
+    fn finish(self, _: i32, partial: i32) -> i32 {
         partial
     }
     #[inline(always)]

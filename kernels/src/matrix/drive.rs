@@ -1,6 +1,8 @@
 //! Which tiles to compute in which order, for a range of rows.
 
 use std::{
+    any::Any,
+    cell::Cell,
     ops::Range,
     sync::atomic::{AtomicU32, Ordering},
 };
@@ -12,15 +14,14 @@ use super::{
     dot_lanes::DotLanes,
     float::{self, FloatFormat},
     inputs::{Column, Inputs, Tile},
+    integers::{Unpack, Unpacked},
     packed::GROUP,
-    tile::{Direct, Panel, tile},
+    sources::{Direct, Panel},
+    tile::{Width, tile},
 };
 
 /// Rows that a worker takes at a time: whole tiles of every instruction set.
 pub(crate) const ROW_STEP: usize = 32;
-
-/// Columns from which unpacking to a panel pays.
-pub(crate) const PANEL_FROM: usize = 9;
 
 /// Columns of the weights in a panel: with 32 rows it fits a level-2 cache beside the inputs. Panels
 /// that fit level 1 are slower: each tile starts and ends more often.
@@ -87,77 +88,109 @@ impl Product<'_> {
     }
 }
 
-/// The first row of each vector in the packed groups: vectors past the end repeat the first.
+/// The rows of a vector in the packed groups.
 #[inline(always)]
-fn sources<'a, S: DotLanes, F: Coded, const MR: usize>(
-    job: &'a Product<'_>,
-    row: usize,
-) -> [Direct<'a, F>; MR] {
+fn source<'a, F: Coded>(job: &'a Product<'_>, row: usize) -> Direct<'a, F> {
     let row_bytes = job.cols / F::LEN * F::BYTES;
-    std::array::from_fn(|m| {
-        let at = if row + m * S::N < job.rows { row + m * S::N } else { row };
-        Direct::new(job.group(at, row_bytes), at % GROUP, job.bfloat16)
-    })
+    Direct::new(job.group(row, row_bytes), row % GROUP, job.bfloat16)
 }
 
-/// A product with few columns: each vector of rows meets all of them, straight from the packed
-/// weights, up to `NR` at a time. `DR` vectors are read together.
+impl Product<'_> {
+    /// The first row of vector `m` of those from `row` on: vectors past the end repeat the first.
+    #[inline(always)]
+    fn vector<S: DotLanes>(&self, row: usize, m: usize) -> usize {
+        if row + m * S::N < self.rows { row + m * S::N } else { row }
+    }
+}
+
+/// A product with one column: rows meet it straight from the packed weights, `DR` vectors together.
 #[inline(always)]
-pub(crate) fn direct<S: DotLanes, F: Coded, const DR: usize, const NR: usize>(
+pub(crate) fn direct<S: DotLanes, F: Coded, const DR: usize>(
     s: S,
     job: &Product<'_>,
     rows: Range<usize>,
 ) {
     for row in rows.step_by(DR * S::N) {
-        let sources = sources::<S, F, DR>(job, row);
-        for tile in &job.inputs.tiles {
-            match tile.width {
-                1 => direct_tile::<S, F, DR, 1>(s, job, row, tile, sources),
-                2 if NR > 2 => direct_tile::<S, F, DR, 2>(s, job, row, tile, sources),
-                _ => direct_tile::<S, F, DR, NR>(s, job, row, tile, sources),
-            }
+        let sources: [Direct<'_, F>; DR] =
+            std::array::from_fn(|m| source(job, job.vector::<S>(row, m)));
+        for t in &job.inputs.tiles {
+            let mut totals = [[s.splat(0.0); DR]; 1];
+            let columns = job.inputs.columns::<1>(t, 0..job.cols / F::LEN);
+            tile::<S, F::Layout, _, DR, 1>(s, sources, columns, &mut totals);
+            job.write(s, t, row, &totals);
         }
     }
 }
 
-#[inline(always)]
-fn direct_tile<S: DotLanes, F: Coded, const DR: usize, const NR: usize>(
-    s: S,
-    job: &Product<'_>,
-    row: usize,
-    t: &Tile,
-    sources: [Direct<'_, F>; DR],
-) {
-    let mut totals = [[s.splat(0.0); DR]; NR];
-    let columns = job.inputs.columns::<NR>(t, 0..job.cols / F::LEN);
-    tile::<S, F::Layout, _, DR, NR>(s, sources, columns, &mut totals);
-    job.write(s, t, row, &totals);
+/// Fills a panel with the rows from some row on, in a range of blocks.
+pub(crate) type Fill<'a, S> = dyn FnMut(&mut Panel<S>, usize, Range<usize>) + 'a;
+
+/// Adds the products of panels with all inputs, in a range of blocks, to the totals of each column.
+pub(crate) type PanelTiles<S, const MR: usize> =
+    fn(S, &Inputs, &[Panel<S>; MR], Range<usize>, &mut [[<S as Lanes>::F32; MR]]);
+
+/// What a product with several columns needs while it runs.
+struct Buffers<S: DotLanes, const MR: usize> {
+    panels: [Panel<S>; MR],
+    /// Of each column.
+    totals: Vec<[S::F32; MR]>,
+    /// Of floats, the panels one after the other.
+    singles: Vec<f32>,
 }
 
-/// Adds the products of a panel with all inputs, in a range of blocks, to the totals of each column.
-pub(crate) type PanelTiles<S, const MR: usize> =
-    fn(S, &Inputs, &Panel<S, MR>, Range<usize>, &mut [[<S as Lanes>::F32; MR]]);
+/// Totals of more columns are not kept for the next product.
+const KEPT_COLUMNS: usize = 4096;
 
-/// A product with many columns: rows are unpacked once for all of them, `PANEL_COLS` columns of
-/// the weights at a time. `tiles` is [`panel_tiles`] of the layout of the format, compiled once for
-/// all formats that have it.
+thread_local! {
+    /// The [`Buffers`] of this thread, of the instruction set that ran last: the time between two
+    /// products of a decoder goes to weights, not to the allocator.
+    static BUFFERS: Cell<Option<Box<dyn Any>>> = const { Cell::new(None) };
+}
+
+impl<S: DotLanes, const MR: usize> Buffers<S, MR> {
+    /// Those of this thread, or new ones.
+    fn take() -> Box<Self> {
+        let new = || {
+            let panels = std::array::from_fn(|_| Panel::new());
+            Box::new(Self { panels, totals: Vec::new(), singles: Vec::new() })
+        };
+        BUFFERS.take().and_then(|kept| kept.downcast().ok()).unwrap_or_else(new)
+    }
+
+    fn keep(self: Box<Self>) {
+        if self.totals.capacity() <= KEPT_COLUMNS {
+            BUFFERS.set(Some(self));
+        }
+    }
+}
+
+/// A product with several columns: rows are unpacked once for all of them, `PANEL_COLS` columns of the
+/// weights at a time. Blocks have `len` elements; `tiles` is [`panel_tiles`] of the layout of the
+/// format, compiled once for all formats that have it.
 #[inline(always)]
-pub(crate) fn panels<S: DotLanes, F: Coded, const MR: usize>(
+pub(crate) fn panels<S: DotLanes, const MR: usize>(
     s: S,
     job: &Product<'_>,
     rows: Range<usize>,
+    len: usize,
+    fill: &mut Fill<'_, S>,
     tiles: PanelTiles<S, MR>,
 ) {
-    let blocks = job.cols / F::LEN;
-    let mut panel = Panel::<S, MR>::new();
+    let blocks = job.cols / len;
+    let mut buffers = Buffers::<S, MR>::take();
+    let Buffers { panels, totals, .. } = &mut *buffers;
+    totals.clear();
     let width: usize = job.inputs.tiles.iter().map(|tile| tile.width).sum();
-    let mut totals = vec![[s.splat(0.0); MR]; width];
+    totals.resize(width, [s.splat(0.0); MR]);
     for row in rows.step_by(MR * S::N) {
         totals.fill([s.splat(0.0); MR]);
-        for first in (0..blocks).step_by(PANEL_COLS / F::LEN) {
-            let range = first..blocks.min(first + PANEL_COLS / F::LEN);
-            panel.fill::<F>(s, sources::<S, F, MR>(job, row), range.clone());
-            tiles(s, job.inputs, &panel, range, &mut totals);
+        for first in (0..blocks).step_by(PANEL_COLS / len) {
+            let range = first..blocks.min(first + PANEL_COLS / len);
+            for (m, panel) in panels.iter_mut().enumerate() {
+                panel.clear();
+                fill(panel, job.vector::<S>(row, m), range.clone());
+            }
+            tiles(s, job.inputs, panels, range, totals);
         }
         let mut rest = &totals[..];
         for tile in &job.inputs.tiles {
@@ -166,45 +199,96 @@ pub(crate) fn panels<S: DotLanes, F: Coded, const MR: usize>(
             job.write(s, tile, row, totals);
         }
     }
+    buffers.keep();
 }
 
-/// As [`PanelTiles`] says, with tiles of up to `NR` columns.
+/// Fills a panel from the codes of a format.
 #[inline(always)]
-pub(crate) fn panel_tiles<S: DotLanes, L: Layout, const MR: usize, const NR: usize>(
+pub(crate) fn fill_codes<S: DotLanes, F: Coded>(
+    s: S,
+    panel: &mut Panel<S>,
+    job: &Product<'_>,
+    row: usize,
+    blocks: Range<usize>,
+) {
+    panel.fill(s, source::<F>(job, row), blocks);
+}
+
+/// Fills a panel from the integers of a format.
+#[inline(always)]
+pub(crate) fn fill_integers<S: DotLanes, L: Layout>(
+    s: S,
+    panel: &mut Panel<S>,
+    job: &Product<'_>,
+    row: usize,
+    blocks: Range<usize>,
+    (unpack, bytes): (Unpack, usize),
+) {
+    let group = job.group(row, job.cols / L::LEN * bytes);
+    let mut unpacked = Unpacked::EMPTY;
+    for b in blocks {
+        let first = row % GROUP;
+        unpack(&group[b * GROUP * bytes..][..GROUP * bytes], first..first + S::N, &mut unpacked);
+        panel.fill_integers::<L>(s, &unpacked, first);
+    }
+}
+
+/// As [`PanelTiles`] says, with tiles of up to `NR` columns; `TR` vectors of rows at a time.
+#[inline(always)]
+pub(crate) fn panel_tiles<
+    S: DotLanes,
+    L: Layout,
+    const MR: usize,
+    const TR: usize,
+    const NR: usize,
+>(
     s: S,
     inputs: &Inputs,
-    panel: &Panel<S, MR>,
+    panels: &[Panel<S>; MR],
     blocks: Range<usize>,
-    mut totals: &mut [[S::F32; MR]],
+    totals: &mut [[S::F32; MR]],
 ) {
-    for tile in &inputs.tiles {
-        let (these, after) = std::mem::take(&mut totals).split_at_mut(tile.width);
-        totals = after;
-        let blocks = blocks.clone();
-        match tile.width {
-            1 => panel_tile::<S, L, MR, 1>(s, inputs, tile, panel, blocks, these),
-            2 if NR > 1 => panel_tile::<S, L, MR, 2>(s, inputs, tile, panel, blocks, these),
-            4 if NR > 4 => panel_tile::<S, L, MR, 4>(s, inputs, tile, panel, blocks, these),
-            _ => panel_tile::<S, L, MR, NR>(s, inputs, tile, panel, blocks, these),
+    for (part, panels) in panels.as_chunks::<TR>().0.iter().enumerate() {
+        let mut rest = &mut *totals;
+        for tile in &inputs.tiles {
+            let (totals, after) = rest.split_at_mut(tile.width);
+            rest = after;
+            let (blocks, first) = (blocks.clone(), part * TR);
+            if Width::<NR>::ABOVE_2 && tile.width == 2 {
+                panel_tile::<S, L, MR, TR, 2>(s, inputs, tile, panels, blocks, first, totals);
+            } else if Width::<NR>::ABOVE_4 && tile.width == 4 {
+                panel_tile::<S, L, MR, TR, 4>(s, inputs, tile, panels, blocks, first, totals);
+            } else {
+                panel_tile::<S, L, MR, TR, NR>(s, inputs, tile, panels, blocks, first, totals);
+            }
         }
     }
 }
 
+/// The tile of some columns and `TR` of the vectors of rows, from `first` on.
 #[inline(always)]
-fn panel_tile<S: DotLanes, L: Layout, const MR: usize, const NR: usize>(
+fn panel_tile<S: DotLanes, L: Layout, const MR: usize, const TR: usize, const NR: usize>(
     s: S,
     inputs: &Inputs,
     t: &Tile,
-    panel: &Panel<S, MR>,
+    panels: &[Panel<S>; TR],
     blocks: Range<usize>,
+    first: usize,
     totals: &mut [[S::F32; MR]],
 ) {
-    let Some(totals) = totals.as_chunks_mut::<NR>().0.first_mut() else { return };
-    let mut rows = [panel.vector::<L>(0); MR];
-    for (m, rows) in rows.iter_mut().enumerate() {
-        *rows = panel.vector(m);
+    let Some(totals) = totals.first_chunk_mut::<NR>() else { return };
+    let mut rows = [panels[0].vector::<L>(); TR];
+    for (rows, panel) in rows.iter_mut().zip(panels) {
+        *rows = panel.vector();
     }
-    tile::<S, L, _, MR, NR>(s, rows, inputs.columns::<NR>(t, blocks), totals);
+    let mut sums = [[s.splat(0.0); TR]; NR];
+    for (sums, totals) in sums.iter_mut().zip(&*totals) {
+        sums.copy_from_slice(&totals[first..first + TR]);
+    }
+    tile::<S, L, _, TR, NR>(s, rows, inputs.columns::<NR>(t, blocks), &mut sums);
+    for (sums, totals) in sums.iter().zip(totals) {
+        totals[first..first + TR].copy_from_slice(sums);
+    }
 }
 
 /// A product with weights that are floats.
@@ -214,18 +298,41 @@ pub(crate) fn floats<S: DotLanes, F: FloatFormat, const MR: usize, const NR: usi
     job: &Product<'_>,
     rows: Range<usize>,
 ) {
+    if !F::WIDENED {
+        packed_floats::<S, F, MR, NR>(s, job, rows);
+    } else if job.columns.len() > 1 {
+        float_panels::<S, F, MR, NR>(s, job, rows);
+    } else {
+        packed_floats::<S, F, MR, 1>(s, job, rows);
+    }
+}
+
+/// The elements of a vector of rows in its group.
+#[inline(always)]
+fn elements<'a, F: FloatFormat>(job: &'a Product<'_>, row: usize) -> &'a [u8] {
+    // Without columns a group has no bytes.
+    job.group(row, job.cols * F::BYTES).get(row % GROUP * F::BYTES..).unwrap_or_default()
+}
+
+/// Straight from the packed weights.
+#[inline(always)]
+fn packed_floats<S: DotLanes, F: FloatFormat, const MR: usize, const NR: usize>(
+    s: S,
+    job: &Product<'_>,
+    rows: Range<usize>,
+) {
     for row in rows.step_by(MR * S::N) {
-        let groups: [&[u8]; MR] = std::array::from_fn(|m| {
-            let at = if row + m * S::N < job.rows { row + m * S::N } else { row };
-            // Without columns a group has no bytes.
-            job.group(at, job.cols * F::BYTES).get(at % GROUP * F::BYTES..).unwrap_or_default()
-        });
+        let groups: [&[u8]; MR] =
+            std::array::from_fn(|m| elements::<F>(job, job.vector::<S>(row, m)));
         for tile in &job.inputs.tiles {
-            match tile.width {
-                1 => float_tile::<S, F, MR, 1>(s, job, row, tile, groups),
-                2 if NR > 1 => float_tile::<S, F, MR, 2>(s, job, row, tile, groups),
-                4 if NR > 4 => float_tile::<S, F, MR, 4>(s, job, row, tile, groups),
-                _ => float_tile::<S, F, MR, NR>(s, job, row, tile, groups),
+            if Width::<NR>::ABOVE_1 && tile.width == 1 {
+                float_tile::<S, F, MR, 1>(s, job, row, tile, groups);
+            } else if Width::<NR>::ABOVE_2 && tile.width == 2 {
+                float_tile::<S, F, MR, 2>(s, job, row, tile, groups);
+            } else if Width::<NR>::ABOVE_4 && tile.width == 4 {
+                float_tile::<S, F, MR, 4>(s, job, row, tile, groups);
+            } else {
+                float_tile::<S, F, MR, NR>(s, job, row, tile, groups);
             }
         }
     }
@@ -241,4 +348,78 @@ fn float_tile<S: DotLanes, F: FloatFormat, const MR: usize, const NR: usize>(
 ) {
     let totals = float::tile::<S, F, MR, NR>(s, groups, job.inputs.floats::<NR>(tile));
     job.write(s, tile, row, &totals);
+}
+
+/// Columns of the weights that are widened at a time: a panel of them fits a level-2 cache.
+const SINGLE_COLS: usize = 1024;
+
+/// By panels in single precision.
+#[inline(always)]
+fn float_panels<S: DotLanes, F: FloatFormat, const MR: usize, const NR: usize>(
+    s: S,
+    job: &Product<'_>,
+    rows: Range<usize>,
+) {
+    let mut buffers = Buffers::<S, MR>::take();
+    let Buffers { singles, totals, .. } = &mut *buffers;
+    totals.clear();
+    let width: usize = job.inputs.tiles.iter().map(|tile| tile.width).sum();
+    totals.resize(width, [s.splat(0.0); MR]);
+    for row in rows.step_by(MR * S::N) {
+        totals.fill([s.splat(0.0); MR]);
+        for first in (0..job.cols).step_by(SINGLE_COLS) {
+            let cols = first..job.cols.min(first + SINGLE_COLS);
+            let len = cols.len() * S::N;
+            singles.resize(MR * len, 0.0);
+            for (m, singles) in singles.chunks_exact_mut(len).enumerate() {
+                let elements = elements::<F>(job, job.vector::<S>(row, m));
+                let elements = &elements[first * F::step::<S>()..];
+                for (i, singles) in singles.chunks_exact_mut(S::N).enumerate() {
+                    s.store_part(F::load(s, &elements[i * F::step::<S>()..]), singles);
+                }
+            }
+            let mut groups: [&[u8]; MR] = [&[]; MR];
+            for (group, singles) in groups.iter_mut().zip(singles.chunks_exact(len)) {
+                *group = bytemuck::cast_slice(singles);
+            }
+            let mut rest = &mut totals[..];
+            for tile in &job.inputs.tiles {
+                let (totals, after) = rest.split_at_mut(tile.width);
+                rest = after;
+                if Width::<NR>::ABOVE_2 && tile.width == 2 {
+                    add_floats::<S, MR, 2>(s, job, tile, groups, cols.clone(), totals);
+                } else if Width::<NR>::ABOVE_4 && tile.width == 4 {
+                    add_floats::<S, MR, 4>(s, job, tile, groups, cols.clone(), totals);
+                } else {
+                    add_floats::<S, MR, NR>(s, job, tile, groups, cols.clone(), totals);
+                }
+            }
+        }
+        let mut rest = &totals[..];
+        for tile in &job.inputs.tiles {
+            let (totals, after) = rest.split_at(tile.width);
+            rest = after;
+            job.write(s, tile, row, totals);
+        }
+    }
+    buffers.keep();
+}
+
+/// Adds the products of panels in single precision with a tile of columns.
+#[inline(always)]
+fn add_floats<S: DotLanes, const MR: usize, const NR: usize>(
+    s: S,
+    job: &Product<'_>,
+    tile: &Tile,
+    panels: [&[u8]; MR],
+    cols: Range<usize>,
+    totals: &mut [[S::F32; MR]],
+) {
+    let inputs = &job.inputs.floats::<NR>(tile)[cols];
+    let sums = float::tile::<S, float::Panel, MR, NR>(s, panels, inputs);
+    for (totals, sums) in totals.iter_mut().zip(sums) {
+        for (total, sum) in totals.iter_mut().zip(sums) {
+            *total = s.add(*total, sum);
+        }
+    }
 }

@@ -23,7 +23,7 @@ pub enum MatrixError {
     /// A buffer ends before its last row does.
     #[error("{what} has {found} elements, its rows need {expected}")]
     Short {
-        /// `"x"`, `"y"` or `"ids"`.
+        /// `"x"`, `"y"`, `"ids"` or `"out"`.
         what: &'static str,
         /// Its length.
         found: usize,
@@ -49,6 +49,24 @@ pub enum MatrixError {
         expert: u32,
         /// Experts in the matrix.
         experts: usize,
+    },
+    /// A row that the matrix does not have.
+    #[error("ids[{index}] is row {row}, the matrix has {rows}")]
+    Row {
+        /// Index in the list of ids.
+        index: usize,
+        /// The id.
+        row: u32,
+        /// Rows in the matrix, of all experts.
+        rows: usize,
+    },
+    /// Values that do not make whole rows of a matrix.
+    #[error("x has {found} elements: no whole number of rows of {cols}")]
+    Ragged {
+        /// Elements.
+        found: usize,
+        /// Elements in a row.
+        cols: usize,
     },
     /// A matrix of several experts was multiplied without saying which.
     #[error("the matrix has {experts} experts; multiply it with a list of ids")]

@@ -13,16 +13,41 @@ use super::{dot_lanes::DotLanes, packed::GROUP};
 pub(crate) trait FloatFormat {
     /// Bytes in an element.
     const BYTES: usize;
+    /// Whether several columns meet weights that were widened to single precision.
+    const WIDENED: bool = true;
+    /// Whether weights are far away: in packed groups rather than in a panel.
+    const PACKED: bool = true;
+    /// Bytes from an element of a vector of rows to the next.
+    #[inline(always)]
+    fn step<S: DotLanes>() -> usize {
+        GROUP * Self::BYTES
+    }
     /// A vector of elements.
     fn load<S: DotLanes>(s: S, bytes: &[u8]) -> S::F32;
 }
 
 pub(crate) struct F32;
+/// A vector of rows in single precision, by itself.
+pub(crate) struct Panel;
 pub(crate) struct F16;
 pub(crate) struct Bf16;
 
 impl FloatFormat for F32 {
     const BYTES: usize = 4;
+    const WIDENED: bool = false;
+    #[inline(always)]
+    fn load<S: DotLanes>(s: S, bytes: &[u8]) -> S::F32 {
+        s.floats(bytes)
+    }
+}
+
+impl FloatFormat for Panel {
+    const BYTES: usize = 4;
+    const PACKED: bool = false;
+    #[inline(always)]
+    fn step<S: DotLanes>() -> usize {
+        4 * S::N
+    }
     #[inline(always)]
     fn load<S: DotLanes>(s: S, bytes: &[u8]) -> S::F32 {
         s.floats(bytes)
@@ -58,7 +83,7 @@ pub(crate) fn tile<S: DotLanes, F: FloatFormat, const MR: usize, const NR: usize
     groups: [&[u8]; MR],
     columns: &[[i32; NR]],
 ) -> [[S::F32; MR]; NR] {
-    let size = GROUP * F::BYTES;
+    let size = F::step::<S>();
     let mut totals = [[s.splat(0.0); MR]; NR];
     for (b, columns) in columns.chunks(BLOCK).enumerate() {
         let mut block = groups;
@@ -70,10 +95,12 @@ pub(crate) fn tile<S: DotLanes, F: FloatFormat, const MR: usize, const NR: usize
         let mut odd = sums;
         let (pairs, rest) = columns.as_chunks::<2>();
         for (i, pair) in pairs.iter().enumerate() {
-            for m in 0..MR {
-                s.prefetch(&block[m][2 * i * size..][..1], AHEAD);
-                if F::BYTES == 4 {
-                    s.prefetch(&block[m][(2 * i + 1) * size..][..1], AHEAD);
+            if F::PACKED {
+                for m in 0..MR {
+                    s.prefetch(&block[m][2 * i * size..][..1], AHEAD);
+                    if F::BYTES == 4 {
+                        s.prefetch(&block[m][(2 * i + 1) * size..][..1], AHEAD);
+                    }
                 }
             }
             column::<S, F, MR, NR>(s, &block, 2 * i * size, &pair[0], &mut sums);

@@ -56,7 +56,7 @@ pub(crate) struct Inputs {
 }
 
 impl Inputs {
-    /// Divides `n` columns into tiles of the given widths, widest first, the last of them 1.
+    /// Divides `n` columns into tiles of the given widths, widest first.
     pub(crate) fn prepare(&mut self, layout: InputLayout, cols: usize, n: usize, widths: &[usize]) {
         self.tiles.clear();
         let (mut first, mut before) = (0, 0);
@@ -64,7 +64,7 @@ impl Inputs {
             let rest = n - first;
             // One column too many costs less than another pass over the weights.
             let fits = |&&width: &&usize| width <= rest + usize::from(width > 2);
-            let width = widths.iter().find(fits).copied().unwrap_or(1);
+            let width = widths.iter().find(fits).or(widths.last()).copied().unwrap_or(1);
             let live = width.min(rest);
             self.tiles.push(Tile { width, first, live, before });
             first += live;

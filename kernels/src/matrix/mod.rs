@@ -1,9 +1,10 @@
 //! Dot products and matrix products with quantized weights.
 //!
 //! The way of a product: [`packed`] weights, [`inputs`] quantized to meet them, then for a range
-//! of rows per thread [`drive`] runs the kernel in [`tile`], from the packed weights for few
-//! columns and from unpacked panels for many. [`format`](mod@format) lists the formats, [`coded`] describes
-//! them, [`dot_lanes`] the instructions; neither knows the other.
+//! of rows per thread [`drive`] runs the kernel in [`tile`], with one column from the packed weights and
+//! with more from panels that are unpacked once; both are [`sources`]. [`format`](mod@format) lists the
+//! formats, [`coded`] describes those that are multiplied by their codes and [`integers`] those that are
+//! looked up in a codebook, [`dot_lanes`] the instructions; none knows the others.
 
 pub(crate) mod coded;
 pub(crate) mod dot;
@@ -15,9 +16,13 @@ pub(crate) mod format;
 pub(crate) mod grouped;
 pub(crate) mod inputs;
 pub(crate) mod int4;
+pub(crate) mod integers;
 pub(crate) mod packed;
 mod pool;
 mod product;
+mod rows;
+pub(crate) mod sources;
+mod stored;
 pub(crate) mod tile;
 
 pub use dot::activation_type;

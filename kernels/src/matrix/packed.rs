@@ -22,18 +22,19 @@ pub(crate) const GROUP: usize = 16;
 /// A cache line.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C, align(64))]
-struct Line([u8; 64]);
+pub(super) struct Line(pub(super) [u8; 64]);
 
 /// A weight matrix, or one per expert, packed for [`matmul`](Self::matmul).
 ///
 /// The packed bytes are those of the file in another order: the size is the same but for rows
 /// added to fill a group of sixteen, and [`unpack`](Self::unpack) restores them.
+#[derive(Clone)]
 pub struct PackedMatrix {
     pub(crate) format: Format,
     pub(crate) experts: usize,
     pub(crate) rows: usize,
     pub(crate) cols: usize,
-    lines: Vec<Line>,
+    pub(super) lines: Vec<Line>,
 }
 
 impl std::fmt::Debug for PackedMatrix {
@@ -167,18 +168,18 @@ impl PackedMatrix {
             .collect();
         for_each_piece(pool, &mut pieces, 1, &|g, rows| {
             for rows in rows {
-                self.unpack_rows(g, rows);
+                self.unpack_rows(g, 0, rows);
             }
         })?;
         Ok(out)
     }
 
-    /// The rows of a group that exist.
-    fn unpack_rows(&self, group: usize, out: &mut [u8]) {
+    /// Rows of a group, from its row `first` on, as many as `out` has room for.
+    pub(super) fn unpack_rows(&self, group: usize, first: usize, out: &mut [u8]) {
         let (group, row_bytes) = (self.group(group), self.row_bytes());
-        with_coded!(self.format, F => unpack_group::<F>(group, row_bytes, out), {
+        with_coded!(self.format, F => unpack_group::<F>(group, row_bytes, first, out), {
             let (_, bytes) = self.format.block();
-            untranspose(group, row_bytes, bytes, out);
+            untranspose(group, row_bytes, bytes, first, out);
         });
     }
 
@@ -210,7 +211,7 @@ impl PackedMatrix {
         self.lines.len() * 64
     }
 
-    fn row_bytes(&self) -> usize {
+    pub(super) fn row_bytes(&self) -> usize {
         let (len, bytes) = self.format.block();
         self.cols / len * bytes
     }
@@ -279,11 +280,11 @@ fn merge(plane: &mut [u8], row: usize, t: usize, bits: usize, codes: u32) {
     }
 }
 
-/// The inverse of [`pack_group`].
-fn unpack_group<F: Coded>(group: &[u8], row_bytes: usize, rows: &mut [u8]) {
+/// The inverse of [`pack_group`], from row `first` on.
+fn unpack_group<F: Coded>(group: &[u8], row_bytes: usize, first: usize, rows: &mut [u8]) {
     let mut codes = [0u8; 256];
     let codes = &mut codes[..F::LEN];
-    for (r, row) in rows.chunks_exact_mut(row_bytes).enumerate() {
+    for (r, row) in (first..).zip(rows.chunks_exact_mut(row_bytes)) {
         let packed = group.chunks_exact(GROUP * F::BYTES);
         for (block, packed) in row.chunks_exact_mut(F::BYTES).zip(packed) {
             let (head, planes) = packed.split_at(head_bytes::<F>());
@@ -318,7 +319,8 @@ fn pick(plane: &[u8], row: usize, t: usize, bits: usize) -> u32 {
     word >> (t / bits * bits) & spread(0xff >> (8 - bits))
 }
 
-/// Sixteen elements of `size` bytes side by side, for the float types.
+/// Sixteen elements of `size` bytes side by side: numbers of the float types, whole blocks of what is
+/// looked up in a codebook.
 fn transpose(rows: &[u8], row_bytes: usize, size: usize, out: &mut [u8]) {
     for (r, row) in rows.chunks_exact(row_bytes).enumerate() {
         for (element, out) in row.chunks_exact(size).zip(out.chunks_exact_mut(GROUP * size)) {
@@ -327,9 +329,9 @@ fn transpose(rows: &[u8], row_bytes: usize, size: usize, out: &mut [u8]) {
     }
 }
 
-/// The inverse of [`transpose`].
-fn untranspose(group: &[u8], row_bytes: usize, size: usize, rows: &mut [u8]) {
-    for (r, row) in rows.chunks_exact_mut(row_bytes).enumerate() {
+/// The inverse of [`transpose`], from row `first` on.
+fn untranspose(group: &[u8], row_bytes: usize, size: usize, first: usize, rows: &mut [u8]) {
+    for (r, row) in (first..).zip(rows.chunks_exact_mut(row_bytes)) {
         for (element, group) in row.chunks_exact_mut(size).zip(group.chunks_exact(GROUP * size)) {
             element.copy_from_slice(&group[r * size..][..size]);
         }

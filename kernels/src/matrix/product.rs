@@ -6,9 +6,11 @@ use std::{
     sync::atomic::{AtomicU32, AtomicUsize, Ordering},
 };
 
+use quant_core::{Error, GgmlType};
+
 use super::{
     MatrixError, PackedMatrix, Parallel,
-    drive::{self, PANEL_FROM, Product, ROW_STEP},
+    drive::{self, Product, ROW_STEP},
     format::Format,
     inputs::{Column, Inputs},
     pool::whole,
@@ -107,6 +109,61 @@ impl PackedMatrix {
         })
     }
 
+    /// As [`matmul`](Self::matmul), with rows that follow each other without gaps: `x` has as many as it
+    /// holds of `cols` elements, `y` gets as many of `rows`.
+    ///
+    /// # Errors
+    /// As [`matmul`](Self::matmul); [`MatrixError::Ragged`] if `x` is not whole rows,
+    /// [`MatrixError::Short`] if `y` does not have the length of the result.
+    pub fn matmul_into(
+        &self,
+        kernels: Kernels,
+        pool: &dyn Parallel,
+        x: &[f32],
+        y: &mut [f32],
+    ) -> Result<(), MatrixError> {
+        let n = self.whole_rows(x.len())?;
+        let expected = n.checked_mul(self.rows).ok_or(MatrixError::TooLarge)?;
+        if y.len() != expected {
+            return Err(MatrixError::Short { what: "y", found: y.len(), expected });
+        }
+        let x = Input { values: x, n, stride: self.cols };
+        self.matmul(kernels, pool, x, Output { values: y, stride: self.rows })
+    }
+
+    /// As [`matmul_into`](Self::matmul_into), with activations that are stored as F16 or BF16 (or F32),
+    /// little-endian. They are widened first: the result is that of the same values in single precision.
+    ///
+    /// # Errors
+    /// As [`matmul_into`](Self::matmul_into); [`MatrixError::Format`] for another type, or bytes that are
+    /// not whole elements.
+    pub fn matmul_stored(
+        &self,
+        kernels: Kernels,
+        pool: &dyn Parallel,
+        ty: GgmlType,
+        x: &[u8],
+        y: &mut [f32],
+    ) -> Result<(), MatrixError> {
+        if !matches!(ty, GgmlType::F16 | GgmlType::BF16 | GgmlType::F32) {
+            return Err(Error::Unsupported { ty, operation: "used as activations" }.into());
+        }
+        let elements = x.len() / ty.block_bytes();
+        self.whole_rows(elements)?;
+        let mut values = vec![0.0; elements];
+        kernels.widen(ty, x, &mut values)?;
+        self.matmul_into(kernels, pool, &values, y)
+    }
+
+    /// How many rows so many elements are. Rows without elements are none.
+    fn whole_rows(&self, elements: usize) -> Result<usize, MatrixError> {
+        let n = elements.checked_div(self.cols).unwrap_or(0);
+        if n * self.cols != elements {
+            return Err(MatrixError::Ragged { found: elements, cols: self.cols });
+        }
+        Ok(n)
+    }
+
     /// The product with one or more experts per input: with `used` ids per row of x,
     /// `y[i · used + k] = x[i] · W[ids[i · used + k]]ᵀ`.
     ///
@@ -166,6 +223,11 @@ impl PackedMatrix {
         Ok(())
     }
 
+    /// Whether so many columns meet unpacked weights: what is looked up in a codebook always is.
+    fn by_panels(&self, columns: usize) -> bool {
+        columns > 1 || self.format.has_integers()
+    }
+
     /// The product of the columns in the scratch, in the order of their experts; everything has
     /// been checked.
     fn run(
@@ -194,8 +256,7 @@ impl PackedMatrix {
         }
         for (part, inputs) in parts.iter().zip(inputs.iter_mut()) {
             let columns = &sorted[part.columns.clone()];
-            let panels = many(columns.len()) || layout.scaling.is_none();
-            let widths = if panels { table.panel_widths } else { table.direct_widths };
+            let widths: &[usize] = if self.by_panels(columns.len()) { table.widths } else { &[1] };
             inputs.prepare(layout, self.cols, columns.len(), widths);
             (table.fill)(inputs, x.values, x.stride, columns);
         }
@@ -221,7 +282,7 @@ impl PackedMatrix {
                 };
                 let rows =
                     (range.start - start) * ROW_STEP..self.rows.min((end - start) * ROW_STEP);
-                (table.multiply)(self.format, many(columns.len()), &job, rows);
+                (table.multiply)(self.format, self.by_panels(columns.len()), &job, rows);
                 range.start = end;
             }
         };
@@ -255,11 +316,6 @@ impl PackedMatrix {
             whole(done.into_inner(), steps.div_ceil(piece))
         }
     }
-}
-
-/// Whether so many columns are worth unpacking the weights for.
-fn many(columns: usize) -> bool {
-    columns >= PANEL_FROM
 }
 
 /// The output as workers share it.

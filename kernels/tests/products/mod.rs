@@ -3,7 +3,11 @@
 
 #![allow(dead_code, reason = "not every test needs all of them")]
 
-use quant_core::GgmlType;
+use quant_core::{
+    GgmlType,
+    formats::{Importance, Rows},
+    importance_use,
+};
 use quant_kernels::{Input, Kernels, Output, PackedMatrix, Parallel, Serial, activation_type};
 
 /// Rounding in single precision, relative to the largest weight and activation of each block.
@@ -33,7 +37,13 @@ pub(crate) fn quantize(ty: GgmlType, values: &[f32], cols: usize) -> Vec<u8> {
     if values.is_empty() {
         return Vec::new();
     }
-    quant_core::quantize(ty, values, cols, None).unwrap()
+    // What needs importance gets the same for each column.
+    let importance = vec![1.0; cols];
+    let needed = importance_use(ty) == Some(Importance::Needed);
+    let rows = Rows { values, row_len: cols, importance: needed.then_some(&importance[..]) };
+    let mut bytes = vec![0; ty.row_bytes(values.len() as u64).unwrap() as usize];
+    Kernels::best().quantize_unchecked(ty, rows, &mut bytes).unwrap();
+    bytes
 }
 
 /// Elements that share a scale in the activations: 1 if they are not quantized.
@@ -131,12 +141,16 @@ fn halves(ty: GgmlType) -> &'static [usize] {
         GgmlType::Q2_K => &[80, 82],
         GgmlType::Q3_K => &[108],
         GgmlType::Q6_K => &[208],
+        GgmlType::TQ1_0 => &[52],
+        GgmlType::TQ2_0 => &[64],
+        GgmlType::MXFP4 | GgmlType::IQ1_M => &[],
         _ => &[0],
     }
 }
 
 /// Blocks of any bytes with scales of one, and inputs that quantize to themselves: every number
-/// is an integer below 2²⁴, so that nothing is rounded and all instruction sets must agree.
+/// is an integer below 2²⁴, or that many eighths, so that nothing is rounded and all instruction sets must
+/// agree, in products and in dot products of single rows.
 pub(crate) fn check_integer_sums(ty: GgmlType, kernels: Kernels) -> Result<(), String> {
     let (rows, cols) = (37, 512);
     let size = rows * cols / ty.block_len() * ty.block_bytes();
@@ -145,6 +159,16 @@ pub(crate) fn check_integer_sums(ty: GgmlType, kernels: Kernels) -> Result<(), S
     for block in bytes.chunks_exact_mut(ty.block_bytes()) {
         for &at in halves(ty) {
             block[at..][..2].copy_from_slice(&0x3c00u16.to_le_bytes());
+        }
+        match ty {
+            GgmlType::MXFP4 => block[0] = 128,
+            // The bits of the scale are the upper nibbles of four words, the lowest first.
+            GgmlType::IQ1_M => {
+                for (at, nibble) in [(49, 0), (51, 0), (53, 0xc0), (55, 0x30)] {
+                    block[at] = block[at] & 15 | nibble;
+                }
+            }
+            _ => {}
         }
     }
     let mut w = vec![0.0; rows * cols];
@@ -164,7 +188,17 @@ pub(crate) fn check_integer_sums(ty: GgmlType, kernels: Kernels) -> Result<(), S
         let input = Input { values: &x, n, stride: cols };
         let output = Output { values: &mut y, stride: rows };
         packed.matmul(kernels, &Serial, input, output).unwrap();
+        let activation = activation_type(ty).unwrap();
+        let size = cols / activation.block_len() * activation.block_bytes();
+        let mut activations = vec![0; n * size];
+        kernels.quantize_activations(activation, &x, &mut activations).unwrap();
         for (i, &found) in y.iter().enumerate() {
+            let w_bytes = &bytes[i % rows * bytes.len() / rows..][..bytes.len() / rows];
+            let dot = kernels.dot(ty, cols, w_bytes, &activations[i / rows * size..][..size]);
+            if n < 3 && dot != Ok(found) {
+                let isa = kernels.isa().name();
+                return Err(format!("{isa} {ty} element {i}: {found}, as a dot product {dot:?}"));
+            }
             let (w, x) = (&w[i % rows * cols..][..cols], &x[i / rows * cols..][..cols]);
             let products = w.iter().zip(x).map(|(w, x)| f64::from(*w) * f64::from(*x));
             let expected: f64 = products.sum();

@@ -5,9 +5,11 @@
 //! *code* it is these levels in two or three bits each, the first lowest; as a *key* it is the number
 //! with the levels as digits, which has no gaps. Its *index* in the book is what files hold.
 
-mod points;
+pub(crate) mod points;
 
-use std::sync::OnceLock;
+use alloc::{boxed::Box, vec, vec::Vec};
+
+use crate::once::Once;
 
 /// The books: their points as codes, and how many distances count as near.
 macro_rules! codebooks {
@@ -15,7 +17,7 @@ macro_rules! codebooks {
         $(#[$doc])*
         pub(crate) static $name: Codebook<$dims> = {
             static CODES: [u16; $points] = codes::<$dims, $points>(&points::$name);
-            Codebook { codes: &CODES, shells: $shells, near: OnceLock::new() }
+            Codebook { codes: &CODES, shells: $shells, near: Once::new() }
         };
     )*};
 }
@@ -45,7 +47,7 @@ pub(crate) struct Codebook<const DIMS: usize> {
     pub(crate) codes: &'static [u16],
     /// How many distances count as near.
     shells: usize,
-    near: OnceLock<Near>,
+    near: Once<Near>,
 }
 
 /// What is near each key.
@@ -83,7 +85,7 @@ impl<const DIMS: usize> Codebook<DIMS> {
     pub(crate) fn levels(&self, index: usize) -> [usize; DIMS] {
         let code = usize::from(self.codes[index & (self.codes.len() - 1)]);
         let mask = (1 << Self::BITS) - 1;
-        std::array::from_fn(|i| code >> (Self::BITS as usize * i) & mask)
+        core::array::from_fn(|i| code >> (Self::BITS as usize * i) & mask)
     }
 
     /// What is near each key; found on first use, in some milliseconds.
@@ -170,7 +172,7 @@ impl Near {
 }
 
 /// The codes of the points whose bits are set.
-const fn codes<const DIMS: usize, const N: usize>(bits: &[u64]) -> [u16; N] {
+pub(crate) const fn codes<const DIMS: usize, const N: usize>(bits: &[u64]) -> [u16; N] {
     let (levels, width) = (Codebook::<DIMS>::LEVELS, Codebook::<DIMS>::BITS);
     let mut codes = [0; N];
     let (mut key, mut found) = (0, 0);
@@ -197,7 +199,7 @@ mod tests {
     /// By all distances, sorted.
     fn by_sorting<const DIMS: usize>(book: &Codebook<DIMS>, key: usize) -> Vec<u16> {
         let levels = |mut key: usize| -> [usize; DIMS] {
-            std::array::from_fn(|_| {
+            core::array::from_fn(|_| {
                 let level = key % Codebook::<DIMS>::LEVELS;
                 key /= Codebook::<DIMS>::LEVELS;
                 level

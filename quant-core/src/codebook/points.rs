@@ -4,7 +4,7 @@
 //! this order.
 
 /// The 256 points of IQ2_XXS.
-pub(super) const IQ2_XXS: [u64; 103] = [
+pub(crate) const IQ2_XXS: [u64; 103] = [
     0x4141441055141555,
     0x0000100044140400,
     0x0040001400400400,
@@ -111,7 +111,7 @@ pub(super) const IQ2_XXS: [u64; 103] = [
 ];
 
 /// The 512 points of IQ2_XS.
-pub(super) const IQ2_XS: [u64; 103] = [
+pub(crate) const IQ2_XS: [u64; 103] = [
     0x1541455551555555,
     0x4145505555540145,
     0x4010515400010510,
@@ -218,7 +218,7 @@ pub(super) const IQ2_XS: [u64; 103] = [
 ];
 
 /// The 1024 points of IQ2_S.
-pub(super) const IQ2_S: [u64; 103] = [
+pub(crate) const IQ2_S: [u64; 103] = [
     0x1555455551555555,
     0x5545505155551105,
     0x5010515414150514,
@@ -325,7 +325,7 @@ pub(super) const IQ2_S: [u64; 103] = [
 ];
 
 /// The 2048 points of IQ1_S and IQ1_M.
-pub(super) const IQ1: [u64; 103] = [
+pub(crate) const IQ1: [u64; 103] = [
     0x514202a085142555,
     0xa28a2086a8314508,
     0x14508514202a081a,
@@ -432,7 +432,7 @@ pub(super) const IQ1: [u64; 103] = [
 ];
 
 /// The 256 points of IQ3_XXS.
-pub(super) const IQ3_XXS: [u64; 64] = [
+pub(crate) const IQ3_XXS: [u64; 64] = [
     0x2800000402058a15,
     0x010010020522050a,
     0x200082008a050215,
@@ -500,7 +500,7 @@ pub(super) const IQ3_XXS: [u64; 64] = [
 ];
 
 /// The 512 points of IQ3_S.
-pub(super) const IQ3_S: [u64; 64] = [
+pub(crate) const IQ3_S: [u64; 64] = [
     0x92050aa5082357a7,
     0x0422001022892317,
     0x09000aa4112249a3,

@@ -33,6 +33,15 @@ pub struct BlockIQ1M {
 
 const _: () = assert!(size_of::<BlockIQ1M>() == GgmlType::IQ1_M.block_bytes());
 
+impl BlockIQ1M {
+    /// The scale, whose bits are spread over four words.
+    #[inline(always)]
+    pub(super) fn unit(&self) -> f32 {
+        let words = self.scales.iter().rev().map(|word| u16::from_le_bytes(*word));
+        half::f16::from_bits(words.fold(0, |bits, word| bits << 4 | word >> 12)).to_f32()
+    }
+}
+
 /// The format of [`GgmlType::IQ1_M`].
 #[derive(Debug)]
 pub struct IQ1M;
@@ -43,9 +52,7 @@ impl BlockFormat for IQ1M {
 
     #[inline(always)]
     fn dequantize(block: &BlockIQ1M, out: &mut [f32]) {
-        let words = block.scales.map(u16::from_le_bytes);
-        let bits = words.iter().rev().fold(0, |bits, word| bits << 4 | word >> 12);
-        let d = half::f16::from_bits(bits).to_f32();
+        let (d, words) = (block.unit(), block.scales.map(u16::from_le_bytes));
         for (k, out) in out.chunks_exact_mut(8).enumerate() {
             let (sub, high) = (k / 2, block.qh[k / 2] >> (4 * (k % 2)));
             let scale = d * f32::from(2 * (words[sub / 4] >> (3 * (sub % 4)) & 7) + 1);
@@ -112,7 +119,9 @@ impl Quantizer for IQ1M {
                 let point = codebook::IQ1.levels(sub.points[k % 2].into());
                 for (i, (&x, level)) in x.iter().zip(point).enumerate() {
                     let w = match importance {
-                        Some(importance) => importance[8 * k + i] * (2.0 * mean + x * x).sqrt(),
+                        Some(importance) => {
+                            importance[8 * k + i] * crate::math::sqrtf(2.0 * mean + x * x)
+                        }
                         None => x * x,
                     };
                     let q = levels[level & 3] * scale;

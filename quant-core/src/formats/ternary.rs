@@ -66,26 +66,34 @@ const BYTES: [u8; 256] = {
     bytes
 };
 
+impl BlockTQ1_0 {
+    /// Writes what each digit stands for.
+    #[inline(always)]
+    pub(super) fn digits<T>(&self, out: &mut [T], value_of: impl Fn(u8) -> T) {
+        const POWERS: [u8; 5] = [1, 3, 9, 27, 81];
+        for (byte, len, value, digits) in RUNS {
+            for (n, out) in out[value..value + len * digits].chunks_exact_mut(len).enumerate() {
+                for (m, out) in out.iter_mut().enumerate() {
+                    let byte = match byte + m {
+                        at if at < 48 => self.qs[at],
+                        at => self.qh[at - 48],
+                    };
+                    let digit = (u16::from(byte.wrapping_mul(POWERS[n])) * 3) >> 8;
+                    *out = value_of(digit as u8);
+                }
+            }
+        }
+    }
+}
+
 impl BlockFormat for TQ1_0 {
     type Block = BlockTQ1_0;
     const TYPE: GgmlType = GgmlType::TQ1_0;
 
     #[inline(always)]
     fn dequantize(block: &BlockTQ1_0, out: &mut [f32]) {
-        const POWERS: [u8; 5] = [1, 3, 9, 27, 81];
         let d = block.d.to_f32();
-        for (byte, len, value, digits) in RUNS {
-            for (n, out) in out[value..value + len * digits].chunks_exact_mut(len).enumerate() {
-                for (m, out) in out.iter_mut().enumerate() {
-                    let byte = match byte + m {
-                        at if at < 48 => block.qs[at],
-                        at => block.qh[at - 48],
-                    };
-                    let digit = (u16::from(byte.wrapping_mul(POWERS[n])) * 3) >> 8;
-                    *out = (i32::from(digit) - 1) as f32 * d;
-                }
-            }
-        }
+        block.digits(out, |digit| (i32::from(digit) - 1) as f32 * d);
     }
 }
 

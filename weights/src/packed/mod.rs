@@ -19,6 +19,8 @@ mod parts;
 mod restore;
 pub(crate) mod transposed;
 
+use std::ops::Range;
+
 use gguf_io::SourceFile;
 
 use crate::{CodeBlock, Result, codes, gather::size};
@@ -36,6 +38,8 @@ pub struct Packed {
     columns: u64,
     /// Bytes of all of its parts.
     bytes: u64,
+    /// Files and ranges of its parts.
+    extents: Vec<(usize, Range<u64>)>,
     layout: Layout,
 }
 
@@ -56,7 +60,10 @@ impl Packed {
         layout: Layout,
     ) -> Self {
         let bytes = parts.iter().fold(0, |sum: u64, part| sum.saturating_add(part.bytes()));
-        Self { name, rows, columns, bytes, layout }
+        let extent =
+            |part: &&Part| (part.file, part.offset..part.offset.saturating_add(part.bytes()));
+        let extents = parts.iter().map(extent).collect();
+        Self { name, rows, columns, bytes, extents, layout }
     }
 
     /// Rows and columns of the weight.
@@ -72,6 +79,11 @@ impl Packed {
     /// Bytes of its codes and all that belongs to them.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// Files and ranges of all that it is restored from.
+    pub(crate) fn extents(&self) -> &[(usize, Range<u64>)] {
+        &self.extents
     }
 
     /// Where the codes begin: the number of the file, and the offset in it.

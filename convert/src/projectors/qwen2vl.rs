@@ -1,0 +1,133 @@
+//! Qwen2-VL and Qwen2.5-VL: patches of two images at a time, put together by four.
+
+use super::{Encoder, Projector, nothing, shared::*};
+use crate::architectures::{
+    Architecture, Default, Fill, ModelDefaults,
+    parameters::{Constant, Parameter},
+    tensors::{Dim, Rule},
+};
+
+pub(super) const QWEN2VL: Projector = Projector {
+    classes: &["Qwen2VLModel", "Qwen2VLForConditionalGeneration"],
+    name: "qwen2vl_merger",
+    encoders: &[Encoder {
+        config: &["vision_config"],
+        starts: &["visual."],
+        prepare: nothing,
+        family: &Architecture {
+            defaults: &[ModelDefaults {
+                model_type: "qwen2_vl_vision",
+                values: &[
+                    &[
+                        count("num_hidden_layers", 32),
+                        count("embed_dim", 1280),
+                        count("hidden_size", 3584),
+                        count("mlp_ratio", 4),
+                        // What is written as the width of the feed-forward part is that of the output.
+                        always("intermediate_size", Fill::Given("hidden_size")),
+                        always("hidden_size", Fill::Given("embed_dim")),
+                    ],
+                    COMMON,
+                ],
+                in_wrapper: &[],
+            }],
+            parameters: &[
+                VISION,
+                &[Parameter::Constant("projector_type", Constant::Text("qwen2vl_merger")), EPSILON],
+            ],
+            tensors: &[
+                TOWER,
+                &[
+                    Rule::new("blocks.{}.mlp.fc1", "v.blk.{}.ffn_up", &[WIDER, WIDTH]).bias(),
+                    Rule::new("blocks.{}.mlp.fc2", "v.blk.{}.ffn_down", &[WIDTH, WIDER]).bias(),
+                ],
+            ],
+            ..FAMILY
+        },
+    }],
+    types: &[],
+};
+
+pub(super) const QWEN2_5VL: Projector = Projector {
+    classes: &["Qwen2_5_VLForConditionalGeneration"],
+    name: "qwen2.5vl_merger",
+    encoders: &[Encoder {
+        config: &["vision_config"],
+        starts: &["visual."],
+        prepare: nothing,
+        family: &Architecture {
+            defaults: &[ModelDefaults {
+                model_type: "qwen2_5_vl_vision",
+                values: &[
+                    &[
+                        count("num_hidden_layers", 32),
+                        count("hidden_size", 3584),
+                        count("intermediate_size", 3420),
+                        with("fullatt_block_indexes", |_| Ok(Some(vec![7, 15, 23, 31].into()))),
+                    ],
+                    COMMON,
+                ],
+                in_wrapper: &[],
+            }],
+            parameters: &[
+                VISION,
+                &[
+                    Parameter::Constant("projector_type", Constant::Text("qwen2.5vl_merger")),
+                    USE_SILU,
+                    Parameter::With(pattern),
+                    EPSILON,
+                ],
+            ],
+            tensors: &[TOWER, GATED],
+            ..FAMILY
+        },
+    }],
+    types: &[],
+};
+
+const WIDER: Dim = Dim::Product(&[WIDTH, Dim::Key("mlp_ratio")]);
+/// Values of as many patches as are put together.
+pub(super) const SQUARE: Dim =
+    Dim::Product(&[WIDTH, Dim::Key("spatial_merge_size"), Dim::Key("spatial_merge_size")]);
+
+/// What both assume, after the number of layers.
+const COMMON: &[Default] = &[
+    same("num_attention_heads", "num_heads"),
+    count("num_attention_heads", 16),
+    same("num_channels", "in_channels"),
+    count("num_channels", 3),
+    count("patch_size", 14),
+    count("spatial_merge_size", 2),
+    // No image has this size, engines want a number.
+    count("image_size", 560),
+    always("layer_norm_eps", Fill::Given("whole rms_norm_eps")),
+    number("layer_norm_eps", 1e-6),
+];
+
+const FAMILY: Architecture = Architecture {
+    wrappers: &["model.visual.", "visual."],
+    endings: &[
+        ("merger.mlp.0.weight", "merger.mlp.first.weight"),
+        ("merger.mlp.0.bias", "merger.mlp.first.bias"),
+        ("merger.mlp.2.weight", "merger.mlp.second.weight"),
+        ("merger.mlp.2.bias", "merger.mlp.second.bias"),
+    ],
+    ..CLIP
+};
+
+pub(super) const TOWER: &[Rule] = &[
+    Rule::split_exact("patch_embed.proj.weight", TWO_IMAGES, TWO_PATCHES),
+    Rule::new("blocks.{}.norm1", "v.blk.{}.ln1", &[WIDTH]).maybe_bias(),
+    Rule::new("blocks.{}.norm2", "v.blk.{}.ln2", &[WIDTH]).maybe_bias(),
+    Rule::split("blocks.{}.attn.qkv", APART, &[THREE_WIDTHS, WIDTH]).bias(),
+    Rule::new("blocks.{}.attn.proj", "v.blk.{}.attn_out", &[WIDTH, WIDTH]).bias(),
+    Rule::new("merger.ln_q", "v.post_ln", &[WIDTH]).maybe_bias(),
+    Rule::new("merger.mlp.first", "mm.0", &[SQUARE, SQUARE]).bias(),
+    Rule::new("merger.mlp.second", "mm.2", &[TEXT_WIDTH, SQUARE]).bias(),
+];
+
+pub(super) const GATED: &[Rule] = &[
+    Rule::new("blocks.{}.mlp.gate_proj", "v.blk.{}.ffn_gate", &[INNER, WIDTH]).bias(),
+    Rule::new("blocks.{}.mlp.up_proj", "v.blk.{}.ffn_up", &[INNER, WIDTH]).bias(),
+    Rule::new("blocks.{}.mlp.down_proj", "v.blk.{}.ffn_down", &[WIDTH, INNER]).bias(),
+];

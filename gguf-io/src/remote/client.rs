@@ -1,0 +1,635 @@
+//! Requests for ranges of files, until their bytes are here or cannot be had.
+
+use std::{
+    fmt,
+    io::{self, Read},
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant, SystemTime},
+};
+
+use ureq::{
+    Agent, Body,
+    http::{HeaderMap, Response, StatusCode, header},
+};
+
+use super::{Options, Url, tls};
+use crate::error::Quoted;
+
+/// Why bytes are not here.
+#[derive(Clone, Debug)]
+pub(super) enum Fault {
+    /// It may be over soon; how long to wait, if the server says so.
+    Passing { problem: String, wait: Option<Duration> },
+    /// The server could not be reached: a name or port that never was is likely wrong.
+    Unreachable(String),
+    /// Asking again does not help.
+    Lasting { problem: String, help: &'static str },
+    /// The server has no such file.
+    Absent,
+    /// The server denies access, for this reason.
+    Denied(StatusCode),
+    /// The file is another one than before.
+    Changed(String),
+    /// The caller asked to stop.
+    Cancelled,
+}
+
+pub(super) const TRY_AGAIN: &str = "check the connection and run again";
+const NO_TOKEN: &str = "check the address, or give an access token of an account that may read it";
+const NOT_SERVED: &str = "download the files first, and give their folder";
+const NOT_THERE: &str = "check the address";
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Passing { problem, .. }
+            | Self::Unreachable(problem)
+            | Self::Lasting { problem, .. } => f.write_str(problem),
+            Self::Absent => f.write_str("the server has no such file"),
+            Self::Denied(status) => write!(f, "the server denies access ({status})"),
+            Self::Changed(what) => write!(f, "the file changed while it was read: {what}"),
+            Self::Cancelled => f.write_str("interrupted"),
+        }
+    }
+}
+
+impl Fault {
+    pub(super) fn help(&self) -> &'static str {
+        match self {
+            Self::Lasting { help, .. } => help,
+            Self::Denied(_) => NO_TOKEN,
+            Self::Absent => NOT_THERE,
+            _ => TRY_AGAIN,
+        }
+    }
+
+    fn passing(problem: impl Into<String>) -> Self {
+        Self::Passing { problem: problem.into(), wait: None }
+    }
+
+    fn lying(problem: impl Into<String>) -> Self {
+        Self::Lasting { problem: problem.into(), help: NOT_SERVED }
+    }
+}
+
+impl From<Fault> for io::Error {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            // Not `Interrupted`, which asks for another try.
+            Fault::Cancelled => Self::other("interrupted"),
+            fault => Self::other(format!("{fault}; {}", fault.help())),
+        }
+    }
+}
+
+/// A file on a server.
+#[derive(Debug)]
+pub(super) struct Target {
+    pub(super) url: Url,
+    /// Where the server has sent us, as long as that works: often a store with an address that
+    /// holds a signature for some minutes.
+    moved: Mutex<Option<Url>>,
+    /// What the file was when it was first seen.
+    seen: OnceLock<Seen>,
+}
+
+/// What tells one state of a file from another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Seen {
+    pub(super) len: u64,
+    tag: Option<String>,
+    modified: Option<String>,
+}
+
+impl Target {
+    pub(super) fn new(url: Url) -> Self {
+        Self { url, moved: Mutex::default(), seen: OnceLock::new() }
+    }
+
+    /// The length, once a range of the file has been read.
+    pub(super) fn len(&self) -> Option<u64> {
+        self.seen.get().map(|seen| seen.len)
+    }
+
+    fn moved(&self) -> Option<Url> {
+        self.moved.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_moved(&self, url: Option<Url>) {
+        *self.moved.lock().unwrap_or_else(PoisonError::into_inner) = url;
+    }
+}
+
+/// Redirects that are followed for a request.
+const MOST_REDIRECTS: usize = 8;
+
+/// Bytes that a request brings before it counts as progress, so that the tries begin anew.
+const PROGRESS: usize = 64 << 10;
+
+/// The longest header of a response.
+const LONGEST_HEADER: usize = 64 << 10;
+
+/// Asks a server, again and again where that helps.
+#[derive(Debug)]
+pub(super) struct Client {
+    agent: Agent,
+    /// Whether this processor can encrypt.
+    encrypts: bool,
+    options: Options,
+    /// Whether any request has been answered.
+    reached: AtomicBool,
+}
+
+/// An answer, and where it came from.
+struct Answer {
+    response: Response<Body>,
+    /// What the first server said of the revision of the whole repository.
+    commit: Option<String>,
+}
+
+impl Client {
+    pub(super) fn new(options: Options) -> Result<Self, Fault> {
+        let proxy = match &options.proxy {
+            None => None,
+            Some(proxy) => Some(proxy.of_ureq().map_err(|problem| Fault::Lasting {
+                problem,
+                help: "check the address of the proxy",
+            })?),
+        };
+        let provider = tls::provider();
+        let encrypts = provider.is_some();
+        let tls = tls::config(options.certificates.as_deref(), provider);
+        let tls = tls.map_err(|problem| Fault::Lasting {
+            problem,
+            help: "check the file of certificates",
+        })?;
+        let stall = Some(options.stall);
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .user_agent(concat!("quantwright/", env!("CARGO_PKG_VERSION")))
+            .max_response_header_size(LONGEST_HEADER)
+            .max_idle_connections(options.parallel.saturating_add(4))
+            .max_idle_connections_per_host(options.parallel.saturating_add(2))
+            .timeout_resolve(stall)
+            .timeout_connect(stall)
+            .timeout_send_request(stall)
+            .timeout_recv_response(stall)
+            .timeout_per_read(stall)
+            .timeout_recv_body(Some(options.stall.saturating_mul(4)))
+            .proxy(proxy)
+            .tls_config(tls)
+            .build();
+        Ok(Self { agent: config.new_agent(), encrypts, options, reached: AtomicBool::new(false) })
+    }
+
+    pub(super) fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// Fills `out` with bytes of a file from `start` on, which it has.
+    pub(super) fn fill(&self, target: &Target, start: u64, out: &mut [u8]) -> Result<(), Fault> {
+        let mut done = 0;
+        self.persist(&mut done, |done| {
+            let rest = out.get_mut(*done..).unwrap_or_default();
+            match rest.is_empty() {
+                true => Ok(()),
+                false => {
+                    self.range(target, start.saturating_add(*done as u64), rest, done).map(drop)
+                }
+            }
+        })
+    }
+
+    /// Reads the first bytes of a file, at most `most`, and takes note of what file it is. Returns
+    /// them and what the server said of the revision.
+    pub(super) fn first(
+        &self,
+        target: &Target,
+        most: usize,
+    ) -> Result<(Vec<u8>, Option<String>), Fault> {
+        let mut bytes = vec![0; most];
+        let (mut done, mut commit) = (0, None);
+        self.persist(&mut done, |done| {
+            let len = target.len().and_then(|len| usize::try_from(len).ok());
+            let rest = bytes.get_mut(*done..len.map_or(most, |len| len.min(most)));
+            if let Some(rest) = rest.filter(|rest| !rest.is_empty()) {
+                let said = self.range(target, *done as u64, rest, done)?;
+                commit = commit.take().or(said);
+            }
+            Ok(())
+        })?;
+        bytes.truncate(done);
+        Ok((bytes, commit))
+    }
+
+    /// Reads a whole file of at most `longest` bytes, whose length need not be known. Returns it and
+    /// what the server said of the revision.
+    pub(super) fn whole(
+        &self,
+        url: &Url,
+        longest: u64,
+    ) -> Result<(Vec<u8>, Option<String>), Fault> {
+        let target = Target::new(url.clone());
+        let (mut bytes, mut commit, mut done) = (Vec::new(), None, 0);
+        self.persist(&mut done, |_| {
+            let Answer { response, commit: said } = self.ask(&target, None)?;
+            if response.status() != StatusCode::OK {
+                return Err(Fault::lying(format!("the server answered {}", response.status())));
+            }
+            refuse_encoded(response.headers())?;
+            let announced = number(response.headers(), header::CONTENT_LENGTH);
+            let too_long = || {
+                Fault::lying(format!("the file has more than the {longest} bytes that are read"))
+            };
+            if announced.is_some_and(|len| len > longest) {
+                return Err(too_long());
+            }
+            bytes.clear();
+            let mut body = response.into_body().into_reader();
+            self.read_all(&mut body, longest, &mut bytes)?;
+            if bytes.len() as u64 > longest {
+                return Err(too_long());
+            }
+            if announced.is_some_and(|len| len != bytes.len() as u64) {
+                return Err(Fault::passing("the connection was cut"));
+            }
+            commit = said;
+            Ok(())
+        })?;
+        Ok((bytes, commit))
+    }
+
+    /// Reads a body to its end, or one byte more than `longest`.
+    fn read_all(&self, body: &mut impl Read, longest: u64, out: &mut Vec<u8>) -> Result<(), Fault> {
+        let mut buffer = vec![0; 64 << 10];
+        while out.len() as u64 <= longest {
+            self.check()?;
+            match body.read(&mut buffer).map_err(broken)? {
+                0 => break,
+                n => out.extend(buffer.get(..n).unwrap_or_default()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Tries until it is done, or there is no hope. `done` is how far it has got.
+    fn persist(
+        &self,
+        done: &mut usize,
+        mut attempt: impl FnMut(&mut usize) -> Result<(), Fault>,
+    ) -> Result<(), Fault> {
+        let mut tries = 0u32;
+        loop {
+            self.check()?;
+            let before = *done;
+            let reached = self.reached.load(Ordering::Relaxed);
+            let (problem, wait, most) = match attempt(done) {
+                Err(Fault::Passing { problem, wait }) => (problem, wait, self.options.tries),
+                Err(Fault::Unreachable(problem)) if reached => (problem, None, self.options.tries),
+                Err(Fault::Unreachable(problem)) => (problem, None, self.options.tries.min(2)),
+                result => return result,
+            };
+            if done.saturating_sub(before) >= PROGRESS {
+                tries = 0;
+            }
+            tries = tries.saturating_add(1);
+            if tries >= most {
+                let problem = format!("{problem}; given up after {tries} tries");
+                return Err(Fault::Lasting { problem, help: TRY_AGAIN });
+            }
+            tracing::debug!(%problem, tries, "asking again");
+            let backoff = self.options.backoff.saturating_mul(1 << (tries - 1).min(16));
+            self.sleep(wait.unwrap_or(backoff).min(self.options.longest_wait))?;
+        }
+    }
+
+    pub(super) fn check(&self) -> Result<(), Fault> {
+        match &self.options.cancel {
+            Some(cancel) if cancel.load(Ordering::Relaxed) => Err(Fault::Cancelled),
+            _ => Ok(()),
+        }
+    }
+
+    fn sleep(&self, wait: Duration) -> Result<(), Fault> {
+        let end = Instant::now() + wait;
+        loop {
+            self.check()?;
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(());
+            }
+            std::thread::sleep(left.min(Duration::from_millis(50)));
+        }
+    }
+
+    /// Reads a part of a file that begins at `start` into the front of `out`, with one request. Adds
+    /// to `done` what has come, also if it fails.
+    fn range(
+        &self,
+        target: &Target,
+        start: u64,
+        out: &mut [u8],
+        done: &mut usize,
+    ) -> Result<Option<String>, Fault> {
+        let asked = out.len() as u64;
+        let end = start.saturating_add(asked.saturating_sub(1));
+        let Answer { response, commit } = self.ask(target, Some((start, end)))?;
+        let headers = response.headers();
+        let (first, last, len) = match response.status() {
+            StatusCode::PARTIAL_CONTENT => content_range(headers)?,
+            // The range begins at the end of the file, or after it.
+            StatusCode::RANGE_NOT_SATISFIABLE => {
+                let len = unsatisfied(headers);
+                let changed = |len| Fault::Changed(format!("it has {len} bytes now"));
+                return match (len, target.len()) {
+                    (Some(0), None) if start == 0 => {
+                        remember(target, headers, 0)?;
+                        Ok(commit)
+                    }
+                    (Some(len), Some(before)) if len != before => Err(changed(len)),
+                    _ => Err(Fault::lying("the server says that there is no such range")),
+                };
+            }
+            StatusCode::OK => {
+                return Err(Fault::lying(
+                    "the server sends the whole file where a part of it is asked for",
+                ));
+            }
+            status => return Err(Fault::lying(format!("the server answered {status}"))),
+        };
+        refuse_encoded(headers)?;
+        remember(target, headers, len)?;
+        if first != start || last > end || last < first || last >= len {
+            return Err(Fault::lying(format!(
+                "the server sends bytes {first}-{last} of {len} where {start}-{end} are asked for"
+            )));
+        }
+        let length = last - first + 1;
+        if number(headers, header::CONTENT_LENGTH).is_some_and(|announced| announced != length) {
+            return Err(Fault::lying(format!(
+                "the server announces another number of bytes than those of {first}-{last}"
+            )));
+        }
+        let expected = usize::try_from(length).unwrap_or(usize::MAX).min(out.len());
+        let mut body = response.into_body().into_reader();
+        let mut here = 0;
+        while let Some(rest) = out.get_mut(here..expected).filter(|rest| !rest.is_empty()) {
+            self.check()?;
+            let n = body.read(rest).map_err(broken)?;
+            if n == 0 {
+                return Err(Fault::passing("the connection was cut"));
+            }
+            here += n;
+            *done = done.saturating_add(n);
+        }
+        // To the end, so that the connection can be used again.
+        if body.read(&mut [0]).is_ok_and(|n| n > 0) {
+            return Err(Fault::lying("the server sends more than it announces"));
+        }
+        match last < end.min(len.saturating_sub(1)) {
+            // What has come is kept, but a byte at a time would take for ever.
+            true => Err(Fault::passing("the server sends less than is asked for")),
+            false => Ok(commit),
+        }
+    }
+
+    /// Sends a request and follows redirects. The answer has a status that is no fault.
+    fn ask(&self, target: &Target, range: Option<(u64, u64)>) -> Result<Answer, Fault> {
+        let moved = target.moved();
+        let known = moved.is_some();
+        let mut url = moved.unwrap_or_else(|| target.url.clone());
+        let mut commit = None;
+        for hop in 0..=MOST_REDIRECTS {
+            let response = self.request(&url, range)?;
+            self.reached.store(true, Ordering::Relaxed);
+            let status = response.status();
+            if hop == 0 && !known {
+                commit = text(response.headers(), "x-repo-commit").map(str::to_owned);
+            }
+            if status.is_redirection() {
+                let location = text(response.headers(), "location").ok_or_else(|| {
+                    Fault::lying(format!("the server answered {status} and not where to"))
+                })?;
+                let next = url.join(location).map_err(|problem| {
+                    Fault::lying(format!("the server redirects to {}: {problem}", Quoted(location)))
+                })?;
+                if url.is_secure() && !next.is_secure() {
+                    return Err(Fault::lying(format!(
+                        "the server redirects to {next}, which is not encrypted"
+                    )));
+                }
+                url = next;
+                continue;
+            }
+            match fault(&response) {
+                None => {
+                    target.set_moved((url != target.url).then_some(url));
+                    return Ok(Answer { response, commit });
+                }
+                // The address that we were sent to has expired: ask the first server again.
+                Some(Fault::Denied(_) | Fault::Absent) if known && hop == 0 => {
+                    target.set_moved(None);
+                    return self.ask(target, range);
+                }
+                Some(fault) => {
+                    target.set_moved(None);
+                    return Err(fault);
+                }
+            }
+        }
+        Err(Fault::lying(format!("the server redirects more than {MOST_REDIRECTS} times")))
+    }
+
+    fn request(&self, url: &Url, range: Option<(u64, u64)>) -> Result<Response<Body>, Fault> {
+        if url.is_secure() && !self.encrypts {
+            return Err(Fault::lying(
+                "encrypted connections need AES and AVX2 instructions (on ARM AES and SHA-2), which \
+                 this processor lacks",
+            ));
+        }
+        let mut request = self.agent.get(url.text()).header("Accept-Encoding", "identity");
+        if let Some((first, last)) = range {
+            request = request.header("Range", format!("bytes={first}-{last}"));
+        }
+        // Never to another server, wherever that one sends us.
+        if let Some(token) = &self.options.token
+            && url.same_origin(&self.options.endpoint)
+        {
+            request = request.header("Authorization", format!("Bearer {token}"));
+        }
+        request.call().map_err(|error| match error {
+            ureq::Error::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                Fault::Unreachable("the server does not take the connection".to_owned())
+            }
+            ureq::Error::Io(error) => broken(error),
+            ureq::Error::Timeout(_) => Fault::passing("the server does not answer in time"),
+            ureq::Error::HostNotFound => Fault::Unreachable("there is no such server".to_owned()),
+            ureq::Error::ConnectionFailed => {
+                Fault::Unreachable("the server cannot be reached".to_owned())
+            }
+            ureq::Error::Protocol(error) => {
+                Fault::passing(format!("the server does not speak HTTP: {error}"))
+            }
+            error => Fault::Lasting { problem: error.to_string(), help: TRY_AGAIN },
+        })
+    }
+}
+
+/// The error of a connection.
+fn broken(error: io::Error) -> Fault {
+    match error.kind() {
+        io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => {
+            Fault::passing("the server does not answer in time")
+        }
+        _ => Fault::passing(error.to_string()),
+    }
+}
+
+/// What is wrong with an answer by its status.
+fn fault(response: &Response<Body>) -> Option<Fault> {
+    let status = response.status();
+    match status.as_u16() {
+        401 | 403 => Some(Fault::Denied(status)),
+        404 | 410 => Some(Fault::Absent),
+        408 | 425 | 429 | 500..=599 => {
+            let wait = text(response.headers(), "retry-after").and_then(delay);
+            Some(Fault::Passing { problem: format!("the server answered {status}"), wait })
+        }
+        _ => None,
+    }
+}
+
+/// Compares a file with what it was when it was first seen.
+fn remember(target: &Target, headers: &HeaderMap, len: u64) -> Result<(), Fault> {
+    let value = |name| text(headers, name).map(str::to_owned);
+    let now = Seen { len, tag: value("etag"), modified: value("last-modified") };
+    let seen = target.seen.get_or_init(|| now.clone());
+    let differs =
+        |a: &Option<String>, b: &Option<String>| matches!((a, b), (Some(a), Some(b)) if a != b);
+    if seen.len != now.len {
+        return Err(Fault::Changed(format!("it had {} bytes and has {len}", seen.len)));
+    }
+    if differs(&seen.tag, &now.tag) {
+        return Err(Fault::Changed("its ETag is another".to_owned()));
+    }
+    // Servers behind one name may disagree about times, not about tags.
+    if (seen.tag.is_none() || now.tag.is_none()) && differs(&seen.modified, &now.modified) {
+        return Err(Fault::Changed("its modification time is another".to_owned()));
+    }
+    Ok(())
+}
+
+fn refuse_encoded(headers: &HeaderMap) -> Result<(), Fault> {
+    match text(headers, "content-encoding") {
+        Some(encoding) if !encoding.eq_ignore_ascii_case("identity") => Err(Fault::lying(format!(
+            "the server sends the file in another encoding, {}",
+            Quoted(encoding)
+        ))),
+        _ => Ok(()),
+    }
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}
+
+fn number(headers: &HeaderMap, name: header::HeaderName) -> Option<u64> {
+    digits(headers.get(name)?.to_str().ok()?)
+}
+
+fn digits(text: &str) -> Option<u64> {
+    text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten()
+}
+
+/// `bytes FIRST-LAST/LENGTH`.
+fn content_range(headers: &HeaderMap) -> Result<(u64, u64, u64), Fault> {
+    let value = text(headers, "content-range").unwrap_or_default();
+    let parsed = || {
+        let (range, len) = value.strip_prefix("bytes ")?.split_once('/')?;
+        let (first, last) = range.split_once('-')?;
+        Some((digits(first)?, digits(last)?, digits(len)?))
+    };
+    parsed().ok_or_else(|| {
+        Fault::lying(format!(
+            "the server does not say which bytes of how many it sends: Content-Range {}",
+            Quoted(value)
+        ))
+    })
+}
+
+/// The length in `bytes */LENGTH`.
+fn unsatisfied(headers: &HeaderMap) -> Option<u64> {
+    digits(text(headers, "content-range")?.strip_prefix("bytes */")?)
+}
+
+/// How long `Retry-After` asks to wait: seconds, or a date.
+fn delay(text: &str) -> Option<Duration> {
+    match digits(text) {
+        Some(seconds) => Some(Duration::from_secs(seconds)),
+        None => {
+            let at = SystemTime::UNIX_EPOCH + Duration::from_secs(date(text)?);
+            Some(at.duration_since(SystemTime::now()).unwrap_or_default())
+        }
+    }
+}
+
+/// Seconds since 1970 of a date such as `Sun, 06 Nov 1994 08:49:37 GMT`.
+fn date(text: &str) -> Option<u64> {
+    const MONTHS: [&str; 12] =
+        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let mut words = text.strip_suffix(" GMT")?.split_once(", ")?.1.split(' ');
+    let day = digits(words.next()?).filter(|day| (1..=31).contains(day))?;
+    let name = words.next()?;
+    let month = MONTHS.iter().position(|month| *month == name)? as u64;
+    let year = digits(words.next()?).filter(|year| (1970..10_000).contains(year))?;
+    let mut clock = words.next()?.split(':').map(|part| digits(part).filter(|n| *n < 61));
+    let (hours, minutes, seconds) = (clock.next()??, clock.next()??, clock.next()??);
+    // Years begin in March here, so that the day that leap years add is the last.
+    let (year, month) = if month < 2 { (year - 1, month + 10) } else { (year, month - 2) };
+    let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1;
+    Some(days.checked_sub(719_468)? * 86_400 + hours * 3600 + minutes * 60 + seconds)
+}
+
+/// A flag that stops all requests when it is set.
+pub type Cancel = Arc<AtomicBool>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_seconds() {
+        for (text, seconds) in [
+            ("Thu, 01 Jan 1970 00:00:00 GMT", 0),
+            ("Sun, 06 Nov 1994 08:49:37 GMT", 784_111_777),
+            ("Thu, 29 Feb 2024 23:59:59 GMT", 1_709_251_199),
+            ("Fri, 01 Mar 2024 00:00:00 GMT", 1_709_251_200),
+        ] {
+            assert_eq!(date(text), Some(seconds), "{text}");
+        }
+        for bad in ["", "Sunday", "Sun, 06 Nov 1994 08:49:37", "x, 99 Nov 1994 08:49:37 GMT"] {
+            assert_eq!(date(bad), None, "{bad}");
+        }
+        assert_eq!(delay("7"), Some(Duration::from_secs(7)));
+        assert_eq!(delay("Sun, 06 Nov 1994 08:49:37 GMT"), Some(Duration::ZERO));
+        assert_eq!(delay("soon"), None);
+    }
+
+    #[test]
+    fn ranges_are_read_strictly() {
+        let range = |text: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert("content-range", text.parse().unwrap());
+            content_range(&headers).ok()
+        };
+        assert_eq!(range("bytes 0-9/100"), Some((0, 9, 100)));
+        for bad in ["", "bytes 0-9/*", "bytes +0-9/10", "0-9/10", "bytes -9/10", "bytes 0-9"] {
+            assert_eq!(range(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,139 @@
+#!/usr/bin/env python3
+"""Logits against those of transformers and llama.cpp, for one tiny random checkpoint of each family.
+
+    python interop/graphs.py [--quantwright PATH] [--programs LLAMA_CPP/build/bin] [family…]
+
+The checkpoints are those of architectures.py, with random weights, converted to F32. Both engines read the
+same two windows of a hundred tokens; the largest difference of log-probabilities is given in parts of the
+range of transformers'. Keys and values are in half precision here, log-probabilities in 16 bits. Of
+llama-perplexity, which reads a text, the root mean square of the differences is given, in parts of the
+standard deviation; a family without a class in transformers is held to it. Encoders predict nothing.
+
+Exits with 1 if a difference is larger than --tolerance.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+# Behind the packages: tokenizers.py beside this file is not the one that transformers wants.
+sys.path.append(sys.path.pop(0))
+import architectures
+import environment
+import numpy as np
+from kld import log_probabilities
+
+TEXT = architectures.FIXTURES / "text" / "test.txt"
+TOKENS = 100
+# Families whose models predict tokens.
+DECODERS = [name for name, (kind, _, _) in architectures.FAMILIES.items()
+            if ":Model" not in kind and "bert" not in name.lower() and not name.endswith("-hub")]
+
+
+def run(*command: object) -> str:
+    done = subprocess.run(list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    if done.returncode != 0:
+        raise RuntimeError((done.stderr.strip() or done.stdout).splitlines()[-1])
+    return done.stdout
+
+
+def expected(name: str, folder: Path, windows: list[list[int]]) -> np.ndarray | None:
+    """Transformers' log-probabilities after each token; nothing if it has no class for the model."""
+    import torch
+    import transformers
+
+    kind = architectures.FAMILIES[name][0]
+    if not kind or name in architectures.BY_HAND:
+        return None
+    config = transformers.AutoConfig.from_pretrained(folder)
+    # As the checkpoint says, and not what AutoModel would choose for it.
+    cls = getattr(transformers, config.architectures[0], None)
+    if cls is None:
+        return None
+    model = cls.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
+    with torch.no_grad():
+        rows = [model(torch.tensor([window])).logits[0].double().log_softmax(-1) for window in windows]
+    return torch.stack(rows).numpy()
+
+
+class Check:
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.args = args
+        self.binary = environment.quantwright(args.quantwright)
+
+    def predictions(self, file: Path, text: Path, out: Path, ctx: int) -> np.ndarray:
+        """Ours for two windows: log-probabilities of the second half of each."""
+        run(self.binary, "kl", file, file, "-f", text, "--ctx", ctx, "--chunks", 2, "--save-base", out)
+        return log_probabilities(out)
+
+    def transformers(self, name: str, folder: Path, file: Path) -> float | None:
+        keys = json.loads(run(self.binary, "inspect", file, "--json"))["metadata"]
+        tokens = np.random.default_rng(7).integers(3, 1000, 2 * TOKENS)
+        # Windows begin with this one, in models whose texts do.
+        bos = keys.get("tokenizer.ggml.bos_token_id")
+        if bos:
+            tokens[::TOKENS] = bos["value"]
+        theirs = expected(name, folder, [window.tolist() for window in np.split(tokens, 2)])
+        if theirs is None:
+            return None
+        text = folder / "tokens.json"
+        text.write_text(json.dumps(tokens.tolist()))
+        ours = self.predictions(file, text, folder / "tokens.kld", TOKENS)
+        theirs = theirs[:, TOKENS // 2 : TOKENS - 1].reshape(len(ours), -1)
+        ours = ours[:, : theirs.shape[1]]
+        return float(np.abs(ours - theirs).max() / (theirs.max() - theirs.min()))
+
+    def llama_cpp(self, folder: Path, file: Path) -> float | None:
+        if not self.args.programs:
+            return None
+        theirs = folder / "theirs.kld"
+        run(Path(self.args.programs) / "llama-perplexity", "-m", file, "-f", TEXT, "-c", 128, "--chunks", 2,
+            "-t", 2, "--kl-divergence-base", theirs)
+        a = self.predictions(file, TEXT, folder / "ours.kld", 128)
+        b = log_probabilities(theirs)
+        return float(np.sqrt(((a - b) ** 2).mean()) / b.std())
+
+    def run(self, name: str, root: Path) -> bool:
+        folder, file = root / name.replace("phi3", "phi-three"), root / f"{name}.gguf"
+        folder.mkdir()
+        architectures.make(name, folder, True)
+        command = [self.binary, "convert", folder, "-o", file, "-t", "f32", "--force", "--no-sync", "--quiet"]
+        if architectures.pre_tokenizer(name) == architectures.PRE:
+            command += ["--pre-tokenizer", architectures.PRE]
+        run(*command)
+        results = [self.transformers(name, folder, file), self.llama_cpp(folder, file)]
+        shown = [f"{result:10.2e}" if result is not None else f"{'-':>10}" for result in results]
+        found = [result for result in results if result is not None]
+        good = bool(found) and results[0] is not None and results[0] <= self.args.tolerance or (
+            results[0] is None and bool(found) and found[0] <= self.args.tolerance_of_llama_cpp)
+        print(f"{name:24}{''.join(shown)}{'' if good else '  !'}", flush=True)
+        return good
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quantwright", help="the binary; by default the release build of this tree")
+    parser.add_argument("--programs", help="folder with llama-perplexity")
+    parser.add_argument("--tolerance", type=float, default=2e-3)
+    parser.add_argument("--tolerance-of-llama-cpp", type=float, default=0.03)
+    parser.add_argument("families", nargs="*", default=DECODERS)
+    args = parser.parse_args()
+    check, failed = Check(args), []
+    print(f"{'':24}{'transf.':>10}{'llama.cpp':>10}")
+    with tempfile.TemporaryDirectory() as root:
+        for name in args.families:
+            try:
+                good = check.run(name, Path(root))
+            except Exception as error:  # A family that fails must not hide the others.
+                print(f"{name:24}{type(error).__name__}: {str(error)[:400]}", flush=True)
+                good = False
+            if not good:
+                failed.append(name)
+    sys.exit(f"differ: {' '.join(failed)}" if failed else 0)
+
+
+if __name__ == "__main__":
+    main()

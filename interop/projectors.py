@@ -1,0 +1,373 @@
+"""Compares projectors (`--mmproj`) with those of llama.cpp's convert_hf_to_gguf.py: keys and tensors.
+
+    python interop/projectors.py --binary target/release/quantwright --reference LLAMA_CPP [case…]
+
+Needs what architectures.py needs. Most checkpoints are those of architectures.py, of random weights
+and a tiny encoder; the others are written by hand, as their authors publish them. `--snapshots` renews
+what the Rust tests compare with.
+"""
+
+import argparse
+import copy
+import json
+import logging
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import architectures
+
+# Beside this file is a tokenizers.py, which is not the package.
+sys.path.remove(str(Path(__file__).resolve().parent))
+
+COLOURS = dict(image_mean=[0.5, 0.25, 0.125], image_std=[0.5, 0.5, 0.25])
+PIXELS = dict(COLOURS, min_pixels=3136, max_pixels=784 * 784)
+TYPES = ("f32", "f16", "bf16", "q8_0")
+
+
+def siglip(tower, width=32, inner=48, patch=14, positions=4, out="out_proj", rows=False):
+    """Tensors of SigLIP, as older versions of transformers saved them."""
+    found = {f"{tower}embeddings.patch_embedding.weight":
+             (width, 3 * patch * patch) if rows else (width, 3, patch, patch),
+             f"{tower}embeddings.patch_embedding.bias": (width,),
+             f"{tower}embeddings.position_embedding.weight": (positions, width),
+             f"{tower}post_layernorm.weight": (width,), f"{tower}post_layernorm.bias": (width,)}
+    for layer in range(4):
+        block = f"{tower}encoder.layers.{layer}."
+        for name, shape in {"self_attn.q_proj": (width, width), "self_attn.k_proj": (width, width),
+                            "self_attn.v_proj": (width, width), f"self_attn.{out}": (width, width),
+                            "mlp.fc1": (inner, width), "mlp.fc2": (width, inner),
+                            "layer_norm1": (width,), "layer_norm2": (width,)}.items():
+            found[f"{block}{name}.weight"] = shape
+            found[f"{block}{name}.bias"] = shape[:1]
+    return found
+
+
+def linear(name, rows, columns, bias=True):
+    return {f"{name}.weight": (rows, columns), **({f"{name}.bias": (rows,)} if bias else {})}
+
+
+def norm(name, width, bias=True):
+    return {f"{name}.weight": (width,), **({f"{name}.bias": (width,)} if bias else {})}
+
+
+def whisper(mel=128, width=32, inner=48, positions=1500, layers=4):
+    tower = {"audio_tower.conv1.weight": (width, mel, 3), "audio_tower.conv1.bias": (width,),
+             "audio_tower.conv2.weight": (width, width, 3), "audio_tower.conv2.bias": (width,),
+             "audio_tower.embed_positions.weight": (positions, width),
+             **norm("audio_tower.layer_norm", width)}
+    for layer in range(layers):
+        block = f"audio_tower.layers.{layer}."
+        tower |= {**linear(block + "self_attn.q_proj", width, width),
+                  **linear(block + "self_attn.k_proj", width, width, False),
+                  **linear(block + "self_attn.v_proj", width, width),
+                  **linear(block + "self_attn.out_proj", width, width),
+                  **linear(block + "fc1", inner, width), **linear(block + "fc2", width, inner),
+                  **norm(block + "self_attn_layer_norm", width), **norm(block + "final_layer_norm", width)}
+    return tower
+
+
+def moonvit(width=32, inner=48, side=4, layers=4):
+    tower = {"vision_tower.patch_embed.proj.weight": (width, 3, 14, 14),
+             "vision_tower.patch_embed.proj.bias": (width,),
+             "vision_tower.patch_embed.pos_emb.weight": (side, side, width),
+             **norm("vision_tower.encoder.final_layernorm", width)}
+    for layer in range(layers):
+        block = f"vision_tower.encoder.blocks.{layer}."
+        tower |= {**linear(block + "wqkv", 3 * width, width), **linear(block + "wo", width, width),
+                  **linear(block + "mlp.fc0", inner, width), **linear(block + "mlp.fc1", width, inner),
+                  **norm(block + "norm0", width), **norm(block + "norm1", width)}
+    return tower
+
+
+def intern(width=32, inner=48):
+    tower = {"vision_model.embeddings.class_embedding": (1, 1, width),
+             "vision_model.embeddings.position_embedding": (1, 5, width),
+             "vision_model.embeddings.patch_embedding.weight": (width, 3, 14, 14),
+             "vision_model.embeddings.patch_embedding.bias": (width,)}
+    for layer in range(4):
+        block = f"vision_model.encoder.layers.{layer}."
+        tower |= {**linear(block + "attn.qkv", 3 * width, width), **linear(block + "attn.proj", width, width),
+                  **linear(block + "mlp.fc1", inner, width), **linear(block + "mlp.fc2", width, inner),
+                  **norm(block + "norm1", width), **norm(block + "norm2", width),
+                  block + "ls1": (width,), block + "ls2": (width,)}
+    return {**tower, **norm("mlp1.0", 4 * width), **linear("mlp1.1", 64, 4 * width),
+            **linear("mlp1.3", 64, 64)}
+
+
+def cog(width=32, inner=48, text=64, text_inner=96):
+    tower = {"model.vision.patch_embedding.proj.weight": (width, 3, 14, 14),
+             "model.vision.patch_embedding.proj.bias": (width,),
+             "model.vision.patch_embedding.cls_embedding": (1, width),
+             "model.vision.patch_embedding.position_embedding.weight": (5, width),
+             "model.vision.boi": (1, 1, text), "model.vision.eoi": (1, 1, text),
+             **linear("model.vision.linear_proj.linear_proj", text, width, False),
+             **norm("model.vision.linear_proj.norm1", text),
+             **linear("model.vision.linear_proj.gate_proj", text_inner, text, False),
+             **linear("model.vision.linear_proj.dense_h_to_4h", text_inner, text, False),
+             **linear("model.vision.linear_proj.dense_4h_to_h", text, text_inner, False)}
+    for layer in range(4):
+        block = f"model.vision.transformer.layers.{layer}."
+        tower |= {**norm(block + "input_layernorm", width), **norm(block + "post_attention_layernorm", width),
+                  **linear(block + "attention.query_key_value", 3 * width, width),
+                  **linear(block + "attention.dense", width, width),
+                  **linear(block + "mlp.fc1", inner, width), **linear(block + "mlp.fc2", width, inner)}
+    return tower
+
+
+SIZES = dict(hidden_size=32, intermediate_size=48, num_hidden_layers=4, num_attention_heads=2,
+             image_size=28, patch_size=14)
+TEXT = dict(model_type="llama", hidden_size=64, intermediate_size=96, num_hidden_layers=1,
+            num_attention_heads=4, vocab_size=1024)
+MOONVIT = dict(model_type="moonvit", patch_size=14, init_pos_emb_height=4, init_pos_emb_width=4,
+               num_attention_heads=2, num_hidden_layers=4, hidden_size=32, intermediate_size=48,
+               merge_kernel_size=[2, 2])
+
+# name: (class, config.json, tensors), written as the authors publish them
+BY_HAND = {
+    "gemma3-old": ("Gemma3ForConditionalGeneration", dict(
+        model_type="gemma3", text_config=dict(TEXT, model_type="gemma3_text"),
+        vision_config=dict(SIZES, model_type="siglip_vision_model")), {
+            **siglip("vision_tower.vision_model."),
+            "multi_modal_projector.mm_input_projection_weight": (32, 64),
+            "multi_modal_projector.mm_soft_emb_norm.weight": (32,)}),
+    "internvl": ("InternVLChatModel", dict(
+        model_type="internvl_chat", downsample_ratio=0.5, max_dynamic_patch=12, min_dynamic_patch=1,
+        llm_config=dict(TEXT, architectures=["LlamaForCausalLM"]),
+        vision_config=dict(SIZES, model_type="intern_vit_6b", architectures=["InternVisionModel"],
+                           layer_norm_eps=1e-6, hidden_act="gelu")), intern()),
+    "janus": ("JanusForConditionalGeneration", dict(
+        model_type="janus", text_config=TEXT, vision_config=dict(
+            SIZES, model_type="janus_vision_model", projection_dim=64, depth=3, mlp_ratio=1.5,
+            hidden_act="gelu", num_channels=3)), {
+            **siglip("model.vision_model.", out="projection_layer"),
+            **linear("model.aligner.fc1", 64, 32), **linear("model.aligner.hidden_layers.0", 64, 64),
+            **linear("model.aligner.hidden_layers.1", 64, 64)}),
+    "kimi-vl": ("KimiVLForConditionalGeneration", dict(
+        model_type="kimi_vl", text_config=TEXT, vision_config=MOONVIT), {
+            **moonvit(), **norm("multi_modal_projector.pre_norm", 32),
+            **linear("multi_modal_projector.linear_1", 128, 128),
+            **linear("multi_modal_projector.linear_2", 64, 128)}),
+    "kimi-k25": ("KimiK25ForConditionalGeneration", dict(
+        model_type="kimi_k25", text_config=TEXT, vision_config=dict(
+            model_type="moonvit3d", patch_size=14, init_pos_emb_height=4, init_pos_emb_width=4,
+            init_pos_emb_time=4, vt_num_attention_heads=16, vt_num_hidden_layers=4, vt_hidden_size=128,
+            vt_intermediate_size=48, merge_kernel_size=[2, 2], projector_ln_eps=1e-5,
+            projector_hidden_act="gelu")), {
+            **moonvit(width=128), **norm("mm_projector.pre_norm", 128),
+            **linear("mm_projector.proj.0", 512, 512), **linear("mm_projector.proj.2", 64, 512)}),
+    "lfm2-vl": ("Lfm2VlForConditionalGeneration", dict(
+        model_type="lfm2_vl", downsample_factor=2, projector_hidden_size=96, vision_feature_layer=-1,
+        text_config=dict(TEXT, model_type="lfm2"), vision_config=dict(
+            SIZES, model_type="siglip2_vision_model", patch_size=16, num_patches=16,
+            layer_norm_eps=1e-6)), {
+            **siglip("model.vision_tower.vision_model.", patch=16, positions=16, rows=True),
+            **norm("model.multi_modal_projector.layer_norm", 128),
+            **linear("model.multi_modal_projector.linear_1", 96, 128),
+            **linear("model.multi_modal_projector.linear_2", 64, 96)}),
+    "cogvlm": ("CogVLMForCausalLM", dict(
+        model_type="cogvlm", hidden_size=64, intermediate_size=96, num_hidden_layers=1,
+        num_attention_heads=4, vocab_size=1024, vision_config=dict(
+            dropout_prob=0.0, hidden_act="gelu", in_channels=3, num_hidden_layers=4, hidden_size=32,
+            patch_size=14, num_heads=2, intermediate_size=48, layer_norm_eps=1e-6, num_positions=5,
+            image_size=28)), cog()),
+    "ultravox": ("UltravoxModel", dict(
+        model_type="ultravox", hidden_size=64, stack_factor=8, text_config=TEXT, audio_config=dict(
+            model_type="whisper", d_model=32, encoder_ffn_dim=48, encoder_layers=4,
+            encoder_attention_heads=2, num_mel_bins=128, max_source_positions=1500)), {
+            **whisper(), **norm("multi_modal_projector.ln_pre", 256, False),
+            **linear("multi_modal_projector.linear_1", 64, 256, False),
+            **norm("multi_modal_projector.ln_mid", 32, False),
+            **linear("multi_modal_projector.linear_2", 96, 32, False)}),
+    "audio-flamingo3": ("AudioFlamingo3ForConditionalGeneration", dict(
+        model_type="audioflamingo3", text_config=dict(TEXT, model_type="qwen2"), audio_config=dict(
+            model_type="audioflamingo3_encoder", hidden_size=32, intermediate_size=48,
+            num_hidden_layers=4, num_attention_heads=2, num_mel_bins=128, max_source_positions=1500)), {
+            **whisper(), **linear("multi_modal_projector.linear_1", 64, 32),
+            **linear("multi_modal_projector.linear_2", 64, 64)}),
+    "lighton-ocr": ("LightOnOCRForConditionalGeneration", dict(
+        model_type="lighton_ocr", spatial_merge_size=2, text_config=dict(TEXT, model_type="qwen3"),
+        vision_config=dict(SIZES, model_type="pixtral", hidden_act="silu")), None),
+    "paddleocr-old": ("PaddleOCRVLForConditionalGeneration", dict(
+        model_type="paddleocr_vl", hidden_size=64, num_hidden_layers=1, num_attention_heads=4,
+        intermediate_size=96, vocab_size=1024, vision_config=dict(
+            SIZES, model_type="paddleocr_vl", architectures=["PaddleOCRVisionModel"],
+            spatial_merge_size=2, layer_norm_eps=1e-6)), {
+            **siglip("visual.vision_model."), **norm("mlp_AR.pre_norm", 32),
+            **linear("mlp_AR.linear_1", 128, 128), **linear("mlp_AR.linear_2", 64, 128)}),
+}
+# name: (that of architectures.py, what the preprocessor's file says)
+MADE = {
+    "gemma3": ("gemma3-vision", dict(COLOURS)),
+    "smolvlm": ("smolvlm", dict(COLOURS, size=dict(longest_edge=56))),
+    "mistral3": ("mistral3-vision", COLOURS),
+    "llava-pixtral": ("llava-qwen2", COLOURS),
+    "llama4": ("llama4-vision", COLOURS),
+    "qwen2vl": ("qwen2vl", COLOURS),
+    "qwen2_5vl": ("qwen2_5vl", COLOURS),
+    "qwen3vl": ("qwen3vl", COLOURS),
+    "qwen3vlmoe": ("qwen3vlmoe", COLOURS),
+    "qwen35": ("qwen35", COLOURS),
+    "glm4v": ("glm4v", COLOURS),
+    "glm-ocr": ("glm_ocr", COLOURS),
+    "qwen2-audio": ("qwen2-audio", {}),
+    "voxtral": ("voxtral", {}),
+}
+# Which class the reference registers its converter under, where config.json names another.
+AS = {"InternVLChatModel": "InternVisionModel"}
+# Keys and tensors that we write and the reference does not: engines refuse files without it.
+MORE = {"v.token_embd.img_break"}
+
+
+def pixtral(tower, projector, **more):
+    names = {f"{tower}patch_conv.weight": (32, 3, 14, 14), f"{tower}ln_pre.weight": (32,)}
+    for layer in range(4):
+        block = f"{tower}transformer.layers.{layer}."
+        names |= {block + "attention_norm.weight": (32,), block + "ffn_norm.weight": (32,)}
+        for part in "qkvo":
+            names |= linear(f"{block}attention.{part}_proj", 32, 32, False)
+        names |= {**linear(block + "feed_forward.gate_proj", 48, 32, False),
+                  **linear(block + "feed_forward.up_proj", 48, 32, False),
+                  **linear(block + "feed_forward.down_proj", 32, 48, False)}
+    return {**names, **norm(projector + "norm", 32, False),
+            **linear(projector + "patch_merger.merging_layer", 32, 128, False),
+            **linear(projector + "linear_1", 64, 32, False), **linear(projector + "linear_2", 64, 64, False)}
+
+
+BY_HAND["lighton-ocr"] = (*BY_HAND["lighton-ocr"][:2], pixtral(
+    "model.vision_encoder.", "model.vision_projection."))
+
+
+def make(case, folder):
+    """Writes the checkpoint; whether its tensors are all of the projector."""
+    import torch
+    from safetensors import safe_open
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    if case in BY_HAND:
+        name, config, shapes = BY_HAND[case]
+        tensors = {key: torch.zeros(shape, dtype=torch.bfloat16) for key, shape in shapes.items()}
+        (folder / "config.json").write_text(json.dumps(dict(config, architectures=[name])))
+        said = PIXELS
+    else:
+        made, said = MADE[case]
+        kind, tokenizer, settings = architectures.FAMILIES[made]
+        settings = copy.deepcopy(settings)
+        for part in ("vision_config", "audio_config"):
+            for key in ("num_hidden_layers", "depth", "encoder_layers"):
+                if key in settings.get(part, {}):
+                    # The reference maps `linear_2` only where there are more layers than two.
+                    settings[part][key] = 4
+        if case == "qwen35":
+            # As published: it has none, though its class knows them.
+            settings["vision_config"]["deepstack_visual_indexes"] = []
+        # The tokenizer is of no matter here, but for a family of tokens of its own.
+        architectures.FAMILIES[case] = (kind, "bpe" if tokenizer == "glm" else tokenizer, settings)
+        architectures.make(case, folder, False)
+        with safe_open(folder / "model.safetensors", "pt") as weights:
+            tensors = {key: weights.get_tensor(key) for key in weights.keys() if is_part(key)}
+        if case == "gemma3":
+            # The form in which all published checkpoints are.
+            tensors = {key.replace("vision_tower.", "vision_tower.vision_model."): value
+                       for key, value in tensors.items() if ".head." not in key}
+        config = json.loads((folder / "config.json").read_text())
+        if case == "qwen2_5vl":
+            config["vision_config"]["fullatt_block_indexes"] = [1, 3]
+        (folder / "config.json").write_text(json.dumps(config))
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / "preprocessor_config.json").write_text(json.dumps(said))
+    if case in ("mistral3", "llava-pixtral"):
+        path = folder / "tokenizer_config.json"
+        settings = json.loads(path.read_text()) if path.exists() else {}
+        settings.setdefault("added_tokens_decoder", {})["12"] = dict(content="[IMG_BREAK]", special=True)
+        path.write_text(json.dumps(settings))
+    return said
+
+
+def is_part(name):
+    parts = ("vision", "visual", "audio_tower", "projector", "mlp_AR", "connector")
+    return any(part in name for part in parts) or "embed_tokens" in name and "language_model" in name
+
+
+def reference(folder, output, kind):
+    import conversion
+    import gguf
+
+    conversion.load_all_models()
+    config = conversion.ModelBase.load_hparams(folder, False)
+    raw = json.loads((folder / "config.json").read_text())
+    if raw["model_type"] == "kimi_k25":
+        # The class in transformers has sizes under other names than those of the published file.
+        config = raw
+    name = conversion.get_model_architecture(raw, conversion.ModelType.MMPROJ)
+    family = conversion.get_model_class(AS.get(name, name), mmproj=True)
+    types = dict(f32="ALL_F32", f16="MOSTLY_F16", bf16="MOSTLY_BF16", q8_0="MOSTLY_Q8_0")
+    family(folder, getattr(gguf.LlamaFileType, types[kind]), output, hparams=config).write()
+
+
+def snapshot(folder, said, layout, made, path):
+    """Writes what the test suite needs to do the same without Python."""
+    keys, tensors = made
+    rows = lambda items: "{\n" + ",\n".join(
+        f"    {json.dumps(key)}: {json.dumps(value)}" for key, value in items) + "\n  }"
+    lines = ['"config": ' + (folder / "config.json").read_text(),
+             '"preprocessor": ' + json.dumps(said), '"checkpoint": ' + rows(layout.items()),
+             '"metadata": ' + rows((key, value[1]) for key, value in keys.items()
+                                   if key in ("general.architecture", "general.type", "general.file_type")
+                                   or not key.startswith("general.")),
+             '"tensors": ' + rows(tensors.items())]
+    path.write_text("{\n  " + ",\n  ".join(lines) + "\n}\n")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--binary", required=True, type=Path)
+    parser.add_argument("--reference", required=True, type=Path)
+    parser.add_argument("--keep", type=Path)
+    parser.add_argument("--snapshots", type=Path)
+    parser.add_argument("cases", nargs="*", default=[*MADE, *BY_HAND])
+    options = parser.parse_args()
+    sys.path[:0] = [str(options.reference), str(options.reference / "gguf-py")]
+    logging.disable(logging.CRITICAL)
+    failed = []
+    with tempfile.TemporaryDirectory() as temporary:
+        for case in options.cases:
+            folder, problems, made = (options.keep or Path(temporary)) / case, [], {}
+            try:
+                said = make(case, folder)
+                layout = architectures.regenerate(folder)
+                for kind in TYPES:
+                    ours, theirs = (folder.parent / f"{case}.{kind}.{whose}.gguf" for whose in ("ours", "theirs"))
+                    reference(folder, theirs, kind)
+                    run = subprocess.run([options.binary, "convert", folder, "--mmproj", "-o", ours, "-t", kind,
+                                          "--force", "--quiet", "--like-reference"], capture_output=True, text=True)
+                    if run.returncode:
+                        problems.append(run.stderr.strip())
+                        break
+                    expected, found = architectures.describe(theirs), architectures.describe(ours)
+                    made[kind] = found
+                    for name in MORE & found[1].keys() - expected[1].keys():
+                        del found[1][name]
+                        # The size is another with it.
+                        expected[0].pop("general.size_label"), found[0].pop("general.size_label")
+                    problems += [f"{kind}: {line}" for line in sorted(architectures.differences(found, expected))]
+                    names = [list(part[1]) for part in (found, expected)]
+                    if not problems and names[0] != names[1]:
+                        problems.append(f"{kind}: tensors in another order")
+            except Exception as error:  # One that fails must not hide the others.
+                problems.append(f"{type(error).__name__}: {error}")
+            if options.snapshots and not problems:
+                again = architectures.describe(folder.parent / f"{case}.f16.ours.gguf")
+                snapshot(folder, said, layout, again, options.snapshots / f"{case}.json")
+            print(f"{case}: {'equal' if not problems else f'{len(problems)} differences'}", flush=True)
+            for problem in problems[:10]:
+                print("   ", problem[:500])
+            failed += [case] if problems else []
+    if failed:
+        sys.exit(f"differ: {' '.join(failed)}")
+
+
+if __name__ == "__main__":
+    main()

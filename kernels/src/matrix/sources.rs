@@ -1,0 +1,311 @@
+//! Where the kernel gets codes and scales from: packed weights, or panels of a byte per code.
+
+use std::{marker::PhantomData, ops::Range};
+
+use super::{
+    coded::{Coded, Head, Layout, bits, subs},
+    dot_lanes::DotLanes,
+    integers::Unpacked,
+    packed::{GROUP, head_bytes},
+};
+
+/// How far ahead of the codes being read to prefetch, in bytes.
+const AHEAD: usize = 4096;
+
+/// A vector of rows: where the kernel gets codes and scales from.
+pub(crate) trait Source<S: DotLanes>: Copy {
+    /// The source of one block.
+    type Block: Block<S>;
+    /// Block `b`.
+    fn block(self, s: S, b: usize) -> Self::Block;
+}
+
+/// One block of a vector of rows.
+pub(crate) trait Block<S: DotLanes>: Copy {
+    /// Whether it is a panel, whose codes of eight bits are [`DotLanes::signed`].
+    const PANEL: bool;
+    /// Four codes per row: step `t` of the eight in 32 columns `chunk`.
+    fn codes(self, s: S, chunk: usize, t: usize) -> S::Codes;
+    /// The codes of steps `t` and `t + 1` as [`DotLanes::dot_two_columns`] wants them.
+    fn paired(self, s: S, chunk: usize, t: usize) -> [S::Codes; 2];
+    /// The units of factors and of minima.
+    fn units(self, s: S) -> (S::F32, S::F32);
+    /// The factor of sub-block `j`.
+    fn factor(self, s: S, j: usize) -> S::I32;
+    /// The minima of sub-blocks `2 · pair` and the next, in the halves of each lane.
+    fn minima(self, s: S, pair: usize) -> S::I32;
+    /// Hints that what follows 32 columns will be read: a few lines at a time, for many at once
+    /// would wait for each other.
+    fn prefetch(self, s: S, chunk: usize);
+}
+
+/// Rows straight from packed weights.
+pub(crate) struct Direct<'a, F> {
+    /// The packed blocks of the group.
+    group: &'a [u8],
+    /// The first of the rows in its group.
+    row: usize,
+    /// Whether scales are bfloat16, if the format leaves that open.
+    bfloat16: bool,
+    format: PhantomData<F>,
+}
+
+impl<F> Clone for Direct<'_, F> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<F> Copy for Direct<'_, F> {}
+
+impl<'a, F: Coded> Direct<'a, F> {
+    pub(crate) fn new(group: &'a [u8], row: usize, bfloat16: bool) -> Self {
+        Self { group, row, bfloat16, format: PhantomData }
+    }
+}
+
+impl<'a, S: DotLanes, F: Coded> Source<S> for Direct<'a, F> {
+    type Block = Self;
+
+    #[inline(always)]
+    fn block(self, _: S, b: usize) -> Self {
+        Self { group: &self.group[b * GROUP * F::BYTES..][..GROUP * F::BYTES], ..self }
+    }
+}
+
+impl<S: DotLanes, F: Coded> Block<S> for Direct<'_, F> {
+    const PANEL: bool = false;
+
+    #[inline(always)]
+    fn codes(self, s: S, chunk: usize, t: usize) -> S::Codes {
+        let planes = &self.group[head_bytes::<F>() + chunk * 64 * bits::<F>()..];
+        let low = plane(s, &planes[self.row * 4..], t, F::LOW.bits, 0);
+        if F::LOOKED_UP {
+            return s.codes_look_up(&F::TABLE, low);
+        }
+        if !F::HAS_HIGH {
+            return low;
+        }
+        let high = &planes[64 * F::LOW.bits + self.row * 4..];
+        s.codes_or(low, plane(s, high, t, F::HIGH.bits, F::LOW.bits))
+    }
+
+    #[inline(always)]
+    fn paired(self, s: S, chunk: usize, t: usize) -> [S::Codes; 2] {
+        s.paired([self.codes(s, chunk, t), self.codes(s, chunk, t + 1)])
+    }
+    #[inline(always)]
+    fn units(self, s: S) -> (S::F32, S::F32) {
+        F::units(s, &self)
+    }
+    #[inline(always)]
+    fn factor(self, s: S, j: usize) -> S::I32 {
+        F::factors(s, &self, j).0
+    }
+    #[inline(always)]
+    fn minima(self, s: S, pair: usize) -> S::I32 {
+        let (_, low) = F::factors(s, &self, 2 * pair);
+        let (_, high) = F::factors(s, &self, 2 * pair + 1);
+        s.or_i(low, s.shl::<16>(high))
+    }
+
+    #[inline(always)]
+    fn prefetch(self, s: S, chunk: usize) {
+        if self.row == 0 {
+            // All of the block, its head too: lines that are left out are waited for.
+            let piece = GROUP * F::BYTES * 32 / F::LEN;
+            s.prefetch(&self.group[chunk * piece..][..piece], AHEAD);
+        }
+    }
+}
+
+/// The bits of step `t` in a plane, `up` bits up.
+#[inline(always)]
+fn plane<S: DotLanes>(s: S, plane: &[u8], t: usize, bits: usize, up: usize) -> S::Codes {
+    let codes = s.codes(&plane[t % bits * 64..]);
+    if bits == 8 {
+        return codes;
+    }
+    let at = t / bits * bits;
+    let shifted = if at > up { s.codes_shr(codes, at - up) } else { s.codes_shl(codes, up - at) };
+    s.codes_and(shifted, (((1u32 << bits) - 1) << up) as u8)
+}
+
+impl<S: DotLanes, F: Coded> Head<S> for Direct<'_, F> {
+    #[inline(always)]
+    fn half(&self, s: S, i: usize) -> S::F32 {
+        let halves = &self.group[2 * (i * GROUP + self.row)..];
+        if F::MAY_BE_BFLOAT16 && self.bfloat16 { s.bf16s(halves) } else { s.halves(halves) }
+    }
+    #[inline(always)]
+    fn byte(&self, s: S, i: usize) -> S::I32 {
+        s.bytes(&self.group[(2 * F::HALVES.len() + i) * GROUP + self.row..])
+    }
+}
+
+/// A vector of rows unpacked to a byte per code, to be used for several columns.
+pub(crate) struct Panel<S: DotLanes> {
+    /// Per four columns; in pairs where two columns at a time are faster.
+    codes: Vec<S::Codes>,
+    /// Per block.
+    units: Vec<(S::F32, S::F32)>,
+    /// Per sub-block, if there are several.
+    factors: Vec<S::I32>,
+    /// Per two sub-blocks, if there are minima.
+    minima: Vec<S::I32>,
+}
+
+impl<S: DotLanes> Panel<S> {
+    pub(crate) fn new() -> Self {
+        Self { codes: Vec::new(), units: Vec::new(), factors: Vec::new(), minima: Vec::new() }
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.codes.clear();
+        self.units.clear();
+        self.factors.clear();
+        self.minima.clear();
+    }
+
+    /// Puts the codes of 32 columns after the others.
+    #[inline(always)]
+    fn push<L: Layout>(&mut self, s: S, mut codes: [S::Codes; 8]) {
+        if L::WHOLE {
+            for codes in &mut codes {
+                *codes = s.signed(*codes);
+            }
+        }
+        if S::TWO_COLUMNS {
+            for pair in codes.as_chunks_mut::<2>().0 {
+                *pair = s.paired(*pair);
+            }
+        }
+        self.codes.extend_from_slice(&codes);
+    }
+
+    /// Unpacks some blocks.
+    #[inline(always)]
+    pub(crate) fn fill<F: Coded>(&mut self, s: S, source: Direct<'_, F>, blocks: Range<usize>) {
+        for b in blocks {
+            let block = Source::<S>::block(source, s, b);
+            for chunk in 0..F::LEN / 32 {
+                // Not a loop, as in the kernel: each step has its own shifts.
+                let codes = [
+                    block.codes(s, chunk, 0),
+                    block.codes(s, chunk, 1),
+                    block.codes(s, chunk, 2),
+                    block.codes(s, chunk, 3),
+                    block.codes(s, chunk, 4),
+                    block.codes(s, chunk, 5),
+                    block.codes(s, chunk, 6),
+                    block.codes(s, chunk, 7),
+                ];
+                self.push::<F::Layout>(s, codes);
+            }
+            self.units.push(block.units(s));
+            if <F::Layout as Layout>::SINGLE {
+                continue;
+            }
+            for j in 0..subs::<F::Layout>() {
+                self.factors.push(block.factor(s, j));
+            }
+            if F::OFFSET {
+                for pair in 0..subs::<F::Layout>() / 2 {
+                    self.minima.push(block.minima(s, pair));
+                }
+            }
+        }
+    }
+
+    /// Takes the rows from `row` on of a block of integers.
+    #[inline(always)]
+    pub(crate) fn fill_integers<L: Layout>(&mut self, s: S, unpacked: &Unpacked, row: usize) {
+        for eight in unpacked.codes.as_chunks::<8>().0 {
+            let mut codes = [s.codes(&eight[0][4 * row..]); 8];
+            for t in 1..8 {
+                codes[t] = s.codes(&eight[t][4 * row..]);
+            }
+            self.push::<L>(s, codes);
+        }
+        let units = s.floats(bytemuck::cast_slice(&unpacked.units[row..]));
+        self.units.push((units, s.splat(0.0)));
+        for factors in &unpacked.factors[..subs::<L>()] {
+            self.factors.push(s.bits(s.floats(bytemuck::cast_slice(&factors[row..]))));
+        }
+    }
+
+    /// The panel as a source of blocks.
+    #[inline(always)]
+    pub(crate) fn vector<L: Layout>(&self) -> PanelVector<'_, S, L> {
+        PanelVector {
+            codes: &self.codes,
+            units: &self.units,
+            factors: &self.factors,
+            minima: &self.minima,
+            layout: PhantomData,
+        }
+    }
+}
+
+/// A [`Panel`], or a block of it.
+pub(crate) struct PanelVector<'a, S: DotLanes, L> {
+    codes: &'a [S::Codes],
+    units: &'a [(S::F32, S::F32)],
+    factors: &'a [S::I32],
+    minima: &'a [S::I32],
+    layout: PhantomData<L>,
+}
+
+impl<S: DotLanes, L> Clone for PanelVector<'_, S, L> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<S: DotLanes, L> Copy for PanelVector<'_, S, L> {}
+
+impl<S: DotLanes, L: Layout> Source<S> for PanelVector<'_, S, L> {
+    type Block = Self;
+
+    #[inline(always)]
+    fn block(self, _: S, b: usize) -> Self {
+        // Slices of constant length spare the checks in the loops.
+        let (mut factors, mut minima) = (self.factors, self.minima);
+        if !L::SINGLE {
+            factors = &factors[b * subs::<L>()..][..subs::<L>()];
+            if L::OFFSET {
+                minima = &minima[b * subs::<L>() / 2..][..subs::<L>() / 2];
+            }
+        }
+        let codes = &self.codes[b * (L::LEN / 4)..][..L::LEN / 4];
+        Self { codes, units: &self.units[b..][..1], factors, minima, ..self }
+    }
+}
+
+impl<S: DotLanes, L: Layout> Block<S> for PanelVector<'_, S, L> {
+    const PANEL: bool = true;
+
+    #[inline(always)]
+    fn codes(self, s: S, chunk: usize, t: usize) -> S::Codes {
+        if S::TWO_COLUMNS {
+            return s.unpaired(self.paired(s, chunk, t & !1))[t & 1];
+        }
+        self.codes[chunk * 8 + t]
+    }
+    #[inline(always)]
+    fn paired(self, _: S, chunk: usize, t: usize) -> [S::Codes; 2] {
+        [self.codes[chunk * 8 + t], self.codes[chunk * 8 + t + 1]]
+    }
+    #[inline(always)]
+    fn units(self, _: S) -> (S::F32, S::F32) {
+        self.units[0]
+    }
+    #[inline(always)]
+    fn factor(self, _: S, j: usize) -> S::I32 {
+        self.factors[j]
+    }
+    #[inline(always)]
+    fn minima(self, _: S, pair: usize) -> S::I32 {
+        self.minima[pair]
+    }
+    #[inline(always)]
+    fn prefetch(self, _: S, _: usize) {}
+}
