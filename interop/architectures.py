@@ -468,6 +468,14 @@ FAMILIES.update({
         text_config=dict(LINEAR, **QWEN35, mtp_num_hidden_layers=1), vision_config=QWEN3_VISION)),
     "qwen35-text": ("Qwen3_5Text:", "qwen", dict(
         LINEAR, model_class="Qwen3_5ForCausalLM", mtp_num_hidden_layers=1)),
+    # Layers have vectors for fewer tokens than there are. Those that borrow keys and values have their own
+    # as published, which llama.cpp wants; transformers no longer saves them.
+    "gemma3n": ("Gemma3nText:", "spm", dict(
+        SMALL, head_dim=16, sliding_window=64, num_kv_shared_layers=0, layer_types=[
+            "sliding_attention", "full_attention", "sliding_attention"],
+        # A share of 0 becomes minus infinity, which a snapshot in JSON cannot hold.
+        activation_sparsity_pattern=[0.75, 0.25, 0.5], hidden_size_per_layer_input=16, vocab_size_per_layer_input=1000,
+        model_class="Gemma3nForCausalLM")),
     "gemma4": ("Gemma4Text:", "gemma4", dict(GEMMA4, num_hidden_layers=4, model_class="Gemma4ForCausalLM",
         hidden_size_per_layer_input=8, vocab_size_per_layer_input=1024, num_kv_shared_layers=2,
         layer_types=["sliding_attention", "full_attention"] * 2, use_double_wide_mlp=True,

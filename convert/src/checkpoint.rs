@@ -80,6 +80,7 @@ pub fn open(dir: &Path, options: &CheckpointOptions) -> Result<Model> {
         architectures::head::tie(architecture, &config, head, &mut stored)?;
     }
     architectures::rerank::apply(architecture, &config, &mut stored)?;
+    architectures::gemma3n::pad(architecture, &config, &mut stored)?;
     let weight_only = nvfp4::settle(&mut stored)?;
     warn(&left_out);
     if config.is_wrapper() && projectors::of(&json::read_object(config.path())?).is_some() {

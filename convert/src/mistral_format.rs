@@ -71,7 +71,7 @@ fn weights(dir: &Path) -> io::Result<Vec<PathBuf>> {
 pub(crate) fn open(dir: &Path, limits: &Limits) -> Result<Checkpoint> {
     let io = |error| gguf_io::Error::Io { path: dir.into(), action: "cannot open", error };
     let files = weights(dir).map_err(io)?;
-    let files = files.iter().map(|path| SourceFile::open(path)).collect::<Result<_, _>>()?;
+    let files = files.iter().map(SourceFile::open).collect::<Result<_, _>>()?;
     let mut checkpoint = Checkpoint::read(files, limits)?;
     let renamed = std::mem::take(&mut checkpoint.tensors).into_iter().map(|(name, tensor)| {
         let module = |end: &str| name.strip_suffix(end);

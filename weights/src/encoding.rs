@@ -36,6 +36,8 @@ pub enum Encoding {
     /// In four bits with a scale for each 16, kept apart: read as ggml's NVFP4. What else values are
     /// multiplied with is not part of the blocks.
     Nvfp4(Nvfp4),
+    /// Nowhere: zeros of one of ggml's types.
+    Zeros(GgmlType),
     /// In codes that are packed in words, read as single precision. Its place is that of the codes.
     Packed(Arc<Packed>),
 }
@@ -92,7 +94,7 @@ impl Encoding {
     /// The type in which values are handed on.
     pub fn ty(&self) -> GgmlType {
         match self {
-            Self::Ggml(ty) => *ty,
+            Self::Ggml(ty) | Self::Zeros(ty) => *ty,
             Self::F64 | Self::Coded { .. } | Self::Packed(_) => GgmlType::F32,
             Self::Mxfp4 { .. } => GgmlType::MXFP4,
             Self::Nvfp4(_) => GgmlType::NVFP4,
@@ -115,6 +117,7 @@ impl Encoding {
     pub(crate) fn stored_bytes(&self, units: u64) -> u64 {
         let unit = match self {
             Self::Ggml(ty) => ty.block_bytes() as u64,
+            Self::Zeros(_) => 0,
             Self::F64 => 8,
             Self::Coded { .. } => 1,
             Self::Mxfp4 { .. } => MXFP4.1 + 1,
@@ -142,6 +145,7 @@ impl Encoding {
         match self {
             Self::Ggml(ty) => vec![run((file, offset), ty.block_bytes() as u64)],
             Self::F64 => vec![run((file, offset), 8)],
+            Self::Zeros(_) => Vec::new(),
             Self::Coded { columns, scales, .. } => {
                 let mut extents = Vec::with_capacity(3);
                 if let Some(scales) = scales {
@@ -177,7 +181,7 @@ impl Encoding {
 
     /// Whether what is read are blocks of [`ty`](Self::ty); else it is values.
     pub(crate) fn has_blocks(&self) -> bool {
-        matches!(self, Self::Ggml(_) | Self::Mxfp4 { .. } | Self::Nvfp4(_))
+        matches!(self, Self::Ggml(_) | Self::Zeros(_) | Self::Mxfp4 { .. } | Self::Nvfp4(_))
     }
 
     /// Reads the blocks from `first` on, of those whose data begins at `place`, until `out` is full.
@@ -202,6 +206,10 @@ impl Encoding {
                 for (out, (codes, scale)) in blocks.iter_mut().zip(stored) {
                     *out = mxfp4_block(codes, *scale);
                 }
+                Ok(())
+            }
+            Self::Zeros(_) => {
+                out.fill(0);
                 Ok(())
             }
             Self::Nvfp4(Nvfp4 { file, offset, .. }) => {
@@ -252,7 +260,11 @@ impl Encoding {
                     Some(scales) => scales.apply(files, first, *columns, table, out, scratch)?,
                 }
             }
-            Self::Ggml(_) | Self::Mxfp4 { .. } | Self::Nvfp4(_) | Self::Packed(_) => {
+            Self::Ggml(_)
+            | Self::Zeros(_)
+            | Self::Mxfp4 { .. }
+            | Self::Nvfp4(_)
+            | Self::Packed(_) => {
                 let (ty, operation) = (self.ty(), "read in runs of values");
                 return Err(quant_core::Error::Unsupported { ty, operation }.into());
             }

@@ -56,6 +56,7 @@ mod falcon_h1;
 mod gemma;
 mod gemma2;
 mod gemma3;
+pub(crate) mod gemma3n;
 mod gemma4;
 mod glm;
 mod gpt2;
@@ -165,6 +166,7 @@ pub const ALL: &[&Architecture] = &[
     &gemma2::GEMMA2,
     &gemma3::GEMMA3,
     &gemma3::GEMMA_EMBEDDING,
+    &gemma3n::GEMMA3N,
     &gemma4::GEMMA4,
     &gemma4::GEMMA4_ASSISTANT,
     &glm::CHATGLM,

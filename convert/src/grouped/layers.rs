@@ -95,6 +95,8 @@ const LINEARS: &[(&str, Option<Fusion>)] = &[
     ("linear_attn.out_proj", None),
     ("per_layer_input_gate", None),
     ("per_layer_projection", None),
+    ("laurel.linear_left", None),
+    ("laurel.linear_right", None),
     ("self_attn.indexer.wq_b", None),
     ("self_attn.indexer.wk", None),
     ("eh_proj", None),
@@ -340,6 +342,8 @@ mod tests {
             "router.layer.weight",
             "router.proj.weight",
             "weights_proj.weight",
+            // How Gemma 3n's streams mix: some numbers.
+            "_coefs.weight",
             "embed_tokens.weight",
             "shared_head.head.weight",
             "_norm.weight",

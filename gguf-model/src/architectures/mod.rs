@@ -22,6 +22,7 @@ mod falcon;
 mod gemma;
 mod gemma2;
 mod gemma3;
+mod gemma3n;
 mod gemma4;
 mod glm;
 mod gpt2;
@@ -84,6 +85,7 @@ pub static ALL: &[&Architecture] = &[
     &gemma2::GEMMA2,
     &gemma3::GEMMA3,
     &gemma3::GEMMA_EMBEDDING,
+    &gemma3n::GEMMA3N,
     &gemma4::GEMMA4,
     &gemma4::GEMMA4_ASSISTANT,
     &glm::CHATGLM,
