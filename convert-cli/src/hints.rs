@@ -14,6 +14,7 @@ const NAMES: &[(&str, &str)] = &[
     ("Split::MaxTensors", "--split-max-tensors"),
     ("all_layers", "--all-layers"),
     ("allow_requantize", "--allow-requantize"),
+    ("architecture", "--architecture"),
     ("backup", "--backup"),
     ("check", "quantwright verify"),
     ("exclude_weights", "--exclude-weights"),

@@ -376,6 +376,16 @@ pub enum Error {
         /// What is converted.
         part: &'static str,
     },
+    /// An architecture is named for a checkpoint whose tensors are to keep their names, which cannot be.
+    #[error("{}: {problem}; {help}", Shown(path))]
+    OwnNames {
+        /// The checkpoint.
+        path: PathBuf,
+        /// Why not.
+        problem: String,
+        /// What to do.
+        help: &'static str,
+    },
     /// The weights are not those that config.json describes.
     #[error("{}: tensor {}: found {found}, expected {expected}; {help}", Shown(path), Quoted(name))]
     Weights {

@@ -59,6 +59,7 @@ mod model_name;
 mod neighbours;
 mod nvfp4;
 mod options;
+mod own_names;
 mod packed;
 mod plan;
 pub mod projectors;
@@ -86,9 +87,18 @@ pub use plan::{InexactScales, Ladder, Plan, PlannedShard, PlannedTensor};
 /// that only leads to a checkpoint, such as that of its config.json, stands for it: see
 /// [`gguf_io::safetensors::locate`].
 ///
+/// Where the options name an [architecture](Options::architecture), safetensors keep the names of their
+/// tensors.
+///
 /// # Errors
 /// Whatever is wrong with the files, as [`checkpoint::open`] and [`gguf_input::open`] find it.
 pub fn open(path: &Path, options: &Options) -> Result<Model> {
+    if let Some(name) = &options.architecture {
+        if path.is_dir() || path.extension().is_some_and(|extension| extension == "safetensors") {
+            return own_names::open(path, name, options);
+        }
+        unused::no_effect("`architecture`", "a GGUF file names its architecture itself");
+    }
     if lora::is_adapter(path) {
         return lora::open(path, &options.into());
     }

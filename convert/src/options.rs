@@ -43,6 +43,8 @@ pub struct Options {
     pub base: Option<PathBuf>,
     /// The folder of the Hugging Face cache, in which base models are looked for.
     pub hub_cache: Option<PathBuf>,
+    /// The architecture of safetensors of a kind that is not known: their tensors keep their names.
+    pub architecture: Option<String>,
     /// Do as llama.cpp's converter does even where its result is wrong for the user: metadata, and
     /// which of several sets of weights counts.
     pub like_reference: bool,

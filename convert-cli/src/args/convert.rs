@@ -144,6 +144,11 @@ pub(crate) struct ConvertArgs {
     #[arg(long, value_name = "NAME")]
     pub(crate) pre_tokenizer: Option<String>,
 
+    /// The architecture of safetensors of a kind that is not known, such as those of image models (a
+    /// folder or a file): their tensors keep their names
+    #[arg(long, value_name = "NAME")]
+    pub(crate) architecture: Option<String>,
+
     /// Write the metadata that llama.cpp's converter writes, and read the set of weights that it
     /// reads, even where that is wrong
     #[arg(long)]
@@ -469,6 +474,7 @@ impl ConvertArgs {
             hub_cache: hub_cache(),
             override_kv: self.override_kv.clone(),
             pre_tokenizer: self.pre_tokenizer.clone(),
+            architecture: self.architecture.clone(),
             like_reference: self.like_reference,
             grouped,
             split: None

@@ -268,6 +268,10 @@ pub(crate) const ROWS: &[Row] = &[
     row("--like-reference", &[Checkpoint, Folder, Packed], &[], &["--like-reference"], Manner("what is written may be what the reference writes already")),
     row("--like-reference", &[Gguf], &[], &["--like-reference"], Warns("--like-reference has no effect")),
     row("--like-reference", FILES, &["-t", "q8_0", "--imatrix", "{imatrix}"], &["--like-reference"], Changes),
+    row("--architecture", &[Checkpoint, Packed], &[], &["--architecture", "llama"], Refused("other names of tensors")),
+    row("--architecture", FOLDER, &[], &["--architecture", "flux"], Warns("--architecture has no effect")),
+    row("--architecture", &[Checkpoint, Packed], &[], &["--architecture", "flux"], Refused("leave the name out")),
+    row("--architecture", &[Gguf], &[], &["--architecture", "flux"], Warns("--architecture has no effect")),
     // Several files.
     row("--split-max-size", FILES, &[], &["--split-max-size", "500K"], Changes),
     row("--split-max-size", FILES, &[], &["--split-max-size", "100K"], Warns("is not divided")),

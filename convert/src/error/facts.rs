@@ -22,6 +22,7 @@ impl Error {
             | Self::Json { path, .. }
             | Self::Config { path, .. }
             | Self::Architecture { path, .. }
+            | Self::OwnNames { path, .. }
             | Self::Weights { path, .. }
             | Self::Tokenizer { path, .. }
             | Self::PreTokenizer { path, .. } => Some(path),
@@ -98,6 +99,7 @@ impl Error {
             Self::Threads { .. } => Some(FEWER),
             Self::Json { help, .. }
             | Self::Config { help, .. }
+            | Self::OwnNames { help, .. }
             | Self::Weights { help, .. }
             | Self::Tokenizer { help, .. } => Some(help),
             _ => None,

@@ -108,6 +108,9 @@ pub(super) fn warn_in_folder<'a>(
         let reason = "a folder is made from restored values, whatever the checkpoint holds";
         no_effect("`allow_requantize`", reason);
     }
+    if options.architecture.is_some() {
+        no_effect("`architecture`", "a folder keeps the names of its tensors anyway");
+    }
     const ONE: &str = "all weights fit into one file";
     let one = files == 1;
     match options.split {
