@@ -325,7 +325,7 @@ mod tests {
 
     #[test]
     fn states_are_those_of_one_token_after_the_other() {
-        let runner = Runner { kernels: Kernels::best(), threads: &Serial };
+        let runner = Runner::new(Kernels::best(), &Serial);
         // Widths of whole vectors, of less than one, and of some and a part.
         for keys in [3, 16, 37] {
             for (corrects, neighbours) in [(false, true), (true, true), (true, false)] {
@@ -361,7 +361,7 @@ mod tests {
 
     #[test]
     fn convolutions_remember_the_last_tokens() {
-        let runner = Runner { kernels: Kernels::best(), threads: &Serial };
+        let runner = Runner::new(Kernels::best(), &Serial);
         // Two channels: the sum of a token and the one before it; twice the one two before it, and one.
         let weights = [0.0, 1.0, 1.0, 2.0, 0.0, 0.0];
         let convolution = Convolution::new(2, &weights, Some(vec![0.0, 1.0]));
