@@ -119,13 +119,27 @@ pub(crate) fn wrong_usage(error: &clap::Error, json: bool) -> ! {
 
 /// Errors are one line, also where the operating system or a file's text has its say.
 pub(crate) fn message(error: &anyhow::Error) -> String {
-    // The library's messages hold their causes already.
     match error.downcast_ref::<quant_convert::Error>() {
         Some(error) => Failure::from(error).message,
-        None => one_line(&format!("{error:#}")),
+        None => one_line(&causes(error).map(ToString::to_string).collect::<Vec<_>>().join(": ")),
     }
 }
 
+/// An error and its causes, up to the first that is a library's: its message holds its own causes.
+pub(crate) fn causes(
+    error: &anyhow::Error,
+) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
+    let mut told = false;
+    error.chain().take_while(move |cause| {
+        let of_library = cause.is::<gguf_io::Error>()
+            || cause.is::<quant_convert::Error>()
+            || cause.is::<quant_evaluate::Error>()
+            || cause.is::<quant_weights::Error>();
+        !std::mem::replace(&mut told, of_library)
+    })
+}
+
 fn one_line(text: &str) -> String {
+    let text = hints::in_words(text);
     input::told(text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect())
 }

@@ -1,7 +1,77 @@
-//! What to do about an error, in the words of the command line.
+//! The libraries' messages in the words of the command line: what to do about an error, and the names of
+//! options.
 
 use quant_convert::{Error, grouped::Refusal};
 use quant_core::GgmlType;
+
+/// What the libraries' messages name in back quotes, as their documentation does, and what it is called
+/// here.
+const NAMES: &[(&str, &str)] = &[
+    ("Preference::Index", "--like-reference"),
+    ("Split::Files", "--shards"),
+    ("Split::Keep", "--keep-split"),
+    ("Split::MaxBytes", "--split-max-size"),
+    ("Split::MaxTensors", "--split-max-tensors"),
+    ("all_layers", "--all-layers"),
+    ("allow_requantize", "--allow-requantize"),
+    ("backup", "--backup"),
+    ("check", "quantwright verify"),
+    ("exclude_weights", "--exclude-weights"),
+    ("fallback", "--group-size-fallback"),
+    ("imatrix", "--imatrix"),
+    ("imatrix_prior", "--imatrix-prior"),
+    ("include_weights", "--include-weights"),
+    ("leave_output_tensor", "--leave-output-tensor"),
+    ("like_reference", "--like-reference"),
+    ("metadata", "--metadata"),
+    ("output_tensor_type", "--output-tensor-type"),
+    ("override_kv", "--override-kv"),
+    ("overrides", "--tensor-type"),
+    ("overwrite", "--force"),
+    ("per_layer", "--per-layer"),
+    ("pre_tokenizer", "--pre-tokenizer"),
+    ("prune_layers", "--prune-layers"),
+    ("pure", "--pure"),
+    ("ratio", "--ratio"),
+    ("refine", "--refine-scales"),
+    ("sensitivity", "--sensitivity"),
+    ("strict", "--strict"),
+    ("token_embedding_type", "--token-embedding-type"),
+    ("write_header", "kl --save-base"),
+];
+
+/// A message with the names that things have here. What files say stands in double quotes, where nothing
+/// is a name of the library's.
+pub(crate) fn in_words(message: &str) -> String {
+    let mut text = String::with_capacity(message.len());
+    let mut rest = message.char_indices();
+    let mut is_quoted = false;
+    while let Some((at, c)) = rest.next() {
+        let name = match c {
+            '`' if !is_quoted => message.get(at..).and_then(named),
+            _ => None,
+        };
+        if let Some((name, here)) = name {
+            text.push_str(here);
+            // To the quote behind it.
+            rest.by_ref().find(|(end, _)| *end > at.saturating_add(name.len()));
+            continue;
+        }
+        text.push(c);
+        if c == '"' {
+            is_quoted = !is_quoted;
+        } else if c == '\\' && is_quoted {
+            text.extend(rest.next().map(|(_, escaped)| escaped));
+        }
+    }
+    text
+}
+
+/// The name that a text begins with, in back quotes, and what it is called here.
+fn named(text: &str) -> Option<(&'static str, &'static str)> {
+    let (name, _) = text.strip_prefix('`')?.split_once('`')?;
+    NAMES.iter().copied().find(|(of_library, _)| *of_library == name)
+}
 
 /// The hint that takes the place of the library's, if that speaks of what an option does here.
 pub(crate) fn hint(error: &Error) -> Option<&'static str> {
@@ -72,6 +142,36 @@ fn refused(refusal: Refusal) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_of_the_library_become_those_of_options() {
+        for (message, words) in [
+            ("`pure` has no effect: none", "--pure has no effect: none"),
+            ("`ratio` 0.5; `check` lists 2 more", "--ratio 0.5; quantwright verify lists 2 more"),
+            ("as `strict` and `Split::Keep`", "as --strict and --keep-split"),
+            // Not names, and what files say.
+            ("`colour` `` ` pure`", "`colour` `` ` pure`"),
+            (r#"tensor "`pure`\"`pure`": `pure`"#, r#"tensor "`pure`\"`pure`": --pure"#),
+            ("größer `pure`", "größer --pure"),
+            ("", ""),
+        ] {
+            assert_eq!(in_words(message), words);
+        }
+    }
+
+    #[test]
+    fn names_are_those_of_options_and_commands() {
+        let mut command = <crate::args::Cli as clap::CommandFactory>::command();
+        command.build();
+        for (_, here) in NAMES {
+            let flag = here.split_once("--").map(|(_, flag)| flag);
+            let is_option = command
+                .get_subcommands()
+                .any(|command| command.get_arguments().any(|argument| argument.get_long() == flag));
+            assert!(flag.is_none() || is_option, "{here}");
+        }
+        assert!(NAMES.is_sorted());
+    }
 
     /// The hint is what a message ends with, so that it can be replaced.
     #[test]

@@ -81,6 +81,7 @@ fn say(line: &str) {
 
 /// Whoever read our output has read enough: not an error.
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    let mut causes = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
+    // Those of the libraries are about files and networks.
+    let mut causes = failure::causes(error).filter_map(|cause| cause.downcast_ref::<io::Error>());
     causes.any(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
 }

@@ -26,8 +26,14 @@ pub(crate) struct Report {
     without_importance: Vec<String>,
     /// Tensors of the input that are not in the output.
     left_out: Vec<String>,
-    /// Tensors whose blocks are copied as the input has them.
+    /// Tensors whose blocks are copied, or whose codes become blocks, as the input has them.
     carried: Vec<String>,
+    /// Tensors whose codes are restored and quantized again.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    recomputed: Vec<String>,
+    /// Scales of carried codes that half precision does not hold, once they have been read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) inexact_scales: Option<u64>,
     pub(crate) warnings: Vec<Warning>,
     /// Why a real run would fail.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -123,6 +129,8 @@ impl Report {
             without_importance: names(|t| t.without_importance),
             left_out: plan.left_out().to_vec(),
             carried: names(|t| t.carried),
+            recomputed: names(|t| t.recomputed),
+            inexact_scales: None,
             warnings: Vec::new(),
             error: None,
             file_type: file_type(plan),
@@ -152,6 +160,8 @@ impl Report {
             without_importance: Vec::new(),
             left_out: Vec::new(),
             carried: Vec::new(),
+            recomputed: Vec::new(),
+            inexact_scales: None,
             warnings: Vec::new(),
             error: None,
             shards: None,
@@ -195,6 +205,21 @@ impl Report {
             let _ = write!(line, ", {seconds:.2} s");
         }
         line
+    }
+
+    /// One line: how many tensors have the codes of the input, if it has any.
+    pub(crate) fn by_codes(&self) -> Option<String> {
+        let (carried, recomputed) = (self.carried.len(), self.recomputed.len());
+        (carried > 0 || recomputed > 0).then(|| {
+            let mut line = format!("{carried} tensors carried over with the codes they have");
+            if recomputed > 0 {
+                let _ = write!(line, ", {recomputed} restored and quantized again");
+            }
+            if let Some(count) = self.inexact_scales.filter(|count| *count > 0) {
+                let _ = write!(line, ", {count} scales not exact in half precision");
+            }
+            line
+        })
     }
 
     /// How many tensors and bytes there are of each type.
@@ -279,9 +304,11 @@ impl Report {
 fn file_type(plan: &Plan) -> String {
     let kept = || {
         let id = plan.metadata().get_u64("general.file_type")?;
-        FileType::from_id(u32::try_from(id).ok()?)
+        // A type that files come in but no recipe makes.
+        let name = |ty: FileType| Some(ty.name());
+        FileType::from_id(u32::try_from(id).ok()?).map_or((id == 39).then_some("NVFP4"), name)
     };
-    plan.file_type().or_else(kept).map_or_else(|| "unknown".into(), |ty| ty.to_string())
+    plan.file_type().map(FileType::name).or_else(kept).unwrap_or("unknown").into()
 }
 
 pub(crate) fn table(header: &[&str]) -> Table {

@@ -65,6 +65,7 @@ impl<S: Subscriber> Layer<S> for Warnings {
             let _ = write!(message, " ({others})");
         }
         let kind = kind.unwrap_or_else(|| "general".into());
+        let message = crate::hints::in_words(&message);
         let mut all = self.0.lock().unwrap_or_else(|e| e.into_inner());
         all.push(Warning { kind, message, tensor });
     }

@@ -9,7 +9,7 @@ use crate::{
     architectures::{self, tensors::Mapped},
     general,
     model::Origin,
-    model_card, packed, tokenizer,
+    model_card, nvfp4, packed, tokenizer,
 };
 
 /// How to read a checkpoint.
@@ -71,6 +71,7 @@ pub fn open(dir: &Path, options: &CheckpointOptions) -> Result<Model> {
         architectures::head::tie(architecture, &config, head, &mut stored)?;
     }
     architectures::rerank::apply(architecture, &config, &mut stored)?;
+    let weight_only = nvfp4::settle(&mut stored)?;
     warn(&left_out);
     let mut computed_keys = Metadata::new();
     let mut tensors = (architecture.computed)(&config, &mut architecture.keys(&mut computed_keys))?;
@@ -90,6 +91,7 @@ pub fn open(dir: &Path, options: &CheckpointOptions) -> Result<Model> {
     architecture.write(&config, &mut metadata)?;
     architectures::finish(architecture, &config, &tensors, &mut metadata)?;
     metadata.insert("general.quantization_version", QUANTIZATION_VERSION);
+    nvfp4::describe(&weight_only, &mut metadata);
     let reading = tokenizer::Options {
         kinds: architecture.tokenizers,
         adjustments: architecture.special,

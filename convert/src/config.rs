@@ -145,14 +145,21 @@ impl Config {
         &self.path
     }
 
-    /// The value of a key, if it has one that is not `null`.
+    /// The value of a key, if it has one that is not `null`. A dot leads into a block, as in
+    /// `attn_config.rope_theta`.
     pub fn get(&self, key: &str) -> Option<&Value> {
-        self.values.get(key).filter(|value| !value.is_null())
+        self.at(key).filter(|value| !value.is_null())
     }
 
     /// Whether the key is there, be it `null`.
     pub(crate) fn has(&self, key: &str) -> bool {
-        self.values.contains_key(key)
+        self.at(key).is_some()
+    }
+
+    fn at(&self, key: &str) -> Option<&Value> {
+        let mut names = key.split('.');
+        let outer = self.values.get(names.next()?)?;
+        names.try_fold(outer, |block, name| block.as_object()?.get(name))
     }
 
     /// Sets a key that the file leaves out.
@@ -272,12 +279,16 @@ impl Config {
     /// # Errors
     /// If the value is anything else.
     pub fn number(&self, key: &str) -> Result<Option<f64>> {
-        self.number_in(&self.values, key, key)
+        self.number_of(self.at(key), key)
     }
 
     /// As [`number`](Self::number) from a nested object; `shown` names the key in messages.
     pub(crate) fn number_in(&self, object: &Object, key: &str, shown: &str) -> Result<Option<f64>> {
-        let Some(value) = object.get(key).filter(|value| !value.is_null()) else {
+        self.number_of(object.get(key), shown)
+    }
+
+    fn number_of(&self, value: Option<&Value>, shown: &str) -> Result<Option<f64>> {
+        let Some(value) = value.filter(|value| !value.is_null()) else {
             return Ok(None);
         };
         match value.as_f64() {

@@ -182,6 +182,16 @@ pub enum Error {
         /// The importance, where it takes part in it.
         importance: Option<f32>,
     },
+    /// Values in NVFP4 are not in the output as its blocks have them.
+    #[error(
+        "tensor {}: its values in NVFP4 are taken in an order, or beside others, that blocks of 64 do \
+         not have; start from the BF16 checkpoint",
+        Quoted(tensor)
+    )]
+    NotInBlocks {
+        /// The tensor, under its GGUF name.
+        tensor: String,
+    },
     /// Rows are not a whole number of groups.
     #[error(
         "tensor {} has rows of {row} weights, which are not a whole number of groups of {group}; \

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use gguf_io::metadata::Metadata;
+use gguf_model::TensorName;
 use serde_json::Value;
 
 use crate::{
@@ -62,7 +63,7 @@ pub(crate) fn replace(overrides: &Object, metadata: &mut Metadata) {
     for (key, _) in overrides.iter().filter(|(_, value)| empty(value)) {
         tracing::warn!(
             kind = "metadata",
-            "--metadata: key {} is empty, which leaves that of the GGUF file as it is",
+            "`metadata`: key {} is empty, which leaves that of the GGUF file as it is",
             Quoted(key)
         );
     }
@@ -81,7 +82,7 @@ fn replace_sampling(settings: &mut Object, overrides: &Object) {
             None if key == "sequence" => _ = settings.insert(key.to_owned(), value.clone()),
             None => tracing::warn!(
                 kind = "metadata",
-                "--metadata: key \"general.sampling.{}\" is not known and is left out",
+                "`metadata`: key \"general.sampling.{}\" is not known and is left out",
                 key.escape_debug()
             ),
         }
@@ -183,7 +184,9 @@ impl Size {
             let elements = tensor.elements();
             size.total = size.total.saturating_add(elements);
             let experts = match tensor.shape.as_slice() {
-                [_, _, experts, ..] if tensor.name.contains("_exps.") => *experts,
+                [_, _, experts, ..] if TensorName::parse(&tensor.name).is_expert_stack() => {
+                    *experts
+                }
                 _ => 0,
             };
             match elements.checked_div(experts) {

@@ -33,7 +33,7 @@ fn checked(path: &Path, file: GgufFile) -> Result<Model> {
             path: path.into(),
             found: "an importance matrix".into(),
             expected: "a GGUF model",
-            help: "give the model here, and this file as its matrix (--imatrix)",
+            help: "give the model here, and this file as its matrix (`imatrix`)",
         }
         .into());
     }

@@ -6,6 +6,7 @@ use std::{
 };
 
 use gguf_io::{Imatrix, Metadata, message::listed};
+use gguf_model::TensorName;
 use quant_core::{GgmlType, importance_use};
 
 use crate::{
@@ -34,8 +35,8 @@ pub(crate) struct Importance {
 fn warn_of_unused_names<'a>(options: &Options, entries: impl Iterator<Item = &'a String> + Clone) {
     let matrix = options.imatrix.as_deref().unwrap_or(Path::new(""));
     for (option, parts) in [
-        ("--include-weights", &options.include_weights),
-        ("--exclude-weights", &options.exclude_weights),
+        ("`include_weights`", &options.include_weights),
+        ("`exclude_weights`", &options.exclude_weights),
     ] {
         for part in parts {
             if !entries.clone().any(|name| name.contains(part.as_str())) {
@@ -119,7 +120,7 @@ impl Importance {
         // The older format does not say how many matrices its values are for.
         let same_count = entry.matrices == 1 || entry.matrices as u64 == matrices;
         if !same_count || columns.checked_mul(matrices) != Some(entry.values.len() as u64) {
-            if matches!(name, "token_embd.weight" | "per_layer_token_embd.weight") {
+            if TensorName::parse(name).is_token_embedding() {
                 return Ok(None);
             }
             return Err(Error::ImportanceLength {
@@ -229,7 +230,7 @@ pub(crate) fn warn_of_zeros(tensor: &Tensor, ty: GgmlType, weights: &[f32]) {
         kind = "importance-zero",
         tensor = %tensor.name,
         "importance of {what}: {share} of the tensor's weights become 0 in {ty}; \
-         use --imatrix-prior or a matrix made from more text"
+         use `imatrix_prior` or a matrix made from more text"
     );
 }
 

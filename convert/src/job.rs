@@ -1,6 +1,6 @@
 //! What is done to one tensor on its way to the output.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::AtomicU64};
 
 use quant_core::{
     GgmlType,
@@ -14,6 +14,9 @@ pub(crate) struct Job {
     /// Index into the model's tensors.
     pub(crate) tensor: usize,
     pub(crate) form: Form,
+    /// Whether codes of the source become blocks as they are, where blocks hold them.
+    /// Counts scales that half precision does not hold.
+    pub(crate) carries: Option<Arc<AtomicU64>>,
     /// Weights of the columns of each matrix of the tensor.
     pub(crate) importance: Option<Arc<[f32]>>,
     /// Whether the scales of groups are searched for.
@@ -44,6 +47,15 @@ pub(crate) struct Groups {
 }
 
 impl Form {
+    /// The type of ggml that is written; of packed groups, whose parts have several, that of single
+    /// values.
+    pub(crate) fn ty(self) -> GgmlType {
+        match self {
+            Self::Ggml(ty) | Self::Blocks { ty, .. } => ty,
+            Self::Packed { .. } => GgmlType::F32,
+        }
+    }
+
     /// Whether it is what a tensor of this type is stored as, so that its bytes are taken as they are.
     /// Floats go through their values, which are looked at on the way.
     pub(crate) fn copies(self, source: GgmlType) -> bool {

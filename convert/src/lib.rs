@@ -34,6 +34,7 @@
 #![forbid(unsafe_code)]
 
 pub mod architectures;
+mod carry;
 pub mod checkpoint;
 mod chunks;
 pub mod compare;
@@ -54,6 +55,7 @@ pub mod model;
 mod model_card;
 mod model_name;
 mod neighbours;
+mod nvfp4;
 mod options;
 mod packed;
 mod plan;
@@ -73,7 +75,7 @@ pub use control::Control;
 pub use error::{Error, Result};
 pub use model::Model;
 pub use options::{Options, Split};
-pub use plan::{Ladder, Plan, PlannedShard, PlannedTensor};
+pub use plan::{InexactScales, Ladder, Plan, PlannedShard, PlannedTensor};
 
 /// Opens a model: a checkpoint's folder, or a GGUF file (the first shard, if it is split). A path
 /// that only leads to a checkpoint, such as that of its config.json, stands for it: see

@@ -46,15 +46,12 @@ pub(crate) fn check<'a>(
     }
     // Without keys that every model has it is a part of one, or a trial: no loader is to take it.
     let is_part = rest.iter().any(|problem| problem.kind == ProblemKind::MissingKey);
-    let mut told = rest.iter().filter(|p| !is_part || p.kind == ProblemKind::WrongKey);
-    if let Some(Problem { message, .. }) = told.next() {
-        let more = match told.count() {
-            0 => String::new(),
-            more => format!("; quantwright verify lists {more} more"),
-        };
+    let told = || rest.iter().filter(|p| !is_part || p.kind == ProblemKind::WrongKey);
+    if let Some(first) = told().next() {
+        let problems = first.of(told().count() as u64);
         tracing::warn!(
             kind = "not-loadable",
-            "loaders are likely to refuse the output: {message}{more}"
+            "loaders are likely to refuse the output: {problems}"
         );
     }
     Ok(())

@@ -145,7 +145,7 @@ impl AllLost {
             let why = match has_importance && magnitude >= NEVER_TOO_SMALL {
                 true => format!(
                     "{their} importance is so small that sums of it are zero; \
-                     use --imatrix-prior or a matrix made from more text"
+                     use `imatrix_prior` or a matrix made from more text"
                 ),
                 false => format!(
                     "{their} weights, up to {magnitude:e}, are too small for it; \

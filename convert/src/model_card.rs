@@ -128,7 +128,7 @@ impl ModelCard {
         for (key, value) in given {
             let Some(name) = key.strip_prefix("general.") else {
                 let problem = "does not begin with \"general.\" and is left out";
-                tracing::warn!(kind = "metadata", "--metadata: key {} {problem}", Quoted(key));
+                tracing::warn!(kind = "metadata", "`metadata`: key {} {problem}", Quoted(key));
                 continue;
             };
             match name {
@@ -145,7 +145,7 @@ impl ModelCard {
                         let problem = "is not one that a file of metadata can set and is left out";
                         tracing::warn!(
                             kind = "metadata",
-                            "--metadata: key {} {problem}",
+                            "`metadata`: key {} {problem}",
                             Quoted(key)
                         );
                     }
@@ -193,7 +193,7 @@ pub(crate) fn read_overrides(path: Option<&Path>) -> Result<Object> {
     let Some(path) = path else { return Ok(Object::new()) };
     let keys = json::read_object(path)?;
     if keys.is_empty() {
-        tracing::warn!(kind = "unused-option", "{}: --metadata holds no keys", Shown(path));
+        tracing::warn!(kind = "unused-option", "{}: the metadata file holds no keys", Shown(path));
     }
     Ok(keys)
 }
@@ -268,7 +268,7 @@ fn items(value: Option<&Value>) -> &[Value] {
 /// What a metadata file says of parent models or data sets and no key of GGUF holds.
 fn warn_of_parents(key: &str, value: &Value) {
     let warn = |problem: String| {
-        tracing::warn!(kind = "metadata", "--metadata: key {}: {problem}", Quoted(key));
+        tracing::warn!(kind = "metadata", "`metadata`: key {}: {problem}", Quoted(key));
     };
     for item in items(Some(value)) {
         match item {

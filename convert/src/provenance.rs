@@ -6,7 +6,7 @@
 use std::{
     collections::{HashMap, HashSet},
     path::Path,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use gguf_io::{GgufFile, SourceFile, TensorInfo};
@@ -17,6 +17,7 @@ use quant_weights::Source;
 
 use crate::{
     Control, Options, Result,
+    carry::Sample,
     importance::{self, Importance},
     job::{Form, Job},
     model::{Model, Tensor},
@@ -160,28 +161,40 @@ pub fn prove(
         source.tensors.iter().enumerate().map(|(i, t)| (t.name.as_str(), (i, t))).collect();
 
     let mut tensors = Vec::with_capacity(file.tensors.len());
-    let (mut jobs, mut places, mut of_jobs) = (Vec::new(), Vec::new(), Vec::new());
+    let mut jobs = Vec::new();
     for tensor in &file.tensors {
         let blocks = tensor.bytes / (tensor.ty.block_bytes() as u64).max(1);
-        let outcome = match job(tensor, sources.get(tensor.name.as_str()), importance.as_ref())? {
+        let of_name = sources.get(tensor.name.as_str());
+        let outcome = match job(tensor, source, of_name, importance.as_ref())? {
             Ok(job) => {
-                of_jobs.push(tensors.len());
-                places.push(Places::one(tensor.file, tensor.offset));
-                jobs.push(job);
+                jobs.push((tensors.len(), job));
                 Outcome::Equal
             }
             Err(reason) => Outcome::NotMade(reason),
         };
         tensors.push(Derived { name: tensor.name.clone(), ty: tensor.ty, blocks, outcome });
     }
-    let comparers: Vec<_> = (0..file.files.len()).map(|i| Comparer::new(&file, i)).collect();
-    let sinks = comparers.iter().map(|comparer| comparer as &dyn Sink).collect();
-    let borrowed: Vec<_> = jobs.iter().collect();
-    let out = Output { files: sinks, places };
-    stream(source, &borrowed, &out, &options.running(), control)?;
+    let mut differences = made_again(&file, source, &jobs, options, control)?;
+    // Other programs restore codes and quantize them again.
+    let carried =
+        |(index, job): &(usize, Job)| job.carries.is_some() && differences.contains_key(index);
+    jobs.retain(carried);
+    jobs.iter_mut().for_each(|(_, job)| job.carries = None);
+    if !jobs.is_empty() {
+        let others = made_again(&file, source, &jobs, options, control)?;
+        for (index, _) in &jobs {
+            match (others.get(index), differences.get(index)) {
+                (None, _) => _ = differences.remove(index),
+                (Some(other), Some(carried)) if other.blocks < carried.blocks => {
+                    differences.insert(*index, *other);
+                }
+                _ => {}
+            }
+        }
+    }
     file.files.iter().try_for_each(SourceFile::check_unchanged)?;
 
-    for (index, difference) in comparers.into_iter().flat_map(Comparer::into_differences) {
+    for (index, difference) in differences {
         let Some(tensor) = tensors.get_mut(index) else { continue };
         // Without the matrix that it was made with a difference proves nothing.
         let needed = used_importance && importance.is_none() && importance::bends(tensor.ty);
@@ -200,9 +213,27 @@ pub fn prove(
     })
 }
 
+/// Makes tensors of the file again, each the one of an index, and tells which differ.
+fn made_again(
+    file: &GgufFile,
+    source: &Model,
+    jobs: &[(usize, Job)],
+    options: &Options,
+    control: Control<'_>,
+) -> Result<HashMap<usize, Difference>> {
+    let comparers: Vec<_> = (0..file.files.len()).map(|i| Comparer::new(file, i)).collect();
+    let files = comparers.iter().map(|comparer| comparer as &dyn Sink).collect();
+    let tensors = jobs.iter().filter_map(|(index, _)| file.tensors.get(*index));
+    let places = tensors.map(|tensor| Places::one(tensor.file, tensor.offset)).collect();
+    let borrowed: Vec<_> = jobs.iter().map(|(_, job)| job).collect();
+    stream(source, &borrowed, &Output { files, places }, &options.running(), control)?;
+    Ok(comparers.into_iter().flat_map(Comparer::into_differences).collect())
+}
+
 /// What makes a tensor of the file again, or why nothing does.
 fn job(
     tensor: &TensorInfo,
+    model: &Model,
     source: Option<&(usize, &Tensor)>,
     importance: Option<&Importance>,
 ) -> Result<std::result::Result<Job, Reason>> {
@@ -226,9 +257,11 @@ fn job(
     if !copied && weights.is_none() && importance_use(tensor.ty) == Some(Use::Needed) {
         return Ok(Err(Reason::Importance));
     }
+    let carries = Sample::read(model, source)?.is_some_and(|sample| sample.fits(tensor.ty));
     Ok(Ok(Job {
         tensor: index,
         form: Form::Ggml(tensor.ty),
+        carries: carries.then(Arc::default),
         importance: weights.map(Into::into),
         refine: false,
     }))

@@ -19,10 +19,11 @@ use quant_core::{
     formats::Rows,
     grouped::{Grouped, Job as Quantization, Refinement, ScaleType},
 };
-use quant_weights::{Source, TensorReader, finite::Stored};
+use quant_weights::{CodeBlock, Source, TensorReader, finite::Stored};
 
 use crate::{
     Control, Result,
+    carry::{Carried, carry},
     chunks::{Chunk, chunks},
     grouped::blocks,
     job::{Form, Groups, Job},
@@ -101,6 +102,7 @@ pub(crate) fn stream(
         out,
         reader: model.reader(running.kernels),
         groups: Grouped::default(),
+        codes: vec![],
         bytes: vec![],
     };
     workers::run(running.threads, chunks.len(), worker, |worker, index| {
@@ -123,6 +125,7 @@ pub(crate) fn stream(
         }
         Ok(())
     })?;
+    warn_of_scales(jobs);
     lost.warn(|job| {
         let job = jobs[job];
         let tensor = &model.tensors[job.tensor];
@@ -140,6 +143,22 @@ pub(crate) fn stream(
     Ok(())
 }
 
+/// Says how many scales of carried codes half precision does not hold: of several outputs, the most.
+fn warn_of_scales(jobs: &[&Job]) {
+    let counts = jobs.iter().filter_map(|job| job.carries.as_ref());
+    let count = counts.map(|count| count.load(Ordering::Relaxed)).max().unwrap_or(0);
+    if count > 0 {
+        tracing::warn!(
+            kind = "carried-scales",
+            "{count} scale{} of the checkpoint's codes {} not exact in half precision: the blocks \
+             with {} were quantized anew",
+            if count == 1 { "" } else { "s" },
+            if count == 1 { "is" } else { "are" },
+            if count == 1 { "it" } else { "them" },
+        );
+    }
+}
+
 fn source_share(tensor: &Tensor, chunk: &Chunk) -> u64 {
     let elements = tensor.elements().max(1);
     let share = u128::from(tensor.source_bytes()) * u128::from(chunk.len) / u128::from(elements);
@@ -152,14 +171,21 @@ struct Worker<'a> {
     out: &'a Output<'a>,
     reader: TensorReader<'a>,
     groups: Grouped,
+    codes: Vec<CodeBlock>,
     bytes: Vec<u8>,
 }
 
 impl Worker<'_> {
-    /// Reads a chunk: values, unless all jobs copy blocks, and blocks, if any does. Returns the
-    /// largest magnitude of the values.
+    /// Reads a chunk: codes, if any job carries them, values, unless all jobs copy blocks or carry
+    /// codes, and blocks, if any copies them. Returns the largest magnitude of the values.
     fn read(&mut self, tensor: &Tensor, chunk: &Chunk, jobs: &[&Job]) -> Result<f32> {
         let copies = |job: &&Job| job.form.copies(tensor.source_type());
+        if jobs.iter().any(|job| job.carries.is_some()) {
+            self.reader.code_blocks(tensor, chunk.range(), &mut self.codes)?;
+            if self.carry_everything(jobs, chunk)? {
+                return Ok(0.0);
+            }
+        }
         if !jobs.iter().any(copies) {
             return Ok(self.reader.load_finite(tensor, chunk.range())?);
         }
@@ -188,6 +214,14 @@ impl Worker<'_> {
             self.put(places.data, chunk.offset(source))?;
             return Ok(Lost::default());
         }
+        if let Some(count) = &job.carries {
+            let carried = self.carry(job, chunk)?;
+            count.fetch_add(carried.inexact_scales, Ordering::Relaxed);
+            if carried.blocks == self.codes.len() as u64 {
+                self.put(places.data, chunk.offset(job.form.ty()))?;
+                return Ok(Lost::default());
+            }
+        }
         let row_len = match &job.importance {
             Some(_) => size(tensor.row_len())?,
             None => size(chunk.len)?.max(1),
@@ -202,6 +236,9 @@ impl Worker<'_> {
                 self.resize(ty, chunk)?;
                 let rows = Rows { values: self.reader.loaded(), row_len, importance };
                 self.reader.kernels().quantize_unchecked(ty, rows, &mut self.bytes)?;
+                if job.carries.is_some() {
+                    carry(ty, &self.codes, &mut self.bytes);
+                }
                 let may_be_lost = self.check_finite(tensor, ty, chunk, magnitude)?;
                 self.put(places.data, chunk.offset(ty))?;
                 let values = self.reader.loaded();
@@ -227,6 +264,23 @@ impl Worker<'_> {
                 Ok(self.lost_groups(groups, chunk))
             }
         }
+    }
+
+    /// Puts what codes can be carried of a chunk into `bytes`.
+    fn carry(&mut self, job: &Job, chunk: &Chunk) -> Result<Carried> {
+        self.resize(job.form.ty(), chunk)?;
+        Ok(carry(job.form.ty(), &self.codes, &mut self.bytes))
+    }
+
+    /// Whether all jobs can carry all codes of a chunk, so that nothing else is read of it.
+    fn carry_everything(&mut self, jobs: &[&Job], chunk: &Chunk) -> Result<bool> {
+        for job in jobs {
+            let all = self.codes.len() as u64;
+            if job.carries.is_none() || self.carry(job, chunk)?.blocks != all {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Makes `bytes` as long as the chunk is in this type.

@@ -11,8 +11,8 @@ pub(crate) fn no_effect(option: &str, reason: &str) {
 }
 
 /// When grouped integers use importance.
-pub(crate) const GROUPED: &str = "grouped integers use one for the scales with --refine-scales, \
-                                  and to choose layers where --ratio is below 1";
+pub(crate) const GROUPED: &str = "grouped integers use one for the scales with `refine`, \
+                                  and to choose layers where `ratio` is below 1";
 
 /// An importance matrix that was not used, and why.
 pub(crate) fn warn_of_matrix(path: &Path, reason: &str) {
@@ -30,7 +30,7 @@ pub(crate) fn large_tensors<'a>(tensors: impl Iterator<Item = (&'a str, u64)>, m
     tracing::warn!(
         kind = "large-tensor",
         tensor = %name,
-        "{} of the files are larger than the {most} bytes of --split-max-size, because a tensor \
+        "{} of the files are larger than the {most} bytes of `Split::MaxBytes`, because a tensor \
          is not divided: the largest is {} of {bytes} bytes",
         large.len(),
         Quoted(name)

@@ -354,7 +354,7 @@ fn blocks_of_mxfp4_need_their_scales() {
 #[test]
 fn a_type_that_is_asked_for_of_carried_blocks_is_not_ignored() {
     let plan = |pattern: &str, allow_requantize| {
-        let overrides = quant_convert::recipe::parse_tensor_types(pattern).unwrap();
+        let overrides = quant_convert::recipe::parse_tensor_types(pattern, "types").unwrap();
         let request = Request { overrides, ..Request::new(FileType::Q8_0) };
         let options = Options { request, allow_requantize, ..Options::default() };
         Plan::new(opened("gpt_oss-mxfp4", |_| {}).unwrap(), &options).unwrap()

@@ -3,7 +3,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot read its data has failed")]
 
+#[path = "packed/bitsandbytes.rs"]
+mod bitsandbytes;
+#[path = "packed/carrying.rs"]
+mod carrying;
 mod common;
+#[path = "packed/nvfp4.rs"]
+mod nvfp4;
 
 use std::{
     collections::BTreeMap,
@@ -765,9 +771,9 @@ fn modelopt_settings_beside_config_json_count() {
     small(dir.path(), &Value::Null, &[("weight", weight), ("weight_scale", floats(&[], [0.25]))]);
     let settings = |algorithm: &str| json!({"producer": {"name": "modelopt"}, "quantization": {"quant_algo": algorithm}});
     let path = dir.path().join("hf_quant_config.json");
-    fs::write(&path, settings("NVFP4").to_string()).unwrap();
+    fs::write(&path, settings("NVFP4_AWQ").to_string()).unwrap();
     let message = restored(dir.path(), "blk.0.ffn_down.weight").unwrap_err().to_string();
-    assert!(message.contains("hf_quant_config.json") && message.contains("nvfp4"), "{message}");
+    assert!(message.contains("hf_quant_config.json") && message.contains("nvfp4_awq"), "{message}");
     fs::write(&path, settings("FP8").to_string()).unwrap();
     let found = restored(dir.path(), "blk.0.ffn_down.weight").unwrap();
     assert_eq!(found, vec![0.375; ROWS * COLUMNS]);

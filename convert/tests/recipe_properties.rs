@@ -50,8 +50,8 @@ fn a_fallback_is_reported_and_strict_lists_them_all() {
     assert_eq!(
         error.to_string(),
         "2 tensors cannot have the type asked for: \
-         \"blk.0.attn_k.weight\" has rows of 288 values, Q4_K needs a multiple of 256 and --strict forbids Q5_0; \
-         \"blk.0.attn_q.weight\" has rows of 100 values, Q4_K needs a multiple of 256 and --strict forbids F16; \
+         \"blk.0.attn_k.weight\" has rows of 288 values, Q4_K needs a multiple of 256 and `strict` forbids Q5_0; \
+         \"blk.0.attn_q.weight\" has rows of 100 values, Q4_K needs a multiple of 256 and `strict` forbids F16; \
          choose a type with smaller blocks for them"
     );
 }
@@ -67,7 +67,7 @@ fn a_type_named_outright_does_not_fall_back() {
     };
     let error = assign(&llama(1), &tensors, &request).unwrap_err().to_string();
     assert!(
-        error.contains("\"output.weight\" has rows of 288 values, Q6_K needs a multiple of 256 and --output-tensor-type leaves no choice"),
+        error.contains("\"output.weight\" has rows of 288 values, Q6_K needs a multiple of 256 and `output_tensor_type` leaves no choice"),
         "{error}"
     );
     assert!(!error.contains("token_embd"), "{error}");
@@ -93,7 +93,7 @@ fn options_that_name_a_tensor_work_without_a_mix() {
     ];
     let options = |file_type| Request {
         file_type,
-        overrides: recipe::parse_tensor_types("attn_v=q8_0,attn_norm=q4_0").unwrap(),
+        overrides: recipe::parse_tensor_types("attn_v=q8_0,attn_norm=q4_0", "types").unwrap(),
         output_tensor_type: Some(GgmlType::Q6_K),
         token_embedding_type: Some(GgmlType::Q4_K),
         ..Request::default()

@@ -331,7 +331,7 @@ fn a_pre_tokenizer_is_for_byte_level_bpe_llama_cpp_7627() {
     ] {
         let message = refusal(dir.path(), &named(options));
         assert!(
-            message.contains(what) && message.contains("leave out --pre-tokenizer"),
+            message.contains(what) && message.contains("leave out `pre_tokenizer`"),
             "{message}"
         );
         read(dir.path(), &options).unwrap();
@@ -346,7 +346,7 @@ fn a_unigram_model_under_llama_is_named() {
     let dir = copy("tokenizers/xlm-roberta");
     let message = refusal(dir.path(), &DECODER);
     assert!(
-        message.contains("a unigram model") && !message.contains("--pre-tokenizer"),
+        message.contains("a unigram model") && !message.contains("`pre_tokenizer`"),
         "{message}"
     );
     read(dir.path(), &ENCODER).unwrap();

@@ -62,7 +62,7 @@ impl KldFile {
                 path: file.path().into(),
                 found: "a file of another kind".into(),
                 expected: "a file of log-probabilities, which begins with _logits_",
-                help: "give a file that kl --save-base or llama-perplexity --kl-divergence-base wrote",
+                help: "give a file that `write_header` began or llama-perplexity --kl-divergence-base wrote",
             });
         }
         let number = |at: usize, name: &'static str| {

@@ -98,12 +98,7 @@ impl Model {
         let tensors = source.tensors().iter().map(|t| (t.name.as_str(), t.shape.as_slice()));
         let report = check(source.metadata(), tensors);
         if let Some(first) = report.problems.first() {
-            let more = match report.problem_count {
-                0 | 1 => String::new(),
-                2 => " (and one more problem; verify lists both)".to_owned(),
-                n => format!(" (and {} more problems; verify lists them)", n - 1),
-            };
-            return Err(wrong(format!("{first}{more}")));
+            return Err(wrong(first.of(report.problem_count)));
         }
         let architecture = match report.content {
             Content::Model(architecture) => architecture,

@@ -2,6 +2,8 @@
 
 use std::{fmt, io, path::Path};
 
+use crate::{ValueType, stored::Nearest};
+
 /// The result of this crate's operations.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -30,6 +32,7 @@ pub enum Error {
         /// What was attempted, e.g. `cannot open`.
         action: &'static str,
         /// The operating system's reason.
+        #[source]
         error: io::Error,
     },
     /// Reading a byte range failed.
@@ -42,6 +45,7 @@ pub enum Error {
         /// How long it is.
         len: u64,
         /// The operating system's reason.
+        #[source]
         error: io::Error,
     },
     /// Writing a byte range failed.
@@ -54,6 +58,7 @@ pub enum Error {
         /// How long it is.
         len: u64,
         /// The operating system's reason.
+        #[source]
         error: io::Error,
     },
     /// The path is not what is needed there: a folder, pipe or device for a file, or the reverse.
@@ -186,6 +191,66 @@ pub enum Error {
         /// What the format allows.
         expected: String,
     },
+    /// A name stands for nothing.
+    #[error("{} is no {what}, expected one of {known}", Quoted(found))]
+    UnknownName {
+        /// What it was taken for, e.g. `dtype of safetensors files`.
+        what: &'static str,
+        /// The name.
+        found: String,
+        /// The names there are.
+        known: String,
+    },
+    /// A tensor of an output was not written, or not all of it.
+    #[error(
+        "{}: tensor {} has {written} of its {bytes} bytes{}; {UNWRITTEN}",
+        Shown(path),
+        Quoted(tensor),
+        AsHave(*others)
+    )]
+    Unwritten {
+        /// The output.
+        path: Box<Path>,
+        /// The first such tensor.
+        tensor: String,
+        /// Bytes that were written.
+        written: u64,
+        /// Bytes of its data.
+        bytes: u64,
+        /// How many more tensors lack data.
+        others: usize,
+    },
+    /// The elements of an array of metadata have another type.
+    #[error("found an array of {found}, expected one of {expected}")]
+    ElementType {
+        /// The type they have.
+        found: ValueType,
+        /// The type asked for.
+        expected: ValueType,
+    },
+    /// A model has no tensor of this name.
+    #[error("{}: has no tensor {}{}", Shown(path), Quoted(name), Nearest(nearest.as_deref()))]
+    NoTensor {
+        /// The model; its first file, if it has several.
+        path: Box<Path>,
+        /// The name asked for.
+        name: String,
+        /// The name that is most like it.
+        nearest: Option<String>,
+    },
+    /// A buffer is not as long as the data of the tensor that goes there or comes from there.
+    #[error(
+        "tensor {}: found a buffer of {found} bytes, expected {expected}, the size of its data",
+        Quoted(tensor)
+    )]
+    BufferLength {
+        /// The tensor.
+        tensor: String,
+        /// Bytes of the buffer.
+        found: u64,
+        /// Bytes of the tensor.
+        expected: u64,
+    },
     /// The output is there already.
     #[error("{}: exists already; {REPLACE}", Shown(path))]
     Exists {
@@ -208,6 +273,7 @@ pub enum Error {
         /// How many other files of the same output are kept beside it.
         others: usize,
         /// The operating system's reason.
+        #[source]
         error: io::Error,
     },
     /// The caller has not written the header of an output, which goes last.
@@ -251,7 +317,8 @@ pub enum Error {
 
 const AGAIN: &str = "run again when nothing writes to it";
 const CUT_SHORT: &str = "the file is cut short or damaged, download it again";
-const REPLACE: &str = "choose another name or allow it to be replaced (--force)";
+const UNWRITTEN: &str = "write all tensors before the file is finished";
+const REPLACE: &str = "choose another name or allow it to be replaced (`overwrite`)";
 const SPACE: &str = "free some space or choose another folder";
 
 impl Error {
@@ -270,6 +337,8 @@ impl Error {
             | Self::Unsupported { path, .. }
             | Self::Duplicate { path, .. }
             | Self::LimitsExceeded { path, .. }
+            | Self::NoTensor { path, .. }
+            | Self::Unwritten { path, .. }
             | Self::Set { path, .. }
             | Self::Exists { path }
             | Self::Unnamed { path, .. }
@@ -296,6 +365,12 @@ impl Error {
     pub fn tensor(&self) -> Option<&str> {
         match (self, self.place()) {
             (Self::Duplicate { what: "tensor" | "entry", name, .. }, _) => Some(name),
+            (
+                Self::NoTensor { name, .. }
+                | Self::BufferLength { tensor: name, .. }
+                | Self::Unwritten { tensor: name, .. },
+                _,
+            ) => Some(name),
             (_, Some(Place::Tensor(name, _))) => Some(name),
             _ => None,
         }
@@ -328,6 +403,7 @@ impl Error {
             Self::Duplicate { .. } => Some(DAMAGED),
             Self::Exists { .. } => Some(REPLACE),
             Self::NoSpace { .. } => Some(SPACE),
+            Self::Unwritten { .. } => Some(UNWRITTEN),
             Self::NotAModel { help, .. }
             | Self::Remote { help, .. }
             | Self::Malformed { help, .. }
@@ -343,6 +419,19 @@ impl Error {
             *needed = needed.saturating_add(more as u64);
         }
         self
+    }
+}
+
+/// `, as have N others`, or nothing.
+struct AsHave(usize);
+
+impl fmt::Display for AsHave {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            0 => Ok(()),
+            1 => f.write_str(", and another one lacks data"),
+            n => write!(f, ", and {n} others lack data"),
+        }
     }
 }
 

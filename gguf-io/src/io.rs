@@ -31,6 +31,11 @@ pub trait ReadAt: Send + Sync + std::fmt::Debug {
         let _ = range;
     }
 
+    /// All bytes, where they are in memory already.
+    fn as_slice(&self) -> Option<&[u8]> {
+        None
+    }
+
     /// Whether there are no bytes.
     ///
     /// # Errors
@@ -99,6 +104,10 @@ impl<R: ReadAt + ?Sized> ReadAt for Arc<R> {
     fn will_read(&self, range: Range<u64>) {
         ReadAt::will_read(self.as_ref(), range);
     }
+
+    fn as_slice(&self) -> Option<&[u8]> {
+        ReadAt::as_slice(self.as_ref())
+    }
 }
 
 fn copy_at(bytes: &[u8], buf: &mut [u8], offset: u64) -> usize {
@@ -119,15 +128,32 @@ impl ReadAt for Vec<u8> {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         Ok(copy_at(self, buf, offset))
     }
+
+    fn as_slice(&self) -> Option<&[u8]> {
+        Some(self)
+    }
 }
 
-impl ReadAt for memmap2::Mmap {
+/// Bytes in memory, whoever owns them.
+struct InMemory<B>(B);
+
+impl<B> std::fmt::Debug for InMemory<B> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("InMemory")
+    }
+}
+
+impl<B: AsRef<[u8]> + Send + Sync> ReadAt for InMemory<B> {
     fn len(&self) -> io::Result<u64> {
-        Ok(self.as_ref().len() as u64)
+        Ok(self.0.as_ref().len() as u64)
     }
 
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        Ok(copy_at(self, buf, offset))
+        Ok(copy_at(self.0.as_ref(), buf, offset))
+    }
+
+    fn as_slice(&self) -> Option<&[u8]> {
+        Some(self.0.as_ref())
     }
 }
 
@@ -155,7 +181,11 @@ impl SourceFile {
     /// # Errors
     /// [`Error::Io`] if it cannot be opened, [`Error::WrongKind`] if it is not a regular file,
     /// [`Error::OpenFiles`] if this process has too many files open.
-    pub fn open(path: &Path) -> Result<Self> {
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Self::open_path(path.as_ref())
+    }
+
+    fn open_path(path: &Path) -> Result<Self> {
         let io = |error| Error::Io { path: path.into(), action: "cannot open", error };
         // Opening a device can have effects and opening a pipe can block: look first.
         regular(path, &std::fs::metadata(path).map_err(io)?)?;
@@ -182,25 +212,21 @@ impl SourceFile {
         })
     }
 
-    /// A file in memory; `name` stands for it in messages.
-    pub fn from_bytes(name: impl Into<PathBuf>, bytes: Vec<u8>) -> Self {
-        Self {
-            path: name.into(),
-            len: bytes.len() as u64,
-            backing: Backing::Other(Arc::new(bytes)),
-        }
-    }
-
-    /// A file that the caller mapped into memory.
+    /// A file in memory: a vector, a static slice, or a file that the caller mapped (a
+    /// `memmap2::Mmap`, or an `Arc` of one). `name` stands for it in messages. Tensors are borrowed
+    /// from it, not copied: see [`StoredTensor`](crate::StoredTensor).
     ///
-    /// The code that makes the map is `unsafe` and promises that the file does not change while it is
+    /// The code that makes a map is `unsafe` and promises that the file does not change while it is
     /// mapped. If the file is truncated all the same, reading the missing pages ends the process with
     /// SIGBUS; only [`open`](Self::open) makes that an error.
-    pub fn from_mmap(name: impl Into<PathBuf>, map: memmap2::Mmap) -> Self {
+    pub fn from_bytes(
+        name: impl Into<PathBuf>,
+        bytes: impl AsRef<[u8]> + Send + Sync + 'static,
+    ) -> Self {
         Self {
             path: name.into(),
-            len: map.as_ref().len() as u64,
-            backing: Backing::Other(Arc::new(map)),
+            len: bytes.as_ref().len() as u64,
+            backing: Backing::Other(Arc::new(InMemory(bytes))),
         }
     }
 
@@ -251,6 +277,14 @@ impl SourceFile {
             Backing::File { file, wrapper: None, .. } => Some(file),
             _ => None,
         }
+    }
+
+    /// Bytes of a file that is in memory, without a copy; `None` if it is not, or ends before them.
+    pub fn slice(&self, offset: u64, len: u64) -> Option<&[u8]> {
+        let Backing::Other(reader) = &self.backing else { return None };
+        let start = usize::try_from(offset).ok()?;
+        let end = start.checked_add(usize::try_from(len).ok()?)?;
+        reader.as_slice()?.get(start..end)
     }
 
     /// The length in bytes when it was opened.

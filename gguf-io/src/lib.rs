@@ -1,9 +1,11 @@
 //! Readers and writers for untrusted model files.
 //!
 //! - [`GgufFile`] reads the header of a GGUF file or of all shards of a split one: metadata and a
-//!   list of tensors with their places. [`Layout`] is the reverse: the header of a file to be
-//!   written, and the offset of each tensor in it.
-//! - [`Checkpoint`] does the same for a folder of safetensors files, with or without an index.
+//!   list of tensors. [`GgufFile::tensor`] finds one by its name; [`StoredTensor`] reads or borrows
+//!   its bytes.
+//! - [`Layout`] is the header of a file to be written, and the offset of each tensor in it.
+//!   [`GgufWriter`] and [`GgufStream`] put tensors there, and refuse to finish without all of them.
+//! - [`Checkpoint`] reads a folder of safetensors files, with or without an index, or one file.
 //! - [`Imatrix`] reads importance matrices, in GGUF files and in the older `.dat` format.
 //! - [`AtomicFile`] writes an output that is complete or absent, from many threads; [`AtomicSet`]
 //!   the shards of a model, which [`Split`] distributes its tensors over; [`AtomicFolder`] a folder
@@ -30,36 +32,24 @@
 //!
 //! ```
 //! use gguf_io::{GgufFile, Layout, Limits, Metadata, SourceFile, TensorSpec};
-//! use quant_core::GgmlType;
+//! use quant_core::{GgmlType, QTensor};
 //!
-//! let mut metadata = Metadata::new();
-//! metadata.insert("general.architecture", "llama");
-//! let tensors = [TensorSpec {
-//!     name: "output_norm.weight".to_owned(),
-//!     ty: GgmlType::F32,
-//!     shape: vec![4],
-//! }];
-//! let layout = Layout::new(&metadata, &tensors)?;
-//! let mut bytes = layout.header.clone();
-//! for value in [1.0f32, 2.0, 3.0, 4.0] {
-//!     bytes.extend(value.to_le_bytes());
-//! }
-//! bytes.resize(layout.total as usize, 0);
+//! let norm = QTensor::quantize(GgmlType::F32, &[4], &[1.0, 2.0, 3.0, 4.0])?;
+//! let metadata = Metadata::from_iter([("general.architecture", "llama")]);
+//! let layout = Layout::new(&metadata, &[TensorSpec::of("output_norm.weight", &norm)])?;
+//! let mut stream = layout.write_to(Vec::new())?;
+//! stream.write("output_norm.weight", norm.bytes())?;
+//! let bytes = stream.finish()?;
 //!
+//! let cut = SourceFile::from_bytes("cut.gguf", bytes[..bytes.len() - 32].to_vec());
 //! let model = GgufFile::read(SourceFile::from_bytes("model.gguf", bytes), &Limits::default())?;
-//! model.check_data()?;
 //! assert_eq!(model.metadata.get_str("general.architecture"), Some("llama"));
-//! let tensor = &model.tensors[0];
-//! assert_eq!((tensor.name.as_str(), tensor.bytes), ("output_norm.weight", 16));
-//! let mut value = [0; 4];
-//! model.files[tensor.file].read_exact_at(&mut value, tensor.offset + 8)?;
-//! assert_eq!(f32::from_le_bytes(value), 3.0);
+//! assert_eq!(model.tensor("output_norm.weight")?.read()?.dequantize()?, [1.0, 2.0, 3.0, 4.0]);
 //!
 //! // Cut short, it is refused before anyone reads a weight.
-//! let cut = SourceFile::from_bytes("cut.gguf", layout.header);
 //! let error = GgufFile::read(cut, &Limits::default())?.check_data().unwrap_err();
 //! assert!(error.to_string().contains("needs 16 bytes, found 0"));
-//! # Ok::<(), gguf_io::Error>(())
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
 //! # Features
@@ -84,13 +74,18 @@ pub mod metadata;
 mod open_files;
 pub mod output;
 mod output_folder;
+mod ranges;
 #[cfg(feature = "remote")]
 pub mod remote;
 pub mod safetensors;
 mod sniff;
+mod stored;
 
 pub use error::{Error, Place, Problems, Result};
-pub use gguf::{AnyGguf, AnyTensor, GgufFile, Layout, PlacedTensor, Split, TensorInfo, TensorSpec};
+pub use gguf::{
+    AnyGguf, AnyTensor, GgufFile, GgufStream, GgufWriter, Layout, PlacedTensor, Split, TensorInfo,
+    TensorSpec,
+};
 pub use imatrix::{BrokenEntry, Imatrix, ImatrixEntry};
 pub use io::{ReadAt, SourceFile};
 pub use limits::{Budget, Limits};
@@ -99,3 +94,4 @@ pub use open_files::raise_open_file_limit;
 pub use output::{AtomicFile, AtomicSet, FileSystem, OutputOptions, WriteAt};
 pub use output_folder::AtomicFolder;
 pub use safetensors::{Checkpoint, CheckpointTensor, Dtype};
+pub use stored::StoredTensor;

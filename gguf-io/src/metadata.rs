@@ -1,8 +1,13 @@
 //! Typed GGUF metadata that keeps the order of its keys and every byte of its values.
 
+mod pairs;
+
 use std::fmt;
 
-use indexmap::IndexMap;
+use crate::{Error, Result};
+
+pub(crate) use pairs::ENTRY_BYTES;
+pub use pairs::{IntoIter, Iter, Metadata};
 
 /// A GGUF string. The format asks for UTF-8 but files exist that hold other bytes in *values*;
 /// they are carried through unchanged.
@@ -36,6 +41,37 @@ impl From<String> for GgufString {
 impl From<Vec<u8>> for GgufString {
     fn from(bytes: Vec<u8>) -> Self {
         Self(bytes)
+    }
+}
+
+impl From<&String> for GgufString {
+    fn from(text: &String) -> Self {
+        text.as_str().into()
+    }
+}
+
+impl AsRef<[u8]> for GgufString {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl PartialEq<str> for GgufString {
+    fn eq(&self, other: &str) -> bool {
+        self.0 == other.as_bytes()
+    }
+}
+
+impl PartialEq<&str> for GgufString {
+    fn eq(&self, other: &&str) -> bool {
+        *self == **other
+    }
+}
+
+/// Its text; bytes that are not UTF-8 as `\u{fffd}`.
+impl fmt::Display for GgufString {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&String::from_utf8_lossy(&self.0))
     }
 }
 
@@ -86,6 +122,11 @@ macro_rules! values {
                 self.len() == 0
             }
 
+            /// An element as a value.
+            pub fn get(&self, index: usize) -> Option<Value> {
+                match self { $(Self::$variant(v) => v.get(index).cloned().map(Value::$variant),)* }
+            }
+
             /// Keeps the elements whose index is one to keep.
             pub fn retain(&mut self, keep: impl Fn(usize) -> bool) {
                 let mut indices = 0..;
@@ -112,9 +153,43 @@ macro_rules! values {
                     Self::$variant(value)
                 }
             }
+            impl From<Vec<$ty>> for Array {
+                fn from(values: Vec<$ty>) -> Self {
+                    Self::$variant(values)
+                }
+            }
             impl From<Vec<$ty>> for Value {
                 fn from(values: Vec<$ty>) -> Self {
-                    Self::Array(Array::$variant(values))
+                    Self::Array(values.into())
+                }
+            }
+            impl From<&[$ty]> for Value {
+                fn from(values: &[$ty]) -> Self {
+                    values.to_vec().into()
+                }
+            }
+            impl<const N: usize> From<&[$ty; N]> for Value {
+                fn from(values: &[$ty; N]) -> Self {
+                    values.as_slice().into()
+                }
+            }
+            impl<const N: usize> From<[$ty; N]> for Value {
+                fn from(values: [$ty; N]) -> Self {
+                    Vec::from(values).into()
+                }
+            }
+            /// The elements, if they have this type.
+            impl<'a> TryFrom<&'a Array> for &'a [$ty] {
+                type Error = Error;
+
+                fn try_from(array: &'a Array) -> Result<Self> {
+                    match array {
+                        Array::$variant(values) => Ok(values),
+                        other => Err(Error::ElementType {
+                            found: other.element_type(),
+                            expected: ValueType::$variant,
+                        }),
+                    }
                 }
             }
         )*
@@ -143,6 +218,12 @@ impl ValueType {
     }
 }
 
+impl fmt::Display for ValueType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
 impl From<&str> for Value {
     fn from(text: &str) -> Self {
         Self::String(text.into())
@@ -155,7 +236,80 @@ impl From<String> for Value {
     }
 }
 
+impl From<Array> for Value {
+    fn from(array: Array) -> Self {
+        Self::Array(array)
+    }
+}
+
+macro_rules! texts {
+    ($($text:ty),*) => { $(
+        impl From<Vec<$text>> for Value {
+            fn from(texts: Vec<$text>) -> Self {
+                texts.into_iter().map(GgufString::from).collect::<Vec<_>>().into()
+            }
+        }
+        impl From<&[$text]> for Value {
+            fn from(texts: &[$text]) -> Self {
+                texts.iter().map(|text| GgufString::from(text.as_ref() as &str)).collect::<Vec<_>>().into()
+            }
+        }
+        impl<const N: usize> From<&[$text; N]> for Value {
+            fn from(texts: &[$text; N]) -> Self {
+                texts.as_slice().into()
+            }
+        }
+        impl<const N: usize> From<[$text; N]> for Value {
+            fn from(texts: [$text; N]) -> Self {
+                Vec::from(texts).into()
+            }
+        }
+    )* };
+}
+texts!(&str, String);
+
 impl Value {
+    /// The value as an integer, if it is one of any width that fits.
+    pub fn as_i64(&self) -> Option<i64> {
+        match *self {
+            Self::Int8(v) => Some(v.into()),
+            Self::Int16(v) => Some(v.into()),
+            Self::Int32(v) => Some(v.into()),
+            Self::Int64(v) => Some(v),
+            _ => self.as_u64()?.try_into().ok(),
+        }
+    }
+
+    /// The value as a float, if it is one of either width.
+    pub fn as_f64(&self) -> Option<f64> {
+        match *self {
+            Self::Float32(v) => Some(v.into()),
+            Self::Float64(v) => Some(v),
+            _ => None,
+        }
+    }
+
+    /// The value as a float, if it is one; double precision is rounded.
+    pub fn as_f32(&self) -> Option<f32> {
+        self.as_f64().map(|v| v as f32)
+    }
+
+    /// The value as a truth value, if it is one.
+    pub fn as_bool(&self) -> Option<bool> {
+        match *self {
+            Self::Bool(v) => Some(v),
+            _ => None,
+        }
+    }
+
+    /// The value as an array, if it is one.
+    pub fn as_array(&self) -> Option<&Array> {
+        match self {
+            Self::Array(array) => Some(array),
+            _ => None,
+        }
+    }
+
     /// The value as an unsigned integer, if it is an integer of any width and not negative.
     pub fn as_u64(&self) -> Option<u64> {
         match *self {
@@ -180,86 +334,92 @@ impl Value {
     }
 }
 
-/// What one key costs in memory besides its text and the heap of its value: the entry, its hash,
-/// and its part of an index table that is up to half empty.
-pub(crate) const ENTRY_BYTES: usize = size_of::<(String, Value)>() + 8 + 20;
-
-/// The key-value section of a GGUF file, in file order.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Metadata(IndexMap<String, Value>);
-
-impl Metadata {
-    /// No keys.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// No keys, with room for `count`.
-    pub(crate) fn with_capacity(count: usize) -> Self {
-        Self(IndexMap::with_capacity(count))
-    }
-
-    /// The position of a key in file order.
-    pub(crate) fn position(&self, key: &str) -> Option<usize> {
-        self.0.get_index_of(key)
-    }
-
-    /// The value of a key.
-    pub fn get(&self, key: &str) -> Option<&Value> {
-        self.0.get(key)
-    }
-
-    /// The unsigned integer under a key, if there is one and it is one.
-    pub fn get_u64(&self, key: &str) -> Option<u64> {
-        self.get(key).and_then(Value::as_u64)
-    }
-
-    /// The text under a key, if there is one and it is UTF-8.
-    pub fn get_str(&self, key: &str) -> Option<&str> {
-        self.get(key).and_then(Value::as_str)
-    }
-
-    /// Sets a key in its place, or appends it. Returns the value it had.
-    pub fn insert(&mut self, key: impl Into<String>, value: impl Into<Value>) -> Option<Value> {
-        self.0.insert(key.into(), value.into())
-    }
-
-    /// Sets a key and moves it to the end, as llama.cpp's `gguf_set_val_*` does.
-    pub fn replace_at_end(&mut self, key: impl Into<String>, value: impl Into<Value>) {
-        let key = key.into();
-        self.0.shift_remove(&key);
-        self.0.insert(key, value.into());
-    }
-
-    /// Removes a key, keeping the order of the others.
-    pub fn remove(&mut self, key: &str) -> Option<Value> {
-        self.0.shift_remove(key)
-    }
-
-    /// Gives a key another name, in its place. Returns whether it is there; a key that had the
-    /// new name is replaced.
-    pub fn rename(&mut self, from: &str, to: impl Into<String>) -> bool {
-        let to = to.into();
-        if to != from {
-            self.0.shift_remove(&to);
+/// The value alone: a string without quotes, of a long array the first eight elements and how many
+/// there are. `{:#}` writes all of them.
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Uint8(v) => v.fmt(f),
+            Self::Int8(v) => v.fmt(f),
+            Self::Uint16(v) => v.fmt(f),
+            Self::Int16(v) => v.fmt(f),
+            Self::Uint32(v) => v.fmt(f),
+            Self::Int32(v) => v.fmt(f),
+            Self::Float32(v) => v.fmt(f),
+            Self::Bool(v) => v.fmt(f),
+            Self::String(v) => v.fmt(f),
+            Self::Uint64(v) => v.fmt(f),
+            Self::Int64(v) => v.fmt(f),
+            Self::Float64(v) => v.fmt(f),
+            Self::Array(array) => array.fmt(f),
         }
-        let Some((position, _, value)) = self.0.shift_remove_full(from) else { return false };
-        self.0.shift_insert(position, to, value);
-        true
     }
+}
 
-    /// Keys and values in file order.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &Value)> {
-        self.0.iter().map(|(key, value)| (key.as_str(), value))
+/// As a [`Value`] of it; strings in quotes.
+impl fmt::Display for Array {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SHOWN: usize = 8;
+        let shown = if f.alternate() { self.len() } else { self.len().min(SHOWN) };
+        f.write_str("[")?;
+        for (index, value) in (0..shown).filter_map(|i| self.get(i)).enumerate() {
+            let comma = if index == 0 { "" } else { ", " };
+            match value {
+                Value::String(text) => write!(f, "{comma}{text:?}")?,
+                value => write!(f, "{comma}{value}")?,
+            }
+        }
+        match self.len().saturating_sub(shown) {
+            0 => f.write_str("]"),
+            _ => write!(f, ", … {} in all]", self.len()),
+        }
     }
+}
 
-    /// The number of keys.
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-    /// Whether there are no keys.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+    #[test]
+    fn values_are_made_of_what_programs_have() {
+        let mut metadata = Metadata::new();
+        metadata.insert("texts", vec!["a", "b"]);
+        metadata.insert("strings", ["x".to_owned()]);
+        metadata.insert("numbers", &[1u32, 2][..]);
+        metadata.insert("scale", 0.5f64);
+        metadata.extend([("flag", true)]);
+        metadata.insert("long", (0..20).collect::<Vec<i32>>());
+        assert_eq!(metadata["texts"], Value::from(vec![GgufString::from("a"), "b".into()]));
+        assert_eq!(metadata.get_f32("scale"), Some(0.5));
+        assert_eq!((metadata.get_bool("flag"), metadata.get_bool("scale")), (Some(true), None));
+        assert_eq!(metadata.get_array("numbers").map(Array::len), Some(2));
+        assert_eq!(metadata.get_i64("flag"), None);
+        let numbers: Result<&[u32]> = metadata.get_array("numbers").unwrap().try_into();
+        assert_eq!(numbers.unwrap(), [1, 2]);
+        let wrong: Result<&[i32]> = metadata.get_array("numbers").unwrap().try_into();
+        assert_eq!(
+            wrong.unwrap_err().to_string(),
+            "found an array of UINT32, expected one of INT32"
+        );
+        let shown: Vec<_> = metadata.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        assert_eq!(
+            shown,
+            [
+                r#"texts=["a", "b"]"#,
+                r#"strings=["x"]"#,
+                "numbers=[1, 2]",
+                "scale=0.5",
+                "flag=true",
+                "long=[0, 1, 2, 3, 4, 5, 6, 7, … 20 in all]",
+            ]
+        );
+        assert!(format!("{:#}", metadata["long"]).ends_with("18, 19]"));
+        let again: Metadata = metadata.clone().into_iter().collect();
+        assert_eq!(again, metadata);
+        for (key, _) in &metadata {
+            assert!(metadata.get(key).is_some());
+        }
+        let text = GgufString::from("a");
+        assert_eq!((text == "a", text == *"b", text.to_string()), (true, false, "a".to_owned()));
     }
 }

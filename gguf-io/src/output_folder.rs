@@ -42,8 +42,8 @@ impl AtomicFolder {
     /// [`Error::Exists`] if the output does and may not be replaced, [`Error::WrongKind`] if it is
     /// not a folder, or one that holds more than the files of a checkpoint and would be lost,
     /// [`Error::Io`] if the folder around it is missing or not writable.
-    pub fn create(path: &Path, options: OutputOptions) -> Result<Self> {
-        Self::create_on(Arc::new(Native), path, options)
+    pub fn create(path: impl AsRef<Path>, options: OutputOptions) -> Result<Self> {
+        Self::create_on(Arc::new(Native), path.as_ref(), options)
     }
 
     /// [`create`](Self::create) on a file system of the caller's, as [`AtomicFile::create_on`].
@@ -90,7 +90,8 @@ impl AtomicFolder {
     ///
     /// # Errors
     /// As [`create`](Self::create).
-    pub fn check(path: &Path, options: OutputOptions) -> Result<()> {
+    pub fn check(path: impl AsRef<Path>, options: OutputOptions) -> Result<()> {
+        let path = path.as_ref();
         Self::name_of(path, options)?;
         check_writable(path)
     }

@@ -7,9 +7,10 @@ use std::path::Path;
 
 use common::{assert_error, small_gguf};
 use gguf_io::{
-    Array, GgufFile, GgufString, Layout, Limits, Metadata, SourceFile, TensorSpec, Value,
+    AnyGguf, Array, GgufFile, GgufString, Layout, Limits, Metadata, OutputOptions, SourceFile,
+    TensorSpec, Value,
 };
-use quant_core::GgmlType;
+use quant_core::{GgmlType, QTensor};
 
 fn spec(name: &str, ty: GgmlType, shape: &[u64]) -> TensorSpec {
     TensorSpec { name: name.to_owned(), ty, shape: shape.to_vec() }
@@ -266,4 +267,141 @@ fn changes_and_links_are_noticed() {
     assert_error(file.check_unchanged(), "Changed", &["length"]);
     assert_error(file.read_exact_at(&mut [0; 8], 4), "Read", &["m.gguf", "byte 4", "8 bytes"]);
     file.read_exact_at(&mut [0; 6], 4).unwrap();
+}
+
+fn demo() -> (Metadata, QTensor<'static>, QTensor<'static>, Layout) {
+    let metadata = Metadata::from_iter([("general.architecture", "demo")]);
+    let values: Vec<f32> = (0..96).map(|i| i as f32 * 0.25).collect();
+    let up = QTensor::quantize(GgmlType::Q8_0, &[3, 32], &values).unwrap();
+    let norm = QTensor::quantize(GgmlType::F32, &[5], &values[..5]).unwrap();
+    let specs = [
+        TensorSpec::of("blk.0.ffn_up.weight", &up),
+        TensorSpec::new("none", GgmlType::F32, [0]),
+        TensorSpec::of("output_norm.weight", &norm),
+    ];
+    let layout = Layout::new(&metadata, &specs).unwrap();
+    (metadata, up, norm, layout)
+}
+
+#[test]
+fn a_file_is_written_by_name_and_read_by_name() {
+    let (metadata, up, norm, layout) = demo();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("demo.gguf");
+    let writer = layout.clone().create(&path, OutputOptions::default()).unwrap();
+    // In parts, from two threads, and in another order than the layout's.
+    writer.write("output_norm.weight", norm.bytes()).unwrap();
+    let (front, back) = up.bytes().split_at(40);
+    std::thread::scope(|scope| {
+        for (part, offset) in [(front, 0), (back, 40)] {
+            let writer = &writer;
+            scope.spawn(move || writer.write_at("blk.0.ffn_up.weight", part, offset).unwrap());
+        }
+    });
+    writer.finish().unwrap();
+
+    let file = GgufFile::open(&path, &Limits::default()).unwrap();
+    file.check_data().unwrap();
+    file.check_padding().unwrap();
+    assert_eq!(file.metadata, metadata);
+    let stored = file.tensor("blk.0.ffn_up.weight").unwrap();
+    assert_eq!((stored.elements(), stored.dims(), stored.ty), (96, vec![3, 32], GgmlType::Q8_0));
+    assert_eq!(stored.read().unwrap(), up);
+    assert_eq!(stored.as_slice(), None, "the file is not in memory");
+    let mut bytes = vec![0; 20];
+    file.tensor("output_norm.weight").unwrap().read_into(&mut bytes).unwrap();
+    assert_eq!(bytes, norm.bytes());
+    assert_error(
+        file.tensor("output_norm.weight").unwrap().read_into(&mut bytes[..8]),
+        "BufferLength",
+        &["output_norm.weight", "8 bytes", "expected 20"],
+    );
+    assert_error(
+        file.tensor("blk.0.ffn_up").map(|_| ()),
+        "NoTensor",
+        &["demo.gguf", "\"blk.0.ffn_up\"", "most like it is \"blk.0.ffn_up.weight\""],
+    );
+    assert_eq!(
+        file.iter().map(|t| t.read_bytes().unwrap().len()).collect::<Vec<_>>(),
+        [102, 0, 20]
+    );
+
+    // A stream has the same bytes, and a file in memory lends them.
+    let mut stream = layout.clone().write_to(Vec::new()).unwrap();
+    for part in up.bytes().chunks(7) {
+        stream.append("blk.0.ffn_up.weight", part).unwrap();
+    }
+    stream.write("output_norm.weight", norm.bytes()).unwrap();
+    let bytes = stream.finish().unwrap();
+    assert_eq!(bytes, std::fs::read(&path).unwrap());
+    let file = SourceFile::from_bytes("demo.gguf", std::sync::Arc::<[u8]>::from(bytes));
+    let file = GgufFile::read(file, &Limits::default()).unwrap();
+    let stored = file.tensor("blk.0.ffn_up.weight").unwrap();
+    assert_eq!(stored.as_slice(), Some(up.bytes()));
+    assert!(matches!(stored.read_bytes().unwrap(), std::borrow::Cow::Borrowed(_)));
+    assert_eq!(
+        AnyGguf::read_any(file.files[0].clone(), &Limits::default())
+            .unwrap()
+            .any_tensor("output_norm.weight")
+            .unwrap()
+            .as_slice(),
+        Some(norm.bytes())
+    );
+}
+
+#[test]
+fn a_file_that_is_cut_short_lends_and_reads_nothing_beyond_its_end() {
+    let (.., layout) = demo();
+    let bytes = || layout.header.clone();
+    let file = GgufFile::read(SourceFile::from_bytes("cut.gguf", bytes()), &Limits::default());
+    let file = file.unwrap();
+    let stored = file.tensor("output_norm.weight").unwrap();
+    assert_eq!(stored.as_slice(), None);
+    let says = ["cut.gguf", "output_norm.weight", "needs 20 bytes, found 0"];
+    assert_error(stored.read(), "Truncated", &says);
+    assert_error(stored.read_into(&mut [0; 20]), "Read", &["cut.gguf", "20 bytes"]);
+    assert_eq!(file.tensor("none").unwrap().read().unwrap().elements(), 0);
+}
+
+#[test]
+fn a_writer_refuses_what_is_missing_or_does_not_fit() {
+    let (_, up, norm, layout) = demo();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("demo.gguf");
+    let create = || layout.clone().create(&path, OutputOptions::default()).unwrap();
+    let writer = create();
+    assert_error(writer.write("norm", &[]), "NoTensor", &["demo.gguf", "\"norm\""]);
+    let says = ["output_norm.weight", "19 bytes", "expected 20"];
+    assert_error(writer.write("output_norm.weight", &[0; 19]), "BufferLength", &says);
+    for offset in [17, u64::MAX] {
+        let says = ["output_norm.weight", "4 bytes of data", "none after its 20"];
+        assert_error(writer.write_at("output_norm.weight", &[0; 4], offset), "Layout", &says);
+    }
+    writer.write_at("blk.0.ffn_up.weight", &up.bytes()[..100], 0).unwrap();
+    // Twice the same bytes are no others.
+    writer.write_at("blk.0.ffn_up.weight", &up.bytes()[..100], 0).unwrap();
+    let says = ["demo.gguf", "ffn_up", "100 of its 102 bytes", "another one lacks data"];
+    assert_error(writer.finish(), "Unwritten", &says);
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is left");
+
+    let mut stream = layout.clone().write_to(Vec::new()).unwrap();
+    let says = ["output_norm.weight", "ffn_up", "which comes first"];
+    assert_error(stream.write("output_norm.weight", norm.bytes()), "Layout", &says);
+    stream.append("blk.0.ffn_up.weight", &up.bytes()[..100]).unwrap();
+    let says = ["3 bytes of data", "the 2 that it lacks"];
+    assert_error(stream.append("blk.0.ffn_up.weight", &[0; 3]), "Layout", &says);
+    assert_error(stream.finish(), "Unwritten", &["100 of its 102 bytes"]);
+
+    // A stream that fails once is not trusted again.
+    let mut full = [0; 300];
+    let mut stream = layout.write_to(&mut full[..]).unwrap();
+    assert_error(stream.write("blk.0.ffn_up.weight", up.bytes()), "Write", &["the stream"]);
+    assert_error(stream.write("blk.0.ffn_up.weight", up.bytes()), "Write", &["has failed before"]);
+}
+
+#[test]
+fn operating_system_errors_are_sources() {
+    let error = GgufFile::open("/nonexistent.gguf", &Limits::default()).unwrap_err();
+    let source = std::error::Error::source(&error).unwrap();
+    assert!(source.is::<std::io::Error>());
 }

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use common::{assert_error, check_table, row, safetensors, small_safetensors};
 use gguf_io::{Checkpoint, Dtype, Error, Limits, SourceFile, safetensors::Preference};
+use quant_core::GgmlType;
 
 fn read(bytes: Vec<u8>) -> Result<Checkpoint, Error> {
     Checkpoint::read(vec![SourceFile::from_bytes("m.safetensors", bytes)], &Limits::default())
@@ -585,4 +586,53 @@ fn shards_may_be_links() {
     std::fs::remove_file(dir.join(ONE)).unwrap();
     symlink("/dev/zero", dir.join(ONE)).unwrap();
     assert_error(open(dir), "WrongKind", &["device"]);
+}
+
+#[test]
+fn tensors_are_read_by_name_and_metadata_is_kept() {
+    let json = format!(
+        r#"{{"__metadata__":{{"format":"pt","note":"x"}},{},{},{}}}"#,
+        tensor("a.weight", "F16", "[2,2]", "[0,8]"),
+        tensor("b.weight", "F8_E4M3", "[4]", "[8,12]"),
+        tensor("c.scalar", "I32", "[]", "[12,16]")
+    );
+    let mut bytes = safetensors(&json, 16);
+    let data = bytes.len() - 16;
+    bytes[data..data + 8].copy_from_slice(&[0, 0x3c, 0, 0x40, 0, 0x42, 0, 0x44]);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("some.safetensors");
+    std::fs::write(&path, &bytes).unwrap();
+    let on_disk = Checkpoint::open_file(&path, &Limits::default()).unwrap();
+    let in_memory = read(bytes).unwrap();
+    for weights in [&on_disk, &in_memory] {
+        assert_eq!(weights.metadata["format"], "pt");
+        assert_eq!(weights.metadata.len(), 2);
+        let stored = weights.tensor("a.weight").unwrap();
+        let a = stored.read().unwrap();
+        assert_eq!((a.shape(), a.dequantize().unwrap()), (&[2, 2][..], vec![1.0, 2.0, 3.0, 4.0]));
+        assert_eq!((stored.elements(), stored.dims()), (4, vec![2, 2]));
+        assert_eq!(weights.tensor("c.scalar").unwrap().read().unwrap().elements(), 1);
+        let b = weights.tensor("b.weight").unwrap();
+        assert_eq!(b.read_bytes().unwrap().len(), 4);
+        let says = ["b.weight", "F8_E4M3", "supported: F64 F32 F16 BF16 I64 I32 I16 I8"];
+        assert_error(b.read(), "Unsupported", &says);
+        assert_eq!(weights.iter().count(), 3);
+    }
+    assert!(in_memory.tensor("a.weight").unwrap().as_slice().is_some());
+    assert_error(on_disk.tensor("a.weigth").map(|_| ()), "NoTensor", &["\"a.weight\""]);
+    assert_eq!(GgmlType::try_from(Dtype::BF16).unwrap(), GgmlType::BF16);
+    assert_error(GgmlType::try_from(Dtype::C64), "UnknownName", &["C64", "type of GGUF files"]);
+    assert_eq!("F8_E4M3".parse::<Dtype>().unwrap(), Dtype::F8E4M3);
+    assert_error("F7".parse::<Dtype>(), "UnknownName", &["\"F7\" is no dtype", "BF16"]);
+}
+
+#[test]
+fn metadata_is_paid_for() {
+    let note = "x".repeat(1000);
+    let many: Vec<_> = (0..2000).map(|i| format!(r#""k{i}":"{note}""#)).collect();
+    let bytes = safetensors(&format!(r#"{{"__metadata__":{{{}}}}}"#, many.join(",")), 0);
+    let file = || vec![SourceFile::from_bytes("m.safetensors", bytes.clone())];
+    assert!(Checkpoint::read(file(), &Limits::default()).is_ok());
+    let says = ["m.safetensors", "memory"];
+    assert_error(Checkpoint::read(file(), &Limits::with_heap(3 << 20)), "LimitsExceeded", &says);
 }

@@ -70,6 +70,8 @@
 //!   notes on faults that they tolerate. Files that hold no language model (adapters, projectors, image
 //!   models) and architectures that are not described pass with a note.
 //! - [`HyperParameters`]: the sizes of a model, read with all that may be wrong with them.
+//! - [`TensorName`]: what a tensor is, as far as its name tells.
+//! - [`OfLayers`], [`layer_period`], [`attention_period`]: what metadata says of layers by their number.
 //! - [`Tokenizer`]: the tokenizer that a file carries, from text to tokens and back.
 //! - [`Forward::find`] and [`FORWARDS`]: how models of an architecture are run, as data for an
 //!   interpreter.
@@ -89,8 +91,12 @@ mod architectures;
 mod check;
 mod forward;
 mod forwards;
+mod keys;
+mod layered;
+mod names;
 mod parameters;
 mod problem;
+mod relations;
 mod size;
 pub mod tokenizer;
 mod vocabulary;
@@ -105,7 +111,10 @@ pub use forward::{
     Residual, Routing, ScoreScale, TurnedLayers, Windows,
 };
 pub use forwards::FORWARDS;
-pub use parameters::{COMMON, HyperParameters, MAX_EXPERTS, MAX_LAYERS};
+pub use keys::{COMMON, MAX_EXPERTS, MAX_LAYERS};
+pub use layered::{LAYER_PERIODS, OfLayers, attention_period, layer_period};
+pub use names::{Place, TensorName};
+pub use parameters::HyperParameters;
 pub use problem::{Problem, ProblemKind};
 pub use size::{Dimension, Size};
 pub use tokenizer::Tokenizer;

@@ -3,51 +3,8 @@
 use gguf_io::metadata::{Array, Metadata, Value};
 
 use crate::{
-    Architecture, Dimension, Key, Kind, Need, Problem, Rope, Size, Turned,
-    problem::{Problems, described},
+    Architecture, Dimension, Problem, Size, keys::MAX_LAYERS, layered::ATTENDING, problem::Problems,
 };
-
-/// Most layers a model may have; llama.cpp refuses more.
-pub const MAX_LAYERS: u32 = 512;
-/// Most experts a layer may have; llama.cpp refuses more.
-pub const MAX_EXPERTS: u32 = 1024;
-
-const ROPE_SCALING: Kind = Kind::OneOf(&["none", "linear", "yarn", "longrope"]);
-
-/// Keys that llama.cpp reads for every architecture, below its name. It starts without a number of
-/// heads, for architectures without attention, of which none is described here.
-pub const COMMON: &[Key] = &[
-    Key::required("block_count", Kind::Integer(1, MAX_LAYERS)),
-    Key::required("context_length", Kind::Integer(1, u32::MAX)),
-    Key::required("embedding_length", Kind::Integer(1, u32::MAX)),
-    Key::optional("embedding_length_out", Kind::COUNT),
-    Key::optional("vocab_size", Kind::COUNT),
-    Key::optional("feed_forward_length", Kind::Integers),
-    Key::optional("nextn_predict_layers", Kind::Integer(0, MAX_LAYERS)),
-    Key::required("attention.head_count", Kind::Integers),
-    Key::optional("attention.head_count_kv", Kind::Integers),
-    Key::optional("attention.key_length", Kind::COUNT),
-    Key::optional("attention.value_length", Kind::COUNT),
-    Key::optional("attention.key_length_swa", Kind::COUNT),
-    Key::optional("attention.value_length_swa", Kind::COUNT),
-    Key::optional("attention.causal", Kind::Bool),
-    Key::optional("pooling_type", Kind::COUNT),
-    Key::optional("classifier.pooling_type", Kind::COUNT),
-    Key::optional("expert_count", Kind::Integer(0, MAX_EXPERTS)),
-    Key::optional("expert_used_count", Kind::Integers),
-    Key::optional("expert_group_count", Kind::Integer(0, MAX_EXPERTS)),
-    Key::optional("expert_group_used_count", Kind::Integer(0, MAX_EXPERTS)),
-    Key::optional("rope.dimension_count", Kind::COUNT),
-    Key::optional("rope.dimension_count_swa", Kind::COUNT),
-    Key::optional("rope.freq_base", Kind::Float),
-    Key::optional("rope.scale_linear", Kind::Float),
-    Key::optional("rope.scaling.type", ROPE_SCALING),
-    Key::optional("rope.scaling.factor", Kind::Float),
-    Key::optional("rope.scaling.attn_factor", Kind::Float),
-    Key::optional("rope.scaling.alpha", Kind::Float),
-    Key::optional("rope.scaling.original_context_length", Kind::COUNT),
-    Key::optional("rope.scaling.finetuned", Kind::Bool),
-];
 
 /// What a model's metadata says about its sizes. Of a key with a number for each layer the first
 /// positive one stands for the model where no layer is asked for.
@@ -122,7 +79,7 @@ impl HyperParameters {
         let small = |name: &str| number(name).and_then(|n| u32::try_from(n).ok());
         let layers = small("block_count").filter(|n| (1..=MAX_LAYERS).contains(n));
         for key in architecture.keys() {
-            check_key(architecture, key, at(key.name), layers, problems);
+            key.check(architecture, at(key.name), layers, problems);
         }
         let layers = layers.unwrap_or(0);
         let dimensions = Dimension::ALL.map(|(dimension, key)| match dimension {
@@ -169,7 +126,7 @@ impl HyperParameters {
         let recurrent = match flags("attention.recurrent_layers") {
             Some(flags) => flags,
             None if has_key("full_attention_interval") => {
-                let interval = small("full_attention_interval").unwrap_or(4).max(1);
+                let interval = small("full_attention_interval").unwrap_or(ATTENDING).max(1);
                 let trunk = layers.saturating_sub(further_layers);
                 (0..trunk).map(|layer| (layer + 1) % interval != 0).collect()
             }
@@ -317,174 +274,6 @@ impl HyperParameters {
             Size::Half(whole) => self.unknown(*whole, missing),
         }
     }
-
-    /// Numbers that contradict each other. `heads_divide`: the size of a head is not said, but a
-    /// part of the embedding.
-    fn check(&self, architecture: &Architecture, heads_divide: bool, problems: &mut Problems) {
-        let get = |dimension| self.dimension(dimension);
-        let mut wrong = |dimension: Dimension, says: String| {
-            problems.key(&architecture.key(dimension), says);
-        };
-        if let (Some(heads), Some(kv)) = (get(Dimension::Heads), get(Dimension::KvHeads))
-            && kv > 0
-            && heads % kv != 0
-        {
-            wrong(
-                Dimension::Heads,
-                format!("is {heads}, expected a multiple of attention.head_count_kv, {kv}"),
-            );
-        }
-        let (heads, embedding) = (get(Dimension::Heads), get(Dimension::Embedding));
-        if heads == Some(0) {
-            if !architecture.has_attention() {
-                return;
-            }
-            wrong(Dimension::Heads, "is 0, expected a positive number".into());
-        } else if let (Some(heads), Some(embedding), Some(head)) =
-            (heads, embedding, get(Dimension::Key))
-        {
-            if heads_divide && embedding % heads != 0 {
-                wrong(
-                    Dimension::Heads,
-                    format!("is {heads}, expected a divisor of embedding_length, {embedding}"),
-                );
-            } else if architecture.fills_embedding() && heads.checked_mul(head) != Some(embedding) {
-                wrong(
-                    Dimension::Key,
-                    format!(
-                        "is {head}, expected {}: embedding_length {embedding} / \
-                         attention.head_count {heads}",
-                        embedding / heads
-                    ),
-                );
-            }
-        }
-        // Compressed keys are those of one head: the compressed part and the one that RoPE turns.
-        if self.is_latent {
-            if let Some(kv) = get(Dimension::KvHeads).filter(|kv| *kv != 1) {
-                wrong(Dimension::KvHeads, format!("is {kv}, expected 1: keys are compressed"));
-            }
-            let (rank, rotary) = (get(Dimension::KvRank), get(Dimension::Rotary));
-            if let (Some(key), Some(rank), Some(rotary)) = (get(Dimension::Key), rank, rotary)
-                && rank.checked_add(rotary) != Some(key)
-            {
-                wrong(
-                    Dimension::Key,
-                    format!(
-                        "is {key}, expected attention.kv_lora_rank {rank} + rope.dimension_count \
-                         {rotary}"
-                    ),
-                );
-            }
-        } else if !architecture.is_compressed()
-            && let (Some(key), Some(value)) = (get(Dimension::Key), get(Dimension::Value))
-            && key != value
-        {
-            wrong(
-                Dimension::Value,
-                format!("is {value}, expected the size of a head's key, {key}"),
-            );
-        }
-        // Each head has keys and values of its own.
-        if architecture.has_equal_heads()
-            && let (Some(heads), Some(kv)) = (heads, get(Dimension::KvHeads))
-            && kv != heads
-        {
-            wrong(Dimension::KvHeads, format!("is {kv}, expected attention.head_count, {heads}"));
-        }
-        use Rope::{Halves, Neighbours};
-        if matches!(architecture.graph.rope, Halves(Turned::Any) | Neighbours(Turned::Any))
-            && !self.is_latent
-            && let (Some(rotary), Some(key)) = (get(Dimension::Rotary), get(Dimension::Key))
-            && rotary > key
-        {
-            wrong(
-                Dimension::Rotary,
-                format!("is {rotary}, expected at most the size of a head, {key}"),
-            );
-        }
-        if matches!(architecture.graph.rope, Halves(Turned::Whole) | Neighbours(Turned::Whole))
-            && let (Some(rotary), Some(key)) = (get(Dimension::Rotary), get(Dimension::Key))
-            && rotary != key
-        {
-            wrong(
-                Dimension::Rotary,
-                format!("is {rotary}, expected the size of a head, {key} (attention.key_length)"),
-            );
-        }
-    }
-
-    /// Experts that contradict each other, which llama.cpp asserts not to find.
-    fn check_experts(
-        &self,
-        architecture: &Architecture,
-        used: u64,
-        groups: u64,
-        groups_used: u64,
-        problems: &mut Problems,
-    ) {
-        let experts = self.dimension(Dimension::Experts).unwrap_or(0);
-        let mut wrong = |key: &str, found: u64, expected: String| {
-            let key = format!("{}.{key}", architecture.name);
-            problems.key(&key, format!("is {found}, expected {expected}"));
-        };
-        if experts == 0 {
-            for (key, found) in [("expert_used_count", used), ("expert_group_count", groups)] {
-                if found > 0 {
-                    wrong(key, found, "0 or no such key: expert_count is 0".into());
-                }
-            }
-            return;
-        }
-        if !(1..=experts).contains(&used) {
-            wrong("expert_used_count", used, format!("1 to expert_count, {experts}"));
-        }
-        if groups >= experts || (groups > 1 && !experts.is_multiple_of(groups)) {
-            let expected = format!("a divisor of expert_count, {experts}, that is less");
-            wrong("expert_group_count", groups, expected);
-        } else if groups > 1 && !(1..groups).contains(&groups_used) {
-            let expected = format!("1 to less than expert_group_count, {groups}");
-            wrong("expert_group_used_count", groups_used, expected);
-        }
-    }
-}
-
-impl Architecture {
-    /// Whether the heads together are as wide as the model, whatever the keys of their sizes say.
-    fn fills_embedding(&self) -> bool {
-        const EMBEDDING: Size = Size::Of(Dimension::Embedding);
-        self.slots()
-            .any(|slot| slot.name == "blk.{}.attn_output" && slot.shape == [EMBEDDING, EMBEDDING])
-    }
-
-    /// Whether keys and values are compressed: then they have sizes of their own.
-    fn is_compressed(&self) -> bool {
-        self.slots().any(|slot| slot.name == "blk.{}.attn_kv_a_norm")
-    }
-
-    /// Whether there are heads at all: state space models have none.
-    fn has_attention(&self) -> bool {
-        self.slots().any(|slot| slot.name.contains(".attn_q") || slot.name.contains(".attn_k"))
-    }
-
-    /// Whether each head has keys and values of its own: T5, and where all keys are normalized at
-    /// once by weights as wide as the queries.
-    fn has_equal_heads(&self) -> bool {
-        const WIDE: &[Size] = &[Size::Of(Dimension::Embedding)];
-        self.slots().any(|slot| match slot.name {
-            "enc.blk.{}.attn_q" => true,
-            "blk.{}.attn_k_norm" => slot.shape == WIDE && slot.need == Need::Required,
-            _ => false,
-        })
-    }
-
-    /// The whole key of a dimension.
-    pub(crate) fn key(&self, dimension: Dimension) -> String {
-        match dimension.key() {
-            key if key.starts_with("tokenizer.") => key.to_owned(),
-            key => format!("{}.{key}", self.name),
-        }
-    }
 }
 
 /// Tokens: those of the tokenizer, or what a model without one says.
@@ -525,79 +314,4 @@ fn numbers_of(value: &Value) -> Option<Vec<u64>> {
         }
         _ => None,
     }
-}
-
-fn check_key(
-    architecture: &Architecture,
-    key: Key,
-    value: Option<&Value>,
-    layers: Option<u32>,
-    problems: &mut Problems,
-) {
-    let Some(value) = value else {
-        if key.required {
-            problems.missing_key(
-                &format!("{}.{}", architecture.name, key.name),
-                &expected(key.kind, layers),
-            );
-        }
-        return;
-    };
-    let length = |array: &Array| layers.is_none_or(|n| array.len() as u64 == u64::from(n));
-    let fits = match (key.kind, value) {
-        (Kind::Integer(least, most), Value::Uint32(n)) => (least..=most).contains(n),
-        (Kind::Integers | Kind::Pattern, Value::Uint32(_)) => true,
-        (Kind::Integers, Value::Array(array)) => {
-            length(array)
-                && match array {
-                    Array::Uint32(_) => true,
-                    Array::Int32(numbers) => numbers.iter().all(|n| *n >= 0),
-                    _ => false,
-                }
-        }
-        (Kind::Pattern, Value::Array(array)) => {
-            array.len() as u64 <= u64::from(MAX_LAYERS)
-                && matches!(array, Array::Bool(_) | Array::Uint32(_) | Array::Int32(_))
-        }
-        (Kind::Sections, Value::Array(Array::Int32(numbers))) => {
-            numbers.iter().all(|n| *n >= 0) && are_sections(numbers)
-        }
-        (Kind::Sections, Value::Array(Array::Uint32(numbers))) => {
-            numbers.iter().all(|n| i32::try_from(*n).is_ok()) && are_sections(numbers)
-        }
-        (Kind::Float, Value::Float32(number)) => number.is_finite(),
-        (Kind::Positive, Value::Float32(number)) => number.is_finite() && *number > 0.0,
-        (Kind::Bool, Value::Bool(_)) | (Kind::Text, Value::String(_)) => true,
-        (Kind::OneOf(names), Value::String(name)) => {
-            name.as_str().is_some_and(|name| names.contains(&name))
-        }
-        _ => false,
-    };
-    if !fits {
-        let whole = format!("{}.{}", architecture.name, key.name);
-        let expected = expected(key.kind, layers);
-        problems.key(&whole, format!("is {}, expected {expected}", described(value)));
-    }
-}
-
-fn expected(kind: Kind, layers: Option<u32>) -> String {
-    let layers = layers.map_or_else(String::new, |n| format!("{n} "));
-    match kind {
-        Kind::Integer(0, u32::MAX) => "a UINT32".into(),
-        Kind::Integer(1, u32::MAX) => "a positive UINT32".into(),
-        Kind::Integer(least, most) => format!("a UINT32 from {least} to {most}"),
-        Kind::Integers => format!("a UINT32, or an array of {layers}UINT32, one for each layer"),
-        Kind::Float => "a finite FLOAT32".into(),
-        Kind::Positive => "a positive FLOAT32".into(),
-        Kind::Bool => "a BOOL".into(),
-        Kind::Text => "a STRING".into(),
-        Kind::OneOf(names) => format!("one of the STRINGs {}", names.join(", ")),
-        Kind::Pattern => "a UINT32, or an array of BOOL, one for each layer".into(),
-        Kind::Sections => "an array of 4 INT32, one of the first three positive".into(),
-    }
-}
-
-/// Whether RoPE can share its angles among axes like this: ggml asserts it.
-fn are_sections<T: Default + PartialEq>(numbers: &[T]) -> bool {
-    numbers.len() == 4 && numbers.iter().take(3).any(|n| *n != T::default())
 }

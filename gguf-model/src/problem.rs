@@ -16,6 +16,23 @@ pub struct Problem {
     pub message: String,
 }
 
+impl Problem {
+    /// The problem, the first of several, and how many more [`check`](crate::check) lists.
+    ///
+    /// ```
+    /// let report = gguf_model::check(&gguf_io::Metadata::new(), [("blk.0.attn_q.weight", &[8u64][..])]);
+    /// let first = report.problems.first().unwrap();
+    /// assert_eq!(first.of(1), first.message);
+    /// assert!(first.of(3).ends_with("; `check` lists 2 more"));
+    /// ```
+    pub fn of(&self, count: u64) -> String {
+        match count {
+            0 | 1 => self.message.clone(),
+            _ => format!("{}; `check` lists {} more", self.message, count - 1),
+        }
+    }
+}
+
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)

@@ -9,8 +9,9 @@ use gguf_io::{Checkpoint, CheckpointTensor, Dtype};
 use quant_core::Error::TooLarge;
 
 use crate::{
-    Encoding, Error, Problem, Purpose, Quantization, Result,
-    packed::{Packed, Parts, mlx},
+    Encoding, Error, Problem, Purpose, Quantization, Result, nvfp4,
+    packed::{Parts, bitsandbytes, mlx},
+    quantization::Format,
     scaled,
 };
 
@@ -23,7 +24,8 @@ use crate::{
 pub struct Weights {
     checkpoint: Checkpoint,
     quantization: Quantization,
-    packed: HashMap<String, Arc<Packed>>,
+    /// Those that stand for several tensors.
+    stored: HashMap<String, Encoding>,
 }
 
 impl Weights {
@@ -34,45 +36,92 @@ impl Weights {
     /// a weight and its packed form; [`Error::Files`] if reading fails (the order of groups is read).
     pub fn new(mut checkpoint: Checkpoint, quantization: Quantization) -> Result<Self> {
         mlx::unstack(&mut checkpoint);
-        let mut weights = Self { checkpoint, quantization, packed: HashMap::new() };
+        let mut weights = Self { checkpoint, quantization, stored: HashMap::new() };
+        if let Some(names) = weights.quantization.nvfp4 {
+            for module in names.modules(&weights.checkpoint) {
+                weights.join(&module, names)?;
+            }
+        }
+        if weights.quantization.format == Format::BitsAndBytes {
+            for module in weights.modules(bitsandbytes::ROWS) {
+                let parts = weights.parts(&module);
+                let (weight, encoding, used) = bitsandbytes::by_rows(&parts)?;
+                weights.replace(&module, used, weight, encoding)?;
+            }
+        }
         let Some(codes) = weights.quantization.codes() else { return Ok(weights) };
-        let suffix = format!(".{codes}");
-        let names = weights.checkpoint.tensors.keys();
-        let modules: Vec<_> =
-            names.filter_map(|name| Some(name.strip_suffix(&suffix)?.to_owned())).collect();
-        for module in &modules {
-            weights.pack(module)?;
+        for module in weights.modules(codes) {
+            weights.pack(&module)?;
         }
         Ok(weights)
     }
 
+    /// The modules that have a part.
+    fn modules(&self, part: &str) -> Vec<String> {
+        let end = format!(".{part}");
+        let names = self.checkpoint.tensors.keys();
+        names.filter_map(|name| Some(name.strip_suffix(&end)?.to_owned())).collect()
+    }
+
+    fn parts<'a>(&'a self, module: &'a str) -> Parts<'a> {
+        Parts { checkpoint: &self.checkpoint, module, method: &self.quantization.method }
+    }
+
     /// Puts the weights of a module in the place of its parts.
     fn pack(&mut self, module: &str) -> Result<()> {
-        let Self { checkpoint, quantization, packed } = self;
-        let parts = Parts { checkpoint, module, method: &quantization.method };
-        let (layers, used) = quantization.layers(&parts)?;
-        for part in used {
-            checkpoint.tensors.shift_remove(&format!("{module}.{part}"));
-        }
+        let (layers, used) = self.quantization.layers(&self.parts(module))?;
+        self.remove(module, used);
         for (name, layer) in layers {
             let shape = layer.shape();
             let bytes = shape.into_iter().try_fold(4u64, u64::checked_mul).ok_or(TooLarge)?;
             let (file, offset) = layer.place();
             let weight =
                 CheckpointTensor { dtype: Dtype::F32, shape: shape.to_vec(), file, offset, bytes };
-            if checkpoint.tensors.insert(name.clone(), weight).is_some() {
-                let file = checkpoint.files.get(file);
-                return Err(Error::Packed {
-                    path: file.map(|file| file.path().to_path_buf()).unwrap_or_default(),
-                    tensor: name,
-                    found: "both a weight and its packed form".into(),
-                    expected: "one of them".into(),
-                    help: "take the original checkpoint, which the model's authors usually publish too",
-                });
-            }
-            if let Entry::Vacant(vacant) = packed.entry(name) {
-                vacant.insert(Arc::new(layer));
-            }
+            self.insert(name, weight, Encoding::Packed(Arc::new(layer)))?;
+        }
+        Ok(())
+    }
+
+    /// Puts a weight in NVFP4 in the place of its parts.
+    fn join(&mut self, module: &str, names: nvfp4::Names) -> Result<()> {
+        let weight_only = self.quantization.keeps_inputs(module);
+        let (weight, encoding, used) = nvfp4::layer(&self.parts(module), names, weight_only)?;
+        self.replace(module, used, weight, encoding)
+    }
+
+    /// Puts the weight of a module in the place of its parts.
+    fn replace(
+        &mut self,
+        module: &str,
+        parts: Vec<&str>,
+        weight: CheckpointTensor,
+        encoding: Encoding,
+    ) -> Result<()> {
+        self.remove(module, parts);
+        self.insert(format!("{module}.weight"), weight, encoding)
+    }
+
+    fn remove(&mut self, module: &str, parts: Vec<&str>) {
+        for part in parts {
+            self.checkpoint.tensors.shift_remove(&format!("{module}.{part}"));
+        }
+    }
+
+    /// Adds a weight that stands for several tensors.
+    fn insert(&mut self, name: String, weight: CheckpointTensor, encoding: Encoding) -> Result<()> {
+        let file = weight.file;
+        if self.checkpoint.tensors.insert(name.clone(), weight).is_some() {
+            let file = self.checkpoint.files.get(file);
+            return Err(Error::Packed {
+                path: file.map(|file| file.path().to_path_buf()).unwrap_or_default(),
+                tensor: name,
+                found: "both a weight and its packed form".into(),
+                expected: "one of them".into(),
+                help: "take the original checkpoint, which the model's authors usually publish too",
+            });
+        }
+        if let Entry::Vacant(vacant) = self.stored.entry(name) {
+            vacant.insert(encoding);
         }
         Ok(())
     }
@@ -97,8 +146,8 @@ impl Weights {
     /// # Errors
     /// What is not read: another type, or scales that do not lie over the values.
     pub fn encoding(&self, name: &str, tensor: &CheckpointTensor) -> Result<Encoding, Problem> {
-        match self.packed.get(name) {
-            Some(packed) => Ok(Encoding::Packed(Arc::clone(packed))),
+        match self.stored.get(name) {
+            Some(encoding) => Ok(encoding.clone()),
             None => self.quantization.format.encoding(&self.checkpoint, name, tensor),
         }
     }

@@ -6,7 +6,7 @@ use gguf_io::SourceFile;
 use half::{bf16, f16};
 use quant_core::GgmlType;
 
-use crate::{Packed, Result};
+use crate::{CodeBlock, Nvfp4, Offset, Packed, Result, codes::BLOCK, nvfp4};
 
 /// How values are stored.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,6 +33,9 @@ pub enum Encoding {
         /// Their offset in it.
         offset: u64,
     },
+    /// In four bits with a scale for each 16, kept apart: read as ggml's NVFP4. What else values are
+    /// multiplied with is not part of the blocks.
+    Nvfp4(Nvfp4),
     /// In codes that are packed in words, read as single precision. Its place is that of the codes.
     Packed(Arc<Packed>),
 }
@@ -66,6 +69,8 @@ pub struct Scales {
     pub per_row: u64,
     /// File and offset of the zero points, one signed byte for each scale; 0 without them.
     pub zeros: Option<(usize, u64)>,
+    /// What values are multiplied with besides.
+    pub factor: f32,
 }
 
 /// Values of an MXFP4 block, and the bytes of its codes.
@@ -90,6 +95,7 @@ impl Encoding {
             Self::Ggml(ty) => *ty,
             Self::F64 | Self::Coded { .. } | Self::Packed(_) => GgmlType::F32,
             Self::Mxfp4 { .. } => GgmlType::MXFP4,
+            Self::Nvfp4(_) => GgmlType::NVFP4,
         }
     }
 
@@ -112,6 +118,7 @@ impl Encoding {
             Self::F64 => 8,
             Self::Coded { .. } => 1,
             Self::Mxfp4 { .. } => MXFP4.1 + 1,
+            Self::Nvfp4(_) => nvfp4::BLOCK.1 + nvfp4::BLOCK.2,
             Self::Packed(packed) => {
                 let all: u128 = packed.shape().into_iter().map(u128::from).product();
                 let share = u128::from(packed.bytes()).saturating_mul(units.into()) / all.max(1);
@@ -155,6 +162,10 @@ impl Encoding {
             Self::Mxfp4 { file: other, offset: scales } => {
                 vec![run((*other, *scales), 1), run((file, offset), MXFP4.1)]
             }
+            Self::Nvfp4(nvfp4) => vec![
+                run((nvfp4.file, nvfp4.offset), nvfp4::BLOCK.2),
+                run((file, offset), nvfp4::BLOCK.1),
+            ],
             Self::Packed(packed) => packed.extents().to_vec(),
         }
     }
@@ -166,7 +177,7 @@ impl Encoding {
 
     /// Whether what is read are blocks of [`ty`](Self::ty); else it is values.
     pub(crate) fn has_blocks(&self) -> bool {
-        matches!(self, Self::Ggml(_) | Self::Mxfp4 { .. })
+        matches!(self, Self::Ggml(_) | Self::Mxfp4 { .. } | Self::Nvfp4(_))
     }
 
     /// Reads the blocks from `first` on, of those whose data begins at `place`, until `out` is full.
@@ -190,6 +201,20 @@ impl Encoding {
                 let stored = codes.as_chunks::<16>().0.iter().zip(scales);
                 for (out, (codes, scale)) in blocks.iter_mut().zip(stored) {
                     *out = mxfp4_block(codes, *scale);
+                }
+                Ok(())
+            }
+            Self::Nvfp4(Nvfp4 { file, offset, .. }) => {
+                let (_, code_bytes, scale_bytes) = nvfp4::BLOCK;
+                let size = ty.block_bytes().max(1);
+                let Scratch { codes, bytes: scales, .. } = scratch;
+                codes.resize(out.len() / size * code_bytes as usize, 0);
+                read(files, place, first, code_bytes, codes)?;
+                scales.resize(out.len() / size * scale_bytes as usize, 0);
+                read(files, (*file, *offset), first, scale_bytes, scales)?;
+                let stored = codes.as_chunks().0.iter().zip(scales.as_chunks().0);
+                for (out, (codes, scales)) in out.chunks_exact_mut(size).zip(stored) {
+                    nvfp4::block(codes, scales, out);
                 }
                 Ok(())
             }
@@ -227,7 +252,7 @@ impl Encoding {
                     Some(scales) => scales.apply(files, first, *columns, table, out, scratch)?,
                 }
             }
-            Self::Ggml(_) | Self::Mxfp4 { .. } | Self::Packed(_) => {
+            Self::Ggml(_) | Self::Mxfp4 { .. } | Self::Nvfp4(_) | Self::Packed(_) => {
                 let (ty, operation) = (self.ty(), "read in runs of values");
                 return Err(quant_core::Error::Unsupported { ty, operation }.into());
             }
@@ -351,10 +376,44 @@ impl Scales {
                     Some(zero) => value(table, *code) - f32::from(*zero as i8),
                     None => value(table, *code),
                 };
-                *out = value * scale;
+                *out = value * scale * self.factor;
             }
             at = at.saturating_add(here as u64);
             (codes, out) = (later, rest);
+        }
+        Ok(())
+    }
+
+    /// Reads blocks of eight-bit codes from the value `first` on, of those whose data begins at
+    /// `place`, in rows of `columns`, which are whole blocks.
+    pub(crate) fn code_blocks(
+        &self,
+        files: &[SourceFile],
+        (place, first, columns): (Place, u64, u64),
+        out: &mut [CodeBlock],
+        scratch: &mut Scratch,
+    ) -> Result<()> {
+        let columns = columns.max(1);
+        let Scratch { codes, bytes, scales, zeros } = scratch;
+        codes.resize(out.len().saturating_mul(BLOCK as usize), 0);
+        read(files, place, first, 1, codes)?;
+        let mut held = None;
+        let blocks = codes.as_chunks().0.iter().zip(out);
+        for (at, (codes, block)) in (first..).step_by(BLOCK as usize).zip(blocks) {
+            let (row, column) = (at / columns, at % columns);
+            let scale_row = row / self.rows.max(1);
+            if held != Some(scale_row) {
+                self.read_row(files, scale_row, (bytes, scales, zeros))?;
+                held = Some(scale_row);
+            }
+            // From codes around zero to codes around 128.
+            block.codes = codes.map(|code| code ^ 0x80);
+            let index = usize::try_from(column / self.columns.max(1)).unwrap_or(usize::MAX);
+            block.scale = scales.get(index).copied().unwrap_or(f32::NAN);
+            let zero = zeros.get(index).map_or(0.0, |zero| f32::from(*zero as i8));
+            block.offset = Offset::Zero(128.0 + zero);
+            block.is_first =
+                column.is_multiple_of(self.columns.max(1)) && row.is_multiple_of(self.rows.max(1));
         }
         Ok(())
     }

@@ -12,6 +12,7 @@
 //! - [`Weights`] are those of a checkpoint: which of its tensors are weights, and how each is stored, by
 //!   what its [`Quantization`] says and what the tensors show. Packed layers appear as the weights that
 //!   they stand for.
+//! - [`CodeBlock`]s are codes as they are stored, for whoever writes them on.
 //! - [`TensorReader`] holds the buffers of one thread. [`Cut`] says how a tensor is cut into ranges.
 //! - [`finite`] tells from the bits of stored values whether they are finite.
 //!
@@ -23,11 +24,13 @@
 
 mod checkpoint;
 mod chunks;
+mod codes;
 mod element_map;
 mod encoding;
 mod error;
 pub mod finite;
 mod gather;
+mod nvfp4;
 mod packed;
 mod quantization;
 mod reader;
@@ -38,9 +41,11 @@ mod view;
 
 pub use checkpoint::Weights;
 pub use chunks::Cut;
+pub use codes::{CodeBlock, Codes, Offset};
 pub use element_map::ElementMap;
 pub use encoding::{Code, Encoding, Scales};
 pub use error::{Error, Result};
+pub use nvfp4::Nvfp4;
 pub use packed::Packed;
 pub use quantization::{Quantization, Settings};
 pub use reader::TensorReader;

@@ -6,15 +6,18 @@ use gguf_io::{Checkpoint, json::describe, message::Quoted};
 use serde_json::{Map, Value};
 
 use crate::{
-    Error, Result,
+    Error, Result, nvfp4,
     packed::{
-        Packed, Parts, by_rows,
+        Packed, Parts, bitsandbytes, by_rows,
         mlx::{self, Width},
         transposed,
     },
 };
 
 const KEY: &str = "quantization_config";
+
+/// NVFP4, as compressed-tensors calls it.
+const NVFP4: &str = "nvfp4-pack-quantized";
 
 /// What to do about a checkpoint that cannot be read.
 const HELP: &str = "take the original checkpoint, which the model's authors usually publish too";
@@ -23,8 +26,8 @@ const HELP: &str = "take the original checkpoint, which the model's authors usua
 const OLDER: [&str; 2] = ["quantize_config.json", "quant_config.json"];
 
 /// The methods that are read, for messages.
-const METHODS: &str = "gptq, awq, auto-round, compressed-tensors, fp8, fbgemm_fp8, modelopt (FP8) \
-                       or mxfp4";
+const METHODS: &str = "gptq, awq, auto-round, compressed-tensors, fp8, fbgemm_fp8, modelopt \
+                       (FP8, NVFP4), mxfp4 or bitsandbytes";
 
 /// The values of config.json that say how weights are stored. `null` counts as absent.
 #[derive(Clone, Copy, Debug)]
@@ -43,6 +46,10 @@ pub struct Quantization {
     pub(crate) format: Format,
     /// The name of the method, in capitals.
     pub(crate) method: String,
+    /// The names of the parts of weights in NVFP4, if there may be such.
+    pub(crate) nvfp4: Option<nvfp4::Names>,
+    /// Modules whose inputs are to stay as they are, and whether those of all others are.
+    weight_only: (bool, Vec<(String, bool)>),
 }
 
 /// Weights by their names, and what the names of the parts that they are made of end in.
@@ -67,6 +74,8 @@ pub(crate) enum Format {
     Scaled(ScaleLayout),
     /// The experts in MXFP4.
     Mxfp4,
+    /// bitsandbytes, with what describes each weight beside it.
+    BitsAndBytes,
 }
 
 /// How scales of eight-bit codes may lie over them; one for the whole weight is always read.
@@ -83,7 +92,22 @@ pub(crate) struct ScaleLayout {
 impl Quantization {
     /// Weights that are stored as floats.
     pub fn none() -> Self {
-        Self { format: Format::Floats, method: String::new() }
+        Self::of(Format::Floats, String::new())
+    }
+
+    fn of(format: Format, method: String) -> Self {
+        Self { format, method, nvfp4: None, weight_only: (false, Vec::new()) }
+    }
+
+    /// Whether the inputs of a module, as its own settings or those around it say, are to stay as they
+    /// are.
+    pub(crate) fn keeps_inputs(&self, module: &str) -> bool {
+        let (all, modules) = &self.weight_only;
+        let around = |name: &str| {
+            module.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        let own = modules.iter().filter(|(name, _)| around(name));
+        own.max_by_key(|(name, _)| name.len()).map_or(*all, |(_, keeps)| *keeps)
     }
 
     /// Reads what config.json says, or the file that modelopt writes beside one that says nothing:
@@ -98,12 +122,15 @@ impl Quantization {
         let named = settings.quantization_config.and_then(|value| value.get("quant_method"));
         let method = named.and_then(Value::as_str).unwrap_or_default().to_uppercase();
         let path = settings.path;
+        let mut of_nvfp4 = Self::of(Format::Floats, String::new());
         let format = match (settings.quantization_config, settings.quantization) {
             (_, Some(Value::Object(object))) if named.is_none() => {
                 Keys { path, key: "quantization.", object }.mlx()?
             }
             (Some(Value::Object(object)), _) if !object.is_empty() => {
-                Keys { path, key: "quantization_config.", object }.format()?
+                let keys = Keys { path, key: "quantization_config.", object };
+                keys.nvfp4(&mut of_nvfp4);
+                keys.format()?
             }
             // Says nothing: the weights tell.
             (None | Some(Value::Object(_)), _) => {
@@ -111,14 +138,16 @@ impl Quantization {
                 let file = beside(&path)?;
                 match file.as_ref().and_then(|file| file.get("quantization")) {
                     Some(Value::Object(object)) => {
-                        Keys { path: &path, key: "quantization.", object }.modelopt()?
+                        let keys = Keys { path: &path, key: "quantization.", object };
+                        keys.nvfp4(&mut of_nvfp4);
+                        keys.modelopt()?
                     }
                     _ => Format::Floats,
                 }
             }
             (Some(other), _) => Err(wrong(path, KEY, &describe(other), "an object"))?,
         };
-        Ok(Self { format, method })
+        Ok(Self { format, method, ..of_nvfp4 })
     }
 
     /// For packed tensors that config.json says nothing of, what older programs wrote into a file of
@@ -143,7 +172,7 @@ impl Quantization {
                 let is_awq = keys.get("w_bit").is_some() || keys.is("quant_method", "awq");
                 let (method, format) =
                     if is_awq { ("AWQ", keys.awq()?) } else { ("GPTQ", keys.gptq()?) };
-                return Ok(Self { format, method: method.to_owned() });
+                return Ok(Self::of(format, method.to_owned()));
             }
         }
         let file = checkpoint.files.get(tensor.file).map(|f| f.path().to_path_buf());
@@ -165,6 +194,7 @@ impl Quantization {
             Format::Compressed { .. } => Some("weight_packed"),
             // The codes have the name of the weight.
             Format::Mlx(_) => Some("scales"),
+            Format::BitsAndBytes => Some(bitsandbytes::ABSMAX),
             Format::Floats | Format::Scaled(_) | Format::Mxfp4 => None,
         }
     }
@@ -180,6 +210,7 @@ impl Quantization {
             Format::Awq => transposed::awq(parts)?,
             Format::Mlx(widths) => return Ok((mlx::layers(parts, widths)?, mlx::PARTS.to_vec())),
             Format::Compressed { bits, .. } => by_rows::layer(parts, bits)?,
+            Format::BitsAndBytes => bitsandbytes::blockwise(parts)?,
             Format::Floats | Format::Scaled(_) | Format::Mxfp4 => by_rows::layer(parts, &[])?,
         };
         Ok((vec![(format!("{}.weight", parts.module), packed)], used))
@@ -229,6 +260,7 @@ impl Keys<'_> {
             "fbgemm_fp8" => Ok(Format::Scaled(ScaleLayout { rows: true, ..Default::default() })),
             "modelopt" => self.modelopt(),
             "mxfp4" => Ok(Format::Mxfp4),
+            "bitsandbytes" => Ok(Format::BitsAndBytes),
             "" if self.get("bits").is_some() && self.get("group_size").is_some() => self.mlx(),
             other => Err(self.wrong("quant_method", &shown(other), METHODS)),
         }
@@ -239,7 +271,45 @@ impl Keys<'_> {
             "fp8" | "fp8_per_channel_per_token" => {
                 Ok(Format::Scaled(ScaleLayout { rows: true, ..Default::default() }))
             }
-            other => Err(self.wrong("quant_algo", &shown(other), "FP8")),
+            // Each layer as its tensors show.
+            "nvfp4" | "w4a16_nvfp4" | "mixed_precision" => {
+                Ok(Format::Scaled(ScaleLayout { rows: true, ..Default::default() }))
+            }
+            other => {
+                let expected = "FP8, NVFP4, W4A16_NVFP4 or MIXED_PRECISION";
+                Err(self.wrong("quant_algo", &shown(other), expected))
+            }
+        }
+    }
+
+    /// What is said of weights in NVFP4. Their algorithm of single layers counts for those below, too.
+    fn nvfp4(&self, of: &mut Quantization) {
+        let is = |value: Option<&Value>, expected: &str| {
+            value.and_then(Value::as_str).is_some_and(|text| text.eq_ignore_ascii_case(expected))
+        };
+        let text = |key: &str| self.get(key).and_then(Value::as_str).unwrap_or_default();
+        if text("quant_method").eq_ignore_ascii_case("compressed-tensors") {
+            let groups = self.get("config_groups").and_then(Value::as_object);
+            let groups = groups.into_iter().flat_map(Map::values);
+            let any = is(self.get("format"), NVFP4)
+                || groups.into_iter().any(|g| is(g.get("format"), NVFP4));
+            of.nvfp4 = any.then_some(nvfp4::Names::Compressed);
+            return;
+        }
+        let algorithm = text("quant_algo").to_uppercase();
+        let layers = self.get("quantized_layers").and_then(Value::as_object);
+        let layers: Vec<_> = layers
+            .into_iter()
+            .flatten()
+            .filter_map(|(name, layer)| Some((name.clone(), layer.get("quant_algo")?.as_str()?)))
+            .collect();
+        let ends = |algorithm: &str| algorithm.ends_with("NVFP4");
+        if ends(&algorithm) || algorithm == "MIXED_PRECISION" || layers.iter().any(|(_, a)| ends(a))
+        {
+            of.nvfp4 = Some(nvfp4::Names::ModelOpt);
+            let keeps = |algorithm: &str| algorithm == "W4A16_NVFP4";
+            let own = layers.into_iter().map(|(name, algorithm)| (name, keeps(algorithm)));
+            of.weight_only = (keeps(&algorithm), own.collect());
         }
     }
 
@@ -345,7 +415,8 @@ impl Keys<'_> {
     }
 
     fn compressed(&self) -> Result<Format> {
-        const FORMATS: [&str; 5] = [
+        const FORMATS: [&str; 6] = [
+            NVFP4,
             "pack-quantized",
             "int-quantized",
             "float-quantized",
@@ -379,6 +450,10 @@ impl Keys<'_> {
                 return Err(self.wrong(&key, &shown(own), &FORMATS.join(" or ")));
             }
             let format = own.unwrap_or_else(|| format.to_owned());
+            if format == NVFP4 {
+                self.width(&format!("{key}.weights.num_bits"), weights.get("num_bits"), &[4])?;
+                continue;
+            }
             let ty = text(weights.get("type")).unwrap_or_else(|| "int".to_owned());
             let packed = format == "pack-quantized" || format == "mixed-precision" && ty == "int";
             let named = match ty.as_str() {
@@ -548,15 +623,16 @@ mod tests {
                 "packing_format\": found \"auto_round:llm_compressor\"",
             ),
             (r#"{"quant_method": "auto-round", "bits": 4, "data_type": "mx_fp"}"#, "data_type"),
-            (r#"{"quant_method": "bitsandbytes"}"#, "bitsandbytes"),
-            (r#"{"quant_method": "modelopt", "quant_algo": "NVFP4"}"#, "nvfp4"),
+            (r#"{"quant_method": "torchao"}"#, "quant_method\": found \"torchao\""),
+            (r#"{"quant_method": "modelopt", "quant_algo": "NVFP4_AWQ"}"#, "nvfp4_awq"),
             (
                 r#"{"quant_method": "fp8", "weight_block_size": [128]}"#,
                 "expected two positive numbers",
             ),
             (
-                r#"{"quant_method": "compressed-tensors", "format": "nvfp4-pack-quantized"}"#,
-                "nvfp4-pack-quantized",
+                r#"{"quant_method": "compressed-tensors", "format": "nvfp4-pack-quantized",
+                    "config_groups": {"g": {"weights": {"num_bits": 8, "type": "float"}}}}"#,
+                "num_bits\": found 8, expected 4 bits",
             ),
             (
                 r#"{"quant_method": "compressed-tensors", "format": "pack-quantized",

@@ -7,7 +7,7 @@ use quant_core::GgmlType;
 use quant_kernels::Kernels;
 
 use crate::{
-    Cut, ElementMap, Encoding, Error, Piece, Result, Tensor, TensorData,
+    Cut, ElementMap, Encoding, Error, Piece, Result, Tensor, TensorData, codes,
     encoding::Scratch,
     gather::{gather, size},
     packed::Window,
@@ -58,12 +58,18 @@ struct Buffers {
     spread_values: Vec<f32>,
     scratch: Scratch,
     window: Window,
+    codes: codes::Buffers,
 }
 
 impl<'a> TensorReader<'a> {
     /// A reader of tensors whose pieces are in `files`.
     pub fn new(files: &'a [SourceFile], kernels: Kernels) -> Self {
         Self { files, kernels, values: Vec::new(), buffers: Buffers::default() }
+    }
+
+    /// The files, and the buffers for codes.
+    pub(crate) fn code_buffers(&mut self) -> (&'a [SourceFile], &mut codes::Buffers) {
+        (self.files, &mut self.buffers.codes)
     }
 
     /// The kernels that widen what is stored.
@@ -92,7 +98,7 @@ impl<'a> TensorReader<'a> {
     /// [`Error::Files`] if reading fails, [`Error::Core`] for a type whose values are not restored,
     /// [`Error::Range`] for values that the tensor does not have.
     pub fn load(&mut self, tensor: &Tensor, range: Range<u64>) -> Result<f32> {
-        let len = checked_len(tensor, &range)?;
+        let len = checked_len(tensor, &range, unit_of(tensor))?;
         self.values.resize(len, 0.0);
         match &tensor.data {
             TensorData::Stored { pieces, map } => {
@@ -135,7 +141,7 @@ impl<'a> TensorReader<'a> {
     /// # Errors
     /// As [`load`](Self::load).
     pub fn blocks(&mut self, tensor: &Tensor, range: Range<u64>, out: &mut Vec<u8>) -> Result<()> {
-        let len = checked_len(tensor, &range)? as u64;
+        let len = checked_len(tensor, &range, unit_of(tensor))? as u64;
         let ty = tensor.source_type();
         out.resize(size(ty.row_bytes(len)?)?, 0);
         match &tensor.data {
@@ -173,7 +179,7 @@ impl<'a> TensorReader<'a> {
         out: &mut Vec<u8>,
     ) -> Result<f32> {
         self.blocks(tensor, range.clone(), out)?;
-        self.values.resize(checked_len(tensor, &range)?, 0.0);
+        self.values.resize(checked_len(tensor, &range, unit_of(tensor))?, 0.0);
         let magnitude = self.kernels.widen(tensor.source_type(), out, &mut self.values)?;
         if magnitude.is_finite() { Ok(magnitude) } else { Err(self.not_finite(tensor)) }
     }
@@ -247,9 +253,13 @@ impl<'a> TensorReader<'a> {
     }
 }
 
-/// The number of values in a range that begins and ends with blocks.
-fn checked_len(tensor: &Tensor, range: &Range<u64>) -> Result<usize> {
-    let unit = (tensor.source_type().block_len() as u64).max(1);
+/// Values of a block at the source.
+fn unit_of(tensor: &Tensor) -> u64 {
+    (tensor.source_type().block_len() as u64).max(1)
+}
+
+/// The number of values in a range that begins and ends with blocks of so many.
+pub(crate) fn checked_len(tensor: &Tensor, range: &Range<u64>, unit: u64) -> Result<usize> {
     match range.end.checked_sub(range.start) {
         Some(len) if range.start.is_multiple_of(unit) && len.is_multiple_of(unit) => size(len),
         _ => Err(outside(tensor, range)),
@@ -267,7 +277,10 @@ fn outside(tensor: &Tensor, range: &Range<u64>) -> Error {
 }
 
 /// The pieces that a range is in, with the values of each that it takes.
-fn parts(pieces: &[Piece], range: Range<u64>) -> impl Iterator<Item = (&Piece, Range<u64>)> {
+pub(crate) fn parts(
+    pieces: &[Piece],
+    range: Range<u64>,
+) -> impl Iterator<Item = (&Piece, Range<u64>)> {
     let mut before = 0u64;
     pieces.iter().filter_map(move |piece| {
         let first = before;

@@ -223,6 +223,7 @@ fn scales_of(
         columns: columns_of_one,
         per_row,
         zeros: None,
+        factor: 1.0,
     })
 }
 

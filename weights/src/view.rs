@@ -103,6 +103,20 @@ impl View {
         Some(self)
     }
 
+    /// The same counted in units of so many values next to each other. `None` if it takes, or skips,
+    /// parts of them.
+    pub fn in_units(&self, len: u64) -> Option<Self> {
+        let whole = |n: u64| n.checked_rem(len).filter(|rest| *rest == 0).map(|_| n / len);
+        let (start, mut axes) = self.simplified();
+        let (row, outer) = axes.split_last_mut()?;
+        (row.stride == 1).then_some(())?;
+        row.len = whole(row.len)?;
+        for axis in outer {
+            axis.stride = whole(axis.stride)?;
+        }
+        Some(Self { start: whole(start)?, axes })
+    }
+
     /// The number of values.
     pub fn count(&self) -> u64 {
         // Checked when the view was made: no view has more values than what is stored.
@@ -211,6 +225,18 @@ mod tests {
         assert_eq!(indices(&whole(&[4, 2]).narrow(0, 1, 2).unwrap()), [2, 3, 4, 5]);
         assert_eq!(indices(&whole(&[4, 2]).every(0, 2, 1).unwrap()), [2, 3, 6, 7]);
         assert_eq!(indices(&whole(&[4]).every(0, 2, 1).unwrap()), [1, 3]);
+    }
+
+    #[test]
+    fn whole_rows_are_counted_in_units() {
+        let pairs = |view: View| view.in_units(2).map(|view| indices(&view));
+        assert_eq!(pairs(whole(&[2, 4])), Some(vec![0, 1, 2, 3]));
+        let rotary = whole(&[8, 4]).unfold(0, &[2, 2]).unwrap().swap(1, 2).unwrap();
+        assert_eq!(pairs(rotary), Some(vec![0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15]));
+        assert_eq!(pairs(whole(&[2, 4]).narrow(1, 2, 2).unwrap()), Some(vec![1, 3]));
+        assert_eq!(pairs(whole(&[2, 4]).narrow(1, 1, 2).unwrap()), None);
+        assert_eq!(pairs(whole(&[4, 3]).narrow(1, 0, 2).unwrap()), None);
+        assert_eq!(pairs(whole(&[2, 4]).swap(0, 1).unwrap()), None);
     }
 
     #[test]

@@ -72,7 +72,7 @@ pub(super) fn token_embedding_type(text: &str) -> Result<GgmlType, recipe::Error
 pub(crate) struct TensorTypes(pub(crate) Vec<TensorOverride>);
 
 pub(super) fn tensor_types(text: &str) -> Result<TensorTypes, recipe::Error> {
-    recipe::parse_tensor_types(text).map(TensorTypes)
+    recipe::parse_tensor_types(text, "--tensor-type").map(TensorTypes)
 }
 
 /// A size such as `2G`, in bytes.

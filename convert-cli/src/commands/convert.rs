@@ -70,10 +70,12 @@ pub(crate) fn run(mut args: ConvertArgs, warnings: &Warnings) -> anyhow::Result<
     }
     let bar = progress(args, plan.source_bytes())?;
     let on_progress = |done| bar.set_position(done);
+    let inexact_scales = plan.inexact_scales();
     let result = plan.run(output, Control { progress: Some(&on_progress), ..control });
     bar.finish_and_clear();
     result?;
 
+    report.inexact_scales = inexact_scales.map(|scales| scales.count());
     report.output = first.as_deref().map(report::path);
     report.seconds = Some(start.elapsed().as_secs_f64());
     finish(args, report, warnings, None)
@@ -151,6 +153,9 @@ pub(super) fn print_text(
         writeln!(out, "{shards}\n")?;
     }
     writeln!(out, "{}\n{}", report.headline(), report.by_type())?;
+    if let Some(line) = report.by_codes() {
+        writeln!(out, "{line}")?;
+    }
     if let Some(note) = &report.note {
         writeln!(out, "{note}")?;
     }

@@ -104,16 +104,10 @@ fn warn_of_problems(model: &AnyGguf, metadata: &Metadata) {
         gguf_model::check(metadata, tensors).problems
     };
     let before: HashSet<_> = problems(&model.metadata).into_iter().map(|p| p.message).collect();
-    let mut new = problems(metadata).into_iter().filter(|p| !before.contains(&p.message));
-    if let Some(problem) = new.next() {
-        let more = match new.count() {
-            0 => String::new(),
-            more => format!("; quantwright verify lists {more} more"),
-        };
-        let message = problem.message;
-        tracing::warn!(
-            kind = "not-loadable",
-            "loaders are likely to refuse the file: {message}{more}"
-        );
+    let mut new = problems(metadata);
+    new.retain(|problem| !before.contains(&problem.message));
+    if let Some(first) = new.first() {
+        let problems = first.of(new.len() as u64);
+        tracing::warn!(kind = "not-loadable", "loaders are likely to refuse the file: {problems}");
     }
 }

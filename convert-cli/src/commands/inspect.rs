@@ -9,7 +9,7 @@ use std::{
 use gguf_io::{
     AnyGguf, Checkpoint, Error, Imatrix, Limits, SourceFile,
     metadata::{Array, GgufString, Value},
-    safetensors::{self, Preference, locate},
+    safetensors::{Preference, locate},
 };
 use serde::Serialize;
 use serde_json::{Map, json};
@@ -99,10 +99,12 @@ fn other_than_gguf(path: &Path, source: SourceFile, error: Error) -> anyhow::Res
         // The older format has no mark: any file could be a damaged one.
         Err(_) => {}
     }
-    match Checkpoint::read(vec![source.clone()], &limits) {
+    match Checkpoint::read(vec![source], &limits) {
         Ok(weights) => {
-            let texts = safetensors::texts(&source, &limits)?.into_iter();
-            let entry = |(key, text)| (key, json!({ "type": "STRING", "value": text }));
+            let texts = weights.metadata.iter();
+            let entry = |(key, text): (&String, _)| {
+                (key.clone(), json!({ "type": "STRING", "value": text }))
+            };
             Ok(of_weights(&weights, texts.map(entry).collect()))
         }
         // What the file is was said by the first.

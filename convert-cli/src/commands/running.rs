@@ -12,14 +12,16 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use gguf_io::SourceFile;
+use gguf_io::{GgufFile, Limits, SourceFile};
 use gguf_model::{Outcome, Tokenizer, tokenizer::EncodeOptions};
 use indicatif::{ProgressBar, ProgressStyle};
 use quant_evaluate::{Model, Options, perplexity::Windows};
 use quant_kernels::Pool;
+use quant_weights::{Gguf, Source};
 
 use crate::{
     args::{Threads, WindowArgs},
+    input::Input,
     report, signals,
     warnings::{Warning, Warnings},
 };
@@ -55,12 +57,24 @@ impl Running {
 
     /// Opens a GGUF file, or a checkpoint, which runs in its own precision.
     pub(crate) fn open(&self, path: &Path) -> anyhow::Result<Loaded> {
-        let path = &gguf_io::safetensors::locate(path)?;
+        let input = Input::open(path)?;
+        let path = match input.files() {
+            [] => &gguf_io::safetensors::locate(input.path())?,
+            _ => input.path(),
+        };
         let model = if path.is_dir() {
-            let source = quant_convert::open(path, &quant_convert::Options::default())?;
+            let elsewhere = input.files().to_vec();
+            let options = quant_convert::Options { elsewhere, ..Default::default() };
+            let source = quant_convert::open(path, &options)?;
+            source.will_read(source.tensors.iter());
             Model::from_source(source, &self.options)
-        } else {
+        } else if input.files().is_empty() {
             Model::open(path, &self.options)
+        } else {
+            let file = GgufFile::open_files(input.files(), &Limits::default())?;
+            let source = Gguf::try_from(file)?;
+            source.will_read(source.tensors.iter());
+            Model::from_source(source, &self.options)
         };
         let name = report::path(path);
         let model = model.map_err(|error| named(&name, error))?;

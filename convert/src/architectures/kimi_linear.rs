@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::{Config, Result};
+use crate::Config;
 
 use super::{
     Architecture, BASE, Fill, deepseek2,
@@ -26,8 +26,6 @@ pub(super) const KIMI_LINEAR: Architecture = Architecture {
                 default("n_routed_experts", Fill::Same("num_experts")),
                 default("n_shared_experts", Fill::Given("num_shared_experts")),
                 flag(deepseek2::HAS_CORRECTION, true),
-                default(STATE_HEAD, Fill::With(|config| linear(config, "head_dim"))),
-                default(KERNEL_SIZE, Fill::With(|config| linear(config, "short_conv_kernel_size"))),
             ],
             LATENT,
         ],
@@ -94,22 +92,12 @@ const LATENT: &[super::Default] = &[
 ];
 const NOPE: Dim = Dim::Key("qk_nope_head_dim");
 
-const LINEAR: &str = "linear_attn_config";
-const STATE_HEAD: &str = "size of a head with a state";
-const KERNEL_SIZE: &str = "positions of a short convolution";
-
-/// A number of the block for delta attention.
-fn linear(config: &Config, key: &str) -> Result<Option<Value>> {
-    let value = config.get(LINEAR).and_then(|linear| linear.get(key));
-    value
-        .cloned()
-        .map(Some)
-        .ok_or_else(|| config.missing(&format!("{LINEAR}.{key}"), "a positive whole number"))
-}
+const STATE_HEAD: &str = "linear_attn_config.head_dim";
+const KERNEL_SIZE: &str = "linear_attn_config.short_conv_kernel_size";
 
 /// Layers are counted from one.
 fn attends(config: &Config, layer: u64) -> bool {
-    let full = config.get(LINEAR).and_then(|linear| linear.get("full_attn_layers")?.as_array());
+    let full = config.get("linear_attn_config.full_attn_layers").and_then(Value::as_array);
     full.is_some_and(|full| full.iter().any(|number| number.as_u64() == Some(layer + 1)))
 }
 

@@ -130,31 +130,16 @@ const M3: &[&[Default]] = &[&[
     default(DENSE_WIDTH, Fill::Given("dense_intermediate_size")),
     default(DENSE_WIDTH, Fill::Same("intermediate_size")),
     flag(deepseek2::HAS_CORRECTION, true),
-    default(INDEX_HEADS, Fill::With(|config| sparse(config, "sparse_num_index_heads"))),
-    default(INDEX_SIZE, Fill::With(|config| sparse(config, "sparse_index_dim"))),
-    default(TOP_BLOCKS, Fill::With(|config| sparse(config, "sparse_topk_blocks"))),
-    default(BLOCK, Fill::With(|config| sparse(config, "sparse_block_size"))),
-    default(LOCAL_BLOCKS, Fill::With(|config| sparse(config, "sparse_local_block"))),
 ]];
 
-const SPARSE: &str = "sparse_attention_config";
-const INDEX_HEADS: &str = "heads of the indexer";
-const INDEX_SIZE: &str = "size of a head of the indexer";
-const TOP_BLOCKS: &str = "blocks that the indexer chooses";
-const BLOCK: &str = "size of a block";
-const LOCAL_BLOCKS: &str = "blocks that are always chosen";
+const INDEX_HEADS: &str = "sparse_attention_config.sparse_num_index_heads";
+const INDEX_SIZE: &str = "sparse_attention_config.sparse_index_dim";
+const TOP_BLOCKS: &str = "sparse_attention_config.sparse_topk_blocks";
+const BLOCK: &str = "sparse_attention_config.sparse_block_size";
+const LOCAL_BLOCKS: &str = "sparse_attention_config.sparse_local_block";
 const DENSE_WIDTH: &str = "width of a dense layer";
 const DENSE: Dim = Dim::Key(DENSE_WIDTH);
 const INDEX: Dim = Dim::Key(INDEX_SIZE);
-
-/// A number of the block for sparse attention.
-fn sparse(config: &Config, key: &str) -> Result<Option<Value>> {
-    let value = config.get(SPARSE).and_then(|sparse| sparse.get(key));
-    value
-        .cloned()
-        .map(Some)
-        .ok_or_else(|| config.missing(&format!("{SPARSE}.{key}"), "a positive whole number"))
-}
 
 /// Layers before the first with experts.
 fn leading(config: &Config) -> Result<Option<Value>> {

@@ -7,7 +7,7 @@ use quant_core::grouped::{Fit, GroupSize, GroupedType};
 use super::{
     Options, Refusal, Unit,
     experts::{self, is_expert},
-    layers::Role,
+    layers::{Order, Role},
     scheme::{Candidate, Rest, Scheme, per_channel},
     score::{self, Layer, Sensitivity},
     select,
@@ -39,11 +39,11 @@ pub(crate) fn assign(
                 schemes[i] = channel(rest.ends);
                 continue;
             }
-            Role::Embedding => (0, (0, i, 0)),
-            Role::Output => (2, (0, i, 0)),
-            Role::Linear { order, fused } if !options.per_layer => {
+            Role::Embedding => (0, Order::Last(i)),
+            Role::Output => (2, Order::Last(i)),
+            Role::Linear { order, fused: Some(fused) } if !options.per_layer => {
                 let first = candidates.iter().filter_map(|c| match &c.role {
-                    Role::Linear { order, fused: other } if other == fused => Some(*order),
+                    Role::Linear { order, fused: Some(other) } if other == fused => Some(*order),
                     _ => None,
                 });
                 (1, first.min().unwrap_or(*order))
@@ -127,7 +127,7 @@ pub(crate) fn assign(
         if !fits {
             tracing::warn!(
                 kind = "experts",
-                "the experts hold {:.1} % of the weights that --ratio {} divides, and load only if \
+                "the experts hold {:.1} % of the weights that `ratio` {} divides, and load only if \
                  all are quantized alike: they get {}; a ratio above {share:.3} gives them {}",
                 share * 100.0,
                 options.ratio,

@@ -31,7 +31,7 @@ pub(super) struct Experts {
 
 /// Whether a layer is one expert's.
 pub(super) fn is_expert(role: &Role) -> bool {
-    matches!(role, Role::Linear { fused: (_, Fusion::Experts), .. })
+    matches!(role, Role::Linear { fused: Some((_, Fusion::Experts)), .. })
 }
 
 /// The experts, if there are any, and the groups that all of them can have.

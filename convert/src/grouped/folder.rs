@@ -224,7 +224,7 @@ fn job(
         }
     };
     let importance = squares.filter(|_| refine && is_grouped).map(Into::into);
-    Job { tensor: index, form, importance, refine }
+    Job { tensor: index, form, carries: None, importance, refine }
 }
 
 /// Says which large matrices of layers stay as they are because no linear layer is in them.

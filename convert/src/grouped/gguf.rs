@@ -50,12 +50,13 @@ pub(crate) fn plan(
             });
         }
     };
+    let architecture = model.metadata.get_str("general.architecture").unwrap_or_default();
     let candidates: Vec<_> = tensors
         .iter()
-        .map(|wanted| Candidate {
-            tensor: wanted.tensor,
-            role: Role::of_gguf(&model.tensors[wanted.tensor].name, wanted.quantizable),
-            squares: wanted.squares,
+        .map(|&Choice { tensor, quantizable, squares, .. }| Candidate {
+            tensor,
+            role: Role::of_gguf(architecture, tensor, &model.tensors[tensor].name, quantizable),
+            squares,
         })
         .collect();
     let rest = Rest { backup, ends: backup, experts_as_one: false };

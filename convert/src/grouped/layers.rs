@@ -1,14 +1,16 @@
-//! Which tensors of a checkpoint are linear layers, and which of those engines fuse.
+//! Which tensors are linear layers, and which of those engines fuse.
 
-/// What a tensor of a checkpoint is, judged by its name and shape.
+use gguf_model::{Place, TensorName};
+
+/// What a tensor is, judged by its name and shape.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
     /// A linear layer between embedding and output.
     Linear {
         /// Its place in the order of computation.
-        order: (u64, usize, u64),
-        /// What engines load as one: layer and kind.
-        fused: (u64, Fusion),
+        order: Order,
+        /// The layer and what of it engines load as one, if it is part of such.
+        fused: Option<(Layer, Fusion)>,
     },
     /// The last linear layer.
     Output,
@@ -17,6 +19,20 @@ pub(crate) enum Role {
     /// Carried over as it is.
     Other,
 }
+
+/// A place in the order of computation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Order {
+    /// In a checkpoint: layer, row of the table, expert.
+    Listed(u64, usize, u64),
+    /// In a GGUF model.
+    Placed(Place),
+    /// After all others: the number of the tensor.
+    Last(usize),
+}
+
+/// Whether it is a layer of a decoder behind an encoder, and its number.
+type Layer = (bool, u64);
 
 /// Layers that engines load as one matrix, which then has one scheme.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -27,8 +43,6 @@ pub(crate) enum Fusion {
     GateUp,
     /// All experts of a layer.
     Experts,
-    /// Nothing but itself: the row of the table.
-    Alone(usize),
 }
 
 const EXPERTS: Fusion = Fusion::Experts;
@@ -199,58 +213,44 @@ impl Role {
                     rest.strip_prefix(before)?.strip_suffix(after)?.parse().ok()
                 }
             }?;
-            let fused = (layer, fusion.unwrap_or(Fusion::Alone(place)));
-            Some(Self::Linear { order: (layer, place, expert), fused })
+            let fused = fusion.map(|fusion| ((false, layer), fusion));
+            Some(Self::Linear { order: Order::Listed(layer, place, expert), fused })
         });
         // Experts under any other name are fused all the same.
         known.or_else(|| {
             let (_, expert) = rest.split_once(".experts.")?;
             let expert = expert.split_once('.')?.0.parse().ok()?;
-            let order = (layer, LINEARS.len(), expert);
-            Some(Self::Linear { order, fused: (layer, EXPERTS) })
+            let order = Order::Listed(layer, LINEARS.len(), expert);
+            Some(Self::Linear { order, fused: Some(((false, layer), EXPERTS)) })
         })
     }
 
-    /// The role of a tensor of a GGUF model.
-    pub(crate) fn of_gguf(name: &str, quantizable: bool) -> Self {
-        match name {
-            _ if !quantizable => Self::Other,
-            "token_embd.weight" => Self::Embedding,
-            "output.weight" => Self::Output,
-            _ => {
-                let number = name.split('.').nth(1).and_then(|layer| layer.parse().ok());
-                let layer: u64 = number.unwrap_or(u64::MAX);
-                let kind = name.split('.').nth(2).unwrap_or_default();
-                let fusion = match kind {
-                    "attn_q" | "attn_k" | "attn_v" => Fusion::Qkv,
-                    "ffn_gate" | "ffn_up" => Fusion::GateUp,
-                    _ if kind.ends_with("_exps") => EXPERTS,
-                    _ => {
-                        let place = GGUF.iter().position(|known| *known == kind);
-                        Fusion::Alone(place.unwrap_or(GGUF.len()))
-                    }
-                };
-                let place = GGUF.iter().position(|known| *known == kind).unwrap_or(GGUF.len());
-                Self::Linear { order: (layer, place, 0), fused: (layer, fusion) }
-            }
+    /// The role of a tensor of a GGUF model, the `nth` of it.
+    pub(crate) fn of_gguf(architecture: &str, nth: usize, name: &str, quantizable: bool) -> Self {
+        let parsed = TensorName::parse(name);
+        if !quantizable {
+            return Self::Other;
         }
+        if parsed.is_token_embedding() {
+            return Self::Embedding;
+        }
+        if parsed.is_output() {
+            return Self::Output;
+        }
+        // What no architecture has stands by itself, behind the layers.
+        let Some(place) = parsed.place(architecture) else {
+            return Self::Linear { order: Order::Last(nth), fused: None };
+        };
+        let fusion = match parsed.kind {
+            "attn_q" | "attn_k" | "attn_v" => Some(Fusion::Qkv),
+            "ffn_gate" | "ffn_up" => Some(Fusion::GateUp),
+            _ if parsed.is_expert_stack() => Some(EXPERTS),
+            _ => None,
+        };
+        let fused = fusion.map(|fusion| (place.layer(), fusion));
+        Self::Linear { order: Order::Placed(place), fused }
     }
 }
-
-/// Kinds of GGUF tensors in the order of computation.
-const GGUF: &[&str] = &[
-    "attn_q",
-    "attn_k",
-    "attn_v",
-    "attn_qkv",
-    "attn_output",
-    "ffn_gate",
-    "ffn_up",
-    "ffn_down",
-    "ffn_gate_exps",
-    "ffn_up_exps",
-    "ffn_down_exps",
-];
 
 #[cfg(test)]
 mod tests {
@@ -299,6 +299,35 @@ mod tests {
             assert_eq!(role(other), Role::Other, "{other}");
         }
         assert_eq!(Role::of("model.layers.0.self_attn.q_proj.weight", 3), Role::Other);
+    }
+
+    /// A decoder's layers are not the encoder's, and what no family fuses stands alone.
+    #[test]
+    fn gguf_tensors_are_fused_as_their_architecture_has_them() {
+        let linear = |arch, nth, name| match Role::of_gguf(arch, nth, name, true) {
+            Role::Linear { order, fused } => (order, fused),
+            other => panic!("{name} is {other:?}"),
+        };
+        let fused = |arch, name| linear(arch, 0, name).1;
+        let encoder = fused("t5", "enc.blk.0.attn_q.weight");
+        assert!(encoder.is_some());
+        assert_eq!(encoder, fused("t5", "enc.blk.0.attn_v.weight"));
+        assert_ne!(encoder, fused("t5", "enc.blk.1.attn_q.weight"));
+        assert_ne!(encoder, fused("t5", "dec.blk.0.attn_q.weight"));
+        assert_eq!(fused("qwen3moe", "blk.2.ffn_up_exps.weight").unwrap().1, EXPERTS);
+        for (arch, a, b) in [
+            ("qwen3next", "blk.0.ssm_out.weight", "blk.0.attn_gate.weight"),
+            ("deepseek2", "blk.0.attn_q_b.weight", "blk.0.attn_kv_b.weight"),
+            ("new", "blk.0.colour.weight", "blk.0.taste.weight"),
+            ("new", "first.weight", "second.weight"),
+        ] {
+            let (a, b) = (linear(arch, 0, a), linear(arch, 1, b));
+            assert_eq!((a.1, b.1), (None, None));
+            assert_ne!(a.0, b.0);
+        }
+        assert_eq!(Role::of_gguf("llama", 0, "token_embd.weight", true), Role::Embedding);
+        assert_eq!(Role::of_gguf("llama", 0, "output.weight", true), Role::Output);
+        assert_eq!(Role::of_gguf("llama", 0, "blk.0.attn_q.weight", false), Role::Other);
     }
 
     #[test]

@@ -44,25 +44,25 @@ pub(super) fn warn(
 
     if mixed && !left_over {
         let reason = format!("every layer gets {}", options.ty);
-        no_effect(&format!("--ratio {}", options.ratio), &reason);
+        no_effect(&format!("`ratio` {}", options.ratio), &reason);
     }
     let backed_up = backs_up_ends && !options.all_layers && ends().next().is_some();
     if options.backup.is_some() && !left_over && !backed_up {
         let reason = match mixed {
             true => format!("every layer gets {}", options.ty),
-            false => format!("with --ratio 1 every layer gets {}", options.ty),
+            false => format!("with a ratio of 1 every layer gets {}", options.ty),
         };
-        no_effect("--backup", &reason);
+        no_effect("`backup`", &reason);
     }
     if !mixed {
-        const ONE: &str = "with --ratio 1 there are no layers to choose";
+        const ONE: &str = "with a ratio of 1 there are no layers to choose";
         if options.sensitivity.is_some() {
-            no_effect("--sensitivity", ONE);
+            no_effect("`sensitivity`", ONE);
         }
         // Experts of which each has groups of its own are another matter.
         let experts = rest.experts_as_one && candidates.iter().any(|c| is_expert(&c.role));
         if options.per_layer && !experts {
-            no_effect("--per-layer", ONE);
+            no_effect("`per_layer`", ONE);
         }
     }
     if options.all_layers {
@@ -70,9 +70,9 @@ pub(super) fn warn(
             *scheme == per_channel(row(candidate), rest.ends)
         };
         if ends().next().is_none() {
-            no_effect("--all-layers", NO_ENDS);
+            no_effect("`all_layers`", NO_ENDS);
         } else if !mixed && ends().all(as_without) {
-            no_effect("--all-layers", "embedding and output get this type without it too");
+            no_effect("`all_layers`", "embedding and output get this type without it too");
         }
     }
     if options.fallback != Fallback::Error {
@@ -86,7 +86,7 @@ pub(super) fn warn(
                 GroupSize::Channel => "each row is one group".to_owned(),
                 GroupSize::Elements(_) => format!("every row is a whole number of {size}"),
             };
-            no_effect("--group-size-fallback", &reason);
+            no_effect("`fallback`", &reason);
         }
     }
 }
@@ -106,16 +106,16 @@ pub(super) fn warn_in_folder<'a>(
     }
     if options.allow_requantize {
         let reason = "a folder is made from restored values, whatever the checkpoint holds";
-        no_effect("--allow-requantize", reason);
+        no_effect("`allow_requantize`", reason);
     }
     const ONE: &str = "all weights fit into one file";
     let one = files == 1;
     match options.split {
         Some(Split::Keep) => {
-            no_effect("--keep-split", "a folder has the weight files of its checkpoint anyway");
+            no_effect("`Split::Keep`", "a folder has the weight files of its checkpoint anyway");
         }
-        Some(Split::MaxBytes(_)) if one => no_effect("--split-max-size", ONE),
-        Some(Split::MaxTensors(_)) if one => no_effect("--split-max-tensors", ONE),
+        Some(Split::MaxBytes(_)) if one => no_effect("`Split::MaxBytes`", ONE),
+        Some(Split::MaxTensors(_)) if one => no_effect("`Split::MaxTensors`", ONE),
         _ => {}
     }
     if let Some(Split::MaxBytes(most)) = options.split {

@@ -1,10 +1,13 @@
 //! The first stage: which tensors there are, under which names, in which types.
 
+use std::sync::{Arc, atomic::AtomicU64};
+
 use quant_core::GgmlType;
 
 use super::given::Given;
 use crate::{
     Control, Result,
+    carry::{Sample, is_coded},
     grouped::{self, Scheme},
     importance,
     job::{Form, Groups, Job},
@@ -36,6 +39,8 @@ pub(super) struct Assignments {
     pub(super) tensors: Vec<Assigned>,
     /// What files of these types are called; `None` for what the input is.
     pub(super) file_type: Option<FileType>,
+    /// Whether most of it is in NVFP4, which no recipe makes.
+    pub(super) is_nvfp4: bool,
     /// Whether tensors, or the choice of layers, depend on importance.
     pub(super) uses_importance: bool,
 }
@@ -53,8 +58,12 @@ pub(super) fn assign(given: &Given<'_>, control: Control<'_>) -> Result<Assignme
         request.file_type = Some(if eight_bits { FileType::Q8_0 } else { FileType::Q4_0 });
     }
     request.has_imatrix = given.importance.is_some();
-    if request.file_type.is_none() && model.origin == Origin::Checkpoint {
-        let types = model.tensors.iter().map(|t| (&t.shape[..], t.source_type()));
+    let samples = samples(given, &kept, request.file_type)?;
+    let keeps_types = request.file_type.is_none();
+    if keeps_types && model.origin == Origin::Checkpoint {
+        // Codes are of no precision.
+        let floats = model.tensors.iter().filter(|tensor| !is_coded(tensor));
+        let types = floats.map(|t| (&t.shape[..], t.source_type()));
         request.file_type = Some(FileType::detect(types));
     }
     let tensor_facts: Vec<_> = kept
@@ -64,15 +73,20 @@ pub(super) fn assign(given: &Given<'_>, control: Control<'_>) -> Result<Assignme
         .collect();
     let mut assignments = recipe::assign(given.facts, &tensor_facts, &request)?;
     let carried = carry_over(given, &kept, &mut assignments);
+    let carries = carry_codes(&samples, keeps_types, &mut assignments);
+    let has_nvfp4 = assignments.iter().any(|assignment| assignment.ty == GgmlType::NVFP4);
+    let is_nvfp4 = carried && has_nvfp4 && request.file_type.is_some_and(|ty| !ty.is_quantized());
     let mut assigned = Assignments {
         tensors: Vec::with_capacity(kept.len()),
         file_type: match request.file_type {
             // Floats around such blocks make the kind of file that has them.
             Some(FileType::F32 | FileType::F16 | FileType::BF16) if carried => {
-                Some(FileType::MXFP4_MOE)
+                (!is_nvfp4).then_some(FileType::MXFP4_MOE)
             }
+            other if keeps_types => of_codes(given, &kept, &assignments, &carries).or(other),
             other => other,
         },
+        is_nvfp4,
         uses_importance: false,
     };
     let forms = match &options.grouped {
@@ -81,8 +95,11 @@ pub(super) fn assign(given: &Given<'_>, control: Control<'_>) -> Result<Assignme
             groups(given, &kept, &assignments, grouped, control, &mut assigned.uses_importance)?
         }
     };
-    for (((i, name), assignment), form) in kept.into_iter().zip(&assignments).zip(forms) {
-        let tensor = assigned_tensor(given, i, name, assignment, form)?;
+    let inexact_scales = Arc::default();
+    let tensors = kept.into_iter().zip(&assignments).zip(forms).zip(carries);
+    for ((((i, name), assignment), form), carries) in tensors {
+        let carries = carries.then(|| Arc::clone(&inexact_scales));
+        let tensor = assigned_tensor(given, (i, name), assignment, form, carries)?;
         assigned.uses_importance |= tensor.job.importance.is_some();
         assigned.tensors.push(tensor);
     }
@@ -130,6 +147,62 @@ fn carry_over(given: &Given<'_>, kept: &Kept, assignments: &mut [Assignment]) ->
     carried
 }
 
+/// The codes of tensors, where codes may become blocks as they are.
+fn samples(
+    given: &Given<'_>,
+    kept: &Kept,
+    file_type: Option<FileType>,
+) -> Result<Vec<Option<Sample>>> {
+    let Given { model, options, .. } = *given;
+    let has_blocks = [None, Some(FileType::Q4_0), Some(FileType::Q4_1), Some(FileType::Q8_0)];
+    let asked = |ty| options.request.overrides.iter().any(|rule| rule.ty == ty);
+    let wanted = has_blocks.contains(&file_type)
+        || [GgmlType::Q4_0, GgmlType::Q4_1, GgmlType::Q8_0].into_iter().any(asked);
+    if options.like_reference || options.grouped.is_some() || !wanted {
+        return Ok(kept.iter().map(|_| None).collect());
+    }
+    kept.iter().map(|(i, _)| Sample::read(model, &model.tensors[*i])).collect()
+}
+
+/// Codes become blocks as they are where the type of their tensor has such blocks; where tensors keep
+/// what they have, they get that type. Returns for which tensors.
+fn carry_codes(
+    samples: &[Option<Sample>],
+    keeps_types: bool,
+    assignments: &mut [Assignment],
+) -> Vec<bool> {
+    let carries = samples.iter().zip(assignments).map(|(sample, assignment)| {
+        let Some(sample) = sample.as_ref().filter(|_| assignment.quantizable) else { return false };
+        if keeps_types && !assignment.asked {
+            let Some(ty) = sample.natural_type() else { return false };
+            assignment.ty = ty;
+            assignment.wanted = None;
+        }
+        sample.fits(assignment.ty)
+    });
+    carries.collect()
+}
+
+/// What a file is called most of whose codes were carried to blocks of a type.
+fn of_codes(
+    given: &Given<'_>,
+    kept: &Kept,
+    assignments: &[Assignment],
+    carries: &[bool],
+) -> Option<FileType> {
+    let carried = || {
+        let tensors = kept.iter().zip(assignments).zip(carries).filter(|(_, carries)| **carries);
+        tensors.map(|(((i, _), assignment), _)| (assignment.ty, *i))
+    };
+    let elements = |ty| {
+        let of_type = carried().filter(|(other, _)| *other == ty);
+        of_type.map(|(_, i)| given.model.tensors[i].elements()).fold(0, u64::saturating_add)
+    };
+    let file_types = [FileType::Q4_0, FileType::Q4_1, FileType::Q8_0];
+    let most = file_types.into_iter().max_by_key(|file_type| elements(file_type.base()));
+    most.filter(|file_type| elements(file_type.base()) > 0)
+}
+
 /// What each tensor becomes where grouped integers are asked for.
 fn groups(
     given: &Given<'_>,
@@ -165,10 +238,10 @@ fn groups(
 
 fn assigned_tensor(
     given: &Given<'_>,
-    index: usize,
-    name: String,
+    (index, name): (usize, String),
     assignment: &Assignment,
     form: Form,
+    carries: Option<Arc<AtomicU64>>,
 ) -> Result<Assigned> {
     let Given { model, options, importance, .. } = *given;
     let tensor = &model.tensors[index];
@@ -180,7 +253,7 @@ fn assigned_tensor(
         Form::Blocks { ty, .. } => (ty, refine),
         Form::Packed { .. } => (assignment.ty, refine),
     };
-    let changes = ty != tensor.source_type();
+    let changes = ty != tensor.source_type() && carries.is_none();
     let uses_importance = assignment.quantizable && changes && searches;
     let weights = match importance {
         Some(importance) if uses_importance => importance.of(&tensor.name, &tensor.shape)?,
@@ -199,7 +272,7 @@ fn assigned_tensor(
             && changes
             && weights.is_none()
             && grouped.is_none(),
-        job: Job { tensor: index, form, importance: weights.map(Into::into), refine },
+        job: Job { tensor: index, form, carries, importance: weights.map(Into::into), refine },
     })
 }
 

@@ -6,7 +6,7 @@ use super::{
     assign::{Assigned, Assignments},
     given::Given,
 };
-use crate::{Result, importance::Importance, model::Model};
+use crate::{Result, importance::Importance, model::Model, nvfp4};
 
 /// The metadata that is written: that of the input, and what the options and types make of it.
 /// `importance` is what is said to be the origin of the weights.
@@ -30,6 +30,7 @@ pub(super) fn describe(
     metadata.replace_at_end("general.quantization_version", 2u32);
     let file_type = match assignments.file_type {
         Some(file_type) => file_type.id(),
+        None if assignments.is_nvfp4 => nvfp4::FILE_TYPE,
         None => {
             let kept = metadata.get_u64("general.file_type").and_then(|v| v.try_into().ok());
             kept.unwrap_or(0)

@@ -13,7 +13,10 @@ mod unused;
 
 use std::{
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use gguf_io::{Layout, Metadata, PlacedTensor, gguf::shards};
@@ -21,6 +24,7 @@ use quant_core::{GgmlType, can_dequantize, can_quantize};
 
 use crate::{
     Control, Error, Options, Result,
+    carry::is_coded,
     importance::Importance,
     mend,
     model::{Model, Origin, Tensor},
@@ -86,17 +90,30 @@ pub struct PlannedTensor<'a> {
     pub wanted: Option<GgmlType>,
     /// Whether an importance matrix was given that has no entry for this tensor.
     pub without_importance: bool,
-    /// Whether blocks of the input are copied as they are.
+    /// Whether blocks of the input are copied as they are, or its codes become blocks that hold them.
     pub carried: bool,
+    /// Whether the input has codes of few bits that are restored and quantized again.
+    pub recomputed: bool,
     /// Bytes of its data.
     pub bytes: u64,
     /// The number of its file, from 0.
     pub shard: usize,
 }
 
+/// Counts scales that half precision does not hold; see [`Plan::inexact_scales`].
+#[derive(Clone, Debug)]
+pub struct InexactScales(Arc<AtomicU64>);
+
+impl InexactScales {
+    /// As many as have been met so far.
+    pub fn count(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 impl Plan {
-    /// Plans a conversion. Reads the importance matrix; weights only for grouped integers with a
-    /// ratio below 1.
+    /// Plans a conversion. Reads the importance matrix; of weights the first rows of codes that may be
+    /// carried, all only for grouped integers with a ratio below 1.
     ///
     /// # Errors
     /// Options that the model does not allow. What prevents only the run, so that the plan can still be
@@ -222,7 +239,10 @@ impl Plan {
             ty: placed.ty,
             wanted: tensor.wanted,
             without_importance: tensor.without_importance,
-            carried: tensor.ty.is_quantized() && self.source(tensor).source_type() == tensor.ty,
+            carried: self.is_carried(tensor),
+            recomputed: tensor.ty.is_quantized()
+                && !self.is_carried(tensor)
+                && is_coded(self.source(tensor)),
             bytes: placed.bytes,
             shard: before + shard,
         })
@@ -231,6 +251,19 @@ impl Plan {
     /// Names of the checkpoint's tensors that have no place in the output.
     pub fn left_out(&self) -> &[String] {
         &self.model.left_out
+    }
+
+    /// How many scales of carried codes half precision does not hold. Their blocks are quantized anew.
+    /// The run counts them: keep the counter, and ask it afterwards. `None` if no codes are carried.
+    pub fn inexact_scales(&self) -> Option<InexactScales> {
+        // All have the same counter.
+        let counter = self.tensors.iter().find_map(|tensor| tensor.job.carries.as_ref());
+        counter.map(|counter| InexactScales(Arc::clone(counter)))
+    }
+
+    fn is_carried(&self, tensor: &Assigned) -> bool {
+        let copies = self.source(tensor).source_type() == tensor.ty;
+        tensor.job.carries.is_some() || tensor.ty.is_quantized() && copies
     }
 
     fn source(&self, tensor: &Assigned) -> &Tensor {

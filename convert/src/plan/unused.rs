@@ -41,7 +41,8 @@ fn importance(
         return;
     }
     let source = |tensor: &Assigned| model.tensors.get(tensor.job.tensor).map(|t| t.source_type());
-    let searches = tensors.iter().any(|t| bends(t.ty) && source(t) != Some(t.ty));
+    let searches =
+        tensors.iter().any(|t| bends(t.ty) && source(t) != Some(t.ty) && t.job.carries.is_none());
     let reason = if importance.is_none() {
         "no entry of it is left to use"
     } else if options.grouped.is_some() {
@@ -63,12 +64,12 @@ fn leave(options: &Options, tensors: &[Assigned], model: &Model, importance_used
             None => "no tensor of the input is quantized",
             Some(_) => "no quantized tensor of the input gets another type",
         };
-        no_effect("--allow-requantize", reason);
+        no_effect("`allow_requantize`", reason);
     }
     // It has the keys of a matrix written that no tensor used.
     let names_matrix = options.imatrix.is_some() && !importance_used;
     if options.like_reference && model.origin == Origin::Gguf && !names_matrix {
-        no_effect("--like-reference", "the metadata of a GGUF file is carried over");
+        no_effect("`like_reference`", "the metadata of a GGUF file is carried over");
     }
 }
 
@@ -85,7 +86,7 @@ pub(super) fn overrides(given: &Given<'_>, tells_importance: bool) -> Result<()>
     let written = |key: &str| {
         let of_matrix = tells_importance && key.starts_with("quantize.imatrix.");
         let of_layers = given.pruning.is_some() && key == layers_key;
-        of_matrix.then_some("--imatrix").or(of_layers.then_some("--prune-layers"))
+        of_matrix.then_some("`imatrix`").or(of_layers.then_some("`prune_layers`"))
     };
     let mut seen = HashSet::new();
     for (key, value) in options.override_kv.iter().rev() {
@@ -93,14 +94,13 @@ pub(super) fn overrides(given: &Given<'_>, tells_importance: bool) -> Result<()>
         if key.starts_with("split.") {
             return Err(Error::Recipe(recipe::Error::BadValue {
                 key: key.clone(),
-                found: "set by --override-kv".into(),
-                expected:
-                    "to be left to --keep-split, --shards, --split-max-size or --split-max-tensors"
-                        .into(),
+                found: "set by `override_kv`".into(),
+                expected: "to be left to `Split::Keep`, `Split::Files`, `Split::MaxBytes` or `Split::MaxTensors`"
+                    .into(),
             }));
         }
         let warn = |problem: String| {
-            tracing::warn!(kind = "override-kv", "--override-kv {shown}: {problem}");
+            tracing::warn!(kind = "override-kv", "`override_kv` {shown}: {problem}");
         };
         if !seen.insert(key) {
             warn(format!("{} has no effect, a later value of the key counts", short(value)));
@@ -132,9 +132,9 @@ fn short(value: &Value) -> String {
 /// Limits of a split that end in one file, or that a tensor exceeds.
 pub(super) fn split(split: Option<Split>, layouts: &[Layout]) {
     let single = match (split, layouts) {
-        (Some(Split::Keep), [_]) => Some(("--keep-split", "the input is one file")),
-        (Some(Split::MaxBytes(_)), [_]) => Some(("--split-max-size", ALL)),
-        (Some(Split::MaxTensors(_)), [_]) => Some(("--split-max-tensors", ALL)),
+        (Some(Split::Keep), [_]) => Some(("`Split::Keep`", "the input is one file")),
+        (Some(Split::MaxBytes(_)), [_]) => Some(("`Split::MaxBytes`", ALL)),
+        (Some(Split::MaxTensors(_)), [_]) => Some(("`Split::MaxTensors`", ALL)),
         _ => None,
     };
     if let Some((option, reason)) = single {

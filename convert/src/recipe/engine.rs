@@ -134,13 +134,13 @@ impl Engine<'_> {
                     && !singled_out
                 {
                     self.used.embedding_type = true;
-                    return Ok(Choice::Named(ty, "--token-embedding-type"));
+                    return Ok(Choice::Named(ty, "`token_embedding_type`"));
                 }
             }
             Role::Output => {
                 if let Some(ty) = self.request.output_tensor_type {
                     self.used.output_type = true;
-                    return Ok(Choice::Named(ty, "--output-tensor-type"));
+                    return Ok(Choice::Named(ty, "`output_tensor_type`"));
                 }
             }
             _ => {}

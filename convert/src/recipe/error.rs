@@ -62,7 +62,7 @@ pub enum Error {
     },
 
     /// A `--prune-layers` argument that is not a list of layers of this model.
-    #[error("{} in --prune-layers: {reason}", Quoted(given))]
+    #[error("{} in `prune_layers`: {reason}", Quoted(given))]
     Prune {
         /// The part of the list that is wrong.
         given: String,
@@ -90,7 +90,7 @@ pub enum Error {
 
     /// In a mixture-of-experts model the layer of a feed-forward tensor is taken from its name.
     #[error(
-        "tensor {} of a mixture of experts: expected a name that starts with \"blk.N.\" with N below {layers}; --pure or --tensor-type need no layer",
+        "tensor {} of a mixture of experts: expected a name that starts with \"blk.N.\" with N below {layers}; `pure` or `overrides` need no layer",
         Quoted(tensor)
     )]
     NoLayer {
@@ -180,7 +180,7 @@ impl fmt::Display for AwkwardShape {
             ty.block_len()
         )?;
         match reason {
-            AwkwardReason::Strict(other) => write!(f, " and --strict forbids {other}"),
+            AwkwardReason::Strict(other) => write!(f, " and `strict` forbids {other}"),
             AwkwardReason::NoFallback => f.write_str(" and has no fallback"),
             AwkwardReason::Named(option) => write!(f, " and {option} leaves no choice"),
         }

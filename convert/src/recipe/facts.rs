@@ -1,14 +1,9 @@
 //! The few facts about a model that the mixes depend on.
 
 use gguf_io::metadata::{Array, Metadata, Value};
+use gguf_model::{MAX_EXPERTS, MAX_LAYERS};
 
 use super::Error;
-
-/// Most layers a model may have; the reference refuses more.
-const MAX_LAYERS: u32 = 512;
-
-/// Most experts a layer may have; the reference refuses more.
-const MAX_EXPERTS: u32 = 1024;
 
 /// What the mixes ask about a model, besides its tensors.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -29,16 +29,16 @@ pub struct TensorOverride {
 /// # Errors
 /// [`Error::MalformedOverride`], [`Error::BadPattern`], [`Error::UnknownTensorType`].
 pub fn parse_tensor_type(text: &str) -> Result<TensorOverride, Error> {
-    parse_at(text, "--tensor-type")
+    parse_at(text, "`overrides`")
 }
 
 /// Parses a list of them separated by commas: `REGEX=TYPE,REGEX=TYPE`. A comma within a pattern is
-/// part of it, as in `a{1,2}=q8_0`.
+/// part of it, as in `a{1,2}=q8_0`. `option` is named in errors and warnings.
 ///
 /// # Errors
 /// As [`parse_tensor_type`].
-pub fn parse_tensor_types(text: &str) -> Result<Vec<TensorOverride>, Error> {
-    items(text).map(parse_tensor_type).collect()
+pub fn parse_tensor_types(text: &str, option: &str) -> Result<Vec<TensorOverride>, Error> {
+    items(text).map(|item| parse_at(item, option)).collect()
 }
 
 /// The items of a list: a comma ends one where the name of a type stands before it.
@@ -84,7 +84,7 @@ pub fn read_tensor_type_file(path: &Path) -> Result<Vec<TensorOverride>, Error> 
     }
     let list = parse_list(text.strip_prefix('\u{feff}').unwrap_or(&text), path)?;
     if list.is_empty() {
-        tracing::warn!(kind = "unused-option", "{path:?} of --tensor-type-file holds no types");
+        tracing::warn!(kind = "unused-option", "{path:?} holds no types of tensors");
     }
     Ok(list)
 }
@@ -151,14 +151,14 @@ mod tests {
     #[test]
     fn commas_separate_items_unless_they_are_in_a_pattern() {
         let listed = |text: &str| -> Vec<String> {
-            let types = parse_tensor_types(text).unwrap();
+            let types = parse_tensor_types(text, "types").unwrap();
             types.iter().map(|o| format!("{} {}", o.pattern, o.ty)).collect()
         };
         assert_eq!(listed("a=q8_0,b=q6_k"), ["a Q8_0", "b Q6_K"]);
         assert_eq!(listed("a{1,2}=Q8_0,b[,=]=f16"), ["a{1,2} Q8_0", "b[,=] F16"]);
         assert_eq!(listed("x=y,z=f16"), ["x=y,z F16"]);
         for bad in ["a=q8_0,", "a=q8_0,b", "a=q8_0,=f16", "a=q9,b=q8_0,c", ""] {
-            assert!(parse_tensor_types(bad).is_err(), "{bad}");
+            assert!(parse_tensor_types(bad, "types").is_err(), "{bad}");
         }
     }
 
@@ -179,12 +179,12 @@ mod tests {
     #[test]
     fn mistakes_are_told_in_one_line() {
         for (text, expected) in [
-            ("attn_v", r#""attn_v" in --tensor-type: expected REGEX=TYPE, such as attn_v=q8_0"#),
+            ("attn_v", r#""attn_v" in `overrides`: expected REGEX=TYPE, such as attn_v=q8_0"#),
             ("=q8_0", "expected REGEX=TYPE"),
             ("attn_v=", "expected REGEX=TYPE"),
             ("a=q4_k_m", "Q4_K_M is a recipe for whole files, its main type is q4_k"),
             ("a=i32", "unknown tensor type"),
-            ("a(=q8_0", r#""a(" in --tensor-type is not a regular expression: unclosed group"#),
+            ("a(=q8_0", r#""a(" in `overrides` is not a regular expression: unclosed group"#),
             ("a{999999999}=q8_0", "is not a regular expression: "),
         ] {
             let error = parse_tensor_type(text).unwrap_err().to_string();

@@ -3,74 +3,9 @@
 use std::collections::BTreeSet;
 
 use gguf_io::metadata::{Array, Metadata, Value};
+use gguf_model::{LAYER_PERIODS, OfLayers, attention_period, layer_period};
 
 use super::{Error, ModelFacts};
-
-/// Arrays under an architecture's prefix whose elements are not of one layer each, though there may
-/// happen to be as many as layers.
-const NOT_PER_LAYER: &[&str] = &[
-    "rope.dimension_sections",
-    "adapters.token_ids_activate",
-    "adapters.token_ids_substitute",
-    "classifier.output_labels",
-    // Numbers of layers, but of another model.
-    "target_layers",
-    "ple.layers",
-    "ple.layer_multipliers",
-    "ple.head_offsets",
-    "ple.head_vocab_sizes",
-];
-
-/// Keys that say how many of the first layers, or of a stack of its own that is pruned alike, are
-/// of a kind.
-const COUNTS_OF_FIRST: &[&str] =
-    &["leading_dense_block_count", "hash_layer_count", "decoder_block_count"];
-
-/// Keys that say how many of the last layers are of a kind.
-const COUNTS_OF_LAST: &[&str] = &["nextn_predict_layers", "attention.shared_kv_layers"];
-
-/// Keys of models whose layers cannot be told apart in what is stored of them, unless zero.
-const TIED: &[(&str, &str)] = &[
-    ("embedding_length_per_layer_input", "the embeddings of all layers are stored together"),
-    ("hrm.layers_per_stack", "the layers are stacks of equal length"),
-    ("ple.ngram_size", "layers with embeddings of their own are listed by number"),
-];
-
-/// Keys with the period in which layers with other tensors return, and the period of architectures
-/// that have one without the key.
-const PERIODS: &[(&str, &[(&str, u64)])] = &[
-    (
-        "full_attention_interval",
-        &[("qwen3next", 4), ("qwen35", 4), ("qwen35moe", 4), ("qwen4exp", 4), ("minimax-01", 8)],
-    ),
-    ("interleave_moe_layer_step", &[]),
-    ("moe_every_n_layers", &[]),
-    ("attn_res.block_size", &[]),
-];
-
-/// Periods in which layers of the same tensors attend to all tokens instead of a sliding window, or
-/// go without rotary embeddings, where the file does not list the layers.
-const ATTENTION_PERIODS: &[(&str, u64)] = &[
-    ("afmoe", 4),
-    ("cohere2", 4),
-    ("cohere2moe", 4),
-    ("exaone-moe", 4),
-    ("exaone4", 4),
-    ("gemma-embedding", 6),
-    ("gemma2", 2),
-    ("gemma3", 6),
-    ("gemma3n", 5),
-    ("gpt-oss", 2),
-    ("laguna", 4),
-    ("llama4", 4),
-    ("mellum", 4),
-    ("modern-bert", 3),
-    ("muse-glimmer", 4),
-    ("olmo2", 4),
-    ("plamo3", 8),
-    ("smallthinker", 4),
-    ("smollm3", 4),
-];
 
 /// The layers to leave out of a model of known length.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -99,7 +34,7 @@ impl Pruning {
                 return Err(bad(item, format!("the model has {layers} layers, counted from 0")));
             }
             if !pruned.insert(layer) {
-                tracing::warn!(kind = "unused-option", "--prune-layers names layer {layer} twice");
+                tracing::warn!(kind = "unused-option", "`prune_layers` names layer {layer} twice");
             }
         }
         let pruning = Self { pruned, layers };
@@ -147,8 +82,9 @@ impl Pruning {
         let mut changed = Vec::new();
         for (key, value) in metadata.iter() {
             let Some(name) = under(key, arch) else { continue };
+            let of = OfLayers::of_key(name);
             match value {
-                Value::Array(array) if !NOT_PER_LAYER.contains(&name) => {
+                Value::Array(array) if of != Some(OfLayers::Nothing) => {
                     let per_layer = lengths.contains(&u32::try_from(array.len()));
                     if per_layer && !matches!(array, Array::String(_)) {
                         let mut array = array.clone();
@@ -160,12 +96,12 @@ impl Pruning {
                 value => {
                     let count = value.as_u64().and_then(|n| u32::try_from(n).ok());
                     let Some(count) = count else { continue };
-                    let kept = if COUNTS_OF_FIRST.contains(&name) {
-                        self.kept_of(0..count)
-                    } else if COUNTS_OF_LAST.contains(&name) {
-                        self.kept_of(self.layers.saturating_sub(count)..self.layers)
-                    } else {
-                        continue;
+                    let kept = match of {
+                        Some(OfLayers::First) => self.kept_of(0..count),
+                        Some(OfLayers::Last) => {
+                            self.kept_of(self.layers.saturating_sub(count)..self.layers)
+                        }
+                        _ => continue,
                     };
                     changed.push((key.to_owned(), kept.into()));
                 }
@@ -189,8 +125,10 @@ impl Pruning {
         if matches!(arch, "t5" | "t5encoder") && !self.keeps(0) {
             return refused("layer 0 holds the relative positions for all layers".into());
         }
-        for (name, why) in TIED {
-            if get(name).is_some_and(|n| n > 0) {
+        for (name, of) in OfLayers::keys() {
+            if let OfLayers::Together(why) = of
+                && get(name).is_some_and(|n| n > 0)
+            {
                 return refused(format!("{arch}.{name} is set: {why}"));
             }
         }
@@ -212,10 +150,10 @@ impl Pruning {
             }
         }
         let listed = |name: &str| metadata.get(&format!("{arch}.{name}")).is_some_and(is_array);
-        for (name, defaults) in PERIODS {
-            let default = defaults.iter().find(|(of, _)| *of == arch).map(|(_, period)| *period);
-            let known = *name == "full_attention_interval" && listed("attention.recurrent_layers");
-            let period = get(name).or(default).filter(|_| !known);
+        for name in LAYER_PERIODS {
+            let default = || layer_period(arch, name).map(u64::from);
+            let known = name == "full_attention_interval" && listed("attention.recurrent_layers");
+            let period = get(name).or_else(default).filter(|_| !known);
             if let Some(layer) = period.and_then(|period| self.out_of_step(period)) {
                 return refused(format!(
                     "layers of {arch} are of different kinds by their number ({name}); layer \
@@ -225,13 +163,13 @@ impl Pruning {
         }
         const PATTERN: &str = "attention.sliding_window_pattern";
         let windowed = get("attention.sliding_window").is_none_or(|window| window > 0);
-        let default = ATTENTION_PERIODS.iter().find(|(of, _)| *of == arch).map(|(_, n)| *n);
-        let period = get(PATTERN).or(default).filter(|_| windowed && !listed(PATTERN));
+        let default = || attention_period(arch).map(u64::from);
+        let period = get(PATTERN).or_else(default).filter(|_| windowed && !listed(PATTERN));
         if let Some(layer) = period.and_then(|period| self.out_of_step(period)) {
             tracing::warn!(
                 kind = "prune",
                 "layers of {arch} differ by their number in which tokens they attend to: with \
-                 --prune-layers, layer {layer} and others come to places of another kind"
+                 `prune_layers`, layer {layer} and others come to places of another kind"
             );
         }
         Ok(())
@@ -423,7 +361,7 @@ mod tests {
             ("t5encoder", "0", ("*.other", 1u32.into()), "relative positions"),
         ] {
             let error = pruned(arch, 8, prune, &[pair]).unwrap_err().to_string();
-            assert!(error.contains(says) && error.contains("--prune-layers"), "{arch}: {error}");
+            assert!(error.contains(says) && error.contains("`prune_layers`"), "{arch}: {error}");
         }
         for (arch, prune, pair) in [
             // The last layers, and whole periods, leave the others in step.
@@ -444,9 +382,9 @@ mod tests {
     fn impossible_lists_are_refused() {
         for (text, expected) in [
             ("", "expected layer numbers"),
-            ("1,x", r#""x" in --prune-layers: expected layer numbers"#),
+            ("1,x", r#""x" in `prune_layers`: expected layer numbers"#),
             ("-1", "expected layer numbers"),
-            ("1,5", r#""5" in --prune-layers: the model has 5 layers, counted from 0"#),
+            ("1,5", r#""5" in `prune_layers`: the model has 5 layers, counted from 0"#),
             ("0,1,2,3,4", "no layer would be left"),
         ] {
             let error = Pruning::parse(text, 5).unwrap_err().to_string();

@@ -34,51 +34,51 @@ pub(super) fn warn(
     let quantized = request.file_type.is_some_and(FileType::is_quantized);
     if request.pure && !used.pure {
         match request.file_type {
-            None => no_effect("--pure", "with --type auto tensors keep their types"),
+            None => no_effect("`pure`", "without a recipe tensors keep their types"),
             Some(ty) if !quantized => {
-                no_effect("--pure", &format!("--type {} has no mixture of types", ty.name()));
+                no_effect("`pure`", &format!("the recipe {} has no mixture of types", ty.name()));
             }
-            Some(_) => no_effect("--pure", "other options name the type of every tensor"),
+            Some(_) => no_effect("`pure`", "other options name the type of every tensor"),
         }
     }
     if request.leave_output_tensor && (!used.leave_output || request.file_type.is_none()) {
         let reason = match (tied, request.file_type) {
             (true, _) => NO_OUTPUT,
-            (_, None) => "with --type auto tensors keep their types",
+            (_, None) => "without a recipe tensors keep their types",
             (_, Some(_)) if !quantized => "output.weight is of the type of the file already",
             _ => "the model's output.weight is never quantized",
         };
-        no_effect("--leave-output-tensor", reason);
+        no_effect("`leave_output_tensor`", reason);
     }
     if request.output_tensor_type.is_some() && !used.output_type {
         let reason = match tied {
             false if request.leave_output_tensor => {
-                "--leave-output-tensor leaves output.weight as it is"
+                "`leave_output_tensor` leaves output.weight as it is"
             }
             false => "the model's output.weight is never quantized",
             // Where there is a mix, the embedding has the type, unless another option names it.
             true if request.token_embedding_type.is_some() => {
-                "the model has no output.weight, and --token-embedding-type names the type of \
+                "the model has no output.weight, and `token_embedding_type` names the type of \
                  the embedding that doubles as one"
             }
             true => NO_OUTPUT,
         };
-        no_effect("--output-tensor-type", reason);
+        no_effect("`output_tensor_type`", reason);
     }
     if request.token_embedding_type.is_some() && !used.embedding_type {
         let there = tensors.iter().any(|t| Role::of(t.name) == Role::TokenEmbedding);
         let reason = if there {
-            "the token embedding of this model is never quantized, or --tensor-type names its type"
+            "the token embedding of this model is never quantized, or `overrides` names its type"
         } else {
             "the model has no token_embd.weight"
         };
-        no_effect("--token-embedding-type", reason);
+        no_effect("`token_embedding_type`", reason);
     }
     warn_of_patterns(facts, tensors, request, used);
 }
 
 const NO_OUTPUT: &str = "the model has no output.weight; where its token_embd.weight doubles as \
-                         one, --token-embedding-type names the type of that";
+                         one, `token_embedding_type` names the type of that";
 
 /// Patterns that decided nothing, together if they did so for the same reason.
 fn warn_of_patterns(

@@ -235,7 +235,7 @@ impl Sources<'_> {
             place: "tokenizer".into(),
             found: found.into(),
             expected: format!("byte-level BPE for the pre-tokenizer {name}"),
-            help: "llama.cpp has pre-tokenizers for byte-level BPE alone; leave out --pre-tokenizer",
+            help: "llama.cpp has pre-tokenizers for byte-level BPE alone; leave out `pre_tokenizer`",
         }
     }
 }

@@ -28,7 +28,7 @@ pub(crate) fn set_pre_tokenizer(path: &Path, name: &str, metadata: &mut Metadata
         place: format!("key {}", Quoted(MODEL)),
         found,
         expected: format!("\"gpt2\", byte-level BPE, for the pre-tokenizer {name}"),
-        help: "llama.cpp has pre-tokenizers for byte-level BPE alone; leave out --pre-tokenizer",
+        help: "llama.cpp has pre-tokenizers for byte-level BPE alone; leave out `pre_tokenizer`",
     })
 }
 

@@ -8,7 +8,9 @@ use super::{
     GgufFile,
     read::{self, Described, Tensor},
 };
-use crate::{Budget, Limits, Result, SourceFile, cursor::Cursor, error::DAMAGED};
+use crate::{
+    Budget, Limits, Result, SourceFile, StoredTensor, cursor::Cursor, error::DAMAGED, stored,
+};
 
 /// A GGUF file of any kind, of language models, image models, adapters or vocabularies, with types
 /// of tensors that this program may never have heard of.
@@ -94,8 +96,8 @@ impl AnyGguf {
     ///
     /// # Errors
     /// As [`GgufFile::open`], but for types of tensors.
-    pub fn open_any(path: &Path, limits: &Limits) -> Result<Self> {
-        super::open(path, limits)
+    pub fn open_any(path: impl AsRef<Path>, limits: &Limits) -> Result<Self> {
+        super::open(path.as_ref(), limits)
     }
 
     /// Opens a model whose files were opened before, as [`GgufFile::open_files`] does.
@@ -112,6 +114,23 @@ impl AnyGguf {
     /// As [`GgufFile::read`], but for types of tensors.
     pub fn read_any(file: SourceFile, limits: &Limits) -> Result<Self> {
         super::read_one(file, &mut Budget::new(limits))
+    }
+
+    /// A tensor by its name.
+    ///
+    /// # Errors
+    /// [`crate::Error::NoTensor`] with the name most like it.
+    pub fn any_tensor(&self, name: &str) -> Result<StoredTensor<'_, AnyTensor>> {
+        let found = self.tensors.iter().find(|tensor| tensor.name == name);
+        found
+            .and_then(|info| {
+                let file = self.files.get(info.file)?;
+                Some(StoredTensor::new(&info.name, info, file, info.offset, info.bytes))
+            })
+            .ok_or_else(|| {
+                let names = self.tensors.iter().map(|tensor| tensor.name.as_str());
+                stored::no_tensor(self.path(), name, names)
+            })
     }
 
     /// Checks that the tensor data is all there and in its place, as [`GgufFile::check_data`].

@@ -162,6 +162,18 @@ pub(super) fn wrong(place: Place, found: impl Into<String>, expected: impl Into<
     Error::Layout { place, found: found.into(), expected: expected.into() }
 }
 
+/// Refuses data that is not as long as its tensor.
+pub(super) fn check_length(tensor: &PlacedTensor, bytes: &[u8]) -> Result<()> {
+    if bytes.len() as u64 == tensor.bytes {
+        return Ok(());
+    }
+    Err(Error::BufferLength {
+        tensor: tensor.name.clone(),
+        found: bytes.len() as u64,
+        expected: tensor.bytes,
+    })
+}
+
 pub(super) fn alignment(metadata: &Metadata) -> Result<u64> {
     const KEY: &str = "general.alignment";
     match metadata.get(KEY) {

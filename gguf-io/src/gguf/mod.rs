@@ -11,18 +11,20 @@ pub(crate) mod read;
 pub mod regroup;
 pub mod shards;
 mod split;
+mod writer;
 
 use std::path::Path;
 
 use quant_core::GgmlType;
 
-use crate::{Budget, Limits, Metadata, Result, SourceFile, sniff};
+use crate::{Budget, Limits, Metadata, Result, SourceFile, StoredTensor, sniff, stored};
 
 pub use any::{AnyGguf, AnyTensor};
 pub use layout::{Layout, PlacedTensor, TensorSpec};
 use read::Tensor;
 pub use shards::Split;
 pub(crate) use split::ShardName;
+pub use writer::{GgufStream, GgufWriter};
 
 /// A GGUF model: its metadata and the list of its tensors. No tensor data is loaded.
 ///
@@ -61,14 +63,21 @@ pub struct TensorInfo {
     pub bytes: u64,
 }
 
+impl<T> GgufFile<T> {
+    /// The path of the model: of its first file, if it has several.
+    pub fn path(&self) -> &Path {
+        self.files.first().map_or(Path::new(""), SourceFile::path)
+    }
+}
+
 impl GgufFile {
     /// Opens a model by its path; if that is the first shard of several, opens them all.
     ///
     /// # Errors
     /// As [`read`](Self::read) and [`SourceFile::open`]; [`crate::Error::Set`] if shards are missing
     /// or do not belong together, or if the path is another shard than the first.
-    pub fn open(path: &Path, limits: &Limits) -> Result<Self> {
-        open(path, limits)
+    pub fn open(path: impl AsRef<Path>, limits: &Limits) -> Result<Self> {
+        open(path.as_ref(), limits)
     }
 
     /// Opens a model whose files were opened before: one, or all shards, which are known by their
@@ -110,6 +119,24 @@ impl GgufFile {
     /// misplaced or other bytes follow it.
     pub fn check_data(&self) -> Result<()> {
         check_places(self)
+    }
+
+    /// A tensor by its name.
+    ///
+    /// # Errors
+    /// [`crate::Error::NoTensor`] with the name most like it.
+    pub fn tensor(&self, name: &str) -> Result<StoredTensor<'_>> {
+        let found = self.iter().find(|tensor| tensor.name() == name);
+        let names = || self.tensors.iter().map(|tensor| tensor.name.as_str());
+        found.ok_or_else(|| stored::no_tensor(self.path(), name, names()))
+    }
+
+    /// The tensors in file order, each with the way to its bytes.
+    pub fn iter(&self) -> impl Iterator<Item = StoredTensor<'_>> {
+        self.tensors.iter().filter_map(|info| {
+            let file = self.files.get(info.file)?;
+            Some(StoredTensor::new(&info.name, info, file, info.offset, info.bytes))
+        })
     }
 
     /// Checks that the bytes between the tensors are zero, in a file whose

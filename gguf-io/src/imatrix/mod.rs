@@ -80,7 +80,7 @@ impl Imatrix {
     ///
     /// # Errors
     /// As [`read`](Self::read) and [`SourceFile::open`].
-    pub fn open(path: &Path, limits: &Limits) -> Result<Self> {
+    pub fn open(path: impl AsRef<Path>, limits: &Limits) -> Result<Self> {
         Self::read(SourceFile::open(path)?, limits)
     }
 
@@ -92,7 +92,7 @@ impl Imatrix {
     /// # Errors
     /// As [`open`](Self::open), but for values that are negative or not finite and for sums and
     /// counts that do not fit together.
-    pub fn open_lenient(path: &Path, limits: &Limits) -> Result<Self> {
+    pub fn open_lenient(path: impl AsRef<Path>, limits: &Limits) -> Result<Self> {
         Self::read_lenient(SourceFile::open(path)?, limits)
     }
 

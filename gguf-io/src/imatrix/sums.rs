@@ -39,7 +39,7 @@ impl ImatrixSums {
     ///
     /// # Errors
     /// As [`read`](Self::read) and [`SourceFile::open`].
-    pub fn open(path: &Path, limits: &Limits) -> Result<Self> {
+    pub fn open(path: impl AsRef<Path>, limits: &Limits) -> Result<Self> {
         Self::read(SourceFile::open(path)?, limits)
     }
 

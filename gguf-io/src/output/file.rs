@@ -3,7 +3,6 @@
 use std::{
     fs::File,
     io,
-    ops::Range,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -21,7 +20,7 @@ use super::{
     space::{allocate, available, check_space},
     temporary::{self, keep, prefix, remove_stale},
 };
-use crate::{Error, Result, SourceFile};
+use crate::{Error, Result, SourceFile, ranges::Ranges};
 
 /// A file that gets its name when it is complete.
 ///
@@ -57,23 +56,7 @@ pub struct AtomicFile {
 #[derive(Debug)]
 struct Header {
     len: u64,
-    /// Ranges of them that were written, in any order.
-    written: Vec<Range<u64>>,
-}
-
-impl Header {
-    /// The first byte that was not written.
-    fn missing(&mut self) -> Option<u64> {
-        self.written.sort_unstable_by_key(|range| range.start);
-        let mut end = 0;
-        for range in &self.written {
-            if range.start > end {
-                break;
-            }
-            end = end.max(range.end);
-        }
-        (end < self.len).then_some(end)
-    }
+    written: Ranges,
 }
 
 /// How much is written before its way to the device begins.
@@ -86,8 +69,8 @@ impl AtomicFile {
     /// [`Error::Exists`] if the output does and may not be replaced, [`Error::WrongKind`] if it is
     /// a folder or device, [`Error::NoSpace`] if it does not fit, [`Error::OpenFiles`] if this
     /// process has too many files open, [`Error::Io`] if the folder is missing or not writable.
-    pub fn create(path: &Path, len: u64, options: OutputOptions) -> Result<Self> {
-        Self::create_on(Arc::new(Native), path, len, options)
+    pub fn create(path: impl AsRef<Path>, len: u64, options: OutputOptions) -> Result<Self> {
+        Self::create_on(Arc::new(Native), path.as_ref(), len, options)
     }
 
     /// [`create`](Self::create) on a file system of the caller's, for tests of what happens where
@@ -143,7 +126,7 @@ impl AtomicFile {
             writer: Box::new(Arc::clone(&file)),
             file,
             len,
-            header: Mutex::new(Header { len: len.min(1), written: Vec::new() }),
+            header: Mutex::new(Header { len: len.min(1), written: Ranges::default() }),
             written: AtomicU64::new(0),
         })
     }
@@ -152,7 +135,8 @@ impl AtomicFile {
     ///
     /// # Errors
     /// As [`create`](Self::create), but for a folder that is not writable.
-    pub fn check(path: &Path, len: u64, options: OutputOptions) -> Result<()> {
+    pub fn check(path: impl AsRef<Path>, len: u64, options: OutputOptions) -> Result<()> {
+        let path = path.as_ref();
         file_name(path)?;
         check_target(path, options.overwrite)?;
         check_folder(path)?;
@@ -262,7 +246,7 @@ impl AtomicFile {
     fn note(&self, offset: u64, end: u64) {
         let len = end.saturating_sub(offset);
         if offset < self.header().len {
-            self.header().written.push(offset..end);
+            self.header().written.add(offset..end);
         }
         let before = self.written.fetch_add(len, Ordering::Relaxed);
         let (first, last) = (before / WRITEBACK, before.saturating_add(len) / WRITEBACK);
@@ -312,7 +296,11 @@ impl AtomicFile {
 
     /// Brings what was written to the device, if asked to, and checks that it is all there.
     pub(super) fn complete(&self) -> Result<()> {
-        if let Some(missing) = self.header().missing() {
+        let missing = {
+            let header = self.header();
+            header.written.gap(header.len)
+        };
+        if let Some(missing) = missing {
             return Err(Error::Incomplete { path: self.path.as_path().into(), missing });
         }
         match self.options.sync.then(|| self.writer.sync()) {

@@ -1,6 +1,10 @@
 //! The element types of safetensors files.
 
-use std::fmt;
+use std::{fmt, str::FromStr};
+
+use quant_core::GgmlType;
+
+use crate::{Error, Result};
 
 macro_rules! dtypes {
     ($($variant:ident = $name:literal, $reference:ident;)*) => {
@@ -62,6 +66,55 @@ impl Dtype {
     pub fn bits(self) -> u64 {
         self.reference().bitsize() as u64
     }
+}
+
+impl Dtype {
+    /// The same type in GGUF files; `None` for those they do not have.
+    pub fn ggml_type(self) -> Option<GgmlType> {
+        match self {
+            Self::F64 => Some(GgmlType::F64),
+            Self::F32 => Some(GgmlType::F32),
+            Self::F16 => Some(GgmlType::F16),
+            Self::BF16 => Some(GgmlType::BF16),
+            Self::I64 => Some(GgmlType::I64),
+            Self::I32 => Some(GgmlType::I32),
+            Self::I16 => Some(GgmlType::I16),
+            Self::I8 => Some(GgmlType::I8),
+            _ => None,
+        }
+    }
+}
+
+impl TryFrom<Dtype> for GgmlType {
+    type Error = Error;
+
+    /// [`Error::UnknownName`] for a dtype that GGUF files do not have.
+    fn try_from(dtype: Dtype) -> Result<Self> {
+        dtype.ggml_type().ok_or_else(|| Error::UnknownName {
+            what: "type of GGUF files",
+            found: dtype.name().to_owned(),
+            known: names(|dtype| dtype.ggml_type().is_some()),
+        })
+    }
+}
+
+impl FromStr for Dtype {
+    type Err = Error;
+
+    /// The dtype with this name in a safetensors header; else [`Error::UnknownName`].
+    fn from_str(name: &str) -> Result<Self> {
+        Self::from_name(name).ok_or_else(|| Error::UnknownName {
+            what: "dtype of safetensors files",
+            found: name.to_owned(),
+            known: names(|_| true),
+        })
+    }
+}
+
+/// The names of some types, for messages.
+pub(crate) fn names(which: impl Fn(Dtype) -> bool) -> String {
+    let names = Dtype::ALL.iter().filter(|dtype| which(**dtype)).map(|dtype| dtype.name());
+    names.collect::<Vec<_>>().join(" ")
 }
 
 impl fmt::Display for Dtype {

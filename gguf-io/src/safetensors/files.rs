@@ -238,7 +238,7 @@ fn beside(
             };
             let read = format!(
                 "{SINGLE} is read, as transformers does, what the index names is not (it is with \
-                 --like-reference)"
+                 `Preference::Index`)"
             );
             warn(&other, &read);
             Ok(None)

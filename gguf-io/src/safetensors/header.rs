@@ -1,6 +1,6 @@
 //! The header of one safetensors file: `u64 length | JSON | data`.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use safetensors::tensor::{Metadata as ReferenceMetadata, TensorInfo as ReferenceInfo};
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
@@ -30,8 +30,18 @@ pub(super) struct Entry {
 /// More than any layer has, little enough that a hostile shape costs nothing.
 const MAX_DIMS: usize = 8;
 
-/// Reads a header. Returns the entries in the order of their data, and where the data begins.
-pub(super) fn read(file: &SourceFile, budget: &mut Budget) -> Result<(Vec<Entry>, u64)> {
+/// What one file says.
+pub(super) struct Header {
+    /// In the order of their data.
+    pub(super) entries: Vec<Entry>,
+    /// What stands under `__metadata__`.
+    pub(super) texts: BTreeMap<String, String>,
+    /// Where the data begins.
+    pub(super) data: u64,
+}
+
+/// Reads a header.
+pub(super) fn read(file: &SourceFile, budget: &mut Budget) -> Result<Header> {
     match Kind::of(&sniff::head(file)?) {
         Kind::Safetensors | Kind::Other => {}
         other => return Err(other.error(file, "a safetensors file")),
@@ -62,9 +72,9 @@ pub(super) fn read(file: &SourceFile, budget: &mut Budget) -> Result<(Vec<Entry>
     })?;
 
     let mut charge = Charge::new(file, budget, place.clone());
-    let mut entries = Vec::new();
+    let (mut entries, mut texts) = (Vec::new(), BTreeMap::new());
     let mut parser = serde_json::Deserializer::from_str(text);
-    let result = Tensors { charge: &mut charge, entries: &mut entries }
+    let result = Tensors { charge: &mut charge, entries: &mut entries, texts: &mut texts }
         .deserialize(&mut parser)
         .and_then(|()| parser.end());
     charge.finish(result, "a JSON map of tensors as safetensors files have it")?;
@@ -75,13 +85,14 @@ pub(super) fn read(file: &SourceFile, budget: &mut Budget) -> Result<(Vec<Entry>
     entries.sort_unstable_by(|a, b| (a.start, a.end, &a.name).cmp(&(b.start, b.end, &b.name)));
     check_ranges(file, &entries, start)?;
     ask_reference(file, &entries, place, budget)?;
-    Ok((entries, start))
+    Ok(Header { entries, texts, data: start })
 }
 
 /// The map of the header.
 struct Tensors<'s, 'a> {
     charge: &'s mut Charge<'a>,
     entries: &'s mut Vec<Entry>,
+    texts: &'s mut BTreeMap<String, String>,
 }
 
 impl<'de> DeserializeSeed<'de> for Tensors<'_, '_> {
@@ -106,7 +117,7 @@ impl<'de> Visitor<'de> for Tensors<'_, '_> {
                 if std::mem::replace(&mut metadata, true) {
                     return Err(de::Error::custom("`__metadata__` twice"));
                 }
-                map.next_value::<Strings>()?;
+                map.next_value_seed(Strings { charge: self.charge, texts: self.texts })?;
                 continue;
             }
             self.charge.array(name.len(), 1)?;

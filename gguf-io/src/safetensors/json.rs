@@ -1,9 +1,9 @@
 //! JSON from strangers: every map is seen key by key, so that duplicates show and memory is
 //! charged as it is taken.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
-use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{self, Deserialize, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use crate::{Budget, Error, Place, Result, SourceFile, error::one_line};
 
@@ -119,46 +119,40 @@ impl<'de> Visitor<'de> for Skip {
     }
 }
 
-/// A map of strings to strings, or null, checked and dropped.
-pub(super) struct Strings;
+/// A map of strings to strings, or null.
+pub(super) struct Strings<'s, 'a> {
+    pub(super) charge: &'s mut Charge<'a>,
+    pub(super) texts: &'s mut BTreeMap<String, String>,
+}
 
-impl<'de> Deserialize<'de> for Strings {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Text;
-        impl<'de> Deserialize<'de> for Text {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                struct TextVisitor;
-                impl Visitor<'_> for TextVisitor {
-                    type Value = Text;
+impl<'de> DeserializeSeed<'de> for Strings<'_, '_> {
+    type Value = ();
 
-                    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                        f.write_str("a string")
-                    }
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
 
-                    fn visit_str<E>(self, _: &str) -> Result<Text, E> {
-                        Ok(Text)
-                    }
-                }
-                deserializer.deserialize_str(TextVisitor)
-            }
+impl<'de> Visitor<'de> for Strings<'_, '_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a map of strings")
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        // Its part of a node of the tree, at least half of which is in use.
+        const ENTRY: usize = 2 * size_of::<(String, String)>() + 16;
+        while let Some((key, text)) = map.next_entry::<String, String>()? {
+            self.charge.array(1, ENTRY)?;
+            self.charge.array(key.len(), 1)?;
+            self.charge.array(text.len(), 1)?;
+            self.texts.insert(key, text);
         }
-        struct Map;
-        impl<'de> Visitor<'de> for Map {
-            type Value = Strings;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a map of strings")
-            }
-
-            fn visit_unit<E>(self) -> Result<Strings, E> {
-                Ok(Strings)
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Strings, A::Error> {
-                while map.next_entry::<Text, Text>()?.is_some() {}
-                Ok(Strings)
-            }
-        }
-        deserializer.deserialize_any(Map)
+        Ok(())
     }
 }

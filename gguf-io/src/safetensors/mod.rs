@@ -7,23 +7,24 @@ mod json;
 mod locate;
 mod neighbours;
 mod shards;
-mod texts;
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use indexmap::{IndexMap, map};
 
 use crate::{
-    Budget, Error, Limits, Place, Result, SourceFile,
+    Budget, Error, Limits, Place, Result, SourceFile, StoredTensor,
     error::{Problems, Quoted, Shown},
+    stored,
 };
 
 pub use dtype::Dtype;
+pub(crate) use dtype::names as dtype_names;
 pub use files::Preference;
 #[cfg(feature = "remote")]
 pub(crate) use files::{INDEX, SINGLE, named_by_index};
+use header::Header;
 pub use locate::locate;
-pub use texts::texts;
 
 /// Whether a file is named like a shard of weights.
 #[cfg(feature = "remote")]
@@ -41,6 +42,9 @@ pub struct Checkpoint {
     /// llama.cpp's converter goes through each file by *name* instead: sort by `(file, name)` to
     /// follow it.
     pub tensors: IndexMap<String, CheckpointTensor>,
+    /// What the files say of themselves under `__metadata__`. Of a key that several have, the value
+    /// in the first counts.
+    pub metadata: BTreeMap<String, String>,
 }
 
 /// A tensor of a checkpoint.
@@ -68,8 +72,16 @@ impl Checkpoint {
     /// [`crate::Error::Set`] lists all shards that are missing, too many or named outside the folder, and
     /// all tensors on which index and shards disagree; [`crate::Error::NotAModel`] for pickles and for
     /// folders without weights; otherwise as [`read`](Self::read).
-    pub fn open(dir: &Path, limits: &Limits) -> Result<Self> {
-        Self::open_with(dir, Preference::default(), limits)
+    pub fn open(dir: impl AsRef<Path>, limits: &Limits) -> Result<Self> {
+        Self::open_with(dir.as_ref(), Preference::default(), limits)
+    }
+
+    /// Opens one safetensors file, whatever stands beside it.
+    ///
+    /// # Errors
+    /// As [`SourceFile::open`] and [`read`](Self::read).
+    pub fn open_file(path: impl AsRef<Path>, limits: &Limits) -> Result<Self> {
+        Self::read(vec![SourceFile::open(path)?], limits)
     }
 
     /// As [`open`](Self::open), with the choice between two sets of weights.
@@ -132,11 +144,14 @@ impl Checkpoint {
     /// # Errors
     /// As [`read`](Self::read).
     pub fn read_with(files: Vec<SourceFile>, budget: &mut Budget) -> Result<Self> {
-        let mut tensors = IndexMap::new();
+        let (mut tensors, mut metadata) = (IndexMap::new(), BTreeMap::new());
         let mut problems = Problems::default();
         for (number, file) in files.iter().enumerate() {
             budget.admit(file.len());
-            let (entries, data) = header::read(file, budget)?;
+            let Header { entries, texts, data } = header::read(file, budget)?;
+            for (key, text) in texts {
+                metadata.entry(key).or_insert(text);
+            }
             reserve(&mut tensors, entries.len(), file, budget)?;
             for entry in entries {
                 let tensor = CheckpointTensor {
@@ -168,7 +183,31 @@ impl Checkpoint {
             first,
             "the files do not belong together, download the checkpoint again",
         )?;
-        Ok(Self { files, tensors })
+        Ok(Self { files, tensors, metadata })
+    }
+
+    /// A tensor by its name.
+    ///
+    /// # Errors
+    /// [`Error::NoTensor`] with the name most like it.
+    pub fn tensor(&self, name: &str) -> Result<StoredTensor<'_, CheckpointTensor>> {
+        let found = self.tensors.get_key_value(name).and_then(|entry| self.stored(entry));
+        let names = || self.tensors.keys().map(String::as_str);
+        let path = self.files.first().map_or(Path::new(""), SourceFile::path);
+        found.ok_or_else(|| stored::no_tensor(path, name, names()))
+    }
+
+    /// The tensors, each with the way to its bytes.
+    pub fn iter(&self) -> impl Iterator<Item = StoredTensor<'_, CheckpointTensor>> {
+        self.tensors.iter().filter_map(|entry| self.stored(entry))
+    }
+
+    fn stored<'a>(
+        &'a self,
+        (name, info): (&'a String, &'a CheckpointTensor),
+    ) -> Option<StoredTensor<'a, CheckpointTensor>> {
+        let file = self.files.get(info.file)?;
+        Some(StoredTensor::new(name, info, file, info.offset, info.bytes))
     }
 }
 

@@ -3,19 +3,19 @@
 use gguf_io::{Dtype, SourceFile};
 use quant_core::{Error::TooLarge, grouped::pack};
 
-use super::{Buffers, Groups, Layout, Packed, Part, Parts, parts::FLOATS};
+use super::{Buffers, EachRow, Groups, Layout, Packed, Part, Parts, Row, parts::FLOATS};
 use crate::{Result, gather::size};
 
 /// A packed layer.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct ByRows {
-    bits: u32,
+    pub(super) bits: u32,
     columns: u64,
     pub(super) codes: Part,
     scales: Part,
     zeros: Option<Part>,
     /// The group of each column.
-    groups: Groups,
+    pub(super) groups: Groups,
 }
 
 /// A layer whose codes have one of these widths.
@@ -68,17 +68,17 @@ pub(crate) fn layer(parts: &Parts<'_>, bits: &[u32]) -> Result<(Packed, Vec<&'st
 }
 
 impl ByRows {
-    pub(super) fn restore(
+    pub(super) fn each_row(
         &self,
         files: &[SourceFile],
         first: u64,
-        out: &mut [f32],
+        rows: usize,
         buffers: &mut Buffers,
+        each: &mut EachRow<'_>,
     ) -> Result<()> {
         let Buffers { words, codes, scales, row_zeros, bytes, .. } = buffers;
         let [columns, line, groups] =
             [size(self.columns)?, size(self.codes.columns)?, size(self.scales.columns)?];
-        let rows = out.len() / columns.max(1);
         let count = |line: usize, rows: usize| line.checked_mul(rows).ok_or(TooLarge);
         self.codes.read(files, (first, 0), count(line, rows)?, words)?;
         // One scale for the whole weight counts for each row.
@@ -97,8 +97,8 @@ impl ByRows {
         row_zeros.clear();
         row_zeros.resize(groups, f32::from(1u8 << (self.bits - 1)));
         codes.resize(columns, 0);
-        let lines = out.chunks_exact_mut(columns.max(1)).zip(words.chunks_exact((4 * line).max(1)));
-        for ((row, own), (out, words)) in (first..).zip(0usize..).zip(lines) {
+        let lines = words.chunks_exact((4 * line).max(1)).take(rows);
+        for ((row, own), words) in (first..).zip(0usize..).zip(lines) {
             let words = words.as_chunks().0.iter().map(|word| u32::from_le_bytes(*word));
             for (codes, word) in codes.chunks_mut(per_word as usize).zip(words) {
                 for (i, code) in (0..).zip(codes) {
@@ -115,7 +115,7 @@ impl ByRows {
             }
             let own = if shared { 0 } else { own.saturating_mul(groups) };
             let scales = scales.get(own..).unwrap_or_default();
-            self.groups.restore(codes, scales, row_zeros, out);
+            each(Row { codes, scales, zeros: row_zeros });
         }
         Ok(())
     }

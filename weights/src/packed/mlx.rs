@@ -3,7 +3,7 @@
 use gguf_io::{Checkpoint, CheckpointTensor, Dtype, SourceFile};
 use quant_core::{Error::TooLarge, grouped::pack};
 
-use super::{Buffers, Layout, Packed, Part, Parts, parts::FLOATS};
+use super::{Buffers, EachRow, Groups, Layout, Packed, Part, Parts, Row, parts::FLOATS};
 use crate::{Result, gather::size};
 
 /// The widths of codes.
@@ -32,8 +32,9 @@ pub(crate) struct Widths {
 /// A packed layer: `code · scale + bias`.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Affine {
-    width: Width,
+    pub(super) bits: u32,
     columns: u64,
+    pub(super) groups: Groups,
     pub(super) codes: Part,
     scales: Part,
     biases: Part,
@@ -73,7 +74,14 @@ pub(crate) fn layers(parts: &Parts<'_>, widths: &Widths) -> Result<Vec<(String, 
     let one = |(number, name): (u64, String)| {
         let first = number.saturating_mul(rows);
         let [codes, scales, biases] = [codes, scales, biases].map(|part| part.narrow(first, rows));
-        let layer = Layout::Affine(Affine { width, columns, codes, scales, biases });
+        let layer = Layout::Affine(Affine {
+            bits: width.bits,
+            columns,
+            groups: Groups::Even(width.group),
+            codes,
+            scales,
+            biases,
+        });
         let stored = format!("MLX_INT{}", width.bits);
         (name, Packed::new(stored, [rows, columns], &[&codes, &scales, &biases], layer))
     };
@@ -132,18 +140,18 @@ pub(crate) fn unstack(checkpoint: &mut Checkpoint) {
 }
 
 impl Affine {
-    pub(super) fn restore(
+    pub(super) fn each_row(
         &self,
         files: &[SourceFile],
         first: u64,
-        out: &mut [f32],
+        rows: usize,
         buffers: &mut Buffers,
+        each: &mut EachRow<'_>,
     ) -> Result<()> {
-        let Buffers { words, scales, zeros: biases, bytes, .. } = buffers;
+        let Buffers { words, codes, scales, zeros: biases, bytes, .. } = buffers;
         let [columns, line, groups] =
             [size(self.columns)?, size(self.codes.columns)?, size(self.scales.columns)?];
-        let (len, bits) = (size(self.width.group)?.max(1), self.width.bits);
-        let rows = out.len() / columns.max(1);
+        let bits = self.bits;
         let count = |line: usize| line.checked_mul(rows).ok_or(TooLarge);
         self.codes.read(files, (first, 0), count(line)?, words)?;
         for (part, values) in [(&self.scales, &mut *scales), (&self.biases, &mut *biases)] {
@@ -151,18 +159,14 @@ impl Affine {
             values.clear();
             part.push_floats(bytes, values);
         }
-        let lines = words.chunks_exact((4 * line).max(1));
+        codes.resize(columns, 0);
+        let lines = words.chunks_exact((4 * line).max(1)).take(rows);
         let ways = scales.chunks_exact(groups.max(1)).zip(biases.chunks_exact(groups.max(1)));
-        for ((out, words), (scales, biases)) in
-            out.chunks_exact_mut(columns.max(1)).zip(lines).zip(ways)
-        {
-            let mut at = 0;
-            for (out, (scale, bias)) in out.chunks_mut(len).zip(scales.iter().zip(biases)) {
-                for out in out {
-                    *out = f32::from(pack::stream_code(words, at, bits)) * scale + bias;
-                    at += bits as usize;
-                }
+        for (words, (scales, biases)) in lines.zip(ways) {
+            for (i, code) in codes.iter_mut().enumerate() {
+                *code = pack::stream_code(words, i * bits as usize, bits);
             }
+            each(Row { codes, scales, zeros: biases });
         }
         Ok(())
     }

@@ -1,8 +1,8 @@
-//! Layers whose codes are packed in words: GPTQ, AWQ, AutoRound, compressed-tensors, MLX.
+//! Layers whose codes are packed in words: GPTQ, AWQ, AutoRound, compressed-tensors, MLX, bitsandbytes.
 //!
 //! A packed layer is some tensors of a checkpoint that stand for the weight of a module. Its rows are
 //! restored from where they are stored, as many at a time as are asked for. Values are exact:
-//! `(code − zero point) · scale`, in MLX `code · scale + bias`.
+//! `(code − zero point) · scale`, in MLX `code · scale + bias`, in bitsandbytes `table[code] · scale`.
 //!
 //! | format | layout | file |
 //! |---|---|---|
@@ -10,7 +10,9 @@
 //! | AWQ GEMM, 4 bits; AutoRound | codes along the rows of the transpose, interleaved | `transposed.rs` |
 //! | compressed-tensors pack-quantized, 2 to 8 bits | codes along the rows | `by_rows.rs` |
 //! | MLX affine, 2, 3, 4, 5, 6, 8 bits | codes along the rows, without gaps | `mlx.rs` |
+//! | bitsandbytes NF4 and FP4 | codes of a table, in blocks along the whole weight | `bitsandbytes.rs` |
 
+pub(crate) mod bitsandbytes;
 pub(crate) mod by_rows;
 pub(crate) mod mlx;
 mod parts;
@@ -21,10 +23,11 @@ use std::ops::Range;
 
 use gguf_io::SourceFile;
 
-use crate::Result;
+use crate::{CodeBlock, Result, codes, gather::size};
 
 pub(crate) use parts::{Groups, Part, Parts};
 pub(crate) use restore::{Buffers, Window};
+use restore::{EachRow, Row, Rule};
 
 /// A weight whose codes are packed in words, and what belongs to them.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,6 +49,7 @@ pub(crate) enum Layout {
     Transposed(transposed::Transposed),
     ByRows(by_rows::ByRows),
     Affine(mlx::Affine),
+    Blockwise(bitsandbytes::Blockwise),
 }
 
 impl Packed {
@@ -88,6 +92,7 @@ impl Packed {
             Layout::Transposed(layout) => layout.codes,
             Layout::ByRows(layout) => layout.codes,
             Layout::Affine(layout) => layout.codes,
+            Layout::Blockwise(layout) => layout.codes,
         };
         (codes.file, codes.offset)
     }
@@ -96,7 +101,59 @@ impl Packed {
     fn step(&self) -> u64 {
         match &self.layout {
             Layout::Transposed(layout) => layout.step(),
-            Layout::ByRows(_) | Layout::Affine(_) => 1,
+            Layout::ByRows(_) | Layout::Affine(_) | Layout::Blockwise(_) => 1,
+        }
+    }
+
+    /// Bits of a code.
+    pub(crate) fn bits(&self) -> u32 {
+        match &self.layout {
+            Layout::Transposed(layout) => layout.bits,
+            Layout::ByRows(layout) => layout.bits,
+            Layout::Affine(layout) => layout.bits,
+            Layout::Blockwise(_) => 4,
+        }
+    }
+
+    /// Whether every block of codes along a row has one scale: groups are one after the other, and
+    /// whole blocks.
+    pub(crate) fn has_code_blocks(&self) -> bool {
+        let even = |len: u64| len.is_multiple_of(codes::BLOCK) || len == self.columns;
+        self.columns.is_multiple_of(codes::BLOCK)
+            && matches!(self.groups(), Some(Groups::Even(len)) if even(*len))
+    }
+
+    /// `None` where codes are no numbers on a line.
+    fn groups(&self) -> Option<&Groups> {
+        match &self.layout {
+            Layout::Transposed(layout) => Some(&layout.groups),
+            Layout::ByRows(layout) => Some(&layout.groups),
+            Layout::Affine(layout) => Some(&layout.groups),
+            Layout::Blockwise(_) => None,
+        }
+    }
+
+    fn rule(&self) -> Rule {
+        match &self.layout {
+            Layout::Affine(_) => Rule::Bias,
+            _ => Rule::ZeroPoint,
+        }
+    }
+
+    /// Goes through some whole rows, from `first` on, a multiple of [`step`](Self::step).
+    fn each_row(
+        &self,
+        files: &[SourceFile],
+        first: u64,
+        rows: usize,
+        buffers: &mut Buffers,
+        each: &mut EachRow<'_>,
+    ) -> Result<()> {
+        match &self.layout {
+            Layout::Transposed(layout) => layout.each_row(files, first, rows, buffers, each),
+            Layout::ByRows(layout) => layout.each_row(files, first, rows, buffers, each),
+            Layout::Affine(layout) => layout.each_row(files, first, rows, buffers, each),
+            Layout::Blockwise(_) => Ok(()),
         }
     }
 
@@ -108,10 +165,54 @@ impl Packed {
         out: &mut [f32],
         buffers: &mut Buffers,
     ) -> Result<()> {
-        match &self.layout {
-            Layout::Transposed(layout) => layout.restore(files, first, out, buffers),
-            Layout::ByRows(layout) => layout.restore(files, first, out, buffers),
-            Layout::Affine(layout) => layout.restore(files, first, out, buffers),
-        }
+        let columns = size(self.columns)?.max(1);
+        let groups = match (&self.layout, self.groups()) {
+            (Layout::Blockwise(layout), _) => return layout.restore(files, first, out, buffers),
+            (_, Some(groups)) => groups,
+            (_, None) => return Ok(()),
+        };
+        let rule = self.rule();
+        let rows = out.len() / columns;
+        let mut lines = out.chunks_exact_mut(columns);
+        self.each_row(files, first, rows, buffers, &mut |row| {
+            if let Some(out) = lines.next() {
+                groups.restore(rule, row, out);
+            }
+        })
+    }
+
+    /// Reads the codes of whole rows, from `first` on, a multiple of [`step`](Self::step). The layer
+    /// [has blocks](Self::has_code_blocks) of them.
+    fn code_blocks(
+        &self,
+        files: &[SourceFile],
+        first: u64,
+        out: &mut [CodeBlock],
+        buffers: &mut Buffers,
+    ) -> Result<()> {
+        let Some(Groups::Even(group)) = self.groups() else {
+            return Err(quant_core::Error::TooLarge.into());
+        };
+        let per_group = size(group / codes::BLOCK)?.max(1);
+        let per_row = size(self.columns / codes::BLOCK)?.max(1);
+        let rows = out.len() / per_row;
+        let rule = self.rule();
+        let mut lines = out.chunks_exact_mut(per_row);
+        self.each_row(files, first, rows, buffers, &mut |Row { codes, scales, zeros }| {
+            let Some(line) = lines.next() else { return };
+            let groups = line.chunks_mut(per_group).zip(scales.iter().zip(zeros));
+            let (mut codes, _) = codes.as_chunks();
+            for (blocks, (scale, zero)) in groups {
+                let (here, later) = codes.split_at(blocks.len().min(codes.len()));
+                codes = later;
+                let offset = match rule {
+                    Rule::ZeroPoint => codes::Offset::Zero(*zero),
+                    Rule::Bias => codes::Offset::Bias(*zero),
+                };
+                for (i, (block, codes)) in blocks.iter_mut().zip(here).enumerate() {
+                    *block = CodeBlock { codes: *codes, scale: *scale, offset, is_first: i == 0 };
+                }
+            }
+        })
     }
 }

@@ -146,7 +146,7 @@ impl Parts<'_> {
                 let expected = format!("groups 0 to {}", limit.saturating_sub(1));
                 Err(self.wrong(name, &format!("group {}", *value as i32), &expected))
             }
-            None => Ok(Groups::Given(values)),
+            None => Ok(Groups::in_order(&values, limit).unwrap_or(Groups::Given(values))),
         }
     }
 
@@ -175,6 +175,17 @@ impl Parts<'_> {
             expected: expected.to_owned(),
             help: "the checkpoint is damaged or of a variant that is not read; take the original one",
         }
+    }
+}
+
+impl Groups {
+    /// Groups one after the other, which programs write down too.
+    fn in_order(groups: &[u32], count: u64) -> Option<Self> {
+        let columns = groups.len() as u64;
+        let len =
+            columns.checked_div(count).filter(|len| len.checked_mul(count) == Some(columns))?;
+        let in_order = (0..columns).zip(groups).all(|(i, group)| i / len == u64::from(*group));
+        in_order.then_some(Self::Even(len))
     }
 }
 

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use gguf_io::SourceFile;
 
-use crate::{Result, View, gather::size, view::Run};
+use crate::{CodeBlock, Result, View, codes, gather::size, view::Run};
 
 use super::{Groups, Packed};
 
@@ -29,56 +29,131 @@ pub(crate) struct Buffers {
     pub(super) bytes: Vec<u8>,
 }
 
-/// Rows in the order they are stored in, and what restoring them takes.
+/// A row of a packed layer: its codes, and what its groups have.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Row<'a> {
+    pub(super) codes: &'a [u8],
+    pub(super) scales: &'a [f32],
+    /// Zero points or biases.
+    pub(super) zeros: &'a [f32],
+}
+
+/// What is done with a row; rows come in their order.
+pub(super) type EachRow<'a> = dyn FnMut(Row<'_>) + 'a;
+
+/// How a code becomes a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rule {
+    /// `(code − zero point) · scale`
+    ZeroPoint,
+    /// `code · scale + bias`
+    Bias,
+}
+
+impl Rule {
+    fn value(self, code: u8, scale: f32, zero: f32) -> f32 {
+        match self {
+            Self::ZeroPoint => (f32::from(code) - zero) * scale,
+            Self::Bias => f32::from(code) * scale + zero,
+        }
+    }
+}
+
+/// What rows are read as.
+pub(crate) trait Unit: Copy + Default {
+    /// Values in one.
+    const VALUES: u64;
+
+    /// Reads whole rows of a layer, from `first` on.
+    fn read(
+        packed: &Packed,
+        files: &[SourceFile],
+        first: u64,
+        out: &mut [Self],
+        buffers: &mut Buffers,
+    ) -> Result<()>;
+}
+
+impl Unit for f32 {
+    const VALUES: u64 = 1;
+
+    fn read(
+        packed: &Packed,
+        files: &[SourceFile],
+        first: u64,
+        out: &mut [Self],
+        buffers: &mut Buffers,
+    ) -> Result<()> {
+        packed.restore(files, first, out, buffers)
+    }
+}
+
+impl Unit for CodeBlock {
+    const VALUES: u64 = codes::BLOCK;
+
+    fn read(
+        packed: &Packed,
+        files: &[SourceFile],
+        first: u64,
+        out: &mut [Self],
+        buffers: &mut Buffers,
+    ) -> Result<()> {
+        packed.code_blocks(files, first, out, buffers)
+    }
+}
+
+/// Rows in the order they are stored in, and what reading them takes.
 #[derive(Debug)]
-pub(crate) struct Window {
+pub(crate) struct Window<T = f32> {
     /// Values of so many rows, unless one row has more.
     len: u64,
-    values: Vec<f32>,
+    held: Vec<T>,
     buffers: Buffers,
 }
 
-impl Default for Window {
+impl<T> Default for Window<T> {
     fn default() -> Self {
-        Self { len: WINDOW, values: Vec::new(), buffers: Buffers::default() }
+        Self { len: WINDOW, held: Vec::new(), buffers: Buffers::default() }
     }
 }
 
 impl Groups {
-    /// Restores a row from its codes and from scales and zero points of its groups.
-    pub(super) fn restore(&self, codes: &[u8], scales: &[f32], zeros: &[f32], out: &mut [f32]) {
+    /// Restores a row.
+    pub(super) fn restore(&self, rule: Rule, row: Row<'_>, out: &mut [f32]) {
+        let Row { codes, scales, zeros } = row;
         match self {
             Self::Even(len) => {
                 let len = usize::try_from(*len).unwrap_or(usize::MAX).max(1);
                 let groups = out.chunks_mut(len).zip(codes.chunks(len));
                 for ((out, codes), (scale, zero)) in groups.zip(scales.iter().zip(zeros)) {
                     for (out, code) in out.iter_mut().zip(codes) {
-                        *out = (f32::from(*code) - zero) * scale;
+                        *out = rule.value(*code, *scale, *zero);
                     }
                 }
             }
             Self::Given(groups) => {
                 for ((out, code), group) in out.iter_mut().zip(codes).zip(groups) {
                     let at = |of: &[f32]| of.get(*group as usize).copied().unwrap_or(0.0);
-                    *out = (f32::from(*code) - at(zeros)) * at(scales);
+                    *out = rule.value(*code, at(scales), at(zeros));
                 }
             }
         }
     }
 }
 
-impl Window {
-    /// Reads what a view takes of a layer, a range of its order. Each row is restored once for a range
-    /// whose rows are near each other.
+impl<T: Unit> Window<T> {
+    /// Reads what a view takes of a layer, a range of its order; both count units. Each row is
+    /// restored once for a range whose rows are near each other.
     pub(crate) fn read(
         &mut self,
         packed: &Packed,
         files: &[SourceFile],
         view: &View,
         range: Range<u64>,
-        out: &mut [f32],
+        out: &mut [T],
     ) -> Result<()> {
-        let [rows, columns] = packed.shape().map(|n| n.max(1));
+        let [rows, columns] = packed.shape();
+        let (rows, columns) = (rows.max(1), (columns / T::VALUES).max(1));
         let step = packed.step();
         // The values that are taken, as they are stored.
         let (first, end) = view
@@ -90,17 +165,17 @@ impl Window {
         let row = first / columns;
         let whole = first.is_multiple_of(columns) && end.is_multiple_of(columns);
         if whole && row.is_multiple_of(step) && view.is_contiguous() {
-            return packed.restore(files, row, out, &mut self.buffers);
+            return T::read(packed, files, row, out, &mut self.buffers);
         }
         let last = end.div_ceil(columns).min(rows);
-        let height = (self.len / columns).max(1).next_multiple_of(step);
+        let height = (self.len / T::VALUES / columns).max(1).next_multiple_of(step);
         let mut row = row - row % step;
         while row < last {
             let here = height.min(last - row);
             let held = row * columns..(row + here) * columns;
             if view.runs(range.clone()).any(|run| !run.within(&held).is_empty()) {
-                self.values.resize(size(here * columns)?, 0.0);
-                packed.restore(files, row, &mut self.values, &mut self.buffers)?;
+                self.held.resize(size(here * columns)?, T::default());
+                T::read(packed, files, row, &mut self.held, &mut self.buffers)?;
                 self.hand_out(view.runs(range.clone()), &held, out)?;
             }
             row += here;
@@ -113,7 +188,7 @@ impl Window {
         &self,
         runs: impl Iterator<Item = Run>,
         held: &Range<u64>,
-        mut out: &mut [f32],
+        mut out: &mut [T],
     ) -> Result<()> {
         for run in runs {
             let (now, later) = out.split_at_mut(size(run.len)?.min(out.len()));
@@ -123,7 +198,7 @@ impl Window {
                 continue;
             }
             let from = size(run.first + taken.start * run.stride - held.start)?;
-            let values = self.values.get(from..).unwrap_or_default();
+            let values = self.held.get(from..).unwrap_or_default();
             let now = now.get_mut(size(taken.start)?..size(taken.end)?).unwrap_or_default();
             match size(run.stride)? {
                 1 => {
@@ -230,7 +305,7 @@ mod tests {
         ) {
             let weights = &layers()[which];
             let tensor = &weights.checkpoint().tensors["m.weight"];
-            let Encoding::Packed(packed) = weights.encoding("m.weight", tensor).unwrap() else {
+            let Encoding::Packed(packed) = &weights.encoding("m.weight", tensor).unwrap() else {
                 unreachable!("the layer is packed")
             };
             prop_assert_eq!(packed.shape(), [24, 96]);
@@ -257,9 +332,27 @@ mod tests {
                 .collect();
             let mut found = vec![0.0f32; (end - start) as usize];
             let mut window = Window { len, ..Window::default() };
-            window.read(&packed, files, &view, start..end, &mut found).unwrap();
+            window.read(packed, files, &view, start..end, &mut found).unwrap();
             let found: Vec<_> = found.iter().map(|value| value.to_bits()).collect();
-            prop_assert_eq!(found, expected);
+            prop_assert_eq!(&found, &expected);
+            // Their codes, where whole blocks of them are taken.
+            let Some(view) = view.in_units(32) else { return Ok(()) };
+            let (first, last) = (start.div_ceil(32), end / 32);
+            if first >= last {
+                return Ok(());
+            }
+            let mut blocks = vec![CodeBlock::default(); (last - first) as usize];
+            let mut window = Window { len, ..Window::default() };
+            window.read(packed, files, &view, first..last, &mut blocks).unwrap();
+            let values = blocks.iter().flat_map(|block| {
+                block.codes.iter().map(|code| match block.offset {
+                    codes::Offset::Zero(zero) => (f32::from(*code) - zero) * block.scale,
+                    codes::Offset::Bias(bias) => f32::from(*code) * block.scale + bias,
+                })
+            });
+            let found: Vec<_> = values.map(f32::to_bits).collect();
+            let skipped = (first * 32 - start) as usize;
+            prop_assert_eq!(&found[..], &expected[skipped..skipped + found.len()]);
         }
     }
 }

@@ -6,7 +6,7 @@
 use gguf_io::{Dtype, SourceFile};
 use quant_core::{Error::TooLarge, grouped::pack};
 
-use super::{Buffers, Groups, Layout, Packed, Part, Parts, parts::FLOATS};
+use super::{Buffers, EachRow, Groups, Layout, Packed, Part, Parts, Row, parts::FLOATS};
 use crate::{Result, gather::size};
 
 /// Where in a word of AWQ the code of each of its eight columns is.
@@ -20,7 +20,7 @@ fn unit(bits: u32) -> u64 {
 /// A packed layer.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Transposed {
-    bits: u32,
+    pub(super) bits: u32,
     columns: u64,
     pub(super) codes: Part,
     /// Whether words of codes go along the outputs, as in AWQ, or along the inputs.
@@ -30,7 +30,7 @@ pub(crate) struct Transposed {
     /// Added to stored zero points.
     zero_offset: u8,
     /// The group of each input.
-    groups: Groups,
+    pub(super) groups: Groups,
 }
 
 /// A layer of GPTQ whose codes have one of these widths, the first if none fits.
@@ -115,15 +115,15 @@ impl Transposed {
         if self.codes_along_outputs { AWQ_ORDER.len() as u64 } else { 1 }
     }
 
-    pub(super) fn restore(
+    pub(super) fn each_row(
         &self,
         files: &[SourceFile],
         first: u64,
-        out: &mut [f32],
+        rows: usize,
         buffers: &mut Buffers,
+        each: &mut EachRow<'_>,
     ) -> Result<()> {
         let columns = size(self.columns)?;
-        let rows = out.len() / columns.max(1);
         self.read_scales(files, first, rows, buffers)?;
         let Buffers { words, codes, scales, zeros, row_scales, row_zeros, .. } = buffers;
         // What a line of words has for these rows, and from which of its words on.
@@ -140,7 +140,7 @@ impl Transposed {
             }
         }
         codes.resize(columns, 0);
-        for (row, out) in out.chunks_exact_mut(columns.max(1)).enumerate() {
+        for row in 0..rows {
             self.codes_of(row, words, line, codes);
             let of_row = |all: &[f32], own: &mut Vec<f32>| {
                 own.clear();
@@ -148,7 +148,7 @@ impl Transposed {
             };
             of_row(scales, row_scales);
             of_row(zeros, row_zeros);
-            self.groups.restore(codes, row_scales, row_zeros, out);
+            each(Row { codes, scales: row_scales, zeros: row_zeros });
         }
         Ok(())
     }
