@@ -118,11 +118,13 @@ mod tests {
         let open = |host: &str, certificates: Option<&[u8]>| {
             let address =
                 Address::parse(&format!("https://{host}:{port}/x.gguf")).unwrap().unwrap();
-            let mut options = Options::default();
-            options.certificates = certificates.map(<[u8]>::to_vec);
-            options.tries = 2;
-            options.backoff = Duration::from_millis(1);
-            options.stall = Duration::from_secs(5);
+            let options = Options {
+                certificates: certificates.map(<[u8]>::to_vec),
+                tries: 2,
+                backoff: Duration::from_millis(1),
+                stall: Duration::from_secs(5),
+                ..Options::default()
+            };
             let scratch = tempfile::tempdir().unwrap();
             Model::open(&address, options, scratch.path()).map_err(|error| error.to_string())
         };
