@@ -76,10 +76,6 @@ mod remote {
     /// The model of an address; `None` for a path.
     pub(super) fn open(argument: &Path, weights_only: bool) -> Option<anyhow::Result<Input>> {
         let text = argument.to_str()?;
-        // A file may have any name.
-        if argument.exists() {
-            return None;
-        }
         let address = Address::parse(text)?;
         let address = address.map_err(|problem| anyhow::anyhow!("{text}: {problem}"));
         Some(address.and_then(|address| find(&address, weights_only)))

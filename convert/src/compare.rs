@@ -89,6 +89,9 @@ pub fn compare(reference: &Model, candidate: &Model, options: &Options) -> Resul
         let cut = if of_b.size > of_a.size { of_b } else { of_a };
         pieces.extend(cut.ranges(a.elements()).map(|range| (index, range)));
     }
+    for (model, of) in [(reference, 0), (candidate, 1)] {
+        model.will_read(pairs.iter().map(|pair| if of == 0 { pair.0 } else { pair.1 }));
+    }
     // A sum of floats depends on its order: every piece has a place of its own.
     let sums = Mutex::new(vec![Metrics::default(); pieces.len()]);
     let kernels = Kernels::best();

@@ -212,8 +212,8 @@ impl SourceFile {
         })
     }
 
-    /// A file in memory: a vector, a static slice, or a file that the caller mapped (a
-    /// `memmap2::Mmap`, or an `Arc` of one). `name` stands for it in messages. Tensors are borrowed
+    /// A file in memory: a vector, a static slice, or a file that the caller mapped (or an `Arc`
+    /// of that). `name` stands for it in messages. Tensors are borrowed
     /// from it, not copied: see [`StoredTensor`](crate::StoredTensor).
     ///
     /// The code that makes a map is `unsafe` and promises that the file does not change while it is
@@ -228,6 +228,20 @@ impl SourceFile {
             len: bytes.as_ref().len() as u64,
             backing: Backing::Other(Arc::new(InMemory(bytes))),
         }
+    }
+
+    /// A file that the caller has mapped: [`from_bytes`](Self::from_bytes) of a map.
+    ///
+    /// ```
+    /// // Safe, since it belongs to this process alone; `memmap2::Mmap::map` of a file is `unsafe`.
+    /// let map = memmap2::MmapMut::map_anon(4096)?.make_read_only()?;
+    /// let file = gguf_io::SourceFile::from_mmap("mapped", map);
+    /// assert_eq!(file.len(), 4096);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    #[cfg(feature = "mmap")]
+    pub fn from_mmap(name: impl Into<PathBuf>, map: memmap2::Mmap) -> Self {
+        Self::from_bytes(name, map)
     }
 
     /// A file behind any other positioned reader.

@@ -18,13 +18,18 @@ use serde_json::{Value, json};
 use crate::{
     args::CompareArgs,
     failure::{Failure, Told},
+    input::Input,
     report::{self, escape, finish, shape, table},
 };
 
 pub(crate) fn run(args: &CompareArgs) -> anyhow::Result<()> {
     let options = Options { threads: args.threads.map_or(0, usize::from), ..Options::default() };
-    let reference = quant_convert::open(&args.reference, &options)?;
-    let candidate = quant_convert::open(&args.candidate, &options)?;
+    let inputs = [Input::open(&args.reference)?, Input::open(&args.candidate)?];
+    let [reference, candidate] = inputs.each_ref().map(|input| {
+        let elsewhere = input.files().to_vec();
+        quant_convert::open(input.path(), &Options { elsewhere, ..options.clone() })
+    });
+    let (reference, candidate) = (reference?, candidate?);
     let result = compare(&reference, &candidate, &options)?;
     if let Some(path) = &args.html {
         let page = html(args, &result);

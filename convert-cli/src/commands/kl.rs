@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use super::running::{Loaded, Running, Text, free_memory, in_memory, size_of, warn, windows};
 use crate::{
     args::KlArgs,
+    input::Input,
     report::{self, finish, size, table},
     warnings::{Warning, Warnings},
 };
@@ -129,7 +130,7 @@ fn from_model(args: &KlArgs, running: &Running) -> anyhow::Result<Vec<Found>> {
     let text = &Text::read(text)?;
     let mut needed = 0u64;
     for path in &args.candidates {
-        needed = needed.saturating_add(size_of(path)?);
+        needed = needed.saturating_add(size_of(&Input::open(path)?)?);
     }
     let reference = running.open_for_windows(&args.reference, &args.layers)?;
     reference.check_predicts()?;

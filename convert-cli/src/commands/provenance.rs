@@ -15,6 +15,7 @@ use crate::{
     args::VerifyArgs,
     commands::progress_bar,
     failure::Failure,
+    input::Input,
     report::{self, escape},
     signals,
 };
@@ -24,7 +25,9 @@ const SHOWN: usize = 24;
 
 pub(crate) fn prove(args: &VerifyArgs, source: &Path, options: &Options) -> anyhow::Result<Proof> {
     let cancel = signals::listen().context("cannot listen for signals")?;
-    let model = quant_convert::open(source, options)?;
+    let source = Input::open(source)?;
+    let options = &Options { elsewhere: source.files().to_vec(), ..options.clone() };
+    let model = quant_convert::open(source.path(), options)?;
     let bytes = model.tensors.iter().map(|tensor| tensor.source_bytes()).sum();
     let bar = match !args.json && std::io::stderr().is_terminal() {
         true => progress_bar(bytes)?,
@@ -36,7 +39,7 @@ pub(crate) fn prove(args: &VerifyArgs, source: &Path, options: &Options) -> anyh
     bar.finish_and_clear();
     let proof = proof?;
     if let Some(output) = &args.attest {
-        let inputs = model.files.iter().map(|file| digest(file.path()));
+        let inputs = model.files.iter().map(digest);
         let statement = statement(args, inputs.collect::<anyhow::Result<_>>()?, &proof)?;
         let text = format!("{statement:#}\n");
         let file = AtomicFile::create(output, text.len() as u64, OutputOptions::default())?;
@@ -49,8 +52,9 @@ pub(crate) fn prove(args: &VerifyArgs, source: &Path, options: &Options) -> anyh
 /// An in-toto Statement v1 about the files of the model.
 fn statement(args: &VerifyArgs, inputs: Vec<Value>, proof: &Proof) -> anyhow::Result<Value> {
     let file = GgufFile::open(&args.input, &gguf_io::Limits::default())?;
-    let subject = file.files.iter().map(|file| digest(file.path()));
-    let matrix = args.imatrix.as_deref().map(digest).transpose()?;
+    let subject = file.files.iter().map(digest);
+    let matrix = args.imatrix.as_deref().map(SourceFile::open).transpose()?;
+    let matrix = matrix.as_ref().map(digest).transpose()?;
     Ok(json!({
         "_type": "https://in-toto.io/Statement/v1",
         "subject": subject.collect::<anyhow::Result<Vec<_>>>()?,
@@ -65,9 +69,9 @@ fn statement(args: &VerifyArgs, inputs: Vec<Value>, proof: &Proof) -> anyhow::Re
 }
 
 /// Name and digest of a file, as in-toto has them.
-fn digest(path: &Path) -> anyhow::Result<Value> {
-    let sum = hash::file(&SourceFile::open(path)?, &|_, _| {})?;
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
+fn digest(file: &SourceFile) -> anyhow::Result<Value> {
+    let sum = hash::file(file, &|_, _| {})?;
+    let name = file.path().file_name().unwrap_or_default().to_string_lossy();
     Ok(json!({"name": name, "digest": {"sha256": sum}}))
 }
 

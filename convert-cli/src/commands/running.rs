@@ -12,7 +12,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use gguf_io::{Limits, SourceFile};
+use gguf_io::{GgufFile, Limits, SourceFile};
 use gguf_model::{Outcome, Tokenizer, tokenizer::EncodeOptions};
 use indicatif::{ProgressBar, ProgressStyle};
 use quant_evaluate::{Model, Options, layered::Reader, measure::Progress, perplexity::Windows};
@@ -21,6 +21,7 @@ use quant_weights::{Gguf, Source};
 
 use crate::{
     args::{LayerArgs, Threads, WindowArgs},
+    input::Input,
     report, signals,
     warnings::{Warning, Warnings},
 };
@@ -56,18 +57,19 @@ impl Running {
 
     /// Opens a GGUF file, or a checkpoint, which runs in its own precision.
     pub(crate) fn open(&self, path: &Path) -> anyhow::Result<Loaded> {
-        self.open_with(path, &self.options)
+        self.open_with(&Input::open(path)?, &self.options)
     }
 
     /// The same, to run over windows: layer by layer if that is asked for, or if the model is larger than
     /// the memory that is free.
     pub(crate) fn open_for_windows(&self, path: &Path, args: &LayerArgs) -> anyhow::Result<Loaded> {
+        let input = Input::open(path)?;
         let mut options = self.options.clone();
         options.layer_by_layer = args.layer_by_layer;
         if let Some(free) = free_memory()
             && !args.layer_by_layer
         {
-            let needed = size_of(path)?;
+            let needed = size_of(&input)?;
             options.layer_by_layer = needed > free;
             if options.layer_by_layer {
                 tracing::warn!(
@@ -80,16 +82,27 @@ impl Running {
                 );
             }
         }
-        self.open_with(path, &options)
+        self.open_with(&input, &options)
     }
 
-    fn open_with(&self, path: &Path, options: &Options) -> anyhow::Result<Loaded> {
-        let path = &gguf_io::safetensors::locate(path)?;
+    fn open_with(&self, input: &Input, options: &Options) -> anyhow::Result<Loaded> {
+        let path = match input.files() {
+            [] => &gguf_io::safetensors::locate(input.path())?,
+            _ => input.path(),
+        };
         let model = if path.is_dir() {
-            let source = quant_convert::open(path, &quant_convert::Options::default())?;
+            let elsewhere = input.files().to_vec();
+            let opening = quant_convert::Options { elsewhere, ..Default::default() };
+            let source = quant_convert::open(path, &opening)?;
+            source.will_read(source.tensors.iter());
             Model::from_source(source, options)
-        } else {
+        } else if input.files().is_empty() {
             Model::open(path, options)
+        } else {
+            let file = GgufFile::open_files(input.files(), &Limits::default())?;
+            let source = Gguf::try_from(file)?;
+            source.will_read(source.tensors.iter());
+            Model::from_source(source, options)
         };
         let name = report::path(path);
         let model = model.map_err(|error| named(&name, error))?;
@@ -162,11 +175,14 @@ pub(crate) fn free_memory() -> Option<u64> {
 }
 
 /// Bytes of the files of a model, of which headers alone are read: before minutes are spent on others.
-pub(crate) fn size_of(path: &Path) -> anyhow::Result<u64> {
-    let path = &gguf_io::safetensors::locate(path)?;
+pub(crate) fn size_of(input: &Input) -> anyhow::Result<u64> {
+    let sum = |files: &[SourceFile]| files.iter().map(SourceFile::len).fold(0, u64::saturating_add);
+    if !input.files().is_empty() {
+        return Ok(sum(input.files()));
+    }
+    let path = &gguf_io::safetensors::locate(input.path())?;
     if !path.is_dir() {
-        let files = Gguf::open(path, &Limits::default())?;
-        return Ok(files.files().iter().map(|file| file.len()).fold(0, u64::saturating_add));
+        return Ok(sum(Gguf::open(path, &Limits::default())?.files()));
     }
     let entries = std::fs::read_dir(path).with_context(|| report::path(path))?;
     let sizes = entries.flatten().filter_map(|entry| entry.metadata().ok());

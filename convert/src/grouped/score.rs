@@ -59,6 +59,7 @@ pub(crate) fn scores(
         let rows = Cut { size: STEP, ..Cut::rows(tensor) };
         pieces.extend(rows.ranges(tensor.elements()).map(|range| (index, range)));
     }
+    model.will_read(layers.iter().map(|layer| &model.tensors[layer.tensor]));
     // The parts are put together in their order, whatever the number of threads.
     let parts: Mutex<Vec<Part>> = Mutex::new(vec![Part::default(); pieces.len()]);
     let kernels = running.kernels;

@@ -54,3 +54,88 @@ pub(super) fn provider() -> Option<Arc<CryptoProvider>> {
         && std::arch::is_aarch64_feature_detected!("sha2");
     runs.then(|| Arc::new(rustls_graviola::default_provider()))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{BufRead, BufReader, Write},
+        net::TcpListener,
+        thread,
+        time::Duration,
+    };
+
+    use rustls::{
+        ServerConfig, ServerConnection, StreamOwned,
+        pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    };
+
+    use super::*;
+    use crate::remote::{Address, Model, Options};
+
+    const FILE: &[u8] = b"bytes of a file";
+
+    /// A server whose certificate an authority of ours has signed; its port.
+    fn serve() -> u16 {
+        let pem = include_bytes!("../../tests/data/tls-server.pem");
+        let chain = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>().unwrap();
+        let key = PrivateKeyDer::from_pem_slice(pem).unwrap();
+        let config = ServerConfig::builder_with_provider(provider().unwrap())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(chain, key)
+            .unwrap();
+        let config = Arc::new(config);
+        let listener = TcpListener::bind("localhost:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        thread::spawn(move || {
+            for connection in listener.incoming() {
+                let tls = ServerConnection::new(Arc::clone(&config)).unwrap();
+                let mut stream = BufReader::new(StreamOwned::new(tls, connection.unwrap()));
+                // Who does not trust us says nothing more.
+                let mut line = String::new();
+                while stream.read_line(&mut line).is_ok_and(|n| n > 2) {
+                    line.clear();
+                }
+                let end = FILE.len() - 1;
+                let header = format!(
+                    "HTTP/1.1 206 X\r\nContent-Range: bytes 0-{end}/{0}\r\nContent-Length: {0}\r\n\r\n",
+                    FILE.len()
+                );
+                let answer = [header.as_bytes(), FILE].concat();
+                let _ = stream.get_mut().write_all(&answer);
+            }
+        });
+        port
+    }
+
+    #[test]
+    fn encrypted_connections_are_to_servers_that_are_trusted() {
+        if provider().is_none() {
+            return;
+        }
+        let port = serve();
+        let open = |host: &str, certificates: Option<&[u8]>| {
+            let address =
+                Address::parse(&format!("https://{host}:{port}/x.gguf")).unwrap().unwrap();
+            let options = Options {
+                certificates: certificates.map(<[u8]>::to_vec),
+                tries: 2,
+                backoff: Duration::from_millis(1),
+                stall: Duration::from_secs(5),
+                ..Options::default()
+            };
+            let scratch = tempfile::tempdir().unwrap();
+            Model::open(&address, options, scratch.path()).map_err(|error| error.to_string())
+        };
+        let authority: &[u8] = include_bytes!("../../tests/data/tls-authority.pem");
+        let model = open("localhost", Some(authority)).unwrap();
+        assert_eq!(model.files()[0].read_all(100).unwrap(), FILE);
+        for (host, certificates) in [("localhost", None), ("127.0.0.1", Some(authority))] {
+            let message = open(host, certificates).unwrap_err();
+            assert!(message.contains("certificate"), "{message}");
+        }
+        let message = open("localhost", Some(b"nothing")).unwrap_err();
+        assert!(message.contains("no certificate in the file"), "{message}");
+    }
+}
