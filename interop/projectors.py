@@ -116,6 +116,25 @@ def cog(width=32, inner=48, text=64, text_inner=96):
     return tower
 
 
+def dots(width=32, inner=48):
+    tower = {"vision_tower.patch_embed.patchifier.proj.weight": (width, 3, 14, 14),
+             "vision_tower.patch_embed.patchifier.proj.bias": (width,),
+             **norm("vision_tower.patch_embed.patchifier.norm", width, False),
+             **norm("vision_tower.post_trunk_norm", width, False),
+             **norm("vision_tower.merger.ln_q", width),
+             **linear("vision_tower.merger.mlp.0", 4 * width, 4 * width),
+             **linear("vision_tower.merger.mlp.2", 64, 4 * width)}
+    for layer in range(4):
+        block = f"vision_tower.blocks.{layer}."
+        tower |= {**norm(block + "norm1", width, False), **norm(block + "norm2", width, False),
+                  **linear(block + "attn.qkv", 3 * width, width, False),
+                  **linear(block + "attn.proj", width, width, False),
+                  **linear(block + "mlp.fc1", inner, width, False),
+                  **linear(block + "mlp.fc2", width, inner, False),
+                  **linear(block + "mlp.fc3", inner, width, False)}
+    return tower
+
+
 SIZES = dict(hidden_size=32, intermediate_size=48, num_hidden_layers=4, num_attention_heads=2,
              image_size=28, patch_size=14)
 TEXT = dict(model_type="llama", hidden_size=64, intermediate_size=96, num_hidden_layers=1,
@@ -189,6 +208,10 @@ BY_HAND = {
     "lighton-ocr": ("LightOnOCRForConditionalGeneration", dict(
         model_type="lighton_ocr", spatial_merge_size=2, text_config=dict(TEXT, model_type="qwen3"),
         vision_config=dict(SIZES, model_type="pixtral", hidden_act="silu")), None),
+    "dots-ocr": ("DotsOCRForCausalLM", dict(
+        model_type="dots_ocr", hidden_size=64, num_hidden_layers=1, num_attention_heads=4,
+        intermediate_size=96, vocab_size=1024, vision_config=dict(
+            SIZES, model_type="dots_vit", embed_dim=32, spatial_merge_size=2, rms_norm_eps=1e-5)), dots()),
     "paddleocr-old": ("PaddleOCRVLForConditionalGeneration", dict(
         model_type="paddleocr_vl", hidden_size=64, num_hidden_layers=1, num_attention_heads=4,
         intermediate_size=96, vocab_size=1024, vision_config=dict(
@@ -211,6 +234,7 @@ MADE = {
     "qwen35": ("qwen35", COLOURS),
     "glm4v": ("glm4v", COLOURS),
     "glm-ocr": ("glm_ocr", COLOURS),
+    "hunyuan-vl": ("hunyuan-vl", PIXELS),
     "qwen2-audio": ("qwen2-audio", {}),
     "voxtral": ("voxtral", {}),
 }
@@ -260,6 +284,8 @@ def make(case, folder):
                 if key in settings.get(part, {}):
                     # The reference maps `linear_2` only where there are more layers than two.
                     settings[part][key] = 4
+        if case == "hunyuan-vl":
+            settings["vision_config"]["max_image_size"] = 56
         if case == "qwen35":
             # As published: it has none, though its class knows them.
             settings["vision_config"]["deepstack_visual_indexes"] = []
@@ -287,7 +313,7 @@ def make(case, folder):
 
 
 def is_part(name):
-    parts = ("vision", "visual", "audio_tower", "projector", "mlp_AR", "connector")
+    parts = ("vision", "visual", "vit.", "audio_tower", "projector", "mlp_AR", "connector")
     return any(part in name for part in parts) or "embed_tokens" in name and "language_model" in name
 
 

@@ -8,8 +8,10 @@
 //! (`preprocessor KEY`), and the [width of the text model](shared::TEXT_WIDTH).
 
 mod cogvlm;
+mod dots_ocr;
 mod gemma3;
 mod glm4v;
+mod hunyuan_vl;
 mod idefics3;
 mod internvl;
 mod janus;
@@ -41,8 +43,10 @@ use crate::{
 /// All projectors.
 pub const ALL: &[&Projector] = &[
     &cogvlm::COGVLM,
+    &dots_ocr::DOTS_OCR,
     &gemma3::GEMMA3,
     &glm4v::GLM4V,
+    &hunyuan_vl::HUNYUAN_VL,
     &idefics3::IDEFICS3,
     &internvl::INTERNVL,
     &janus::JANUS,
