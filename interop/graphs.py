@@ -7,7 +7,7 @@ The checkpoints are those of architectures.py, with random weights, converted to
 same two windows of a hundred tokens; the largest difference of log-probabilities is given in parts of the
 range of transformers'. Keys and values are in half precision here, log-probabilities in 16 bits. Of
 llama-perplexity, which reads a text, the root mean square of the differences is given, in parts of the
-standard deviation; a family without a class in transformers is held to it. Encoders predict nothing.
+standard deviation; a family that transformers cannot tell is held to it. Encoders predict nothing.
 
 Exits with 1 if a difference is larger than --tolerance.
 """
@@ -31,6 +31,10 @@ TOKENS = 100
 # Families whose models predict tokens.
 DECODERS = [name for name, (kind, _, _) in architectures.FAMILIES.items()
             if ":Model" not in kind and "bert" not in name.lower() and not name.endswith("-hub")]
+# Checkpoints that say what no key of a file says, as no published ones do: heads of another size than
+# query_pre_attn_scalar, weights of experts that are not normalized, a norm before the gate, no
+# position_embedding_type. They are held to llama.cpp's numbers.
+UNSAID = {"gemma2", "gemma3", "gemma3-vision", "qwen3moe", "falcon-h1", "granite-all-attention"}
 
 
 def run(*command: object) -> str:
@@ -104,7 +108,8 @@ class Check:
         if architectures.pre_tokenizer(name) == architectures.PRE:
             command += ["--pre-tokenizer", architectures.PRE]
         run(*command)
-        results = [self.transformers(name, folder, file), self.llama_cpp(folder, file)]
+        theirs = None if name in UNSAID else self.transformers(name, folder, file)
+        results = [theirs, self.llama_cpp(folder, file)]
         shown = [f"{result:10.2e}" if result is not None else f"{'-':>10}" for result in results]
         found = [result for result in results if result is not None]
         good = bool(found) and results[0] is not None and results[0] <= self.args.tolerance or (

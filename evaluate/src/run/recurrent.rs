@@ -110,6 +110,7 @@ pub(crate) struct StateSpace {
 }
 
 /// Where time steps, keys and queries come from.
+#[allow(clippy::large_enum_variant, reason = "there are as many as layers")]
 pub(crate) enum Steps {
     /// Mamba: from what the convolution makes; steps are compressed.
     Projected { all: Matrix, up: Matrix, norms: Option<[Norm; 3]> },
