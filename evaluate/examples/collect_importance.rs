@@ -12,7 +12,11 @@ use quant_evaluate::{
 };
 
 /// The bytes of the file.
-pub fn importance(model: &Path, text: &str, window: usize) -> Result<Vec<u8>, Box<dyn Error>> {
+pub(crate) fn importance(
+    model: &Path,
+    text: &str,
+    window: usize,
+) -> Result<Vec<u8>, Box<dyn Error>> {
     let model = Model::open(model, &Options::default())?;
     let tokenizer =
         Tokenizer::from_metadata(model.metadata()).map_err(|error| error.to_string())?;

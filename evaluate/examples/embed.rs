@@ -10,7 +10,7 @@ use gguf_model::{Tokenizer, tokenizer::EncodeOptions};
 use quant_evaluate::{Model, Options, Pooling, Session};
 
 /// A vector for each text. Their products are the cosines of the angles between them.
-pub fn embed(model: &Path, texts: &[String]) -> Result<Vec<Vec<f32>>, Box<dyn Error>> {
+pub(crate) fn embed(model: &Path, texts: &[String]) -> Result<Vec<Vec<f32>>, Box<dyn Error>> {
     let model = Model::open(model, &Options::default())?;
     let tokenizer =
         Tokenizer::from_metadata(model.metadata()).map_err(|error| error.to_string())?;

@@ -14,7 +14,7 @@ use quant_evaluate::{
 };
 
 /// At most so many tokens more, each the likeliest.
-pub fn generate(model: &Path, prompt: &str, most: usize) -> Result<String, Box<dyn Error>> {
+pub(crate) fn generate(model: &Path, prompt: &str, most: usize) -> Result<String, Box<dyn Error>> {
     let model = Model::open(model, &Options::default())?;
     let tokenizer =
         Tokenizer::from_metadata(model.metadata()).map_err(|error| error.to_string())?;

@@ -10,7 +10,7 @@ use gguf_model::{Tokenizer, tokenizer::EncodeOptions};
 use quant_evaluate::{Model, Options, Session};
 
 /// The likeliest tokens with their probabilities.
-pub fn next_tokens(model: &Path, text: &str) -> Result<Vec<(String, f32)>, Box<dyn Error>> {
+pub(crate) fn next_tokens(model: &Path, text: &str) -> Result<Vec<(String, f32)>, Box<dyn Error>> {
     let model = Model::open(model, &Options::default())?;
     let tokenizer =
         Tokenizer::from_metadata(model.metadata()).map_err(|error| error.to_string())?;

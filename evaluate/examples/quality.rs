@@ -14,7 +14,7 @@ use quant_evaluate::{
 };
 
 /// The perplexity of the first model, and the mean KL divergence of the second from it.
-pub fn quality(
+pub(crate) fn quality(
     reference: &Path,
     candidate: &Path,
     text: &str,

@@ -1,5 +1,7 @@
 //! Quantizing with all checks, whoever makes the blocks.
 
+use alloc::{vec, vec::Vec};
+
 use crate::{
     Error, GgmlType, can_dequantize, dequantize,
     formats::{Importance, Rows},

@@ -1,9 +1,17 @@
+use alloc::{string::String, vec::Vec};
+
 use crate::GgmlType;
 
 /// What can go wrong in this crate: always the caller's arguments, never the environment.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
+    /// A name or a number stands for no type.
+    #[error("{found} is no tensor type of ggml; they are {}", names())]
+    UnknownType {
+        /// What was given.
+        found: String,
+    },
     /// A row is not a whole number of blocks.
     #[error("a row of {elements} elements is not a multiple of {ty}'s block of {}", ty.block_len())]
     RowLength {
@@ -89,4 +97,8 @@ pub enum Error {
         /// Bits of a code.
         bits: u32,
     },
+}
+
+fn names() -> String {
+    GgmlType::ALL.iter().map(|ty| ty.name()).collect::<Vec<_>>().join(", ")
 }

@@ -34,7 +34,19 @@
 //! | block layouts, one module per format | [`formats`] |
 //! | grouped INT4 and INT8 with the numerics of NNCF | [`grouped`] |
 //! | RMSE, maximum error, cosine, SNR, mergeable | [`Metrics`] |
+//!
+//! # Features
+//!
+//! - `std`, on by default.
+//! - `alloc` in its place where there is no standard library: the same bytes.
+//! - `serde`: [`GgmlType`] as its name.
 #![forbid(unsafe_code)]
+#![cfg_attr(not(any(feature = "std", test)), no_std)]
+
+extern crate alloc;
+
+#[cfg(not(any(feature = "std", feature = "alloc")))]
+compile_error!("quant-core needs the feature `std`, or `alloc` in its place");
 
 mod block_floats;
 mod checked;
@@ -44,7 +56,9 @@ mod error;
 pub mod formats;
 pub mod grouped;
 pub mod lanes;
+mod math;
 mod metrics;
+mod once;
 mod search;
 mod tensor;
 mod types;
@@ -59,3 +73,8 @@ pub use error::Error;
 pub use metrics::Metrics;
 pub use tensor::QTensor;
 pub use types::GgmlType;
+
+/// The examples of the README are tested.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

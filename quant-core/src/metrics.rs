@@ -1,6 +1,9 @@
 //! How far restored values are from the originals.
 
-use crate::Error;
+use crate::{
+    Error,
+    math::{log10, sqrt},
+};
 
 /// Error metrics over pairs of values, accumulated in double precision. Chunks can be measured
 /// apart and [merged](Self::merge): the sums do not depend on where a tensor was cut by more than
@@ -58,7 +61,7 @@ impl Metrics {
 
     /// Root mean square error, in the unit of the values; 0 for no pairs.
     pub fn rmse(&self) -> f64 {
-        if self.count == 0 { 0.0 } else { (self.error / self.count as f64).sqrt() }
+        if self.count == 0 { 0.0 } else { sqrt(self.error / self.count as f64) }
     }
 
     /// The largest absolute error, in the unit of the values.
@@ -69,7 +72,7 @@ impl Metrics {
     /// RMSE over the root mean square of the reference; 0 if both are 0, infinite if only the
     /// reference is.
     pub fn relative_rmse(&self) -> f64 {
-        if self.error == 0.0 { 0.0 } else { (self.error / self.reference).sqrt() }
+        if self.error == 0.0 { 0.0 } else { sqrt(self.error / self.reference) }
     }
 
     /// Cosine of the angle between the two as vectors, −1…1; 1 if both are zero, 0 if one is.
@@ -80,7 +83,7 @@ impl Metrics {
         match (self.reference == 0.0, self.candidate == 0.0) {
             (true, true) => 1.0,
             (false, false) => {
-                let cosine = self.product / (self.reference.sqrt() * self.candidate.sqrt());
+                let cosine = self.product / (sqrt(self.reference) * sqrt(self.candidate));
                 // Rounding can take it a little beyond.
                 cosine.clamp(-1.0, 1.0)
             }
@@ -90,7 +93,7 @@ impl Metrics {
 
     /// Signal-to-noise ratio in decibels; infinite without error.
     pub fn snr_db(&self) -> f64 {
-        if self.error == 0.0 { f64::INFINITY } else { 10.0 * (self.reference / self.error).log10() }
+        if self.error == 0.0 { f64::INFINITY } else { 10.0 * log10(self.reference / self.error) }
     }
 }
 

@@ -1,6 +1,6 @@
 //! A quantized tensor: its type, its shape and its bytes.
 
-use std::borrow::Cow;
+use alloc::{borrow::Cow, vec, vec::Vec};
 
 use crate::{Codec, Error, GgmlType, checked, formats::Rows, lanes::Scalar};
 

@@ -4,7 +4,8 @@
 //! crate does not quantize yet, so that files that hold them can be inspected, sized and copied.
 //! Source of ids, block lengths and block sizes: `ggml.h` and `ggml-common.h` of ggml 0.25.
 
-use std::fmt;
+use alloc::{format, string::String};
+use core::{fmt, str::FromStr};
 
 use crate::Error;
 
@@ -161,6 +162,60 @@ impl GgmlType {
     }
 }
 
+impl TryFrom<u32> for GgmlType {
+    type Error = Error;
+
+    /// The type with this id, as [`GgmlType::from_id`]; else [`Error::UnknownType`].
+    fn try_from(id: u32) -> Result<Self, Error> {
+        Self::from_id(id).ok_or_else(|| Error::UnknownType { found: format!("number {id}") })
+    }
+}
+
+impl From<GgmlType> for u32 {
+    fn from(ty: GgmlType) -> Self {
+        ty.id()
+    }
+}
+
+impl FromStr for GgmlType {
+    type Err = Error;
+
+    /// The type with this name, as [`GgmlType::from_name`]; else [`Error::UnknownType`].
+    fn from_str(name: &str) -> Result<Self, Error> {
+        Self::from_name(name).ok_or_else(|| {
+            // Of what may be anything, as much as a name has.
+            let shown: String = name.chars().take(20).collect();
+            Error::UnknownType { found: format!("{shown:?}") }
+        })
+    }
+}
+
+#[cfg(feature = "serde")]
+impl serde::Serialize for GgmlType {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
+#[cfg(feature = "serde")]
+impl<'de> serde::Deserialize<'de> for GgmlType {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Name;
+        impl serde::de::Visitor<'_> for Name {
+            type Value = GgmlType;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("the name of a tensor type of ggml")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, name: &str) -> Result<GgmlType, E> {
+                name.parse().map_err(E::custom)
+            }
+        }
+        deserializer.deserialize_str(Name)
+    }
+}
+
 impl fmt::Display for GgmlType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.name())
@@ -180,6 +235,26 @@ mod tests {
         for removed in [4, 5, 31, 32, 33, 36, 37, 38, 43, u32::MAX] {
             assert_eq!(GgmlType::from_id(removed), None);
         }
+    }
+
+    #[test]
+    fn names_and_numbers_are_parsed() {
+        assert_eq!("q4_k".parse(), Ok(GgmlType::Q4_K));
+        assert_eq!(GgmlType::try_from(12), Ok(GgmlType::Q4_K));
+        assert_eq!(u32::from(GgmlType::Q4_K), 12);
+        let error = GgmlType::try_from(4).unwrap_err().to_string();
+        assert!(error.contains("number 4 is no tensor type"), "{error}");
+        let error = "q9\n".parse::<GgmlType>().unwrap_err().to_string();
+        assert!(error.contains(r#""q9\n" is no tensor type"#) && error.contains("Q4_K"), "{error}");
+    }
+
+    #[cfg(feature = "serde")]
+    #[test]
+    fn names_go_through_serde() {
+        let json = serde_json::to_string(&GgmlType::IQ4_XS).unwrap();
+        assert_eq!(json, r#""IQ4_XS""#);
+        assert_eq!(serde_json::from_str::<GgmlType>(&json).unwrap(), GgmlType::IQ4_XS);
+        assert!(serde_json::from_str::<GgmlType>(r#""Q9""#).is_err());
     }
 
     #[test]

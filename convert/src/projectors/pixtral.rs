@@ -165,6 +165,19 @@ const BREAK: &[Rule] = &[Rule::exact(
     Step::Fold(0, 2),
 ]])];
 
+/// What is read of tokenizer.json; its vocabulary is not kept.
+#[derive(serde::Deserialize)]
+struct Added {
+    #[serde(default)]
+    added_tokens: Vec<Token>,
+}
+
+#[derive(serde::Deserialize)]
+struct Token {
+    id: u64,
+    content: String,
+}
+
 /// Finds the number of `[IMG_BREAK]` in the tokenizer's files.
 fn find_break(dir: &Path, part: &mut Object) -> Result<()> {
     const TOKEN: &str = "[IMG_BREAK]";
@@ -176,10 +189,8 @@ fn find_break(dir: &Path, part: &mut Object) -> Result<()> {
     });
     let path = dir.join("tokenizer.json");
     if id.is_none() && path.is_file() {
-        let file: Value = json::parse(&path, &json::read_bytes(&path, json::TOKENIZER)?)?;
-        let tokens = file.get("added_tokens").and_then(Value::as_array);
-        let token = tokens.and_then(|tokens| tokens.iter().find(|token| is_break(token)));
-        id = token.and_then(|token| token.get("id")?.as_u64());
+        let file: Added = json::parse(&path, &json::read_bytes(&path, json::TOKENIZER)?)?;
+        id = file.added_tokens.iter().find(|token| token.content == TOKEN).map(|token| token.id);
     }
     let Some(id) = id.filter(|id| *id > 0) else {
         return Err(Error::Tokenizer {

@@ -86,6 +86,10 @@ const FAMILY: Architecture = Architecture {
     },
     check: |config| {
         let (layers, deep) = (config.require("num_hidden_layers")?, deep(config)?);
+        if deep.len() as u64 > layers {
+            let found = format!("a list of {}", deep.len());
+            return Err(config.wrong(INDEXES, &found, "at most as many as there are layers"));
+        }
         match deep.iter().find(|layer| **layer >= layers) {
             Some(layer) => {
                 let expected = format!("layers 0 to {}", layers.saturating_sub(1));

@@ -50,7 +50,12 @@ pub(super) fn read(
         stored.tensors.retain(|name, _| belongs(encoder, name));
         for (name, tensor) in stored.tensors.iter().filter(|(name, _)| !name.contains("layers.")) {
             // What a matrix is as wide as where no key says it.
-            part.extend(tensor.shape.first().map(|rows| (format!("{name} rows"), (*rows).into())));
+            part.extend(
+                tensor
+                    .shape
+                    .first()
+                    .map(|rows| (format!("{} rows", name.replace('.', "_")), (*rows).into())),
+            );
         }
         let mut config = whole.of_part(part);
         encoder.family.complete(&mut config)?;

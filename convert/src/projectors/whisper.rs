@@ -120,8 +120,8 @@ pub(super) const ULTRAVOX: Projector = Projector {
 const STACK: &str = "whole stack_factor";
 const STACKED: Dim = Dim::Product(&[WIDTH, Dim::Key(STACK)]);
 // What the projector is as wide as, config.json does not say.
-const MIDDLE: Dim = Dim::Key("multi_modal_projector.linear_1.weight rows");
-const LAST: Dim = Dim::Key("multi_modal_projector.linear_2.weight rows");
+const MIDDLE: Dim = Dim::Key("multi_modal_projector_linear_1_weight rows");
+const LAST: Dim = Dim::Key("multi_modal_projector_linear_2_weight rows");
 const HALF: Dim = Dim::Derived("half of linear_1", |config| Ok(MIDDLE.size(config)? / 2));
 
 const CONV: [(&str, Kept); 2] =

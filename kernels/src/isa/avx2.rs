@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use quant_core::lanes::{Lanes, PerLane};
+use quant_core::lanes::{Lanes, PerLane, Sealed};
 
 use super::lane_ops;
 use crate::LaneOp;
@@ -23,6 +23,8 @@ impl<const VNNI: bool> Avx2<VNNI> {
         detected.then_some(Self { _private: () })
     }
 }
+
+impl<const VNNI: bool> Sealed for Avx2<VNNI> {}
 
 impl<const VNNI: bool> Lanes for Avx2<VNNI> {
     const N: usize = 8;

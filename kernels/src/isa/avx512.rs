@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use quant_core::lanes::{Lanes, PerLane};
+use quant_core::lanes::{Lanes, PerLane, Sealed};
 
 use super::lane_ops;
 use crate::LaneOp;
@@ -28,6 +28,8 @@ impl<const VNNI: bool> Avx512<VNNI> {
         detected.then_some(Self { _private: () })
     }
 }
+
+impl<const VNNI: bool> Sealed for Avx512<VNNI> {}
 
 impl<const VNNI: bool> Lanes for Avx512<VNNI> {
     const N: usize = 16;

@@ -2,7 +2,7 @@
 
 use std::arch::{aarch64::*, asm};
 
-use quant_core::lanes::{Lanes, PerLane};
+use quant_core::lanes::{Lanes, PerLane, Sealed};
 
 use super::lane_ops;
 
@@ -21,6 +21,8 @@ impl<const DOT: bool, const I8MM: bool> Neon<DOT, I8MM> {
         (dot && i8mm).then_some(Self { _private: () })
     }
 }
+
+impl<const DOT: bool, const I8MM: bool> Sealed for Neon<DOT, I8MM> {}
 
 impl<const DOT: bool, const I8MM: bool> Lanes for Neon<DOT, I8MM> {
     const N: usize = 4;

@@ -3,13 +3,15 @@
 
 use std::arch::wasm32::*;
 
-use quant_core::lanes::{Lanes, PerLane};
+use quant_core::lanes::{Lanes, PerLane, Sealed};
 
 use super::lane_ops;
 
 /// Four lanes. The module was compiled with simd128, so that anyone may hold one.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Simd128;
+
+impl Sealed for Simd128 {}
 
 impl Lanes for Simd128 {
     const N: usize = 4;

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use quant_core::lanes::{Lanes, PerLane};
+use quant_core::lanes::{Lanes, PerLane, Sealed};
 
 use super::lane_ops;
 use crate::LaneOp;
@@ -19,6 +19,8 @@ impl Sse41 {
         is_x86_feature_detected!("sse4.1").then_some(Self { _private: () })
     }
 }
+
+impl Sealed for Sse41 {}
 
 impl Lanes for Sse41 {
     const N: usize = 4;

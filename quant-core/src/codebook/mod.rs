@@ -7,7 +7,9 @@
 
 pub(crate) mod points;
 
-use std::sync::OnceLock;
+use alloc::{boxed::Box, vec, vec::Vec};
+
+use crate::once::Once;
 
 /// The books: their points as codes, and how many distances count as near.
 macro_rules! codebooks {
@@ -15,7 +17,7 @@ macro_rules! codebooks {
         $(#[$doc])*
         pub(crate) static $name: Codebook<$dims> = {
             static CODES: [u16; $points] = codes::<$dims, $points>(&points::$name);
-            Codebook { codes: &CODES, shells: $shells, near: OnceLock::new() }
+            Codebook { codes: &CODES, shells: $shells, near: Once::new() }
         };
     )*};
 }
@@ -45,7 +47,7 @@ pub(crate) struct Codebook<const DIMS: usize> {
     pub(crate) codes: &'static [u16],
     /// How many distances count as near.
     shells: usize,
-    near: OnceLock<Near>,
+    near: Once<Near>,
 }
 
 /// What is near each key.
@@ -83,7 +85,7 @@ impl<const DIMS: usize> Codebook<DIMS> {
     pub(crate) fn levels(&self, index: usize) -> [usize; DIMS] {
         let code = usize::from(self.codes[index & (self.codes.len() - 1)]);
         let mask = (1 << Self::BITS) - 1;
-        std::array::from_fn(|i| code >> (Self::BITS as usize * i) & mask)
+        core::array::from_fn(|i| code >> (Self::BITS as usize * i) & mask)
     }
 
     /// What is near each key; found on first use, in some milliseconds.
@@ -197,7 +199,7 @@ mod tests {
     /// By all distances, sorted.
     fn by_sorting<const DIMS: usize>(book: &Codebook<DIMS>, key: usize) -> Vec<u16> {
         let levels = |mut key: usize| -> [usize; DIMS] {
-            std::array::from_fn(|_| {
+            core::array::from_fn(|_| {
                 let level = key % Codebook::<DIMS>::LEVELS;
                 key /= Codebook::<DIMS>::LEVELS;
                 level

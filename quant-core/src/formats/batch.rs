@@ -1,5 +1,7 @@
 //! Blocks side by side: as many at a time as there are lanes.
 
+use alloc::vec::Vec;
+
 use super::F16Le;
 use crate::lanes::{Lanes, MAX_LANES, PerLane};
 use crate::{Error, GgmlType};

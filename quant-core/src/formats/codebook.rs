@@ -164,7 +164,7 @@ pub(super) fn scale_codes<const SUBS: usize>(
     let d = max / (2 * highest + 1) as f32;
     let inverse = 1.0 / d;
     let code = |i| nearest_clamped(Scalar, 0.5 * (inverse * scales(i) - 1.0), 0, highest) as u8;
-    Some((d, std::array::from_fn(code)))
+    Some((d, core::array::from_fn(code)))
 }
 
 /// What a value with this sign bit is multiplied by.

@@ -19,6 +19,7 @@ pub trait Integers: BlockFormat {
 
 /// Evaluates `$body` with `$format` naming the [`Integers`](crate::formats::Integers) of the type, or
 /// `$otherwise` for types that are none.
+#[doc(hidden)]
 #[macro_export]
 macro_rules! with_integers {
     ($ty:expr, $format:ident => $body:expr, $otherwise:expr) => {

@@ -119,7 +119,9 @@ impl Quantizer for IQ1M {
                 let point = codebook::IQ1.levels(sub.points[k % 2].into());
                 for (i, (&x, level)) in x.iter().zip(point).enumerate() {
                     let w = match importance {
-                        Some(importance) => importance[8 * k + i] * (2.0 * mean + x * x).sqrt(),
+                        Some(importance) => {
+                            importance[8 * k + i] * crate::math::sqrtf(2.0 * mean + x * x)
+                        }
                         None => x * x,
                     };
                     let q = levels[level & 3] * scale;

@@ -1,9 +1,8 @@
 //! One file per block format: its layout, its values, and its quantizer over [`Lanes`].
 //!
-//! Two lists say what there is: [`with_format!`](crate::with_format) what can be dequantized,
-//! [`with_quantizer!`](crate::with_quantizer) what can be quantized. A format joins each by a row.
-//! A third, [`GgmlType::floats`], says where the floats of a block are, and a fourth,
-//! [`with_integers!`](crate::with_integers), which codebooks products read as integers.
+//! Two lists say what there is: `with_format!` what can be dequantized, `with_quantizer!` what can be
+//! quantized. A format joins each by a row. A third, [`GgmlType::floats`], says where the floats of a
+//! block are, and a fourth, `with_integers!`, which codebooks products read as integers.
 
 mod batch;
 mod codebook;
@@ -70,7 +69,9 @@ pub use ternary::{BlockTQ1_0, BlockTQ2_0, TQ1_0, TQ2_0};
 pub const QK_K: usize = 256;
 
 /// A block format that can be read: its layout and its values.
-pub trait BlockFormat {
+///
+/// Sealed: formats are those of ggml that this crate has.
+pub trait BlockFormat: sealed::Sealed {
     /// The block as it is in memory and in files.
     type Block: Pod;
     /// The type this is the format of.
@@ -78,6 +79,18 @@ pub trait BlockFormat {
 
     /// The values of one block: `out` has [`GgmlType::block_len`] elements.
     fn dequantize(block: &Self::Block, out: &mut [f32]);
+}
+
+mod sealed {
+    pub trait Sealed {}
+
+    macro_rules! seal {
+        ($($format:ident)*) => { $(impl Sealed for super::$format {})* };
+    }
+    seal! {
+        Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q2K Q3K Q4K Q5K Q6K IQ1S IQ1M IQ2XXS IQ2XS IQ2S IQ3XXS IQ3S IQ4NL
+        IQ4XS TQ1_0 TQ2_0 Q1_0 Q2_0 MXFP4 NVFP4
+    }
 }
 
 /// A block format that can be made from values.
@@ -110,6 +123,7 @@ pub enum Importance {
 
 /// Evaluates `$body` with `$format` naming the [`BlockFormat`](crate::formats::BlockFormat) of the
 /// type, or `$otherwise` for types that cannot be dequantized.
+#[doc(hidden)]
 #[macro_export]
 macro_rules! with_format {
     ($ty:expr, $format:ident => $body:expr, $otherwise:expr) => {
@@ -127,6 +141,7 @@ macro_rules! with_format {
 
 /// Evaluates `$body` with `$format` naming the [`Quantizer`](crate::formats::Quantizer) of the type,
 /// or `$otherwise` for types that cannot be quantized.
+#[doc(hidden)]
 #[macro_export]
 macro_rules! with_quantizer {
     ($ty:expr, $format:ident => $body:expr, $otherwise:expr) => {

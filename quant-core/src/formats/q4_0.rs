@@ -1,5 +1,7 @@
 //! Q4_0: 32 values, a half-precision scale, 4-bit codes offset by 8.
 
+use alloc::vec::Vec;
+
 use bytemuck::{Pod, Zeroable};
 
 use super::{

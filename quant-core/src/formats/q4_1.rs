@@ -1,5 +1,7 @@
 //! Q4_1: 32 values, a half-precision scale and minimum, 4-bit codes.
 
+use alloc::vec::Vec;
+
 use bytemuck::{Pod, Zeroable};
 
 use super::{

@@ -1,5 +1,7 @@
 //! The quantizer: a lane is a group.
 
+use alloc::vec::Vec;
+
 use super::{
     GroupedType, Refinement,
     fit::{Columns, Range},

@@ -1,6 +1,6 @@
 //! Types and group sizes.
 
-use std::{fmt, num::NonZeroUsize};
+use core::{fmt, num::NonZeroUsize};
 
 use crate::Error;
 

@@ -19,7 +19,7 @@ const COEFFICIENTS: [f32; 6] =
 pub(super) fn exp<S: Lanes>(s: S, a: S::F32) -> S::F32 {
     let one = s.splat(1.0);
     let limited = s.max(s.min(a, s.splat(HIGHEST)), s.splat(LOWEST));
-    let whole = s.round(s.mul(limited, s.splat(std::f32::consts::LOG2_E)));
+    let whole = s.round(s.mul(limited, s.splat(core::f32::consts::LOG2_E)));
     let r = s.sub(limited, s.mul(whole, s.splat(LN2_HIGH)));
     let r = s.sub(r, s.mul(whole, s.splat(LN2_LOW)));
     let mut sum = s.splat(COEFFICIENTS[0]);

@@ -12,6 +12,13 @@ mod pair;
 
 pub use pair::Pair;
 
+/// Keeps [`Lanes`] to the instances that its tests cover.
+#[doc(hidden)]
+pub trait Sealed {}
+
+impl Sealed for Scalar {}
+impl<S: Lanes> Sealed for Pair<S> {}
+
 /// The most lanes an instance may have: the size of the buffers that carry one value per lane.
 pub const MAX_LANES: usize = 32;
 
@@ -24,7 +31,9 @@ pub type PerLane<T> = [T; MAX_LANES];
 /// `quant-kernels` holding one proves that the CPU has the instructions.
 ///
 /// Integer operations wrap.
-pub trait Lanes: Copy {
+///
+/// Sealed: the instances are those of this crate and of `quant-kernels`.
+pub trait Lanes: Copy + Sealed {
     /// The number of lanes, at most [`MAX_LANES`].
     const N: usize;
     /// Whether searches run faster on a [`Pair`] of its vectors: there are registers for two.
@@ -146,13 +155,13 @@ pub trait Lanes: Copy {
     /// Lane `b` is `table[index[b] & 3]`.
     #[inline(always)]
     fn look_up_4(self, table: &[f32; 4], index: Self::I32) -> Self::F32 {
-        self.look_up(&std::array::from_fn(|i| table[i & 3]), index)
+        self.look_up(&core::array::from_fn(|i| table[i & 3]), index)
     }
 
     /// Lane `b` is `table[index[b] & 7]`.
     #[inline(always)]
     fn look_up_8(self, table: &[f32; 8], index: Self::I32) -> Self::F32 {
-        self.look_up(&std::array::from_fn(|i| table[i & 7]), index)
+        self.look_up(&core::array::from_fn(|i| table[i & 7]), index)
     }
 
     /// Lane `b` is `values[b]`.
@@ -328,7 +337,7 @@ impl Lanes for Scalar {
     }
     #[inline(always)]
     fn sqrt(self, a: f32) -> f32 {
-        a.sqrt()
+        crate::math::sqrtf(a)
     }
     #[inline(always)]
     fn abs(self, a: f32) -> f32 {
