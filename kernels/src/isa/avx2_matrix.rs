@@ -13,6 +13,7 @@ impl<const VNNI: bool> DotLanes for Avx2<VNNI> {
     type Partial = __m256i;
     const WIDE: bool = VNNI;
     const SIGNED_BYTES: bool = !VNNI;
+    const LOOPS: bool = !VNNI;
 
     dot_lane_ops! {
         codes(bytes: &[u8]) -> __m256i { _mm256_loadu_si256(first::<32>(bytes).cast()) }
@@ -99,18 +100,22 @@ pub(crate) struct Kernels;
 
 impl MatrixKernels for Kernels {
     type Tiles<L: Layout> = L;
+    const FEW_WIDTHS: &'static [usize] = &[4, 2, 1];
     const WIDTHS: &'static [usize] = &[4, 2];
 
-    matrix_kernels! { Kernels: Avx2<false>, "avx2,fma,f16c"; one column 2; panels 2; tiles 1, 4 }
+    matrix_kernels! { Kernels: Avx2<false>, "avx2,fma,f16c"; few 2, 4; panels 2; tiles 1, 4 }
 }
 
 /// AVX2 with AVX-VNNI.
+#[cfg(feature = "avxvnni")]
 #[derive(Debug)]
 pub(crate) struct VnniKernels;
 
+#[cfg(feature = "avxvnni")]
 impl MatrixKernels for VnniKernels {
     type Tiles<L: Layout> = L::AnyBits;
+    const FEW_WIDTHS: &'static [usize] = &[4, 2, 1];
     const WIDTHS: &'static [usize] = &[4, 2];
 
-    matrix_kernels! { VnniKernels: Avx2<true>, "avx2,fma,f16c,avxvnni"; one column 2; panels 2; tiles 2, 4 }
+    matrix_kernels! { VnniKernels: Avx2<true>, "avx2,fma,f16c,avxvnni"; few 2, 4; panels 2; tiles 2, 4 }
 }

@@ -82,10 +82,11 @@ const _: () = assert!(<Token as Lanes>::N == 16);
 
 impl MatrixKernels for Kernels {
     type Tiles<L: Layout> = L::AnyBits;
+    const FEW_WIDTHS: &'static [usize] = &[4, 2, 1];
     const WIDTHS: &'static [usize] = &[6, 4, 2];
 
     matrix_kernels! {
         Kernels: Token, "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c";
-        one column 1; panels 2; tiles 2, 6
+        few 1, 4; panels 2; tiles 2, 6
     }
 }

@@ -27,7 +27,9 @@ use crate::{
 /// The matrix products of one instruction set.
 #[derive(Debug)]
 pub(crate) struct MatrixTable {
-    /// Widths of tiles where there are several columns, widest first.
+    /// Widths of tiles straight from packed weights, widest first.
+    pub(crate) few_widths: &'static [usize],
+    /// Widths of other tiles where there are several columns, widest first.
     pub(crate) widths: &'static [usize],
     pub(crate) layout: fn(Format) -> InputLayout,
     pub(crate) fill: fn(&mut Inputs, &[f32], usize, &[Column]),
@@ -49,6 +51,8 @@ pub(crate) trait MatrixKernels {
     /// The layout whose [`panel_tiles`](Self::panel_tiles) serve `L`: where sums have 32 bits on their
     /// way, codes of any width are multiplied alike.
     type Tiles<L: Layout>: Layout;
+    /// See [`MatrixTable::few_widths`]: the columns of a tile, then 2 and 1.
+    const FEW_WIDTHS: &'static [usize];
     /// See [`MatrixTable::widths`]: the columns of a tile, then 4 if that is fewer, and 2.
     const WIDTHS: &'static [usize];
 
@@ -215,6 +219,7 @@ fn integers<M: MatrixKernels, L: Layout>(
 /// The table of one instruction set.
 pub(super) const fn matrix_table<M: MatrixKernels>() -> MatrixTable {
     MatrixTable {
+        few_widths: M::FEW_WIDTHS,
         widths: M::WIDTHS,
         layout: input_layout::<M>,
         fill: |inputs, x, stride, columns| M::fill(token(), inputs, x, stride, columns),
@@ -278,11 +283,12 @@ macro_rules! dot_lane_ops {
 pub(super) use dot_lane_ops;
 
 /// The methods of the [`MatrixKernels`] of a type: token, features if it needs any, then vectors of rows
-/// with one column, in a panel, and in a tile with codes below eight bits, and columns in a tile.
+/// and columns in a tile straight from packed weights, vectors in a panel, and vectors in a tile with codes
+/// below eight bits and columns in any tile.
 macro_rules! matrix_kernels {
     (
         $kernels:ty: $token:ty $(, $features:literal)?;
-        one column $few_rows:literal; panels $rows:literal; tiles $tile_rows:literal, $columns:literal
+        few $few_rows:literal, $few:literal; panels $rows:literal; tiles $tile_rows:literal, $columns:literal
     ) => {
         type Token = $token;
         type PanelTiles = $crate::matrix::drive::PanelTiles<$token, $rows>;
@@ -326,7 +332,7 @@ macro_rules! matrix_kernels {
                 job: &$crate::matrix::drive::Product<'_>,
                 rows: std::ops::Range<usize>,
             ) {
-                $crate::matrix::drive::direct::<$token, F, $few_rows>(s, job, rows);
+                $crate::matrix::drive::direct::<$token, F, $few_rows, $few>(s, job, rows);
             }
 
             fn fill_codes<F: $crate::matrix::coded::Coded>(

@@ -168,9 +168,10 @@ pub(crate) struct Kernels;
 
 impl MatrixKernels for Kernels {
     type Tiles<L: Layout> = L;
+    const FEW_WIDTHS: &'static [usize] = &[4, 2, 1];
     const WIDTHS: &'static [usize] = &[4, 2];
 
-    matrix_kernels! { Kernels: Neon<false>, "neon"; one column 4; panels 2; tiles 2, 4 }
+    matrix_kernels! { Kernels: Neon<false>, "neon"; few 4, 4; panels 2; tiles 2, 4 }
 }
 
 /// NEON with the dot product instructions.
@@ -179,9 +180,10 @@ pub(crate) struct DotKernels;
 
 impl MatrixKernels for DotKernels {
     type Tiles<L: Layout> = L;
+    const FEW_WIDTHS: &'static [usize] = &[4, 2, 1];
     const WIDTHS: &'static [usize] = &[4, 2];
 
-    matrix_kernels! { DotKernels: Neon<true>, "neon,dotprod"; one column 4; panels 2; tiles 2, 4 }
+    matrix_kernels! { DotKernels: Neon<true>, "neon,dotprod"; few 4, 4; panels 2; tiles 2, 4 }
 }
 
 /// NEON with the dot product and matrix product instructions.
@@ -190,7 +192,8 @@ pub(crate) struct I8mmKernels;
 
 impl MatrixKernels for I8mmKernels {
     type Tiles<L: Layout> = L::AnyBits;
+    const FEW_WIDTHS: &'static [usize] = &[4, 2, 1];
     const WIDTHS: &'static [usize] = &[4, 2];
 
-    matrix_kernels! { I8mmKernels: Neon<true, true>, "neon,dotprod,i8mm"; one column 4; panels 2; tiles 2, 4 }
+    matrix_kernels! { I8mmKernels: Neon<true, true>, "neon,dotprod,i8mm"; few 4, 4; panels 2; tiles 2, 4 }
 }

@@ -11,7 +11,8 @@ pub(crate) struct Kernels;
 // The reference has to be right and small: nobody chooses it for its speed.
 impl MatrixKernels for Kernels {
     type Tiles<L: Layout> = L::AnyBits;
+    const FEW_WIDTHS: &'static [usize] = &[1];
     const WIDTHS: &'static [usize] = &[1];
 
-    matrix_kernels! { Kernels: Scalar; one column 1; panels 1; tiles 1, 1 }
+    matrix_kernels! { Kernels: Scalar; few 1, 1; panels 1; tiles 1, 1 }
 }

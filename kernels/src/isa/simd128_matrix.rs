@@ -130,7 +130,8 @@ pub(crate) struct Kernels;
 
 impl MatrixKernels for Kernels {
     type Tiles<L: Layout> = L;
+    const FEW_WIDTHS: &'static [usize] = &[4, 2, 1];
     const WIDTHS: &'static [usize] = &[4, 2];
 
-    matrix_kernels! { Kernels: Simd128; one column 4; panels 2; tiles 2, 4 }
+    matrix_kernels! { Kernels: Simd128; few 4, 4; panels 2; tiles 2, 4 }
 }

@@ -13,6 +13,7 @@ impl DotLanes for Sse41 {
     type Partial = __m128i;
     const WIDE: bool = false;
     const SIGNED_BYTES: bool = true;
+    const LOOPS: bool = true;
 
     dot_lane_ops! {
         codes(bytes: &[u8]) -> __m128i { _mm_loadu_si128(first::<16>(bytes).cast()) }
@@ -77,7 +78,8 @@ pub(crate) struct Kernels;
 
 impl MatrixKernels for Kernels {
     type Tiles<L: Layout> = L;
+    const FEW_WIDTHS: &'static [usize] = &[2, 1];
     const WIDTHS: &'static [usize] = &[4, 2];
 
-    matrix_kernels! { Kernels: Sse41, "sse4.1"; one column 2; panels 1; tiles 1, 4 }
+    matrix_kernels! { Kernels: Sse41, "sse4.1"; few 2, 2; panels 1; tiles 1, 4 }
 }

@@ -56,6 +56,8 @@ pub(crate) trait DotLanes: Lanes + 'static {
     fn dot(self, sum: Self::Partial, codes: Self::Codes, x: Self::I32) -> Self::Partial;
     /// Adds the products of any codes with four activations in −127..=127.
     fn dot_bytes(self, sum: Self::Partial, codes: Self::Codes, x: Self::I32) -> Self::Partial;
+    /// Whether steps of [`dot_signed`](Self::dot_signed) are a loop rather than unrolled.
+    const LOOPS: bool = false;
     /// Codes of eight bits as panels hold them, for [`dot_signed`](Self::dot_signed): less 128 where that
     /// spares work for each column.
     #[inline(always)]

@@ -27,6 +27,12 @@ pub(crate) const ROW_STEP: usize = 32;
 /// that fit level 1 are slower: each tile starts and ends more often.
 const PANEL_COLS: usize = 4096;
 
+/// The most columns of inputs that are few.
+pub(crate) const FEW: usize = 8;
+
+/// As [`PANEL_COLS`], where unpacking takes most of the time: a panel that fits a level-1 cache.
+const FEW_PANEL_COLS: usize = 512;
+
 /// One product: a matrix and some columns.
 pub(crate) struct Product<'a> {
     /// The packed groups of rows of one matrix.
@@ -103,9 +109,10 @@ impl Product<'_> {
     }
 }
 
-/// A product with one column: rows meet it straight from the packed weights, `DR` vectors together.
+/// A product with few columns: rows meet them straight from the packed weights, `DR` vectors together and
+/// up to `NR` columns at a time.
 #[inline(always)]
-pub(crate) fn direct<S: DotLanes, F: Coded, const DR: usize>(
+pub(crate) fn direct<S: DotLanes, F: Coded, const DR: usize, const NR: usize>(
     s: S,
     job: &Product<'_>,
     rows: Range<usize>,
@@ -113,13 +120,30 @@ pub(crate) fn direct<S: DotLanes, F: Coded, const DR: usize>(
     for row in rows.step_by(DR * S::N) {
         let sources: [Direct<'_, F>; DR] =
             std::array::from_fn(|m| source(job, job.vector::<S>(row, m)));
-        for t in &job.inputs.tiles {
-            let mut totals = [[s.splat(0.0); DR]; 1];
-            let columns = job.inputs.columns::<1>(t, 0..job.cols / F::LEN);
-            tile::<S, F::Layout, _, DR, 1>(s, sources, columns, &mut totals);
-            job.write(s, t, row, &totals);
+        for tile in &job.inputs.tiles {
+            if !F::FEW || Width::<NR>::ABOVE_1 && tile.width == 1 {
+                direct_tile::<S, F, DR, 1>(s, job, row, tile, sources);
+            } else if Width::<NR>::ABOVE_2 && tile.width == 2 {
+                direct_tile::<S, F, DR, 2>(s, job, row, tile, sources);
+            } else {
+                direct_tile::<S, F, DR, NR>(s, job, row, tile, sources);
+            }
         }
     }
+}
+
+#[inline(always)]
+fn direct_tile<S: DotLanes, F: Coded, const DR: usize, const NR: usize>(
+    s: S,
+    job: &Product<'_>,
+    row: usize,
+    t: &Tile,
+    sources: [Direct<'_, F>; DR],
+) {
+    let mut totals = [[s.splat(0.0); DR]; NR];
+    let columns = job.inputs.columns::<NR>(t, 0..job.cols / F::LEN);
+    tile::<S, F::Layout, _, DR, NR>(s, sources, columns, &mut totals);
+    job.write(s, t, row, &totals);
 }
 
 /// Fills a panel with the rows from some row on, in a range of blocks.
@@ -182,10 +206,11 @@ pub(crate) fn panels<S: DotLanes, const MR: usize>(
     totals.clear();
     let width: usize = job.inputs.tiles.iter().map(|tile| tile.width).sum();
     totals.resize(width, [s.splat(0.0); MR]);
+    let step = if width <= FEW { FEW_PANEL_COLS } else { PANEL_COLS } / len;
     for row in rows.step_by(MR * S::N) {
         totals.fill([s.splat(0.0); MR]);
-        for first in (0..blocks).step_by(PANEL_COLS / len) {
-            let range = first..blocks.min(first + PANEL_COLS / len);
+        for first in (0..blocks).step_by(step) {
+            let range = first..blocks.min(first + step);
             for (m, panel) in panels.iter_mut().enumerate() {
                 panel.clear();
                 fill(panel, job.vector::<S>(row, m), range.clone());
@@ -298,12 +323,10 @@ pub(crate) fn floats<S: DotLanes, F: FloatFormat, const MR: usize, const NR: usi
     job: &Product<'_>,
     rows: Range<usize>,
 ) {
-    if !F::WIDENED {
-        packed_floats::<S, F, MR, NR>(s, job, rows);
-    } else if job.columns.len() > 1 {
+    if F::WIDENED && job.columns.len() > FEW {
         float_panels::<S, F, MR, NR>(s, job, rows);
     } else {
-        packed_floats::<S, F, MR, 1>(s, job, rows);
+        packed_floats::<S, F, MR, NR>(s, job, rows);
     }
 }
 

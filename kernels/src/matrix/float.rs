@@ -13,7 +13,7 @@ use super::{dot_lanes::DotLanes, packed::GROUP};
 pub(crate) trait FloatFormat {
     /// Bytes in an element.
     const BYTES: usize;
-    /// Whether several columns meet weights that were widened to single precision.
+    /// Whether many columns meet weights that were widened to single precision.
     const WIDENED: bool = true;
     /// Whether weights are far away: in packed groups rather than in a panel.
     const PACKED: bool = true;

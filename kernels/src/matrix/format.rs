@@ -2,7 +2,7 @@
 
 use quant_core::{GgmlType, formats::Integers, with_integers};
 
-use super::int4::Int4Layout;
+use super::{coded::Coded, drive::FEW, int4::Int4Layout};
 
 /// What the weights are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +20,11 @@ impl Format {
             Self::Ggml(ty) => (ty.block_len(), ty.block_bytes()),
             Self::Int4(layout) => layout.block(),
         }
+    }
+
+    /// The most columns that meet packed weights rather than panels.
+    pub(crate) fn most_direct(self) -> usize {
+        with_coded!(self, F => if F::FEW { FEW } else { 1 }, usize::from(!self.has_integers()))
     }
 
     /// Whether values are looked up in a codebook: [`Integers`](quant_core::formats::Integers).

@@ -1,10 +1,10 @@
 //! Dot products and matrix products with quantized weights.
 //!
 //! The way of a product: [`packed`] weights, [`inputs`] quantized to meet them, then for a range
-//! of rows per thread [`drive`] runs the kernel in [`tile`], with one column from the packed weights and
-//! with more from panels that are unpacked once; both are [`sources`]. [`format`](mod@format) lists the
-//! formats, [`coded`] describes those that are multiplied by their codes and [`integers`] those that are
-//! looked up in a codebook, [`dot_lanes`] the instructions; none knows the others.
+//! of rows per thread [`drive`] runs the kernel in [`tile`], for few columns from the packed weights and
+//! for many from panels that are unpacked once; both are [`sources`]. [`format`](mod@format) lists the
+//! formats; [`coded`] describes those that are multiplied by their codes, and [`more_formats`] such for which
+//! less is compiled; [`integers`] unpacks codebooks; [`dot_lanes`] are the instructions, which know no format.
 
 pub(crate) mod coded;
 pub(crate) mod dot;
@@ -17,6 +17,7 @@ pub(crate) mod grouped;
 pub(crate) mod inputs;
 pub(crate) mod int4;
 pub(crate) mod integers;
+mod more_formats;
 pub(crate) mod packed;
 mod pool;
 mod product;

@@ -223,9 +223,9 @@ impl PackedMatrix {
         Ok(())
     }
 
-    /// Whether so many columns meet unpacked weights: what is looked up in a codebook always is.
+    /// Whether so many columns meet unpacked weights.
     fn by_panels(&self, columns: usize) -> bool {
-        columns > 1 || self.format.has_integers()
+        columns > self.format.most_direct()
     }
 
     /// The product of the columns in the scratch, in the order of their experts; everything has
@@ -256,7 +256,11 @@ impl PackedMatrix {
         }
         for (part, inputs) in parts.iter().zip(inputs.iter_mut()) {
             let columns = &sorted[part.columns.clone()];
-            let widths: &[usize] = if self.by_panels(columns.len()) { table.widths } else { &[1] };
+            let widths = match layout.scaling {
+                _ if self.by_panels(columns.len()) => table.widths,
+                Some(_) => table.few_widths,
+                None => &[1],
+            };
             inputs.prepare(layout, self.cols, columns.len(), widths);
             (table.fill)(inputs, x.values, x.stride, columns);
         }

@@ -26,6 +26,11 @@ pub(crate) trait Block<S: DotLanes>: Copy {
     const PANEL: bool;
     /// Four codes per row: step `t` of the eight in 32 columns `chunk`.
     fn codes(self, s: S, chunk: usize, t: usize) -> S::Codes;
+    /// The codes of a panel, from a step of the block on.
+    #[inline(always)]
+    fn run(&self, _first: usize, _len: usize) -> &[S::Codes] {
+        &[]
+    }
     /// The codes of steps `t` and `t + 1` as [`DotLanes::dot_two_columns`] wants them.
     fn paired(self, s: S, chunk: usize, t: usize) -> [S::Codes; 2];
     /// The units of factors and of minima.
@@ -289,6 +294,10 @@ impl<S: DotLanes, L: Layout> Block<S> for PanelVector<'_, S, L> {
             return s.unpaired(self.paired(s, chunk, t & !1))[t & 1];
         }
         self.codes[chunk * 8 + t]
+    }
+    #[inline(always)]
+    fn run(&self, first: usize, len: usize) -> &[S::Codes] {
+        &self.codes[first..][..len]
     }
     #[inline(always)]
     fn paired(self, _: S, chunk: usize, t: usize) -> [S::Codes; 2] {

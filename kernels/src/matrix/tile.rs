@@ -169,6 +169,9 @@ fn sub_block<
             products[c] = [s.splat_i(starts[c]); MR];
         }
     }
+    if S::LOOPS && L::WHOLE && B::PANEL {
+        return looped::<S, B, MR, NR>(s, block, j * L::SUB / 4, words, products);
+    }
     for (i, words) in words.chunks_exact(words.len().min(8)).enumerate() {
         let chunk = j * L::SUB / 32 + i;
         // With one column the CPU's own prefetching keeps pace, and ours would only be in its way.
@@ -195,6 +198,33 @@ fn sub_block<
             sums = step::<S, L, B, MR, NR, 7>(s, block, chunk, &words[3], sums);
         }
         products = sums.products;
+    }
+    products
+}
+
+/// Adds the products of steps from `first` on. Unrolled, the compiler goes column by column and keeps the
+/// codes of all steps on the stack; so it is not told how many there are.
+#[inline(always)]
+fn looped<S: DotLanes, B: Block<S>, const MR: usize, const NR: usize>(
+    s: S,
+    block: [B; MR],
+    first: usize,
+    words: &[[i32; NR]],
+    mut products: [[S::I32; MR]; NR],
+) -> [[S::I32; MR]; NR] {
+    let words = &words[..std::hint::black_box(words.len())];
+    let mut runs = [block[0].run(first, words.len()); MR];
+    for m in 1..MR {
+        runs[m] = block[m].run(first, words.len());
+    }
+    for (i, words) in words.iter().enumerate() {
+        for c in 0..NR {
+            let x = s.splat_i(words[c]);
+            for m in 0..MR {
+                let partial = s.dot_signed(s.begin(s.splat_i(0)), runs[m][i], x);
+                products[c][m] = s.finish(products[c][m], partial);
+            }
+        }
     }
     products
 }
