@@ -314,6 +314,36 @@ fn compare_measures_each_tensor() {
     assert!(run("verify", &[&lossy], &[]).status.success());
 }
 
+/// Several candidates give a list of what each gives alone.
+#[test]
+fn compare_takes_many_candidates() {
+    let (_folder, lossless) = converted("f32");
+    let (other, lossy) = converted("q8_0");
+    let checkpoint = fixture("tiny-llama2");
+    let html = other.path().join("report.html");
+    let options = ["--json", "--html", html.to_str().unwrap()];
+    let done = run("compare", &[&checkpoint, &lossless, &lossy], &options);
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let list: Vec<Json> = serde_json::from_slice(&done.stdout).unwrap();
+    for (found, candidate) in list.iter().zip([&lossless, &lossy]) {
+        let alone = run("compare", &[&checkpoint, candidate], &["--json"]);
+        assert_eq!(found, &serde_json::from_slice::<Json>(&alone.stdout).unwrap());
+    }
+    let page = fs::read_to_string(&html).unwrap();
+    assert_eq!(page.matches("<h2>").count(), 2);
+    let text = run("compare", &[&checkpoint, &lossless, &lossy], &[]);
+    let text = String::from_utf8(text.stdout).unwrap();
+    assert!(text.contains("\ncandidate ") || text.contains("\n candidate "), "{text}");
+    // The first that is not made from the reference is the error.
+    let pruned = other.path().join("pruned.gguf");
+    let options = ["-o", pruned.to_str().unwrap(), "--prune-layers", "1", "-t", "q8_0", "-q"];
+    assert!(run("convert", &[&checkpoint], &options).status.success());
+    let done = run("compare", &[&checkpoint, &lossy, &pruned], &["--json"]);
+    assert_eq!(done.status.code(), Some(1));
+    let list: Vec<Json> = serde_json::from_slice(&done.stdout).unwrap();
+    assert!(list[0].get("error").is_none() && list[1].get("error").is_some());
+}
+
 #[test]
 fn compare_refuses_what_is_not_the_same_model() {
     let (folder, whole) = converted("q8_0");

@@ -151,7 +151,7 @@ pub enum Error {
         has_importance: bool,
     },
     /// A file does not hold sensitivities.
-    #[error("{}: holds no sensitivities: {problem}; {MEASURE_AGAIN}", Shown(path))]
+    #[error("{}: holds no sensitivities of this model: {problem}; {MEASURE_AGAIN}", Shown(path))]
     Sensitivities {
         /// The file.
         path: PathBuf,

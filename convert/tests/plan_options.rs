@@ -344,7 +344,7 @@ fn a_mix_is_an_ordinary_conversion() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     let input = common::fixture("tiny-llama3");
-    let named = recipe::parse_tensor_types("attn_v=q8_0", "--tensor-type").unwrap();
+    let named = recipe::parse_tensor_types("attn_v=q8_0", "the test").unwrap();
     let request = Request { overrides: named, ..Request::new(FileType::Q4_K_M) };
     let given =
         Options { request, imatrix: Some(input.join("imatrix.gguf")), ..options(FileType::Q4_K_M) };

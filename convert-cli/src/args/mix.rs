@@ -30,8 +30,9 @@ pub(crate) struct MixArgs {
     #[arg(long, value_name = "FILE", requires = "target")]
     pub(crate) sensitivities: Option<PathBuf>,
 
-    /// Types that may be used [default: q2_k q3_k iq4_xs iq4_nl q4_0 q4_1 q4_k q5_0 q5_1 q5_k q6_k
-    /// q8_0, and the floats of the input]
+    /// Types that may be used [default: q2_k iq3_s q3_k iq4_xs q4_k q5_k q6_k q8_0; with an
+    /// importance matrix iq2_xxs iq2_xs iq2_s iq3_xxs too; q4_0 q4_1 iq4_nl q5_0 q5_1 for rows that these do not
+    /// fit; and the floats of the input]
     #[arg(long, value_name = "A,B,C", value_delimiter = ',', value_parser = candidate)]
     #[arg(requires = "target")]
     pub(crate) candidates: Vec<GgmlType>,

@@ -131,8 +131,9 @@ pub(crate) struct VerifyArgs {
 pub(crate) struct CompareArgs {
     /// The folder of a checkpoint or a GGUF file
     pub(crate) reference: PathBuf,
-    /// The model made from it
-    pub(crate) candidate: PathBuf,
+    /// The models made from it
+    #[arg(required = true, value_name = "CANDIDATE")]
+    pub(crate) candidates: Vec<PathBuf>,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,

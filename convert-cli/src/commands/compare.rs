@@ -22,20 +22,43 @@ use crate::{
     report::{self, escape, finish, shape, table},
 };
 
+/// A candidate, and how far it is from the reference.
+struct Compared<'a> {
+    path: &'a Path,
+    result: Comparison,
+    failure: Option<Failure>,
+}
+
 pub(crate) fn run(args: &CompareArgs) -> anyhow::Result<()> {
     let options = Options { threads: args.threads.map_or(0, usize::from), ..Options::default() };
-    let inputs = [Input::open(&args.reference)?, Input::open(&args.candidate)?];
-    let [reference, candidate] = inputs.each_ref().map(|input| {
+    // All of them, before minutes are spent on the first. What is read elsewhere stays until the end.
+    let paths = [&args.reference].into_iter().chain(&args.candidates);
+    let inputs: Vec<_> = paths.map(|path| Input::open(path)).collect::<Result<_, _>>()?;
+    let mut models = inputs.iter().map(|input| {
         let elsewhere = input.files().to_vec();
         quant_convert::open(input.path(), &Options { elsewhere, ..options.clone() })
     });
-    let (reference, candidate) = (reference?, candidate?);
-    let result = compare(&reference, &candidate, &options)?;
+    let reference = models.next().context("there is a reference")??;
+    let models: Vec<_> = models.collect::<Result<_, _>>()?;
+    let mut all = Vec::new();
+    for (path, candidate) in args.candidates.iter().zip(&models) {
+        let result = compare(&reference, candidate, &options)?;
+        let problems = problems(&result);
+        let failure = (!problems.is_empty()).then(|| {
+            let message = format!(
+                "{}: {}; it was not made from {}, or only in part",
+                path.display(),
+                problems.join("; "),
+                args.reference.display()
+            );
+            Failure::of_file(message, report::path(path))
+        });
+        all.push(Compared { path, result, failure });
+    }
     if let Some(path) = &args.html {
-        let page = html(args, &result);
-        let same = [&reference, &candidate]
-            .iter()
-            .any(|model| model.files.iter().any(|file| file.is_same_file(path)));
+        let page = html(args, &all);
+        let mut inputs = models.iter().chain([&reference]);
+        let same = inputs.any(|model| model.files.iter().any(|file| file.is_same_file(path)));
         anyhow::ensure!(!same, "{}: is one of the inputs; choose another name", path.display());
         // A report may replace an older report, but nothing else.
         let overwrite = is_report(path);
@@ -49,30 +72,41 @@ pub(crate) fn run(args: &CompareArgs) -> anyhow::Result<()> {
         file.write_all_at(page.as_bytes(), 0)?;
         file.commit().context("cannot write the report")?;
     }
-    let problems = problems(&result);
-    let failure = (!problems.is_empty()).then(|| {
-        let (candidate, reference) = (&args.candidate, &args.reference);
-        let message = format!(
-            "{}: {}; it was not made from {}, or only in part",
-            candidate.display(),
-            problems.join("; "),
-            reference.display()
-        );
-        Failure::of_file(message, report::path(candidate))
-    });
     let mut out = io::BufWriter::new(io::stdout().lock());
     if args.json {
-        let mut json = as_json(args, &result);
-        if let Some(failure) = &failure {
-            json["error"] = json!(failure);
-        }
+        let mut objects: Vec<_> = all.iter().map(|compared| as_json(args, compared)).collect();
+        let json = match &mut objects[..] {
+            [one] => one.take(),
+            _ => objects.into(),
+        };
         serde_json::to_writer(&mut out, &json).map_err(io::Error::from)?;
         writeln!(out)?;
     } else {
-        out.write_all(text(&result).as_bytes())?;
+        for compared in &all {
+            if all.len() > 1 {
+                writeln!(out, "{}", escape(&report::path(compared.path)))?;
+            }
+            writeln!(out, "{}", text(&compared.result))?;
+        }
+        if all.len() > 1 {
+            writeln!(out, "{}", summary(&all))?;
+        }
     }
     out.flush()?;
+    let failure = all.into_iter().find_map(|compared| compared.failure);
     failure.map_or(Ok(()), |failure| Err(Told(failure).into()))
+}
+
+/// All candidates, a line for each.
+fn summary(all: &[Compared<'_>]) -> String {
+    let mut table = table(&["candidate", "RMSE", "relative", "max abs", "cosine", "SNR dB"]);
+    for compared in all {
+        let name = escape(&report::path(compared.path));
+        let mut row = vec![name];
+        row.extend(numbers(&compared.result.total()));
+        table.add_row(row);
+    }
+    finish(table, &[1, 2, 3, 4, 5])
 }
 
 /// Whether a file is an older report.
@@ -119,7 +153,8 @@ fn metrics(metrics: &Metrics) -> [(&'static str, f64); 5] {
 }
 
 /// Without error there is no finite ratio of signal to noise: JSON has `null` there.
-fn as_json(args: &CompareArgs, result: &Comparison) -> Value {
+fn as_json(args: &CompareArgs, compared: &Compared<'_>) -> Value {
+    let result = &compared.result;
     let with = |mut map: Value, of: &Metrics| {
         for (key, value) in metrics(of) {
             map[key] = json!(value);
@@ -139,31 +174,36 @@ fn as_json(args: &CompareArgs, result: &Comparison) -> Value {
         .shapes
         .iter()
         .map(|(name, a, b)| json!({"name": name, "reference_shape": a, "shape": b}));
-    json!({
+    let mut json = json!({
         "reference": report::path(&args.reference),
-        "candidate": report::path(&args.candidate),
+        "candidate": report::path(compared.path),
         "tensors": tensors.collect::<Vec<_>>(),
         "total": with(json!({"values": result.total().count()}), &result.total()),
         "missing": result.missing,
         "extra": result.extra,
         "shape_mismatch": shapes.collect::<Vec<_>>(),
         "skipped": result.skipped,
-    })
+    });
+    if let Some(failure) = &compared.failure {
+        json["error"] = json!(failure);
+    }
+    json
 }
 
 const HEADER: [&str; 9] =
     ["tensor", "shape", "from", "to", "RMSE", "relative", "max abs", "cosine", "SNR dB"];
 
+fn numbers(m: &Metrics) -> [String; 5] {
+    [
+        format!("{:.3e}", m.rmse()),
+        format!("{:.5}", m.relative_rmse()),
+        format!("{:.3e}", m.max_abs()),
+        format!("{:.6}", m.cosine()),
+        format!("{:.2}", m.snr_db()),
+    ]
+}
+
 fn rows(result: &Comparison) -> Vec<[String; 9]> {
-    let numbers = |m: &Metrics| {
-        [
-            format!("{:.3e}", m.rmse()),
-            format!("{:.5}", m.relative_rmse()),
-            format!("{:.3e}", m.max_abs()),
-            format!("{:.6}", m.cosine()),
-            format!("{:.2}", m.snr_db()),
-        ]
-    };
     let mut rows: Vec<_> = result
         .tensors
         .iter()
@@ -184,22 +224,20 @@ fn text(result: &Comparison) -> String {
     for row in rows(result) {
         table.add_row(row.map(|cell| escape(&cell)));
     }
-    finish(table, &[4, 5, 6, 7, 8]) + "\n"
+    finish(table, &[4, 5, 6, 7, 8])
 }
 
 const MARK: &str = "<!DOCTYPE html><!-- quantwright compare -->";
 
 /// A page that needs nothing but itself.
-fn html(args: &CompareArgs, result: &Comparison) -> String {
+fn html(args: &CompareArgs, all: &[Compared<'_>]) -> String {
     let safe = |text: &str| {
         let text = escape(text).replace('&', "&amp;").replace('<', "&lt;");
         text.replace('>', "&gt;").replace('"', "&quot;")
     };
-    let title = safe(&format!(
-        "{} compared with {}",
-        report::path(&args.candidate),
-        report::path(&args.reference)
-    ));
+    let names: Vec<_> = all.iter().map(|compared| report::path(compared.path)).collect();
+    let title =
+        safe(&format!("{} compared with {}", names.join(", "), report::path(&args.reference)));
     let mut page = format!(
         "{MARK}\n<html lang=\"en\"><meta charset=\"utf-8\"><title>{title}</title>\n<style>\
          body{{font:14px sans-serif;margin:2em}}table{{border-collapse:collapse}}\
@@ -207,18 +245,24 @@ fn html(args: &CompareArgs, result: &Comparison) -> String {
          td:first-child,th:first-child{{text-align:left;font-family:monospace}}\
          tr:last-child{{font-weight:bold}}li{{color:#a00}}</style>\n<h1>{title}</h1>\n"
     );
-    let problems = problems(result);
-    if !problems.is_empty() {
-        page += "<ul>\n";
-        problems.iter().for_each(|problem| page += &format!("<li>{}</li>\n", safe(problem)));
-        page += "</ul>\n";
-    }
     let line = |tag: &str, cells: &[String]| {
         let cells = cells.iter().map(|cell| format!("<{tag}>{}</{tag}>", safe(cell)));
         format!("<tr>{}</tr>\n", cells.collect::<String>())
     };
-    page += "<table>\n";
-    page += &line("th", &HEADER.map(String::from));
-    rows(result).iter().for_each(|row| page += &line("td", row));
-    page + "</table>\n</html>\n"
+    for (compared, name) in all.iter().zip(&names) {
+        if all.len() > 1 {
+            page += &format!("<h2>{}</h2>\n", safe(name));
+        }
+        let problems = problems(&compared.result);
+        if !problems.is_empty() {
+            page += "<ul>\n";
+            problems.iter().for_each(|problem| page += &format!("<li>{}</li>\n", safe(problem)));
+            page += "</ul>\n";
+        }
+        page += "<table>\n";
+        page += &line("th", &HEADER.map(String::from));
+        rows(&compared.result).iter().for_each(|row| page += &line("td", row));
+        page += "</table>\n";
+    }
+    page + "</html>\n"
 }

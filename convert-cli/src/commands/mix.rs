@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use gguf_io::{AtomicFile, OutputOptions};
+use gguf_io::{AtomicFile, OutputOptions, message::listed};
 use indicatif::{ProgressBar, ProgressStyle};
 use quant_convert::{
     Control, Progress,
@@ -52,6 +52,9 @@ pub(super) fn run(
     let control = Control { cancel: Some(cancel), ..Control::default() };
     let model = quant_convert::open(input.path(), &options)?;
     let mut mixer = Mixer::new(model, &options, &mix_args.candidates)?;
+    if let (Some(path), Some(read)) = (read, &sensitivities) {
+        check_covers(&mixer, path, read)?;
+    }
     // A size that there is no mix for is refused at once.
     mixer.check(size)?;
     let bar = progress(args, mixer.source_bytes())?;
@@ -107,6 +110,30 @@ pub(super) fn run(
     report.output = first.as_deref().map(report::path);
     report.seconds = Some(start.elapsed().as_secs_f64());
     finish(args, report, warnings, None)
+}
+
+/// Refuses what was measured of another model.
+fn check_covers(
+    mixer: &Mixer,
+    path: &Path,
+    sensitivities: &Sensitivities,
+) -> Result<(), quant_convert::Error> {
+    let without: Vec<_> = mixer.unmeasured(sensitivities).map(str::to_owned).collect();
+    let all = mixer.free_tensors();
+    if all > 0 && without.len() == all {
+        let problem = "none of its tensors is one of the model's to choose for".to_owned();
+        return Err(quant_convert::Error::Sensitivities { path: path.into(), problem });
+    }
+    if !without.is_empty() {
+        tracing::warn!(
+            kind = "sensitivities",
+            "{} says nothing of {} of {all} tensors, for which a prior is taken: {}",
+            path.display(),
+            without.len(),
+            listed(without.iter().cloned())
+        );
+    }
+    Ok(())
 }
 
 /// What people are told of the choice.

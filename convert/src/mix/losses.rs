@@ -131,24 +131,26 @@ fn interpolate(points: &[Measured], error: f64) -> f64 {
 }
 
 /// What quantizing a tensor costs where nothing was measured: proportional to its error and to how
-/// much models suffer from errors in such tensors, on average of some that were measured.
-pub(super) fn prior(role: Role, layers: u32, error: f64) -> f64 {
-    let of_model = match role {
-        Role::Output => 2.0,
-        Role::TokenEmbedding => 0.6,
-        Role::AttnV | Role::AttnKvB => 1.0,
-        Role::AttnQkv => 0.8,
-        Role::AttnQ | Role::AttnK => 0.3,
-        Role::AttnOutput => 0.7,
-        Role::FfnDown => 1.0,
-        Role::FfnUp | Role::FfnGate => 0.9,
-        Role::Other => 1.0,
+/// much models suffer from errors in such tensors, the mean of those that were measured (the fixtures).
+/// What layers do, they share. `is_tied` is of an embedding that doubles as the output.
+pub(super) fn prior(role: Role, is_tied: bool, layers: u32, error: f64) -> f64 {
+    let whole = match role {
+        Role::TokenEmbedding if is_tied => 4.0,
+        Role::TokenEmbedding => 1.9,
+        Role::Output => 1.5,
+        _ => {
+            let of_layers = match role {
+                Role::AttnQ => 0.3,
+                Role::AttnK => 0.5,
+                Role::AttnQkv => 0.7,
+                Role::FfnDown => 1.8,
+                Role::FfnUp | Role::FfnGate => 1.5,
+                _ => 1.3,
+            };
+            of_layers / f64::from(layers.max(1))
+        }
     };
-    match role {
-        Role::Output | Role::TokenEmbedding => of_model * error,
-        // The layers share what they do.
-        _ => of_model * error / f64::from(layers.max(1)),
-    }
+    whole * error
 }
 
 #[cfg(test)]

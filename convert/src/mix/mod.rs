@@ -38,20 +38,31 @@ use crate::{
 };
 use solve::{Choice, solve};
 
-/// Types that llama.cpp runs fast on every kind of device, which a mix is made of unless others are
-/// named. Floats come on top, where the source has them.
-pub const FAST: &[GgmlType] = &[
+/// Types that a mix is made of unless others are named: of each number of bits the best that llama.cpp
+/// has fast kernels for. Those below Q2_K, and the IQ3 types, are slower on CPUs than on graphics cards.
+/// Floats come on top, where the source has them.
+pub const CANDIDATES: &[GgmlType] = &[
+    GgmlType::IQ2_XXS,
+    GgmlType::IQ2_XS,
+    GgmlType::IQ2_S,
     GgmlType::Q2_K,
+    GgmlType::IQ3_XXS,
+    GgmlType::IQ3_S,
     GgmlType::Q3_K,
     GgmlType::IQ4_XS,
-    GgmlType::IQ4_NL,
-    GgmlType::Q4_0,
-    GgmlType::Q4_1,
     GgmlType::Q4_K,
-    GgmlType::Q5_0,
-    GgmlType::Q5_1,
     GgmlType::Q5_K,
     GgmlType::Q6_K,
+    GgmlType::Q8_0,
+];
+
+/// What takes their place for rows that are not whole blocks of 256.
+const OF_SHORT_ROWS: &[GgmlType] = &[
+    GgmlType::Q4_0,
+    GgmlType::IQ4_NL,
+    GgmlType::Q4_1,
+    GgmlType::Q5_0,
+    GgmlType::Q5_1,
     GgmlType::Q8_0,
 ];
 
@@ -143,7 +154,7 @@ pub struct Mixer {
 }
 
 impl Mixer {
-    /// What can be chosen for a model: types of `candidates`, or of [`FAST`] if there are none, for all
+    /// What can be chosen for a model: types of `candidates`, or of [`CANDIDATES`] if there are none, for all
     /// tensors that a recipe would quantize. Those that an option names a type for keep it, and so do
     /// tensors that are quantized already, unless [`Options::allow_requantize`].
     ///
@@ -178,7 +189,7 @@ impl Mixer {
             };
             let suits = |ty: GgmlType| {
                 let divides = tensor.row_len().is_multiple_of(ty.block_len() as u64);
-                let needs = recipe::needs_importance(planned.name, ty);
+                let needs = recipe::needs_importance(ty);
                 divides && (can_quantize(ty) || ty == source) && (importance.is_some() || !needs)
             };
             let is_fixed = source.is_quantized() && !options.allow_requantize;
@@ -186,7 +197,11 @@ impl Mixer {
             let types: Vec<GgmlType> = match (is_fixed, candidates.is_empty()) {
                 (true, _) => vec![source],
                 (_, false) => candidates.to_vec(),
-                (_, true) => FAST.iter().chain(&own).copied().collect(),
+                (_, true) => {
+                    let fits = tensor.row_len().is_multiple_of(256);
+                    let types = if fits { CANDIDATES } else { OF_SHORT_ROWS };
+                    types.iter().chain(&own).copied().collect()
+                }
             };
             let mut candidates = Vec::new();
             for ty in types.into_iter().filter(|ty| suits(*ty)) {
@@ -286,6 +301,16 @@ impl Mixer {
         self.choose_by(size, &costs)
     }
 
+    /// Tensors whose type is free of which nothing was measured.
+    pub fn unmeasured<'a>(
+        &'a self,
+        sensitivities: &'a Sensitivities,
+    ) -> impl Iterator<Item = &'a str> {
+        let tensors = self.free.iter().filter_map(|free| self.model.tensors.get(free.index));
+        let names = tensors.map(|tensor| tensor.name.as_str());
+        names.filter(|name| !sensitivities.tensors.contains_key(*name))
+    }
+
     /// The loss expected of each tensor in each of its types.
     fn costs(&self, sensitivities: Option<&Sensitivities>) -> Vec<Vec<f64>> {
         let layers = self.facts.layers;
@@ -295,13 +320,10 @@ impl Mixer {
                 return 0.0;
             }
             let name = self.model.tensors.get(free.index).map_or("", |tensor| &tensor.name);
-            let role = match Role::of(name) {
-                Role::TokenEmbedding if tied => Role::Output,
-                role => role,
-            };
+            let role = Role::of(name);
             let measured =
                 sensitivities.and_then(|all| all.loss(name, candidate.ty, candidate.error));
-            measured.unwrap_or_else(|| losses::prior(role, layers, candidate.error))
+            measured.unwrap_or_else(|| losses::prior(role, tied, layers, candidate.error))
         };
         let costs = |free: &Free| free.candidates.iter().map(|c| cost(free, c)).collect();
         self.free.iter().map(costs).collect()
@@ -451,7 +473,12 @@ impl Mixer {
             options.request.overrides.push(TensorOverride { pattern, ty, place });
         }
         let most = bytes.iter().max_by_key(|(_, weights)| *weights).map(|(ty, _)| *ty);
-        let of_type = |ty: GgmlType| FileType::ALL.iter().copied().find(|f| f.base() == ty);
+        let of_type = |ty: GgmlType| {
+            let middle = format!("{}_M", ty.name());
+            let named = |name: &str| FileType::ALL.iter().copied().find(|f| f.name() == name);
+            let built_on = || FileType::ALL.iter().copied().find(|f| f.base() == ty);
+            named(ty.name()).or_else(|| named(&middle)).or_else(built_on)
+        };
         options.request.file_type = most.and_then(of_type).or(Some(FileType::F16));
         Plan::of(Arc::clone(&self.model), &options, control)
     }

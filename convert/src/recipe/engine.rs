@@ -334,9 +334,9 @@ fn fit(tensor: &TensorFacts<'_>, ty: GgmlType, strict: bool) -> Fitted {
     Ok((other, Some(ty)))
 }
 
-/// Whether a tensor is not given a type without importance, whatever the recipe.
-pub(crate) fn needs_importance(name: &str, ty: GgmlType) -> bool {
-    requires_imatrix(name, ty, None)
+/// Whether layers are not given a type without importance, whatever the recipe.
+pub(crate) fn needs_importance(ty: GgmlType) -> bool {
+    requires_imatrix("", ty, None)
 }
 
 /// Embedding and output are exempt where the quantizer can do without; the reference aborts where it
