@@ -128,6 +128,11 @@ impl Divergence {
         self.sum / self.count() as f64
     }
 
+    /// The KL divergence of each prediction, in nats, in the order in which they were added.
+    pub fn divergences(&self) -> &[f32] {
+        &self.divergences
+    }
+
     /// What was found; `None` without predictions.
     pub fn statistics(&self) -> Option<Statistics> {
         let count = self.count();
@@ -217,6 +222,8 @@ mod tests {
         assert!((found.median_kld - expected).abs() < 1e-6);
         assert!((found.ppl - 4.0).abs() < 1e-5 && (found.reference_ppl - 4.0 / 3.0).abs() < 1e-6);
         assert!((found.ln_ratio - 3f64.ln()).abs() < 1e-6);
+        assert_eq!(divergence.divergences().len(), 1);
+        assert!((f64::from(divergence.divergences()[0]) - expected).abs() < 1e-6);
         assert_eq!(found.same_top_p, 0.0);
         assert!((found.rms_dp - 50.0).abs() < 1e-4);
     }
