@@ -9,6 +9,7 @@ mod failure;
 mod hints;
 mod input;
 mod report;
+mod reports;
 mod signals;
 mod version;
 mod warnings;

@@ -275,6 +275,82 @@ fn bench_has_the_tests_of_llama_bench() {
     assert!(text.contains("tg2 @ d8") && !text.contains("pp"), "{text}");
 }
 
+/// A page has every number of the JSON, digit by digit, and no other.
+fn check_numbers(page: &str, json: &str) {
+    let shown = page.split("data-value=\"").skip(1).map(|rest| rest.split_once('"').unwrap().0);
+    let is_number = |text: &&str| text.starts_with(|c: char| c.is_ascii_digit() || c == '-');
+    let values = json.split("\":").skip(1).map(|rest| rest.split([',', '}']).next().unwrap());
+    let mut expected: Vec<_> = values.filter(is_number).collect();
+    let mut shown: Vec<_> = shown.collect();
+    shown.sort_unstable();
+    expected.sort_unstable();
+    assert!(expected.len() > 10);
+    assert_eq!(shown, expected);
+}
+
+/// A page stands alone and gives nothing away: no addresses, no folders.
+fn check_page(page: &str, folder: &Path) {
+    assert!(page.starts_with("<!DOCTYPE html>") && page.ends_with("</html>\n"));
+    for never in ["http:", "https:", "src=", "href=", "url(", "@import", "NaN", "<b>"] {
+        assert!(!page.contains(never), "{never} in {page}");
+    }
+    assert!(!page.contains(folder.to_str().unwrap()), "{page}");
+}
+
+#[test]
+fn pages_of_kl_and_bench_have_the_figures_of_the_json() {
+    let folder = folder();
+    let folder = folder.path();
+    // A name that is markup, in a folder that is nobody's business, and twice.
+    let odd = "<b>&\"q4_0\".gguf";
+    for inside in ["one", "two"] {
+        fs::create_dir(folder.join(inside)).unwrap();
+        fs::copy(folder.join("q4_0.gguf"), folder.join(inside).join(odd)).unwrap();
+    }
+    let paths = ["one", "two"].map(|inside| folder.join(inside).join(odd));
+    let [one, two] = paths.each_ref().map(|path| path.to_str().unwrap());
+    let escaped = "&lt;b&gt;&amp;&quot;q4_0&quot;.gguf (2)";
+
+    let args = ["kl", "f16.gguf", "f16.gguf", one, two, "--html", "kl.html"];
+    let found = done(folder, &[&args[..], &WINDOWS, &["--json"]].concat());
+    let page = fs::read_to_string(folder.join("kl.html")).unwrap();
+    check_page(&page, folder);
+    assert!(page.contains(escaped) && page.contains("<title>KL divergence from f16.gguf</title>"));
+    check_numbers(&page, &found);
+    assert_eq!(page.matches("class=\"dot\"").count() + page.matches("class=\"below\"").count(), 3);
+    assert_eq!(page.matches("<h3>").count(), 3);
+
+    // A page replaces a page, of any command; nothing else, and no file of the run.
+    let args = ["bench", one, two, "-p", "8", "-n", "2", "-r", "2", "--html", "kl.html"];
+    let found = done(folder, &[&args[..], &["--json"]].concat());
+    let page = fs::read_to_string(folder.join("kl.html")).unwrap();
+    check_page(&page, folder);
+    assert!(page.contains(escaped));
+    check_numbers(&page, &found);
+    assert_eq!(page.matches("class=\"plot fluid\"").count(), 2);
+
+    let before = common::listing(folder);
+    let kl = |options: &[&str]| {
+        let args = [&["kl", "f16.gguf", "q4_0.gguf"][..], options].concat();
+        quantwright().current_dir(folder).args(args).output().unwrap()
+    };
+    let mut problems = Vec::new();
+    for (options, says) in [
+        (["-f", "text", "--html", "text"], "text: is another file of this run"),
+        (["-f", "kl.html", "--html", "./kl.html"], "kl.html: is another file of this run"),
+        (["-f", "text", "--html", "one"], "one"),
+        (["-f", "text", "--html", "nowhere/page.html"], "nowhere"),
+        (["-f", "nowhere", "--html", "q4_0.gguf"], "q4_0.gguf: is another file of this run"),
+        (["-f", "nowhere", "--html", one], "is not a report of this program"),
+    ] {
+        problems.extend(refused(&kl(&options), &[says]));
+    }
+    let new = ["-f", "text", "--html", "x", "--save-base", "x"];
+    problems.extend(refused(&kl(&new), &["x: is another file of this run"]));
+    assert!(problems.is_empty(), "{}", problems.join("\n"));
+    assert!(common::listing(folder) == before, "a refusal changed a file");
+}
+
 #[test]
 fn bad_input_is_refused_in_a_line() {
     let folder = folder();

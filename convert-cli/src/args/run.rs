@@ -108,6 +108,9 @@ pub(crate) struct KlArgs {
     /// Write the reference's predictions to a file that llama-perplexity reads too
     #[arg(long, value_name = "FILE")]
     pub(crate) save_base: Option<PathBuf>,
+    /// Also write the figures as an HTML page
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -165,6 +168,9 @@ pub(crate) struct BenchArgs {
     /// Tokens already in the cache when a test starts
     #[arg(short, long, value_name = "N", default_value_t = 0)]
     pub(crate) depth: u32,
+    /// Also write the figures as an HTML page
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,

@@ -2,17 +2,20 @@
 
 use std::{
     io::{self, Write},
+    iter,
+    path::PathBuf,
     time::Instant,
 };
 
 use anyhow::bail;
 use quant_evaluate::Session;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::running::{Loaded, Running, warn};
 use crate::{
     args::BenchArgs,
     report::{finish, size, table},
+    reports::{self, Destination},
     warnings::Warnings,
 };
 
@@ -30,6 +33,8 @@ pub(crate) fn run(args: &BenchArgs, warnings: &Warnings) -> anyhow::Result<()> {
     if (args.n_prompt, args.n_gen) == (0, 0) {
         bail!("there is nothing to run: give --n-prompt or --n-gen a number above 0");
     }
+    let models = || args.models.iter().map(PathBuf::as_path);
+    let html = args.html.as_deref().map(|path| Destination::new(path, models())).transpose()?;
     let running = Running::new(&args.threads)?;
     let loaded = args.models.iter().map(|path| running.open(path));
     let loaded = loaded.collect::<anyhow::Result<Vec<_>>>()?;
@@ -51,20 +56,28 @@ pub(crate) fn run(args: &BenchArgs, warnings: &Warnings) -> anyhow::Result<()> {
             }
         }
     }
+    let as_json = |test: &Test<'_>| {
+        let (mean, sd) = test.statistics();
+        json!({
+            "test": test.name(args.depth),
+            "mean": mean,
+            "sd": sd,
+            "threads": running.threads,
+            "model": test.loaded.name,
+            "bytes": test.loaded.bytes(),
+        })
+    };
+    let list: Vec<_> = tests.iter().map(as_json).collect();
+    if let Some(html) = html {
+        let each = tests.len() / args.models.len().max(1);
+        let names = reports::names(models());
+        let names: Vec<_> =
+            names.iter().flat_map(|name| iter::repeat_n(name.clone(), each)).collect();
+        html.write(&reports::bench::page(&list, &names))?;
+    }
     let mut out = io::stdout().lock();
     if args.json {
-        let tests = tests.iter().map(|test| {
-            let (mean, sd) = test.statistics();
-            json!({
-                "test": test.name(args.depth),
-                "mean": mean,
-                "sd": sd,
-                "threads": running.threads,
-                "model": test.loaded.name,
-                "bytes": test.loaded.bytes(),
-            })
-        });
-        writeln!(out, "{}", tests.collect::<serde_json::Value>())?;
+        writeln!(out, "{}", Value::from(list))?;
     } else {
         let mut rows = table(&["model", "size", "threads", "test", "tokens/s"]);
         for test in &tests {

@@ -1,13 +1,11 @@
 //! `compare`: how far the tensors of a model are from those it was made from.
 
 use std::{
-    fs,
-    io::{self, Read, Write},
-    path::Path,
+    io::{self, Write},
+    path::{Path, PathBuf},
 };
 
 use anyhow::Context;
-use gguf_io::{AtomicFile, OutputOptions};
 use quant_convert::{
     Options,
     compare::{Comparison, compare},
@@ -20,6 +18,7 @@ use crate::{
     failure::{Failure, Told},
     input::Input,
     report::{self, escape, finish, shape, table},
+    reports::{self, Destination},
 };
 
 /// A candidate, and how far it is from the reference.
@@ -30,6 +29,8 @@ struct Compared<'a> {
 }
 
 pub(crate) fn run(args: &CompareArgs) -> anyhow::Result<()> {
+    let others = [&args.reference].into_iter().chain(&args.candidates).map(PathBuf::as_path);
+    let html = args.html.as_deref().map(|path| Destination::new(path, others)).transpose()?;
     let options = Options { threads: args.threads.map_or(0, usize::from), ..Options::default() };
     // All of them, before minutes are spent on the first. What is read elsewhere stays until the end.
     let paths = [&args.reference].into_iter().chain(&args.candidates);
@@ -55,22 +56,15 @@ pub(crate) fn run(args: &CompareArgs) -> anyhow::Result<()> {
         });
         all.push(Compared { path, result, failure });
     }
-    if let Some(path) = &args.html {
-        let page = html(args, &all);
-        let mut inputs = models.iter().chain([&reference]);
-        let same = inputs.any(|model| model.files.iter().any(|file| file.is_same_file(path)));
-        anyhow::ensure!(!same, "{}: is one of the inputs; choose another name", path.display());
-        // A report may replace an older report, but nothing else.
-        let overwrite = is_report(path);
-        anyhow::ensure!(
-            overwrite || !path.is_file(),
-            "{}: exists and is not a report of this program; choose another name",
-            path.display()
-        );
-        let options = OutputOptions { overwrite, sync: false };
-        let file = AtomicFile::create(path, page.len() as u64, options)?;
-        file.write_all_at(page.as_bytes(), 0)?;
-        file.commit().context("cannot write the report")?;
+    if let Some(html) = &html {
+        let names = reports::names(args.candidates.iter().map(PathBuf::as_path));
+        let entries = all.iter().zip(&names).map(|(compared, name)| reports::compare::Entry {
+            name,
+            result: &compared.result,
+            problems: problems(&compared.result),
+        });
+        let entries: Vec<_> = entries.collect();
+        html.write(&reports::compare::page(&reports::name(&args.reference), &entries))?;
     }
     let mut out = io::BufWriter::new(io::stdout().lock());
     if args.json {
@@ -109,16 +103,6 @@ fn summary(all: &[Compared<'_>]) -> String {
     finish(table, &[1, 2, 3, 4, 5])
 }
 
-/// Whether a file is an older report.
-fn is_report(path: &Path) -> bool {
-    let mut start = Vec::new();
-    path.is_file()
-        && fs::File::open(path)
-            .and_then(|file| file.take(MARK.len() as u64).read_to_end(&mut start))
-            .is_ok()
-        && start == MARK.as_bytes()
-}
-
 /// What keeps the comparison from being one.
 fn problems(result: &Comparison) -> Vec<String> {
     const SHOWN: usize = 4;
@@ -142,7 +126,7 @@ fn problems(result: &Comparison) -> Vec<String> {
     problems
 }
 
-fn metrics(metrics: &Metrics) -> [(&'static str, f64); 5] {
+pub(crate) fn metrics(metrics: &Metrics) -> [(&'static str, f64); 5] {
     [
         ("rmse", metrics.rmse()),
         ("relative_rmse", metrics.relative_rmse()),
@@ -190,10 +174,10 @@ fn as_json(args: &CompareArgs, compared: &Compared<'_>) -> Value {
     json
 }
 
-const HEADER: [&str; 9] =
+pub(crate) const HEADER: [&str; 9] =
     ["tensor", "shape", "from", "to", "RMSE", "relative", "max abs", "cosine", "SNR dB"];
 
-fn numbers(m: &Metrics) -> [String; 5] {
+pub(crate) fn numbers(m: &Metrics) -> [String; 5] {
     [
         format!("{:.3e}", m.rmse()),
         format!("{:.5}", m.relative_rmse()),
@@ -225,44 +209,4 @@ fn text(result: &Comparison) -> String {
         table.add_row(row.map(|cell| escape(&cell)));
     }
     finish(table, &[4, 5, 6, 7, 8])
-}
-
-const MARK: &str = "<!DOCTYPE html><!-- quantwright compare -->";
-
-/// A page that needs nothing but itself.
-fn html(args: &CompareArgs, all: &[Compared<'_>]) -> String {
-    let safe = |text: &str| {
-        let text = escape(text).replace('&', "&amp;").replace('<', "&lt;");
-        text.replace('>', "&gt;").replace('"', "&quot;")
-    };
-    let names: Vec<_> = all.iter().map(|compared| report::path(compared.path)).collect();
-    let title =
-        safe(&format!("{} compared with {}", names.join(", "), report::path(&args.reference)));
-    let mut page = format!(
-        "{MARK}\n<html lang=\"en\"><meta charset=\"utf-8\"><title>{title}</title>\n<style>\
-         body{{font:14px sans-serif;margin:2em}}table{{border-collapse:collapse}}\
-         td,th{{padding:.2em .8em;text-align:right;border-bottom:1px solid #ddd}}\
-         td:first-child,th:first-child{{text-align:left;font-family:monospace}}\
-         tr:last-child{{font-weight:bold}}li{{color:#a00}}</style>\n<h1>{title}</h1>\n"
-    );
-    let line = |tag: &str, cells: &[String]| {
-        let cells = cells.iter().map(|cell| format!("<{tag}>{}</{tag}>", safe(cell)));
-        format!("<tr>{}</tr>\n", cells.collect::<String>())
-    };
-    for (compared, name) in all.iter().zip(&names) {
-        if all.len() > 1 {
-            page += &format!("<h2>{}</h2>\n", safe(name));
-        }
-        let problems = problems(&compared.result);
-        if !problems.is_empty() {
-            page += "<ul>\n";
-            problems.iter().for_each(|problem| page += &format!("<li>{}</li>\n", safe(problem)));
-            page += "</ul>\n";
-        }
-        page += "<table>\n";
-        page += &line("th", &HEADER.map(String::from));
-        rows(&compared.result).iter().for_each(|row| page += &line("td", row));
-        page += "</table>\n";
-    }
-    page + "</html>\n"
 }

@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, Write},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use anyhow::{Context, bail};
@@ -20,18 +20,30 @@ use crate::{
     args::KlArgs,
     input::Input,
     report::{self, finish, size, table},
+    reports::{self, Destination, kl::Spread},
     warnings::{Warning, Warnings},
 };
 
 pub(crate) fn run(args: &KlArgs, warnings: &Warnings) -> anyhow::Result<()> {
+    let others = [&args.reference].into_iter().chain(&args.candidates);
+    let others = others.chain(&args.file).chain(&args.save_base).map(PathBuf::as_path);
+    let html = args.html.as_deref().map(|path| Destination::new(path, others)).transpose()?;
     let running = Running::new(&args.threads)?;
     let is_file = args.reference.is_file() && is_kld_file(&args.reference)?;
     let found = if is_file { from_file(args, &running)? } else { from_model(args, &running)? };
     running.check()?;
     let warnings = warn(warnings);
+    let json = as_json(args, &found, &warnings);
+    if let Some(html) = html {
+        let names = reports::names(args.candidates.iter().map(PathBuf::as_path));
+        let (reference, text) =
+            (reports::name(&args.reference), args.file.as_deref().map(reports::name));
+        let spreads: Vec<_> = found.iter().map(|found| &found.spread).collect();
+        html.write(&reports::kl::page(&json, &reference, &names, text.as_deref(), &spreads))?;
+    }
     let mut out = io::stdout().lock();
     match args.json {
-        true => writeln!(out, "{}", as_json(args, &found, &warnings))?,
+        true => writeln!(out, "{json}")?,
         false => writeln!(out, "{}", text(args, &found))?,
     }
     Ok(out.flush()?)
@@ -43,6 +55,7 @@ struct Found {
     bytes: u64,
     bits_per_weight: f64,
     statistics: Statistics,
+    spread: Spread,
     /// Bytes that a run layer by layer took at most.
     memory: Option<u64>,
 }
@@ -58,6 +71,7 @@ impl Found {
             bytes: loaded.bytes(),
             bits_per_weight: loaded.bits_per_weight(),
             statistics: divergence.statistics().context("nothing was predicted")?,
+            spread: Spread::new(divergence.divergences(), windows.scored()),
             memory: loaded.memory(windows),
         })
     }
