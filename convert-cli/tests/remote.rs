@@ -131,7 +131,7 @@ fn what_can_be_cured_gives_the_same_output_in_100_of_100_runs() {
                 3 => Act::Answer(429, "Retry-After: 0".into()),
                 4 => Act::Answer(500, "Retry-After: Thu, 01 Jan 1970 00:00:00 GMT".into()),
                 5 => Act::Half,
-                6 if number / 24 % 4 == 0 => Act::Stall,
+                6 if (number / 24).is_multiple_of(4) => Act::Stall,
                 7 => Act::Noise,
                 _ => Act::Serve,
             };

@@ -4,6 +4,8 @@
 //! that it names, all made from a fixture. One with a placeholder in angle brackets, or with
 //! options in square ones, is a synopsis: its subcommand has to exist.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot prepare its data has failed")]
+
 use std::{
     fs,
     path::{Path, PathBuf},
