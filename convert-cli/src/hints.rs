@@ -26,6 +26,7 @@ const NAMES: &[(&str, &str)] = &[
     ("leave_output_tensor", "--leave-output-tensor"),
     ("like_reference", "--like-reference"),
     ("metadata", "--metadata"),
+    ("mmproj", "--mmproj"),
     ("output_tensor_type", "--output-tensor-type"),
     ("override_kv", "--override-kv"),
     ("overrides", "--tensor-type"),

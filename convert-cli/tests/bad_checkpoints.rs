@@ -288,10 +288,10 @@ const ROWS: &[Row] = &[
         },
     ),
     Row(
-        "only a tokenizer of an unsupported kind",
+        "only a tokenizer that is damaged",
         "tiny-llama3",
         F16,
-        &["only tekken.json", "tokenizer.model or tokenizer.json", "transformers"],
+        &["tekken.json", "missing field", "download it again"],
         |dir, bad| {
             fs::write(dir.join("tekken.json"), "{}").unwrap();
             if bad {

@@ -222,12 +222,12 @@ fn folders_of_other_programs_are_named() {
         (
             "mistral",
             &[("params.json", "{}"), ("consolidated.safetensors", ""), ("tekken.json", "{}")],
-            &["Mistral's own format", "config.json"],
+            &["params.json"],
         ),
         (
             "mistral-shards",
             &[("params.json", "{}"), ("consolidated-00001-of-00002.safetensors", "")],
-            &["Mistral's own format"],
+            &["params.json"],
         ),
         (
             "mistral-with-config",

@@ -167,7 +167,13 @@ impl Files {
         }
         let for_size = given("--target-size") || given("--target-bpw");
         if is_convert && !given("-t") && !given("--preset") && !for_size {
-            command.args(["-t", if input.is_folder() { "int4_sym" } else { "q4_0" }]);
+            let ty = match input {
+                _ if input.is_folder() => "int4_sym",
+                // Q4_0 would take the codes as they are.
+                Input::Packed | Input::TiedPacked => "q5_0",
+                _ => "q4_0",
+            };
+            command.args(["-t", ty]);
         }
         if input.is_folder() && is_convert && !given("--group-size") && !given("--preset") {
             command.args(["--group-size", "64"]);

@@ -352,7 +352,8 @@ impl Config {
     pub(crate) fn wrong(&self, key: &str, found: &str, expected: &str) -> Error {
         Error::Config {
             path: self.path.clone(),
-            key: key.to_owned(),
+            key: if self.is_mistral_format() { mistral_format::own_name(key) } else { key }
+                .to_owned(),
             found: found.to_owned(),
             expected: expected.to_owned(),
             help: HELP,

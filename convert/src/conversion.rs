@@ -137,6 +137,7 @@ impl Conversion {
 /// A conversion that is ready to be written, as often as wanted.
 #[derive(Debug)]
 #[non_exhaustive]
+#[allow(clippy::large_enum_variant, reason = "there is one of them, and it is not moved about")]
 pub enum Planned {
     /// A GGUF file, or the shards of one.
     Gguf(Plan),

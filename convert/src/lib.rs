@@ -106,8 +106,14 @@ pub fn open(path: &Path, options: &Options) -> Result<Model> {
         true => path.to_owned(),
         false => locate(path, options)?,
     };
-    if options.mmproj {
+    if options.mmproj && path.is_dir() {
         return projectors::open(path, &options.into());
+    }
+    if options.mmproj {
+        tracing::warn!(
+            kind = "unused-option",
+            "`mmproj` has no effect: a GGUF file is one model, from which no encoder is taken"
+        );
     }
     if path.is_dir() {
         checkpoint::open(path, &options.into()).map_err(|error| neighbours::explain(path, error))

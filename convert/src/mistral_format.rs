@@ -31,6 +31,11 @@ const KEYS: [(&str, &str); 8] = [
     ("max_seq_len", "max_position_embeddings"),
 ];
 
+/// What params.json calls a key of config.json.
+pub(crate) fn own_name(key: &str) -> &str {
+    KEYS.iter().find(|(_, there)| *there == key).map_or(key, |(own, _)| own)
+}
+
 /// Whether a folder holds a model in this format and not one as transformers has it.
 pub(crate) fn is_here(dir: &Path) -> bool {
     dir.join(PARAMS).is_file()

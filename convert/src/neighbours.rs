@@ -130,8 +130,9 @@ fn of_class(config: &Config, error: Error) -> Error {
 const METHODS: &[(&str, &str, &str)] = &[
     (
         "bitsandbytes",
-        "codes of bitsandbytes, which only its own GPU kernels read",
-        "take the original checkpoint, or write the weights out with transformers: \
+        "codes of bitsandbytes without what belongs to them",
+        "remove the key if the weights are floats; else take the original checkpoint, or write the \
+         weights out with transformers: \
          AutoModelForCausalLM.from_pretrained('DIR').dequantize().save_pretrained('OUT')",
     ),
     ("exl2", "codes of ExLlamaV2 (EXL2), of a width that varies inside a layer", ORIGINAL),

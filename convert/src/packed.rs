@@ -36,6 +36,7 @@ pub(crate) fn open(
         true => mistral_format::open(dir, limits)?,
         false => Checkpoint::open_elsewhere(dir, elsewhere, preference, limits)?,
     };
+    quantization.check_parts(config.path(), &checkpoint)?;
     let quantization = quantization.or_older(dir, &checkpoint, json::read_optional)?;
     Ok(Weights::new(checkpoint, quantization)?)
 }

@@ -201,7 +201,7 @@ fn a_conversion_does_what_the_command_line_does_without_options() {
     let bytes = std::fs::read(&output).unwrap();
     assert_eq!(bytes, std::fs::read(&expected).unwrap());
     assert_eq!(planned.total_bytes(), bytes.len() as u64);
-    assert_eq!(planned.paths(&output), [output.clone()]);
+    assert_eq!(planned.paths(&output), std::slice::from_ref(&output));
     let tensors = planned.tensors();
     assert!(tensors.iter().any(|t| t.name == "blk.0.attn_q.weight" && t.ty == "Q4_K"));
     // It is not used up, and does not replace what is there without leave.

@@ -340,7 +340,7 @@ fn missing_and_damaged_files_are_named() {
     fs::remove_file(&tokenizer).unwrap();
     assert!(refusal(dir.path()).contains("no tokenizer file"));
     fs::write(dir.path().join("tekken.json"), "{}").unwrap();
-    assert!(refusal(dir.path()).contains("only tekken.json"));
+    assert!(refusal(dir.path()).contains("missing field `config`"));
     fs::write(&tokenizer, sound).unwrap();
     read(dir.path(), None).unwrap();
 }

@@ -150,6 +150,26 @@ impl Quantization {
         Ok(Self { format, method, ..of_nvfp4 })
     }
 
+    /// That config.json, at `path`, speaks of codes of bitsandbytes, but no weight has what belongs to them:
+    /// they were written in another way, or are floats that the key was left beside.
+    ///
+    /// # Errors
+    /// [`Error::Quantization`] if so.
+    pub fn check_parts(&self, path: &Path, checkpoint: &Checkpoint) -> Result<()> {
+        let belongs = |name: &str| {
+            [bitsandbytes::ABSMAX, bitsandbytes::ROWS].iter().any(|part| name.ends_with(part))
+        };
+        match self.format == Format::BitsAndBytes
+            && !checkpoint.tensors.keys().any(|name| belongs(name))
+        {
+            true => {
+                let expected = "weights with absmax or SCB beside them";
+                Err(wrong(path, "quantization_config.quant_method", "\"bitsandbytes\"", expected))
+            }
+            false => Ok(()),
+        }
+    }
+
     /// For packed tensors that config.json says nothing of, what older programs wrote into a file of
     /// their own beside it.
     ///

@@ -27,7 +27,7 @@ use super::{
 #[derive(Debug, Args)]
 pub(crate) struct ConvertArgs {
     /// The folder of a Hugging Face checkpoint or of a LoRA adapter of PEFT, or a GGUF file (the first
-    /// shard, if it is split); also hf://ORG/NAME[@REVISION][/FILE] or the http(s) URL of a checkpoint or
+    /// shard, if it is split); also hf://ORG/NAME, with @REVISION or /FILE behind it, or the http(s) URL of a checkpoint or
     /// GGUF file, read where it is
     pub(crate) input: PathBuf,
 

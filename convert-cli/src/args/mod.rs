@@ -155,42 +155,4 @@ mod tests {
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
     }
-
-    /// The words of a line as a shell sees them, of those that the documents have.
-    fn words(line: &str) -> Vec<String> {
-        let (mut words, mut quoted) = (vec![String::new()], false);
-        for c in line.chars() {
-            match c {
-                '\'' => quoted = !quoted,
-                ' ' if !quoted => words.push(String::new()),
-                _ => words.last_mut().expect("at least one").push(c),
-            }
-        }
-        words.retain(|word| !word.is_empty());
-        let comment = words.iter().position(|word| ["#", "|", ">"].contains(&word.as_str()));
-        words.truncate(comment.unwrap_or(words.len()));
-        words
-    }
-
-    #[test]
-    fn commands_in_the_documents_are_understood() {
-        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-        let book = std::fs::read_dir(root.join("docs/src")).expect("the book");
-        let pages = book.map(|page| page.expect("a page").path());
-        let mut count = 0;
-        for path in pages.chain([root.join("README.md")]) {
-            let text = std::fs::read_to_string(&path).expect("a page");
-            // Code blocks. A synopsis has placeholders in it.
-            let commands = text.lines().filter_map(|line| line.strip_prefix("    quantwright "));
-            for command in commands.filter(|command| !command.contains(['<', '['])) {
-                let words = words(command);
-                let parsed =
-                    Cli::try_parse_from(std::iter::once("quantwright".to_owned()).chain(words));
-                let error = parsed.err().map(|error| error.to_string());
-                assert_eq!(error, None, "{}: quantwright {command}", path.display());
-                count += 1;
-            }
-        }
-        assert!(count >= 20, "only {count} commands found");
-    }
 }

@@ -43,8 +43,8 @@ pub(crate) fn of(input: &Input, ctx: u32) -> anyhow::Result<Memory> {
     let options = Options::default();
     let path = locate(input.path())?;
     let found = if path.is_dir() || !input.files().is_empty() {
-        let mut opening = quant_convert::Options::default();
-        opening.elsewhere = input.files().to_vec();
+        let elsewhere = input.files().to_vec();
+        let opening = quant_convert::Options { elsewhere, ..Default::default() };
         Footprint::of(quant_convert::open(&path, &opening)?, &options, ctx as usize)?
     } else {
         Footprint::of(Gguf::open(&path, &Limits::default())?, &options, ctx as usize)?

@@ -5,7 +5,7 @@
 //! as families are: hyper-parameters, and rules for tensors. An encoder reads its own block of
 //! config.json; under names with blanks, which no file can set, it finds what else it depends on: keys
 //! of the whole model (`whole KEY`), of its text model (`text KEY`) and of the preprocessor
-//! (`preprocessor KEY`), and the [width of the text model](shared::TEXT_WIDTH).
+//! (`preprocessor KEY`), and the width of the text model.
 
 mod cogvlm;
 mod dots_ocr;

@@ -53,6 +53,9 @@ fn layer(kind: &str, dtype: &'static str, nested: bool) -> Vec<(&'static str, Te
     parts
 }
 
+/// The parts of a layer by their names.
+type Parts = Vec<(&'static str, Tensor)>;
+
 #[test]
 fn codes_of_bitsandbytes_are_looked_up_in_its_tables() {
     let plain = |row: usize, column: usize| {
@@ -84,7 +87,7 @@ fn codes_of_bitsandbytes_are_looked_up_in_its_tables() {
 
 #[test]
 fn damaged_layers_of_bitsandbytes_are_refused() {
-    let refused = |damage: &dyn Fn(&mut Vec<(&'static str, Tensor)>)| {
+    let refused = |damage: &dyn Fn(&mut Parts)| {
         let mut parts = layer("nf4", "U8", true);
         damage(&mut parts);
         super::refused(&settings(), &parts)

@@ -76,6 +76,9 @@ fn group(weights: Value) -> Value {
            "config_groups": {"group_0": {"targets": ["Linear"], "weights": weights}}})
 }
 
+/// The parts of a layer by their names.
+type Parts = Vec<(&'static str, Tensor)>;
+
 #[test]
 fn weights_in_nvfp4_are_carried_over_with_their_scales_beside_them() {
     let four =
@@ -134,7 +137,7 @@ fn scales_of_one_are_not_written() {
 #[test]
 fn damaged_weights_in_nvfp4_are_refused() {
     let settings = json!({"quant_method": "modelopt", "quant_algo": "NVFP4"});
-    let refused = |damage: &dyn Fn(&mut Vec<(&'static str, Tensor)>)| {
+    let refused = |damage: &dyn Fn(&mut Parts)| {
         let dir = tempfile::tempdir().unwrap();
         let mut parts = parts(MODELOPT, [0.25, 0.5]);
         damage(&mut parts);
