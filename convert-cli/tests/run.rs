@@ -298,7 +298,7 @@ fn check_page(page: &str, folder: &Path) {
 }
 
 #[test]
-fn pages_of_kl_and_bench_have_the_figures_of_the_json() {
+fn pages_have_the_figures_of_the_json() {
     let folder = folder();
     let folder = folder.path();
     // A name that is markup, in a folder that is nobody's business, and twice.
@@ -328,6 +328,13 @@ fn pages_of_kl_and_bench_have_the_figures_of_the_json() {
     assert!(page.contains(escaped));
     check_numbers(&page, &found);
     assert_eq!(page.matches("class=\"plot fluid\"").count(), 2);
+
+    done(folder, &["compare", "f16.gguf", one, two, "--html", "kl.html"]);
+    let page = fs::read_to_string(folder.join("kl.html")).unwrap();
+    check_page(&page, folder);
+    assert!(page.contains(escaped) && page.contains("<td>blk.1.attn_v.weight</td>"));
+    // Two maps of each candidate, with a cell for each tensor.
+    assert_eq!(page.matches("<title>blk.1.attn_v.weight: Q4_0").count(), 4);
 
     let before = common::listing(folder);
     let kl = |options: &[&str]| {

@@ -7,6 +7,9 @@ use quant_convert::compare::Difference;
 
 use super::figure;
 
+/// Layers of maps that fit beside each other on a wide screen.
+const BESIDE: usize = 24;
+
 /// Where tensors are in a map.
 struct Grid<'a> {
     rows: Vec<String>,
@@ -104,7 +107,8 @@ pub(super) fn maps(tensors: &[Difference], range: Range) -> Markup {
         }
     };
     html! {
-        div.plots {
+        // Beside each other where both fit.
+        div.plots[grid.layers.len() <= BESIDE] {
         figure {
             figcaption {
                 "Relative error of each tensor: the stronger the colour, the larger. A column is a layer; the first "
@@ -152,7 +156,7 @@ fn draw(grid: &Grid<'_>, what: &str, look: impl Fn(&Difference) -> (String, f64)
     let every = if grid.layers.len() > 12 { 4 } else { 1 };
     html! {
         div.scroll tabindex="0" {
-            svg width=(width) height=(height) role="img" aria-label=(what) {
+            svg width=(width) height=(height) viewBox={ "0 0 " (width) " " (height) } role="img" aria-label=(what) {
                 @for (column, layer) in grid.layers.iter().enumerate().step_by(every) {
                     text x=(at(column + 1) + CELL / 2) y="12" text-anchor="middle" { (layer) }
                 }

@@ -277,7 +277,8 @@ pub(super) fn bars(
             line.grid x1="0" x2=(WIDE) y1="18" y2="18" {}
             text x="0" y="13" { (figure(most)) (unit) }
             @for (i, (value, title)) in values.iter().zip(titles).enumerate() {
-                @let height = (value / most).max(0.0).min(1.0) * (BASE - 18.0);
+                @let part = if value.is_finite() { (value / most).clamp(0.0, 1.0) } else { 0.0 };
+                @let height = part * (BASE - 18.0);
                 rect.bar x=(n(i as f64 * step)) y=(n(BASE - height)) height=(n(height)) width=(n((step - 1.0).max(0.5))) {
                     title { (title) }
                 }
