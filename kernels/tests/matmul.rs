@@ -362,6 +362,10 @@ fn files_of_anything_else_are_refused() {
     huge[24..48].fill(0);
     (huge[24], huge[36], huge[44]) = (1, 1, 1);
     assert!(PackedMatrix::read_from(&mut &huge[..]).is_err());
+    // Without rows, and with more columns than any row can have: found by fuzzing.
+    huge[32..48].fill(0);
+    huge[40..48].copy_from_slice(&(u64::MAX - 31).to_le_bytes());
+    assert!(PackedMatrix::read_from(&mut &huge[..]).is_err());
 }
 
 #[test]

@@ -157,7 +157,8 @@ impl Quantization {
     /// [`Error::Quantization`] if so.
     pub fn check_parts(&self, path: &Path, checkpoint: &Checkpoint) -> Result<()> {
         let belongs = |name: &str| {
-            [bitsandbytes::ABSMAX, bitsandbytes::ROWS].iter().any(|part| name.ends_with(part))
+            name.ends_with(bitsandbytes::ROWS)
+                || [bitsandbytes::ABSMAX, "weight.quant_"].iter().any(|part| name.contains(part))
         };
         match self.format == Format::BitsAndBytes
             && !checkpoint.tensors.keys().any(|name| belongs(name))

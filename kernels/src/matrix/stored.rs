@@ -75,13 +75,18 @@ impl PackedMatrix {
         if !matrix.cols.is_multiple_of(len) {
             return Err(invalid(format!("{cols} columns are no whole number of blocks of {len}")));
         }
-        // Sums over the columns of a row fit their types, as those of what was packed.
-        let bytes = (matrix.rows.checked_mul(matrix.experts))
-            .and_then(|rows| rows.checked_mul(matrix.cols))
-            .and_then(|_| matrix.rows.div_ceil(GROUP).checked_mul(matrix.experts))
-            .and_then(|groups| groups.checked_mul(GROUP))
-            .and_then(|rows| rows.checked_mul(matrix.row_bytes()))
+        // Products of sizes fit, also where a size of zero would hide the others; sums over the columns
+        // of a row then fit their types, as those of what was packed.
+        let (_, block_bytes) = format.block();
+        let [experts, rows, groups] =
+            [matrix.experts, matrix.rows, matrix.rows.div_ceil(GROUP)].map(|n| n.max(1));
+        let fits = |factors: [usize; 3]| factors.into_iter().try_fold(1usize, usize::checked_mul);
+        let bytes = fits([rows, experts, matrix.cols])
+            .and_then(|_| fits([matrix.cols / len, block_bytes, GROUP]))
+            .and_then(|of_group| fits([of_group, groups, experts]))
+            .filter(|bytes| isize::try_from(*bytes).is_ok())
             .ok_or_else(|| invalid(MatrixError::TooLarge))?;
+        let bytes = if matrix.rows == 0 || matrix.experts == 0 { 0 } else { bytes };
         let lines = bytes.div_ceil(64);
         while matrix.lines.len() < lines {
             let first = matrix.lines.len();
