@@ -16,7 +16,6 @@ use crate::{
 
 use super::{
     Architecture,
-    layers::all_layers,
     mapping::{Mapping, Part, Slot, Taken},
     rule::{Change, Presence, Step, no_rule, take},
 };
@@ -92,15 +91,7 @@ pub(crate) fn map(
     dir: &std::path::Path,
 ) -> Result<Adapted> {
     let checkpoint = weights.checkpoint();
-    let mapping = Mapping {
-        architecture,
-        rules: architecture.tensors.iter().copied().flatten().collect(),
-        layers: all_layers(config)?,
-        config,
-        dir,
-        checkpoint,
-        weights,
-    };
+    let mapping = Mapping::new(architecture, config, weights, dir)?;
     let (names, misfits) = (mapping.names(), mapping.misfits());
     let mut left_out = Vec::new();
     // Vectors come first, then pairs; a stack of experts is where its layer's last one is.

@@ -12,6 +12,7 @@ use crate::{
 
 use super::{
     family::Architecture,
+    layers::all_layers,
     names::{numbered, own_name, split_number, split_numbers},
     rule::{Bias, Change, Dim, Presence, Rule, Step, no_rule, take},
 };
@@ -107,7 +108,28 @@ pub(super) struct Mapping<'a> {
     pub(super) weights: &'a Weights,
 }
 
-impl Mapping<'_> {
+impl<'a> Mapping<'a> {
+    /// Of the weights of a model that lies in a folder.
+    ///
+    /// # Errors
+    /// As [`all_layers`].
+    pub(super) fn new(
+        architecture: &'a Architecture,
+        config: &'a Config,
+        weights: &'a Weights,
+        dir: &'a Path,
+    ) -> Result<Self> {
+        Ok(Self {
+            architecture,
+            rules: architecture.tensors.iter().copied().flatten().collect(),
+            layers: all_layers(config)?,
+            config,
+            dir,
+            checkpoint: weights.checkpoint(),
+            weights,
+        })
+    }
+
     /// All names there can be, with `{}` for numbers.
     pub(super) fn names(&self) -> Names {
         let mut names = Names::new();

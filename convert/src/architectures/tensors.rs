@@ -69,15 +69,7 @@ pub fn map(
     dir: &Path,
 ) -> Result<Mapped> {
     let checkpoint = weights.checkpoint();
-    let mapping = Mapping {
-        architecture,
-        rules: architecture.tensors.iter().copied().flatten().collect(),
-        layers: all_layers(config)?,
-        config,
-        dir,
-        checkpoint,
-        weights,
-    };
+    let mapping = Mapping::new(architecture, config, weights, dir)?;
     let (names, misfits) = (mapping.names(), mapping.misfits());
     let mut seen = HashSet::new();
     let mut copied = HashSet::new();
