@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
 """The page "671 B on eight machines": what each of eight jobs writes, and how much memory it takes.
 
-Makes a checkpoint with the names, shapes and types of DeepSeek V3 (FP8 with scales, 163 files, 685 billion
+Makes a checkpoint with the names, shapes and types of DeepSeek V3 (FP8 with scales, 160 files, 685 billion
 weights with the layer that predicts a further token). Its files are headers with holes for the weights, so that
 they take no space. Plans each shard of eight, and writes one small shard of many, which plans the same model and
 reads holes: its peak is that of any shard. Then measures how fast FP8 weights of these shapes become the type:
 random ones, of a dense layer and of one with a few experts.
 
 Checks that the shards of a plan add up to that of the whole, and that no run takes more memory than --most.
-Needs Python alone, and a file system with sparse files of some gigabytes.
+Needs Python alone, and a file system with sparse files.
 
     python3 interop/cluster.py --quantwright target/release/quantwright [--type q4_k_m] [--folder FOLDER]
 """
@@ -205,8 +205,8 @@ def random(file, content: list) -> None:
             left -= file.write(piece)
 
 
-def run(*command: object) -> tuple[str, float, float]:
-    """What a command prints, its peak memory in MiB and its seconds."""
+def run(*command: object) -> tuple[str, float, float, float]:
+    """What a command prints, its peak memory in MiB, its seconds and those of the processors."""
     with tempfile.TemporaryFile() as out:
         start = time.monotonic()
         process = subprocess.Popen([str(word) for word in command], stdout=out)
@@ -215,7 +215,7 @@ def run(*command: object) -> tuple[str, float, float]:
         if status:
             sys.exit(f"{' '.join(map(str, command))}: exit status {os.waitstatus_to_exitcode(status)}")
         out.seek(0)
-        return out.read().decode(), usage.ru_maxrss / 1024, seconds
+        return out.read().decode(), usage.ru_maxrss / 1024, seconds, usage.ru_utime + usage.ru_stime
 
 
 def elements(plan: dict) -> int:
@@ -248,15 +248,15 @@ def main() -> int:
         print(f"{weights / 1e9:.1f} billion weights in {len(files)} files, {size / 1e9:.0f} GB; {options.type}")
 
         plan = [*convert, folder / "whole", *kind, "--dry-run", "--json"]
-        text, peak, seconds = run(*plan)
+        text, peak, _, seconds = run(*plan)
         whole = json.loads(text)
         written, total = elements(whole), whole["total_bytes"]
         print(f"the whole: {len(whole['tensors'])} tensors, {written / 1e9:.1f} billion weights, {total / 1e9:.1f} GB")
-        print("| job | tensors | weights | GB written | memory of the plan | time of the plan |\n|---|---|---|---|---|---|")
+        print("| job | tensors | weights | GB written | memory of the plan | processor time |\n|---|---|---|---|---|---|")
         print(f"| all | {len(whole['tensors'])} | {written / 1e9:.1f} B | {total / 1e9:.1f} | {peak:.0f} MiB | {seconds:.1f} s |")
         names, largest = [], 0
         for job in range(1, JOBS + 1):
-            text, peak, seconds = run(*plan, "--shard", f"{job}/{JOBS}")
+            text, peak, _, seconds = run(*plan, "--shard", f"{job}/{JOBS}")
             shard = json.loads(text)
             names += [tensor["name"] for tensor in shard["tensors"]]
             largest = max(largest, elements(shard))
@@ -269,11 +269,12 @@ def main() -> int:
         if sorted(names) != sorted(tensor["name"] for tensor in whole["tensors"]):
             failed.append("the shards do not have the tensors of the whole")
 
-        # One of many, so that it is small: where a tensor is larger than a shard, some are empty.
-        counts = f"{len(whole['tensors']) // 2}/{len(whole['tensors'])}"
-        _, peak, seconds = run(*convert, folder / "whole", *kind, "--no-sync", "-o", folder / "m.gguf", "--shard", counts)
+        # One of many, so that it is small; no smaller than the largest tensor, which this one holds.
+        count = max(total // 2_000_000_000, 2)
+        shard = f"{count // 2}/{count}"
+        _, peak, seconds, _ = run(*convert, folder / "whole", *kind, "--no-sync", "-o", folder / "m.gguf", "--shard", shard)
         [made] = folder.glob("m-*.gguf")
-        print(f"shard {counts}, {made.stat().st_size / 1e9:.2f} GB, was written in {peak:.0f} MiB of memory")
+        print(f"shard {shard}, {made.stat().st_size / 1e9:.2f} GB, was written in {peak:.0f} MiB of memory, {seconds:.0f} s")
         failed += [f"writing a shard took {peak:.0f} MiB"] if peak > options.most else []
         made.unlink()
 
@@ -282,19 +283,23 @@ def main() -> int:
                 "num_hidden_layers": 2,
                 "first_k_dense_replace": 1,
                 "n_routed_experts": options.experts,
+                "num_experts_per_tok": 2,
+                "n_group": 1,
+                "topk_group": 1,
                 "num_nextn_predict_layers": 0,
             }
             make(folder / "few", few, random)
             times = []
             for _ in range(3):
                 command = [*convert, folder / "few", *kind, "--no-sync", "--force", "-o", folder / "few.gguf", "--json"]
-                text, peak, _ = run(*command)
-                times.append(json.loads(text)["seconds"])
-            rate = elements(json.loads(text)) / min(times)
+                text, peak, wall, used = run(*command)
+                times.append((wall, used))
+            count = elements(json.loads(text))
+            wall, used = (min(column) for column in zip(*times))
             print(
-                f"{elements(json.loads(text)) / 1e9:.2f} billion random weights of these shapes: {min(times):.2f} s with "
-                f"{options.threads} threads, {rate / 1e6:.0f} million weights a second, {peak:.0f} MiB; "
-                f"the largest of {JOBS} shards at that rate: {largest / rate / 60:.1f} minutes"
+                f"{count / 1e9:.2f} billion random weights of these shapes: {wall:.2f} s with {options.threads} threads, "
+                f"{count / wall / 1e6:.0f} million a second; {count / used / 1e6:.0f} million a second of processor time; "
+                f"{peak:.0f} MiB; the largest of {JOBS} shards at that rate: {largest * wall / count / 60:.1f} minutes"
             )
     for problem in failed:
         print(problem)

@@ -39,9 +39,8 @@ struct State {
     held: usize,
     /// The longest piece.
     longest: usize,
-    /// The memory of longest pieces that have gone, for those to come: to take it anew for each, page by
-    /// page, costs a tenth of all work where the network is fast. With it no more is held than the
-    /// window has.
+    /// The memory of longest pieces that have gone, for those to come: the system gives new memory page
+    /// by page. With it no more is held than the window has.
     spare: Vec<Vec<u8>>,
     /// Reads so far.
     reads: u64,
