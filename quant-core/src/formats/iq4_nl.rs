@@ -17,7 +17,7 @@ use crate::{
 pub(super) const LEN: usize = 32;
 
 /// What the codes stand for, in units of the scale (ggml's `kvalues_iq4nl`).
-pub(super) const VALUES: [f32; 16] = [
+pub(crate) const VALUES: [f32; 16] = [
     -127.0, -104.0, -83.0, -65.0, -49.0, -35.0, -22.0, -10.0, 1.0, 13.0, 25.0, 38.0, 53.0, 69.0,
     89.0, 113.0,
 ];
