@@ -67,6 +67,7 @@ pub mod provenance;
 pub mod recipe;
 mod stream;
 pub mod tokenizer;
+mod turns;
 mod unused;
 pub mod verify;
 mod workers;
