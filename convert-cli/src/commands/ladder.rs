@@ -9,12 +9,13 @@ use std::{
 
 use quant_convert::{Control, Ladder, Options, Progress};
 
-use super::convert::{note, print_text, progress};
+use super::outcome::{note, print_text, progress};
 use crate::{
     args::ConvertArgs,
     failure::{Failure, Told},
     input::Input,
-    report::{self, Report, escape},
+    report::Report,
+    text::{self, escape},
     warnings::{Warning, Warnings},
 };
 
@@ -59,7 +60,7 @@ pub(super) fn run(
     let of_run = warnings.take();
     let seconds = start.elapsed().as_secs_f64();
     for (report, path) in reports.iter_mut().zip(&firsts) {
-        report.output = path.as_deref().map(report::path);
+        report.output = path.as_deref().map(text::path);
         report.seconds = (!report.left_alone).then_some(seconds);
         let own = of_run.iter().filter(|warning| report.is_about(warning)).cloned();
         let own: Vec<_> = own.collect();
