@@ -79,7 +79,14 @@ fn errors_are_objects_with_their_places() {
     let path = |path: &Path| path.to_str().unwrap().to_owned();
     let (q8_0, awkward, cut, none) = (path(&q8_0), path(&awkward), path(&cut), path(&none));
     let output = path(&folder.path().join("out.gguf"));
-    let cases: [Refusal<'_>; 9] = [
+    let existing = path(&folder.path().join("existing.gguf"));
+    fs::write(&existing, "old").unwrap();
+    let text = path(&fixture("text").join("test.txt"));
+    let unknown = path(&folder.path().join("unknown.gguf"));
+    let rename = ["edit", &q8_0, "--set", "general.architecture=str:none", "-o", &unknown];
+    assert!(run(rename).status.success());
+    let cut_short = "the file is cut short or damaged, download it again";
+    let cases: [Refusal<'_>; 14] = [
         (&["convert", &none, "-o", &output], &[("file", json!(none))]),
         (
             &["convert", &q8_0, "-o", &output, "-t", "q4_0"],
@@ -101,6 +108,19 @@ fn errors_are_objects_with_their_places() {
         (&["inspect", &none], &[("file", json!(none))]),
         (&["verify", &cut], &[("file", json!(cut))]),
         (&["compare", &q8_0, &awkward], &[("file", json!(awkward))]),
+        // In the words of the command line.
+        (
+            &["convert", &q8_0, "-o", &existing],
+            &[("hint", json!("choose another name or allow it to be replaced (--force)"))],
+        ),
+        // What runs a model tells as much as what converts it.
+        (&["perplexity", &none, "-f", &text], &[("file", json!(none))]),
+        (&["generate", &cut, "-p", "x"], &[("file", json!(cut)), ("hint", json!(cut_short))]),
+        (
+            &["kl", &q8_0, &cut, "-f", &text],
+            &[("file", json!(cut)), ("tensor", json!("blk.1.ffn_up.weight"))],
+        ),
+        (&["bench", &unknown], &[("file", json!(unknown)), ("key", json!("general.architecture"))]),
     ];
     let mut problems = Vec::new();
     for (args, fields) in cases {

@@ -2,7 +2,9 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use gguf_io::{Imatrix, Limits, OutputOptions, SourceFile, metadata::Value};
+use gguf_io::{
+    Imatrix, Limits, OutputOptions, SourceFile, metadata::Value, safetensors::Preference,
+};
 use quant_core::{GgmlType, can_improve};
 use quant_kernels::Kernels;
 
@@ -12,8 +14,7 @@ use crate::recipe::Request;
 /// [planning](crate::Plan::new) take what concerns them; a plan keeps what its run needs.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// The recipe and its options. [`imatrix`](Self::imatrix) decides whether there is an importance
-    /// matrix; [`Request::has_imatrix`] is ignored here.
+    /// The recipe and its options.
     pub request: Request,
     /// The importance matrix.
     pub imatrix: Option<PathBuf>,
@@ -149,4 +150,47 @@ impl Split {
             Self::Keep => gguf_io::Split::Given(files),
         }
     }
+}
+
+/// How to read a checkpoint.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct CheckpointOptions {
+    /// llama.cpp's name for the BPE pre-tokenizer, instead of finding it out.
+    pub pre_tokenizer: Option<String>,
+    /// A JSON file with keys of GGUF that replace those of the model card and the like.
+    pub metadata: Option<PathBuf>,
+    /// Open the projector of a multimodal model instead of its text model.
+    pub mmproj: bool,
+    /// The folder of the base model of a LoRA adapter, or its name on the Hub.
+    pub base: Option<PathBuf>,
+    /// The folder of the Hugging Face cache, in which base models are looked for.
+    pub hub_cache: Option<PathBuf>,
+    /// Do as llama.cpp's converter does even where its result is wrong for the user.
+    pub like_reference: bool,
+    /// Limits on what the headers of the weights may allocate.
+    pub limits: Limits,
+    /// Weights that were opened before, known by the names of their files: they come before those in
+    /// the folder.
+    pub elsewhere: Vec<SourceFile>,
+}
+
+impl From<&Options> for CheckpointOptions {
+    fn from(options: &Options) -> Self {
+        Self {
+            pre_tokenizer: options.pre_tokenizer.clone(),
+            metadata: options.metadata.clone(),
+            mmproj: options.mmproj,
+            base: options.base.clone(),
+            hub_cache: options.hub_cache.clone(),
+            like_reference: options.like_reference,
+            limits: options.limits,
+            elsewhere: options.elsewhere.clone(),
+        }
+    }
+}
+
+/// Which of two sets of weights counts: the reference goes by the index, transformers does not.
+pub(crate) fn preference(like_reference: bool) -> Preference {
+    if like_reference { Preference::Index } else { Preference::SingleFile }
 }

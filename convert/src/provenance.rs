@@ -27,6 +27,7 @@ use crate::{
 /// What came of making a file's tensors again.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
+#[must_use = "it says whether the file was made from the model"]
 pub struct Proof {
     /// The tensors of the file, in its order.
     pub tensors: Vec<Derived>,
@@ -82,6 +83,7 @@ impl Proof {
 
 /// A tensor that was made again.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Derived {
     /// Its name.
     pub name: String,
@@ -135,6 +137,7 @@ pub enum Outcome {
 
 /// The blocks that differ.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Difference {
     /// How many.
     pub blocks: u64,

@@ -1,7 +1,10 @@
-//! SIMD instances of the quantizers and dequantizers of `quant-core`, chosen at run time.
+//! Quantizes, restores and multiplies weights in ggml's formats as fast as the CPU can.
 //!
-//! The bytes are the same on every instruction set: in a quantizer a lane is a block, and every
-//! lane does what the scalar code does.
+//! Whoever quantizes a large model waits for scalar code, and whoever runs one multiplies with the blocks
+//! as they are or not at all. Both need vectors, of whatever instruction set the machine happens to have,
+//! and mostly call C for them. Here are SIMD instances of the quantizers and dequantizers of
+//! `quant-core`, and matrix products, chosen at run time. The bytes are the same on every instruction
+//! set: in a quantizer a lane is a block, and every lane does what the scalar code does.
 //!
 //! ```
 //! use quant_core::{GgmlType, QTensor};
@@ -84,6 +87,9 @@ use quant_core::{
     lanes::Scalar,
     with_format, with_quantizer,
 };
+
+/// The crate of the types in these signatures, of the version that is used here.
+pub use quant_core;
 
 pub use isa::Isa;
 #[cfg(feature = "matrix")]

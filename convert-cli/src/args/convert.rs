@@ -18,9 +18,9 @@ use super::{
     Cli,
     mix::MixArgs,
     values::{
-        FALLBACKS, Shard, TensorTypes, file_type, group_size, hub_cache, named, output_tensor_type,
-        override_kv, preset_name, prior, ratio, shard, split_size, tensor_types,
-        token_embedding_type,
+        FALLBACKS, Shard, TensorTypes, TypeArg, TypeName, file_type, group_size, hub_cache, named,
+        output_tensor_type, override_kv, preset_name, prior, ratio, shard, split_size,
+        tensor_types, token_embedding_type,
     },
 };
 
@@ -289,28 +289,6 @@ impl GroupedArgs {
     }
 }
 
-/// What `--type` names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum TypeArg {
-    /// A recipe; `None` is `auto`.
-    Recipe(Option<FileType>),
-    /// Grouped integers.
-    Grouped(GroupedType),
-}
-
-/// A type by the name it was given.
-#[derive(Clone, Debug)]
-pub(crate) struct TypeName {
-    name: String,
-    ty: TypeArg,
-}
-
-impl TypeName {
-    pub(super) fn new(name: &str, ty: TypeArg) -> Self {
-        Self { name: name.into(), ty }
-    }
-}
-
 /// What stands for the type in the name of an output.
 const PLACE_OF_TYPE: &str = "{type}";
 
@@ -464,7 +442,6 @@ impl ConvertArgs {
                 output_tensor_type: self.output_tensor_type,
                 token_embedding_type: self.token_embedding_type,
                 overrides,
-                has_imatrix: self.imatrix.is_some(),
                 strict: self.strict,
             },
             imatrix: self.imatrix.clone(),

@@ -9,12 +9,13 @@ use std::{
 
 use quant_convert::{Control, Ladder, Options, Plan, Progress};
 
-use super::convert::{note, print_text, progress};
+use super::outcome::{note, print_text, progress};
 use crate::{
     args::ConvertArgs,
     failure::{Failure, Told},
     input::Input,
-    report::{self, Report, escape},
+    report::Report,
+    text::{self, escape},
     warnings::{Warning, Warnings},
 };
 
@@ -61,7 +62,7 @@ pub(super) fn run(
     let of_run = warnings.take();
     let seconds = start.elapsed().as_secs_f64();
     for ((report, path), scales) in reports.iter_mut().zip(&firsts).zip(inexact_scales) {
-        report.output = path.as_deref().map(report::path);
+        report.output = path.as_deref().map(text::path);
         report.inexact_scales = scales.map(|scales| scales.count());
         report.seconds = (!report.left_alone).then_some(seconds);
         let own = of_run.iter().filter(|warning| report.is_about(warning)).cloned();

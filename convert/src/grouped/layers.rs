@@ -367,8 +367,10 @@ mod tests {
             "_norm.weight",
         ];
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/families");
+        // A published package has no checkpoints.
+        let Ok(entries) = std::fs::read_dir(folder) else { return };
         let mut families = 0;
-        for entry in std::fs::read_dir(folder).unwrap() {
+        for entry in entries {
             let path = entry.unwrap().path();
             let family: serde_json::Value =
                 serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();

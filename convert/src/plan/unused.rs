@@ -70,10 +70,10 @@ fn leave(options: &Options, tensors: &[Assigned], model: &Model, importance_used
         no_effect("`allow_requantize`", reason);
     }
     if options.mmproj && model.metadata.get_str("general.type") != Some("mmproj") {
-        no_effect("--mmproj", "the input is no checkpoint of a multimodal model");
+        no_effect("`mmproj`", "the input is no checkpoint of a multimodal model");
     }
     if options.base.is_some() && model.metadata.get_str("general.type") != Some("adapter") {
-        no_effect("--base", "the input is no LoRA adapter");
+        no_effect("`base`", "the input is no LoRA adapter");
     }
     // It has the keys of a matrix written that no tensor used.
     let names_matrix = options.imatrix.is_some() && !importance_used;
