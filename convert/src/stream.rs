@@ -256,6 +256,9 @@ impl Worker<'_> {
                 self.resize(ty, chunk)?;
                 let rows = Rows { values: self.reader.loaded(), row_len, importance };
                 self.reader.kernels().quantize_unchecked(ty, rows, &mut self.bytes)?;
+                if job.improve {
+                    self.reader.kernels().improve(ty, rows, &mut self.bytes)?;
+                }
                 if job.carries.is_some() {
                     carry(ty, &self.codes, &mut self.bytes);
                 }

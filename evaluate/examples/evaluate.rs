@@ -20,7 +20,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let threads = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     options.threads = Arc::new(Pool::new(threads)?);
 
-    let model = Model::open(path.as_ref(), &options)?;
+    let model = Model::open(path, &options)?;
     let tokenizer = Tokenizer::from_metadata(model.metadata()).map_err(|p| p.to_string())?;
     let tokens = tokenizer.encode(&text, EncodeOptions::default());
     let windows = Windows::new(&tokens, 128, tokenizer.bos())?;

@@ -162,7 +162,7 @@ pub fn open(dir: &Path, options: &CheckpointOptions) -> Result<Model> {
     for (encoder, config) in projector.encoders.iter().zip(&configs) {
         encoder.family.write(config, &mut metadata)?;
     }
-    metadata.insert("general.quantization_version", crate::checkpoint::QUANTIZATION_VERSION);
+    metadata.insert("general.quantization_version", crate::model::QUANTIZATION_VERSION);
     Ok(Model { metadata, tensors, files, origin: Origin::Checkpoint, left_out })
 }
 

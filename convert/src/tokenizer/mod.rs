@@ -1,5 +1,6 @@
 //! Tokenizers: the files of a checkpoint to GGUF's `tokenizer.*` keys.
 
+mod base64;
 mod byte_fallback;
 mod byte_level;
 mod fairseq;
