@@ -18,9 +18,6 @@ from pathlib import Path
 
 import architectures
 
-# Beside this file is a tokenizers.py, which is not the package.
-sys.path.remove(str(Path(__file__).resolve().parent))
-
 COLOURS = dict(image_mean=[0.5, 0.25, 0.125], image_std=[0.5, 0.5, 0.25])
 PIXELS = dict(COLOURS, min_pixels=3136, max_pixels=784 * 784)
 TYPES = ("f32", "f16", "bf16", "q8_0")

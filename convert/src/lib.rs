@@ -72,6 +72,7 @@ pub mod provenance;
 pub mod recipe;
 mod stream;
 pub mod tokenizer;
+mod turns;
 mod unused;
 pub mod verify;
 mod workers;
@@ -83,7 +84,7 @@ pub use control::{Control, Progress};
 pub use conversion::{Conversion, OutputTensor, Planned};
 pub use error::{Error, Result};
 pub use model::Model;
-pub use options::{CheckpointOptions, Options, Split};
+pub use options::{CheckpointOptions, Options, Search, Split};
 pub use plan::{InexactScales, Ladder, Plan, PlannedShard, PlannedTensor};
 
 /// Opens a model: a checkpoint's folder, that of a [LoRA adapter](lora), or a GGUF file (the first
