@@ -5,8 +5,8 @@
     python3 interop/accuracy.py --model SmolLM2-135M-Instruct.Q4_1.gguf --chunks 8
 
 For each checkpoint of the fixtures, with its importance matrix, or for each --model, with one made of
-calibration.txt: files of all recipes from one read, and for the sizes of three of them the mix that `--target-size` chooses, its
-sensitivities measured on calibration.txt. Sizes, perplexity and KL divergence are those of test.txt;
+calibration.txt: files of all recipes from one read, some also with `--search better`, and for the sizes of three of them the mix
+that `--target-size` chooses, its sensitivities measured on calibration.txt. Sizes, perplexity and KL divergence are those of test.txt;
 tokens a second are those of `bench`. Types are those that most weights have, which in models with short
 rows are not those that recipes are named after.
 
@@ -30,6 +30,8 @@ RECIPES = "q8_0 q6_k q5_k_m q4_k_m q4_0 iq4_xs q3_k_m q2_k".split()
 # These need an importance matrix.
 LOW = "iq3_xxs iq2_xs".split()
 SIZES = "q4_k_m q3_k_m q2_k".split()
+# Also with --search better.
+BETTER = "q6_k q5_k_m q4_k_m q4_0 iq4_xs q3_k_m q2_k".split()
 
 
 class Tables:
@@ -60,6 +62,10 @@ class Tables:
         output = self.folder / f"{name}-{{type}}.gguf"
         made = self.json("convert", reference, "-o", output, "-t", ",".join(recipes), "--force", *weighed)
         reports = {recipe.upper(): report for recipe, report in zip(recipes, made)}
+        output = self.folder / f"{name}-better-{{type}}.gguf"
+        made = self.json("convert", reference, "-o", output, "-t", ",".join(BETTER), "--force", *weighed,
+                         "--search", "better")
+        reports |= {f"{recipe.upper()}, better search": report for recipe, report in zip(BETTER, made)}
         saved = self.folder / f"{name}.json"
         for recipe in SIZES:
             mix = f"mix, size of {recipe.upper()}"

@@ -116,9 +116,9 @@ fn a_file_of_a_better_search_is_proved_too() {
     assert_eq!(verify(&path, &[]).status.code(), Some(1));
 
     let error = |file: &Path| {
-        let mut command = quantwright();
-        let done = command.arg("compare").arg(fixture("tiny-llama2")).arg(file).arg("--json");
-        let done = done.output().unwrap();
+        let mut compare = quantwright();
+        compare.arg("compare").arg(fixture("tiny-llama2")).arg(file).arg("--json");
+        let done = compare.output().unwrap();
         let json: serde_json::Value = serde_json::from_slice(&done.stdout).unwrap();
         json["total"]["rmse"].as_f64().unwrap()
     };

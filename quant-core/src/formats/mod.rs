@@ -39,7 +39,7 @@ use bytemuck::{Pod, Zeroable};
 use crate::{GgmlType, lanes::Lanes};
 
 pub use batch::Rows;
-pub use integers::{FACTORS, Integers};
+pub use integers::{FACTORS, Integers, SIGNS};
 pub use iq1_m::{BlockIQ1M, IQ1M};
 pub use iq1_s::{BlockIQ1S, IQ1S};
 pub use iq2_s::{BlockIQ2S, IQ2S};

@@ -7,12 +7,13 @@
 
 use super::{
     fit_positive,
-    lines::{Lines, Tables, noise},
-    nearest::{Group, look_up, next_level, odd_levels},
+    lines::noise,
+    nearest::{look_up, next_level, odd_levels},
+    settle::{ON_GRID, Room},
 };
 use crate::{
     codebook::{Codebook, Near},
-    lanes::{Lanes, MAX_LANES, PerLane, clamp, nearest_clamped},
+    lanes::{Lanes, MAX_LANES, clamp, nearest_clamped},
 };
 
 /// What the searches differ in.
@@ -61,106 +62,6 @@ impl Sub {
     pub(crate) const ZERO: Self = Self { scale: 0.0, codes: [0; 8], signs: [0; 4], dead: true };
 }
 
-/// Room for a batch, to be used again for the next.
-pub(crate) struct Room<const LEN: usize, const GROUPS: usize, const CANDIDATES: usize> {
-    /// The magnitudes by lane.
-    x: [PerLane<f32>; LEN],
-    /// Square roots of the weights by lane: what distances are weighed by.
-    roots: [PerLane<f32>; LEN],
-    /// Twice the products of these and the values, by lane.
-    doubled: [PerLane<f32>; LEN],
-    /// The point of each group for each candidate.
-    points: [[PerLane<i32>; CANDIDATES]; GROUPS],
-    /// For each group and lane a bit for each candidate whose key differs from that of the one before.
-    turns: [PerLane<i32>; GROUPS],
-    lines: Lines,
-}
-
-impl<const LEN: usize, const GROUPS: usize, const CANDIDATES: usize> Room<LEN, GROUPS, CANDIDATES> {
-    pub(crate) const EMPTY: Self = Self {
-        x: [[0.0; MAX_LANES]; LEN],
-        roots: [[0.0; MAX_LANES]; LEN],
-        doubled: [[0.0; MAX_LANES]; LEN],
-        points: [[[0; MAX_LANES]; CANDIDATES]; GROUPS],
-        turns: [[0; MAX_LANES]; GROUPS],
-        lines: Lines::NONE,
-    };
-}
-
-impl<const LEN: usize, const GROUPS: usize, const CANDIDATES: usize> Room<LEN, GROUPS, CANDIDATES> {
-    /// Replaces the keys of a lane's group at several scales, from large to small, by the codes of
-    /// the points that stand for them.
-    ///
-    /// Where a key comes at several scales in a row, one point may be nearest at the first and the last
-    /// of them by more than rounding can do. It is at those between, too, since points are lines.
-    #[inline(always)]
-    fn settle<S: Lanes, const DIMS: usize>(
-        &mut self,
-        s: S,
-        near: &Near,
-        g: usize,
-        lane: usize,
-        scales: &[PerLane<f32>],
-    ) {
-        let places = g * DIMS..(g + 1) * DIMS;
-        let (roots, doubled) = (&self.roots[places.clone()], &self.doubled[places.clone()]);
-        let tables = Tables::new::<S, DIMS>(s, roots, doubled, lane);
-        let (mut weight, mut largest) = (0.0, 0.0);
-        let (mut x, mut weights) = ([0.0; DIMS], [0.0; DIMS]);
-        for i in 0..DIMS {
-            x[i] = self.x[g * DIMS + i][lane];
-            weights[i] = roots[i][lane];
-            weight += weights[i];
-            largest = if x[i].abs() > largest { x[i].abs() } else { largest };
-        }
-        let points = &mut self.points[g][..scales.len()];
-        let mut turns = self.turns[g][lane];
-        while turns != 0 {
-            let mut from = turns.trailing_zeros() as usize;
-            turns &= turns - 1;
-            let end = (turns.trailing_zeros() as usize).min(points.len());
-            let list = near.list(points[from][lane] as usize);
-            let codes = near.codes(list.start as usize);
-            let len = usize::from(list.len);
-            if len == 1 {
-                let code = i32::from(codes[0]) | if list.on_grid { ON_GRID } else { 0 };
-                points[from..end].iter_mut().for_each(|k| k[lane] = code);
-                continue;
-            }
-            let noise = noise::<DIMS>(weight, largest, [scales[from][lane], scales[end - 1][lane]]);
-            if noise < f32::INFINITY {
-                tables.draw::<S, DIMS>(s, codes, len, &mut self.lines);
-            }
-            while from < end {
-                let scale = scales[from][lane];
-                let found = match noise < f32::INFINITY {
-                    true => self.lines.lowest(s, scale, noise),
-                    false => None,
-                };
-                let mut until = from + 1;
-                let code = match found {
-                    Some(place) => {
-                        let (lines, last) = (&self.lines, end - 1);
-                        if until < end && lines.stays(s, place, scales[last][lane], noise) {
-                            until = end;
-                        }
-                        while until < last && lines.stays(s, place, scales[until][lane], noise) {
-                            until += 1;
-                        }
-                        codes[place]
-                    }
-                    None => {
-                        let levels = const { &odd_levels::<DIMS>() };
-                        Group::<DIMS>::new(x, weights).nearest(s, codes, len, levels, scale)
-                    }
-                };
-                points[from..until].iter_mut().for_each(|k| k[lane] = code.into());
-                from = until;
-            }
-        }
-    }
-}
-
 /// The values of a batch of sub-blocks.
 struct Values<'a, S: Lanes, const LEN: usize> {
     /// Magnitudes, negative where a sign was changed.
@@ -171,9 +72,6 @@ struct Values<'a, S: Lanes, const LEN: usize> {
     /// The largest magnitude.
     reach: S::F32,
 }
-
-/// Says of a code that its key was a point of the book.
-const ON_GRID: i32 = 1 << 16;
 
 /// Fits a batch of sub-blocks of `LEN` values in `GROUPS` groups, trying `CANDIDATES` scales. `subs` are as
 /// many as lanes count.
@@ -243,10 +141,11 @@ pub(crate) fn fit_grid<
     let full = u32::MAX >> (32 - subs.len().min(32));
     let mut wanted = [full & !s.mask_bits(dead); GROUPS];
     let mut again = s.lt(zero, zero);
+    let mut known = [0; GROUPS];
     // First all candidates, then the scale that was chosen. The code for it is there once.
     let mut count = CANDIDATES;
     loop {
-        values.settle::<DIMS, GROUPS, CANDIDATES>(
+        let far = values.settle::<DIMS, GROUPS, CANDIDATES>(
             s,
             near,
             &inverses[..count],
@@ -254,15 +153,18 @@ pub(crate) fn fit_grid<
             &wanted,
             room,
         );
+        if count == 1 {
+            room.restore(known);
+        }
+        let mut candidate = [s.splat_i(0); GROUPS];
         for c in 0..count {
-            let mut candidate = codes;
             for (g, points) in room.points.iter().enumerate() {
-                let point = s.load_i(&points[c]);
-                let keeps = count == 1 && settings.again == Again::OffGrid;
-                candidate[g] = match keeps {
-                    true => s.select_i(is_on_grid(s, codes[g]), codes[g], point),
-                    false => point,
-                };
+                let turn = s.and_i(s.load_i(&room.turns[g]), s.splat_i(1 << c));
+                let same = s.eq_i(turn, s.splat_i(0));
+                candidate[g] = s.select_i(same, candidate[g], s.load_i(&points[c]));
+                if count == 1 && settings.again == Again::OffGrid {
+                    candidate[g] = s.select_i(is_on_grid(s, codes[g]), codes[g], candidate[g]);
+                }
             }
             let (sum_qx, sum_q2) = values.sums::<DIMS, GROUPS>(s, &candidate);
             let better = match count {
@@ -303,7 +205,11 @@ pub(crate) fn fit_grid<
             }
         }
         scales[0] = s.select(again, scale, one);
-        inverses[0] = s.div(one, scales[0]);
+        let inverse = s.div(one, scales[0]);
+        if !far {
+            known = room.between(s, &inverses, inverse, &mut wanted);
+        }
+        inverses[0] = inverse;
         count = 1;
     }
 
@@ -334,8 +240,8 @@ pub(crate) fn fit_grid<
 }
 
 impl<S: Lanes, const LEN: usize> Values<'_, S, LEN> {
-    /// The points for some scales and their inverses, of the groups of the lanes that are wanted;
-    /// those of others stay as they are if there is one scale.
+    /// The points for some scales and their inverses, of the groups of the lanes that are wanted. Returns whether
+    /// values are so large for a scale that ggml's way of rounding wraps.
     #[inline(always)]
     fn settle<const DIMS: usize, const GROUPS: usize, const CANDIDATES: usize>(
         &self,
@@ -345,7 +251,7 @@ impl<S: Lanes, const LEN: usize> Values<'_, S, LEN> {
         scales: &[S::F32],
         wanted: &[u32; GROUPS],
         room: &mut Room<LEN, GROUPS, CANDIDATES>,
-    ) {
+    ) -> bool {
         const ROUNDED: f32 = 1_000_000.0;
         let mut lanes = [[0.0; MAX_LANES]; CANDIDATES];
         let mut far = s.lt(s.splat(0.0), s.splat(0.0));
@@ -354,12 +260,17 @@ impl<S: Lanes, const LEN: usize> Values<'_, S, LEN> {
             let within = s.lt(s.mul(inverse, self.reach), s.splat(ROUNDED));
             far = s.not(s.and(within, s.not(far)));
         }
-        if s.any(far) {
+        let far = s.any(far);
+        if far {
             self.round::<DIMS, GROUPS, CANDIDATES, true>(s, inverses, room);
         } else {
             self.round::<DIMS, GROUPS, CANDIDATES, false>(s, inverses, room);
         }
         for g in 0..GROUPS {
+            let places = g * DIMS..(g + 1) * DIMS;
+            let (roots, ends) =
+                (&room.roots[places.clone()], [scales[0], scales[scales.len() - 1]]);
+            s.store(noise::<S, DIMS>(s, roots, &self.x[places], ends), &mut room.noise[g]);
             let mut rest = wanted[g];
             while rest != 0 {
                 let lane = rest.trailing_zeros() as usize;
@@ -367,6 +278,7 @@ impl<S: Lanes, const LEN: usize> Values<'_, S, LEN> {
                 room.settle::<S, DIMS>(s, near, g, lane, &lanes[..scales.len()]);
             }
         }
+        far
     }
 
     /// The keys of the levels nearest to the values. `WRAP` is for values that are so large for a
