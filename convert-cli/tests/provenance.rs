@@ -109,9 +109,9 @@ fn a_file_of_a_better_search_is_proved_too() {
     assert!(done.status.success(), "{}", stderr(&done));
     assert!(stdout(&done).contains("made again: 21 of 21 tensors are equal"), "{}", stdout(&done));
     // It is that note alone which makes the difference.
-    let edited =
-        quantwright().args(["edit", "--in-place", "--remove", "quantize.search"]).arg(&path);
-    let edited = { edited }.output().unwrap();
+    let mut edit = quantwright();
+    let edited = edit.args(["edit", "--in-place", "--remove", "quantize.search"]).arg(&path);
+    let edited = edited.output().unwrap();
     assert!(edited.status.success(), "{}", stderr(&edited));
     assert_eq!(verify(&path, &[]).status.code(), Some(1));
 
