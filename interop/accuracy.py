@@ -4,8 +4,8 @@
     python3 interop/accuracy.py --quantwright target/release/quantwright
     python3 interop/accuracy.py --model SmolLM2-135M-Instruct.Q4_1.gguf --chunks 8
 
-For each checkpoint of the fixtures, with its importance matrix, or for each --model, without one: files
-of all recipes from one read, and for the sizes of three of them the mix that `--target-size` chooses, its
+For each checkpoint of the fixtures, with its importance matrix, or for each --model, with one made of
+calibration.txt: files of all recipes from one read, and for the sizes of three of them the mix that `--target-size` chooses, its
 sensitivities measured on calibration.txt. Sizes, perplexity and KL divergence are those of test.txt;
 tokens a second are those of `bench`. Types are those that most weights have, which in models with short
 rows are not those that recipes are named after.
@@ -46,14 +46,17 @@ class Tables:
             sys.exit(f"{' '.join(command)}: exit status {done.returncode}\n{done.stderr[-2000:]}")
         return json.loads(done.stdout)
 
-    def of_model(self, name: str, model: Path, matrix: Path | None) -> None:
+    def of_model(self, name: str, model: Path, matrix: Path | None = None) -> None:
         reference = model
         if model.is_file():
             # Quantized already: what it holds is the reference, in half precision.
             reference = self.folder / "reference.gguf"
             self.json("convert", model, "-o", reference, "-t", "f16", "--allow-requantize", "--force")
-        recipes = RECIPES + (LOW if matrix else [])
-        weighed = ["--imatrix", matrix] if matrix else []
+        if matrix is None:
+            matrix = self.folder / f"{name}-imatrix.gguf"
+            self.json("imatrix", reference, "-f", TEXT / "calibration.txt", "-o", matrix)
+        recipes = RECIPES + LOW
+        weighed = ["--imatrix", matrix]
         output = self.folder / f"{name}-{{type}}.gguf"
         made = self.json("convert", reference, "-o", output, "-t", ",".join(recipes), "--force", *weighed)
         reports = {recipe.upper(): report for recipe, report in zip(recipes, made)}

@@ -37,6 +37,7 @@ const NAMES: &[(&str, &str)] = &[
     ("pure", "--pure"),
     ("ratio", "--ratio"),
     ("refine", "--refine-scales"),
+    ("search", "--search better"),
     ("sensitivity", "--sensitivity"),
     ("strict", "--strict"),
     ("token_embedding_type", "--token-embedding-type"),

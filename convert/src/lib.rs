@@ -67,6 +67,7 @@ pub mod provenance;
 pub mod recipe;
 mod stream;
 pub mod tokenizer;
+mod turns;
 mod unused;
 pub mod verify;
 mod workers;
@@ -79,7 +80,7 @@ pub use control::{Control, Progress};
 pub use conversion::{Conversion, OutputTensor, Planned};
 pub use error::{Error, Result};
 pub use model::Model;
-pub use options::{Options, Split};
+pub use options::{Options, Search, Split};
 pub use plan::{InexactScales, Ladder, Plan, PlannedShard, PlannedTensor};
 
 /// Opens a model: a checkpoint's folder, that of a [LoRA adapter](lora), or a GGUF file (the first

@@ -3,6 +3,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use gguf_io::{Imatrix, Limits, OutputOptions, SourceFile, metadata::Value};
+use quant_core::{GgmlType, can_improve};
 use quant_kernels::Kernels;
 
 use crate::recipe::Request;
@@ -25,6 +26,8 @@ pub struct Options {
     pub exclude_weights: Vec<String>,
     /// Added to every importance of the matrix, so that none is zero: finite and not negative.
     pub imatrix_prior: f32,
+    /// Who searches for the codes of blocks.
+    pub search: Search,
     /// Quantize tensors that are quantized already, although that adds errors.
     pub allow_requantize: bool,
     /// Layers to leave out, separated by commas.
@@ -76,10 +79,35 @@ impl Options {
     pub(crate) fn running(&self) -> Running {
         Running {
             output: OutputOptions { overwrite: self.overwrite, sync: !self.no_sync },
+            search: self.search,
             threads: self.threads,
             kernels: self.kernels.unwrap_or_default(),
             imatrix: self.imatrix.clone().filter(|_| self.importance.is_none()),
         }
+    }
+}
+
+/// Who searches for the codes of blocks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Search {
+    /// ggml's searches: tensors equal llama-quantize's.
+    #[default]
+    Reference,
+    /// [`quant_core::improve`] after them, in the types that it knows: the same formats with smaller errors.
+    /// The metadata say so under `quantize.search`.
+    Better,
+}
+
+impl Search {
+    /// The key that says who searched, where it was not the reference.
+    pub(crate) const KEY: &str = "quantize.search";
+    /// What [`Search::Better`] is called there.
+    pub(crate) const BETTER: &str = "better";
+
+    /// Whether blocks of this type are improved.
+    pub(crate) fn improves(self, ty: GgmlType) -> bool {
+        self == Self::Better && can_improve(ty)
     }
 }
 
@@ -88,6 +116,8 @@ impl Options {
 pub(crate) struct Running {
     /// How outputs are written.
     pub(crate) output: OutputOptions,
+    /// Who searches for the codes of blocks.
+    pub(crate) search: Search,
     /// Worker threads; 0 for as many as there are cores.
     pub(crate) threads: usize,
     pub(crate) kernels: Kernels,

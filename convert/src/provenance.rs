@@ -16,7 +16,7 @@ use quant_core::{
 use quant_weights::Source;
 
 use crate::{
-    Control, Options, Result,
+    Control, Options, Result, Search,
     carry::Sample,
     importance::{self, Importance},
     job::{Form, Job},
@@ -189,6 +189,10 @@ pub fn prove(
     let file = GgufFile::open(file, &options.limits)?;
     file.check_data()?;
     let importance = Importance::open(options)?.filter(|importance| !importance.is_empty());
+    let search = match file.metadata.get_str(Search::KEY) {
+        Some(Search::BETTER) => Search::Better,
+        _ => Search::Reference,
+    };
     let used_importance = file.metadata.get("quantize.imatrix.file").is_some();
     let sources: HashMap<_, _> =
         source.tensors.iter().enumerate().map(|(i, t)| (t.name.as_str(), (i, t))).collect();
@@ -198,7 +202,7 @@ pub fn prove(
     for tensor in &file.tensors {
         let blocks = tensor.bytes / (tensor.ty.block_bytes() as u64).max(1);
         let of_name = sources.get(tensor.name.as_str());
-        let outcome = match job(tensor, source, of_name, importance.as_ref())? {
+        let outcome = match job(tensor, source, of_name, importance.as_ref(), search)? {
             Ok(job) => {
                 jobs.push((tensors.len(), job));
                 Outcome::Equal
@@ -269,6 +273,7 @@ fn job(
     model: &Model,
     source: Option<&(usize, &Tensor)>,
     importance: Option<&Importance>,
+    search: Search,
 ) -> Result<std::result::Result<Job, Reason>> {
     let Some(&(index, source)) = source else { return Ok(Err(Reason::Absent)) };
     if source.written_shape() != tensor.shape {
@@ -297,6 +302,7 @@ fn job(
         carries: carries.then(Arc::default),
         importance: weights.map(Into::into),
         refine: false,
+        improve: !copied && search.improves(tensor.ty),
     }))
 }
 

@@ -92,7 +92,7 @@ pub use matrix::{
     activation_type,
 };
 pub use ops::LaneOp;
-use ops::{Dequantize, Narrow, Quantize, QuantizeActivations, QuantizeGroups, Widen};
+use ops::{Dequantize, Improve, Narrow, Quantize, QuantizeActivations, QuantizeGroups, Widen};
 
 /// The kernels of one instruction set that this CPU has.
 #[derive(Clone, Copy, Debug)]
@@ -193,6 +193,15 @@ impl Kernels {
             return Err(Error::Unsupported { ty, operation: "quantized" })
         );
         Ok(())
+    }
+
+    /// Improves blocks that were quantized from `rows`, as [`quant_core::improve`] does; returns how many
+    /// were changed.
+    ///
+    /// # Errors
+    /// As [`quant_core::improve`].
+    pub fn improve(self, ty: GgmlType, rows: Rows<'_>, blocks: &mut [u8]) -> Result<u64, Error> {
+        self.run(Improve { ty, rows, blocks })
     }
 
     /// Restores the values of whole blocks: `out` has as many elements as `bytes` holds.

@@ -225,7 +225,7 @@ fn job(
         }
     };
     let importance = squares.filter(|_| refine && is_grouped).map(Into::into);
-    Job { tensor: index, form, carries: None, importance, refine }
+    Job { tensor: index, form, carries: None, importance, refine, improve: false }
 }
 
 /// Says which large matrices of layers stay as they are because no linear layer is in them.

@@ -275,7 +275,17 @@ fn assigned_tensor(
             && changes
             && weights.is_none()
             && grouped.is_none(),
-        job: Job { tensor: index, form, carries, importance: weights.map(Into::into), refine },
+        job: Job {
+            tensor: index,
+            form,
+            carries,
+            importance: weights.map(Into::into),
+            refine,
+            improve: match form {
+                Form::Ggml(ty) => ty != tensor.source_type() && options.search.improves(ty),
+                _ => false,
+            },
+        },
     })
 }
 

@@ -9,7 +9,7 @@ use super::{
     given::Given,
 };
 use crate::{
-    Error, Options, Result, Split,
+    Error, Options, Result, Search, Split,
     error::Quoted,
     importance::{Importance, bends},
     model::{Model, Origin},
@@ -23,6 +23,9 @@ pub(super) fn warn(given: &Given<'_>, assigned: &Assignments) {
     let (tensors, uses_importance) = (&assigned.tensors, assigned.uses_importance);
     if !uses_importance {
         importance(options, given.importance, tensors, model);
+    }
+    if options.search == Search::Better && !tensors.iter().any(|tensor| tensor.job.improve) {
+        no_effect("`search`", "no tensor gets a type whose codes it improves");
     }
     leave(options, tensors, model, uses_importance);
 }

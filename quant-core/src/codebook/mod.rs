@@ -40,6 +40,9 @@ codebooks! {
 /// Entries that may be read beyond the end of a list: one vector's.
 const PADDING: usize = 32;
 
+/// A length that no list exceeds, with that many entries beyond its end.
+pub(crate) const LONGEST: usize = 352;
+
 /// A codebook of groups of `DIMS` values.
 #[derive(Debug)]
 pub(crate) struct Codebook<const DIMS: usize> {
@@ -237,6 +240,7 @@ mod tests {
             assert!(near.list(Codebook::<DIMS>::key(*code)).on_grid);
         }
         assert_eq!(near.codes.len() - PADDING - book.codes.len(), total);
+        assert!(near.lists.iter().all(|list| usize::from(list.len) <= LONGEST - PADDING));
     }
 
     /// The lengths of all lists are those of ggml's.

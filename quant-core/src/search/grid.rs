@@ -7,7 +7,8 @@
 
 use super::{
     fit_positive,
-    nearest::{Group, MAX_RUN, ON_GRID, look_up, next_level, odd_levels},
+    lines::{Lines, Tables, noise},
+    nearest::{Group, look_up, next_level, odd_levels},
 };
 use crate::{
     codebook::{Codebook, Near},
@@ -66,16 +67,98 @@ pub(crate) struct Room<const LEN: usize, const GROUPS: usize, const CANDIDATES: 
     x: [PerLane<f32>; LEN],
     /// Square roots of the weights by lane: what distances are weighed by.
     roots: [PerLane<f32>; LEN],
+    /// Twice the products of these and the values, by lane.
+    doubled: [PerLane<f32>; LEN],
     /// The point of each group for each candidate.
     points: [[PerLane<i32>; CANDIDATES]; GROUPS],
+    /// For each group and lane a bit for each candidate whose key differs from that of the one before.
+    turns: [PerLane<i32>; GROUPS],
+    lines: Lines,
 }
 
 impl<const LEN: usize, const GROUPS: usize, const CANDIDATES: usize> Room<LEN, GROUPS, CANDIDATES> {
     pub(crate) const EMPTY: Self = Self {
         x: [[0.0; MAX_LANES]; LEN],
         roots: [[0.0; MAX_LANES]; LEN],
+        doubled: [[0.0; MAX_LANES]; LEN],
         points: [[[0; MAX_LANES]; CANDIDATES]; GROUPS],
+        turns: [[0; MAX_LANES]; GROUPS],
+        lines: Lines::NONE,
     };
+}
+
+impl<const LEN: usize, const GROUPS: usize, const CANDIDATES: usize> Room<LEN, GROUPS, CANDIDATES> {
+    /// Replaces the keys of a lane's group at several scales, from large to small, by the codes of
+    /// the points that stand for them.
+    ///
+    /// Where a key comes at several scales in a row, one point may be nearest at the first and the last
+    /// of them by more than rounding can do. It is at those between, too, since points are lines.
+    #[inline(always)]
+    fn settle<S: Lanes, const DIMS: usize>(
+        &mut self,
+        s: S,
+        near: &Near,
+        g: usize,
+        lane: usize,
+        scales: &[PerLane<f32>],
+    ) {
+        let places = g * DIMS..(g + 1) * DIMS;
+        let (roots, doubled) = (&self.roots[places.clone()], &self.doubled[places.clone()]);
+        let tables = Tables::new::<S, DIMS>(s, roots, doubled, lane);
+        let (mut weight, mut largest) = (0.0, 0.0);
+        let (mut x, mut weights) = ([0.0; DIMS], [0.0; DIMS]);
+        for i in 0..DIMS {
+            x[i] = self.x[g * DIMS + i][lane];
+            weights[i] = roots[i][lane];
+            weight += weights[i];
+            largest = if x[i].abs() > largest { x[i].abs() } else { largest };
+        }
+        let points = &mut self.points[g][..scales.len()];
+        let mut turns = self.turns[g][lane];
+        while turns != 0 {
+            let mut from = turns.trailing_zeros() as usize;
+            turns &= turns - 1;
+            let end = (turns.trailing_zeros() as usize).min(points.len());
+            let list = near.list(points[from][lane] as usize);
+            let codes = near.codes(list.start as usize);
+            let len = usize::from(list.len);
+            if len == 1 {
+                let code = i32::from(codes[0]) | if list.on_grid { ON_GRID } else { 0 };
+                points[from..end].iter_mut().for_each(|k| k[lane] = code);
+                continue;
+            }
+            let noise = noise::<DIMS>(weight, largest, [scales[from][lane], scales[end - 1][lane]]);
+            if noise < f32::INFINITY {
+                tables.draw::<S, DIMS>(s, codes, len, &mut self.lines);
+            }
+            while from < end {
+                let scale = scales[from][lane];
+                let found = match noise < f32::INFINITY {
+                    true => self.lines.lowest(s, scale, noise),
+                    false => None,
+                };
+                let mut until = from + 1;
+                let code = match found {
+                    Some(place) => {
+                        let (lines, last) = (&self.lines, end - 1);
+                        if until < end && lines.stays(s, place, scales[last][lane], noise) {
+                            until = end;
+                        }
+                        while until < last && lines.stays(s, place, scales[until][lane], noise) {
+                            until += 1;
+                        }
+                        codes[place]
+                    }
+                    None => {
+                        let levels = const { &odd_levels::<DIMS>() };
+                        Group::<DIMS>::new(x, weights).nearest(s, codes, len, levels, scale)
+                    }
+                };
+                points[from..until].iter_mut().for_each(|k| k[lane] = code.into());
+                from = until;
+            }
+        }
+    }
 }
 
 /// The values of a batch of sub-blocks.
@@ -83,13 +166,14 @@ struct Values<'a, S: Lanes, const LEN: usize> {
     /// Magnitudes, negative where a sign was changed.
     x: &'a [S::F32; LEN],
     weights: &'a [S::F32; LEN],
-    /// `x` by lane.
-    lanes: &'a [PerLane<f32>; LEN],
-    /// See [`Room::roots`].
-    roots: &'a [PerLane<f32>; LEN],
+    /// The products of both.
+    products: &'a [S::F32; LEN],
     /// The largest magnitude.
     reach: S::F32,
 }
+
+/// Says of a code that its key was a point of the book.
+const ON_GRID: i32 = 1 << 16;
 
 /// Fits a batch of sub-blocks of `LEN` values in `GROUPS` groups, trying `CANDIDATES` scales. `subs` are as
 /// many as lanes count.
@@ -109,7 +193,7 @@ pub(crate) fn fit_grid<
     room: &mut Room<LEN, GROUPS, CANDIDATES>,
     subs: &mut [Sub],
 ) {
-    const { assert!(CANDIDATES <= MAX_RUN && GROUPS * DIMS == LEN && CANDIDATES % 2 == 1) }
+    const { assert!(CANDIDATES < 32 && GROUPS * DIMS == LEN && CANDIDATES % 2 == 1) }
     let near = book.near();
     let zero = s.splat(0.0);
     let top = (2 * Codebook::<DIMS>::LEVELS - 1) as f32;
@@ -136,12 +220,15 @@ pub(crate) fn fit_grid<
     };
     let middle = s.select(dead, s.splat(1.0), middle);
 
-    let Room { x: lanes, roots, points } = room;
+    let mut products = x;
     for i in 0..LEN {
-        s.store(x[i], &mut lanes[i]);
-        s.store(s.sqrt(weights[i]), &mut roots[i]);
+        products[i] = s.mul(weights[i], x[i]);
+        let root = s.sqrt(weights[i]);
+        s.store(x[i], &mut room.x[i]);
+        s.store(root, &mut room.roots[i]);
+        s.store(s.mul(s.mul(s.splat(2.0), root), x[i]), &mut room.doubled[i]);
     }
-    let values = Values::<S, LEN> { x: &x, weights, lanes, roots, reach };
+    let values = Values::<S, LEN> { x: &x, weights, products: &products, reach };
 
     let untouched = if settings.again == Again::UnlessOnGrid { 0 } else { ON_GRID };
     let mut codes = [s.splat_i(untouched); GROUPS];
@@ -165,11 +252,11 @@ pub(crate) fn fit_grid<
             &inverses[..count],
             &scales[..count],
             &wanted,
-            points,
+            room,
         );
         for c in 0..count {
             let mut candidate = codes;
-            for (g, points) in points.iter().enumerate() {
+            for (g, points) in room.points.iter().enumerate() {
                 let point = s.load_i(&points[c]);
                 let keeps = count == 1 && settings.again == Again::OffGrid;
                 candidate[g] = match keeps {
@@ -257,7 +344,7 @@ impl<S: Lanes, const LEN: usize> Values<'_, S, LEN> {
         inverses: &[S::F32],
         scales: &[S::F32],
         wanted: &[u32; GROUPS],
-        points: &mut [[PerLane<i32>; CANDIDATES]; GROUPS],
+        room: &mut Room<LEN, GROUPS, CANDIDATES>,
     ) {
         const ROUNDED: f32 = 1_000_000.0;
         let mut lanes = [[0.0; MAX_LANES]; CANDIDATES];
@@ -268,22 +355,16 @@ impl<S: Lanes, const LEN: usize> Values<'_, S, LEN> {
             far = s.not(s.and(within, s.not(far)));
         }
         if s.any(far) {
-            self.round::<DIMS, GROUPS, CANDIDATES, true>(s, inverses, points);
+            self.round::<DIMS, GROUPS, CANDIDATES, true>(s, inverses, room);
         } else {
-            self.round::<DIMS, GROUPS, CANDIDATES, false>(s, inverses, points);
+            self.round::<DIMS, GROUPS, CANDIDATES, false>(s, inverses, room);
         }
         for g in 0..GROUPS {
             let mut rest = wanted[g];
             while rest != 0 {
                 let lane = rest.trailing_zeros() as usize;
                 rest &= rest - 1;
-                let (mut x, mut roots) = ([0.0; DIMS], [0.0; DIMS]);
-                for i in 0..DIMS {
-                    x[i] = self.lanes[g * DIMS + i][lane];
-                    roots[i] = self.roots[g * DIMS + i][lane];
-                }
-                let points = &mut points[g][..scales.len()];
-                Group::<DIMS>::new(x, roots).settle(s, near, lane, points, &lanes);
+                room.settle::<S, DIMS>(s, near, g, lane, &lanes[..scales.len()]);
             }
         }
     }
@@ -295,12 +376,13 @@ impl<S: Lanes, const LEN: usize> Values<'_, S, LEN> {
         &self,
         s: S,
         inverses: &[S::F32],
-        keys: &mut [[PerLane<i32>; CANDIDATES]; GROUPS],
+        room: &mut Room<LEN, GROUPS, CANDIDATES>,
     ) {
         let levels = Codebook::<DIMS>::LEVELS;
         let (one, half) = (s.splat(1.0), s.splat(0.5));
-        for (g, keys) in keys.iter_mut().enumerate() {
-            for (keys, &inverse) in keys.iter_mut().zip(inverses) {
+        for g in 0..GROUPS {
+            let (mut before, mut turns) = (s.splat(-1.0), s.splat_i(0));
+            for (c, &inverse) in inverses.iter().enumerate() {
                 let mut key = s.splat(0.0);
                 for i in (0..DIMS).rev() {
                     let v = s.mul(half, s.sub(s.mul(inverse, self.x[g * DIMS + i]), one));
@@ -310,8 +392,12 @@ impl<S: Lanes, const LEN: usize> Values<'_, S, LEN> {
                     };
                     key = s.add(s.mul(key, s.splat(levels as f32)), level);
                 }
-                s.store_i(s.trunc(key), keys);
+                s.store_i(s.trunc(key), &mut room.points[g][c]);
+                let bit = s.select_i(s.eq(key, before), s.splat_i(0), s.splat_i(1 << c));
+                turns = s.or_i(turns, bit);
+                before = key;
             }
+            s.store_i(turns, &mut room.turns[g]);
         }
     }
 
@@ -327,10 +413,9 @@ impl<S: Lanes, const LEN: usize> Values<'_, S, LEN> {
         for (g, &code) in codes.iter().enumerate() {
             let mut rest = code;
             for i in 0..DIMS {
-                let (x, w) = (self.x[g * DIMS + i], self.weights[g * DIMS + i]);
                 let q = look_up::<S, DIMS>(s, levels, i, rest);
-                sum_qx = s.add(sum_qx, s.mul(s.mul(w, x), q));
-                sum_q2 = s.add(sum_q2, s.mul(s.mul(w, q), q));
+                sum_qx = s.add(sum_qx, s.mul(self.products[g * DIMS + i], q));
+                sum_q2 = s.add(sum_q2, s.mul(s.mul(self.weights[g * DIMS + i], q), q));
                 rest = next_level::<S, DIMS>(s, rest);
             }
         }

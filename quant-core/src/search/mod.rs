@@ -8,6 +8,7 @@
 
 mod descent;
 mod grid;
+mod lines;
 mod nearest;
 mod positive;
 mod scale;

@@ -168,7 +168,7 @@ pub(crate) fn fit_splits<S: Lanes, const LEN: usize, const GROUPS: usize, const 
                 let levels = if down >> lane & 1 == 1 { &TABLE_DOWN } else { &TABLE_UP };
                 let group = Group::<8>::new(x, weights);
                 let len = usize::from(list.len);
-                keys[lane] = group.nearest(s, codes, len, levels, scales[lane]).code.into();
+                keys[lane] = group.nearest(s, codes, len, levels, scales[lane]).into();
             }
         }
     }
