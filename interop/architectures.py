@@ -765,6 +765,9 @@ NOT_LOADED = {"bert-unnamed", "gemma4-assistant", "plm"}
 LAYERS = {"deepseek2-lite": 27, "cohere-norms": 64, "exaone4": 30, "exaone4-hub": 30,
           "gemma-embedding": 6}
 
+# It knows no other size of the vectors for each layer.
+SIZES = {"gemma3n": dict(hidden_size_per_layer_input=256)}
+
 TOKENIZERS = {"spm": "tiny-llama2", "gemma4": "tiny-llama2", "bpe": "tiny-llama3",
               "glm": "tiny-llama3", "qwen": "tiny-qwen2", "wordpiece": "tokenizers/bert",
               "unigram": "tokenizers/xlm-roberta",
@@ -800,7 +803,7 @@ def make(name, folder, to_load):
     kind, _, model_class = kind.partition(":")
     if to_load and name in LAYERS:
         settings = dict(settings, num_hidden_layers=LAYERS[name])
-    settings = dict(settings)
+    settings = dict(settings, **(SIZES.get(name, {}) if to_load else {}))
     published = settings.pop("architectures", None)
     bare = settings.pop("model_class", None)
     changed = settings.pop("published", None)

@@ -229,3 +229,30 @@ FAMILIES["maple"] = ("", "bpe", hand("maple", "MapleForCausalLM", {
         SMALL, rms_norm_eps=1e-6, rope_theta=1e4, head_dim=16, **SLIDING, hidden_act="silu",
         num_shared_experts=0, norm_topk_prob=True, nope_on_global_attention=True, num_experts=4,
         num_experts_per_tok=2, moe_intermediate_size=32)))
+
+# Laguna: heads by the kind of attention; one line with a gate for each head, one with a gate for each value.
+LAGUNA_HEADS = [4, 6, 6]
+LAGUNA = {
+    **without(llama(), "self_attn", "mlp."), **HEAD_NORMS,
+    **some(range(3), {
+        ATTENTION + "q_proj.weight": lambda layer: (16 * LAGUNA_HEADS[layer], 64),
+        ATTENTION + "k_proj.weight": (32, 64), ATTENTION + "v_proj.weight": (32, 64),
+        ATTENTION + "o_proj.weight": lambda layer: (64, 16 * LAGUNA_HEADS[layer])}),
+    **mlp("mlp", [0], 96), **mlp("mlp.shared_expert", [1, 2], 48),
+    **some([1, 2], {**EXPERTS, LAYER + "mlp.experts.e_score_correction_bias": (4,)})}
+LAGUNA_CONFIG = dict(
+    SMALL, rms_norm_eps=1e-6, head_dim=16, num_attention_heads_per_layer=LAGUNA_HEADS, num_experts=4,
+    num_experts_per_tok=2, moe_intermediate_size=32, shared_expert_intermediate_size=48,
+    moe_routed_scaling_factor=2.5, mlp_layer_types=["dense", "sparse", "sparse"], sliding_window=64,
+    layer_types=["full_attention", "sliding_attention", "sliding_attention"], bos_token_id=2,
+    eos_token_id=[2, 24], rope_parameters=dict(
+        full_attention=dict(rope_type="yarn", rope_theta=5e5, factor=4.0, partial_rotary_factor=0.5,
+                            original_max_position_embeddings=64),
+        sliding_attention=dict(rope_type="default", rope_theta=1e4, partial_rotary_factor=1.0)))
+FAMILIES["laguna"] = ("", "bpe", hand("laguna", "LagunaForCausalLM", {
+    **LAGUNA, **some(range(3), {ATTENTION + "g_proj.weight": lambda layer: (LAGUNA_HEADS[layer], 64)})},
+    experts=4, config=dict(LAGUNA_CONFIG, gating=True)))
+FAMILIES["laguna-values"] = ("", "bpe", hand("laguna", "LagunaForCausalLM", {
+    **LAGUNA, **some(range(3), {
+        ATTENTION + "g_proj.weight": lambda layer: (16 * LAGUNA_HEADS[layer], 64)})},
+    experts=4, config=dict(LAGUNA_CONFIG, gating="per-element")))

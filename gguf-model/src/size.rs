@@ -161,6 +161,9 @@ pub enum Size {
     Half(&'static Size),
     /// The first divided by the second, rounded down.
     Quotient(&'static Size, &'static Size),
+    /// The first or the second: loaders take both, and the tensor tells. It counts as the first where one
+    /// number is asked for.
+    Either(&'static Size, &'static Size),
 }
 
 /// As a formula of keys, e.g. `attention.head_count × attention.key_length`.
@@ -187,6 +190,7 @@ impl fmt::Display for Size {
             Self::Difference(whole, part) => write!(f, "{whole} - {part}"),
             Self::Half(whole) => write!(f, "{whole} / 2"),
             Self::Quotient(whole, part) => write!(f, "{whole} / {part}"),
+            Self::Either(one, other) => write!(f, "{one} or {other}"),
         }
     }
 }

@@ -79,6 +79,7 @@ mod jamba;
 mod jina_bert;
 mod kda;
 mod kimi_linear;
+mod laguna;
 mod lfm2;
 mod llama;
 mod llama4;
@@ -206,6 +207,7 @@ pub const ALL: &[&Architecture] = &[
     &jamba::JAMBA,
     &jina_bert::JINA_BERT_V2,
     &kimi_linear::KIMI_LINEAR,
+    &laguna::LAGUNA,
     &lfm2::LFM2,
     &lfm2::LFM2_EMBEDDING,
     &lfm2::LFM2MOE,

@@ -34,6 +34,7 @@ mod granite;
 mod grovemoe;
 mod hy_v4;
 mod kimi_linear;
+mod laguna;
 mod lfm2;
 mod llama;
 mod mamba;
@@ -108,6 +109,7 @@ pub static ALL: &[&Architecture] = &[
     &grovemoe::GROVEMOE,
     &hy_v4::HY_V4,
     &kimi_linear::KIMI_LINEAR,
+    &laguna::LAGUNA,
     &llama::LLAMA,
     &llama::LLAMA_EMBED,
     &maple::MAPLE,
