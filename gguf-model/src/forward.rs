@@ -33,6 +33,8 @@ pub struct Forward {
     pub exact_gelu: bool,
     /// The key of the activation function, if a file may name another.
     pub activation_key: Option<&'static str>,
+    /// The activation function, where the description (`Graph::activation`) does not know it.
+    pub further_activation: Option<FurtherActivation>,
     /// What each part is multiplied by before it is added to its input.
     pub residual_scale: Factor,
     /// What the logits are multiplied by.
@@ -41,6 +43,8 @@ pub struct Forward {
     pub logit_cap: Option<(&'static str, f32)>,
     /// What comes out.
     pub result: Outcome,
+    /// What the names of layers' tensors begin with, before the number of the layer.
+    pub layers: &'static str,
 }
 
 impl Forward {
@@ -51,7 +55,7 @@ impl Forward {
     /// use gguf_model::Forward;
     ///
     /// assert!(Forward::find("llama").is_some());
-    /// assert!(Forward::find("t5").is_none());
+    /// assert!(Forward::find("rwkv7").is_none());
     /// ```
     pub fn find(architecture: &str) -> Option<&'static Self> {
         crate::FORWARDS.iter().find(|forward| forward.architecture == architecture)
@@ -66,7 +70,7 @@ impl Architecture {
 }
 
 /// A number that something is multiplied by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Factor {
     /// It is left as it is.
     One,
@@ -76,6 +80,12 @@ pub enum Factor {
     Key(&'static str),
     /// One divided by the value of a key; one if it is missing or zero.
     Inverse(&'static str),
+    /// This number.
+    Is(f32),
+    /// This number divided by the square root of the number of layers.
+    OverRootOfLayers(f32),
+    /// This number divided by the embedding's width.
+    OverWidth(f32),
 }
 
 /// Attention with linear biases: scores fall with the distance, for each head at another rate.
@@ -87,6 +97,13 @@ pub enum Alibi {
     Always(f32),
     /// It is the value of a key; none if that is missing or zero.
     Key(&'static str),
+    /// It is this in models of so many layers; the others have none.
+    InModelsOf {
+        /// The number of layers.
+        layers: u32,
+        /// The largest bias.
+        largest: f32,
+    },
 }
 
 /// The parts of a layer and what stands between them. Norms are names of tensors of a layer, without
@@ -256,6 +273,10 @@ pub enum TurnedLayers {
     Windowed,
     /// All but every n-th.
     AllBut(u32),
+    /// Those with a window, and those at the beginning that have no experts (`leading_dense_block_count`).
+    WindowedOrLeading,
+    /// All in models of so many layers, none in others.
+    InModelsOf(u32),
     /// All, or none if the value of this key is false.
     If(&'static str),
 }
@@ -272,6 +293,10 @@ pub struct Routing {
     pub normalized: bool,
     /// Whether the weight of an expert multiplies what goes into it; else what comes out.
     pub weighs_inputs: bool,
+    /// Whether experts and shared experts are averaged; else added up.
+    pub averaged: bool,
+    /// Whether the router works on the layer's input; else on what the experts get.
+    pub routes_layer_input: bool,
 }
 
 /// What makes weights of the router's results. The numbers are those of `expert_gating_func`.
@@ -283,6 +308,17 @@ pub enum Gate {
     Sigmoid = 2,
     /// The softmax over the chosen experts.
     SoftmaxOfChosen = 3,
+}
+
+/// Activation functions of few architectures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FurtherActivation {
+    /// ReLU.
+    Relu,
+    /// ReLU, or GELU where there is a gate.
+    ReluOrGatedGelu,
+    /// xIELU, with numbers of each layer: the keys `xielu.…`.
+    Xielu,
 }
 
 /// What comes out of a model.

@@ -2,8 +2,8 @@
 
 use crate::Norm;
 use crate::forward::{
-    Alibi, Attention, AttentionKind, Block, Factor, Forward, Gate, HeadNorm, Norming, Outcome,
-    Residual, Routing, ScoreScale, Temperature, TurnedLayers, Windows,
+    Alibi, Attention, AttentionKind, Block, Factor, Forward, FurtherActivation, Gate, HeadNorm,
+    Norming, Outcome, Residual, Routing, ScoreScale, Temperature, TurnedLayers, Windows,
 };
 use Norming::By;
 
@@ -53,6 +53,8 @@ const ATTENTION: Attention = Attention {
     halves_with_sections: false,
     causal: true,
 };
+/// Norms of queries and keys after RoPE.
+const TURNED_FIRST: Attention = Attention { head_norm: HeadNorm::EachTurned, ..ATTENTION };
 /// Windows of causal models whose RoPE is the same everywhere.
 const WINDOWS: Windows = Windows {
     default: 0,
@@ -65,7 +67,13 @@ const WINDOWS: Windows = Windows {
     layers: 0,
 };
 
-const ROUTING: Routing = Routing { gate: Gate::Softmax, normalized: true, weighs_inputs: false };
+const ROUTING: Routing = Routing {
+    gate: Gate::Softmax,
+    normalized: true,
+    weighs_inputs: false,
+    averaged: false,
+    routes_layer_input: false,
+};
 const UNNORMALIZED: Routing = Routing { normalized: false, ..ROUTING };
 const SIGMOID: Routing = Routing { gate: Gate::Sigmoid, ..UNNORMALIZED };
 
@@ -80,10 +88,12 @@ const LLAMA: Forward = Forward {
     routing: ROUTING,
     exact_gelu: false,
     activation_key: None,
+    further_activation: None,
     residual_scale: Factor::One,
     logit_scale: Factor::One,
     logit_cap: None,
     result: Outcome::Logits,
+    layers: "blk",
 };
 const GEMMA3: Forward = Forward {
     architecture: "gemma3",
@@ -135,9 +145,48 @@ const QWEN3NEXT: Forward = Forward {
     ..LLAMA
 };
 
+/// The encoder of T5, whose positions are biases of the scores.
+const T5: Forward = Forward {
+    architecture: "t5",
+    block: Block { output_norm: By("enc.output_norm"), ..BLOCK },
+    attention: Attention { scale: ScoreScale::One, causal: false, ..ATTENTION },
+    further_activation: Some(FurtherActivation::ReluOrGatedGelu),
+    result: Outcome::Embedding,
+    layers: "enc.blk",
+    ..LLAMA
+};
+const HUNYUAN: Forward =
+    Forward { architecture: "hunyuan-dense", attention: TURNED_FIRST, ..LLAMA };
+
 /// Every architecture whose models can be run.
 pub static FORWARDS: &[Forward] = &[
+    Forward {
+        architecture: "afmoe",
+        embedding_scale: Factor::RootOfWidth,
+        block: SANDWICH,
+        attention: Attention {
+            windows: Some(Windows { period: 4, ..WINDOWS }),
+            turned: TurnedLayers::AllBut(4),
+            ..ATTENTION
+        },
+        routing: SIGMOID,
+        ..LLAMA
+    },
+    Forward {
+        architecture: "apertus",
+        further_activation: Some(FurtherActivation::Xielu),
+        ..LLAMA
+    },
     Forward { architecture: "arcee", ..LLAMA },
+    // Large models have biases of distance in place of RoPE.
+    Forward {
+        architecture: "baichuan",
+        alibi: Alibi::InModelsOf { layers: 40, largest: 8.0 },
+        attention: Attention { turned: TurnedLayers::InModelsOf(32), ..ATTENTION },
+        ..LLAMA
+    },
+    Forward { architecture: "bailingmoe", routing: UNNORMALIZED, ..LLAMA },
+    Forward { architecture: "bailingmoe2", routing: SIGMOID, ..LLAMA },
     BERT,
     Forward {
         architecture: "bloom",
@@ -146,6 +195,7 @@ pub static FORWARDS: &[Forward] = &[
         ..LLAMA
     },
     Forward { architecture: "chatglm", ..LLAMA },
+    Forward { architecture: "codeshell", ..LLAMA },
     Forward {
         architecture: "cohere2",
         attention: Attention {
@@ -155,7 +205,24 @@ pub static FORWARDS: &[Forward] = &[
         },
         ..COMMAND_R
     },
+    Forward {
+        architecture: "cohere2moe",
+        attention: Attention {
+            windows: Some(Windows { period: 4, ..WINDOWS }),
+            turned: TurnedLayers::WindowedOrLeading,
+            ..ATTENTION
+        },
+        routing: Routing { averaged: true, ..SIGMOID },
+        ..COMMAND_R
+    },
     COMMAND_R,
+    Forward {
+        architecture: "dbrx",
+        block: Block { feed_forward_norm: By("attn_output_norm"), ..BLOCK },
+        ..LLAMA
+    },
+    Forward { architecture: "deci", ..LLAMA },
+    Forward { architecture: "deepseek", routing: UNNORMALIZED, ..LLAMA },
     Forward {
         architecture: "deepseek2",
         attention: Attention { kind: AttentionKind::Latent, ..ATTENTION },
@@ -164,6 +231,24 @@ pub static FORWARDS: &[Forward] = &[
     },
     Forward { architecture: "dots1", routing: UNNORMALIZED, ..LLAMA },
     Forward { architecture: "ernie4_5", ..LLAMA },
+    Forward { architecture: "ernie4_5-moe", ..LLAMA },
+    Forward {
+        architecture: "eurobert",
+        attention: Attention { causal: false, ..ATTENTION },
+        result: Outcome::Embedding,
+        ..LLAMA
+    },
+    Forward { architecture: "exaone", ..LLAMA },
+    Forward {
+        architecture: "exaone-moe",
+        attention: Attention {
+            windows: Some(Windows { default: 128, period: 4, ..WINDOWS }),
+            turned: TurnedLayers::Windowed,
+            ..ATTENTION
+        },
+        routing: UNNORMALIZED,
+        ..LLAMA
+    },
     Forward {
         architecture: "exaone4",
         block: AFTER,
@@ -250,7 +335,23 @@ pub static FORWARDS: &[Forward] = &[
     GRANITE,
     Forward { architecture: "granitehybrid", ..GRANITE },
     Forward { architecture: "granitemoe", attention: ATTENTION, ..GRANITE },
+    Forward {
+        architecture: "granite_swa",
+        attention: Attention { windows: Some(WINDOWS), ..ATTENTION },
+        ..GRANITE
+    },
+    HUNYUAN,
+    Forward { architecture: "hunyuan-moe", ..HUNYUAN },
+    Forward { architecture: "hunyuan_vl", ..HUNYUAN },
+    Forward { architecture: "hy_v3", routing: SIGMOID, ..LLAMA },
+    Forward { architecture: "internlm2", ..LLAMA },
+    Forward { architecture: "jais2", ..LLAMA },
     Forward { architecture: "jamba", routing: UNNORMALIZED, ..LLAMA },
+    Forward {
+        architecture: "kimi-linear",
+        attention: Attention { kind: AttentionKind::Latent, ..ATTENTION },
+        ..LLAMA
+    },
     Forward {
         architecture: "lfm2",
         block: Block { output_norm: By("token_embd_norm"), ..BLOCK },
@@ -280,8 +381,32 @@ pub static FORWARDS: &[Forward] = &[
         routing: Routing { weighs_inputs: true, ..SIGMOID },
         ..LLAMA
     },
+    Forward { architecture: "maincoder", attention: TURNED_FIRST, ..LLAMA },
     Forward { architecture: "mamba", ..LLAMA },
     Forward { architecture: "mamba2", ..LLAMA },
+    Forward {
+        architecture: "mellum",
+        attention: Attention {
+            windows: Some(Windows { period: 4, scaled: false, ..WINDOWS }),
+            ..ATTENTION
+        },
+        ..LLAMA
+    },
+    Forward { architecture: "minicpm", attention: ATTENTION, ..GRANITE },
+    Forward {
+        architecture: "minicpm3",
+        embedding_scale: Factor::Is(12.0),
+        attention: Attention { kind: AttentionKind::Latent, ..ATTENTION },
+        residual_scale: Factor::OverRootOfLayers(1.4),
+        logit_scale: Factor::OverWidth(256.0),
+        ..LLAMA
+    },
+    Forward {
+        architecture: "minimax-m2",
+        attention: Attention { head_norm: HeadNorm::Whole, ..ATTENTION },
+        routing: Routing { normalized: true, ..SIGMOID },
+        ..LLAMA
+    },
     Forward { architecture: "mistral3", ..LLAMA },
     Forward {
         architecture: "modern-bert",
@@ -340,6 +465,10 @@ pub static FORWARDS: &[Forward] = &[
         routing: UNNORMALIZED,
         ..LLAMA
     },
+    Forward { architecture: "openelm", ..LLAMA },
+    Forward { architecture: "orion", ..LLAMA },
+    Forward { architecture: "paddleocr", ..LLAMA },
+    Forward { architecture: "pangu-embedded", ..LLAMA },
     Forward {
         architecture: "phi2",
         block: Block { feed_forward_norm: Norming::None, residual: Residual::Parallel, ..BLOCK },
@@ -356,7 +485,19 @@ pub static FORWARDS: &[Forward] = &[
     Forward { architecture: "qwen3vl", ..LLAMA },
     Forward { architecture: "qwen3moe", ..LLAMA },
     Forward { architecture: "qwen3vlmoe", ..LLAMA },
+    Forward { architecture: "refact", alibi: Alibi::Always(8.0), ..LLAMA },
     Forward { architecture: "seed_oss", block: POST_ATTENTION, ..LLAMA },
+    Forward {
+        architecture: "smallthinker",
+        attention: Attention {
+            windows: Some(Windows { period: 4, whole_first: true, ..WINDOWS }),
+            turned: TurnedLayers::Windowed,
+            ..ATTENTION
+        },
+        routing: Routing { routes_layer_input: true, ..ROUTING },
+        further_activation: Some(FurtherActivation::Relu),
+        ..LLAMA
+    },
     Forward {
         architecture: "smollm3",
         attention: Attention { turned: TurnedLayers::AllBut(4), ..ATTENTION },
@@ -369,4 +510,6 @@ pub static FORWARDS: &[Forward] = &[
     },
     Forward { architecture: "starcoder", ..LLAMA },
     Forward { architecture: "starcoder2", ..LLAMA },
+    T5,
+    Forward { architecture: "t5encoder", ..T5 },
 ];

@@ -107,8 +107,8 @@ pub use architecture::{
 pub use architectures::ALL;
 pub use check::{Content, Report, check, check_file};
 pub use forward::{
-    Alibi, Attention, AttentionKind, Block, Factor, Forward, Gate, HeadNorm, Norming, Outcome,
-    Residual, Routing, ScoreScale, Temperature, TurnedLayers, Windows,
+    Alibi, Attention, AttentionKind, Block, Factor, Forward, FurtherActivation, Gate, HeadNorm,
+    Norming, Outcome, Residual, Routing, ScoreScale, Temperature, TurnedLayers, Windows,
 };
 pub use forwards::FORWARDS;
 pub use keys::{COMMON, MAX_EXPERTS, MAX_LAYERS};

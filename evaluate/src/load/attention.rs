@@ -1,6 +1,6 @@
 //! The attention part of a layer.
 
-use gguf_io::metadata::{Array, Value};
+use gguf_io::metadata::Value;
 use gguf_model::{AttentionKind, Dimension, HeadNorm, ScoreScale, Windows};
 
 use super::{Loader, ropes::strength};
@@ -27,9 +27,17 @@ impl Loader<'_> {
     /// `None` if the layer has none.
     pub(super) fn attention(&mut self, layer: u32, prefix: &str) -> Result<Option<Attention>> {
         let named = |name: &str| format!("{prefix}{name}");
-        if !self.tensors.has(&named("attn_output.weight")) {
-            return Ok(None);
-        }
+        let has = |name: &str| self.tensors.has(&named(name));
+        let output = match (has("attn_output.weight"), has("attn_o.weight")) {
+            // Delta attention, and a matrix in the place of attention, have an output of that name too.
+            _ if has("ssm_conv1d_q.weight") => return Ok(None),
+            _ if self.parameters.dimension_in(Dimension::KvHeads, Some(layer)) == Some(0) => {
+                return Ok(None);
+            }
+            (true, _) => "attn_output",
+            (false, true) => "attn_o",
+            (false, false) => return Ok(None),
+        };
         let facts = self.forward.attention;
         let heads = self.size_in(Dimension::Heads, Some(layer))?;
         let lender = self.lender(layer)?;
@@ -37,12 +45,19 @@ impl Loader<'_> {
             AttentionKind::Heads => self.heads(layer, prefix, heads, lender)?,
             AttentionKind::Latent => self.latent(prefix, heads)?,
         };
-        let output = self.matrix(&named("attn_output"), self.size(Dimension::Embedding)?)?;
+        let output = self.matrix(&named(output), self.size(Dimension::Embedding)?)?;
         let attended = match &projection {
             Projection::Latent(latent) => heads * latent.value,
             _ => heads * value,
         };
         self.expect_columns(&output, attended)?;
+        let gate = match facts.kind {
+            AttentionKind::Heads => self.tensors.matrix(&named("attn_gate"))?,
+            AttentionKind::Latent => None,
+        };
+        if let Some(gate) = &gate {
+            self.expect(gate, attended)?;
+        }
         let window = self.window(layer);
         let causal = self.keys.flag("attention.causal").unwrap_or(facts.causal);
         let sight = match window {
@@ -82,9 +97,11 @@ impl Loader<'_> {
             key_norm,
             value_norm: facts.value_norm.then(|| self.plain_norm()),
             is_gated: facts.gated,
+            gate,
             lender,
             sinks: self.tensors.values(&named("attn_sinks.weight"))?,
             slopes: self.slopes(heads),
+            distances: self.distances(prefix, heads)?,
             scale: given.unwrap_or(scale),
             cap: facts.cap.map_or(0.0, |(key, default)| self.keys.float(key).unwrap_or(default)),
             sight,
@@ -272,10 +289,9 @@ impl Loader<'_> {
             _ if windows.whole_first => !layer.is_multiple_of(period),
             _ => layer % period < period - 1,
         };
-        let is_windowed = match self.keys.get("attention.sliding_window_pattern") {
-            Some(Value::Array(Array::Bool(all))) => all.get(at).copied().unwrap_or(false),
-            Some(Value::Array(Array::Uint32(all))) => all.get(at).is_some_and(|n| *n != 0),
-            Some(Value::Array(Array::Int32(all))) => all.get(at).is_some_and(|n| *n != 0),
+        let pattern = "attention.sliding_window_pattern";
+        let is_windowed = match self.keys.get(pattern) {
+            Some(Value::Array(_)) => self.keys.flag_at(pattern, at).unwrap_or(false),
             Some(value) => every(value.as_u64().map_or(windows.period, |n| n as u32)),
             None => every(windows.period),
         };

@@ -43,9 +43,28 @@ impl<'a> Keys<'a> {
         }
     }
 
+    /// The number for a layer, of a whole key with one for all or one for each.
+    pub(crate) fn whole_float(&self, key: &str, layer: usize) -> Option<f32> {
+        match self.source.metadata().get(key)? {
+            Value::Array(Array::Float32(all)) => all.get(layer).copied(),
+            Value::Float32(value) => Some(*value),
+            _ => None,
+        }
+    }
+
     pub(crate) fn flag(&self, name: &str) -> Option<bool> {
         match self.get(name)? {
             Value::Bool(value) => Some(*value),
+            _ => None,
+        }
+    }
+
+    /// The flag of a layer, of a key with one for each.
+    pub(crate) fn flag_at(&self, name: &str, layer: usize) -> Option<bool> {
+        match self.get(name)? {
+            Value::Array(Array::Bool(all)) => all.get(layer).copied(),
+            Value::Array(Array::Uint32(all)) => all.get(layer).map(|n| *n != 0),
+            Value::Array(Array::Int32(all)) => all.get(layer).map(|n| *n != 0),
             _ => None,
         }
     }
@@ -55,12 +74,16 @@ impl<'a> Keys<'a> {
     }
 
     pub(crate) fn factor(&self, factor: Factor, width: usize) -> f32 {
+        let layers = || self.number("block_count").unwrap_or(1).max(1) as f32;
         let value = |key| self.float(key).filter(|value| *value != 0.0);
         match factor {
             Factor::RootOfWidth => (width as f32).sqrt(),
             Factor::Key(key) => value(key).unwrap_or(1.0),
             Factor::Inverse(key) => value(key).map_or(1.0, |value| 1.0 / value),
             Factor::One => 1.0,
+            Factor::Is(number) => number,
+            Factor::OverRootOfLayers(number) => number / layers().sqrt(),
+            Factor::OverWidth(number) => number / width.max(1) as f32,
         }
     }
 

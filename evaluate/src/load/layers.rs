@@ -1,23 +1,23 @@
 //! The layers of a model.
 
-use gguf_model::{Activation, Dimension, Gate, Norming, Residual};
+use gguf_model::{Activation, Dimension, FurtherActivation, Gate, Norming, Residual};
 
 use super::Loader;
 use crate::{
     Error, Result,
     run::{
-        Function,
+        Function, Xielu,
         experts::{Experts, Router},
         feed_forward::{Beside, FeedForward, Gating, Mlp},
         matrix::Matrix,
-        recurrent::Recurrent,
+        recurrent::{Recurrent, softplus},
         session::{Layer, LayerInput},
     },
 };
 
 impl Loader<'_> {
     pub(super) fn layer(&mut self, layer: u32) -> Result<Layer> {
-        let prefix = format!("blk.{layer}.");
+        let prefix = format!("{}.{layer}.", self.forward.layers);
         let block = self.forward.block;
         let is_parallel = match block.residual {
             Residual::Parallel => true,
@@ -45,13 +45,13 @@ impl Loader<'_> {
             feed_forward_post_norm: self.norm(&prefix, block.feed_forward_post_norm)?,
             feed_forward_sum_norm: self.norm(&prefix, block.feed_forward_sum_norm)?,
             is_parallel,
-            input: self.layer_input(&prefix)?,
+            input: self.layer_input(layer, &prefix)?,
             output_scale: output_scale.and_then(|scale| scale.first().copied()),
         })
     }
 
     /// What a layer makes of its own vectors of the tokens.
-    fn layer_input(&mut self, prefix: &str) -> Result<Option<LayerInput>> {
+    fn layer_input(&mut self, layer: u32, prefix: &str) -> Result<Option<LayerInput>> {
         let Some(gate) = self.tensors.matrix(&format!("{prefix}inp_gate"))? else {
             return Ok(None);
         };
@@ -60,16 +60,19 @@ impl Loader<'_> {
         self.expect_columns(&projection, gate.rows)?;
         let name = format!("{prefix}post_norm");
         let norm = self.norm_named(&name)?.ok_or_else(|| self.missing(&name))?;
-        Ok(Some(LayerInput { gate, function: self.function()?, projection, norm }))
+        let function = self.function(layer, true)?;
+        Ok(Some(LayerInput { gate, function, projection, norm }))
     }
 
     /// `None` if the layer has none.
     fn feed_forward(&mut self, layer: u32, prefix: &str) -> Result<Option<FeedForward>> {
         let named = |name: &str| format!("{prefix}{name}");
         if !self.tensors.has(&named("ffn_gate_inp.weight")) {
+            // Without a router it chooses among nothing.
+            self.tensors.find(&named("exp_probs_b"));
             let has_up = self.tensors.has(&named("ffn_up.weight"));
             return Ok(match has_up {
-                true => Some(FeedForward::Dense(self.mlp(prefix, "")?)),
+                true => Some(FeedForward::Dense(self.mlp(layer, prefix, "")?)),
                 false => None,
             });
         }
@@ -95,7 +98,7 @@ impl Loader<'_> {
         // That scale is one of the router's input.
         experts.router.scale = None;
         Ok(Some(FeedForward::Beside(Box::new(Beside {
-            dense: self.mlp(prefix, "")?,
+            dense: self.mlp(layer, prefix, "")?,
             dense_post_norm,
             experts,
             experts_norm,
@@ -166,10 +169,15 @@ impl Loader<'_> {
                 )));
             }
         };
+        // Of Hy3 its name has no suffix.
+        let selection_bias = match self.tensors.values(&named("exp_probs_b.bias"))? {
+            None => self.tensors.values(&named("exp_probs_b"))?,
+            bias => bias,
+        };
         let routing = Router {
             used,
             gate: gating,
-            selection_bias: self.tensors.values(&named("exp_probs_b.bias"))?,
+            selection_bias,
             groups: self.keys.number("expert_group_count").unwrap_or(0),
             groups_used: self.keys.number("expert_group_used_count").unwrap_or(0),
             normalized: self
@@ -178,6 +186,8 @@ impl Loader<'_> {
                 .unwrap_or(self.forward.routing.normalized),
             scale: self.keys.float("expert_weights_scale").filter(|s| *s != 0.0).unwrap_or(1.0),
             weighs_inputs: self.forward.routing.weighs_inputs,
+            averaged: self.forward.routing.averaged,
+            routes_layer_input: self.forward.routing.routes_layer_input,
         };
         let latent = match self.tensors.matrix(&named("ffn_latent_down"))? {
             None => {
@@ -191,14 +201,15 @@ impl Loader<'_> {
             }
         };
         let has_shared = self.tensors.has(&named("ffn_up_shexp.weight"));
-        let shared = if has_shared { Some(self.mlp(prefix, "_shexp")?) } else { None };
+        let shared = if has_shared { Some(self.mlp(layer, prefix, "_shexp")?) } else { None };
+        let function = self.function(layer, !matches!(gate, Gating::None))?;
         Ok(Experts {
             router,
             routing,
             up,
             gate,
             down,
-            function: self.function()?,
+            function,
             latent,
             shared,
             shared_gate: self.tensors.matrix(&named("ffn_gate_inp_shexp"))?,
@@ -206,7 +217,7 @@ impl Loader<'_> {
     }
 
     /// A network whose tensors end like this.
-    fn mlp(&mut self, prefix: &str, end: &str) -> Result<Mlp> {
+    fn mlp(&mut self, layer: u32, prefix: &str, end: &str) -> Result<Mlp> {
         let named = |name: &str| format!("{prefix}{name}{end}");
         let down = self.matrix(&named("ffn_down"), self.size(Dimension::Embedding)?)?;
         let up = match self.tensors.matrix(&named("ffn_up"))? {
@@ -224,11 +235,20 @@ impl Loader<'_> {
         let hidden = if matches!(gate, Gating::InUp) { up.rows / 2 } else { up.rows };
         self.expect_columns(&down, hidden)?;
         let divisors = self.tensors.values(&format!("{prefix}ffn.act.scales"))?;
-        Ok(Mlp { up, gate, down, function: self.function()?, divisors })
+        let function = self.function(layer, !matches!(gate, Gating::None))?;
+        Ok(Mlp { up, gate, down, function, divisors })
     }
 
-    fn function(&self) -> Result<Function> {
+    fn function(&self, layer: u32, is_gated: bool) -> Result<Function> {
         let gelu = if self.forward.exact_gelu { Function::GeluExact } else { Function::Gelu };
+        match self.forward.further_activation {
+            Some(FurtherActivation::Relu) => return Ok(Function::Relu),
+            Some(FurtherActivation::ReluOrGatedGelu) => {
+                return Ok(if is_gated { gelu } else { Function::Relu });
+            }
+            Some(FurtherActivation::Xielu) => return self.xielu(layer),
+            None => {}
+        }
         if let Some(name) = self.forward.activation_key.and_then(|key| self.keys.text(key)) {
             return match name {
                 "silu" | "swish" => Ok(Function::Silu),
@@ -246,6 +266,23 @@ impl Loader<'_> {
             Some(Activation::ClampedSwiglu) => Function::ClampedSwiglu,
             _ => gelu,
         })
+    }
+
+    /// The function with the numbers of a layer, which are stored as their logarithms are learnt.
+    fn xielu(&self, layer: u32) -> Result<Function> {
+        let number = |name: &str| {
+            let key = format!("xielu.{name}");
+            self.keys
+                .whole_float(&key, layer as usize)
+                .ok_or_else(|| self.keys.wrong(format!("{key} has no number for layer {layer}")))
+        };
+        let linear = number("beta")?;
+        Ok(Function::Xielu(Xielu {
+            above: softplus(number("alpha_p")?),
+            below: linear + softplus(number("alpha_n")?),
+            linear,
+            limit: number("eps")?,
+        }))
     }
 
     /// A dimension of the model that is not zero.

@@ -217,8 +217,11 @@ impl<'a> Loader<'a> {
         self.tensors.reads_matrices = self.tensors.reads_values;
         let missing = |name: &str| self.keys.wrong(format!("tensor {name} is missing"));
         let missing_tokens = missing("token_embd.weight");
-        let embedding =
-            Table::new(&mut self.tensors, "token_embd.weight")?.ok_or(missing_tokens)?;
+        let embedding = match Table::new(&mut self.tensors, "token_embd.weight")? {
+            Some(table) => table,
+            // Where there is none the rows of the output are the vectors of the tokens.
+            None => Table::new(&mut self.tensors, "output.weight")?.ok_or(missing_tokens)?,
+        };
         let width = embedding.width;
         let positions = Table::new(&mut self.tensors, "position_embd.weight")?;
         let mut token_type = self.tensors.values("token_types.weight")?;
@@ -334,7 +337,8 @@ impl<'a> Loader<'a> {
         // A classifier works on what comes out here, and so does the output of an embedding model.
         let is_behind = |name: &str| {
             name.starts_with("cls.")
-                || self.forward.result == Outcome::Embedding && name.starts_with("output.")
+                || self.forward.result == Outcome::Embedding
+                    && (name.starts_with("output.") || name.starts_with("dec."))
         };
         let unused = self.tensors.unused().find(|t| !is_further(&t.name) && !is_behind(&t.name));
         match unused {

@@ -6,9 +6,10 @@ use super::Loader;
 use crate::{
     Result,
     run::{
+        matrix::Matrix,
         norm::Norm,
         recurrence::{Convolution, Recurrence},
-        recurrent::{DeltaNet, Rates, Recurrent, ShortConvolution, StateSpace, Steps},
+        recurrent::{DeltaNet, KeyedDelta, Rates, Recurrent, ShortConvolution, StateSpace, Steps},
     },
 };
 
@@ -18,8 +19,13 @@ impl Loader<'_> {
         let has = |name: &str| self.tensors.has(&format!("{prefix}{name}"));
         let is_short = has("shortconv.in_proj.weight");
         let is_state_space = has("ssm_in.weight");
+        let is_keyed = has("ssm_conv1d_q.weight");
         let is_delta = has("ssm_ba.weight") || has("ssm_beta.weight");
-        if (is_short || is_state_space || is_delta) && !self.is_causal() {
+        let is_linear = has("attn_output.weight")
+            && !["attn_q", "attn_q_b", "attn_qkv"]
+                .iter()
+                .any(|name| has(&format!("{name}.weight")));
+        if (is_short || is_state_space || is_keyed || is_delta) && !self.is_causal() {
             return Err(self.keys.wrong(
                 "recurrent layers whose tokens see those after them cannot be run here".into(),
             ));
@@ -28,6 +34,13 @@ impl Loader<'_> {
             Recurrent::ShortConvolution(Box::new(self.short_convolution(prefix)?))
         } else if is_state_space {
             Recurrent::StateSpace(Box::new(self.state_space(prefix)?))
+        } else if is_keyed {
+            Recurrent::KeyedDelta(Box::new(self.keyed_delta(prefix)?))
+        } else if is_linear {
+            let width = self.size(D::Embedding)?;
+            let matrix = self.matrix(&format!("{prefix}attn_output"), width)?;
+            self.expect_columns(&matrix, width)?;
+            Recurrent::Linear(Box::new(matrix))
         } else if is_delta {
             Recurrent::DeltaNet(Box::new(self.delta_net(prefix)?))
         } else {
@@ -145,6 +158,50 @@ impl Loader<'_> {
             },
             a: self.vector(&named("ssm_a"), heads)?,
             bias: self.vector(&named("ssm_dt.bias"), heads)?,
+            epsilon: self.epsilon,
+            norm: norm.ok_or_else(|| self.missing(&named("ssm_norm")))?,
+            output,
+        })
+    }
+
+    fn keyed_delta(&mut self, prefix: &str) -> Result<KeyedDelta> {
+        let named = |name: &str| format!("{prefix}{name}");
+        let (heads, width) = (self.size(D::Heads)?, self.size(D::KdaHead)?);
+        let (inner, kernel) = (heads.saturating_mul(width), self.size(D::SsmConv)?);
+        let mut weights = Vec::new();
+        for name in ["ssm_conv1d_q", "ssm_conv1d_k", "ssm_conv1d_v"] {
+            let len = inner.saturating_mul(kernel);
+            weights.extend(self.vector(&format!("{prefix}{name}.weight"), len)?);
+        }
+        let through = |loader: &mut Self, down: &str, up: &str| -> Result<(Matrix, Matrix)> {
+            let down = loader.matrix(&named(down), width)?;
+            let up = loader.matrix(&named(up), inner)?;
+            loader.expect_columns(&up, width)?;
+            Ok((down, up))
+        };
+        let norm = self.tensors.norm(&named("ssm_norm"), gguf_model::Norm::Rms, self.epsilon)?;
+        let output = self.matrix(&named("attn_output"), self.size(D::Embedding)?)?;
+        self.expect_columns(&output, inner)?;
+        Ok(KeyedDelta {
+            mixed: [
+                self.matrix(&named("attn_q"), inner)?,
+                self.matrix(&named("attn_k"), inner)?,
+                self.matrix(&named("attn_v"), inner)?,
+            ],
+            convolution: Convolution::new(3 * inner, &weights, None),
+            recurrence: Recurrence {
+                heads,
+                values: width,
+                keys: width,
+                groups: heads,
+                neighbours: true,
+                corrects: true,
+            },
+            learn: self.matrix(&named("ssm_beta"), heads)?,
+            forget: through(self, "ssm_f_a", "ssm_f_b")?,
+            a: self.vector(&named("ssm_a"), heads)?,
+            bias: self.vector(&named("ssm_dt.bias"), inner)?,
+            gate: through(self, "ssm_g_a", "ssm_g_b")?,
             epsilon: self.epsilon,
             norm: norm.ok_or_else(|| self.missing(&named("ssm_norm")))?,
             output,

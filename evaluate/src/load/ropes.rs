@@ -1,11 +1,16 @@
 //! How positions enter: RoPE and ALiBi.
 
+use std::sync::Arc;
+
 use gguf_model::{Alibi, AttentionKind, Dimension, Rope as Pairing, TurnedLayers, Windows};
 
 use super::Loader;
 use crate::{
     Result,
-    run::rope::{Rope, Scaling, angles},
+    run::{
+        attend::Distances,
+        rope::{Rope, Scaling, angles},
+    },
 };
 
 /// `1 + 0.1 · m · ln(factor)`, by which YaRN strengthens attention.
@@ -18,11 +23,19 @@ impl Loader<'_> {
     pub(super) fn rope(&mut self, layer: u32, window: Option<&Windows>) -> Result<Option<usize>> {
         let pairing = self.architecture.graph.rope;
         if pairing == Pairing::None {
+            // A file may hold factors all the same.
+            for name in ["rope_freqs", "rope_factors_short", "rope_factors_long"] {
+                self.tensors.find(&format!("{name}.weight"));
+            }
             return Ok(None);
         }
         let turned = match self.forward.attention.turned {
             TurnedLayers::Windowed => window.is_some() || self.windows().is_none(),
             TurnedLayers::AllBut(n) => !(layer + 1).is_multiple_of(n.max(1)),
+            TurnedLayers::WindowedOrLeading => {
+                window.is_some() || layer < self.parameters.leading_layers
+            }
+            TurnedLayers::InModelsOf(layers) => self.parameters.layers == layers,
             TurnedLayers::If(key) => self.keys.flag(key).unwrap_or(true),
             TurnedLayers::All => true,
         };
@@ -31,7 +44,8 @@ impl Loader<'_> {
         {
             dimensions = own;
         }
-        if !turned || dimensions < 2 {
+        let is_listed = self.keys.flag_at("attention.rope_pattern", layer as usize).unwrap_or(true);
+        if !turned || !is_listed || dimensions < 2 {
             return Ok(None);
         }
         let keys = self.keys;
@@ -45,6 +59,11 @@ impl Loader<'_> {
             if !window.scaled {
                 (factor, is_yarn) = (1.0, false);
             }
+        }
+        // Longer texts by a larger base.
+        if let Some(alpha) = keys.float("rope.scaling.alpha").filter(|alpha| *alpha > 0.0) {
+            let width = dimensions as f32;
+            base *= alpha.powf(width / (width - 2.0).max(1.0));
         }
         let trained = keys.number("context_length").unwrap_or(0);
         let original_context =
@@ -103,11 +122,35 @@ impl Loader<'_> {
         key.or_else(|| self.keys.number("context_length")).unwrap_or(0)
     }
 
+    /// What is added to each head's scores by the distance. Layers without a table of their own use that
+    /// of the first.
+    pub(super) fn distances(
+        &mut self,
+        prefix: &str,
+        heads: usize,
+    ) -> Result<Option<Arc<Distances>>> {
+        let mut name = format!("{prefix}attn_rel_b.weight");
+        if !self.tensors.has(&name) {
+            name = format!("{}.0.attn_rel_b.weight", self.forward.layers);
+        }
+        let Some(table) = self.tensors.values(&name)? else { return Ok(None) };
+        let buckets = table.len() / heads;
+        if buckets < 4 || !buckets.is_multiple_of(4) || buckets * heads != table.len() {
+            return Err(self.keys.wrong(format!(
+                "tensor {name} has {} values, expected a multiple of four for each of {heads} heads",
+                table.len()
+            )));
+        }
+        Ok(Some(Arc::new(Distances::new(heads, &table))))
+    }
+
     /// What each head's scores lose for a token of distance.
     pub(super) fn slopes(&self, heads: usize) -> Option<Vec<f32>> {
         let largest = match self.forward.alibi {
             Alibi::Always(largest) => largest,
             Alibi::Key(key) => self.keys.float(key).unwrap_or(0.0),
+            Alibi::InModelsOf { layers, largest } if layers == self.parameters.layers => largest,
+            Alibi::InModelsOf { .. } => 0.0,
             Alibi::None => 0.0,
         };
         if largest <= 0.0 || heads == 0 {

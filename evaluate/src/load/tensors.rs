@@ -141,6 +141,8 @@ impl<'a> Tensors<'a> {
         let mut matrix = self.matrix_of(tensor)?;
         matrix.bias = self.values(&format!("{name}.bias"))?;
         matrix.scale = self.values(&format!("{name}.scale"))?;
+        // For engines that round activations to four bits: these do not.
+        self.find(&format!("{name}.input_scale"));
         Ok(Some(matrix))
     }
 

@@ -1,10 +1,12 @@
 //! The attention part of a layer.
 
+use std::sync::Arc;
+
 use gguf_model::HeadNorm;
 
 use super::{
     Runner,
-    attend::{Attend, Sight},
+    attend::{Attend, Distances, Sight},
     cache::LayerCache,
     latent::Latent,
     matrix::Matrix,
@@ -30,10 +32,13 @@ pub(crate) struct Attention {
     pub(crate) value_norm: Option<Norm>,
     /// Whether behind each query is a gate for the head's result.
     pub(crate) is_gated: bool,
+    /// Makes such gates, where they are not behind the queries.
+    pub(crate) gate: Option<Matrix>,
     /// The layer whose keys and values it uses, if it has none.
     pub(crate) lender: Option<usize>,
     pub(crate) sinks: Option<Vec<f32>>,
     pub(crate) slopes: Option<Vec<f32>>,
+    pub(crate) distances: Option<Arc<Distances>>,
     pub(crate) scale: f32,
     pub(crate) cap: f32,
     pub(crate) sight: Sight,
@@ -124,6 +129,7 @@ impl Attention {
             cap: self.cap,
             sight: self.sight,
             slopes: self.slopes.as_deref(),
+            distances: self.distances.as_deref(),
             sinks: self.sinks.as_deref(),
         };
         let queries = queries.get(place.needed * width..).unwrap_or_default();
@@ -160,13 +166,11 @@ impl Attention {
                 Projected { queries, keys, values, gates: Vec::new() }
             }
             Projection::Apart { query, key, value } => {
-                let mut times = |matrix: &Matrix| {
-                    watch.input(matrix, x);
-                    matrix.times(runner, x, n)
-                };
-                let (queries, keys) = (times(query)?, times(key)?);
+                let three = [Some(query), Some(key), value.as_ref()];
+                watch.inputs(&three.into_iter().flatten().collect::<Vec<_>>(), x);
+                let (queries, keys) = (query.times(runner, x, n)?, key.times(runner, x, n)?);
                 let values = match value {
-                    Some(value) => times(value)?,
+                    Some(value) => value.times(runner, x, n)?,
                     None => keys.clone(),
                 };
                 Projected { queries, keys, values, gates: Vec::new() }
@@ -180,6 +184,10 @@ impl Attention {
         let Projected { queries, keys, values, gates } = &mut projected;
         if self.is_gated {
             [*queries, *gates] = split_rows(queries, 2 * self.key, [self.key; 2]);
+        }
+        if let Some(gate) = &self.gate {
+            watch.input(gate, x);
+            *gates = gate.times(runner, x, n)?;
         }
         if let Some(norm) = &self.value_norm {
             norm.apply(runner, values, self.value);

@@ -40,6 +40,10 @@ pub(crate) struct Router {
     pub(crate) scale: f32,
     /// Whether the weight of an expert multiplies what goes into it; else what comes out.
     pub(crate) weighs_inputs: bool,
+    /// Whether experts and shared experts are averaged; else added up.
+    pub(crate) averaged: bool,
+    /// Whether the router works on the layer's input; else on what the experts get.
+    pub(crate) routes_layer_input: bool,
 }
 
 impl Router {
@@ -144,7 +148,12 @@ impl Experts {
             (input, per_row) = (&weighed, 1);
             weights.fill(1.0);
         }
-        watch.expert_inputs(&self.up, input, &ids, per_row);
+        match &self.gate {
+            Gating::By(gate) => watch.expert_inputs(&[&self.up, gate], input, &ids, per_row),
+            Gating::None | Gating::InUp => {
+                watch.expert_inputs(&[&self.up], input, &ids, per_row);
+            }
+        }
         let mut hidden = self.up.times_experts(runner, input, &ids, per_row)?;
         match &self.gate {
             Gating::None => self.function.apply(runner, &mut hidden, None),
@@ -152,13 +161,12 @@ impl Experts {
                 hidden = self.function.apply_halves(runner, &hidden, self.up.rows);
             }
             Gating::By(matrix) => {
-                watch.expert_inputs(matrix, input, &ids, per_row);
                 let mut gate = matrix.times_experts(runner, input, &ids, per_row)?;
                 self.function.apply(runner, &mut gate, Some(&hidden));
                 hidden = gate;
             }
         }
-        watch.expert_inputs(&self.down, &hidden, &ids, 1);
+        watch.expert_inputs(&[&self.down], &hidden, &ids, 1);
         let results = self.down.times_experts(runner, &hidden, &ids, 1)?;
         let width = self.down.rows;
         let mut out = vec![0.0; n * width];
@@ -183,6 +191,9 @@ impl Experts {
                 }
             }
             out.iter_mut().zip(result).for_each(|(out, v)| *out += v);
+            if self.routing.averaged {
+                out.iter_mut().for_each(|v| *v *= 0.5);
+            }
         }
         Ok(out)
     }

@@ -13,18 +13,25 @@ pub(crate) enum FeedForward {
 }
 
 impl FeedForward {
-    /// `x` has gone through the norm before the part, `raw` has not.
+    /// Whether it needs what went into the layer.
+    pub(crate) fn needs_layer_input(&self) -> bool {
+        matches!(self, Self::Experts(experts) if experts.routing.routes_layer_input)
+    }
+
+    /// `x` has gone through the norm before the part, `raw` has not; `first` is what went into the layer,
+    /// if it is [needed](Self::needs_layer_input).
     pub(crate) fn run(
         &self,
         runner: Runner<'_>,
         watch: &mut Watch<'_>,
         x: &[f32],
         raw: &[f32],
+        first: Option<&[f32]>,
         n: usize,
     ) -> Result<Vec<f32>> {
         match self {
             Self::Dense(mlp) => mlp.run(runner, watch, x, n),
-            Self::Experts(experts) => experts.run(runner, watch, x, x, n),
+            Self::Experts(experts) => experts.run(runner, watch, x, first.unwrap_or(x), n),
             Self::Beside(both) => both.run(runner, watch, x, raw, n),
         }
     }
@@ -92,7 +99,10 @@ impl Mlp {
         x: &[f32],
         n: usize,
     ) -> Result<Vec<f32>> {
-        watch.input(&self.up, x);
+        match &self.gate {
+            Gating::By(gate) => watch.inputs(&[&self.up, gate], x),
+            Gating::None | Gating::InUp => watch.input(&self.up, x),
+        }
         let mut up = self.up.times(runner, x, n)?;
         let mut hidden = match &self.gate {
             Gating::None => {
@@ -100,7 +110,6 @@ impl Mlp {
                 up
             }
             Gating::By(matrix) => {
-                watch.input(matrix, x);
                 let mut gate = matrix.times(runner, x, n)?;
                 self.function.apply(runner, &mut gate, Some(&up));
                 gate

@@ -6,7 +6,7 @@ use quant_kernels::LaneOp;
 use super::{Runner, attention::split_rows, split};
 
 /// An activation function.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Function {
     Silu,
     /// Approximated with tanh.
@@ -17,6 +17,18 @@ pub(crate) enum Function {
     ReluSquared,
     /// gpt-oss: clamped, with a steeper sigmoid and a linear part of one more.
     ClampedSwiglu,
+    /// Apertus: a parabola above zero, an exponential below.
+    Xielu(Xielu),
+}
+
+/// The numbers of xIELU.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Xielu {
+    pub(crate) above: f32,
+    pub(crate) below: f32,
+    pub(crate) linear: f32,
+    /// What arguments of the exponential are at most.
+    pub(crate) limit: f32,
 }
 
 impl Function {
@@ -84,6 +96,11 @@ impl LaneOp for Apply<'_> {
                 },
             ),
             Function::ClampedSwiglu => self.clamped(s),
+            Function::Xielu(numbers) => self.each(
+                s,
+                #[inline(always)]
+                |x| xielu(s, x, numbers),
+            ),
         }
     }
 }
@@ -160,6 +177,16 @@ fn gelu_exact<S: Lanes>(s: S, x: S::F32) -> S::F32 {
     // x · (1 + erf) / 2, where 1 + erf is 2 − tail above zero and tail below.
     let half = s.mul(s.mul(x, s.splat(0.5)), tail);
     s.select(s.lt(x, s.splat(0.0)), half, s.sub(x, half))
+}
+
+/// `above · x² + linear · x` above zero, `below · (eˣ − 1 − x) + linear · x` below.
+#[inline(always)]
+fn xielu<S: Lanes>(s: S, x: S::F32, numbers: Xielu) -> S::F32 {
+    let zero = s.splat(0.0);
+    let square = s.mul(s.mul(x, x), s.splat(numbers.above));
+    let power = s.sub(s.exp(s.min(x, s.splat(numbers.limit))), s.splat(1.0));
+    let falling = s.mul(s.sub(power, x), s.splat(numbers.below));
+    s.add(s.select(s.lt(zero, x), square, falling), s.mul(x, s.splat(numbers.linear)))
 }
 
 /// `cap · tanh(x / cap)` of every value.

@@ -18,7 +18,7 @@ pub(crate) mod split;
 
 pub use cache::CachePrecision;
 pub use embed::Pooling;
-pub(crate) use functions::Function;
+pub(crate) use functions::{Function, Xielu};
 pub(crate) use rope::Turns;
 pub(crate) use session::{Chunk, Memory, Watch, chunk_len};
 pub use session::{Observer, Session};

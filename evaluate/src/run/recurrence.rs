@@ -118,6 +118,8 @@ pub(crate) enum Fading<'a> {
     Head(&'a [f32]),
     /// `exp(rate · a)`, with a number for each value of a key of each head.
     Exponent(&'a [f32]),
+    /// A factor for each value of a key of each head of each token.
+    Key(&'a [f32]),
 }
 
 /// Heads times tokens times values of a state below which one thread is quicker.
@@ -212,6 +214,7 @@ impl LaneOp for Piece<'_> {
                 let rate = inputs.rates[at];
                 match inputs.fading {
                     Fading::Head(all) => fading.fill(all[at]),
+                    Fading::Key(all) => fading.copy_from_slice(&all[part(all, at, keys)]),
                     Fading::Exponent(a) => {
                         let a = &a[part(a, head, keys)];
                         for (fading, a) in fading.chunks_mut(S::N).zip(a.chunks(S::N)) {
@@ -302,6 +305,7 @@ mod tests {
                     for (i, v) in row.iter_mut().enumerate() {
                         *v *= match inputs.fading {
                             Fading::Head(all) => f64::from(all[at]),
+                            Fading::Key(all) => f64::from(all[at * r.keys + i]),
                             Fading::Exponent(a) => {
                                 f64::from(inputs.rates[at] * a[head * r.keys + i]).exp()
                             }
@@ -335,7 +339,8 @@ mod tests {
                 let (k, q) = (numbers(tokens * 2 * keys, 2), numbers(tokens * 2 * keys, 3));
                 let rates: Vec<f32> = numbers(tokens * 6, 4).iter().map(|v| v + 0.5).collect();
                 let a: Vec<f32> = numbers(6 * keys, 5).iter().map(|v| v - 0.5).collect();
-                for fading in [Fading::Head(&rates), Fading::Exponent(&a)] {
+                let each = numbers(tokens * 6 * keys, 6);
+                for fading in [Fading::Head(&rates), Fading::Exponent(&a), Fading::Key(&each)] {
                     let of = |from: usize, to: usize| Inputs {
                         values: &values[from * 30..to * 30],
                         keys: &k[from * 2 * keys..to * 2 * keys],
@@ -343,6 +348,7 @@ mod tests {
                         rates: &rates[from * 6..to * 6],
                         fading: match fading {
                             Fading::Head(all) => Fading::Head(&all[from * 6..to * 6]),
+                            Fading::Key(all) => Fading::Key(&all[from * 6 * keys..to * 6 * keys]),
                             whole => whole,
                         },
                     };

@@ -15,6 +15,9 @@ pub(crate) enum Recurrent {
     ShortConvolution(Box<ShortConvolution>),
     StateSpace(Box<StateSpace>),
     DeltaNet(Box<DeltaNet>),
+    KeyedDelta(Box<KeyedDelta>),
+    /// Deci: a matrix in place of attention, which remembers nothing.
+    Linear(Box<Matrix>),
 }
 
 impl Recurrent {
@@ -24,6 +27,8 @@ impl Recurrent {
             Self::ShortConvolution(part) => (part.convolution.window(), 0),
             Self::StateSpace(part) => (part.convolution.window(), part.recurrence.state()),
             Self::DeltaNet(part) => (part.convolution.window(), part.recurrence.state()),
+            Self::KeyedDelta(part) => (part.convolution.window(), part.recurrence.state()),
+            Self::Linear(_) => (0, 0),
         }
     }
 
@@ -45,6 +50,8 @@ impl Recurrent {
             Self::ShortConvolution(part) => 3 * part.input.rows,
             Self::StateSpace(part) => 3 * part.input.rows,
             Self::DeltaNet(part) => 3 * (part.mixed.rows + part.gate.rows),
+            Self::KeyedDelta(part) => 3 * 5 * part.output.columns,
+            Self::Linear(matrix) => matrix.rows,
         }
     }
 
@@ -61,6 +68,11 @@ impl Recurrent {
             Self::ShortConvolution(part) => part.run(runner, watch, state, x, n),
             Self::StateSpace(part) => part.run(runner, watch, state, x, n),
             Self::DeltaNet(part) => part.run(runner, watch, state, x, n),
+            Self::KeyedDelta(part) => part.run(runner, watch, state, x, n),
+            Self::Linear(matrix) => {
+                watch.input(matrix, x);
+                matrix.times(runner, x, n)
+            }
         }
     }
 }
@@ -246,7 +258,7 @@ impl DeltaNet {
                 split_rows(&both, 2 * sharing, [sharing; 2])
             }
         };
-        learn.iter_mut().for_each(|rate| *rate = 1.0 / (1.0 + (-*rate).exp()));
+        learn.iter_mut().for_each(|rate| *rate = sigmoid(*rate));
         for rates in forget.chunks_exact_mut(heads) {
             for (rate, (a, bias)) in rates.iter_mut().zip(self.a.iter().zip(&self.bias)) {
                 *rate = (softplus(*rate + bias) * a).exp();
@@ -256,13 +268,8 @@ impl DeltaNet {
         Function::Silu.apply(runner, &mut mixed, None);
         let widths = [groups * width, groups * width, heads * of_head];
         let [mut queries, mut keys, values] = split_rows(&mixed, self.mixed.rows, widths);
-        for (values, scale) in [(&mut queries, 1.0 / (width as f32).sqrt()), (&mut keys, 1.0)] {
-            for head in values.chunks_exact_mut(width) {
-                let length = head.iter().map(|v| v * v).sum::<f32>() + self.epsilon;
-                let by = scale / length.sqrt();
-                head.iter_mut().for_each(|v| *v *= by);
-            }
-        }
+        to_length_one(&mut queries, width, self.epsilon, 1.0 / (width as f32).sqrt());
+        to_length_one(&mut keys, width, self.epsilon, 1.0);
         let inputs = Inputs {
             values: &values,
             keys: &keys,
@@ -278,11 +285,102 @@ impl DeltaNet {
     }
 }
 
+/// Kimi's delta attention: each value of a head's key fades by itself.
+pub(crate) struct KeyedDelta {
+    /// Make queries, keys and values.
+    pub(crate) mixed: [Matrix; 3],
+    /// Of all three, side by side.
+    pub(crate) convolution: Convolution,
+    pub(crate) recurrence: Recurrence,
+    pub(crate) learn: Matrix,
+    /// What compresses and restores the steps.
+    pub(crate) forget: (Matrix, Matrix),
+    /// How quickly the state of each head fades, and what is added to the step of each of its keys' values.
+    pub(crate) a: Vec<f32>,
+    pub(crate) bias: Vec<f32>,
+    /// What compresses and restores the gate of the results.
+    pub(crate) gate: (Matrix, Matrix),
+    pub(crate) epsilon: f32,
+    /// The norm of each head's results.
+    pub(crate) norm: Norm,
+    pub(crate) output: Matrix,
+}
+
+impl KeyedDelta {
+    fn run(
+        &self,
+        runner: Runner<'_>,
+        watch: &mut Watch<'_>,
+        state: &mut State,
+        x: &[f32],
+        n: usize,
+    ) -> Result<Vec<f32>> {
+        let Recurrence { heads, keys: width, .. } = self.recurrence;
+        let inner = heads * width;
+        let mut times = |matrix: &Matrix, x: &[f32]| {
+            watch.input(matrix, x);
+            matrix.times(runner, x, n)
+        };
+        let mut mixed = vec![0.0; n * 3 * inner];
+        for (part, matrix) in self.mixed.iter().enumerate() {
+            let made = times(matrix, x)?;
+            for (row, made) in mixed.chunks_exact_mut(3 * inner).zip(made.chunks_exact(inner)) {
+                row[part * inner..][..inner].copy_from_slice(made);
+            }
+        }
+        let mut learn = times(&self.learn, x)?;
+        let mut through = |(down, up): &(Matrix, Matrix)| {
+            let low = times(down, x)?;
+            times(up, &low)
+        };
+        let (mut forget, gates) = (through(&self.forget)?, through(&self.gate)?);
+        learn.iter_mut().for_each(|rate| *rate = sigmoid(*rate));
+        for steps in forget.chunks_exact_mut(inner) {
+            let biases = self.bias.chunks_exact(width);
+            for ((steps, biases), a) in steps.chunks_exact_mut(width).zip(biases).zip(&self.a) {
+                for (step, bias) in steps.iter_mut().zip(biases) {
+                    *step = (softplus(*step + bias) * a).exp();
+                }
+            }
+        }
+        mixed = self.convolution.run(runner, state, &mixed);
+        Function::Silu.apply(runner, &mut mixed, None);
+        let [mut queries, mut keys, values] = split_rows(&mixed, 3 * inner, [inner; 3]);
+        to_length_one(&mut queries, width, self.epsilon, 1.0 / (width as f32).sqrt());
+        to_length_one(&mut keys, width, self.epsilon, 1.0);
+        let inputs = Inputs {
+            values: &values,
+            keys: &keys,
+            queries: &queries,
+            rates: &learn,
+            fading: Fading::Key(&forget),
+        };
+        let mut result = self.recurrence.run(runner, state, inputs);
+        self.norm.apply(runner, &mut result, width);
+        result.iter_mut().zip(&gates).for_each(|(v, gate)| *v *= sigmoid(*gate));
+        watch.input(&self.output, &result);
+        self.output.times(runner, &result, n)
+    }
+}
+
+/// Brings each head to length one, times a scale.
+fn to_length_one(values: &mut [f32], width: usize, epsilon: f32, scale: f32) {
+    for head in values.chunks_exact_mut(width) {
+        let length = head.iter().map(|v| v * v).sum::<f32>() + epsilon;
+        let by = scale / length.sqrt();
+        head.iter_mut().for_each(|v| *v *= by);
+    }
+}
+
+fn sigmoid(x: f32) -> f32 {
+    1.0 / (1.0 + (-x).exp())
+}
+
 fn multiply(values: &mut [f32], by: &[f32]) {
     values.iter_mut().zip(by).for_each(|(v, by)| *v *= by);
 }
 
 /// `ln(1 + eˣ)`.
-fn softplus(x: f32) -> f32 {
+pub(crate) fn softplus(x: f32) -> f32 {
     if x > 20.0 { x } else { x.exp().ln_1p() }
 }

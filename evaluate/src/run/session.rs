@@ -14,6 +14,7 @@ use super::{
     recurrence::State,
     recurrent::Recurrent,
     rope::{Rope, Turns},
+    split,
 };
 use crate::{Error, Model, Result};
 
@@ -29,6 +30,19 @@ pub trait Observer {
     /// The rows of activations that meet a tensor, `columns` values each: those of all tokens of a
     /// chunk in their order; of a tensor with experts those that pass one of them, expert by expert.
     fn matmul_input(&mut self, tensor: &str, expert: Option<usize>, rows: &[f32], columns: usize);
+
+    /// The same rows where they meet several tensors, which need be looked at once only.
+    fn matmul_inputs(
+        &mut self,
+        tensors: &[&str],
+        expert: Option<usize>,
+        rows: &[f32],
+        columns: usize,
+    ) {
+        for tensor in tensors {
+            self.matmul_input(tensor, expert, rows, columns);
+        }
+    }
 }
 
 /// The observer of a run, if there is one.
@@ -36,14 +50,27 @@ pub(crate) struct Watch<'a>(pub(crate) Option<&'a mut dyn Observer>);
 
 impl Watch<'_> {
     pub(crate) fn input(&mut self, matrix: &Matrix, rows: &[f32]) {
-        if let Some(observer) = &mut self.0 {
-            observer.matmul_input(&matrix.name, None, rows, matrix.columns);
+        self.inputs(&[matrix], rows);
+    }
+
+    /// Rows that meet several matrices.
+    pub(crate) fn inputs(&mut self, matrices: &[&Matrix], rows: &[f32]) {
+        if let (Some(observer), Some(first)) = (&mut self.0, matrices.first()) {
+            let names: Vec<_> = matrices.iter().map(|matrix| matrix.name.as_str()).collect();
+            observer.matmul_inputs(&names, None, rows, first.columns);
         }
     }
 
-    /// Rows of which each meets the next `used` of the ids.
-    pub(crate) fn expert_inputs(&mut self, matrix: &Matrix, x: &[f32], ids: &[u32], used: usize) {
-        let Some(observer) = &mut self.0 else { return };
+    /// Rows of which each meets the next `used` of the ids, in each of some matrices.
+    pub(crate) fn expert_inputs(
+        &mut self,
+        matrices: &[&Matrix],
+        x: &[f32],
+        ids: &[u32],
+        used: usize,
+    ) {
+        let (Some(observer), Some(matrix)) = (&mut self.0, matrices.first()) else { return };
+        let names: Vec<_> = matrices.iter().map(|matrix| matrix.name.as_str()).collect();
         let mut order: Vec<_> = ids.iter().enumerate().collect();
         order.sort_by_key(|(_, expert)| **expert);
         for same in order.chunk_by(|a, b| a.1 == b.1) {
@@ -51,7 +78,7 @@ impl Watch<'_> {
             let start = |i: usize| i / used * matrix.columns;
             let row = |i: usize| x.get(start(i)..start(i) + matrix.columns).unwrap_or_default();
             let rows: Vec<f32> = same.iter().flat_map(|(i, _)| row(*i)).copied().collect();
-            observer.matmul_input(&matrix.name, Some(**expert as usize), &rows, matrix.columns);
+            observer.matmul_inputs(&names, Some(**expert as usize), &rows, matrix.columns);
         }
     }
 }
@@ -496,7 +523,7 @@ impl LayerInput {
         watch.input(&self.projection, &gates);
         let mut result = self.projection.times(runner, &gates, count)?;
         self.norm.apply(runner, &mut result, width);
-        add(x, &result, 1.0);
+        add(runner, x, &result, 1.0);
         Ok(())
     }
 }
@@ -567,7 +594,7 @@ impl Layer {
             let width = result.len() / place.count.max(1);
             result.drain(..place.needed * width);
             match &mut sum {
-                Some(sum) => add(sum, &result, 1.0),
+                Some(sum) => add(runner, sum, &result, 1.0),
                 None => sum = Some(result),
             }
         }
@@ -604,12 +631,14 @@ impl Layer {
         let mut attended = self.attend(runner, watch, memories, index, place, &input)?;
         x.drain(..place.needed * width);
         let count = place.count - place.needed;
+        let first = self.feed_forward.as_ref().filter(|part| part.needs_layer_input());
+        let first = first.map(|_| x.clone());
         if let (Some(attended), Some(norm)) = (&mut attended, &self.attention_post_norm) {
             norm.apply(runner, attended, width);
         }
         let input = if !self.is_parallel {
             if let Some(attended) = &attended {
-                add(x, attended, residual_scale);
+                add(runner, x, attended, residual_scale);
                 if let Some(norm) = &self.attention_sum_norm {
                     norm.apply(runner, x, width);
                 }
@@ -621,14 +650,14 @@ impl Layer {
             input.get(place.needed * width..).unwrap_or_default().to_vec()
         };
         if let Some(attended) = attended.filter(|_| self.is_parallel) {
-            add(x, &attended, residual_scale);
+            add(runner, x, &attended, residual_scale);
         }
         let Some(feed_forward) = &self.feed_forward else { return Ok(()) };
-        let mut result = feed_forward.run(runner, watch, &input, x, count)?;
+        let mut result = feed_forward.run(runner, watch, &input, x, first.as_deref(), count)?;
         if let Some(norm) = &self.feed_forward_post_norm {
             norm.apply(runner, &mut result, width);
         }
-        add(x, &result, residual_scale);
+        add(runner, x, &result, residual_scale);
         if let Some(norm) = &self.feed_forward_sum_norm {
             norm.apply(runner, x, width);
         }
@@ -636,8 +665,12 @@ impl Layer {
     }
 }
 
-fn add(x: &mut [f32], values: &[f32], scale: f32) {
-    x.iter_mut().zip(values).for_each(|(x, v)| *x += scale * v);
+fn add(runner: Runner<'_>, x: &mut [f32], values: &[f32], scale: f32) {
+    const WIDTH: usize = 1024;
+    split::rows(runner.threads, x, WIDTH, &|first, x| {
+        let values = values.get(first * WIDTH..).unwrap_or_default();
+        x.iter_mut().zip(values).for_each(|(x, v)| *x += scale * v);
+    });
 }
 
 impl crate::load::Weights {
@@ -664,7 +697,7 @@ impl crate::load::Weights {
             logits.iter_mut().for_each(|v| *v *= self.logit_scale);
         }
         if self.logit_cap != 0.0 {
-            super::split::rows(runner.threads, logits, 1024, &|_, values| {
+            split::rows(runner.threads, logits, 1024, &|_, values| {
                 runner.kernels.run(SoftCap { cap: self.logit_cap, values });
             });
         }
