@@ -499,11 +499,15 @@ impl Keys<'_> {
     }
 
     fn mlx(&self) -> Result<Format> {
-        if self.get("mode").is_some() && !self.is("mode", "affine") {
-            let found = self.get("mode").map(describe).unwrap_or_default();
-            return Err(self.wrong("mode", &found, "affine, the mode of MLX that is read"));
-        }
         let width = |key: &str, object: &Map<String, Value>| -> Result<Width> {
+            // Of all modules or of one: mxfp4, mxfp8 and nvfp4 have no biases, and other scales.
+            let mode = object.get("mode").filter(|mode| !mode.is_null());
+            let is_read =
+                |mode: &&Value| mode.as_str().is_some_and(|m| m.eq_ignore_ascii_case("affine"));
+            if let Some(mode) = mode.filter(|mode| !is_read(mode)) {
+                let expected = "affine, the mode of MLX that is read";
+                return Err(self.wrong(&format!("{key}mode"), &describe(mode), expected));
+            }
             let size = object.get("group_size").and_then(Value::as_u64).filter(|size| *size > 0);
             let size = size.ok_or_else(|| {
                 self.wrong(&format!("{key}group_size"), "no such number", "a positive number")
@@ -670,7 +674,18 @@ mod tests {
                     "sparsity_config": {"format": "sparse-24-bitmask"}}"#,
                 "sparse-24-bitmask",
             ),
-            (r#"{"group_size": 32, "bits": 4, "mode": "mxfp4"}"#, "mode\": found"),
+            (
+                r#"{"group_size": 32, "bits": 4, "mode": "mxfp4"}"#,
+                "mode\": found the text \"mxfp4\"",
+            ),
+            (
+                r#"{"group_size": 16, "bits": 4, "mode": "nvfp4"}"#,
+                "mode\": found the text \"nvfp4\"",
+            ),
+            (
+                r#"{"group_size": 64, "bits": 4, "lm_head": {"group_size": 32, "bits": 4, "mode": "mxfp4"}}"#,
+                "lm_head.mode\": found the text \"mxfp4\"",
+            ),
             ("[]", "expected an object"),
             (r#"{"bits": 4, "quant_type": "x"}"#, "quant_method"),
         ];

@@ -33,6 +33,7 @@ mod bailing;
 mod bailing3;
 mod bert;
 mod bloom;
+mod chatglm;
 mod codeshell;
 mod cohere;
 mod cohere2;
@@ -180,7 +181,7 @@ pub const ALL: &[&Architecture] = &[
     &gemma3n::GEMMA3N,
     &gemma4::GEMMA4,
     &gemma4::GEMMA4_ASSISTANT,
-    &glm::CHATGLM,
+    &chatglm::CHATGLM,
     &glm::DEEPSEEK32,
     &glm::GLM4,
     &glm::GLM4_MOE,
