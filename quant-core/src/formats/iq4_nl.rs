@@ -268,10 +268,50 @@ mod tests {
         }
     }
 
+    /// ggml's search, one candidate after the other.
+    fn by_trying(x: &[f32; LEN], weights: &[f32; LEN]) -> f32 {
+        let mut extreme = 0.0f32;
+        for v in x {
+            extreme = if v.abs() > extreme.abs() { *v } else { extreme };
+        }
+        if extreme.abs() < GROUP_MAX_EPS {
+            return 0.0;
+        }
+        let sums = |inverse: f32| {
+            x.iter().zip(weights).fold((0.0, 0.0), |(sum_qx, sum_q2), (x, w)| {
+                let q = VALUES[by_distance(inverse * x) as usize];
+                (sum_qx + w * q * x, sum_q2 + w * q * q)
+            })
+        };
+        let (sum_qx, sum_q2) = sums(1.0 / (-extreme / VALUES[0]));
+        let mut d = if sum_q2 > 0.0 { sum_qx / sum_q2 } else { 0.0 };
+        let mut best = d * sum_qx;
+        for i in -7..=7 {
+            let (sum_qx, sum_q2) = sums((i as f32 + VALUES[0]) / extreme);
+            if sum_q2 > 0.0 && sum_qx * sum_qx > best * sum_q2 {
+                d = sum_qx / sum_q2;
+                best = d * sum_qx;
+            }
+        }
+        d
+    }
+
     proptest! {
         #[test]
         fn codes_are_those_of_the_smaller_distance_anywhere(x in -140.0f32..140.0) {
             prop_assert_eq!(nearest(Scalar, x), by_distance(x));
+        }
+
+        #[test]
+        fn scales_are_those_of_trying_all_candidates(
+            x in prop::collection::vec(-1.0f32..1.0, LEN),
+            weights in prop::collection::vec(0.0f32..1.0, LEN),
+            exponent in -36i32..18,
+        ) {
+            let x = core::array::from_fn(|i| x[i] * 10f32.powi(exponent));
+            let weights = core::array::from_fn(|i| weights[i]);
+            let (found, expected) = (fit(Scalar, &x, &weights), by_trying(&x, &weights));
+            prop_assert_eq!(found.to_bits(), expected.to_bits());
         }
     }
 }
