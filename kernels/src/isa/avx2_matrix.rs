@@ -16,6 +16,7 @@ impl<const VNNI: bool> DotLanes for Avx2<VNNI> {
     const WIDE: bool = VNNI;
     const SIGNED_BYTES: bool = !VNNI;
     const LOOPS: bool = !VNNI;
+    const EIGHTS: bool = true;
 
     dot_lane_ops! {
         codes(bytes: &[u8]) -> __m256i { _mm256_loadu_si256(first::<32>(bytes).cast()) }
@@ -113,6 +114,12 @@ impl<const VNNI: bool> DotLanes for Avx2<VNNI> {
         mul_add(a: __m256, b: __m256, c: __m256) -> __m256 { _mm256_fmadd_ps(a, b, c) }
     }
 
+    #[inline(always)]
+    fn eights(self, eight: impl Fn(usize) -> u64) -> __m256i {
+        let [a, b, c, d] = [eight(0), eight(1), eight(2), eight(3)].map(u64::cast_signed);
+        // SAFETY: the token proves AVX2.
+        unsafe { _mm256_set_epi64x(d, c, b, a) }
+    }
     #[inline(always)]
     fn as_codes(self, bytes: __m256i) -> __m256i {
         bytes

@@ -18,7 +18,7 @@ use crate::{
         float::{Bf16, F16, F32, FloatFormat},
         format::{Format, with_coded},
         inputs::{Column, InputLayout, Inputs},
-        integers::Unpack,
+        integers::{BIAS, Unpack},
         sources::Panel,
         tile,
     },
@@ -68,6 +68,8 @@ pub(crate) trait MatrixKernels {
         row: usize,
         blocks: Range<usize>,
     );
+    /// As [`integers::single`](crate::matrix::integers::single).
+    fn single_integers<F: Integers>(s: Self::Token, job: &Product<'_>, rows: Range<usize>);
     /// As [`integers::few`](crate::matrix::integers::few).
     fn few_integers(s: Self::Token, job: &Product<'_>, rows: Range<usize>, unpack: Unpack);
     /// As [`integers::fill`](crate::matrix::integers::fill).
@@ -128,8 +130,8 @@ pub(super) fn dot<M: MatrixKernels>(ty: GgmlType, weights: &[u8], inputs: &[u8])
 }
 
 /// The layouts of [`Integers`], by the length of their sub-blocks.
-type Sixteens = Blocks<QK_K, 16, 8, false>;
-type ThirtyTwos = Blocks<QK_K, 32, 8, false>;
+type Sixteens = Blocks<QK_K, 16, 7, false>;
+type ThirtyTwos = Blocks<QK_K, 32, 7, false>;
 
 /// The inputs that meet codes of a layout.
 fn inputs<M: MatrixKernels, L: Layout>(scaling: Scaling, bias: i32) -> InputLayout {
@@ -146,9 +148,9 @@ fn input_layout<M: MatrixKernels>(format: Format) -> InputLayout {
             Format::Ggml(ty) => with_integers!(
                 ty,
                 F => if <F as Integers>::SUB == 16 {
-                    inputs::<M, Sixteens>(Scaling::Per256, 128)
+                    inputs::<M, Sixteens>(Scaling::Per256, BIAS)
                 } else {
-                    inputs::<M, ThirtyTwos>(Scaling::Per256, 128)
+                    inputs::<M, ThirtyTwos>(Scaling::Per256, BIAS)
                 },
                 InputLayout::default()
             ),
@@ -183,7 +185,13 @@ fn multiply<M: MatrixKernels>(
                 ty,
                 F => {
                     let unpack = Unpack::of::<F>();
-                    if !by_panels {
+                    if !by_panels
+                        && <M::Token as DotLanes>::EIGHTS
+                        && <F as Integers>::LOOKED_UP
+                        && job.columns.len() == 1
+                    {
+                        M::single_integers::<F>(s, job, rows)
+                    } else if !by_panels {
                         M::few_integers(s, job, rows, unpack)
                     } else if <F as Integers>::SUB == 16 {
                         integers::<M, Sixteens>(unpack, job, rows)
@@ -275,7 +283,7 @@ pub(super) use dot_lane_ops;
 
 /// The methods of the [`MatrixKernels`] of a type: token, features if it needs any, then vectors of rows
 /// and columns in a tile straight from packed weights, vectors in a panel, vectors in a tile with codes
-/// below eight bits and columns in any tile, and vectors in a tile of floats.
+/// below seven bits and columns in any tile, and vectors in a tile of floats.
 macro_rules! matrix_kernels {
     (
         $kernels:ty: $token:ty $(, $features:literal)?;
@@ -294,7 +302,7 @@ macro_rules! matrix_kernels {
                     blocks: std::ops::Range<usize>,
                     totals: &mut [[<$token as quant_core::lanes::Lanes>::F32; $rows]],
                 ) {
-                    if L::WHOLE {
+                    if L::LONG {
                         $crate::matrix::drive::panel_tiles::<$token, L, $rows, $rows, $columns>(
                             s, inputs, panels, blocks, totals,
                         );
@@ -346,6 +354,14 @@ macro_rules! matrix_kernels {
                 unpack: $crate::matrix::integers::Unpack,
             ) {
                 $crate::matrix::integers::fill::<$token, L>(s, panel, job, row, blocks, unpack);
+            }
+
+            fn single_integers<F: quant_core::formats::Integers>(
+                s: $token,
+                job: &$crate::matrix::drive::Product<'_>,
+                rows: std::ops::Range<usize>,
+            ) {
+                $crate::matrix::integers::single::<$token, F>(s, job, rows);
             }
 
             fn few_integers(

@@ -123,7 +123,7 @@ pub(crate) trait Layout {
     const LEN: usize;
     /// Elements that share a scale: 16, or a multiple of 32.
     const SUB: usize;
-    /// Bits that codes fit in: 4, 5, 6 or 8.
+    /// Bits that codes fit in: 4 to 8.
     const BITS: usize;
     /// Whether values have minima; the bias is zero where they do, and only there.
     const OFFSET: bool;
@@ -134,6 +134,8 @@ pub(crate) trait Layout {
     const SIXTEENS: bool = Self::SUB == 16;
     /// Whether codes need all bits of a byte.
     const WHOLE: bool = Self::BITS == 8;
+    /// Whether partial sums of 16 bits have no room for a second step.
+    const LONG: bool = Self::BITS > 6;
     /// The same with codes of eight bits, whose kernels multiply any codes.
     type AnyBits: Layout;
 }

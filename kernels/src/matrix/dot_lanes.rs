@@ -15,9 +15,9 @@
 //! | simd128 with relaxed-simd | `i32x4.relaxed_dot_i8x16_i7x16_add` | 32 bits |
 //!
 //! All are exact, so the integer sums are the same everywhere. `pmaddubsw` saturates at 16 bits:
-//! codes of up to six bits leave room for several products; for eight bits the instance moves
-//! the sign of the code to the activation first. The instructions of NEON multiply signed bytes:
-//! codes of up to six bits are the same signed, for eight bits the instance subtracts 128 and
+//! codes of up to six bits leave room for several products, those of seven for one; for eight bits the
+//! instance moves the sign of the code to the activation first. The instructions of NEON multiply signed
+//! bytes: codes of up to seven bits are the same signed, for eight bits the instance subtracts 128 and
 //! [`bias`](super::tile::bias) takes it into account.
 //!
 //! A new instruction set implements this trait and `MatrixKernels` in `isa/`; nothing else of the
@@ -68,11 +68,11 @@ pub(crate) trait DotLanes: Lanes + 'static {
 
     /// Partial sums that start from `sum`, or from zero if [`finish`](Self::finish) adds it.
     fn begin(self, sum: Self::I32) -> Self::Partial;
-    /// Adds the products of codes below 64 with four activations in −127..=127.
+    /// Adds the products of codes below 128 with four activations in −127..=127.
     fn dot(self, sum: Self::Partial, codes: Self::Codes, x: Self::I32) -> Self::Partial;
     /// Adds the products of any codes with four activations in −127..=127.
     fn dot_bytes(self, sum: Self::Partial, codes: Self::Codes, x: Self::I32) -> Self::Partial;
-    /// Whether steps of [`dot_signed`](Self::dot_signed) are a loop rather than unrolled.
+    /// Whether steps that fill a partial sum each are a loop rather than unrolled.
     const LOOPS: bool = false;
     /// Codes of eight bits as panels hold them, for [`dot_signed`](Self::dot_signed): less 128 where that
     /// spares work for each column.
@@ -127,6 +127,17 @@ pub(crate) trait DotLanes: Lanes + 'static {
 
     /// The same bytes as codes.
     fn as_codes(self, bytes: Self::I32) -> Self::Codes;
+    /// Whether [`eights`](Self::eights) is faster than bytes in memory, for one column.
+    const EIGHTS: bool = false;
+    /// The bytes of the lanes, eight from each call; where there is one lane, the first of eight.
+    #[inline(always)]
+    fn eights(self, eight: impl Fn(usize) -> u64) -> Self::I32 {
+        let mut bytes = [0; 4 * MAX_LANES];
+        for (k, bytes) in bytes.as_chunks_mut().0.iter_mut().enumerate().take(Self::N.div_ceil(2)) {
+            *bytes = eight(k).to_le_bytes();
+        }
+        self.bits(self.floats(&bytes))
+    }
     /// The bytes of `x`, the negative of those where the signs from `at` on, one bit each, are set.
     #[inline(always)]
     fn negated(self, x: Self::I32, signs: &[u8; SIGNS], at: usize) -> Self::I32 {

@@ -19,6 +19,9 @@ use super::{
     sources::Panel,
 };
 
+/// What is added to integers so that they become codes of seven bits.
+pub(crate) const BIAS: i32 = 64;
+
 /// A block of each row of a group, as [`Integers`] says.
 #[repr(C, align(64))]
 pub(crate) struct Unpacked {
@@ -59,8 +62,8 @@ impl Unpack {
 fn rows<F: Integers>(blocks: &[u8], rows: Range<usize>, out: &mut Unpacked) {
     let blocks: &[F::Block] = bytemuck::cast_slice(blocks);
     for r in rows {
-        let (codes, signs) = (&mut out.codes[r], &mut out.signs[r]);
-        out.units[r] = F::integers(&blocks[r], codes, signs, &mut out.factors[r]);
+        out.units[r] = F::head(&blocks[r], &mut out.signs[r], &mut out.factors[r]);
+        F::integers(&blocks[r], &mut out.codes[r]);
     }
 }
 
@@ -108,6 +111,44 @@ fn few_columns<S: DotLanes, const SIGNED: bool>(
         for (tile, totals) in tiles.iter().zip(&totals) {
             job.y.write(job.columns[tile.first].y, row, &totals[..live]);
         }
+    }
+}
+
+/// A product with one column: look-ups stay in registers.
+#[inline(always)]
+pub(crate) fn single<S: DotLanes, F: Integers>(s: S, job: &Product<'_>, rows: Range<usize>) {
+    let (blocks, bytes) = (job.cols / QK_K, F::TYPE.block_bytes());
+    let Some(tile) = job.inputs.tiles.first() else { return };
+    let column = job.inputs.columns::<1>(tile, 0..blocks);
+    let (mut signs, mut factors) = ([0; SIGNS], [0; FACTORS]);
+    let (mut units, mut sums) = ([0.0; GROUP], [0.0; GROUP * MAX_LANES]);
+    let end = rows.end;
+    for row in rows.step_by(GROUP) {
+        let live = GROUP.min(end - row);
+        let mut totals = [0.0; GROUP];
+        let group = job.group(row, blocks * bytes).chunks_exact(GROUP * bytes);
+        for (b, group) in group.enumerate() {
+            let group: &[F::Block] = bytemuck::cast_slice(group);
+            let x: &[u8] = bytemuck::cast_slice(&column.words[b * QK_K / 4..][..QK_K / 4]);
+            let each = group.iter().zip(&mut units).zip(sums.chunks_exact_mut(S::N)).take(live);
+            for ((block, unit), sums) in each {
+                *unit = F::head(block, &mut signs, &mut factors);
+                let mut sum = s.splat_i(0);
+                for at in (0..QK_K).step_by(4 * S::N) {
+                    let mut x = s.bits(s.floats(&x[at..]));
+                    let mut codes = s.eights(|k| F::eight(block, at / 32 + k / 4, k % 4));
+                    if F::SIGNED {
+                        x = s.negated(x, &signs, at);
+                    } else {
+                        (codes, x) = s.magnitudes(codes, x);
+                    }
+                    sum = s.dot_scaled(sum, s.as_codes(codes), x, &factors[at / 16..]);
+                }
+                s.store_part(s.bits_to_f32(sum), sums);
+            }
+            add_up(s, &sums, &units, column.scales[b][0], &mut totals);
+        }
+        job.y.write(job.columns[tile.first].y, row, &totals[..live]);
     }
 }
 
@@ -192,14 +233,17 @@ pub(crate) fn fill<S: DotLanes, L: Layout>(
         let group = &group[b * GROUP * unpack.bytes..][..GROUP * unpack.bytes];
         (unpack.rows)(group, first..first + S::N, &mut unpacked);
         let Unpacked { codes, signs, factors, units } = &mut unpacked;
-        if unpack.signed {
-            let plus_128 = s.splat_i(i32::from_ne_bytes([0x80; 4]));
-            for (codes, signs) in codes.iter_mut().zip(signs).skip(first).take(S::N) {
-                for at in (0..QK_K).step_by(4 * S::N) {
-                    let code = s.negated(s.bits(s.floats(&codes[at..])), signs, at);
-                    let code = s.bits_to_f32(s.xor_i(code, plus_128));
-                    s.store_part(code, bytemuck::cast_slice_mut(&mut codes[at..]));
+        let plus_128 = s.splat_i(i32::from_ne_bytes([0x80; 4]));
+        // Each byte is the larger: nothing is borrowed from its neighbour.
+        let less = s.splat_i(i32::from_ne_bytes([0x80 - BIAS as u8; 4]));
+        for (codes, signs) in codes.iter_mut().zip(signs).skip(first).take(S::N) {
+            for at in (0..QK_K).step_by(4 * S::N) {
+                let mut code = s.bits(s.floats(&codes[at..]));
+                if unpack.signed {
+                    code = s.xor_i(s.negated(code, signs, at), plus_128);
                 }
+                let code = s.sub_i(code, less);
+                s.store_part(s.bits_to_f32(code), bytemuck::cast_slice_mut(&mut codes[at..]));
             }
         }
         // Four columns of a row become a lane.

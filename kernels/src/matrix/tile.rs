@@ -169,8 +169,8 @@ fn sub_block<
             products[c] = [s.splat_i(starts[c]); MR];
         }
     }
-    if S::LOOPS && L::WHOLE && B::PANEL {
-        return looped::<S, B, MR, NR>(s, block, j * L::SUB / 4, words, products);
+    if S::LOOPS && L::LONG && B::PANEL {
+        return looped::<S, L, B, MR, NR>(s, block, j * L::SUB / 4, words, products);
     }
     for (i, words) in words.chunks_exact(words.len().min(8)).enumerate() {
         let chunk = j * L::SUB / 32 + i;
@@ -205,7 +205,7 @@ fn sub_block<
 /// Adds the products of steps from `first` on. Unrolled, the compiler goes column by column and keeps the
 /// codes of all steps on the stack; so it is not told how many there are.
 #[inline(always)]
-fn looped<S: DotLanes, B: Block<S>, const MR: usize, const NR: usize>(
+fn looped<S: DotLanes, L: Layout, B: Block<S>, const MR: usize, const NR: usize>(
     s: S,
     block: [B; MR],
     first: usize,
@@ -221,7 +221,12 @@ fn looped<S: DotLanes, B: Block<S>, const MR: usize, const NR: usize>(
         for c in 0..NR {
             let x = s.splat_i(words[c]);
             for m in 0..MR {
-                let partial = s.dot_signed(s.begin(s.splat_i(0)), runs[m][i], x);
+                let partial = s.begin(s.splat_i(0));
+                let partial = if L::WHOLE {
+                    s.dot_signed(partial, runs[m][i], x)
+                } else {
+                    s.dot(partial, runs[m][i], x)
+                };
                 products[c][m] = s.finish(products[c][m], partial);
             }
         }

@@ -16,15 +16,26 @@ pub trait Integers: BlockFormat {
     /// Whether integers are magnitudes from 1 to 63 with signs beside them; otherwise they are each plus
     /// 128, from −63 to 63.
     const SIGNED: bool;
+    /// Whether [`eight`](Self::eight) is a look-up.
+    const LOOKED_UP: bool = true;
 
-    /// The integers of a block and a factor for each sixteen, between 1 and 31; returns the unit. Value `i`
-    /// is negative where bit `i % 8` of byte `i / 8` of `signs` is set; without signs they stay as they are.
-    fn integers(
-        block: &Self::Block,
-        codes: &mut [u8; QK_K],
-        signs: &mut [u8; SIGNS],
-        factors: &mut [i16; FACTORS],
-    ) -> f32;
+    /// A factor for each sixteen values, between 1 and 31, and the signs; returns the unit. Value `i` is
+    /// negative where bit `i % 8` of byte `i / 8` of `signs` is set; without signs they stay as they are.
+    fn head(block: &Self::Block, signs: &mut [u8; SIGNS], factors: &mut [i16; FACTORS]) -> f32;
+
+    /// Eight integers, a byte each: part `k` of the four in 32 values `j`.
+    fn eight(block: &Self::Block, j: usize, k: usize) -> u64;
+
+    /// All integers of a block.
+    #[inline(always)]
+    fn integers(block: &Self::Block, codes: &mut [u8; QK_K]) {
+        for (j, codes) in codes.as_chunks_mut::<32>().0.iter_mut().enumerate() {
+            // Over few elements, so that it is unrolled and shifts by `k` are constants.
+            for (k, codes) in codes.as_chunks_mut().0.iter_mut().enumerate() {
+                *codes = Self::eight(block, j, k).to_le_bytes();
+            }
+        }
+    }
 }
 
 /// Evaluates `$body` with `$format` naming the [`Integers`](crate::formats::Integers) of the type, or
@@ -103,23 +114,6 @@ const fn even(sevens: u64) -> u64 {
     sevens | (parity & bytes(1)) << 7
 }
 
-/// Writes 32 codes, eight at a time. Loops are over few elements everywhere, so that they are unrolled and
-/// their shifts are constants.
-#[inline(always)]
-fn each_eight(codes: &mut [u8; 32], eight: impl Fn(usize) -> u64) {
-    for (k, codes) in codes.as_chunks_mut().0.iter_mut().enumerate() {
-        *codes = eight(k).to_le_bytes();
-    }
-}
-
-/// Writes 32 codes, four at a time.
-#[inline(always)]
-fn each_four(codes: &mut [u8; 32], four: impl Fn(usize) -> u32) {
-    for (k, codes) in codes.as_chunks_mut().0.iter_mut().enumerate() {
-        *codes = four(k).to_le_bytes();
-    }
-}
-
 /// Factors of sixteens from codes of four bits, two in a byte, the lower first.
 #[inline(always)]
 fn odd_factors<const N: usize>(scales: &[u8; N], factors: &mut [i16; FACTORS]) {
@@ -142,27 +136,21 @@ impl Integers for IQ2XXS {
     const SIGNED: bool = true;
 
     #[inline(always)]
-    fn integers(
-        block: &Self::Block,
-        codes: &mut [u8; QK_K],
-        signs: &mut [u8; SIGNS],
-        factors: &mut [i16; FACTORS],
-    ) -> f32 {
-        let codes = codes.as_chunks_mut::<64>().0.iter_mut();
+    fn head(block: &Self::Block, signs: &mut [u8; SIGNS], factors: &mut [i16; FACTORS]) -> f32 {
         let signs = signs.as_chunks_mut::<8>().0.iter_mut();
         let factors = factors.as_chunks_mut::<4>().0.iter_mut();
-        let pairs = block.qs.as_chunks::<2>().0;
-        // Two sub-blocks at a time.
-        for (((codes, signs), factors), pair) in codes.zip(signs).zip(factors).zip(pairs) {
+        for ((signs, factors), pair) in signs.zip(factors).zip(block.qs.as_chunks::<2>().0) {
             let [first, second] = pair.map(u64::from_le_bytes);
             *signs = even(sevens(first >> 32 | second & !0 << 32)).to_le_bytes();
             let [a, b] = [odd((first >> 60) as u8), odd((second >> 60) as u8)];
             *factors = [a, a, b, b];
-            for (codes, word) in codes.as_chunks_mut().0.iter_mut().zip([first, second]) {
-                each_eight(codes, |k| IQ2_XXS[(word >> (8 * k)) as usize & 255]);
-            }
         }
         0.125 * block.d.to_f32()
+    }
+
+    #[inline(always)]
+    fn eight(block: &Self::Block, j: usize, k: usize) -> u64 {
+        IQ2_XXS[usize::from(block.qs[j][k])]
     }
 }
 
@@ -171,23 +159,20 @@ impl Integers for IQ2XS {
     const SIGNED: bool = true;
 
     #[inline(always)]
-    fn integers(
-        block: &Self::Block,
-        codes: &mut [u8; QK_K],
-        signs: &mut [u8; SIGNS],
-        factors: &mut [i16; FACTORS],
-    ) -> f32 {
+    fn head(block: &Self::Block, signs: &mut [u8; SIGNS], factors: &mut [i16; FACTORS]) -> f32 {
         odd_factors(&block.scales, factors);
-        let signs = signs.as_chunks_mut::<4>().0.iter_mut();
         let qs = block.qs.as_flattened().as_chunks::<8>().0;
-        for ((codes, signs), qs) in codes.as_chunks_mut().0.iter_mut().zip(signs).zip(qs) {
-            let words = u64::from_le_bytes(*qs);
-            each_eight(codes, |k| IQ2_XS[(words >> (16 * k)) as usize & 511]);
-            let sevens = words >> 9 & 0x007f_007f_007f_007f;
+        for (signs, qs) in signs.as_chunks_mut::<4>().0.iter_mut().zip(qs) {
+            let sevens = u64::from_le_bytes(*qs) >> 9 & 0x007f_007f_007f_007f;
             let sevens = (sevens | sevens >> 8) & 0x0000_ffff_0000_ffff;
             *signs = (even(sevens | sevens >> 16) as u32).to_le_bytes();
         }
         0.125 * block.d.to_f32()
+    }
+
+    #[inline(always)]
+    fn eight(block: &Self::Block, j: usize, k: usize) -> u64 {
+        IQ2_XS[usize::from(u16::from_le_bytes(block.qs[4 * j + k])) & 511]
     }
 }
 
@@ -196,20 +181,16 @@ impl Integers for IQ2S {
     const SIGNED: bool = true;
 
     #[inline(always)]
-    fn integers(
-        block: &Self::Block,
-        codes: &mut [u8; QK_K],
-        signs: &mut [u8; SIGNS],
-        factors: &mut [i16; FACTORS],
-    ) -> f32 {
+    fn head(block: &Self::Block, signs: &mut [u8; SIGNS], factors: &mut [i16; FACTORS]) -> f32 {
         odd_factors(&block.scales, factors);
         *signs = block.signs;
-        let qs = block.qs.as_chunks::<4>().0;
-        for ((codes, qs), qh) in codes.as_chunks_mut().0.iter_mut().zip(qs).zip(block.qh) {
-            let high = usize::from(qh) << 8;
-            each_eight(codes, |k| IQ2_S[usize::from(qs[k]) | high >> (2 * k) & 0x300]);
-        }
         0.125 * block.d.to_f32()
+    }
+
+    #[inline(always)]
+    fn eight(block: &Self::Block, j: usize, k: usize) -> u64 {
+        let high = (usize::from(block.qh[j]) << 8) >> (2 * k) & 0x300;
+        IQ2_S[usize::from(block.qs[4 * j + k]) | high]
     }
 }
 
@@ -218,26 +199,23 @@ impl Integers for IQ3XXS {
     const SIGNED: bool = true;
 
     #[inline(always)]
-    fn integers(
-        block: &Self::Block,
-        codes: &mut [u8; QK_K],
-        signs: &mut [u8; SIGNS],
-        factors: &mut [i16; FACTORS],
-    ) -> f32 {
-        let (words, _) = block.scales_and_signs.as_flattened().as_chunks::<8>();
+    fn head(block: &Self::Block, signs: &mut [u8; SIGNS], factors: &mut [i16; FACTORS]) -> f32 {
+        let words = block.scales_and_signs.as_flattened().as_chunks::<8>().0;
+        let signs = signs.as_chunks_mut::<8>().0.iter_mut();
         let factors = factors.as_chunks_mut::<4>().0.iter_mut();
-        for ((signs, factors), words) in
-            signs.as_chunks_mut::<8>().0.iter_mut().zip(factors).zip(words)
-        {
+        for ((signs, factors), words) in signs.zip(factors).zip(words) {
             let words = u64::from_le_bytes(*words);
             *signs = even(sevens(words)).to_le_bytes();
             let [a, b] = [odd((words >> 28) as u8 & 15), odd((words >> 60) as u8)];
             *factors = [a, a, b, b];
         }
-        for (codes, qs) in codes.as_chunks_mut().0.iter_mut().zip(&block.qs) {
-            each_four(codes, |k| IQ3_XXS[usize::from(qs[k])]);
-        }
         0.25 * block.d.to_f32()
+    }
+
+    #[inline(always)]
+    fn eight(block: &Self::Block, j: usize, k: usize) -> u64 {
+        let point = |i: usize| IQ3_XXS[usize::from(block.qs[j][2 * k + i])];
+        pair(point(0), point(1))
     }
 }
 
@@ -246,35 +224,27 @@ impl Integers for IQ3S {
     const SIGNED: bool = true;
 
     #[inline(always)]
-    fn integers(
-        block: &Self::Block,
-        codes: &mut [u8; QK_K],
-        signs: &mut [u8; SIGNS],
-        factors: &mut [i16; FACTORS],
-    ) -> f32 {
+    fn head(block: &Self::Block, signs: &mut [u8; SIGNS], factors: &mut [i16; FACTORS]) -> f32 {
         odd_factors(&block.scales, factors);
         *signs = block.signs;
-        // By vectors: one by one, the ninth bits take as long as the look-ups.
-        let (mut high, mut indices) = ([0; QK_K / 4], [0; QK_K / 4]);
-        for (high, byte) in high.as_chunks_mut::<8>().0.iter_mut().zip(block.qh) {
-            *high = spread(byte).to_le_bytes();
-        }
-        for ((index, high), q) in indices.iter_mut().zip(high).zip(block.qs) {
-            *index = u16::from_le_bytes([q, high]);
-        }
-        for (codes, indices) in codes.as_chunks_mut().0.iter_mut().zip(indices.as_chunks::<8>().0) {
-            each_four(codes, |k| IQ3_S[usize::from(indices[k] & 511)]);
-        }
         block.d.to_f32()
+    }
+
+    #[inline(always)]
+    fn eight(block: &Self::Block, j: usize, k: usize) -> u64 {
+        let high = usize::from(block.qh[j]) << 8;
+        let point = |i: usize| {
+            let high = high >> (2 * k + i) & 0x100;
+            IQ3_S[usize::from(block.qs[8 * j + 2 * k + i]) | high]
+        };
+        pair(point(0), point(1))
     }
 }
 
-/// The eight bits of a byte as eight bytes, the lowest first.
+/// Two points of four coordinates.
 #[inline(always)]
-const fn spread(byte: u8) -> u64 {
-    // Each byte keeps a bit of its own; what is not zero then carries into the highest.
-    let own = bytes(byte) & 0x8040_2010_0804_0201;
-    (own + bytes(0x7f)) >> 7 & bytes(1)
+const fn pair(low: u32, high: u32) -> u64 {
+    low as u64 | (high as u64) << 32
 }
 
 /// Eight coordinates of a book of IQ1 and the shift of their group.
@@ -288,22 +258,18 @@ impl Integers for IQ1S {
     const SIGNED: bool = false;
 
     #[inline(always)]
-    fn integers(
-        block: &Self::Block,
-        codes: &mut [u8; QK_K],
-        _: &mut [u8; SIGNS],
-        factors: &mut [i16; FACTORS],
-    ) -> f32 {
-        let factors = factors.as_chunks_mut::<2>().0.iter_mut();
-        let words = block.qs.as_chunks::<4>().0.iter().zip(block.qh);
-        for ((codes, factors), (qs, qh)) in
-            codes.as_chunks_mut().0.iter_mut().zip(factors).zip(words)
-        {
-            *factors = [odd(qh[1] >> 4 & 7); 2];
-            let (high, down) = (usize::from(u16::from_le_bytes(qh)) << 8, qh[1] >> 7 == 1);
-            each_eight(codes, |k| shifted(usize::from(qs[k]) | high >> (3 * k) & 0x700, down));
+    fn head(block: &Self::Block, _: &mut [u8; SIGNS], factors: &mut [i16; FACTORS]) -> f32 {
+        for (factors, word) in factors.as_chunks_mut::<2>().0.iter_mut().zip(block.qh) {
+            *factors = [odd(word[1] >> 4 & 7); 2];
         }
         0.125 * block.d.to_f32()
+    }
+
+    #[inline(always)]
+    fn eight(block: &Self::Block, j: usize, k: usize) -> u64 {
+        let word = u16::from_le_bytes(block.qh[j]);
+        let high = (usize::from(word) << 8) >> (3 * k) & 0x700;
+        shifted(usize::from(block.qs[4 * j + k]) | high, word >> 15 == 1)
     }
 }
 
@@ -312,49 +278,50 @@ impl Integers for IQ1M {
     const SIGNED: bool = false;
 
     #[inline(always)]
-    fn integers(
-        block: &Self::Block,
-        codes: &mut [u8; QK_K],
-        _: &mut [u8; SIGNS],
-        factors: &mut [i16; FACTORS],
-    ) -> f32 {
+    fn head(block: &Self::Block, _: &mut [u8; SIGNS], factors: &mut [i16; FACTORS]) -> f32 {
         for (factors, word) in factors.as_chunks_mut::<4>().0.iter_mut().zip(block.scales) {
             let word = u16::from_le_bytes(word);
             for (i, factor) in factors.iter_mut().enumerate() {
                 *factor = odd((word >> (3 * i)) as u8 & 7);
             }
         }
-        let (qs, qh) = (block.qs.as_chunks::<4>().0, block.qh.as_chunks::<2>().0);
-        for ((codes, qs), qh) in codes.as_chunks_mut().0.iter_mut().zip(qs).zip(qh) {
-            let high = usize::from(u16::from_le_bytes(*qh)) << 8;
-            each_eight(codes, |k| {
-                let high = high >> (4 * k);
-                shifted(usize::from(qs[k]) | high & 0x700, high & 0x800 != 0)
-            });
-        }
         0.125 * block.unit()
+    }
+
+    #[inline(always)]
+    fn eight(block: &Self::Block, j: usize, k: usize) -> u64 {
+        let word = u16::from_le_bytes([block.qh[2 * j], block.qh[2 * j + 1]]);
+        let high = (usize::from(word) << 8) >> (4 * k);
+        shifted(usize::from(block.qs[4 * j + k]) | high & 0x700, high & 0x800 != 0)
     }
 }
 
 impl Integers for TQ1_0 {
     const SUB: usize = 32;
     const SIGNED: bool = false;
+    const LOOKED_UP: bool = false;
 
     #[inline(always)]
-    fn integers(
-        block: &Self::Block,
-        codes: &mut [u8; QK_K],
-        _: &mut [u8; SIGNS],
-        factors: &mut [i16; FACTORS],
-    ) -> f32 {
+    fn head(block: &Self::Block, _: &mut [u8; SIGNS], factors: &mut [i16; FACTORS]) -> f32 {
         factors.fill(1);
+        block.d.to_f32()
+    }
+
+    #[inline(always)]
+    fn eight(block: &Self::Block, j: usize, k: usize) -> u64 {
+        let mut codes = [0; QK_K];
+        Self::integers(block, &mut codes);
+        u64::from_le_bytes(codes.as_chunks().0[4 * j + k])
+    }
+
+    #[inline(always)]
+    fn integers(block: &Self::Block, codes: &mut [u8; QK_K]) {
         let (first, second) = codes.split_at_mut(160);
         let (second, third) = second.split_at_mut(80);
         let (long, short) = block.qs.split_at(32);
         ternary::<32>(long, first);
         ternary::<16>(short, second);
         ternary::<4>(&block.qh, third);
-        block.d.to_f32()
     }
 }
 
@@ -397,7 +364,12 @@ mod tests {
                 let (mut codes, mut signs) = ([0; QK_K], [0; SIGNS]);
                 let mut factors = [0; FACTORS];
                 let block = bytemuck::pod_read_unaligned(&bytes);
-                let unit = <F as Integers>::integers(&block, &mut codes, &mut signs, &mut factors);
+                let unit = <F as Integers>::head(&block, &mut signs, &mut factors);
+                <F as Integers>::integers(&block, &mut codes);
+                for (i, codes) in codes.as_chunks().0.iter().enumerate() {
+                    let eight = <F as Integers>::eight(&block, i / 4, i % 4);
+                    assert_eq!(eight.to_le_bytes(), *codes, "{ty}");
+                }
                 assert!(factors.iter().all(|factor| (1..=31).contains(factor)), "{ty}");
                 assert!(factors.chunks(F::SUB / 16).all(|f| f.iter().all(|g| *g == f[0])), "{ty}");
                 if !unit.is_finite() {
