@@ -13,11 +13,13 @@ use super::{
     server::{Act, Server},
 };
 
+type Log = Vec<(String, Option<String>)>;
+
 /// A proxy that connects whatever is asked for with one server, or answers another status.
 struct Proxy {
     address: SocketAddr,
     /// Where to, and with what authorization.
-    log: Arc<Mutex<Vec<(String, Option<String>)>>>,
+    log: Arc<Mutex<Log>>,
 }
 
 impl Proxy {
@@ -53,7 +55,7 @@ fn talk(
     connection: TcpStream,
     to: SocketAddr,
     status: u16,
-    log: &Mutex<Vec<(String, Option<String>)>>,
+    log: &Mutex<Log>,
 ) -> std::io::Result<()> {
     let mut reader = BufReader::new(connection.try_clone()?);
     let (mut first, mut authorization) = (String::new(), None);
