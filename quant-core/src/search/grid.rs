@@ -266,12 +266,12 @@ impl<S: Lanes, const LEN: usize> Values<'_, S, LEN> {
         } else {
             self.round::<DIMS, GROUPS, CANDIDATES, false>(s, inverses, room);
         }
-        for g in 0..GROUPS {
+        for (g, &wanted) in wanted.iter().enumerate() {
             let places = g * DIMS..(g + 1) * DIMS;
             let (roots, ends) =
                 (&room.roots[places.clone()], [scales[0], scales[scales.len() - 1]]);
             s.store(noise::<S, DIMS>(s, roots, &self.x[places], ends), &mut room.noise[g]);
-            let mut rest = wanted[g];
+            let mut rest = wanted;
             while rest != 0 {
                 let lane = rest.trailing_zeros() as usize;
                 rest &= rest - 1;

@@ -107,9 +107,10 @@ impl Tables {
         lines: &mut ShortLines,
     ) -> [u32; 2] {
         let scales = scales.map(|scale| s.splat(scale));
-        let mut heights = [[s.splat(0.0); SHORT]; 2];
+        let mut heights = [[s.splat(0.0); 2]; SHORT];
+        let vectors = SHORT.div_ceil(S::N);
         let mut least = [s.splat(f32::INFINITY); 2];
-        for v in 0..SHORT.div_ceil(S::N) {
+        for (v, heights) in heights.iter_mut().enumerate().take(vectors) {
             let (a, b) = self.draw::<S, DIMS>(s, &codes[v * S::N..]);
             let inside = s.lt(s.load(&NUMBERS), s.splat(len as f32 - (v * S::N) as f32));
             let a = s.select(inside, a, s.splat(f32::INFINITY));
@@ -117,15 +118,15 @@ impl Tables {
             s.store_part(b, &mut lines.b[v * S::N..]);
             for i in 0..2 {
                 let height = s.sub(s.mul(scales[i], a), b);
-                heights[i][v] = height;
+                heights[i] = height;
                 least[i] = if v == 0 { height } else { s.min(height, least[i]) };
             }
         }
         let mut bits = [0; 2];
         for i in 0..2 {
             let limit = s.splat(s.lowest(least[i]) + noise);
-            for v in 0..SHORT.div_ceil(S::N) {
-                bits[i] |= s.mask_bits(s.le(heights[i][v], limit)) << (v * S::N);
+            for (v, heights) in heights.iter().enumerate().take(vectors) {
+                bits[i] |= s.mask_bits(s.le(heights[i], limit)) << (v * S::N);
             }
         }
         bits

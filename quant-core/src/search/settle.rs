@@ -123,7 +123,7 @@ impl<const LEN: usize, const GROUPS: usize, const CANDIDATES: usize> Room<LEN, G
             aside = aside.wrapping_add(usize::from(!certain));
         }
         for i in 0..aside {
-            self.settle_run::<S, DIMS>(s, near, g, lane, scales, &tables, i);
+            self.settle_run::<S, DIMS>(s, near, (g, lane), scales, &tables, i);
         }
     }
 
@@ -184,8 +184,7 @@ impl<const LEN: usize, const GROUPS: usize, const CANDIDATES: usize> Room<LEN, G
         &mut self,
         s: S,
         near: &Near,
-        g: usize,
-        lane: usize,
+        (g, lane): (usize, usize),
         scales: &[PerLane<f32>],
         tables: &Tables,
         number: usize,
@@ -218,8 +217,8 @@ impl<const LEN: usize, const GROUPS: usize, const CANDIDATES: usize> Room<LEN, G
                 }
             }
         }
-        for c in from..end {
-            let scale = scales[c][lane];
+        for (c, scales) in scales.iter().enumerate().take(end).skip(from) {
+            let scale = scales[lane];
             let code = match self.lines.lowest(s, scale, noise) {
                 Some(place) => codes[place],
                 None => {
