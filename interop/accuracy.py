@@ -4,9 +4,9 @@
     python3 interop/accuracy.py --quantwright target/release/quantwright
     python3 interop/accuracy.py --model SmolLM2-135M-Instruct.Q4_1.gguf --chunks 8
 
-For each checkpoint of the fixtures, with its importance matrix, or for each --model, without one: files
-of all recipes from one read, and for the sizes of three of them the mix that `--target-size` chooses, its
-sensitivities measured on calibration.txt. Sizes, perplexity and KL divergence are those of test.txt;
+For each checkpoint of the fixtures, with its importance matrix, or for each --model, with one made of
+calibration.txt: files of all recipes from one read, some also with `--search better`, and for the sizes of three of them the mix
+that `--target-size` chooses, its sensitivities measured on calibration.txt. Sizes, perplexity and KL divergence are those of test.txt;
 tokens a second are those of `bench`. Types are those that most weights have, which in models with short
 rows are not those that recipes are named after.
 
@@ -30,6 +30,8 @@ RECIPES = "q8_0 q6_k q5_k_m q4_k_m q4_0 iq4_xs q3_k_m q2_k".split()
 # These need an importance matrix.
 LOW = "iq3_xxs iq2_xs".split()
 SIZES = "q4_k_m q3_k_m q2_k".split()
+# Also with --search better.
+BETTER = "q6_k q5_k_m q4_k_m q4_0 iq4_xs q3_k_m q2_k".split()
 
 
 class Tables:
@@ -46,17 +48,24 @@ class Tables:
             sys.exit(f"{' '.join(command)}: exit status {done.returncode}\n{done.stderr[-2000:]}")
         return json.loads(done.stdout)
 
-    def of_model(self, name: str, model: Path, matrix: Path | None) -> None:
+    def of_model(self, name: str, model: Path, matrix: Path | None = None) -> None:
         reference = model
         if model.is_file():
             # Quantized already: what it holds is the reference, in half precision.
             reference = self.folder / "reference.gguf"
             self.json("convert", model, "-o", reference, "-t", "f16", "--allow-requantize", "--force")
-        recipes = RECIPES + (LOW if matrix else [])
-        weighed = ["--imatrix", matrix] if matrix else []
+        if matrix is None:
+            matrix = self.folder / f"{name}-imatrix.gguf"
+            self.json("imatrix", reference, "-f", TEXT / "calibration.txt", "-o", matrix)
+        recipes = RECIPES + LOW
+        weighed = ["--imatrix", matrix]
         output = self.folder / f"{name}-{{type}}.gguf"
         made = self.json("convert", reference, "-o", output, "-t", ",".join(recipes), "--force", *weighed)
         reports = {recipe.upper(): report for recipe, report in zip(recipes, made)}
+        output = self.folder / f"{name}-better-{{type}}.gguf"
+        made = self.json("convert", reference, "-o", output, "-t", ",".join(BETTER), "--force", *weighed,
+                         "--search", "better")
+        reports |= {f"{recipe.upper()}, better search": report for recipe, report in zip(BETTER, made)}
         saved = self.folder / f"{name}.json"
         for recipe in SIZES:
             mix = f"mix, size of {recipe.upper()}"

@@ -19,9 +19,6 @@ from pathlib import Path
 
 import architectures
 
-# Beside this file is a tokenizers.py, which is not the package.
-sys.path.remove(str(Path(__file__).resolve().parent))
-
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 LINEAR = ATTENTION + ("gate_proj", "up_proj", "down_proj")
 # name: (base, modules, rank, alpha, type of the adapter's floats)

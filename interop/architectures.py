@@ -23,16 +23,14 @@ import sys
 import tempfile
 from pathlib import Path
 
+import newest
+from tiny import EXPERTS, FULL, HEAD_NORMS, LATENT, LAYER, SMALL, hand, llama, some, without
+
+# Where tokenizers.py would hide the package of that name.
+sys.path = [path for path in sys.path if Path(path).resolve() != Path(__file__).resolve().parent]
+
 FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"
 PRE = "llama-bpe"
-
-# What every model has unless its family says otherwise.
-SMALL = dict(vocab_size=1024, hidden_size=64, intermediate_size=96, num_hidden_layers=3,
-             num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=256)
-LATENT = dict(SMALL, num_key_value_heads=4, moe_intermediate_size=32, kv_lora_rank=32,
-              qk_nope_head_dim=16, qk_rope_head_dim=8, v_head_dim=24, n_routed_experts=4,
-              num_experts_per_tok=2, n_shared_experts=1, first_k_dense_replace=1,
-              n_group=1, topk_group=1)
 
 ENCODER = {key: value for key, value in SMALL.items() if key != "num_key_value_heads"}
 RANKED = {0: "contradiction", 1: "neutral", 2: "entailment"}
@@ -265,46 +263,6 @@ FAMILIES.update({
     "t5-encoder": ("T5:EncoderModel", "t5", T5),
 })
 
-
-
-def llama(norms=True, heads="self_attn", hidden=64, inner=96, queries=64, keys=32):
-    """Names and shapes of Llama's tensors, on which many models by hand are based."""
-    layer = "model.layers.{}."
-    names = {"model.embed_tokens.weight": (1024, hidden), "lm_head.weight": (1024, hidden),
-             "model.norm.weight": (hidden,),
-             layer + heads + ".q_proj.weight": (queries, hidden),
-             layer + heads + ".k_proj.weight": (keys, hidden),
-             layer + heads + ".v_proj.weight": (keys, hidden),
-             layer + heads + ".o_proj.weight": (hidden, queries),
-             layer + "mlp.gate_proj.weight": (inner, hidden),
-             layer + "mlp.up_proj.weight": (inner, hidden),
-             layer + "mlp.down_proj.weight": (hidden, inner)}
-    if norms:
-        names.update({layer + "input_layernorm.weight": (hidden,),
-                      layer + "post_attention_layernorm.weight": (hidden,)})
-    return names
-
-
-def without(names, *parts):
-    """These tensors but for those with one of the parts in their names."""
-    return {name: shape for name, shape in names.items() if not any(part in name for part in parts)}
-
-
-def hand(model_type, model_class, tensors, config=None, **settings):
-    """A model by hand: its class, tensors and settings beside the usual."""
-    base = dict(SMALL, rms_norm_eps=1e-5, rope_theta=10000.0) if config is None else config
-    return dict(config=dict(base, architectures=[model_class], model_type=model_type,
-                            **settings.pop("more", {})), tensors=tensors, **settings)
-
-
-EXPERTS = {"model.layers.{}.mlp.gate.weight": (4, 64),
-           "model.layers.{}.mlp.experts.{}.gate_proj.weight": (32, 64),
-           "model.layers.{}.mlp.experts.{}.up_proj.weight": (32, 64),
-           "model.layers.{}.mlp.experts.{}.down_proj.weight": (64, 32)}
-HEAD_NORMS = {"model.layers.{}.self_attn.q_norm.weight": (16,),
-              "model.layers.{}.self_attn.k_norm.weight": (16,)}
-FULL = dict(SMALL, num_key_value_heads=4, rms_norm_eps=1e-5)
-LAYER = "model.layers.{}."
 LFM2 = dict(SMALL, layer_types=["conv", "full_attention", "conv"], block_multiple_of=8,
             block_auto_adjust_ff_dim=True, pad_token_id=0, conv_L_cache=3)
 GPT = "transformer.h.{}."
@@ -466,6 +424,10 @@ FAMILIES.update({
     "qwen3next": ("Qwen3Next", "qwen", LINEAR_MOE),
     "qwen35": ("Qwen3_5:ForConditionalGeneration", "qwen", dict(
         text_config=dict(LINEAR, **QWEN35, mtp_num_hidden_layers=1), vision_config=QWEN3_VISION)),
+    "minicpmv4_6": ("MiniCPMV4_6:ForConditionalGeneration", "qwen", dict(
+        text_config=dict(LINEAR, **QWEN35), vision_config=dict(
+            hidden_size=32, intermediate_size=48, num_hidden_layers=1, num_attention_heads=2,
+            image_size=28, patch_size=14))),
     "qwen35-text": ("Qwen3_5Text:", "qwen", dict(
         LINEAR, model_class="Qwen3_5ForCausalLM", mtp_num_hidden_layers=1)),
     # Layers have vectors for fewer tokens than there are. Those that borrow keys and values have their own
@@ -653,11 +615,6 @@ PREDICTS.update({"exaone-moe": exaone_mtp, "exaone4_5": exaone_mtp})
 MIXER = "backbone.layers.{}.mixer."
 
 
-def some(layers, shapes):
-    """Tensors of these layers alone."""
-    return {name: dict(layers=layers, shape=shape) for name, shape in shapes.items()}
-
-
 NEMOTRON_H = {
     "backbone.embeddings.weight": (1024, 64), "lm_head.weight": (1024, 64),
     "backbone.norm_f.weight": (64,), "backbone.layers.{}.norm.weight": (64,),
@@ -783,6 +740,8 @@ FAMILIES.update({
         lm_head_multiplier=0.02)),
 })
 
+FAMILIES.update(newest.FAMILIES)
+
 # Wide enough for blocks of 256 values, to quantize; the test suite has no use for them.
 WIDE = dict(hidden_size=256, intermediate_size=512, num_hidden_layers=8)
 FAMILIES.update({f"{name}-wide": (*FAMILIES[name][:2], dict(FAMILIES[name][2], **WIDE))
@@ -805,6 +764,9 @@ NOT_LOADED = {"bert-unnamed", "gemma4-assistant", "plm"}
 # Of gemma-embedding it evaluates none whose layers are all sliding: every sixth is not.
 LAYERS = {"deepseek2-lite": 27, "cohere-norms": 64, "exaone4": 30, "exaone4-hub": 30,
           "gemma-embedding": 6}
+
+# It knows no other size of the vectors for each layer.
+SIZES = {"gemma3n": dict(hidden_size_per_layer_input=256)}
 
 TOKENIZERS = {"spm": "tiny-llama2", "gemma4": "tiny-llama2", "bpe": "tiny-llama3",
               "glm": "tiny-llama3", "qwen": "tiny-qwen2", "wordpiece": "tokenizers/bert",
@@ -841,7 +803,7 @@ def make(name, folder, to_load):
     kind, _, model_class = kind.partition(":")
     if to_load and name in LAYERS:
         settings = dict(settings, num_hidden_layers=LAYERS[name])
-    settings = dict(settings)
+    settings = dict(settings, **(SIZES.get(name, {}) if to_load else {}))
     published = settings.pop("architectures", None)
     bare = settings.pop("model_class", None)
     changed = settings.pop("published", None)
@@ -1226,6 +1188,8 @@ def by_hand(name, folder, tokenizer, settings, to_load):
     if tokenizer in TOKENIZERS:
         for file in (FIXTURES / TOKENIZERS[tokenizer]).glob("*token*"):
             shutil.copy(file, folder)
+    if tokenizer == "glm":
+        add_tokens(folder, FIXTURES / TOKENIZERS[tokenizer])
     if name in POOLING:
         pool(folder, POOLING[name])
     if name in PREDICTS:
@@ -1435,7 +1399,7 @@ def reference(folder, output, pre):
     # Making the map of an architecture with names of its own changes the map of all others.
     gguf.TensorNameMap.block_mappings_cfg = dict(names_of_all())
     config = conversion.ModelBase.load_hparams(folder, False)
-    if config.get("model_type") in ("nomic_bert", "granitemoehybrid", "nemotron_h"):
+    if config.get("model_type") in ("nomic_bert", "granitemoehybrid", "nemotron_h", *newest.RENAMED):
         # The class in transformers fills in sizes, or kinds of layers, under names of its own.
         config = json.loads((folder / "config.json").read_text())
     # These keys were in config.json before transformers moved them; the reference still looks there.
@@ -1456,6 +1420,9 @@ def reference(folder, output, pre):
         family.set_vocab = family._set_vocab_gpt2
     if architecture == "BaichuanForCausalLM":
         mend_baichuan(family)
+    if architecture == "MiniCPMV4_6ForConditionalGeneration":
+        # It drops the tensors of layers that predict further tokens, but counts the layers.
+        family.no_mtp = True
     conversion.TextModel.get_vocab_base_pre = lambda self, tokenizer: pre
     if architecture == "DeepseekV32ForCausalLM":
         # It asks for a flag that this class of tokenizer does not have.

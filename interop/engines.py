@@ -103,6 +103,8 @@ def main() -> None:
     parser.add_argument("--run", nargs=2, metavar=("ENGINE", "FILE"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.run:
+        # Not this folder's tokenizers.py, where an engine imports the package of that name.
+        sys.path.remove(str(Path(__file__).resolve().parent))
         engine, path = options.run
         print("\n" + json.dumps({"text": go_on(engine, Path(path))}))
         return

@@ -18,9 +18,6 @@ from pathlib import Path
 
 import architectures
 
-# Beside this file is a tokenizers.py, which is not the package.
-sys.path.remove(str(Path(__file__).resolve().parent))
-
 COLOURS = dict(image_mean=[0.5, 0.25, 0.125], image_std=[0.5, 0.5, 0.25])
 PIXELS = dict(COLOURS, min_pixels=3136, max_pixels=784 * 784)
 TYPES = ("f32", "f16", "bf16", "q8_0")
@@ -135,6 +132,67 @@ def dots(width=32, inner=48):
     return tower
 
 
+def qwen3(start="model.visual.", width=32, inner=48, patch=16, positions=16, layers=4, bias=True):
+    """Qwen3-VL's encoder, without what is behind it."""
+    tower = {start + "patch_embed.proj.weight": (width, 3, 2, patch, patch),
+             **({start + "patch_embed.proj.bias": (width,)} if bias else {}),
+             start + "pos_embed.weight": (positions, width)}
+    for layer in range(layers):
+        block = f"{start}blocks.{layer}."
+        tower |= {**norm(block + "norm1", width), **norm(block + "norm2", width),
+                  **linear(block + "attn.qkv", 3 * width, width), **linear(block + "attn.proj", width, width),
+                  **linear(block + "mlp.linear_fc1", inner, width),
+                  **linear(block + "mlp.linear_fc2", width, inner)}
+    return tower
+
+
+def qwen2(start="visual.", width=32, layers=4):
+    """Qwen2-VL's encoder."""
+    tower = {start + "patch_embed.proj.weight": (width, 3, 2, 14, 14), **norm(start + "merger.ln_q", width),
+             **linear(start + "merger.mlp.0", 4 * width, 4 * width),
+             **linear(start + "merger.mlp.2", 64, 4 * width)}
+    for layer in range(layers):
+        block = f"{start}blocks.{layer}."
+        tower |= {**norm(block + "norm1", width), **norm(block + "norm2", width),
+                  **linear(block + "attn.qkv", 3 * width, width), **linear(block + "attn.proj", width, width),
+                  **linear(block + "mlp.fc1", 2 * width, width), **linear(block + "mlp.fc2", width, 2 * width)}
+    return tower
+
+
+def exaone(start="model.visual.", width=32, inner=48, layers=4):
+    """EXAONE 4.5's encoder: Qwen2.5-VL's, whose heads share keys and values."""
+    tower = {start + "patch_embed.proj.weight": (width, 3, 2, 14, 14), **norm(start + "merger.ln_q", width, False),
+             **linear(start + "merger.mlp.0", 4 * width, 4 * width),
+             **linear(start + "merger.mlp.2", 64, 4 * width)}
+    for layer in range(layers):
+        block = f"{start}blocks.{layer}."
+        tower |= {**norm(block + "norm1", width, False), **norm(block + "norm2", width, False),
+                  **linear(block + "attn.qkv", 2 * width, width), **linear(block + "attn.proj", width, width),
+                  **linear(block + "mlp.gate_proj", inner, width), **linear(block + "mlp.up_proj", inner, width),
+                  **linear(block + "mlp.down_proj", width, inner)}
+    return tower
+
+
+def glm5(start="model.visual.", width=32, inner=48, layers=4):
+    """GLM-5.3's encoder and projector."""
+    tower = {start + "patch_embed.proj.weight": (width, 3, 2, 14, 14), start + "patch_embed.proj.bias": (width,),
+             **norm(start + "post_layernorm", width, False),
+             start + "downsample.weight": (64, width, 2, 2), start + "downsample.bias": (64,),
+             **linear(start + "merger.proj", 64, 64, False), **norm(start + "merger.post_projection_norm", 64),
+             **linear(start + "merger.gate_proj", 80, 64, False), **linear(start + "merger.up_proj", 80, 64, False),
+             **linear(start + "merger.down_proj", 64, 80, False)}
+    for layer in range(layers):
+        block = f"{start}blocks.{layer}."
+        tower |= {**norm(block + "norm1", width, False), **norm(block + "norm2", width, False),
+                  **linear(block + "attn.qkv", 3 * width, width), **linear(block + "attn.proj", width, width),
+                  **norm(block + "attn.q_norm", width // 2, False), **norm(block + "attn.k_norm", width // 2, False),
+                  **linear(block + "mlp.gate_proj", inner, width), **linear(block + "mlp.up_proj", inner, width),
+                  **linear(block + "mlp.down_proj", width, inner)}
+    return tower
+
+
+QWEN = dict(depth=4, hidden_size=32, num_heads=2, intermediate_size=48, in_channels=3, patch_size=16,
+            spatial_merge_size=2, temporal_patch_size=2, num_position_embeddings=16)
 SIZES = dict(hidden_size=32, intermediate_size=48, num_hidden_layers=4, num_attention_heads=2,
              image_size=28, patch_size=14)
 TEXT = dict(model_type="llama", hidden_size=64, intermediate_size=96, num_hidden_layers=1,
@@ -176,6 +234,39 @@ BY_HAND = {
             projector_hidden_act="gelu")), {
             **moonvit(width=128), **norm("mm_projector.pre_norm", 128),
             **linear("mm_projector.proj.0", 512, 512), **linear("mm_projector.proj.2", 64, 512)}),
+    "glm5-moonvit": ("Glm5vForConditionalGeneration", dict(
+        model_type="glm5v", text_config=TEXT, vision_config=dict(
+            model_type="moonvit3d", patch_size=14, init_pos_emb_height=4, init_pos_emb_width=4,
+            init_pos_emb_time=4, vt_num_attention_heads=16, vt_num_hidden_layers=4, vt_hidden_size=128,
+            vt_intermediate_size=48, merge_kernel_size=[2, 2], projector_ln_eps=1e-5)), {
+            **moonvit(width=128), **norm("mm_projector.pre_norm", 128),
+            **linear("mm_projector.linear_1", 512, 512), **linear("mm_projector.linear_2", 64, 512)}),
+    "glm5v": ("Glm5NextForConditionalGeneration", dict(
+        model_type="glm5_next", text_config=dict(TEXT, rms_norm_eps=1e-5), vision_config=dict(
+            model_type="glm5_next_vision", depth=4, hidden_size=32, num_heads=2, intermediate_size=48,
+            out_hidden_size=64, in_channels=3, image_size=336, patch_size=14, spatial_merge_size=2,
+            hidden_act="silu", rms_norm_eps=1e-5, swiglu_limit=10.0,
+            projection_intermediate_size=80)), glm5()),
+    "exaone4_5": ("Exaone4_5_ForConditionalGeneration", dict(
+        model_type="exaone4_5", text_config=dict(TEXT, rms_norm_eps=1e-5), vision_config=dict(
+            model_type="exaone4_5_vision", depth=4, hidden_size=32, num_heads=4, num_key_value_heads=2,
+            intermediate_size=48, out_hidden_size=64, in_channels=3, patch_size=14, spatial_merge_size=2,
+            window_size=112, fullatt_block_indexes=[1, 3], hidden_act="silu")), exaone()),
+    "ling3vl": ("BailingMoeV3VLForConditionalGeneration", dict(
+        model_type="bailing_moe_v3_vl", text_config=dict(TEXT, rms_norm_eps=1e-6), vision_config=dict(
+            QWEN, out_hidden_size=128, disable_merger_proj=True)), {
+            **qwen3("visual.", bias=False), **norm("visual.merger.norm", 32),
+            **linear("linear_proj.0", 96, 128), **linear("linear_proj.2", 64, 96)}),
+    "qwen4exp": ("Qwen4ExpForConditionalGeneration", dict(
+        model_type="qwen4_exp", text_config=dict(TEXT, rms_norm_eps=1e-6), vision_config=dict(
+            QWEN, model_type="qwen4_exp_vision", out_hidden_size=64)), {
+            **qwen3(), **norm("model.visual.merger.norm", 32),
+            **linear("model.visual.merger.linear_fc1", 128, 128),
+            **linear("model.visual.merger.linear_fc2", 64, 128)}),
+    "sarashina2": ("Sarashina2VisionForCausalLM", dict(
+        model_type="sarashina2_vision", text_config=TEXT, vision_config=dict(
+            model_type="qwen2_vl", depth=4, embed_dim=32, hidden_size=64, num_heads=2, mlp_ratio=2,
+            in_channels=3, patch_size=14, spatial_merge_size=2, temporal_patch_size=2)), qwen2()),
     "lfm2-vl": ("Lfm2VlForConditionalGeneration", dict(
         model_type="lfm2_vl", downsample_factor=2, projector_hidden_size=96, vision_feature_layer=-1,
         text_config=dict(TEXT, model_type="lfm2"), vision_config=dict(
@@ -235,6 +326,7 @@ MADE = {
     "glm4v": ("glm4v", COLOURS),
     "glm-ocr": ("glm_ocr", COLOURS),
     "hunyuan-vl": ("hunyuan-vl", PIXELS),
+    "minicpmv4_6": ("minicpmv4_6", dict(COLOURS, scale_resolution=448, downsample_mode="16x")),
     "qwen2-audio": ("qwen2-audio", {}),
     "voxtral": ("voxtral", {}),
 }
@@ -313,7 +405,7 @@ def make(case, folder):
 
 
 def is_part(name):
-    parts = ("vision", "visual", "vit.", "audio_tower", "projector", "mlp_AR", "connector")
+    parts = ("vision", "visual", "vit.", "audio_tower", "projector", "mlp_AR", "connector", "model.merger.")
     return any(part in name for part in parts) or "embed_tokens" in name and "language_model" in name
 
 
@@ -324,7 +416,7 @@ def reference(folder, output, kind):
     conversion.load_all_models()
     config = conversion.ModelBase.load_hparams(folder, False)
     raw = json.loads((folder / "config.json").read_text())
-    if raw["model_type"] == "kimi_k25":
+    if raw["model_type"] in ("kimi_k25", "glm5_next", "qwen4_exp", "exaone4_5"):
         # The class in transformers has sizes under other names than those of the published file.
         config = raw
     name = conversion.get_model_architecture(raw, conversion.ModelType.MMPROJ)

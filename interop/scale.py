@@ -2,9 +2,10 @@
 """Conversions with 1, 2, 4, … threads: seconds, and bytes a second in and out.
 
 Makes a Llama checkpoint of about a billion random fp16 weights, in memory where there is a tmpfs, and
-converts it to each type with each number of threads. Needs Python alone.
+converts it to each type with each number of threads, to one file or with --shards to several. Needs Python
+alone.
 
-    python3 interop/scale.py --quantwright target/release/quantwright [--folder /dev/shm] [--layers 22]
+    python3 interop/scale.py --quantwright target/release/quantwright [--folder /dev/shm] [--shards 16]
 """
 
 import argparse
@@ -77,6 +78,8 @@ def main() -> None:
     parser.add_argument("--quantwright", type=Path, required=True)
     parser.add_argument("--folder", type=Path, default=Path("/dev/shm"))
     parser.add_argument("--layers", type=int, default=20)
+    parser.add_argument("--shards", type=int, default=1, help="files that the output is split into")
+    parser.add_argument("--types", nargs="+", default=TYPES, metavar="TYPE")
     parser.add_argument("--runs", type=int, default=3, help="of which the fastest counts")
     options = parser.parse_args()
     binary = options.quantwright.resolve()
@@ -86,10 +89,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=options.folder) as scratch:
         checkpoint = Path(scratch) / "checkpoint"
         read = make(checkpoint, options.layers)
-        print(f"{read / 2e9:.2f} billion weights, {read / 1e9:.2f} GB; {binary.name}", flush=True)
+        print(f"{read / 2e9:.2f} billion weights, {read / 1e9:.2f} GB; {options.shards} files", flush=True)
         print("| type | " + " | ".join(f"{n} threads" for n in counts) + " | GB/s in, out at the best |")
         print("|---|" + "---|" * (len(counts) + 1))
-        for kind in TYPES:
+        for kind in options.types:
             cells, best = [], None
             for threads in counts:
                 times = []
@@ -97,10 +100,13 @@ def main() -> None:
                     output = Path(scratch) / "model.gguf"
                     command = [binary, "convert", checkpoint, "-o", output, "--type", kind, "--json"]
                     command += ["--threads", str(threads), "--no-sync", "--force", "--quiet"]
+                    command += ["--shards", str(options.shards)] if options.shards > 1 else []
                     done = subprocess.run(command, capture_output=True, text=True, check=True)
                     times.append(json.loads(done.stdout)["seconds"])
-                    written = output.stat().st_size
-                    output.unlink()
+                    made = list(Path(scratch).glob("model*.gguf"))
+                    written = sum(path.stat().st_size for path in made)
+                    for path in made:
+                        path.unlink()
                 best = min(best or times[0], *times)
                 cells.append(f"{min(times):.2f} s")
             rates = f"{read / best / 1e9:.1f}, {written / best / 1e9:.1f}"

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Speed beside llama.cpp's: both quantize the same weights in one run, in turns.
 
-Makes an fp16 Llama checkpoint of 400 million weights and an importance matrix, then for each type
-runs quantwright (from an F16 GGUF and from the checkpoint, without and with the flush to the disk)
-and llama_model_quantize (from the F16 GGUF; it never flushes), each in a process of its own.
+Makes an fp16 Llama checkpoint of 400 million weights, or fewer with --layers, and an importance matrix,
+then for each type runs quantwright (from an F16 GGUF and from the checkpoint, without and with the
+flush to the disk) and llama_model_quantize (from the F16 GGUF; it never flushes), each in a process of
+its own.
 Prints medians, ratios, our peak memory and whether the files are equal, as a Markdown table.
 
 With --isa NAME a column more: the same with the kernels of that instruction set, and its ratio.
@@ -46,7 +47,20 @@ TYPES = {
     "Q5_1": 9,
     "Q8_0": 7,
 }
+# Types with a codebook. Some need an importance matrix, and nobody makes the others without.
+CODEBOOKS = {
+    "IQ4_XS": 30,
+    "IQ4_NL": 25,
+    "IQ3_S": 26,
+    "IQ3_XXS": 23,
+    "IQ2_S": 28,
+    "IQ2_XS": 20,
+    "IQ2_XXS": 19,
+    "IQ1_M": 31,
+    "IQ1_S": 24,
+}
 ROWS = [*TYPES, *(name + WEIGHTS for name in ("Q4_K_M", "Q5_K_M", "Q2_K", "Q6_K", "Q3_K_M"))]
+ROWS += [name + WEIGHTS for name in CODEBOOKS]
 
 REFERENCE = """
 import ctypes, os, sys, time
@@ -70,7 +84,7 @@ sys.exit(status)
 """
 
 
-def make_matrix(path: str) -> None:
+def make_matrix(path: str, layers: int) -> None:
     """Importance of the kind that activations have: mostly alike, some columns far larger."""
     import gguf
     import numpy as np
@@ -86,7 +100,7 @@ def make_matrix(path: str) -> None:
     hidden, inner = peak_rss.SHAPE["hidden_size"], peak_rss.SHAPE["intermediate_size"]
     names = {"attn_q": hidden, "attn_k": hidden, "attn_v": hidden, "attn_output": hidden}
     names |= {"ffn_gate": hidden, "ffn_up": hidden, "ffn_down": inner}
-    rows = {f"blk.{i}.{name}": size for i in range(LAYERS) for name, size in names.items()}
+    rows = {f"blk.{i}.{name}": size for i in range(layers) for name, size in names.items()}
     for name, size in (rows | {"output": hidden}).items():
         sums = 16 * np.exp(2 * random.standard_normal((1, size))).astype(np.float32)
         writer.add_tensor(f"{name}.weight.in_sum2", sums)
@@ -143,7 +157,7 @@ class Run:
     def theirs(self, row: str) -> float:
         name, weighted, _ = row.partition(WEIGHTS)
         self.reference.unlink(missing_ok=True)
-        files = (self.f16, self.reference, str(TYPES[name]), self.threads)
+        files = (self.f16, self.reference, str((TYPES | CODEBOOKS)[name]), self.threads)
         command = [sys.executable, "-c", REFERENCE, environment.HERE, *files]
         command += [self.matrix if weighted else ""]
         return float(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
@@ -164,6 +178,7 @@ def main() -> int:
     parser.add_argument("--quantwright", help="the binary; built if not given")
     parser.add_argument("--runs", type=int, default=5, help="runs of each; the median counts")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--layers", type=int, default=LAYERS, help="layers of the model: fewer take less time")
     parser.add_argument("--isa", help="an instruction set to force, such as avx2")
     parser.add_argument("--reference", type=Path, help="the source of llama.cpp")
     parser.add_argument("--python", type=Path, help="one with torch and transformers")
@@ -174,8 +189,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         run = Run(binary, Path(folder), arguments.threads, arguments.isa)
         run.checkpoint.mkdir()
-        apart(peak_rss.make_checkpoint, str(run.checkpoint), LAYERS)
-        apart(make_matrix, str(run.matrix))
+        apart(peak_rss.make_checkpoint, str(run.checkpoint), arguments.layers)
+        apart(make_matrix, str(run.matrix), arguments.layers)
         run.ours(run.checkpoint, "f16", "--no-sync")
         run.mine.rename(run.f16)
         copies = []

@@ -8,7 +8,7 @@ use std::{
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::{hints, input, report};
+use crate::{hints, input, text};
 
 /// An error as JSON has it.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -51,11 +51,11 @@ macro_rules! fields {
         let error = $error;
         Failure {
             message: one_line(&error.to_string()),
-            file: error.file().map(report::path).map(input::told),
+            file: error.file().map(text::path).map(input::told),
             tensor: error.tensor().map(Into::into),
             key: error.key().map(Into::into),
             byte: error.byte(),
-            hint: error.hint().map(Into::into),
+            hint: error.hint().map(one_line),
         }
     }};
 }
@@ -65,7 +65,7 @@ impl From<&quant_convert::Error> for Failure {
     fn from(error: &quant_convert::Error) -> Self {
         let mut failure: Self = fields!(error);
         if let (Some(of_library), Some(hint)) = (&failure.hint, hints::hint(error))
-            && let Some(message) = failure.message.strip_suffix(&one_line(of_library))
+            && let Some(message) = failure.message.strip_suffix(of_library)
         {
             failure.message = format!("{message}{hint}");
             failure.hint = Some(hint.to_owned());
@@ -80,11 +80,33 @@ impl From<&gguf_io::Error> for Failure {
     }
 }
 
+impl From<&quant_evaluate::Error> for Failure {
+    fn from(error: &quant_evaluate::Error) -> Self {
+        fields!(error)
+    }
+}
+
+impl From<&quant_weights::Error> for Failure {
+    fn from(error: &quant_weights::Error) -> Self {
+        fields!(error)
+    }
+}
+
 impl From<&anyhow::Error> for Failure {
     fn from(error: &anyhow::Error) -> Self {
+        /// The parts of a cause, if it is an error of this type.
+        fn of<'a, E>(cause: &'a (dyn std::error::Error + 'static)) -> Option<Failure>
+        where
+            E: std::error::Error + 'static,
+            Failure: From<&'a E>,
+        {
+            cause.downcast_ref::<E>().map(Failure::from)
+        }
         let found = error.chain().find_map(|cause| {
-            let convert = cause.downcast_ref::<quant_convert::Error>().map(Self::from);
-            convert.or_else(|| cause.downcast_ref::<gguf_io::Error>().map(Self::from))
+            of::<quant_convert::Error>(cause)
+                .or_else(|| of::<quant_evaluate::Error>(cause))
+                .or_else(|| of::<quant_weights::Error>(cause))
+                .or_else(|| of::<gguf_io::Error>(cause))
         });
         Self { message: message(error), ..found.unwrap_or_default() }
     }

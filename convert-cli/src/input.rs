@@ -71,7 +71,7 @@ mod remote {
     use gguf_io::remote::{Address, Model, Options, Proxy, Url};
 
     use super::{FOLDERS, Input};
-    use crate::{report, signals};
+    use crate::{signals, text};
 
     /// The model of an address; `None` for a path.
     pub(super) fn open(argument: &Path, weights_only: bool) -> Option<anyhow::Result<Input>> {
@@ -88,7 +88,7 @@ mod remote {
         let model = Model::open(address, options, &env::temp_dir());
         let model = model.map_err(quant_convert::Error::from)?;
         if model.is_checkpoint() {
-            let pair = (report::path(model.path()), model.address().to_owned());
+            let pair = (text::path(model.path()), model.address().to_owned());
             FOLDERS.lock().unwrap_or_else(|e| e.into_inner()).push(pair);
         }
         let (path, files) = (model.path().to_owned(), model.files().to_vec());

@@ -11,6 +11,7 @@ mod input;
 mod report;
 mod reports;
 mod signals;
+mod text;
 mod version;
 mod warnings;
 

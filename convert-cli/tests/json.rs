@@ -3,9 +3,15 @@
 
 mod common;
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
-use common::{convert, fixture, planned, run, stderr, stdout, try_convert, write_gguf};
+use common::{
+    Safetensors, convert, copy_checkpoint, edit_json, fixture, planned, run, stderr, stdout,
+    try_convert, write_gguf,
+};
 use serde_json::{Value, json};
 use tempfile::tempdir;
 
@@ -73,7 +79,12 @@ fn errors_are_objects_with_their_places() {
     let path = |path: &Path| path.to_str().unwrap().to_owned();
     let (q8_0, awkward, cut, none) = (path(&q8_0), path(&awkward), path(&cut), path(&none));
     let output = path(&folder.path().join("out.gguf"));
-    let cases: [Refusal<'_>; 9] = [
+    let existing = path(&folder.path().join("existing.gguf"));
+    fs::write(&existing, "old").unwrap();
+    let (checkpoint, text) = (fixture("tiny-llama2"), fixture("text").join("test.txt"));
+    let (checkpoint, text) = (path(&checkpoint), path(&text));
+    let cut_short = "the file is cut short or damaged, download it again";
+    let cases: [Refusal<'_>; 13] = [
         (&["convert", &none, "-o", &output], &[("file", json!(none))]),
         (
             &["convert", &q8_0, "-o", &output, "-t", "q4_0"],
@@ -95,6 +106,18 @@ fn errors_are_objects_with_their_places() {
         (&["inspect", &none], &[("file", json!(none))]),
         (&["verify", &cut], &[("file", json!(cut))]),
         (&["compare", &q8_0, &awkward], &[("file", json!(awkward))]),
+        // In the words of the command line.
+        (
+            &["convert", &checkpoint, "-o", &existing],
+            &[("hint", json!("choose another name or allow it to be replaced (--force)"))],
+        ),
+        // What runs a model tells as much as what converts it.
+        (&["perplexity", &none, "-f", &text], &[("file", json!(none))]),
+        (&["generate", &cut, "-p", "x"], &[("file", json!(cut)), ("hint", json!(cut_short))]),
+        (
+            &["kl", &q8_0, &cut, "-f", &text],
+            &[("file", json!(cut)), ("tensor", json!("blk.1.ffn_up.weight"))],
+        ),
     ];
     let mut problems = Vec::new();
     for (args, fields) in cases {
@@ -161,6 +184,77 @@ fn warnings_are_in_the_json() {
     // Blocks that are copied.
     let again = planned(&output, &["-t", "auto"]);
     assert_eq!(again["carried"].as_array().unwrap().len(), 4);
+}
+
+/// tiny-llama3 with one matrix as codes of eight bits, of whose scales one is not exact in half precision.
+fn with_codes(to: &Path) -> PathBuf {
+    const WEIGHT: &str = "model.layers.0.self_attn.v_proj.weight";
+    let folder = copy_checkpoint("tiny-llama3", to);
+    let mut weights = Safetensors::open(&folder.join("model.safetensors"));
+    let [rows, columns] = [0, 1].map(|i| weights.header[WEIGHT]["shape"][i].as_u64().unwrap());
+    weights.remove(WEIGHT);
+    let codes = (0..rows * columns).map(|i| (i * 37 % 255) as u8);
+    let scales: Vec<f32> =
+        (0..rows * columns / 32).map(|i| if i == 7 { 0.1 } else { 0.25 }).collect();
+    let scales = scales.iter().flat_map(|scale| scale.to_le_bytes());
+    for (name, dtype, shape, bytes) in [
+        (WEIGHT.to_owned(), "I8", [rows, columns], codes.collect::<Vec<u8>>()),
+        (format!("{WEIGHT}_scale"), "F32", [rows, columns / 32], scales.collect()),
+    ] {
+        let start = weights.data.len();
+        weights.data.extend(bytes);
+        let place = [start, weights.data.len()];
+        let entry = json!({"dtype": dtype, "shape": shape, "data_offsets": place});
+        weights.header.insert(name, entry);
+    }
+    weights.save();
+    edit_json(&folder.join("config.json"), |config| {
+        let of_weights = json!({"num_bits": 8, "type": "int", "strategy": "group", "group_size": 32,
+            "symmetric": true});
+        let groups = json!({"group_0": {"targets": ["Linear"], "weights": of_weights}});
+        let quantization = json!({"quant_method": "compressed-tensors", "format": "int-quantized",
+            "config_groups": groups});
+        config.insert("quantization_config".to_owned(), quantization);
+    });
+    folder
+}
+
+#[test]
+fn codes_that_are_carried_over_are_counted_llama_cpp_17083() {
+    let folder = tempdir().unwrap();
+    let checkpoint = with_codes(folder.path());
+    let counts = |report: &Value| {
+        ["carried", "recomputed", "inexact_scales"].map(|key| match &report[key] {
+            Value::Array(names) => Some(names.len() as u64),
+            count => count.as_u64(),
+        })
+    };
+    let name = json!(["blk.0.attn_v.weight"]);
+    let output = folder.path().join("q8.gguf");
+    let one = try_convert(&checkpoint, &output, &["-t", "q8_0", "--json"]);
+    let one: Value = serde_json::from_slice(&one.stdout).unwrap();
+    assert_eq!(one["carried"], name);
+    assert_eq!(counts(&one), [Some(1), None, Some(1)], "{one}");
+    // Nothing is counted before anything is read.
+    let plan = planned(&checkpoint, &["-t", "q8_0"]);
+    assert_eq!(counts(&plan), [Some(1), None, None]);
+
+    // Of several types each has counts of its own.
+    let several = folder.path().join("{type}.gguf");
+    let several = try_convert(&checkpoint, &several, &["-t", "q8_0,q4_0", "--json"]);
+    let several: Value = serde_json::from_slice(&several.stdout).unwrap();
+    assert_eq!(counts(&several[0]), [Some(1), None, Some(1)], "{several}");
+    assert_eq!(several[1]["recomputed"], name);
+    assert_eq!(counts(&several[1]), [Some(0), Some(1), None], "{several}");
+
+    // In words.
+    let text = try_convert(&checkpoint, &output, &["-t", "q8_0", "--force"]);
+    let line =
+        "1 tensors carried over with the codes they have, 1 scales not exact in half precision";
+    assert!(stdout(&text).contains(line), "{}", stdout(&text));
+    let text = try_convert(&checkpoint, &output, &["-t", "q4_0", "--force"]);
+    let line = "0 tensors carried over with the codes they have, 1 restored and quantized again";
+    assert!(stdout(&text).contains(line), "{}", stdout(&text));
 }
 
 #[test]

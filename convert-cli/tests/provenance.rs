@@ -95,3 +95,33 @@ fn what_differs_is_named() {
     assert!(without.status.success(), "{}", stderr(&without));
     assert!(stdout(&without).contains("an importance matrix, which was not given"));
 }
+
+/// `--search better` leaves a note, by which the proof searches as it did.
+#[test]
+fn a_file_of_a_better_search_is_proved_too() {
+    let folder = tempdir().unwrap();
+    let (path, plain) = (folder.path().join("better.gguf"), folder.path().join("plain.gguf"));
+    convert(&fixture("tiny-llama2"), &path, &["-t", "q4_0", "--search", "better"]);
+    convert(&fixture("tiny-llama2"), &plain, &["-t", "q4_0"]);
+    let model = GgufFile::open(&path, &Limits::default()).unwrap();
+    assert_eq!(model.metadata.get_str("quantize.search"), Some("better"));
+    let done = verify(&path, &[]);
+    assert!(done.status.success(), "{}", stderr(&done));
+    assert!(stdout(&done).contains("made again: 21 of 21 tensors are equal"), "{}", stdout(&done));
+    // It is that note alone which makes the difference.
+    let mut edit = quantwright();
+    let edited = edit.args(["edit", "--in-place", "--remove", "quantize.search"]).arg(&path);
+    let edited = edited.output().unwrap();
+    assert!(edited.status.success(), "{}", stderr(&edited));
+    assert_eq!(verify(&path, &[]).status.code(), Some(1));
+
+    let error = |file: &Path| {
+        let mut compare = quantwright();
+        compare.arg("compare").arg(fixture("tiny-llama2")).arg(file).arg("--json");
+        let done = compare.output().unwrap();
+        let json: serde_json::Value = serde_json::from_slice(&done.stdout).unwrap();
+        json["total"]["rmse"].as_f64().unwrap()
+    };
+    let (better, plain) = (error(&path), error(&plain));
+    assert!(better < 0.97 * plain, "{better} {plain}");
+}

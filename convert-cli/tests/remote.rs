@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot prepare its data has failed")]
 
 mod common;
+#[path = "remote/environment.rs"]
+mod environment;
 #[path = "remote/server.rs"]
 mod server;
 
@@ -278,8 +280,8 @@ fn a_repository_that_moves_on_midway_is_refused() {
 fn on(server: &Server, command: &str, address: &str) -> Command {
     let mut run = quantwright();
     run.args([command, address]).env("HF_ENDPOINT", server.url(""));
-    for name in ["HF_TOKEN", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"] {
-        run.env_remove(name);
+    for name in ["HF_TOKEN", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"] {
+        run.env_remove(name).env_remove(name.to_lowercase());
     }
     run
 }

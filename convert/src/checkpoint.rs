@@ -1,57 +1,18 @@
 //! A Hugging Face checkpoint as a [`Model`].
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use gguf_io::{Limits, SourceFile, metadata::Metadata, safetensors::Preference};
+use gguf_io::metadata::Metadata;
 
 use crate::{
-    Config, Model, Options, Result,
+    CheckpointOptions, Config, Model, Result,
     architectures::{self, tensors::Mapped},
     general, json,
-    model::Origin,
-    model_card, nvfp4, packed, projectors, tokenizer,
+    model::{Origin, QUANTIZATION_VERSION},
+    model_card, nvfp4,
+    options::preference,
+    packed, projectors, tokenizer,
 };
-
-/// How to read a checkpoint.
-#[derive(Clone, Debug, Default)]
-#[non_exhaustive]
-pub struct CheckpointOptions {
-    /// llama.cpp's name for the BPE pre-tokenizer, instead of finding it out.
-    pub pre_tokenizer: Option<String>,
-    /// A JSON file with keys of GGUF that replace those of the model card and the like.
-    pub metadata: Option<PathBuf>,
-    /// Open the projector of a multimodal model instead of its text model.
-    pub mmproj: bool,
-    /// The folder of the base model of a LoRA adapter, or its name on the Hub.
-    pub base: Option<PathBuf>,
-    /// The folder of the Hugging Face cache, in which base models are looked for.
-    pub hub_cache: Option<PathBuf>,
-    /// Do as llama.cpp's converter does even where its result is wrong for the user.
-    pub like_reference: bool,
-    /// Limits on what the headers of the weights may allocate.
-    pub limits: Limits,
-    /// Weights that were opened before, known by the names of their files: they come before those in
-    /// the folder.
-    pub elsewhere: Vec<SourceFile>,
-}
-
-impl From<&Options> for CheckpointOptions {
-    fn from(options: &Options) -> Self {
-        Self {
-            pre_tokenizer: options.pre_tokenizer.clone(),
-            metadata: options.metadata.clone(),
-            mmproj: options.mmproj,
-            base: options.base.clone(),
-            hub_cache: options.hub_cache.clone(),
-            like_reference: options.like_reference,
-            limits: options.limits,
-            elsewhere: options.elsewhere.clone(),
-        }
-    }
-}
-
-/// The version of GGUF's block formats.
-pub(crate) const QUANTIZATION_VERSION: u32 = 2;
 
 /// Opens the checkpoint in `dir`: its configuration, tokenizer and the headers of its weights.
 /// None of the weights is read.
@@ -86,7 +47,7 @@ pub fn open(dir: &Path, options: &CheckpointOptions) -> Result<Model> {
     if config.is_wrapper() && projectors::of(&json::read_object(config.path())?).is_some() {
         tracing::warn!(
             kind = "projector",
-            "the encoder of images or sound is no part of this file; --mmproj makes another one of it"
+            "the encoder of images or sound is no part of this file; `mmproj` makes another one of it"
         );
     }
     let mut computed_keys = Metadata::new();
@@ -123,11 +84,6 @@ pub fn open(dir: &Path, options: &CheckpointOptions) -> Result<Model> {
     let left_out = left_out.into_iter().map(|(name, _)| name).collect();
     let origin = Origin::Checkpoint;
     Ok(Model { metadata, tensors, files: weights.into_checkpoint().files, origin, left_out })
-}
-
-/// Which of two sets of weights counts: the reference goes by the index, transformers does not.
-pub(crate) fn preference(like_reference: bool) -> Preference {
-    if like_reference { Preference::Index } else { Preference::SingleFile }
 }
 
 /// Says what of the checkpoint is not in the output, a line for each reason.

@@ -10,6 +10,7 @@ use crate::{Error, Options, Result, model::Model, workers};
 
 /// A tensor that both models have, in the same shape.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Difference {
     /// Its name in a GGUF file.
     pub name: String,
@@ -26,6 +27,7 @@ pub struct Difference {
 /// What is different between two models.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
+#[must_use = "it says whether the models are alike"]
 pub struct Comparison {
     /// Tensors that could be compared, in the order of the reference.
     pub tensors: Vec<Difference>,

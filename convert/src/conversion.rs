@@ -49,9 +49,15 @@ impl Conversion {
         Self { options, ..self }
     }
 
-    /// The recipe; `None` keeps the precision of the input.
-    pub fn file_type(mut self, file_type: impl Into<Option<FileType>>) -> Self {
-        self.options.request.file_type = file_type.into();
+    /// The recipe, by its variant or parsed from its name. Without any, it is Q4_K_M.
+    pub fn file_type(mut self, file_type: FileType) -> Self {
+        self.options.request.file_type = Some(file_type);
+        self
+    }
+
+    /// No recipe: every tensor keeps the precision that it has in the input.
+    pub fn keep_types(mut self) -> Self {
+        self.options.request.file_type = None;
         self
     }
 
@@ -138,6 +144,7 @@ impl Conversion {
 #[derive(Debug)]
 #[non_exhaustive]
 #[allow(clippy::large_enum_variant, reason = "there is one of them, and it is not moved about")]
+#[must_use = "nothing is written until it is told to"]
 pub enum Planned {
     /// A GGUF file, or the shards of one.
     Gguf(Plan),
@@ -181,6 +188,14 @@ impl Planned {
                     bytes: t.bytes,
                 })
                 .collect(),
+        }
+    }
+
+    /// The recipe; `None` if every tensor keeps its type, and for a folder.
+    pub fn file_type(&self) -> Option<FileType> {
+        match self {
+            Self::Gguf(plan) => plan.file_type(),
+            Self::Folder(_) => None,
         }
     }
 

@@ -76,7 +76,7 @@ pub enum Error {
     #[error("{}", if *has_matrix {
         format!("the prior of the importance is {prior}, expected a number from 0 to 1e30")
     } else {
-        format!("a prior of {prior} needs an importance matrix to be added to; give one")
+        format!("a prior of {prior} needs an importance matrix to be added to; {PRIOR_NEEDS_MATRIX}")
     })]
     ImportancePrior {
         /// The prior.
@@ -111,7 +111,7 @@ pub enum Error {
         ty: GgmlType,
     },
     /// Several conversions have another number of outputs.
-    #[error("{plans} conversions have {found} outputs; give each its own")]
+    #[error("{plans} conversions have {found} outputs; {OWN_OUTPUTS}")]
     Outputs {
         /// Outputs given.
         found: usize,
@@ -225,7 +225,7 @@ pub enum Error {
     /// Values in NVFP4 are not in the output as its blocks have them.
     #[error(
         "tensor {}: its values in NVFP4 are taken in an order, or beside others, that blocks of 64 do \
-         not have; start from the BF16 checkpoint",
+         not have; {FROM_BF16}",
         Quoted(tensor)
     )]
     NotInBlocks {
@@ -280,10 +280,11 @@ pub enum Error {
         byte: u64,
     },
     /// Worker threads could not be started.
-    #[error("cannot start worker threads: {message}; {FEWER}")]
+    #[error("cannot start worker threads: {error}; {FEWER}")]
     Threads {
-        /// The reason.
-        message: String,
+        /// The operating system's reason.
+        #[source]
+        error: std::io::Error,
     },
     /// The caller asked to stop.
     #[error("interrupted; nothing was written")]

@@ -21,6 +21,8 @@ pub(crate) struct Job {
     pub(crate) importance: Option<Arc<[f32]>>,
     /// Whether the scales of groups are searched for.
     pub(crate) refine: bool,
+    /// Whether blocks are improved beyond what the reference's search found.
+    pub(crate) improve: bool,
 }
 
 /// What a tensor is written as.

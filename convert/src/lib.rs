@@ -1,5 +1,10 @@
 //! From a Hugging Face checkpoint, or a GGUF file, to a quantized GGUF file in one pass.
 //!
+//! To run a model from the Hub in llama.cpp or anything that reads its files, the usual way is a Python
+//! environment, an F16 file as large as the checkpoint, and a second program that quantizes it. Here it
+//! is a function call: any Rust program can convert, sees first what it will get, and needs a few MiB of
+//! memory whatever the model's size. Tensors have the bytes that llama.cpp would write.
+//!
 //! ```no_run
 //! use quant_convert::{Conversion, recipe::FileType};
 //!
@@ -67,19 +72,19 @@ pub mod provenance;
 pub mod recipe;
 mod stream;
 pub mod tokenizer;
+mod turns;
 mod unused;
 pub mod verify;
 mod workers;
 
 use std::path::{Path, PathBuf};
 
-pub use checkpoint::CheckpointOptions;
 pub use config::Config;
 pub use control::{Control, Progress};
 pub use conversion::{Conversion, OutputTensor, Planned};
 pub use error::{Error, Result};
 pub use model::Model;
-pub use options::{Options, Split};
+pub use options::{CheckpointOptions, Options, Search, Split};
 pub use plan::{InexactScales, Ladder, Plan, PlannedShard, PlannedTensor};
 
 /// Opens a model: a checkpoint's folder, that of a [LoRA adapter](lora), or a GGUF file (the first
@@ -92,7 +97,11 @@ pub use plan::{InexactScales, Ladder, Plan, PlannedShard, PlannedTensor};
 ///
 /// # Errors
 /// Whatever is wrong with the files, as [`checkpoint::open`] and [`gguf_input::open`] find it.
-pub fn open(path: &Path, options: &Options) -> Result<Model> {
+pub fn open(path: impl AsRef<Path>, options: &Options) -> Result<Model> {
+    open_path(path.as_ref(), options)
+}
+
+fn open_path(path: &Path, options: &Options) -> Result<Model> {
     if let Some(name) = &options.architecture {
         if path.is_dir() || path.extension().is_some_and(|extension| extension == "safetensors") {
             return own_names::open(path, name, options);

@@ -46,10 +46,6 @@ const FLOATS: &[&str] = &[
     "attention.compress_rope_freq_base",
     "attention.group_norm_epsilon",
     "attention.output_scale",
-    "attention.value_scale",
-    "hyper_connection.epsilon",
-    "hyper_connection.magnitude",
-    "kda.gate_lower_bound",
     "rope.scaling.yarn_attn_factor",
     "rope.scaling.yarn_ext_factor",
     "router_logit_softcapping",
@@ -58,14 +54,7 @@ const FLOATS: &[&str] = &[
 ];
 
 /// Flags in such architectures.
-const FLAGS: &[&str] = &[
-    "attention.indexer.kpool_select_tail",
-    "hrm.prefix_lm",
-    "kda.safe_gate",
-    "norm_before_fc",
-    "norm_before_residual",
-    "swin_norm",
-];
+const FLAGS: &[&str] = &["hrm.prefix_lm", "norm_before_fc", "norm_before_residual", "swin_norm"];
 
 /// Integers in such architectures, many of them in a list where layers differ.
 const INTEGERS: &[&str] = &[
@@ -76,7 +65,6 @@ const INTEGERS: &[&str] = &[
     "attention.gate_lora_rank",
     "attention.group_norm_groups",
     "attention.iclr_lora_rank",
-    "attention.indexer.kpool",
     "attention.key_length_mla_swa",
     "attention.kv_lora_rank_swa",
     "attention.output_group_count",
@@ -94,9 +82,7 @@ const INTEGERS: &[&str] = &[
     "hrm.h_cycles",
     "hrm.l_cycles",
     "hrm.layers_per_stack",
-    "hyper_connection.count",
     "hyper_connection.low_rank",
-    "hyper_connection.sinkhorn_iterations",
     "moe_every_n_layers",
     "posnet.block_count",
     "posnet.embedding_length",

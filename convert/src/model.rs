@@ -8,6 +8,9 @@ pub use quant_weights::{Code, ElementMap, Encoding, Piece, Scales, Tensor, Tenso
 
 use crate::Error;
 
+/// The version of GGUF's block formats.
+pub(crate) const QUANTIZATION_VERSION: u32 = 2;
+
 /// A model as the output file will describe it, and where its weights are.
 #[derive(Debug)]
 pub struct Model {

@@ -2,7 +2,10 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use gguf_io::{Imatrix, Limits, OutputOptions, SourceFile, metadata::Value};
+use gguf_io::{
+    Imatrix, Limits, OutputOptions, SourceFile, metadata::Value, safetensors::Preference,
+};
+use quant_core::{GgmlType, can_improve};
 use quant_kernels::Kernels;
 
 use crate::recipe::Request;
@@ -11,8 +14,7 @@ use crate::recipe::Request;
 /// [planning](crate::Plan::new) take what concerns them; a plan keeps what its run needs.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// The recipe and its options. [`imatrix`](Self::imatrix) decides whether there is an importance
-    /// matrix; [`Request::has_imatrix`] is ignored here.
+    /// The recipe and its options.
     pub request: Request,
     /// The importance matrix.
     pub imatrix: Option<PathBuf>,
@@ -25,6 +27,8 @@ pub struct Options {
     pub exclude_weights: Vec<String>,
     /// Added to every importance of the matrix, so that none is zero: finite and not negative.
     pub imatrix_prior: f32,
+    /// Who searches for the codes of blocks.
+    pub search: Search,
     /// Quantize tensors that are quantized already, although that adds errors.
     pub allow_requantize: bool,
     /// Layers to leave out, separated by commas.
@@ -76,10 +80,35 @@ impl Options {
     pub(crate) fn running(&self) -> Running {
         Running {
             output: OutputOptions { overwrite: self.overwrite, sync: !self.no_sync },
+            search: self.search,
             threads: self.threads,
             kernels: self.kernels.unwrap_or_default(),
             imatrix: self.imatrix.clone().filter(|_| self.importance.is_none()),
         }
+    }
+}
+
+/// Who searches for the codes of blocks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Search {
+    /// ggml's searches: tensors equal llama-quantize's.
+    #[default]
+    Reference,
+    /// [`quant_core::improve`] after them, in the types that it knows: the same formats with smaller errors.
+    /// The metadata say so under `quantize.search`.
+    Better,
+}
+
+impl Search {
+    /// The key that says who searched, where it was not the reference.
+    pub(crate) const KEY: &str = "quantize.search";
+    /// What [`Search::Better`] is called there.
+    pub(crate) const BETTER: &str = "better";
+
+    /// Whether blocks of this type are improved.
+    pub(crate) fn improves(self, ty: GgmlType) -> bool {
+        self == Self::Better && can_improve(ty)
     }
 }
 
@@ -88,6 +117,8 @@ impl Options {
 pub(crate) struct Running {
     /// How outputs are written.
     pub(crate) output: OutputOptions,
+    /// Who searches for the codes of blocks.
+    pub(crate) search: Search,
     /// Worker threads; 0 for as many as there are cores.
     pub(crate) threads: usize,
     pub(crate) kernels: Kernels,
@@ -119,4 +150,47 @@ impl Split {
             Self::Keep => gguf_io::Split::Given(files),
         }
     }
+}
+
+/// How to read a checkpoint.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct CheckpointOptions {
+    /// llama.cpp's name for the BPE pre-tokenizer, instead of finding it out.
+    pub pre_tokenizer: Option<String>,
+    /// A JSON file with keys of GGUF that replace those of the model card and the like.
+    pub metadata: Option<PathBuf>,
+    /// Open the projector of a multimodal model instead of its text model.
+    pub mmproj: bool,
+    /// The folder of the base model of a LoRA adapter, or its name on the Hub.
+    pub base: Option<PathBuf>,
+    /// The folder of the Hugging Face cache, in which base models are looked for.
+    pub hub_cache: Option<PathBuf>,
+    /// Do as llama.cpp's converter does even where its result is wrong for the user.
+    pub like_reference: bool,
+    /// Limits on what the headers of the weights may allocate.
+    pub limits: Limits,
+    /// Weights that were opened before, known by the names of their files: they come before those in
+    /// the folder.
+    pub elsewhere: Vec<SourceFile>,
+}
+
+impl From<&Options> for CheckpointOptions {
+    fn from(options: &Options) -> Self {
+        Self {
+            pre_tokenizer: options.pre_tokenizer.clone(),
+            metadata: options.metadata.clone(),
+            mmproj: options.mmproj,
+            base: options.base.clone(),
+            hub_cache: options.hub_cache.clone(),
+            like_reference: options.like_reference,
+            limits: options.limits,
+            elsewhere: options.elsewhere.clone(),
+        }
+    }
+}
+
+/// Which of two sets of weights counts: the reference goes by the index, transformers does not.
+pub(crate) fn preference(like_reference: bool) -> Preference {
+    if like_reference { Preference::Index } else { Preference::SingleFile }
 }

@@ -11,11 +11,11 @@ use quant_weights::{Problem, Quantization, Weights};
 
 use crate::{
     Config, Error, Model, Options, Result, architectures,
-    checkpoint::{QUANTIZATION_VERSION, preference},
     error::Quoted,
     general,
-    model::{ElementMap, Origin, Piece, Tensor, TensorData, View},
+    model::{ElementMap, Origin, Piece, QUANTIZATION_VERSION, Tensor, TensorData, View},
     model_card,
+    options::preference,
 };
 
 /// Most dimensions of a tensor in ggml.

@@ -16,7 +16,7 @@ use quant_core::{
 use quant_weights::Source;
 
 use crate::{
-    Control, Options, Result,
+    Control, Options, Result, Search,
     carry::Sample,
     importance::{self, Importance},
     job::{Form, Job},
@@ -27,6 +27,7 @@ use crate::{
 /// What came of making a file's tensors again.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
+#[must_use = "it says whether the file was made from the model"]
 pub struct Proof {
     /// The tensors of the file, in its order.
     pub tensors: Vec<Derived>,
@@ -82,6 +83,7 @@ impl Proof {
 
 /// A tensor that was made again.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Derived {
     /// Its name.
     pub name: String,
@@ -135,6 +137,7 @@ pub enum Outcome {
 
 /// The blocks that differ.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Difference {
     /// How many.
     pub blocks: u64,
@@ -189,6 +192,10 @@ pub fn prove(
     let file = GgufFile::open(file, &options.limits)?;
     file.check_data()?;
     let importance = Importance::open(options)?.filter(|importance| !importance.is_empty());
+    let search = match file.metadata.get_str(Search::KEY) {
+        Some(Search::BETTER) => Search::Better,
+        _ => Search::Reference,
+    };
     let used_importance = file.metadata.get("quantize.imatrix.file").is_some();
     let sources: HashMap<_, _> =
         source.tensors.iter().enumerate().map(|(i, t)| (t.name.as_str(), (i, t))).collect();
@@ -198,7 +205,7 @@ pub fn prove(
     for tensor in &file.tensors {
         let blocks = tensor.bytes / (tensor.ty.block_bytes() as u64).max(1);
         let of_name = sources.get(tensor.name.as_str());
-        let outcome = match job(tensor, source, of_name, importance.as_ref())? {
+        let outcome = match job(tensor, source, of_name, importance.as_ref(), search)? {
             Ok(job) => {
                 jobs.push((tensors.len(), job));
                 Outcome::Equal
@@ -269,6 +276,7 @@ fn job(
     model: &Model,
     source: Option<&(usize, &Tensor)>,
     importance: Option<&Importance>,
+    search: Search,
 ) -> Result<std::result::Result<Job, Reason>> {
     let Some(&(index, source)) = source else { return Ok(Err(Reason::Absent)) };
     if source.written_shape() != tensor.shape {
@@ -297,6 +305,7 @@ fn job(
         carries: carries.then(Arc::default),
         importance: weights.map(Into::into),
         refine: false,
+        improve: !copied && search.improves(tensor.ty),
     }))
 }
 

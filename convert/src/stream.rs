@@ -3,8 +3,9 @@
 //! A worker takes the next chunk, reads it, widens it to single precision, looks for values that
 //! are not finite, quantizes it, looks whether the blocks hold what they were made of, and writes
 //! them where the plan put them. A tensor that is to become several types is read once. Chunks of
-//! several tensors are in flight at once and no step waits for a tensor to be complete. Memory is a fixed window: three
-//! buffers per worker, whatever the size of the model.
+//! several tensors are in flight at once and no step waits for a tensor to be complete; the shards of a
+//! split output are filled side by side. Memory is a fixed window: three buffers per worker, whatever
+//! the size of the model.
 //!
 //! What the files are, and where in them the tensors are, is the caller's: see [`Output`].
 
@@ -13,7 +14,7 @@ mod limits;
 
 use std::sync::{Mutex, PoisonError, atomic::Ordering};
 
-use gguf_io::AtomicFile;
+use gguf_io::{AtomicFile, SourceFile};
 use quant_core::{
     GgmlType,
     formats::Rows,
@@ -30,6 +31,7 @@ use crate::{
     lost::{AllLost, Lost, Written},
     model::{Model, Tensor},
     options::Running,
+    turns::turns,
     workers,
 };
 
@@ -94,6 +96,12 @@ pub(crate) fn stream(
     control: Control<'_>,
 ) -> Result<()> {
     let chunks = chunks(model, jobs);
+    // What is fetched ahead comes in the order in which it was announced: that of the tensors.
+    let is_ordered = model.files.iter().any(SourceFile::is_fetched_ahead);
+    let turns = turns(&chunks, |chunk| match out.places.get(chunk.jobs.start) {
+        Some(places) if !is_ordered => places.data.file,
+        _ => 0,
+    });
     model.will_read(jobs.iter().map(|job| &model.tensors[job.tensor]));
     let done = Mutex::new(0);
     let total = chunks.iter().map(|chunk| source_share(model, jobs, chunk)).sum();
@@ -106,9 +114,8 @@ pub(crate) fn stream(
         codes: vec![],
         bytes: vec![],
     };
-    workers::run(running.threads, chunks.len(), worker, |worker, index| {
+    let work = |worker: &mut Worker<'_>, chunk: &Chunk| -> Result<()> {
         control.check()?;
-        let Some(chunk) = chunks.get(index) else { return Ok(()) };
         let Some(first) = jobs.get(chunk.jobs.start) else { return Ok(()) };
         let tensor = &model.tensors[first.tensor];
         let copies = |job: &Job| job.form.copies(tensor.source_type());
@@ -127,6 +134,10 @@ pub(crate) fn stream(
             progress(Progress { done: *done, total, tensor: &tensor.name });
         }
         Ok(())
+    };
+    workers::run(running.threads, turns.len(), worker, |worker, turn| {
+        let turn = turns.get(turn).and_then(|turn| chunks.get(turn.clone()));
+        turn.unwrap_or_default().iter().try_for_each(|chunk| work(worker, chunk))
     })?;
     warn_of_scales(jobs);
     lost.warn(|job| {
@@ -245,6 +256,9 @@ impl Worker<'_> {
                 self.resize(ty, chunk)?;
                 let rows = Rows { values: self.reader.loaded(), row_len, importance };
                 self.reader.kernels().quantize_unchecked(ty, rows, &mut self.bytes)?;
+                if job.improve {
+                    self.reader.kernels().improve(ty, rows, &mut self.bytes)?;
+                }
                 if job.carries.is_some() {
                     carry(ty, &self.codes, &mut self.bytes);
                 }

@@ -54,7 +54,7 @@ pub(crate) fn run<W>(
                 Ok(worker) => workers.push(worker),
                 Err(error) => {
                     failed.store(true, Ordering::Relaxed);
-                    started = Err(Error::Threads { message: error.to_string() });
+                    started = Err(Error::Threads { error });
                     break;
                 }
             }

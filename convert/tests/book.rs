@@ -52,6 +52,28 @@ fn counts_of_classes_are_those_of_the_code() {
     }
 }
 
+/// The code of a text in Rust, without comments.
+fn code(text: &str) -> String {
+    let lines = text.lines().map(|line| line.split("//").next().unwrap().trim());
+    lines.filter(|line| !line.is_empty()).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn examples_of_the_guides_are_in_the_code() {
+    for (page, source) in [
+        ("adding-an-architecture", "convert/src/architectures/qwen3.rs"),
+        ("adding-an-architecture", "convert/src/architectures/shared.rs"),
+        ("adding-a-gguf-architecture", "gguf-model/src/architectures/smollm3.rs"),
+    ] {
+        let (page, source) = (read(&format!("docs/src/{page}.md")), code(&read(source)));
+        let mut found = page.split("```rust,ignore\n").skip(1).filter(|example| {
+            let example = code(example.split("```").next().unwrap());
+            source.contains(&example)
+        });
+        assert!(found.next().is_some(), "no example is in the code:\n{source}");
+    }
+}
+
 /// Files of a folder, with those of the folders in it.
 fn files(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {
@@ -62,6 +84,39 @@ fn files(folder: &Path, found: &mut Vec<PathBuf>) {
             found.push(path);
         }
     }
+}
+
+/// The options that a text names.
+fn options(text: &str) -> impl Iterator<Item = &str> {
+    let is_end = |c: char| !c.is_ascii_lowercase() && c != '-';
+    let found = text.match_indices("--").filter_map(move |(at, _)| text[at..].split(is_end).next());
+    found.filter(|option| option[2..].starts_with(|c: char| c != '-'))
+}
+
+/// Libraries name options as their documentation does; the program puts its own names there.
+#[test]
+fn libraries_say_no_words_of_the_command_line() {
+    let pages = documents().into_iter().filter(|path| path.starts_with("docs/"));
+    let pages: String = pages.map(|path| read(&path)).collect();
+    let ours: BTreeSet<_> = options(&pages).collect();
+    assert!(ours.contains("--mmproj") && ours.contains("--base"), "{ours:?}");
+    let mut problems = Vec::new();
+    for folder in
+        ["quant-core", "kernels", "gguf-io", "gguf-model", "weights", "convert", "evaluate"]
+    {
+        let mut paths = Vec::new();
+        files(&root().join(folder).join("src"), &mut paths);
+        for path in paths {
+            let text = fs::read_to_string(&path).unwrap();
+            let product = text.split("#[cfg(test)]").next().unwrap();
+            for line in product.lines().filter(|line| !line.trim_start().starts_with("//")) {
+                if options(line).any(|option| ours.contains(option)) {
+                    problems.push(format!("{}: {}", path.display(), line.trim()));
+                }
+            }
+        }
+    }
+    assert!(problems.is_empty(), "{}", problems.join("\n"));
 }
 
 #[test]

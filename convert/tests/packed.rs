@@ -8,8 +8,14 @@ mod bitsandbytes;
 #[path = "packed/carrying.rs"]
 mod carrying;
 mod common;
+#[path = "packed/mlx.rs"]
+mod mlx;
 #[path = "packed/nvfp4.rs"]
 mod nvfp4;
+#[path = "packed/scales.rs"]
+mod scales;
+#[path = "packed/settings.rs"]
+mod settings;
 
 use std::{
     collections::BTreeMap,
@@ -432,162 +438,6 @@ fn codes(dtype: &'static str) -> Tensor {
     tensor(dtype, &[ROWS, COLUMNS], (0..ROWS * COLUMNS).map(code).collect())
 }
 
-#[test]
-fn int_quantized_layers_are_codes_times_scales_llama_cpp_17069() {
-    let int = |row, column| f32::from(code(row, column) as i8);
-    let w8a8 = |strategy: &str| {
-        let weights = json!({"num_bits": 8, "type": "int", "strategy": strategy});
-        compressed("int-quantized", weights)
-    };
-    let naive = compressed("naive-quantized", json!({"num_bits": 8, "type": "int"}));
-    let zero = |row: usize| row as i8 - 20;
-    let zeros = (0..ROWS).map(|row| zero(row) as u8).collect();
-    let part = |name, scales| vec![("weight", codes("I8")), (name, scales)];
-    let with = |more: &[(&'static str, Tensor)]| {
-        let mut parts = part("weight_scale", scales(&[ROWS, 1]));
-        parts.extend_from_slice(more);
-        parts
-    };
-    let per_row = move |row, column| int(row, column) * scale(row);
-    let alone = move |row, column| int(row, column) * scale(0);
-    assert_restored(vec![
-        ("rows", w8a8("channel"), with(&[]), Box::new(per_row)),
-        ("naive", naive, with(&[]), Box::new(per_row)),
-        (
-            "a vector of rows",
-            w8a8("channel"),
-            part("weight_scale", scales(&[ROWS])),
-            Box::new(per_row),
-        ),
-        ("a scalar", w8a8("tensor"), part("weight_scale", scales(&[])), Box::new(alone)),
-        ("one of one", w8a8("tensor"), part("weight_scale", scales(&[1])), Box::new(alone)),
-        ("a matrix of one", w8a8("tensor"), part("weight_scale", scales(&[1, 1])), Box::new(alone)),
-        (
-            "groups",
-            w8a8("group"),
-            part("weight_scale", scales(&[ROWS, 3])),
-            Box::new(move |row, column| int(row, column) * scale(row * 3 + column / 32)),
-        ),
-        (
-            "zero points",
-            w8a8("channel"),
-            with(&[("weight_zero_point", tensor("I8", &[ROWS, 1], zeros))]),
-            Box::new(move |row, column| (int(row, column) - f32::from(zero(row))) * scale(row)),
-        ),
-        (
-            "static activation scales",
-            w8a8("channel"),
-            with(&[
-                ("input_scale", scales(&[1])),
-                ("input_zero_point", tensor("I8", &[1], vec![3])),
-                ("output_scale", scales(&[])),
-            ]),
-            Box::new(per_row),
-        ),
-    ]);
-    // Neighbours that are refused, by name.
-    let message = refused(&w8a8("channel"), &part("weight_scale", scales(&[ROWS, 3])));
-    assert!(message.contains("down_proj.weight_scale\" of shape [64, 3]"), "{message}");
-    let message = refused(&w8a8("channel"), &[("weight", codes("I8"))]);
-    assert!(message.contains("type I8 without scales"), "{message}");
-    let zeros = tensor("I8", &[ROWS / 2], vec![0; ROWS / 2]);
-    let message = refused(&w8a8("channel"), &with(&[("weight_zero_point", zeros)]));
-    assert!(message.contains("weight_zero_point"), "{message}");
-    let message = refused(&Value::Null, &with(&[]));
-    assert!(message.contains("type I8, expected F32, F16 or BF16"), "{message}");
-}
-
-#[test]
-fn fp8_scales_have_either_name_and_any_shape_llama_cpp_23124() {
-    // 1, -1, 1.5, the largest and a small value of E4M3.
-    const CODES: [(u8, f32); 5] =
-        [(0x38, 1.0), (0xb8, -1.0), (0x3c, 1.5), (0x7e, 448.0), (0x08, 0.015_625)];
-    let fp8 = |row: usize, column: usize| CODES[(row + column * 3) % 5];
-    let bytes = (0..ROWS * COLUMNS).map(|i| fp8(i / COLUMNS, i % COLUMNS).0).collect();
-    let weight = ("weight", tensor("F8_E4M3", &[ROWS, COLUMNS], bytes));
-    let value = move |row, column| fp8(row, column).1;
-    let method = |more: Value| {
-        let mut config = json!({"quant_method": "fp8", "activation_scheme": "static"});
-        config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        config
-    };
-    let float = |strategy: &str| {
-        let weights = json!({"num_bits": 8, "type": "float", "strategy": strategy});
-        compressed("float-quantized", weights)
-    };
-    let with =
-        |name, scales| vec![weight.clone(), (name, scales), ("input_scale", floats(&[], [2.0]))];
-    let alone = move |row, column| value(row, column) * scale(0);
-    let per_row = move |row, column| value(row, column) * scale(row);
-    let none = json!({});
-    let blocks = json!({"weight_block_size": [16, 48]});
-    let in_blocks =
-        move |row: usize, column| value(row, column) * scale(row / 16 * 2 + column / 48);
-    let block = json!({"num_bits": 8, "type": "float", "strategy": "block",
-                       "block_structure": [16, 48]});
-    let block = compressed("float-quantized", block);
-    assert_restored(vec![
-        ("scalar", method(none.clone()), with("weight_scale", scales(&[])), Box::new(alone)),
-        ("[1]", method(none.clone()), with("weight_scale", scales(&[1])), Box::new(alone)),
-        ("[1, 1]", method(none.clone()), with("weight_scale", scales(&[1, 1])), Box::new(alone)),
-        ("inverse", method(none.clone()), with("weight_scale_inv", scales(&[])), Box::new(alone)),
-        ("rows", method(none), with("weight_scale", scales(&[ROWS, 1])), Box::new(per_row)),
-        (
-            "blocks",
-            method(blocks.clone()),
-            with("weight_scale_inv", scales(&[4, 2])),
-            Box::new(in_blocks),
-        ),
-        (
-            "blocks, scale",
-            method(blocks),
-            with("weight_scale", scales(&[4, 2])),
-            Box::new(in_blocks),
-        ),
-        (
-            "fbgemm",
-            json!({"quant_method": "fbgemm_fp8"}),
-            with("weight_scale", scales(&[ROWS, 1])),
-            Box::new(per_row),
-        ),
-        ("tensor strategy", float("tensor"), with("weight_scale", scales(&[1])), Box::new(alone)),
-        (
-            "channel strategy",
-            float("channel"),
-            with("weight_scale", scales(&[ROWS])),
-            Box::new(per_row),
-        ),
-        ("block strategy", block, with("weight_scale", scales(&[4, 2])), Box::new(in_blocks)),
-    ]);
-    let message = refused(&method(json!({})), &with("weight_scale", scales(&[4, 2])));
-    assert!(message.contains("expected one scale or one for each of 64 rows"), "{message}");
-}
-
-#[test]
-fn scales_for_whole_tensors_and_rows_of_packed_codes_have_any_shape() {
-    let words = |row: usize| stream(&(0..COLUMNS).map(|c| code(row, c)).collect::<Vec<_>>(), 8);
-    let packed = (0..ROWS).flat_map(words).flat_map(u32::to_le_bytes).collect();
-    let shape = [ROWS as u64, COLUMNS as u64].into_iter().flat_map(u64::to_le_bytes).collect();
-    let with = |scales: Tensor| {
-        vec![
-            ("weight_packed", tensor("I32", &[ROWS, COLUMNS / 4], Vec::clone(&packed))),
-            ("weight_scale", scales),
-            ("weight_shape", tensor("I64", &[2], Vec::clone(&shape))),
-        ]
-    };
-    let config = compressed("pack-quantized", json!({"num_bits": 8, "type": "int"}));
-    let value = |row, column| f32::from(code(row, column)) - 128.0;
-    let alone = move |row, column| value(row, column) * scale(0);
-    let per_row = move |row, column| value(row, column) * scale(row);
-    assert_restored(vec![
-        ("scalar", config.clone(), with(scales(&[])), Box::new(alone)),
-        ("[1]", config.clone(), with(scales(&[1])), Box::new(alone)),
-        ("[1, 1]", config.clone(), with(scales(&[1, 1])), Box::new(alone)),
-        ("[rows]", config.clone(), with(scales(&[ROWS])), Box::new(per_row)),
-        ("[rows, 1]", config, with(scales(&[ROWS, 1])), Box::new(per_row)),
-    ]);
-}
-
 /// A layer of GPTQ of so many bits, its group size the tests' own, with the values it stands for.
 fn gptq_down(bits: u32, version: u8) -> (Vec<(&'static str, Tensor)>, Vec<f32>) {
     // Groups of 64 do not divide 96 columns: one group.
@@ -601,50 +451,6 @@ fn gptq_down(bits: u32, version: u8) -> (Vec<(&'static str, Tensor)>, Vec<f32>) 
     let (_, _, bytes) = layer.weight();
     let values = bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
     (layer.gptq(bits, version), values)
-}
-
-#[test]
-fn gptq_modules_may_have_settings_of_their_own_gptqmodel_1680() {
-    let dynamic = |rules: Value| json!({"quant_method": "gptq", "bits": 4, "dynamic": rules});
-    let auto_round = |format: &str, more: Value| {
-        json!({"quant_method": "auto-round", "bits": 4, "group_size": 64, "data_type": "int",
-               "packing_format": format, "extra_config": more})
-    };
-    let eight = json!({DOWN: {"bits": 8}, "lm_head": {"bits": 16}});
-    let cases = [
-        ("left alone", 4, 1, dynamic(json!({"-:.*q_proj.*": {}}))),
-        ("others wider", 4, 1, dynamic(json!({"+:.*up_proj.*": {"bits": 8, "group_size": 32}}))),
-        ("wider", 8, 1, dynamic(json!({"-:.*gate.*": {}, "+:.*down_proj.*": {"bits": 8}}))),
-        ("narrower", 3, 1, dynamic(json!({".*down_proj.*": {"bits": 3}}))),
-        ("AutoRound", 4, 2, auto_round("auto_round", json!({}))),
-        ("AutoRound as GPTQ", 4, 1, auto_round("auto_round:auto_gptq", json!({}))),
-        ("AutoRound, wider", 8, 1, auto_round("auto_round:auto_gptq", eight)),
-    ];
-    let mut table = Vec::new();
-    for (what, bits, version, config) in cases {
-        let (parts, values) = gptq_down(bits, version);
-        let value = move |row, column| values[row * COLUMNS + column];
-        table.push((what, config, parts, Box::new(value) as Box<dyn Fn(usize, usize) -> f32>));
-    }
-    assert_restored(table);
-    // Codes of a width that nothing announces.
-    let message = refused(&dynamic(json!({"+:.*up_proj.*": {"bits": 2}})), &gptq_down(8, 1).0);
-    assert!(message.contains("down_proj.qzeros\": found shape [1, 16]"), "{message}");
-}
-
-#[test]
-fn older_settings_beside_config_json_count_vllm_7086() {
-    let dir = tempfile::tempdir().unwrap();
-    let (parts, values) = gptq_down(4, 1);
-    small(dir.path(), &Value::Null, &parts);
-    let message = restored(dir.path(), "blk.0.ffn_down.weight").unwrap_err().to_string();
-    assert!(message.contains("a quantize_config.json"), "{message}");
-    let settings = r#"{"bits": 4, "group_size": 128, "damp_percent": 0.01, "desc_act": false}"#;
-    fs::write(dir.path().join("quantize_config.json"), settings).unwrap();
-    assert_eq!(restored(dir.path(), "blk.0.ffn_down.weight").unwrap(), values);
-    // What config.json says comes first.
-    small(dir.path(), &gptq(8), &parts);
-    assert!(restored(dir.path(), "blk.0.ffn_down.weight").is_err());
 }
 
 /// A layer of MLX.
@@ -662,25 +468,6 @@ fn mlx(rows: usize, columns: usize, bits: u32, group: usize) -> Vec<(&'static st
         ("scales", scales(&[rows, groups])),
         ("biases", floats(&[rows, groups], biases)),
     ]
-}
-
-#[test]
-fn mlx_layers_are_read_llama_cpp_14467() {
-    let mut cases: Vec<Case> = Vec::new();
-    for bits in [2, 3, 4, 5, 6, 8] {
-        let mask = (1u32 << bits) - 1;
-        let value = move |row: usize, column: usize| {
-            let group = row * 3 + column / 32;
-            (u32::from(code(row, column)) & mask) as f32 * scale(group) - scale(group + 7)
-        };
-        let own = json!({"group_size": 64, "bits": 4, DOWN: {"group_size": 32, "bits": bits}});
-        for (what, config) in [("of all", json!({"group_size": 32, "bits": bits})), ("own", own)] {
-            cases.push((what, config, mlx(ROWS, COLUMNS, bits, 32), Box::new(value)));
-        }
-    }
-    assert_restored(cases);
-    let message = refused(&json!({"group_size": 64, "bits": 4}), &mlx(ROWS, COLUMNS, 4, 32));
-    assert!(message.contains("3 groups of 64 codes of 4 bits by config.json"), "{message}");
 }
 
 const EXPERTS: &str = "model.layers.0.block_sparse_moe";
@@ -735,48 +522,6 @@ fn experts_that_are_left_alone_stand_beside_packed_ones_gptqmodel_1680() {
             _ => assert!(found == expected, "expert {expert}"),
         }
     }
-}
-
-#[test]
-fn mlx_stacks_of_experts_become_experts() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut tensors = Tensors::new();
-    // One that is left alone.
-    let up = (0..4 * 96 * 64).map(scale);
-    tensors.insert(format!("{EXPERTS}.switch_mlp.up_proj.weight"), floats(&[4, 96, 64], up));
-    for (part, rows, columns) in [("gate", 96, 64), ("down", 64, 96)] {
-        for (name, (dtype, shape, bytes)) in mlx(4 * rows, columns, 4, 32) {
-            let shape = vec![4, shape[0] / 4, shape[1]];
-            let name = format!("{EXPERTS}.switch_mlp.{part}_proj.{name}");
-            tensors.insert(name, (dtype, shape, bytes));
-        }
-    }
-    mixture(dir.path(), json!({"group_size": 32, "bits": 4}), tensors);
-    let found = restored(dir.path(), "blk.0.ffn_down_exps.weight").unwrap();
-    assert_eq!(found.len(), 4 * ROWS * COLUMNS);
-    for (i, found) in found.into_iter().enumerate() {
-        let (row, column) = (i / COLUMNS, i % COLUMNS);
-        let group = row * 3 + column / 32;
-        let expected = f32::from(code(row, column) & 15) * scale(group) - scale(group + 7);
-        assert_eq!(found, expected, "row {row}, column {column}");
-    }
-    let up = restored(dir.path(), "blk.0.ffn_up_exps.weight").unwrap();
-    assert!(up.into_iter().enumerate().all(|(i, found)| found == scale(i)));
-}
-
-#[test]
-fn modelopt_settings_beside_config_json_count() {
-    let dir = tempfile::tempdir().unwrap();
-    let weight = tensor("F8_E4M3", &[ROWS, COLUMNS], vec![0x3c; ROWS * COLUMNS]);
-    small(dir.path(), &Value::Null, &[("weight", weight), ("weight_scale", floats(&[], [0.25]))]);
-    let settings = |algorithm: &str| json!({"producer": {"name": "modelopt"}, "quantization": {"quant_algo": algorithm}});
-    let path = dir.path().join("hf_quant_config.json");
-    fs::write(&path, settings("NVFP4_AWQ").to_string()).unwrap();
-    let message = restored(dir.path(), "blk.0.ffn_down.weight").unwrap_err().to_string();
-    assert!(message.contains("hf_quant_config.json") && message.contains("nvfp4_awq"), "{message}");
-    fs::write(&path, settings("FP8").to_string()).unwrap();
-    let found = restored(dir.path(), "blk.0.ffn_down.weight").unwrap();
-    assert_eq!(found, vec![0.375; ROWS * COLUMNS]);
 }
 
 #[test]

@@ -67,12 +67,10 @@ fn every_recipe_equals_the_reference_on_every_fixture() {
             for (name, expected) in golden[mode].as_object().unwrap() {
                 let file_type: FileType = name.parse().unwrap();
                 assert_eq!(u64::from(file_type.id()), expected["file_type"], "{name}");
-                let request = Request {
-                    pure: mode == "pure",
-                    has_imatrix: mode == "imatrix",
-                    ..Request::new(file_type)
-                };
-                let types = recipe::assign(&facts, &tensor_facts(&tensors), &request).unwrap();
+                let request = Request { pure: mode == "pure", ..Request::new(file_type) };
+                let types =
+                    recipe::assign(&facts, &tensor_facts(&tensors), &request, mode == "imatrix")
+                        .unwrap();
                 let got: Vec<_> = tensors
                     .iter()
                     .zip(&types)
@@ -154,7 +152,7 @@ fn expand(model: &Value) -> Vec<(String, Vec<u64>)> {
     tensors
 }
 
-fn request(run: &Value, has_imatrix: bool) -> Request {
+fn request(run: &Value) -> Request {
     let ty = |value: &Value| value.as_str().map(|n| GgmlType::from_name(n).unwrap());
     let overrides = run["overrides"].as_array().into_iter().flatten();
     Request {
@@ -168,7 +166,6 @@ fn request(run: &Value, has_imatrix: bool) -> Request {
                 recipe::parse_tensor_type(&text).unwrap()
             })
             .collect(),
-        has_imatrix,
         ..Request::new(run["file"].as_str().unwrap().parse().unwrap())
     }
 }
@@ -188,7 +185,7 @@ fn check_run(
             .filter_map(|(name, shape)| Some((pruning.rename(&name)?, shape)))
             .collect();
     }
-    let got = recipe::assign(facts, &tensor_facts(&tensors), &request(run, has_imatrix));
+    let got = recipe::assign(facts, &tensor_facts(&tensors), &request(run), has_imatrix);
     if let Some(message) = run["error"].as_str() {
         let no_type = message.contains("no tensor type fallback");
         return match got {

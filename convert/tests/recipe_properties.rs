@@ -21,7 +21,7 @@ fn assign(
         .iter()
         .map(|&(name, shape)| TensorFacts { name, shape, ty: GgmlType::F32 })
         .collect();
-    recipe::assign(facts, &tensors, request)
+    recipe::assign(facts, &tensors, request, false)
 }
 
 #[test]
@@ -111,7 +111,7 @@ fn options_that_name_a_tensor_work_without_a_mix() {
 fn without_a_recipe_everything_keeps_its_type() {
     let tensor =
         TensorFacts { name: "blk.0.attn_q.weight", shape: &[256, 4], ty: GgmlType::IQ2_XS };
-    let got = recipe::assign(&llama(1), &[tensor], &Request::default()).unwrap();
+    let got = recipe::assign(&llama(1), &[tensor], &Request::default(), false).unwrap();
     assert_eq!(got[0].ty, GgmlType::IQ2_XS);
     assert!(!got[0].quantizable && !got[0].requires_imatrix);
 }
@@ -215,13 +215,12 @@ prop_compose! {
         output_tensor_type in prop::option::weighted(0.2, any_type()),
         token_embedding_type in prop::option::weighted(0.2, any_type()),
         overridden in prop::option::weighted(0.3, any_type().prop_filter("integer", |ty| !ty.is_integer())),
-        has_imatrix in any::<bool>(),
         strict in prop::bool::weighted(0.2),
     ) -> Request {
         let overrides = overridden.map(|ty| recipe::parse_tensor_type(&format!("attn={ty}")).unwrap());
         Request {
             file_type, pure, leave_output_tensor, output_tensor_type, token_embedding_type,
-            overrides: overrides.into_iter().collect(), has_imatrix, strict,
+            overrides: overrides.into_iter().collect(), strict,
         }
     }
 }
@@ -234,12 +233,13 @@ proptest! {
         facts in facts(),
         tensors in prop::collection::vec((name(), prop::collection::vec(dimension(), 0..5)), 0..30),
         request in request(),
+        has_imatrix in any::<bool>(),
     ) {
         let tensors: Vec<_> = tensors
             .iter()
             .map(|(name, shape)| TensorFacts { name, shape, ty: GgmlType::F32 })
             .collect();
-        match recipe::assign(&facts, &tensors, &request) {
+        match recipe::assign(&facts, &tensors, &request, has_imatrix) {
             Ok(got) => {
                 prop_assert_eq!(got.len(), tensors.len());
                 for (tensor, got) in tensors.iter().zip(&got) {

@@ -3,10 +3,14 @@
 
 mod common;
 
-use std::{fs, path::Path};
+use std::{
+    fs, io,
+    path::Path,
+    sync::{Arc, Mutex},
+};
 
 use common::fixture;
-use gguf_io::{GgufFile, Limits};
+use gguf_io::{GgufFile, Limits, WriteAt};
 use quant_convert::{
     Control, Error, Options, Plan, Progress, Split, open,
     recipe::{FileType, Request},
@@ -158,4 +162,52 @@ fn a_set_that_fails_leaves_nothing() {
     let plan = Plan::new(open(&first, &options).unwrap(), &options).unwrap();
     let error = plan.run(&output, Control::default()).unwrap_err();
     assert!(matches!(error, Error::SameFile { .. }), "{error}");
+}
+
+/// Notes which file is written to.
+#[derive(Debug)]
+struct Noting(Box<dyn WriteAt>, usize, Arc<Mutex<Vec<usize>>>);
+
+impl WriteAt for Noting {
+    fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
+        self.2.lock().unwrap().push(self.1);
+        self.0.write_at(buf, offset)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.0.sync()
+    }
+}
+
+#[test]
+fn shards_are_filled_side_by_side() {
+    let split = Some(Split::MaxTensors(8));
+    for threads in [1, 3] {
+        let dir = tempfile::tempdir().unwrap();
+        let options = Options { threads, ..options(split) };
+        let plan = Plan::new(open(&fixture("tiny-llama2"), &options).unwrap(), &options).unwrap();
+        let output = dir.path().join("m.gguf");
+        let (log, mut file) = (Arc::new(Mutex::new(Vec::new())), 0);
+        let out = plan.create(&output).unwrap().wrap_writer(|writer| {
+            file += 1;
+            Box::new(Noting(writer, file - 1, Arc::clone(&log)))
+        });
+        plan.run_into(out, Control::default()).unwrap();
+        let log = log.lock().unwrap();
+        assert_eq!(file, 3);
+        // The last three writes are the headers.
+        let data = &log[..log.len() - 3];
+        // One shard after the other, the last would begin after two thirds.
+        for shard in 0..file {
+            let begins = data.iter().position(|written| *written == shard).unwrap();
+            assert!(begins < 3 + threads, "{threads} threads: shard {shard} begins at {begins}");
+        }
+        let whole = tempfile::tempdir().unwrap();
+        convert(&fixture("tiny-llama2"), &whole.path().join("m.gguf"), split);
+        for name in files(dir.path()) {
+            let same = fs::read(dir.path().join(&name)).unwrap()
+                == fs::read(whole.path().join(&name)).unwrap();
+            assert!(same, "{name}");
+        }
+    }
 }

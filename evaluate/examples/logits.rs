@@ -19,7 +19,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let threads = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     options.threads = Arc::new(Pool::new(threads)?);
     options.cache = CachePrecision::Single;
-    let model = Model::open(path.as_ref(), &options)?;
+    let model = Model::open(path, &options)?;
     let mut session = Session::new(&model, tokens.len())?;
     let mut file = BufWriter::new(File::create(out)?);
     let mut written = Ok(());

@@ -1,4 +1,4 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use gguf_io::message::{Quoted, Shown};
 use quant_kernels::MatrixError;
@@ -101,4 +101,57 @@ pub enum Error {
         /// What to do.
         hint: &'static str,
     },
+}
+
+impl Error {
+    /// The file that it is about, if there is one.
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Self::File(error) => error.file(),
+            Self::Weights(error) => error.file(),
+            Self::Model { file, .. } | Self::NoGraph { file, .. } | Self::Tensor { file, .. } => {
+                Some(file)
+            }
+            _ => None,
+        }
+    }
+
+    /// The tensor that it is about, if there is one.
+    pub fn tensor(&self) -> Option<&str> {
+        match self {
+            Self::File(error) => error.tensor(),
+            Self::Weights(error) => error.tensor(),
+            Self::Tensor { tensor, .. } | Self::Product { tensor, .. } => Some(tensor),
+            _ => None,
+        }
+    }
+
+    /// The key of the metadata that it is about, if there is one.
+    pub fn key(&self) -> Option<&str> {
+        match self {
+            Self::File(error) => error.key(),
+            Self::Weights(error) => error.key(),
+            Self::NoGraph { .. } => Some("general.architecture"),
+            _ => None,
+        }
+    }
+
+    /// The offset in the file, in bytes, if it is known.
+    pub fn byte(&self) -> Option<u64> {
+        match self {
+            Self::File(error) => error.byte(),
+            Self::Weights(error) => error.byte(),
+            _ => None,
+        }
+    }
+
+    /// What to do about it: the last part of the message.
+    pub fn hint(&self) -> Option<&str> {
+        match self {
+            Self::File(error) => error.hint(),
+            Self::Weights(error) => error.hint(),
+            Self::Memory { hint, .. } => Some(hint),
+            _ => None,
+        }
+    }
 }

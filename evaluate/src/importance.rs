@@ -58,6 +58,7 @@ impl std::error::Error for ImportanceError {}
 
 /// Experts of a tensor that few tokens reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct FewTokens {
     /// The tensor.
     pub tensor: String,

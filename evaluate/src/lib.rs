@@ -7,7 +7,7 @@
 //! ```no_run
 //! use quant_evaluate::{Model, Options, Session};
 //!
-//! let model = Model::open("model.gguf".as_ref(), &Options::default())?;
+//! let model = Model::open("model.gguf", &Options::default())?;
 //! let mut session = Session::new(&model, 512)?;
 //! let tokens = [1, 450, 4996, 17354];
 //! // The logits after the last token.

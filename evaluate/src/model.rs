@@ -93,7 +93,7 @@ impl Model {
     /// [`Error::File`] if it cannot be read; [`Error::Model`] if keys and tensors contradict each other,
     /// with the first problem; [`Error::NoGraph`] if it is not known how to run it; [`Error::Tensor`] for
     /// a tensor that running it would ignore; [`Error::Memory`].
-    pub fn open(path: &Path, options: &Options) -> Result<Self> {
+    pub fn open(path: impl AsRef<Path>, options: &Options) -> Result<Self> {
         Self::from_source(Gguf::open(path, &options.limits)?, options)
     }
 

@@ -7,6 +7,7 @@ const SMALLEST: usize = 3;
 
 /// A text too short for windows of a size, or a size too small.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct WindowsError {
     /// Tokens of the text.
     pub tokens: usize,

@@ -4,6 +4,7 @@
 
 mod checkpoint;
 pub mod models;
+mod parts;
 
 use std::{path::Path, sync::OnceLock};
 
@@ -11,6 +12,7 @@ use gguf_io::{Layout, Metadata, TensorSpec};
 use quant_core::GgmlType;
 
 pub use checkpoint::{PACKED, Tensors, open_with, packed, save};
+pub use parts::{adapter, encoder};
 
 /// A folder of this process, where the environment puts temporaries.
 pub fn folder() -> &'static Path {

@@ -36,6 +36,12 @@ pub trait ReadAt: Send + Sync + std::fmt::Debug {
         let _ = range;
     }
 
+    /// Whether ranges that [will be read](Self::will_read) are fetched ahead, in the order in which they
+    /// were announced, so that reading them in another order is slower.
+    fn is_fetched_ahead(&self) -> bool {
+        false
+    }
+
     /// Whether there are no bytes.
     ///
     /// # Errors
@@ -107,6 +113,10 @@ impl<R: ReadAt + ?Sized> ReadAt for Arc<R> {
 
     fn will_read(&self, range: Range<u64>) {
         ReadAt::will_read(self.as_ref(), range);
+    }
+
+    fn is_fetched_ahead(&self) -> bool {
+        ReadAt::is_fetched_ahead(self.as_ref())
     }
 }
 
@@ -342,6 +352,11 @@ impl SourceFile {
         if let Backing::Other(reader) = &self.backing {
             reader.will_read(range);
         }
+    }
+
+    /// Whether what [will be read](Self::will_read) is fetched ahead, in that order.
+    pub fn is_fetched_ahead(&self) -> bool {
+        matches!(&self.backing, Backing::Other(reader) if reader.is_fetched_ahead())
     }
 
     /// Reads `len` bytes from `offset` on.

@@ -35,8 +35,7 @@
 //! A file with one tensor, written to memory and read back:
 //!
 //! ```
-//! use gguf_io::{GgufFile, Layout, Limits, Metadata, SourceFile, TensorSpec};
-//! use quant_core::{GgmlType, QTensor};
+//! use gguf_io::{GgmlType, GgufFile, Layout, Limits, Metadata, QTensor, SourceFile, TensorSpec};
 //!
 //! let norm = QTensor::quantize(GgmlType::F32, &[4], &[1.0, 2.0, 3.0, 4.0])?;
 //! let metadata = Metadata::from_iter([("general.architecture", "llama")]);
@@ -121,6 +120,9 @@ pub use output_folder::AtomicFolder;
 #[cfg(feature = "safetensors")]
 pub use safetensors::{Checkpoint, CheckpointTensor, Dtype};
 pub use stored::StoredTensor;
+
+/// What is read and written: the types of tensors, and a tensor.
+pub use quant_core::{GgmlType, QTensor};
 
 /// The examples of the README are tested.
 #[cfg(doctest)]

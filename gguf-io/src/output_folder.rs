@@ -26,6 +26,7 @@ use crate::{
 ///
 /// If the file system lacks an operation, the folder is written without it, as by [`AtomicFile`].
 #[derive(Debug)]
+#[must_use = "what is not committed is removed"]
 pub struct AtomicFolder {
     path: PathBuf,
     options: OutputOptions,

@@ -1,12 +1,10 @@
 //! Tensors by name, with the file that their bytes are in.
 
-use std::{borrow::Cow, fmt, ops::Deref, path::Path};
+use std::{borrow::Cow, ops::Deref, path::Path};
 
 use quant_core::{GgmlType, QTensor};
 
-use crate::{AnyTensor, Error, Place, Result, SourceFile, TensorInfo, error::Quoted};
-#[cfg(feature = "safetensors")]
-use crate::{CheckpointTensor, safetensors::dtype_names};
+use crate::{AnyTensor, Error, Place, Result, SourceFile, TensorInfo};
 
 /// A tensor of a model that is open: what is known of it, and the way to its bytes.
 ///
@@ -97,7 +95,7 @@ impl<'a, I> StoredTensor<'a, I> {
         Place::Tensor(self.name.to_owned(), self.offset)
     }
 
-    fn unsupported(&self, found: String, supported: &str, help: &'static str) -> Error {
+    pub(crate) fn unsupported(&self, found: String, supported: &str, help: &'static str) -> Error {
         Error::Unsupported {
             path: self.file.path().into(),
             place: self.place(),
@@ -113,7 +111,7 @@ impl<'a, I> StoredTensor<'a, I> {
     }
 
     /// The bytes as a tensor of a type that fits them.
-    fn tensor(&self, ty: GgmlType, shape: &[usize]) -> Result<QTensor<'a>> {
+    pub(crate) fn tensor(&self, ty: GgmlType, shape: &[usize]) -> Result<QTensor<'a>> {
         // The reader has checked that the bytes are those of the shape.
         QTensor::new(ty, shape, self.read_bytes()?).map_err(|_| self.too_large())
     }
@@ -129,25 +127,6 @@ impl<'a> StoredTensor<'a, TensorInfo> {
     }
 }
 
-#[cfg(feature = "safetensors")]
-impl<'a> StoredTensor<'a, CheckpointTensor> {
-    /// The tensor with its type, shape and bytes; [`QTensor::dequantize`] gives its values.
-    ///
-    /// # Errors
-    /// As [`read_bytes`](Self::read_bytes), and [`Error::Unsupported`] for a dtype that is no
-    /// [`GgmlType`]: FP8, for example, whose scales are tensors of their own.
-    pub fn read(&self) -> Result<QTensor<'a>> {
-        let Some(ty) = self.info.dtype.ggml_type() else {
-            return Err(self.unsupported(
-                format!("values of {}", self.info.dtype),
-                &dtype_names(|dtype| dtype.ggml_type().is_some()),
-                "take its bytes with `read_bytes`, or values with their scales from quant-weights",
-            ));
-        };
-        self.tensor(ty, &self.info.dims())
-    }
-}
-
 impl<I> Deref for StoredTensor<'_, I> {
     type Target = I;
 
@@ -158,26 +137,27 @@ impl<I> Deref for StoredTensor<'_, I> {
 
 /// Dimensions for memory, from a list with the outermost first. One that memory cannot address is
 /// that of a tensor that cannot be read either.
-fn in_memory<'d>(dims: impl Iterator<Item = &'d u64>) -> Vec<usize> {
+pub(crate) fn in_memory<'d>(dims: impl Iterator<Item = &'d u64>) -> Vec<usize> {
     dims.map(|dim| usize::try_from(*dim).unwrap_or(usize::MAX)).collect()
 }
 
-fn product(shape: &[u64]) -> u64 {
+pub(crate) fn product(shape: &[u64]) -> u64 {
     // Readers have checked that it is less than 2^64.
     shape.iter().fold(1, |n, dim| n.saturating_mul(*dim))
 }
 
+/// What can be said of a shape; `rev` where it is stored innermost first.
 macro_rules! shaped {
     ($($info:ident, $($order:ident)?;)*) => { $(
         impl $info {
             /// The number of elements.
             pub fn elements(&self) -> u64 {
-                product(&self.shape)
+                $crate::stored::product(&self.shape)
             }
 
             /// Dimensions as arrays in memory have them: row-major, outermost first.
             pub fn dims(&self) -> Vec<usize> {
-                in_memory(self.shape.iter()$(.$order())?)
+                $crate::stored::in_memory(self.shape.iter()$(.$order())?)
             }
         }
     )* };
@@ -186,10 +166,7 @@ shaped! {
     TensorInfo, rev;
     AnyTensor, rev;
 }
-#[cfg(feature = "safetensors")]
-shaped! {
-    CheckpointTensor, ;
-}
+pub(crate) use shaped;
 
 /// The error for a name that a model does not have, with the one most like it.
 pub(crate) fn no_tensor<'n>(
@@ -208,17 +185,5 @@ pub(crate) fn no_tensor<'n>(
         path: path.into(),
         name: name.to_owned(),
         nearest: nearest.map(|(_, other)| other.to_owned()),
-    }
-}
-
-/// `; the name most like it is "x"`, or nothing.
-pub(crate) struct Nearest<'a>(pub(crate) Option<&'a str>);
-
-impl fmt::Display for Nearest<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Some(name) => write!(f, "; the name most like it is {}", Quoted(name)),
-            None => Ok(()),
-        }
     }
 }

@@ -367,3 +367,24 @@ fn a_set_that_was_killed_is_cleared_away() {
     drop(set(dir.path(), NEW));
     assert_eq!(names(dir.path()), others);
 }
+
+/// One thread would take all pages, before the others begin.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_file_in_memory_takes_its_pages_when_they_are_written() {
+    use std::os::unix::fs::MetadataExt;
+    let mounts = std::fs::read_to_string("/proc/mounts").unwrap_or_default();
+    let is_tmpfs = |line: &str| line.split(' ').skip(1).take(2).eq(["/dev/shm", "tmpfs"]);
+    let Ok(folder) = tempfile::tempdir_in("/dev/shm") else { return };
+    if !mounts.lines().any(is_tmpfs) {
+        return;
+    }
+    let path = folder.path().join("m.gguf");
+    let file = AtomicFile::create(&path, 1 << 20, NEW).unwrap();
+    let taken = || std::fs::metadata(file.temporary_path()).unwrap().blocks() * 512;
+    assert_eq!(taken(), 0);
+    file.write_all_at(&[1; 100], 0).unwrap();
+    assert!(taken() <= 64 << 10, "{}", taken());
+    file.commit().unwrap();
+    assert_eq!(std::fs::metadata(&path).unwrap().len(), 1 << 20);
+}

@@ -298,14 +298,20 @@ impl Slot {
     ) -> impl Iterator<Item = Expected> + use<'a> {
         let layers = self.layers(parameters);
         let is_in = move |layer: &u32| self.is_in(parameters, *layer);
-        (0..layers.unwrap_or(1)).filter(is_in).map(move |layer| Expected {
-            slot: self,
-            layer: layers.map(|_| layer),
-            shape: self
-                .shape
-                .iter()
-                .map(|size| parameters.size_in(*size, layers.map(|_| layer)))
-                .collect(),
+        (0..layers.unwrap_or(1)).filter(is_in).map(move |layer| {
+            let layer = layers.map(|_| layer);
+            let size = |size: Size| parameters.size_in(size, layer);
+            let second = |size: &Size| match *size {
+                Size::Either(_, other) => parameters.size_in(*other, layer),
+                size => parameters.size_in(size, layer),
+            };
+            let has_second = self.shape.iter().any(|size| matches!(size, Size::Either(..)));
+            Expected {
+                slot: self,
+                layer,
+                shape: self.shape.iter().copied().map(size).collect(),
+                other: has_second.then(|| self.shape.iter().map(second).collect()),
+            }
         })
     }
 
@@ -367,6 +373,8 @@ pub struct Expected {
     pub layer: Option<u32>,
     /// Sizes in GGUF order, innermost first. `None` is a size that the metadata does not tell.
     pub shape: Vec<Option<u64>>,
+    /// Another shape that loaders take, if there is one.
+    pub other: Option<Vec<Option<u64>>>,
 }
 
 impl Expected {
@@ -383,10 +391,13 @@ impl Expected {
     /// Whether a tensor of this shape fits. Trailing dimensions of one do not count: ggml cannot
     /// tell `[n, 1]` from `[n]`.
     pub fn fits(&self, shape: &[u64]) -> bool {
-        (0..self.shape.len().max(shape.len())).all(|axis| {
-            let found = shape.get(axis).copied().unwrap_or(1);
-            self.shape.get(axis).copied().unwrap_or(Some(1)).is_none_or(|size| size == found)
-        })
+        let is = |expected: &Vec<Option<u64>>| {
+            (0..expected.len().max(shape.len())).all(|axis| {
+                let found = shape.get(axis).copied().unwrap_or(1);
+                expected.get(axis).copied().unwrap_or(Some(1)).is_none_or(|size| size == found)
+            })
+        };
+        is(&self.shape) || self.other.as_ref().is_some_and(is)
     }
 }
 

@@ -234,6 +234,7 @@ impl HyperParameters {
             Size::Quotient(whole, part) => {
                 self.size_in(*whole, layer)?.checked_div(self.size_in(*part, layer)?)
             }
+            Size::Either(one, _) => self.size_in(*one, layer),
         }
     }
 
@@ -267,7 +268,9 @@ impl HyperParameters {
             Size::Sum(parts) | Size::Product(parts) => {
                 parts.iter().for_each(|part| self.unknown(*part, missing));
             }
-            Size::Difference(whole, part) | Size::Quotient(whole, part) => {
+            Size::Difference(whole, part)
+            | Size::Quotient(whole, part)
+            | Size::Either(whole, part) => {
                 self.unknown(*whole, missing);
                 self.unknown(*part, missing);
             }

@@ -69,6 +69,7 @@ impl HyperParameters {
                 );
             }
         } else if !architecture.is_compressed()
+            && !architecture.has_narrow_values()
             && let (Some(key), Some(value)) = (get(Dimension::Key), get(Dimension::Value))
             && key != value
         {
@@ -152,6 +153,17 @@ impl Architecture {
     /// Whether keys and values are compressed: then they have sizes of their own.
     fn is_compressed(&self) -> bool {
         self.slots().any(|slot| slot.name == "blk.{}.attn_kv_a_norm")
+    }
+
+    /// Whether values may be of another size than keys: what comes out of attention is as wide as they are.
+    fn has_narrow_values(&self) -> bool {
+        self.slots().any(|slot| {
+            let of_values = |size: &Size| match size {
+                Size::Product(parts) => parts.contains(&Size::Of(Dimension::Value)),
+                _ => false,
+            };
+            slot.name == "blk.{}.attn_output" && slot.shape.first().is_some_and(of_values)
+        })
     }
 
     /// Whether there are heads at all: state space models have none.

@@ -84,12 +84,16 @@ pub enum Dimension {
     ChunkFeedForward,
     /// Experts that share one.
     GroupExperts,
+    /// Streams of states that layers mix.
+    Streams,
+    /// Tokens that an indexer takes together.
+    IndexPool,
 }
 
 impl Dimension {
     /// Every dimension with its key, in the order of the variants: below the architecture's name, or whole if it begins with
     /// `tokenizer.`.
-    pub(crate) const ALL: [(Self, &'static str); 39] = [
+    pub(crate) const ALL: [(Self, &'static str); 41] = [
         (Self::Embedding, "embedding_length"),
         (Self::Vocabulary, "tokenizer.ggml.tokens"),
         (Self::TokenTypes, "tokenizer.ggml.token_type_count"),
@@ -129,6 +133,8 @@ impl Dimension {
         (Self::KdaHead, "kda.head_dim"),
         (Self::ChunkFeedForward, "expert_chunk_feed_forward_length"),
         (Self::GroupExperts, "experts_per_group"),
+        (Self::Streams, "hyper_connection.count"),
+        (Self::IndexPool, "attention.indexer.kpool"),
     ];
 
     /// Its key: below the architecture's name, or whole if it begins with `tokenizer.`.
@@ -155,6 +161,9 @@ pub enum Size {
     Half(&'static Size),
     /// The first divided by the second, rounded down.
     Quotient(&'static Size, &'static Size),
+    /// The first or the second: loaders take both, and the tensor tells. It counts as the first where one
+    /// number is asked for.
+    Either(&'static Size, &'static Size),
 }
 
 /// As a formula of keys, e.g. `attention.head_count × attention.key_length`.
@@ -181,6 +190,7 @@ impl fmt::Display for Size {
             Self::Difference(whole, part) => write!(f, "{whole} - {part}"),
             Self::Half(whole) => write!(f, "{whole} / 2"),
             Self::Quotient(whole, part) => write!(f, "{whole} / {part}"),
+            Self::Either(one, other) => write!(f, "{one} or {other}"),
         }
     }
 }

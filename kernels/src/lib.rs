@@ -1,7 +1,10 @@
-//! SIMD instances of the quantizers and dequantizers of `quant-core`, chosen at run time.
+//! Quantizes, restores and multiplies weights in ggml's formats as fast as the CPU can.
 //!
-//! The bytes are the same on every instruction set: in a quantizer a lane is a block, and every
-//! lane does what the scalar code does.
+//! Whoever quantizes a large model waits for scalar code, and whoever runs one multiplies with the blocks
+//! as they are or not at all. Both need vectors, of whatever instruction set the machine happens to have,
+//! and mostly call C for them. Here are SIMD instances of the quantizers and dequantizers of
+//! `quant-core`, and matrix products, chosen at run time. The bytes are the same on every instruction
+//! set: in a quantizer a lane is a block, and every lane does what the scalar code does.
 //!
 //! ```
 //! use quant_core::{GgmlType, QTensor};
@@ -85,6 +88,9 @@ use quant_core::{
     with_format, with_quantizer,
 };
 
+/// The crate of the types in these signatures, of the version that is used here.
+pub use quant_core;
+
 pub use isa::Isa;
 #[cfg(feature = "matrix")]
 pub use matrix::{
@@ -92,7 +98,7 @@ pub use matrix::{
     activation_type,
 };
 pub use ops::LaneOp;
-use ops::{Dequantize, Narrow, Quantize, QuantizeActivations, QuantizeGroups, Widen};
+use ops::{Dequantize, Improve, Narrow, Quantize, QuantizeActivations, QuantizeGroups, Widen};
 
 /// The kernels of one instruction set that this CPU has.
 #[derive(Clone, Copy, Debug)]
@@ -193,6 +199,15 @@ impl Kernels {
             return Err(Error::Unsupported { ty, operation: "quantized" })
         );
         Ok(())
+    }
+
+    /// Improves blocks that were quantized from `rows`, as [`quant_core::improve`] does; returns how many
+    /// were changed.
+    ///
+    /// # Errors
+    /// As [`quant_core::improve`].
+    pub fn improve(self, ty: GgmlType, rows: Rows<'_>, blocks: &mut [u8]) -> Result<u64, Error> {
+        self.run(Improve { ty, rows, blocks })
     }
 
     /// Restores the values of whole blocks: `out` has as many elements as `bytes` holds.

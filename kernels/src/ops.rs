@@ -7,6 +7,7 @@ use quant_core::{
     Error, GgmlType,
     formats::{BlockFormat, Quantizer, Rows},
     grouped::{GroupedMut, Job, quantize_with},
+    improve,
     lanes::{Lanes, Pair},
 };
 
@@ -87,6 +88,23 @@ impl<F: BlockFormat> LaneOp for Dequantize<'_, F> {
         for (block, out) in blocks.iter().zip(self.out.chunks_exact_mut(F::TYPE.block_len())) {
             F::dequantize(block, out);
         }
+    }
+}
+
+/// Improves blocks; returns how many changed.
+pub(crate) struct Improve<'a> {
+    pub(crate) ty: GgmlType,
+    pub(crate) rows: Rows<'a>,
+    pub(crate) blocks: &'a mut [u8],
+}
+
+impl LaneOp for Improve<'_> {
+    type Output = Result<u64, Error>;
+
+    /// As with [`Dequantize`].
+    #[inline(always)]
+    fn eval<S: Lanes>(self, _: S) -> Result<u64, Error> {
+        improve(self.ty, self.rows, self.blocks)
     }
 }
 

@@ -4,7 +4,7 @@
 
 use proptest::prelude::*;
 use quant_core::{
-    Error, GgmlType, QTensor,
+    Error, GgmlType, QTensor, can_improve,
     formats::{Importance, Rows},
     grouped::{Grouped, GroupedType, Job, Refinement, ScaleType},
     importance_use,
@@ -107,10 +107,21 @@ proptest! {
             let expected = quantize(scalar, ty, rows);
             let mut restored = vec![0.0; values.len()];
             scalar.dequantize_into(ty, &expected, &mut restored).unwrap();
+            let improved = can_improve(ty).then(|| {
+                let mut blocks = expected.clone();
+                quant_core::improve(ty, rows, &mut blocks).unwrap();
+                blocks
+            });
             for kernels in Kernels::supported().skip(1) {
                 let found = quantize(kernels, ty, rows);
                 let difference = first_difference(&found, &expected);
                 prop_assert_eq!(difference, None, "{} {}", kernels.isa().name(), ty);
+                if let Some(improved) = &improved {
+                    let mut blocks = expected.clone();
+                    kernels.improve(ty, rows, &mut blocks).unwrap();
+                    let difference = first_difference(&blocks, improved);
+                    prop_assert_eq!(difference, None, "{} {}, improved", kernels.isa().name(), ty);
+                }
                 let mut found = vec![0.0; values.len()];
                 kernels.dequantize_into(ty, &expected, &mut found).unwrap();
                 for (i, (a, b)) in found.iter().zip(&restored).enumerate() {

@@ -1,14 +1,17 @@
 //! The Python module: arrays of numpy in and out.
 #![forbid(unsafe_code)]
 
-use numpy::{IxDyn, PyArrayDyn, PyArrayMethods, PyReadonlyArray1, PyReadonlyArrayDyn, PyUntypedArrayMethods};
+use numpy::{
+    Element, PyArrayDyn, PyArrayMethods, PyReadonlyArray, PyReadonlyArray1, PyReadonlyArrayDyn,
+    PyUntypedArrayMethods, dtype, ndarray::Dimension,
+};
 use pyo3::{
     exceptions::{PyOSError, PyValueError},
     prelude::*,
     types::{PyDict, PyList},
 };
 use quant_convert::{Control, Options, Plan, recipe::Request};
-use quant_core::{GgmlType, QTensor};
+use quant_core::{Error, GgmlType, QTensor};
 use quant_kernels::Kernels;
 use rayon::prelude::*;
 
@@ -16,21 +19,39 @@ use rayon::prelude::*;
 const CHUNK: usize = 1 << 16;
 
 fn ggml_type(name: &str) -> PyResult<GgmlType> {
-    GgmlType::from_name(&name.to_lowercase())
-        .ok_or_else(|| PyValueError::new_err(format!("{name:?} is not a ggml type")))
+    name.parse().map_err(wrong)
 }
 
 fn wrong(error: impl std::fmt::Display) -> PyErr {
     PyValueError::new_err(error.to_string())
 }
 
-/// The slice of an array, which must lie in one piece.
-macro_rules! whole {
-    ($array:expr, $name:literal) => {
-        $array.as_slice().map_err(|_| {
-            wrong(concat!($name, " is not contiguous: numpy.ascontiguousarray makes it so"))
-        })?
-    };
+/// The elements of an array, row by row.
+fn elements<'a, T: Element, D: Dimension>(
+    array: &'a PyReadonlyArray<'_, T, D>,
+    what: &str,
+) -> PyResult<&'a [T]> {
+    // Arrays in Fortran's order are one slice too, but column by column.
+    let slice = if array.is_c_contiguous() { array.as_slice().ok() } else { None };
+    slice.ok_or_else(|| {
+        wrong(format!("{what} is not contiguous, row by row, or not aligned: pass {what}.copy()"))
+    })
+}
+
+/// A new array of zeros; numpy says so if there is no memory for it.
+fn zeros<'py, T: Element>(py: Python<'py>, shape: &[usize]) -> PyResult<Bound<'py, PyArrayDyn<T>>> {
+    let made = py.import("numpy")?.call_method1("zeros", (shape.to_vec(), dtype::<T>(py)))?;
+    Ok(made.cast_into()?)
+}
+
+/// Counts the index in the error of a chunk from the start of the array.
+fn placed(error: Error, start: usize) -> Error {
+    match error {
+        Error::Overflow { what: what @ "the row data", ty, index, value } => {
+            Error::Overflow { what, ty, index: index.saturating_add(start), value }
+        }
+        other => other,
+    }
 }
 
 /// Whole rows in chunks for threads: how many elements of each side belong to one.
@@ -67,32 +88,34 @@ fn quantize<'py>(
     let row = *last;
     let stored = usize::try_from(ty.row_bytes(row as u64).map_err(wrong)?).map_err(wrong)?;
     *last = stored;
-    let values = whole!(array, "the array");
-    let importance = match &importance {
-        Some(importance) => Some(whole!(importance, "the importance")),
-        None => None,
-    };
+    let values = elements(&array, "array")?;
+    let importance =
+        importance.as_ref().map(|weights| elements(weights, "importance")).transpose()?;
     if let Some(at) = values.par_iter().position_first(|value| !value.is_finite()) {
-        return Err(wrong(format!("the value at {at} of the array is {}, which is not finite", values[at])));
+        return Err(wrong(format!(
+            "the value at {at} of the array is {}, which is not finite",
+            values[at]
+        )));
     }
-    let blocks = PyArrayDyn::zeros(py, IxDyn(&shape), false);
+    let blocks = zeros(py, &shape)?;
     let mut writable = blocks.readwrite();
     let out = writable.as_slice_mut().map_err(wrong)?;
     let (values_each, bytes_each) = chunks(row, stored);
     py.detach(|| {
         let parts = values.par_chunks(values_each).zip(out.par_chunks_mut(bytes_each));
-        parts.try_for_each(|(values, out)| {
+        parts.enumerate().try_for_each(|(chunk, (values, out))| {
             let kernels = Kernels::best();
             let shape = [values.len() / row.max(1), row];
             let tensor = match importance {
-                Some(weights) => kernels.quantize_weighted(ty, &shape, values, weights)?,
-                None => kernels.quantize(ty, &shape, values)?,
+                Some(weights) => kernels.quantize_weighted(ty, &shape, values, weights),
+                None => kernels.quantize(ty, &shape, values),
             };
+            let tensor = tensor.map_err(|error| placed(error, chunk * values_each))?;
             out.copy_from_slice(tensor.bytes());
             Ok(())
         })
     })
-    .map_err(|error: quant_core::Error| wrong(error))?;
+    .map_err(|error: Error| wrong(error))?;
     drop(writable);
     Ok(blocks)
 }
@@ -112,14 +135,16 @@ fn dequantize<'py>(
     let stored = *last;
     if stored % ty.block_bytes() != 0 {
         let block = ty.block_bytes();
-        return Err(wrong(format!("rows have {stored} bytes, which is no multiple of the {block} of a block")));
+        return Err(wrong(format!(
+            "rows have {stored} bytes, which is no multiple of the {block} of a block"
+        )));
     }
     let row = (stored / ty.block_bytes())
         .checked_mul(ty.block_len())
         .ok_or_else(|| wrong("a row is too long"))?;
     *last = row;
-    let bytes = whole!(blocks, "the array");
-    let values = PyArrayDyn::zeros(py, IxDyn(&shape), false);
+    let bytes = elements(&blocks, "blocks")?;
+    let values = zeros(py, &shape)?;
     let mut writable = values.readwrite();
     let out = writable.as_slice_mut().map_err(wrong)?;
     let (values_each, bytes_each) = chunks(row, stored);
@@ -131,7 +156,7 @@ fn dequantize<'py>(
             Kernels::best().dequantize_into(ty, bytes, out)
         })
     })
-    .map_err(|error: quant_core::Error| wrong(error))?;
+    .map_err(|error: Error| wrong(error))?;
     drop(writable);
     Ok(values)
 }
@@ -150,7 +175,9 @@ fn plan<'py>(
     let request = Request::new(r#type.parse().map_err(wrong)?);
     let options = Options { request, imatrix, ..Options::default() };
     let plan = py
-        .detach(|| Plan::new_with(quant_convert::open(&model, &options)?, &options, Control::default()))
+        .detach(|| {
+            Plan::new_with(quant_convert::open(&model, &options)?, &options, Control::default())
+        })
         .map_err(|error| PyOSError::new_err(error.to_string()))?;
     let tensors = PyList::empty(py);
     for tensor in plan.tensors() {

@@ -55,7 +55,7 @@ pub enum Error {
     },
     /// A value is finite, but so large that what is restored from its block would be infinite or far off.
     #[error(
-        "{what} holds {value:e} at index {index}, too large for {ty}, which would restore something infinite or far off; scale it down or choose a type of wider range (F32, BF16)"
+        "{what} holds {value:e} at index {index}, too large for {ty}, which would restore something infinite or far off; {WIDER}"
     )]
     Overflow {
         /// Which buffer.
@@ -82,9 +82,7 @@ pub enum Error {
         ty: GgmlType,
     },
     /// Values are not a whole number of groups.
-    #[error(
-        "{row} elements are not a whole number of groups of {group}; choose a group size that divides them, or a fallback"
-    )]
+    #[error("{row} elements are not a whole number of groups of {group}; {DIVIDES}")]
     GroupLength {
         /// Elements in the row.
         row: usize,
@@ -97,6 +95,20 @@ pub enum Error {
         /// Bits of a code.
         bits: u32,
     },
+}
+
+const WIDER: &str = "scale it down or choose a type of wider range (F32, BF16)";
+const DIVIDES: &str = "choose a group size that divides them, or a fallback";
+
+impl Error {
+    /// What to do about it: the last part of the message, if that says so.
+    pub fn hint(&self) -> Option<&str> {
+        match self {
+            Self::Overflow { .. } => Some(WIDER),
+            Self::GroupLength { .. } => Some(DIVIDES),
+            _ => None,
+        }
+    }
 }
 
 fn names() -> String {

@@ -49,6 +49,7 @@ extern crate alloc;
 #[cfg(not(any(feature = "std", feature = "alloc")))]
 compile_error!("quant-core needs the feature `std`, or `alloc` in its place");
 
+mod better;
 mod block_floats;
 mod checked;
 mod codebook;
@@ -64,6 +65,7 @@ mod search;
 mod tensor;
 mod types;
 
+pub use better::{can_improve, improve};
 pub use block_floats::BlockFloat;
 pub use checked::{Codec, quantize};
 pub use convert::{

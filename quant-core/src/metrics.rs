@@ -16,6 +16,9 @@ pub struct Metrics {
     candidate: f64,
     product: f64,
     max_abs: f64,
+    /// As `error`, each by its weight.
+    weighted_error: f64,
+    weight: f64,
 }
 
 impl Metrics {
@@ -24,14 +27,37 @@ impl Metrics {
     /// # Errors
     /// [`Error::Length`] if the slices have different lengths; nothing is added then.
     pub fn add(&mut self, reference: &[f32], candidate: &[f32]) -> Result<(), Error> {
-        if reference.len() != candidate.len() {
-            return Err(Error::Length {
-                what: "the candidate",
-                found: candidate.len(),
-                expected: reference.len(),
-            });
-        }
-        for (&r, &c) in reference.iter().zip(candidate) {
+        check_len("the candidate", candidate.len(), reference.len())?;
+        self.add_pairs(reference, candidate, core::iter::repeat(1.0));
+        Ok(())
+    }
+
+    /// Adds pairs of values of whole rows, with the importance of each column for
+    /// [`weighted_rmse`](Self::weighted_rmse). The other figures are those of [`add`](Self::add).
+    ///
+    /// # Errors
+    /// [`Error::Length`] if the slices have different lengths, or are not whole rows of the length of
+    /// `importance`; nothing is added then.
+    pub fn add_weighted(
+        &mut self,
+        reference: &[f32],
+        candidate: &[f32],
+        importance: &[f32],
+    ) -> Result<(), Error> {
+        check_len("the candidate", candidate.len(), reference.len())?;
+        let rows = reference.len().checked_div(importance.len()).unwrap_or(0);
+        check_len("the reference", reference.len(), rows.saturating_mul(importance.len()))?;
+        self.add_pairs(reference, candidate, importance.iter().map(|w| f64::from(*w)).cycle());
+        Ok(())
+    }
+
+    fn add_pairs(
+        &mut self,
+        reference: &[f32],
+        candidate: &[f32],
+        weights: impl Iterator<Item = f64>,
+    ) {
+        for ((&r, &c), weight) in reference.iter().zip(candidate).zip(weights) {
             let (r, c) = (f64::from(r), f64::from(c));
             let difference = c - r;
             self.error += difference * difference;
@@ -39,9 +65,10 @@ impl Metrics {
             self.candidate += c * c;
             self.product += r * c;
             self.max_abs = larger(self.max_abs, difference.abs());
+            self.weighted_error += weight * difference * difference;
+            self.weight += weight;
         }
         self.count += reference.len() as u64;
-        Ok(())
     }
 
     /// Adds the pairs that another instance has seen.
@@ -52,6 +79,8 @@ impl Metrics {
         self.candidate += other.candidate;
         self.product += other.product;
         self.max_abs = larger(self.max_abs, other.max_abs);
+        self.weighted_error += other.weighted_error;
+        self.weight += other.weight;
     }
 
     /// The number of pairs.
@@ -62,6 +91,16 @@ impl Metrics {
     /// Root mean square error, in the unit of the values; 0 for no pairs.
     pub fn rmse(&self) -> f64 {
         if self.count == 0 { 0.0 } else { sqrt(self.error / self.count as f64) }
+    }
+
+    /// Root mean square error in which pairs count by their importance, which is what quantizing with
+    /// an importance matrix makes small; 0 if no pair has any. Pairs added without count as one.
+    pub fn weighted_rmse(&self) -> f64 {
+        if self.weight == 0.0 {
+            self.weighted_error
+        } else {
+            sqrt(self.weighted_error / self.weight)
+        }
     }
 
     /// The largest absolute error, in the unit of the values.
@@ -97,6 +136,10 @@ impl Metrics {
     }
 }
 
+fn check_len(what: &'static str, found: usize, expected: usize) -> Result<(), Error> {
+    if found == expected { Ok(()) } else { Err(Error::Length { what, found, expected }) }
+}
+
 /// The larger of two numbers; NaN if either is, where [`f64::max`] takes the other.
 fn larger(a: f64, b: f64) -> f64 {
     if a.is_nan() || a > b { a } else { b }
@@ -117,6 +160,29 @@ mod tests {
         assert!((m.relative_rmse() - 0.2).abs() < 1e-15);
         assert!((m.cosine() - 21.0 / (5.0 * 18f64.sqrt())).abs() < 1e-15);
         assert!((m.snr_db() - 10.0 * 25f64.log10()).abs() < 1e-12);
+    }
+
+    #[test]
+    fn importance_weighs_columns() {
+        let (a, b) = ([1.0, 2.0, 3.0, 4.0], [1.5, 2.0, 3.0, 3.0]);
+        let mut plain = Metrics::default();
+        plain.add(&a, &b).unwrap();
+        assert_eq!(plain.weighted_rmse(), plain.rmse());
+        let mut m = Metrics::default();
+        // Two rows of two.
+        m.add_weighted(&a, &b, &[3.0, 1.0]).unwrap();
+        assert_eq!(m.weighted_rmse(), ((3.0 * 0.25 + 1.0) / 8.0f64).sqrt());
+        assert_eq!((m.rmse(), m.snr_db()), (plain.rmse(), plain.snr_db()));
+        m.merge(&plain);
+        assert_eq!(m.weighted_rmse(), ((3.0 * 0.25 + 1.0 + 1.25) / 12.0f64).sqrt());
+        let mut none = Metrics::default();
+        none.add_weighted(&a, &b, &[0.0; 4]).unwrap();
+        assert_eq!((none.weighted_rmse(), none.count()), (0.0, 4));
+        for importance in [&[1.0, 1.0, 1.0][..], &[]] {
+            let before = m;
+            assert!(m.add_weighted(&a, &b, importance).is_err());
+            assert_eq!(m, before);
+        }
     }
 
     #[test]
@@ -165,7 +231,8 @@ mod tests {
     #[test]
     fn a_nan_shows_in_every_figure() {
         let figures = |m: &Metrics| {
-            [m.rmse(), m.max_abs(), m.relative_rmse(), m.cosine(), m.snr_db()].map(f64::is_nan)
+            let [a, b, c] = [m.rmse(), m.weighted_rmse(), m.max_abs()];
+            [a, b, c, m.relative_rmse(), m.cosine(), m.snr_db()].map(f64::is_nan)
         };
         let nan = f32::NAN;
         for at in 0..3 {
@@ -175,20 +242,20 @@ mod tests {
             for (a, b) in [(a, b), (b, a), (a, [1.0, 5.0, 3.0]), (a, a)] {
                 let mut m = Metrics::default();
                 m.add(&a, &b).unwrap();
-                assert_eq!(figures(&m), [true; 5], "{a:?} {b:?}");
+                assert_eq!(figures(&m), [true; 6], "{a:?} {b:?}");
                 let mut others = Metrics::default();
                 others.add(&[1.0, 2.0], &[1.0, 9.0]).unwrap();
-                assert_eq!(figures(&others), [false; 5]);
+                assert_eq!(figures(&others), [false; 6]);
                 let mut after = m;
                 after.merge(&others);
                 others.merge(&m);
-                assert_eq!([figures(&after), figures(&others)], [[true; 5]; 2]);
+                assert_eq!([figures(&after), figures(&others)], [[true; 6]; 2]);
                 assert_eq!(others.count(), 5);
             }
         }
         // Nothing is made of infinities either: the difference of two is none.
         let mut m = Metrics::default();
         m.add(&[f32::INFINITY], &[f32::INFINITY]).unwrap();
-        assert_eq!(figures(&m), [true; 5]);
+        assert_eq!(figures(&m), [true; 6]);
     }
 }

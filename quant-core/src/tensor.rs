@@ -19,6 +19,7 @@ use crate::{Codec, Error, GgmlType, checked, formats::Rows, lanes::Scalar};
 /// The shape is row-major, outermost dimension first, as Hugging Face and most engines write it; GGUF
 /// files write the reverse. The innermost dimension is a row, a whole number of blocks.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use = "it holds what was made"]
 pub struct QTensor<'a> {
     ty: GgmlType,
     shape: Vec<usize>,

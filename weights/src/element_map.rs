@@ -12,6 +12,8 @@ pub enum ElementMap {
     Plus(f32),
     /// It is multiplied by the first, then by the second.
     Times(f32, f32),
+    /// It becomes its exponential.
+    Exp,
     /// It becomes the negative of its exponential.
     NegativeExp,
     /// It is multiplied by the number, then by that of the first band that ends after its row.
@@ -25,6 +27,7 @@ impl ElementMap {
             Self::Same => value,
             Self::Plus(more) => round(value + more),
             Self::Times(first, second) => round(round(value * first) * second),
+            Self::Exp => round(exp(value)),
             Self::NegativeExp => round(-exp(value)),
             Self::ByRows(first, bands) => {
                 let band = bands.iter().find(|(end, _)| row < *end);

@@ -113,10 +113,19 @@ impl Error {
         }
     }
 
+    /// The offset in the file, in bytes, if it is known.
+    pub fn byte(&self) -> Option<u64> {
+        match self {
+            Self::Files(error) => error.byte(),
+            _ => None,
+        }
+    }
+
     /// What to do about it: the last part of the message.
     pub fn hint(&self) -> Option<&str> {
         match self {
             Self::Files(error) => error.hint(),
+            Self::Core(error) => error.hint(),
             Self::Quantization { help, .. } | Self::Packed { help, .. } => Some(help),
             _ => None,
         }

@@ -6,6 +6,28 @@
 //! it is or would become, and a [`TensorReader`] reads its tensors, a range at a time, in memory that
 //! depends on the range and not on the model.
 //!
+//! ```
+//! use gguf_io::{GgmlType, GgufFile, Layout, Limits, Metadata, QTensor, SourceFile, TensorSpec};
+//! use quant_kernels::Kernels;
+//! use quant_weights::{Gguf, Source};
+//!
+//! # let values: Vec<f32> = (0..4 * 64).map(|i| (i as f32 * 0.37).sin()).collect();
+//! # let up = QTensor::quantize(GgmlType::Q8_0, &[4, 64], &values)?;
+//! # let spec = TensorSpec::of("blk.0.ffn_up.weight", &up);
+//! # let mut stream = Layout::new(&Metadata::new(), &[spec])?.write_to(Vec::new())?;
+//! # stream.write("blk.0.ffn_up.weight", up.bytes())?;
+//! # let file = SourceFile::from_bytes("model.gguf", stream.finish()?);
+//! // A file, or `Gguf::open` of a path; `quant_convert::open` for a checkpoint.
+//! let model = Gguf::try_from(GgufFile::read(file, &Limits::default())?)?;
+//! let mut reader = model.reader(Kernels::best());
+//! for tensor in model.tensors() {
+//!     let row = reader.values(tensor, 0..tensor.row_len())?;
+//!     println!("{} {:?} begins with {}", tensor.name, tensor.shape, row[0]);
+//! #   assert!(row.iter().zip(&values).all(|(a, b)| (a - b).abs() < 0.01));
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! - [`Tensor`] is a name, a shape and where the values come from: [pieces](Piece) of files, each with
 //!   an [`Encoding`] (how a value is stored) and a [`View`] (which values are taken, in which order).
 //! - [`Source`] is metadata, tensors and files; [`Gguf`] is that of a GGUF file.

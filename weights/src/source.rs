@@ -19,7 +19,7 @@ use crate::{ElementMap, Encoding, Error, Piece, Result, Tensor, TensorData, Tens
 /// use quant_kernels::Kernels;
 /// use quant_weights::{Gguf, Source};
 ///
-/// let model = Gguf::open("model.gguf".as_ref(), &gguf_io::Limits::default())?;
+/// let model = Gguf::open("model.gguf", &gguf_io::Limits::default())?;
 /// let mut reader = model.reader(Kernels::best());
 /// for tensor in model.tensors() {
 ///     let first_row = reader.values(tensor, 0..tensor.row_len())?;
@@ -83,7 +83,7 @@ impl Gguf {
     ///
     /// # Errors
     /// As [`GgufFile::open`] and [`GgufFile::check_data`].
-    pub fn open(path: &Path, limits: &Limits) -> Result<Self> {
+    pub fn open(path: impl AsRef<Path>, limits: &Limits) -> Result<Self> {
         GgufFile::open(path, limits)?.try_into()
     }
 }

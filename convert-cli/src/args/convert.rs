@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::{Args, CommandFactory, builder::NonEmptyStringValueParser, error::ErrorKind};
+use clap::{Args, CommandFactory, ValueEnum, builder::NonEmptyStringValueParser, error::ErrorKind};
 use gguf_io::{Limits, metadata::Value};
 use quant_convert::{
-    Options, Split,
+    Options, Search, Split,
     grouped::{self, Backup, Preset, Sensitivity},
     recipe::{self, FileType, Request},
 };
@@ -18,9 +18,9 @@ use super::{
     Cli,
     mix::MixArgs,
     values::{
-        FALLBACKS, Shard, TensorTypes, file_type, group_size, hub_cache, named, output_tensor_type,
-        override_kv, preset_name, prior, ratio, shard, split_size, tensor_types,
-        token_embedding_type,
+        FALLBACKS, Shard, TensorTypes, TypeArg, TypeName, file_type, group_size, hub_cache, named,
+        output_tensor_type, override_kv, preset_name, prior, ratio, shard, split_size,
+        tensor_types, token_embedding_type,
     },
 };
 
@@ -65,6 +65,11 @@ pub(crate) struct ConvertArgs {
     /// Add X to every importance of the matrix, so that none is zero
     #[arg(long, value_name = "X", requires = "imatrix", value_parser = prior, allow_negative_numbers = true)]
     pub(crate) imatrix_prior: Option<f32>,
+
+    /// Who searches for codes: reference, as llama-quantize does, or better, which makes smaller errors in
+    /// the same types and takes longer
+    #[arg(long, value_name = "SEARCH", value_enum, default_value_t, hide_possible_values = true)]
+    pub(crate) search: SearchArg,
 
     /// One type for every quantized tensor, no mixture
     #[arg(long)]
@@ -284,28 +289,6 @@ impl GroupedArgs {
     }
 }
 
-/// What `--type` names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum TypeArg {
-    /// A recipe; `None` is `auto`.
-    Recipe(Option<FileType>),
-    /// Grouped integers.
-    Grouped(GroupedType),
-}
-
-/// A type by the name it was given.
-#[derive(Clone, Debug)]
-pub(crate) struct TypeName {
-    name: String,
-    ty: TypeArg,
-}
-
-impl TypeName {
-    pub(super) fn new(name: &str, ty: TypeArg) -> Self {
-        Self { name: name.into(), ty }
-    }
-}
-
 /// What stands for the type in the name of an output.
 const PLACE_OF_TYPE: &str = "{type}";
 
@@ -388,6 +371,7 @@ impl ConvertArgs {
     /// Options that do not go together are wrong usage, as what clap itself finds.
     fn check(&self, ty: Option<TypeArg>, grouped: bool) -> Result<(), clap::Error> {
         let recipes = [
+            (self.search == SearchArg::Better, "--search better"),
             (self.pure, "--pure"),
             (self.leave_output_tensor, "--leave-output-tensor"),
             (self.output_tensor_type.is_some(), "--output-tensor-type"),
@@ -458,7 +442,6 @@ impl ConvertArgs {
                 output_tensor_type: self.output_tensor_type,
                 token_embedding_type: self.token_embedding_type,
                 overrides,
-                has_imatrix: self.imatrix.is_some(),
                 strict: self.strict,
             },
             imatrix: self.imatrix.clone(),
@@ -466,6 +449,10 @@ impl ConvertArgs {
             include_weights: self.include_weights.clone(),
             exclude_weights: self.exclude_weights.clone(),
             imatrix_prior: self.imatrix_prior.unwrap_or_default(),
+            search: match self.search {
+                SearchArg::Reference => Search::Reference,
+                SearchArg::Better => Search::Better,
+            },
             allow_requantize: self.allow_requantize,
             prune_layers: self.prune_layers.clone(),
             metadata: self.metadata.clone(),
@@ -492,6 +479,14 @@ impl ConvertArgs {
             elsewhere: Vec::new(),
         })
     }
+}
+
+/// Who searches for codes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SearchArg {
+    #[default]
+    Reference,
+    Better,
 }
 
 /// A path with the name of a type in its place.

@@ -15,8 +15,8 @@ pub(crate) use convert::ConvertArgs;
 pub(crate) use run::{
     BenchArgs, GenerateArgs, ImatrixArgs, KlArgs, LayerArgs, PerplexityArgs, Threads, WindowArgs,
 };
-pub(crate) use values::parse_file;
-pub(crate) use workbench::{EditArgs, HashArgs, MergeArgs, Setting, SplitArgs};
+pub(crate) use values::{Setting, parse_file};
+pub(crate) use workbench::{EditArgs, HashArgs, MergeArgs, SplitArgs};
 
 /// Turns a Hugging Face checkpoint into a quantized GGUF file, with the bytes that llama.cpp makes.
 #[derive(Debug, Parser)]

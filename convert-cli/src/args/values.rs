@@ -12,11 +12,6 @@ use quant_core::{
     grouped::{Fallback, GroupSize, GroupedType},
 };
 
-use super::{
-    convert::{TypeArg, TypeName},
-    workbench::Setting,
-};
-
 pub(super) const FALLBACKS: [(&str, Fallback); 3] =
     [("error", Fallback::Error), ("ignore", Fallback::Ignore), ("adjust", Fallback::Adjust)];
 
@@ -50,6 +45,22 @@ pub(super) fn named<T: Copy>(text: &str, names: &[(&'static str, T)]) -> Result<
     })
 }
 
+/// What `--type` names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TypeArg {
+    /// A recipe; `None` is `auto`.
+    Recipe(Option<FileType>),
+    /// Grouped integers.
+    Grouped(GroupedType),
+}
+
+/// A type by the name it was given.
+#[derive(Clone, Debug)]
+pub(crate) struct TypeName {
+    pub(super) name: String,
+    pub(super) ty: TypeArg,
+}
+
 pub(super) fn file_type(text: &str) -> Result<TypeName, String> {
     let ty = match GroupedType::from_name(text) {
         Some(ty) => Ok(TypeArg::Grouped(ty)),
@@ -58,7 +69,7 @@ pub(super) fn file_type(text: &str) -> Result<TypeName, String> {
             format!("{error}, or grouped integers: {names}")
         }),
     };
-    ty.map(|ty| TypeName::new(text, ty))
+    ty.map(|ty| TypeName { name: text.into(), ty })
 }
 
 pub(super) fn output_tensor_type(text: &str) -> Result<GgmlType, recipe::Error> {
@@ -238,6 +249,13 @@ pub(crate) fn parse_file(ty: GgufType, bytes: Vec<u8>) -> Result<Value, String> 
     }
     let text = String::from_utf8(bytes).map_err(|_| "the file is not UTF-8 text".to_owned())?;
     ty.parse(text.trim())
+}
+
+/// A key with its value, or the type and the file of its value.
+#[derive(Clone, Debug)]
+pub(crate) enum Setting {
+    Value(String, Value),
+    File { key: String, ty: GgufType, path: PathBuf },
 }
 
 /// `KEY=TYPE:VALUE` of `edit`.

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Args};
-use gguf_io::{OutputOptions, metadata::Value};
+use gguf_io::OutputOptions;
 
-use super::values;
+use super::values::{self, Setting};
 
 /// How files are written.
 #[derive(Debug, Args)]
@@ -61,13 +61,6 @@ pub(crate) struct EditArgs {
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
-}
-
-/// A key with its value, or the type and the file of its value.
-#[derive(Clone, Debug)]
-pub(crate) enum Setting {
-    Value(String, Value),
-    File { key: String, ty: values::GgufType, path: PathBuf },
 }
 
 #[derive(Debug, Args)]

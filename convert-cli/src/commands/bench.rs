@@ -14,8 +14,8 @@ use serde_json::{Value, json};
 use super::running::{Loaded, Running, warn};
 use crate::{
     args::BenchArgs,
-    report::{finish, size, table},
     reports::{self, Destination},
+    text::{finish, size, table},
     warnings::Warnings,
 };
 

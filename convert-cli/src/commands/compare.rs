@@ -17,8 +17,11 @@ use crate::{
     args::CompareArgs,
     failure::{Failure, Told},
     input::Input,
-    report::{self, escape, finish, shape, table},
-    reports::{self, Destination},
+    reports::{
+        self, Destination,
+        compare::{HEADER, metrics, numbers},
+    },
+    text::{self, escape, finish, shape, table},
 };
 
 /// A candidate, and how far it is from the reference.
@@ -52,7 +55,7 @@ pub(crate) fn run(args: &CompareArgs) -> anyhow::Result<()> {
                 problems.join("; "),
                 args.reference.display()
             );
-            Failure::of_file(message, report::path(path))
+            Failure::of_file(message, text::path(path))
         });
         all.push(Compared { path, result, failure });
     }
@@ -78,7 +81,7 @@ pub(crate) fn run(args: &CompareArgs) -> anyhow::Result<()> {
     } else {
         for compared in &all {
             if all.len() > 1 {
-                writeln!(out, "{}", escape(&report::path(compared.path)))?;
+                writeln!(out, "{}", escape(&text::path(compared.path)))?;
             }
             writeln!(out, "{}", text(&compared.result))?;
         }
@@ -95,7 +98,7 @@ pub(crate) fn run(args: &CompareArgs) -> anyhow::Result<()> {
 fn summary(all: &[Compared<'_>]) -> String {
     let mut table = table(&["candidate", "RMSE", "relative", "max abs", "cosine", "SNR dB"]);
     for compared in all {
-        let name = escape(&report::path(compared.path));
+        let name = escape(&text::path(compared.path));
         let mut row = vec![name];
         row.extend(numbers(&compared.result.total()));
         table.add_row(row);
@@ -126,16 +129,6 @@ fn problems(result: &Comparison) -> Vec<String> {
     problems
 }
 
-pub(crate) fn metrics(metrics: &Metrics) -> [(&'static str, f64); 5] {
-    [
-        ("rmse", metrics.rmse()),
-        ("relative_rmse", metrics.relative_rmse()),
-        ("max_abs", metrics.max_abs()),
-        ("cosine", metrics.cosine()),
-        ("snr_db", metrics.snr_db()),
-    ]
-}
-
 /// Without error there is no finite ratio of signal to noise: JSON has `null` there.
 fn as_json(args: &CompareArgs, compared: &Compared<'_>) -> Value {
     let result = &compared.result;
@@ -159,8 +152,8 @@ fn as_json(args: &CompareArgs, compared: &Compared<'_>) -> Value {
         .iter()
         .map(|(name, a, b)| json!({"name": name, "reference_shape": a, "shape": b}));
     let mut json = json!({
-        "reference": report::path(&args.reference),
-        "candidate": report::path(compared.path),
+        "reference": text::path(&args.reference),
+        "candidate": text::path(compared.path),
         "tensors": tensors.collect::<Vec<_>>(),
         "total": with(json!({"values": result.total().count()}), &result.total()),
         "missing": result.missing,
@@ -172,19 +165,6 @@ fn as_json(args: &CompareArgs, compared: &Compared<'_>) -> Value {
         json["error"] = json!(failure);
     }
     json
-}
-
-pub(crate) const HEADER: [&str; 9] =
-    ["tensor", "shape", "from", "to", "RMSE", "relative", "max abs", "cosine", "SNR dB"];
-
-pub(crate) fn numbers(m: &Metrics) -> [String; 5] {
-    [
-        format!("{:.3e}", m.rmse()),
-        format!("{:.5}", m.relative_rmse()),
-        format!("{:.3e}", m.max_abs()),
-        format!("{:.6}", m.cosine()),
-        format!("{:.2}", m.snr_db()),
-    ]
 }
 
 fn rows(result: &Comparison) -> Vec<[String; 9]> {

@@ -16,7 +16,7 @@ use serde_json::json;
 
 use crate::{
     args::{EditArgs, Setting, parse_file},
-    report::{self, escape, size},
+    text::{self, escape, size},
     warnings::Warnings,
 };
 
@@ -27,7 +27,7 @@ pub(crate) fn run(args: &EditArgs, warnings: &Warnings) -> anyhow::Result<()> {
     let path = &args.input;
     let changes = changes(args)?;
     if edit::restore(path)? {
-        let path = report::path(path);
+        let path = text::path(path);
         tracing::warn!(
             kind = "restored",
             "{path}: an edit was cut off; its old header was put back"
@@ -53,14 +53,14 @@ pub(crate) fn run(args: &EditArgs, warnings: &Warnings) -> anyhow::Result<()> {
     let warnings = warnings.take();
     if args.json {
         let json = json!({
-            "output": report::path(output),
+            "output": text::path(output),
             "header_only": args.in_place && edit.fits(),
             "bytes": bytes,
             "warnings": warnings,
         });
         writeln!(out, "{json}")?;
     } else {
-        writeln!(out, "{}: {what}, {}", report::path(output), size(bytes))?;
+        writeln!(out, "{}: {what}, {}", text::path(output), size(bytes))?;
     }
     out.flush()?;
     for warning in &warnings {
@@ -79,7 +79,7 @@ fn changes(args: &EditArgs) -> anyhow::Result<Vec<Change>> {
             Setting::Value(key, value) => Change::Set(key.clone(), value.clone()),
             Setting::File { key, ty, path } => {
                 let value = parse_file(*ty, read(path)?)
-                    .map_err(|problem| anyhow!("{}: {problem}", report::path(path)))?;
+                    .map_err(|problem| anyhow!("{}: {problem}", text::path(path)))?;
                 Change::Set(key.clone(), value)
             }
         });
@@ -87,7 +87,7 @@ fn changes(args: &EditArgs) -> anyhow::Result<Vec<Change>> {
     if let Some(path) = &args.chat_template {
         let template = String::from_utf8(read(path)?)
             .ok()
-            .with_context(|| format!("{}: is not UTF-8 text", report::path(path)))?;
+            .with_context(|| format!("{}: is not UTF-8 text", text::path(path)))?;
         changes.push(Change::Set("tokenizer.chat_template".into(), Value::from(template)));
     }
     Ok(changes)

@@ -73,7 +73,7 @@ fn answer(args: &GenerateArgs, running: &Running, loaded: &Loaded) -> anyhow::Re
     let mut show = |part: String| -> io::Result<()> {
         if !args.json {
             let mut out = io::stdout().lock();
-            out.write_all(crate::report::escape_text(&part).as_bytes())?;
+            out.write_all(crate::text::escape_text(&part).as_bytes())?;
             out.flush()?;
         }
         text.push_str(&part);

@@ -6,7 +6,7 @@ use gguf_io::{AnyGguf, Error, Limits, SourceFile, gguf::hash};
 use indicatif::ProgressBar;
 use serde_json::{Map, Value, json};
 
-use crate::{args::HashArgs, commands::progress_bar, report};
+use crate::{args::HashArgs, commands::progress_bar, text};
 
 pub(crate) fn run(args: &HashArgs) -> anyhow::Result<()> {
     let bar = match !args.json && io::stderr().is_terminal() {
@@ -23,7 +23,7 @@ pub(crate) fn run(args: &HashArgs) -> anyhow::Result<()> {
         Ok(model) => {
             model.check_any()?;
             let hashes = hash::hash(&model, args.tensors, &progress)?;
-            let paths = model.files.iter().map(|file| report::path(file.path()));
+            let paths = model.files.iter().map(|file| text::path(file.path()));
             let files: Vec<_> = hashes.files.into_iter().zip(paths).collect();
             // A split model has a list of files, as no sum stands for all of them.
             if let [(sum, _)] = files.as_slice() {
@@ -40,7 +40,7 @@ pub(crate) fn run(args: &HashArgs) -> anyhow::Result<()> {
                 let tensors: Vec<_> = tensors.map(|(tensor, sum)| (tensor.name, sum)).collect();
                 let map = tensors.iter().map(|(name, sum)| (name.clone(), json!(sum)));
                 sums.insert("tensors".into(), Value::Object(map.collect()));
-                lines.extend(tensors.into_iter().map(|(name, sum)| (sum, report::escape(&name))));
+                lines.extend(tensors.into_iter().map(|(name, sum)| (sum, text::escape(&name))));
             }
         }
         // Any other file has the sum of a file.
@@ -48,7 +48,7 @@ pub(crate) fn run(args: &HashArgs) -> anyhow::Result<()> {
             let file = SourceFile::open(&args.input)?;
             let sum = hash::file(&file, &progress)?;
             sums.insert("file".into(), json!(sum));
-            lines.push((sum, report::path(&args.input)));
+            lines.push((sum, text::path(&args.input)));
         }
         Err(error) => return Err(error.into()),
     }

@@ -15,7 +15,7 @@ use serde_json::json;
 use super::running::{Running, Text, in_memory, warn, windows};
 use crate::{
     args::ImatrixArgs,
-    report::{self, escape},
+    text::{self, escape},
     warnings::Warnings,
 };
 
@@ -35,7 +35,7 @@ pub(crate) fn run(args: &ImatrixArgs, warnings: &Warnings) -> anyhow::Result<()>
     file.write_all_at(&bytes, 0)?;
     file.commit()?;
     let few = importance.few_tokens(ENOUGH);
-    let output = report::path(&args.output);
+    let output = text::path(&args.output);
     let warnings = warn(warnings);
     let mut out = io::stdout().lock();
     if args.json {
@@ -100,7 +100,7 @@ fn measured(args: &ImatrixArgs) -> anyhow::Result<(Importance, Option<u64>)> {
     let windows = windows(&tokens, &args.windows, args.from, loaded.bos())?;
     let mut importance =
         Importance::for_model(&loaded.model, args.windows.size(), args.process_output);
-    importance.datasets.push(report::path(file));
+    importance.datasets.push(text::path(file));
     let output = args.process_output;
     let result = if loaded.is_layer_by_layer() {
         let progress = &mut running.progress(args.json, "layers")?;
@@ -129,7 +129,7 @@ fn merged(args: &ImatrixArgs) -> anyhow::Result<Importance> {
     for path in &args.merge {
         refuse_input(&args.output, path)?;
         let sums = ImatrixSums::open(path, &Limits::default())?;
-        importance.merge(&sums).with_context(|| report::path(path))?;
+        importance.merge(&sums).with_context(|| text::path(path))?;
     }
     Ok(importance)
 }

@@ -18,7 +18,7 @@ use super::memory::{self, Memory};
 use crate::{
     args::InspectArgs,
     input::Input,
-    report::{escape, finish, shape, size, table},
+    text::{escape, finish, shape, size, table},
 };
 
 /// Arrays longer than this are given by their length.

@@ -19,8 +19,8 @@ use super::running::{Loaded, Running, Text, free_memory, in_memory, size_of, war
 use crate::{
     args::KlArgs,
     input::Input,
-    report::{self, finish, size, table},
     reports::{self, Destination, kl::Spread},
+    text::{self, finish, size, table},
     warnings::{Warning, Warnings},
 };
 
@@ -79,10 +79,10 @@ impl Found {
 
 fn from_file(args: &KlArgs, running: &Running) -> anyhow::Result<Vec<Found>> {
     if args.save_base.is_some() {
-        bail!("{} holds predictions already: leave --save-base out", report::path(&args.reference));
+        bail!("{} holds predictions already: leave --save-base out", text::path(&args.reference));
     }
     let file = KldFile::read(SourceFile::open(&args.reference)?, &Limits::default())?;
-    let name = report::path(&args.reference);
+    let name = text::path(&args.reference);
     if args.windows.ctx.is_some_and(|ctx| ctx as usize != file.context()) {
         bail!("{name}: its windows have {} tokens: leave --ctx out", file.context());
     }
@@ -281,7 +281,7 @@ fn as_json(args: &KlArgs, found: &[Found], warnings: &[Warning]) -> Value {
     });
     json!({
         "reference": {
-            "model": report::path(&args.reference),
+            "model": text::path(&args.reference),
             "ppl": first.map(|s| s.reference_ppl),
             "ppl_error": first.map(|s| s.reference_ppl_error),
         },
@@ -320,6 +320,6 @@ fn text(args: &KlArgs, found: &[Found]) -> String {
         let s = &found.statistics;
         format!(": perplexity {:.4} ± {:.4}", s.reference_ppl, s.reference_ppl_error)
     });
-    let name = report::path(&args.reference);
+    let name = text::path(&args.reference);
     format!("reference {name}{reference}\n{}", finish(rows, &[1, 2, 3, 4, 5, 6, 7, 8]))
 }

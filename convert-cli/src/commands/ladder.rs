@@ -7,14 +7,15 @@ use std::{
     time::Instant,
 };
 
-use quant_convert::{Control, Ladder, Options, Progress};
+use quant_convert::{Control, Ladder, Options, Plan, Progress};
 
-use super::convert::{note, print_text, progress};
+use super::outcome::{note, print_text, progress};
 use crate::{
     args::ConvertArgs,
     failure::{Failure, Told},
     input::Input,
-    report::{self, Report, escape},
+    report::Report,
+    text::{self, escape},
     warnings::{Warning, Warnings},
 };
 
@@ -51,6 +52,8 @@ pub(super) fn run(
     for ((plan, output), report) in ladder.plans().iter().zip(&outputs).zip(&mut reports) {
         report.left_alone = plan.is_there(output)?;
     }
+    // Counted while the files are written.
+    let inexact_scales: Vec<_> = ladder.plans().iter().map(Plan::inexact_scales).collect();
     let bar = progress(args, ladder.source_bytes())?;
     let on_progress = |now: Progress<'_>| bar.set_position(now.done);
     let result = ladder.run(&outputs, Control { progress: Some(&on_progress), ..control });
@@ -58,8 +61,9 @@ pub(super) fn run(
     result?;
     let of_run = warnings.take();
     let seconds = start.elapsed().as_secs_f64();
-    for (report, path) in reports.iter_mut().zip(&firsts) {
-        report.output = path.as_deref().map(report::path);
+    for ((report, path), scales) in reports.iter_mut().zip(&firsts).zip(inexact_scales) {
+        report.output = path.as_deref().map(text::path);
+        report.inexact_scales = scales.map(|scales| scales.count());
         report.seconds = (!report.left_alone).then_some(seconds);
         let own = of_run.iter().filter(|warning| report.is_about(warning)).cloned();
         let own: Vec<_> = own.collect();

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::{
     input::Input,
-    report::{finish, size, table},
+    text::{finish, size, table},
 };
 
 /// What a model takes for a text of so many tokens, in bytes.

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::{
     args::MergeArgs,
-    report::{self, size},
+    text::{self, size},
 };
 
 pub(crate) fn run(args: &MergeArgs) -> anyhow::Result<()> {
@@ -15,7 +15,7 @@ pub(crate) fn run(args: &MergeArgs) -> anyhow::Result<()> {
     let merged = Regrouping::merge(&model, &args.output)?;
     merged.save(args.writing.options())?;
     let bytes: u64 = merged.outputs().iter().map(|(_, bytes)| bytes).sum();
-    let output = report::path(&args.output);
+    let output = text::path(&args.output);
     let mut out = io::stdout().lock();
     if args.json {
         writeln!(

@@ -17,13 +17,14 @@ use quant_convert::{
 use quant_evaluate::sensitivity::{Effort, Prober, Trial, measure};
 
 use super::{
-    convert::{finish, progress},
+    outcome::{finish, progress},
     running::{Loaded, Running, Text},
 };
 use crate::{
     args::{ConvertArgs, Threads},
     input::Input,
-    report::{self, RecipeReport, Report},
+    report::{RecipeReport, Report},
+    text,
     warnings::Warnings,
 };
 
@@ -107,7 +108,7 @@ pub(super) fn run(
     let result = plan.run(output, Control { progress: Some(&on_progress), ..control });
     bar.finish_and_clear();
     result?;
-    report.output = first.as_deref().map(report::path);
+    report.output = first.as_deref().map(text::path);
     report.seconds = Some(start.elapsed().as_secs_f64());
     finish(args, report, warnings, None)
 }
@@ -262,5 +263,5 @@ fn write(path: &Path, text: &str, overwrite: bool) -> anyhow::Result<()> {
     let options = OutputOptions { overwrite, sync: false };
     let file = AtomicFile::create(path, text.len() as u64, options)?;
     file.write_all_at(text.as_bytes(), 0)?;
-    file.commit().with_context(|| report::path(path))
+    file.commit().with_context(|| text::path(path))
 }

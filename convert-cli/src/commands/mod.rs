@@ -18,6 +18,7 @@ pub(crate) mod manual;
 pub(crate) mod memory;
 pub(crate) mod merge;
 mod mix;
+mod outcome;
 pub(crate) mod perplexity;
 pub(crate) mod presets;
 pub(crate) mod provenance;

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use quant_convert::grouped::PRESETS;
 use serde_json::json;
 
-use crate::report::{finish, table};
+use crate::text::{finish, table};
 
 pub(crate) fn run(json: bool) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();

@@ -16,8 +16,8 @@ use crate::{
     commands::progress_bar,
     failure::Failure,
     input::Input,
-    report::{self, escape},
     signals,
+    text::{self, escape},
 };
 
 /// Names that are shown of tensors that differ, or could not be made again.
@@ -92,7 +92,7 @@ fn rounding(proof: &Proof) -> String {
 
 /// The line that says that the file is not proved.
 pub(crate) fn failure(args: &VerifyArgs, proof: &Proof) -> Option<Failure> {
-    let path = report::path(&args.input);
+    let path = text::path(&args.input);
     let fail = |what: String| Some(Failure::of_file(format!("{path}: {what}"), path.clone()));
     let differ = count(proof, |outcome| matches!(outcome, Outcome::Differs(_)));
     if proof.is_rounding() {

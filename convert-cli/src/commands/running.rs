@@ -22,7 +22,7 @@ use quant_weights::{Gguf, Source};
 use crate::{
     args::{LayerArgs, Threads, WindowArgs},
     input::Input,
-    report, signals,
+    signals, text,
     warnings::{Warning, Warnings},
 };
 
@@ -76,9 +76,9 @@ impl Running {
                     kind = "layer-by-layer",
                     "{}: has {}, {} of memory are free: its layers are read one at a time, as \
                      --layer-by-layer does",
-                    report::path(path),
-                    report::size(needed),
-                    report::size(free)
+                    text::path(path),
+                    text::size(needed),
+                    text::size(free)
                 );
             }
         }
@@ -104,7 +104,7 @@ impl Running {
             source.will_read(source.tensors.iter());
             Model::from_source(source, options)
         };
-        let name = report::path(path);
+        let name = text::path(path);
         let model = model.map_err(|error| named(&name, error))?;
         let tokenizer = Tokenizer::from_metadata(model.metadata())
             .map_err(|problem| anyhow::anyhow!("{name}: {problem}"))?;
@@ -162,7 +162,7 @@ impl Running {
 /// What a run layer by layer adds to a line of results.
 pub(crate) fn in_memory(bytes: Option<u64>) -> String {
     bytes.map_or_else(String::new, |bytes| {
-        format!(", layer by layer in at most {} of memory", report::size(bytes))
+        format!(", layer by layer in at most {} of memory", text::size(bytes))
     })
 }
 
@@ -184,7 +184,7 @@ pub(crate) fn size_of(input: &Input) -> anyhow::Result<u64> {
     if !path.is_dir() {
         return Ok(sum(Gguf::open(path, &Limits::default())?.files()));
     }
-    let entries = std::fs::read_dir(path).with_context(|| report::path(path))?;
+    let entries = std::fs::read_dir(path).with_context(|| text::path(path))?;
     let sizes = entries.flatten().filter_map(|entry| entry.metadata().ok());
     Ok(sizes.map(|file| file.len()).fold(0, u64::saturating_add))
 }
@@ -287,7 +287,7 @@ impl Text {
 
     /// Reads a text before a model is opened, which may take long.
     pub(crate) fn read(path: &Path) -> anyhow::Result<Self> {
-        let name = report::path(path);
+        let name = text::path(path);
         let bytes = SourceFile::open(path)?.read_all(LONGEST)?;
         let text = String::from_utf8(bytes).map_err(|error| {
             let at = error.utf8_error().valid_up_to();
@@ -314,7 +314,7 @@ impl Text {
 pub(crate) fn warn(warnings: &Warnings) -> Vec<Warning> {
     let warnings = warnings.take();
     for warning in &warnings {
-        crate::say(&format!("warning: {}", report::escape(&warning.message)));
+        crate::say(&format!("warning: {}", text::escape(&warning.message)));
     }
     warnings
 }

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::{
     args::SplitArgs,
-    report::{self, size},
+    text::{self, size},
 };
 
 pub(crate) fn run(args: &SplitArgs) -> anyhow::Result<()> {
@@ -23,13 +23,12 @@ pub(crate) fn run(args: &SplitArgs) -> anyhow::Result<()> {
     let outputs = split.outputs();
     let mut out = io::stdout().lock();
     if args.json {
-        let shards = outputs
-            .iter()
-            .map(|(path, bytes)| json!({"output": report::path(path), "bytes": bytes}));
+        let shards =
+            outputs.iter().map(|(path, bytes)| json!({"output": text::path(path), "bytes": bytes}));
         writeln!(out, "{}", json!({"shards": shards.collect::<Vec<_>>()}))?;
     } else {
         for (path, bytes) in outputs {
-            writeln!(out, "{}: {}", report::path(&path), size(bytes))?;
+            writeln!(out, "{}: {}", text::path(&path), size(bytes))?;
         }
     }
     Ok(out.flush()?)

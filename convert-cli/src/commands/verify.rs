@@ -12,7 +12,7 @@ use crate::{
     args::VerifyArgs,
     commands::provenance,
     failure::{Failure, Told},
-    report::{self, escape, size},
+    text::{self, escape, size},
     warnings::Warnings,
 };
 
@@ -69,7 +69,7 @@ pub(crate) fn run(args: &VerifyArgs, warnings: &Warnings) -> anyhow::Result<()> 
 fn failure(args: &VerifyArgs, found: &Findings) -> Option<Failure> {
     let first = found.problems.first().filter(|_| !found.is_sound())?;
     // Messages of the readers name the file themselves.
-    let path = report::path(&args.input);
+    let path = text::path(&args.input);
     let name = if first.contains(&path) { String::new() } else { format!("{path}: ") };
     let message = match found.count {
         1 => format!("{name}{first}"),
@@ -81,7 +81,7 @@ fn failure(args: &VerifyArgs, found: &Findings) -> Option<Failure> {
 fn as_json(args: &VerifyArgs, found: &Findings) -> serde_json::Value {
     let checks = found.checks.iter().map(|(what, n)| json!({"what": what, "problems": n}));
     json!({
-        "file": report::path(&args.input),
+        "file": text::path(&args.input),
         "format": found.format,
         "ok": found.is_sound(),
         "files": found.files,

@@ -1,4 +1,4 @@
-//! The page of `compare`.
+//! The page of `compare`, and the figures that it has in common with the table of the command.
 
 use maud::html;
 use quant_convert::compare::Comparison;
@@ -6,10 +6,33 @@ use quant_core::Metrics;
 use serde_json::json;
 
 use super::{Cell, Page, heat, table};
-use crate::{
-    commands::compare::{HEADER, metrics, numbers},
-    report::{escape, shape},
-};
+use crate::text::{escape, shape};
+
+/// What heads the columns of the tables, for people and on the page.
+pub(crate) const HEADER: [&str; 9] =
+    ["tensor", "shape", "from", "to", "RMSE", "relative", "max abs", "cosine", "SNR dB"];
+
+/// The figures by their names in the JSON.
+pub(crate) fn metrics(metrics: &Metrics) -> [(&'static str, f64); 5] {
+    [
+        ("rmse", metrics.rmse()),
+        ("relative_rmse", metrics.relative_rmse()),
+        ("max_abs", metrics.max_abs()),
+        ("cosine", metrics.cosine()),
+        ("snr_db", metrics.snr_db()),
+    ]
+}
+
+/// The same as texts.
+pub(crate) fn numbers(m: &Metrics) -> [String; 5] {
+    [
+        format!("{:.3e}", m.rmse()),
+        format!("{:.5}", m.relative_rmse()),
+        format!("{:.3e}", m.max_abs()),
+        format!("{:.6}", m.cosine()),
+        format!("{:.2}", m.snr_db()),
+    ]
+}
 
 /// A candidate.
 pub(crate) struct Entry<'a> {

@@ -162,7 +162,7 @@ fn draw(grid: &Grid<'_>, what: &str, look: impl Fn(&Difference) -> (String, f64)
                 }
                 @for (row, name) in grid.rows.iter().enumerate() {
                     @let shown: String = name.chars().take(LONGEST).collect();
-                    text x="0" y=((row + 2) * CELL) { (crate::report::escape(&shown)) }
+                    text x="0" y=((row + 2) * CELL) { (crate::text::escape(&shown)) }
                 }
                 @for (row, column, tensor) in &grid.cells {
                     @let (class, opacity) = look(tensor);
@@ -170,7 +170,7 @@ fn draw(grid: &Grid<'_>, what: &str, look: impl Fn(&Difference) -> (String, f64)
                         y=((row + 1) * CELL + 4) width=(CELL - 2) height=(CELL - 2)
                     {
                         title {
-                            (crate::report::escape(&tensor.name)) ": " (tensor.candidate) ", "
+                            (crate::text::escape(&tensor.name)) ": " (tensor.candidate) ", "
                             (figure(tensor.metrics.relative_rmse()))
                         }
                     }

@@ -17,7 +17,7 @@ use maud::{Markup, PreEscaped, html};
 use serde_json::Value;
 
 use crate::{
-    report::{self, escape, size},
+    text::{self, escape, size},
     version,
 };
 
@@ -55,23 +55,23 @@ impl<'a> Destination<'a> {
             path.display()
         );
         let destination = Self { path };
-        destination.create(0)?;
+        AtomicFile::check(path, 0, destination.options()?)?;
         Ok(destination)
     }
 
-    fn create(&self, bytes: u64) -> anyhow::Result<AtomicFile> {
+    fn options(&self) -> anyhow::Result<OutputOptions> {
         let overwrite = is_report(self.path);
         ensure!(
             overwrite || !self.path.is_file(),
             "{}: exists and is not a report of this program; choose another name",
             self.path.display()
         );
-        Ok(AtomicFile::create(self.path, bytes, OutputOptions { overwrite, sync: false })?)
+        Ok(OutputOptions { overwrite, sync: false })
     }
 
     pub(crate) fn write(&self, page: &Page) -> anyhow::Result<()> {
         let text = page.text();
-        let file = self.create(text.len() as u64)?;
+        let file = AtomicFile::create(self.path, text.len() as u64, self.options()?)?;
         file.write_all_at(text.as_bytes(), 0)?;
         file.commit().context("cannot write the report")
     }
@@ -133,7 +133,7 @@ pub(crate) fn names<'a>(paths: impl IntoIterator<Item = &'a Path>) -> Vec<String
 
 /// The name of a file, or the last part of an address.
 pub(crate) fn name(path: &Path) -> String {
-    let text = report::path(path);
+    let text = text::path(path);
     if let Some((_, address)) = text.split_once("://") {
         // A query may hold what is nobody's business.
         let address = address.split(['?', '#']).next().unwrap_or_default();

@@ -121,7 +121,7 @@ pub(super) fn by_size(points: &[Point], what: &str, is_log: bool, caption: &str)
             text x=(RIGHT) y=(HEIGHT - 8.0) text-anchor="end" { "size in " (unit) }
             @for ((point, place), label) in points.iter().zip(&places).zip(&labels) {
                 g {
-                    title { (point.name) ": " (figure(point.value)) ", " (crate::report::size(point.bytes)) }
+                    title { (point.name) ": " (figure(point.value)) ", " (crate::text::size(point.bytes)) }
                     @if label.is_apart {
                         line.lead x1=(n(place.x)) y1=(n(place.y)) x2=(n(label.x)) y2=(n(label.y)) {}
                     }

@@ -6,7 +6,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use gguf_io::{CheckpointTensor, message::Shape};
+use gguf_io::{CheckpointTensor, Dtype, message::Shape};
+use quant_core::GgmlType;
 use quant_weights::Weights;
 
 use crate::{
@@ -35,6 +36,16 @@ pub(crate) struct Pair {
     pub(crate) embedding: bool,
     /// What its product is multiplied by, beside the scale of the whole adapter.
     pub(crate) factor: f32,
+}
+
+/// The type of floats that matrices are stored in, if it is one that is read.
+pub(crate) fn float(dtype: Dtype) -> Option<GgmlType> {
+    match dtype {
+        Dtype::F32 => Some(GgmlType::F32),
+        Dtype::F16 => Some(GgmlType::F16),
+        Dtype::BF16 => Some(GgmlType::BF16),
+        _ => None,
+    }
 }
 
 /// The tensors of an adapter.
@@ -197,7 +208,7 @@ fn factor(mapping: &Mapping<'_>, map: Change, factor: f32) -> Result<Option<Elem
             };
             ElementMap::Times(number(0)?, number(1)?)
         }
-        Change::Plus(_) | Change::NegativeExp => return Ok(None),
+        Change::Plus(_) | Change::Exp | Change::NegativeExp => return Ok(None),
     };
     Ok(match given {
         ElementMap::Same if factor == 1.0 => Some(ElementMap::Same),
@@ -349,7 +360,7 @@ fn tensors(base: &str, pair: &Pair, parts: Vec<Made>, map: ElementMap) -> Option
                 Some(rows) => *rows = rows.checked_add(*own.first()?)?,
             }
             let source = if side == Side::In { &pair.a } else { &pair.b };
-            let encoding = quant_weights::Encoding::Ggml(crate::lora::float(source.dtype)?);
+            let encoding = quant_weights::Encoding::Ggml(float(source.dtype)?);
             pieces.push(Piece { file: source.file, offset: source.offset, encoding, view });
         }
         shape.reverse();

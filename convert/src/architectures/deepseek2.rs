@@ -96,7 +96,11 @@ pub(super) const GIVEN: &[Default] = &[
 ];
 
 const NOPE: Dim = Dim::Key("qk_nope_head_dim");
-pub(super) const ROPE: Dim = Dim::Key("qk_rope_head_dim");
+/// Nothing, where config.json says that attention goes without rotation.
+pub(super) const ROPE: Dim = Dim::Derived("qk_rope_head_dim", |config| {
+    let nothing = config.whole("qk_rope_head_dim")? == Some(0) && config.flag("mla_use_nope")?;
+    if nothing { Ok(0) } else { config.require("qk_rope_head_dim") }
+});
 const VALUES: Dim = Dim::Key("v_head_dim");
 const RANK: Dim = Dim::Key("kv_lora_rank");
 pub(super) const QUERY_RANK: Dim = Dim::Key("q_lora_rank");

@@ -89,7 +89,6 @@ pub(super) const LLADA: Architecture = Architecture {
             ],
             THETA,
             SAME_HEADS,
-            &[default("hidden_size", Fill::Same("d_model"))],
         ],
     )],
     parameters: &[

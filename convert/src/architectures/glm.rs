@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::{Config, Result, tokenizer::Adjustment};
 
 use super::{
-    Architecture, BASE, Default, Fill, deepseek2,
+    Architecture, BASE, Default, Fill, deepseek2, indexer,
     nextn::{self, Further},
     parameters::{self, COMMON, Constant, FILE_TYPE, KEY_LENGTHS, Parameter},
     rope,
@@ -186,7 +186,7 @@ pub(super) const GLM_DSA: Architecture = Architecture {
             }),
             Parameter::With(nextn::if_given),
         ],
-        INDEXER_KEYS,
+        indexer::KEYS,
         &[Parameter::With(|config, keys| {
             if let Some(types) = config.get("indexer_types").and_then(Value::as_array) {
                 let full: Vec<bool> = types.iter().map(|ty| ty.as_str() == Some("full")).collect();
@@ -200,7 +200,7 @@ pub(super) const GLM_DSA: Architecture = Architecture {
         OUTPUT_NORM,
         NORMS,
         deepseek2::LATENT_ATTENTION,
-        INDEXES,
+        indexer::RULES,
         deepseek2::DENSE_MLP,
         deepseek2::EXPERTS,
         deepseek2::CORRECTION,
@@ -221,7 +221,7 @@ pub(super) const DEEPSEEK32: Architecture = Architecture {
         FILE_TYPE,
         deepseek2::OWN,
         &[Parameter::With(nextn::if_given)],
-        INDEXER_KEYS,
+        indexer::KEYS,
     ],
     special: &[],
     ..GLM_DSA
@@ -353,7 +353,7 @@ const V32: &[&[Default]] = &[
 ];
 
 /// How GLM's tokenizer ends a turn and calls tools.
-const ROLES: &[Adjustment] = &[Adjustment::Roles(&[
+pub(super) const ROLES: &[Adjustment] = &[Adjustment::Roles(&[
     ("bos", "[gMASK]"),
     ("eot", "<|user|>"),
     ("unk", "<|endoftext|>"),
@@ -424,12 +424,6 @@ const MOE_PARAMETERS: &[Parameter] = &[
     parameters::number("expert_weights_scale", &["routed_scaling_factor"]),
     parameters::flag("expert_weights_norm", "norm_topk_prob"),
     Parameter::With(nextn::if_given),
-];
-
-const INDEXER_KEYS: &[Parameter] = &[
-    parameters::required("attention.indexer.head_count", &["index_n_heads"]),
-    parameters::required("attention.indexer.key_length", &["index_head_dim"]),
-    parameters::required("attention.indexer.top_k", &["index_topk"]),
 ];
 
 /// Filled in where positions have several axes: ggml then turns halves of a head, not neighbours.
@@ -567,35 +561,3 @@ const CHATGLM_ATTENTION: &[Rule] = &[
         .maybe_bias(),
     Rule { exact: true, ..Rule::left_out("rotary_pos_emb.inv_freq", "it follows from the keys") },
 ];
-
-const INDEXES: &[Rule] = &[
-    Rule::new(
-        "model.layers.{}.self_attn.indexer.wq_b",
-        "blk.{}.indexer.attn_q_b",
-        &[
-            Dim::Product(&[Dim::Key("index_n_heads"), Dim::Key("index_head_dim")]),
-            deepseek2::QUERY_RANK,
-        ],
-    )
-    .in_layers(indexes),
-    Rule::new("model.layers.{}.self_attn.indexer.wk", "blk.{}.indexer.attn_k", &[INDEX, HIDDEN])
-        .in_layers(indexes),
-    Rule::new("model.layers.{}.self_attn.indexer.k_norm", "blk.{}.indexer.k_norm", &[INDEX])
-        .bias()
-        .in_layers(indexes),
-    Rule::new(
-        "model.layers.{}.self_attn.indexer.weights_proj",
-        "blk.{}.indexer.proj",
-        &[Dim::Key("index_n_heads"), HIDDEN],
-    )
-    .in_layers(indexes),
-];
-
-const INDEX: Dim = Dim::Key("index_head_dim");
-
-/// Layers whose indexer is another's have none.
-fn indexes(config: &Config, layer: u64) -> bool {
-    let index = usize::try_from(layer).unwrap_or(usize::MAX);
-    let types = config.get("indexer_types").and_then(Value::as_array);
-    types.and_then(|types| types.get(index)).is_none_or(|ty| ty.as_str() == Some("full"))
-}

@@ -34,6 +34,7 @@ const OTHER_PARTS: (&[&str], &[&str]) = (
         "siglip2.",
         "conformer.",
         "merger.",
+        "model.merger.",
         "resampler.",
         "sound_encoder.",
         "sound_projection.",
@@ -218,8 +219,9 @@ impl<'a> Mapping<'a> {
     pub(super) fn other_part(&self, name: &str) -> Option<&'static str> {
         const REASON: &str = "they belong to another part than the text model";
         if self.architecture.beyond.is_some() {
-            let (_, layer, _) = split_numbers(name);
-            if name.starts_with("model.layers.") && layer >= self.layers {
+            let own = own_name(self.architecture, self.config, name);
+            let (_, layer, _) = split_numbers(&own);
+            if own.starts_with("model.layers.") && layer >= self.layers {
                 return self.architecture.beyond;
             }
         }
@@ -425,6 +427,7 @@ impl<'a> Mapping<'a> {
             _ if slot.part == Part::Bias => ElementMap::Same,
             Change::None => ElementMap::Same,
             Change::Plus(more) => ElementMap::Plus(more),
+            Change::Exp => ElementMap::Exp,
             Change::NegativeExp => ElementMap::NegativeExp,
             Change::With(map) => map(self.config)?,
             Change::Times(keys) => {

@@ -30,6 +30,7 @@ mod arcee;
 mod arctic;
 mod baichuan;
 mod bailing;
+mod bailing3;
 mod bert;
 mod bloom;
 mod codeshell;
@@ -59,6 +60,7 @@ mod gemma3;
 pub(crate) mod gemma3n;
 mod gemma4;
 mod glm;
+mod glm5_next;
 mod gpt2;
 mod gpt_oss;
 mod gptneox;
@@ -69,17 +71,23 @@ mod granitemoe;
 mod grovemoe;
 mod hunyuan;
 mod hy_v3;
+mod hy_v4;
+mod indexer;
 mod internlm2;
 mod jais2;
 mod jamba;
 mod jina_bert;
+mod kda;
 mod kimi_linear;
+mod laguna;
 mod lfm2;
 mod llama;
 mod llama4;
 mod maincoder;
 mod mamba;
+mod maple;
 mod mellum;
+mod mimo;
 mod minicpm;
 mod minicpm3;
 mod minimax;
@@ -114,9 +122,11 @@ mod roberta;
 mod seed_oss;
 mod smallthinker;
 mod smollm3;
+mod spark;
 mod stablelm;
 mod starcoder;
 mod starcoder2;
+mod step35;
 mod t5;
 
 use gguf_io::metadata::Metadata;
@@ -135,6 +145,7 @@ pub const ALL: &[&Architecture] = &[
     &baichuan::BAICHUAN,
     &bailing::BAILINGMOE,
     &bailing::BAILINGMOE2,
+    &bailing3::BAILINGMOE3,
     &bert::BERT,
     &bloom::BLOOM,
     &codeshell::CODESHELL,
@@ -176,6 +187,7 @@ pub const ALL: &[&Architecture] = &[
     &glm::GLM4_MOE_LITE,
     &glm::GLM_DSA,
     &glm::SOLAR,
+    &glm5_next::GLM5_NEXT,
     &gpt2::GPT2,
     &gpt_oss::GPT_OSS,
     &gptneox::GPTNEOX,
@@ -189,11 +201,13 @@ pub const ALL: &[&Architecture] = &[
     &hunyuan::HUNYUAN_VL,
     &hunyuan::HUNYUAN_MOE,
     &hy_v3::HY_V3,
+    &hy_v4::HY_V4,
     &internlm2::INTERNLM2,
     &jais2::JAIS2,
     &jamba::JAMBA,
     &jina_bert::JINA_BERT_V2,
     &kimi_linear::KIMI_LINEAR,
+    &laguna::LAGUNA,
     &lfm2::LFM2,
     &lfm2::LFM2_EMBEDDING,
     &lfm2::LFM2MOE,
@@ -205,7 +219,9 @@ pub const ALL: &[&Architecture] = &[
     &maincoder::MAINCODER,
     &mamba::MAMBA2,
     &mamba::MAMBA,
+    &maple::MAPLE,
     &mellum::MELLUM,
+    &mimo::MIMO2,
     &minicpm::MINICPM,
     &minicpm3::MINICPM3,
     &minicpm3::PLM,
@@ -248,9 +264,11 @@ pub const ALL: &[&Architecture] = &[
     &seed_oss::SEED_OSS,
     &smallthinker::SMALLTHINKER,
     &smollm3::SMOLLM3,
+    &spark::SPARK2_5,
     &stablelm::STABLELM,
     &starcoder::STARCODER,
     &starcoder2::STARCODER2,
+    &step35::STEP35,
     &t5::T5,
     &t5::T5ENCODER,
 ];

@@ -9,7 +9,7 @@ use super::{
 
 pub(super) const QWEN3: Architecture = Architecture {
     name: "qwen3",
-    classes: &["Qwen3ForCausalLM", "Qwen3Model"],
+    classes: &["Qwen3ForCausalLM", "Qwen3Model", "StepVLForConditionalGeneration"],
     defaults: &[part(
         "qwen3",
         SIZES,

@@ -54,7 +54,11 @@ pub(super) const QWEN3NEXT: Architecture = Architecture {
 
 pub(super) const QWEN35: Architecture = Architecture {
     name: "qwen35",
-    classes: &["Qwen3_5ForConditionalGeneration", "Qwen3_5ForCausalLM"],
+    classes: &[
+        "Qwen3_5ForConditionalGeneration",
+        "Qwen3_5ForCausalLM",
+        "MiniCPMV4_6ForConditionalGeneration",
+    ],
     defaults: &[part("qwen3_5_text", SIZES, DEFAULTS), model("qwen3_5", DEFAULTS)],
     parameters: &[COMMON, KEY_LENGTHS, FILE_TYPE, &[nextn::IF_ANY], LINEAR, SECTIONS],
     tensors: &[

@@ -116,6 +116,17 @@ impl<'c> Rope<'c> {
         self.number("partial_rotary_factor")
     }
 
+    /// Whether layers with a sliding window have parameters of their own.
+    pub(super) fn has_sliding(&self) -> bool {
+        !self.local.is_empty()
+    }
+
+    /// The share of a head that is rotated with a sliding window.
+    pub(super) fn sliding_partial(&self) -> Result<Option<f64>> {
+        let shown = self.shown("sliding_attention.partial_rotary_factor");
+        self.config.number_in(&self.local, "partial_rotary_factor", &shown)
+    }
+
     /// A list of positive numbers.
     pub(super) fn numbers(&self, key: &str) -> Result<Option<Vec<f32>>> {
         let wrong = |value: &Value| {
@@ -316,23 +327,8 @@ pub(super) fn write(config: &Config, keys: &mut Keys<'_>) -> Result<()> {
 /// The arithmetic is PyTorch's on scalars: every step rounds to 32 bits, division of a number by a
 /// tensor is multiplication by the reciprocal.
 pub(super) fn llama3_factors(config: &Config, head_dim: u64) -> Result<Option<Vec<f32>>> {
-    let rope = Rope::read(config)?;
-    if rope.kind()?.as_deref() != Some("llama3") {
-        return Ok(None);
-    }
-    let or = |key, default| Ok::<f64, crate::Error>(rope.number(key)?.unwrap_or(default));
-    let base = or("rope_theta", 10_000.0)?;
-    let factor = or("factor", 8.0)?;
-    let low = or("low_freq_factor", 1.0)?;
-    let high = or("high_freq_factor", 4.0)?;
-    let context = rope.original_context()? as f64;
-    if high <= low {
-        return Err(config.wrong(
-            &rope.shown("high_freq_factor"),
-            &high.to_string(),
-            &format!("more than low_freq_factor, which is {low}"),
-        ));
-    }
+    let Some(llama3) = Llama3::read(config)? else { return Ok(None) };
+    let Llama3 { base, factor, low, high, context } = llama3;
     let (longest, shortest) = ((context / low) as f32, (context / high) as f32);
     let factors = (0..head_dim).step_by(2).map(|i| {
         let power = powf(base, i as f32 / head_dim as f32);
@@ -349,6 +345,59 @@ pub(super) fn llama3_factors(config: &Config, head_dim: u64) -> Result<Option<Ve
         }
     });
     Ok(Some(factors.collect()))
+}
+
+/// As [`llama3_factors`], for the first `turned` values of a head, and with numbers as Python has them
+/// instead of PyTorch's: double precision but for the frequencies.
+pub(super) fn llama3_factors_in_double(config: &Config, turned: u64) -> Result<Option<Vec<f32>>> {
+    let Some(llama3) = Llama3::read(config)? else { return Ok(None) };
+    let Llama3 { base, factor, low, high, context } = llama3;
+    let factors = (0..turned).step_by(2).map(|i| {
+        let frequency = 1.0 / powf(base, i as f32 / turned as f32);
+        let wavelength = std::f64::consts::TAU / f64::from(frequency);
+        if wavelength < context / high {
+            1.0
+        } else if wavelength > context / low {
+            factor as f32
+        } else {
+            let smooth = (context / wavelength - low) / (high - low);
+            (1.0 / ((1.0 - smooth) / factor + smooth)) as f32
+        }
+    });
+    Ok(Some(factors.collect()))
+}
+
+/// What `rope_type: llama3` is told by.
+struct Llama3 {
+    base: f64,
+    factor: f64,
+    low: f64,
+    high: f64,
+    context: f64,
+}
+
+impl Llama3 {
+    /// `None` if the method is another.
+    fn read(config: &Config) -> Result<Option<Self>> {
+        let rope = Rope::read(config)?;
+        if rope.kind()?.as_deref() != Some("llama3") {
+            return Ok(None);
+        }
+        let or = |key, default| Ok::<f64, crate::Error>(rope.number(key)?.unwrap_or(default));
+        let base = or("rope_theta", 10_000.0)?;
+        let factor = or("factor", 8.0)?;
+        let low = or("low_freq_factor", 1.0)?;
+        let high = or("high_freq_factor", 4.0)?;
+        let context = rope.original_context()? as f64;
+        if high <= low {
+            return Err(config.wrong(
+                &rope.shown("high_freq_factor"),
+                &high.to_string(),
+                &format!("more than low_freq_factor, which is {low}"),
+            ));
+        }
+        Ok(Some(Self { base, factor, low, high, context }))
+    }
 }
 
 /// `base` to the power of `exponent`, rounded once to 32 bits.

@@ -93,6 +93,7 @@ pub(super) enum Change {
     Plus(f32),
     /// Times the numbers of these keys of config.json.
     Times(&'static [&'static str]),
+    Exp,
     NegativeExp,
     /// What a function makes of config.json.
     With(fn(&Config) -> Result<ElementMap>),
@@ -225,6 +226,12 @@ impl Rule {
     /// Each value becomes the negative of its exponential, as decays of state space models are kept.
     pub const fn negative_exp(mut self) -> Self {
         self.map = Change::NegativeExp;
+        self
+    }
+
+    /// Each value becomes its exponential.
+    pub const fn exp(mut self) -> Self {
+        self.map = Change::Exp;
         self
     }
 

@@ -1,13 +1,16 @@
 //! What several families have in common.
 
+use serde_json::Value;
+
 use crate::{
     Config, Result,
+    json::describe,
     model::{Tensor, TensorData},
 };
 
 use super::{
     defaults::{Default, Fill, ModelDefaults},
-    layers::layers,
+    layers::{all_layers, layers},
     parameter::{Keys, Parameter},
     rope,
     rule::{Dim, Rule, Step, Target},
@@ -22,7 +25,10 @@ pub(super) const KEY_HEADS: Dim = Dim::Key("num_key_value_heads");
 pub(super) const HEAD: Dim =
     Dim::Derived("size of a head", |config| match config.positive("head_dim")? {
         Some(size) => Ok(size),
-        None => config.quotient("hidden_size", "num_attention_heads"),
+        None => {
+            let width = config.alias(&["hidden_size", "d_model"]).unwrap_or("hidden_size");
+            config.quotient(width, "num_attention_heads")
+        }
     });
 pub(super) const QUERY: Dim = Dim::Product(&[HEADS, HEAD]);
 pub(super) const KEY_VALUE: Dim = Dim::Product(&[KEY_HEADS, HEAD]);
@@ -233,6 +239,25 @@ pub(super) fn sliding_layers(config: &Config, otherwise: fn(u64) -> bool) -> Res
         }
         None => Ok((0..layers(config)?).map(otherwise).collect()),
     }
+}
+
+/// The bounds of the activation in each layer; `null`, and a layer behind the list, has none.
+pub(super) fn limits(config: &Config, keys: &mut Keys<'_>, from: &str, key: &str) -> Result<()> {
+    let Some(value) = config.get(from) else { return Ok(()) };
+    let wrong = || {
+        let expected = "a list of numbers or null, one for each layer";
+        config.wrong(from, &describe(value), expected)
+    };
+    let mut limits = value.as_array().ok_or_else(wrong)?.iter();
+    let limits = (0..all_layers(config)?).map(|_| match limits.next() {
+        None | Some(Value::Null) => Ok(0.0),
+        Some(limit) => {
+            let limit = limit.as_f64().filter(|n| *n >= 0.0 && *n <= f64::from(f32::MAX));
+            limit.map(|n| n as f32).ok_or_else(wrong)
+        }
+    });
+    keys.set(key, limits.collect::<Result<Vec<f32>>>()?);
+    Ok(())
 }
 
 const MOE_WIDTH: Dim = Dim::Key("moe_intermediate_size");

@@ -16,6 +16,9 @@ pub(super) const PART_TYPES: &str = "leave it out; the types for this are F32, F
 pub(super) const OTHER_SHARD: &str =
     "choose another name, or allow it to be replaced if it is of an earlier run";
 pub(super) const FEWER: &str = "try fewer";
+pub(super) const OWN_OUTPUTS: &str = "give each its own";
+pub(super) const FROM_BF16: &str = "start from the BF16 checkpoint";
+pub(super) const PRIOR_NEEDS_MATRIX: &str = "give one";
 
 pub(super) const SMALLER: &str = "allow more, or name smaller types";
 pub(super) const MORE_TYPES: &str = "name a type with smaller blocks too";

@@ -18,17 +18,17 @@ use super::{
 };
 use crate::{
     Config, Control, Error, Options, Result,
-    checkpoint::preference,
     error::Shown,
     importance::{Importance, used_by},
     job::{Form, Groups, Job},
     model::{Model, Tensor},
-    options::Running,
+    options::{Running, preference},
     packed,
 };
 
 /// A folder that is ready to be written.
 #[derive(Debug)]
+#[must_use = "nothing is written until it is told to"]
 pub struct FolderPlan {
     pub(super) dir: PathBuf,
     pub(super) model: Model,
@@ -65,8 +65,8 @@ impl FolderPlan {
     /// # Errors
     /// Whatever is wrong with the checkpoint, and whatever the options ask that it does not allow;
     /// [`Error::Grouped`] if they ask for no grouped integers.
-    pub fn new(dir: &Path, options: &Options, control: Control<'_>) -> Result<Self> {
-        let dir = &crate::locate(dir, options)?;
+    pub fn new(dir: impl AsRef<Path>, options: &Options, control: Control<'_>) -> Result<Self> {
+        let dir = &crate::locate(dir.as_ref(), options)?;
         Self::of_folder(dir, options, control)
             .map_err(|error| crate::neighbours::explain(dir, error))
     }
@@ -225,7 +225,7 @@ fn job(
         }
     };
     let importance = squares.filter(|_| refine && is_grouped).map(Into::into);
-    Job { tensor: index, form, carries: None, importance, refine }
+    Job { tensor: index, form, carries: None, importance, refine, improve: false }
 }
 
 /// Says which large matrices of layers stay as they are because no linear layer is in them.

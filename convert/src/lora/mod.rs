@@ -9,18 +9,15 @@ mod settings;
 
 use std::{collections::HashMap, path::Path};
 
-use gguf_io::{
-    Checkpoint, CheckpointTensor, Dtype, SourceFile, message::Shape, metadata::Metadata,
-};
+use gguf_io::{Checkpoint, CheckpointTensor, SourceFile, message::Shape, metadata::Metadata};
 use indexmap::IndexMap;
-use quant_core::GgmlType;
 use quant_weights::{Quantization, Weights};
 
 use crate::{
     CheckpointOptions, Config, Error, Model, Result,
     architectures::{
         self,
-        adapted::{self, Adapted, Pair},
+        adapted::{self, Adapted, Pair, float},
     },
     general,
     model::Origin,
@@ -80,20 +77,10 @@ pub fn open(dir: &Path, options: &CheckpointOptions) -> Result<Model> {
     if !settings.invocation.is_empty() {
         metadata.insert("adapter.alora.invocation_tokens", settings.invocation.clone());
     }
-    metadata.insert("general.quantization_version", crate::checkpoint::QUANTIZATION_VERSION);
+    metadata.insert("general.quantization_version", crate::model::QUANTIZATION_VERSION);
     let left_out = left_out.into_iter().map(|(name, _)| name).collect();
     let files = weights.into_checkpoint().files;
     Ok(Model { metadata, tensors, files, origin: Origin::Checkpoint, left_out })
-}
-
-/// The type of floats that matrices are stored in, if it is one that is read.
-pub(crate) fn float(dtype: Dtype) -> Option<GgmlType> {
-    match dtype {
-        Dtype::F32 => Some(GgmlType::F32),
-        Dtype::F16 => Some(GgmlType::F16),
-        Dtype::BF16 => Some(GgmlType::BF16),
-        _ => None,
-    }
 }
 
 /// What is in an adapter's file.

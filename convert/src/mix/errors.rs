@@ -57,6 +57,9 @@ pub(super) fn measure(
                 restored.resize(values.len(), 0.0);
                 let rows = Rows { values, row_len, importance };
                 reader.kernels().quantize_unchecked(candidate.ty, rows, bytes)?;
+                if running.search.improves(candidate.ty) {
+                    reader.kernels().improve(candidate.ty, rows, bytes)?;
+                }
                 reader.kernels().widen(candidate.ty, bytes, restored)?;
                 distortion.add(values, restored, importance);
             }

@@ -8,7 +8,7 @@
 //! use quant_convert::{Control, Options, mix::{Mixer, Size}, open};
 //!
 //! let options = Options::default();
-//! let mut mixer = Mixer::new(open("checkpoint".as_ref(), &options)?, &options, &[])?;
+//! let mut mixer = Mixer::new(open("checkpoint", &options)?, &options, &[])?;
 //! mixer.measure(Control::default())?;
 //! let mix = mixer.choose(Size::Bytes(4_000_000_000), None)?;
 //! mixer.plan(&mix, Control::default())?.run("model.gguf".as_ref(), Control::default())?;

@@ -59,7 +59,6 @@ pub(super) fn assign(given: &Given<'_>, control: Control<'_>) -> Result<Assignme
         let eight_bits = grouped.ty.bits() == 8;
         request.file_type = Some(if eight_bits { FileType::Q8_0 } else { FileType::Q4_0 });
     }
-    request.has_imatrix = given.importance.is_some();
     let samples = samples(given, &kept, request.file_type)?;
     let keeps_types = request.file_type.is_none();
     if keeps_types && model.origin == Origin::Checkpoint {
@@ -73,7 +72,8 @@ pub(super) fn assign(given: &Given<'_>, control: Control<'_>) -> Result<Assignme
         .map(|(i, name)| (&model.tensors[*i], name))
         .map(|(t, name)| TensorFacts { name, shape: &t.shape, ty: kept_type(model, t) })
         .collect();
-    let mut assignments = recipe::assign(given.facts, &tensor_facts, &request)?;
+    let mut assignments =
+        recipe::assign(given.facts, &tensor_facts, &request, given.importance.is_some())?;
     let carried = carry_over(given, &kept, &mut assignments);
     let carries = carry_codes(&samples, keeps_types, &mut assignments);
     let has_nvfp4 = assignments.iter().any(|assignment| assignment.ty == GgmlType::NVFP4);
@@ -275,7 +275,17 @@ fn assigned_tensor(
             && changes
             && weights.is_none()
             && grouped.is_none(),
-        job: Job { tensor: index, form, carries, importance: weights.map(Into::into), refine },
+        job: Job {
+            tensor: index,
+            form,
+            carries,
+            importance: weights.map(Into::into),
+            refine,
+            improve: match form {
+                Form::Ggml(ty) => ty != tensor.source_type() && options.search.improves(ty),
+                _ => false,
+            },
+        },
     })
 }
 

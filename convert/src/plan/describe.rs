@@ -7,7 +7,7 @@ use super::{
     given::Given,
     parts,
 };
-use crate::{Result, importance::Importance, model::Model, nvfp4, recipe::FileType};
+use crate::{Result, Search, importance::Importance, model::Model, nvfp4, recipe::FileType};
 
 /// The metadata that is written: that of the input, and what the options and types make of it.
 /// `importance` is what is said to be the origin of the weights.
@@ -50,6 +50,13 @@ pub(super) fn describe(
     }
     if let Some(importance) = importance {
         importance.describe(&mut metadata);
+    }
+    // As with the matrix: what the input says of a search is of its own blocks.
+    if !copies && !options.like_reference {
+        metadata.remove(Search::KEY);
+    }
+    if assignments.tensors.iter().any(|tensor| tensor.job.improve) {
+        metadata.replace_at_end(Search::KEY, Search::BETTER);
     }
     if let Some(pruning) = pruning {
         metadata.replace_at_end(given.layers_key(), pruning.kept());

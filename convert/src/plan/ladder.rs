@@ -20,7 +20,7 @@ use crate::{
 ///     request: Request::new(recipe),
 ///     ..Options::default()
 /// });
-/// let mut ladder = Ladder::new(open("checkpoint".as_ref(), &options[0])?)?;
+/// let mut ladder = Ladder::new(open("checkpoint", &options[0])?)?;
 /// for options in &options {
 ///     ladder.add(options, Control::default())?;
 /// }

@@ -38,6 +38,7 @@ pub use ladder::Ladder;
 
 /// A conversion that is ready to run.
 #[derive(Debug)]
+#[must_use = "nothing is written until it is told to"]
 pub struct Plan {
     /// Shared by the plans of a [ladder](crate::Ladder).
     model: Arc<Model>,

@@ -84,6 +84,7 @@ pub(super) fn assign(given: &Given<'_>) -> Result<Assignments> {
                 carries: None,
                 importance: None,
                 refine: false,
+                improve: false,
             },
         });
     }

@@ -9,7 +9,7 @@ use super::{
     given::Given,
 };
 use crate::{
-    Error, Options, Result, Split,
+    Error, Options, Result, Search, Split,
     error::Quoted,
     importance::{Importance, bends},
     model::{Model, Origin},
@@ -23,6 +23,9 @@ pub(super) fn warn(given: &Given<'_>, assigned: &Assignments) {
     let (tensors, uses_importance) = (&assigned.tensors, assigned.uses_importance);
     if !uses_importance {
         importance(options, given.importance, tensors, model);
+    }
+    if options.search == Search::Better && !tensors.iter().any(|tensor| tensor.job.improve) {
+        no_effect("`search`", "no tensor gets a type whose codes it improves");
     }
     leave(options, tensors, model, uses_importance);
 }
@@ -67,10 +70,10 @@ fn leave(options: &Options, tensors: &[Assigned], model: &Model, importance_used
         no_effect("`allow_requantize`", reason);
     }
     if options.mmproj && model.metadata.get_str("general.type") != Some("mmproj") {
-        no_effect("--mmproj", "the input is no checkpoint of a multimodal model");
+        no_effect("`mmproj`", "the input is no checkpoint of a multimodal model");
     }
     if options.base.is_some() && model.metadata.get_str("general.type") != Some("adapter") {
-        no_effect("--base", "the input is no LoRA adapter");
+        no_effect("`base`", "the input is no LoRA adapter");
     }
     // It has the keys of a matrix written that no tensor used.
     let names_matrix = options.imatrix.is_some() && !importance_used;

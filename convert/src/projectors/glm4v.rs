@@ -1,13 +1,13 @@
-//! GLM-4V, GLM-4.5V and GLM-OCR: patches put together by a convolution, a gated projector.
+//! GLM-4V, GLM-4.5V, GLM-OCR and GLM-5.3: patches put together by a convolution, a gated projector.
 
 use serde_json::Value;
 
 use super::{Encoder, Projector, nothing, shared::*};
 use crate::{
-    Config,
+    Config, Result,
     architectures::{
         Architecture, Default, ModelDefaults,
-        parameters::{Constant, Parameter},
+        parameters::{self, Constant, Keys, Parameter},
         tensors::{Dim, Rule},
     },
 };
@@ -27,6 +27,46 @@ pub(super) const GLM4V: Projector = Projector {
     }],
     types: &[],
 };
+
+/// GLM-5.3 Flash: norms of queries and keys, no learned positions.
+pub(super) const GLM5V: Projector = Projector {
+    classes: &["Glm5NextForConditionalGeneration"],
+    name: "glm5v",
+    encoders: &[Encoder {
+        config: &["vision_config"],
+        starts: &["visual."],
+        prepare: nothing,
+        family: &Architecture {
+            parameters: &[
+                VISION,
+                &[
+                    Parameter::Constant("projector_type", Constant::Text("glm5v")),
+                    Parameter::With(activation),
+                    EPSILON,
+                    parameters::required("vision.spatial_merge_size", &["spatial_merge_size"]),
+                    parameters::number("vision.swiglu_clamp", &["swiglu_limit"]),
+                    Parameter::With(|config, keys| {
+                        pixels(config, keys, "preprocessor min_image_tokens", "min")?;
+                        pixels(config, keys, "preprocessor max_image_tokens", "max")
+                    }),
+                ],
+            ],
+            ..FAMILY
+        },
+    }],
+    types: &[],
+};
+
+/// The preprocessor counts tokens, each of which stands for so many patches.
+fn pixels(config: &Config, keys: &mut Keys<'_>, from: &str, which: &str) -> Result<()> {
+    let Some(tokens) = config.positive(from)? else { return Ok(()) };
+    let side = |key: &str, otherwise| config.positive(key).map(|size| size.unwrap_or(otherwise));
+    let side =
+        side("preprocessor patch_size", 14)?.saturating_mul(side("preprocessor merge_size", 2)?);
+    let pixels = tokens.saturating_mul(side.saturating_mul(side));
+    keys.set_count(&format!("vision.image_{which}_pixels"), pixels);
+    Ok(())
+}
 
 const DEFAULTS: &[Default] = &[
     count("num_hidden_layers", 24),
@@ -52,17 +92,35 @@ fn is_ocr(config: &Config) -> bool {
     config.get("model_type").and_then(Value::as_str) == Some("glm_ocr_vision")
 }
 
+fn is_glm5(config: &Config) -> bool {
+    let ty = config.get("model_type").and_then(Value::as_str);
+    ty.is_some_and(|ty| ty.starts_with("glm5"))
+}
+
 /// The width of the feed-forward parts of the layers.
 const LAYER_INNER: Dim = Dim::Derived("width of the feed-forward parts", |config| {
-    config.require(if is_ocr(config) { "intermediate_size" } else { "out_hidden_size" })
+    let own = is_ocr(config) || is_glm5(config);
+    config.require(if own { "intermediate_size" } else { "out_hidden_size" })
 });
 /// That of the projector's.
 const LAST_INNER: Dim = Dim::Derived("width of the projector", |config| match is_ocr(config) {
+    false if is_glm5(config) => {
+        Ok(config.positive("projection_intermediate_size")?.unwrap_or(10_240))
+    }
     true => Ok(config.require("out_hidden_size")?.saturating_mul(config.require("num_channels")?)),
     false => config.require("intermediate_size"),
 });
 const HEAD: Dim =
     Dim::Derived("size of a head", |config| config.quotient("hidden_size", "num_attention_heads"));
+
+fn activation(config: &Config, keys: &mut Keys<'_>) -> Result<()> {
+    match config.get("hidden_act").and_then(Value::as_str).map(str::to_lowercase) {
+        Some(act) if act == "gelu" => keys.set("use_gelu", true),
+        Some(act) if act == "silu" => keys.set("use_silu", true),
+        _ => {}
+    }
+    Ok(())
+}
 
 const FAMILY: Architecture = Architecture {
     defaults: &[ModelDefaults { model_type: "glm4v_vision", values: &[DEFAULTS], in_wrapper: &[] }],
@@ -70,14 +128,7 @@ const FAMILY: Architecture = Architecture {
         VISION,
         &[
             Parameter::Constant("projector_type", Constant::Text("glm4v")),
-            Parameter::With(|config, keys| {
-                match config.get("hidden_act").and_then(Value::as_str).map(str::to_lowercase) {
-                    Some(act) if act == "gelu" => keys.set("use_gelu", true),
-                    Some(act) if act == "silu" => keys.set("use_silu", true),
-                    _ => {}
-                }
-                Ok(())
-            }),
+            Parameter::With(activation),
             EPSILON,
         ],
     ],

@@ -65,7 +65,7 @@ pub(super) const KIMI_VL: Projector = Projector {
 };
 
 pub(super) const KIMI_K25: Projector = Projector {
-    classes: &["KimiK25ForConditionalGeneration"],
+    classes: &["KimiK25ForConditionalGeneration", "Glm5vForConditionalGeneration"],
     name: "kimik25",
     encoders: &[Encoder {
         config: &["vision_config"],
@@ -102,6 +102,10 @@ pub(super) const KIMI_K25: Projector = Projector {
             ],
             wrappers: &["vision_tower."],
             endings: &[
+                ("mm_projector.linear_1.weight", "mm_projector.proj.linear_1.weight"),
+                ("mm_projector.linear_1.bias", "mm_projector.proj.linear_1.bias"),
+                ("mm_projector.linear_2.weight", "mm_projector.proj.linear_2.weight"),
+                ("mm_projector.linear_2.bias", "mm_projector.proj.linear_2.bias"),
                 ("mm_projector.proj.0.weight", "mm_projector.proj.linear_1.weight"),
                 ("mm_projector.proj.0.bias", "mm_projector.proj.linear_1.bias"),
                 ("mm_projector.proj.2.weight", "mm_projector.proj.linear_2.weight"),

@@ -17,7 +17,9 @@ mod internvl;
 mod janus;
 mod kimi;
 mod lfm2;
+mod ling3vl;
 mod llama4;
+mod minicpmv;
 mod paddleocr;
 mod pixtral;
 mod qwen2vl;
@@ -46,6 +48,7 @@ pub const ALL: &[&Projector] = &[
     &dots_ocr::DOTS_OCR,
     &gemma3::GEMMA3,
     &glm4v::GLM4V,
+    &glm4v::GLM5V,
     &hunyuan_vl::HUNYUAN_VL,
     &idefics3::IDEFICS3,
     &internvl::INTERNVL,
@@ -53,10 +56,13 @@ pub const ALL: &[&Projector] = &[
     &kimi::KIMI_K25,
     &kimi::KIMI_VL,
     &lfm2::LFM2,
+    &ling3vl::LING3VL,
     &llama4::LLAMA4,
+    &minicpmv::MINICPMV4_6,
     &paddleocr::PADDLEOCR,
     &pixtral::LIGHTON_OCR,
     &pixtral::PIXTRAL,
+    &qwen2vl::EXAONE4_5,
     &qwen2vl::QWEN2VL,
     &qwen2vl::QWEN2_5VL,
     &qwen3vl::QWEN3VL,
@@ -162,7 +168,7 @@ pub fn open(dir: &Path, options: &CheckpointOptions) -> Result<Model> {
     for (encoder, config) in projector.encoders.iter().zip(&configs) {
         encoder.family.write(config, &mut metadata)?;
     }
-    metadata.insert("general.quantization_version", crate::checkpoint::QUANTIZATION_VERSION);
+    metadata.insert("general.quantization_version", crate::model::QUANTIZATION_VERSION);
     Ok(Model { metadata, tensors, files, origin: Origin::Checkpoint, left_out })
 }
 

@@ -18,6 +18,7 @@ pub(super) const QWEN3VL: Projector = Projector {
         "Qwen3VLMoeForConditionalGeneration",
         "Qwen3_5ForConditionalGeneration",
         "Qwen3_5MoeForConditionalGeneration",
+        "Qwen4ExpForConditionalGeneration",
     ],
     name: "qwen3vl_merger",
     encoders: &[Encoder {
@@ -29,7 +30,7 @@ pub(super) const QWEN3VL: Projector = Projector {
     types: &[],
 };
 
-const DEFAULTS: &[Default] = &[
+pub(super) const DEFAULTS: &[Default] = &[
     count("num_hidden_layers", 27),
     count("hidden_size", 1152),
     count("intermediate_size", 4304),
@@ -59,6 +60,7 @@ const FAMILY: Architecture = Architecture {
         },
         ModelDefaults { model_type: "qwen3_5_vision", values: &[DEFAULTS], in_wrapper: &[] },
         ModelDefaults { model_type: "qwen3_5_moe_vision", values: &[DEFAULTS], in_wrapper: &[] },
+        ModelDefaults { model_type: "qwen4_exp_vision", values: &[DEFAULTS], in_wrapper: &[] },
     ],
     parameters: &[
         VISION,
@@ -98,29 +100,38 @@ const FAMILY: Architecture = Architecture {
             None => Ok(()),
         }
     },
-    tensors: &[&[
-        Rule::split_exact("patch_embed.proj.weight", TWO_IMAGES, TWO_PATCHES),
-        Rule::exact("patch_embed.proj.bias", "v.patch_embd.bias", &[WIDTH]),
-        Rule::new("pos_embed", "v.position_embd", &[Dim::Key("num_position_embeddings"), WIDTH]),
-        Rule::new("blocks.{}.norm1", "v.blk.{}.ln1", &[WIDTH]).bias(),
-        Rule::new("blocks.{}.norm2", "v.blk.{}.ln2", &[WIDTH]).bias(),
-        Rule::new("blocks.{}.attn.qkv", "v.blk.{}.attn_qkv", &[THREE_WIDTHS, WIDTH]).bias(),
-        Rule::new("blocks.{}.attn.proj", "v.blk.{}.attn_out", &[WIDTH, WIDTH]).bias(),
-        Rule::new("blocks.{}.mlp.linear_fc1", "v.blk.{}.ffn_up", &[INNER, WIDTH]).bias(),
-        Rule::new("blocks.{}.mlp.linear_fc2", "v.blk.{}.ffn_down", &[WIDTH, INNER]).bias(),
-        Rule::new("merger.norm", "v.post_ln", &[WIDTH]).bias(),
-        Rule::new("merger.linear_fc1", "mm.0", &[SQUARE, SQUARE]).bias(),
-        Rule::new("merger.linear_fc2", "mm.2", &[TEXT_WIDTH, SQUARE]).bias(),
-        Rule::new("deepstack.{}.norm", "v.deepstack.{}.norm", &[SQUARE]).bias().in_layers(is_deep),
-        Rule::new("deepstack.{}.linear_fc1", "v.deepstack.{}.fc1", &[SQUARE, SQUARE])
-            .bias()
-            .in_layers(is_deep),
-        Rule::new("deepstack.{}.linear_fc2", "v.deepstack.{}.fc2", &[TEXT_WIDTH, SQUARE])
-            .bias()
-            .in_layers(is_deep),
-    ]],
+    tensors: &[
+        TOWER,
+        &[
+            Rule::exact("patch_embed.proj.bias", "v.patch_embd.bias", &[WIDTH]),
+            Rule::new("merger.norm", "v.post_ln", &[WIDTH]).bias(),
+            Rule::new("merger.linear_fc1", "mm.0", &[SQUARE, SQUARE]).bias(),
+            Rule::new("merger.linear_fc2", "mm.2", &[TEXT_WIDTH, SQUARE]).bias(),
+            Rule::new("deepstack.{}.norm", "v.deepstack.{}.norm", &[SQUARE])
+                .bias()
+                .in_layers(is_deep),
+            Rule::new("deepstack.{}.linear_fc1", "v.deepstack.{}.fc1", &[SQUARE, SQUARE])
+                .bias()
+                .in_layers(is_deep),
+            Rule::new("deepstack.{}.linear_fc2", "v.deepstack.{}.fc2", &[TEXT_WIDTH, SQUARE])
+                .bias()
+                .in_layers(is_deep),
+        ],
+    ],
     ..CLIP
 };
+
+/// The layers, and what comes before them.
+pub(super) const TOWER: &[Rule] = &[
+    Rule::split_exact("patch_embed.proj.weight", TWO_IMAGES, TWO_PATCHES),
+    Rule::new("pos_embed", "v.position_embd", &[Dim::Key("num_position_embeddings"), WIDTH]),
+    Rule::new("blocks.{}.norm1", "v.blk.{}.ln1", &[WIDTH]).bias(),
+    Rule::new("blocks.{}.norm2", "v.blk.{}.ln2", &[WIDTH]).bias(),
+    Rule::new("blocks.{}.attn.qkv", "v.blk.{}.attn_qkv", &[THREE_WIDTHS, WIDTH]).bias(),
+    Rule::new("blocks.{}.attn.proj", "v.blk.{}.attn_out", &[WIDTH, WIDTH]).bias(),
+    Rule::new("blocks.{}.mlp.linear_fc1", "v.blk.{}.ffn_up", &[INNER, WIDTH]).bias(),
+    Rule::new("blocks.{}.mlp.linear_fc2", "v.blk.{}.ffn_down", &[WIDTH, INNER]).bias(),
+];
 
 const INDEXES: &str = "deepstack_visual_indexes";
 

@@ -10,10 +10,9 @@ use super::{Encoder, Projector, in_order, shared};
 use crate::{
     CheckpointOptions, Config, Result,
     architectures::{self, tensors::Mapped},
-    checkpoint,
     json::{self, Object},
     model::Tensor,
-    packed,
+    options, packed,
 };
 
 /// What is read of a checkpoint.
@@ -33,7 +32,7 @@ pub(super) fn read(
     values: &Object,
     options: &CheckpointOptions,
 ) -> Result<Read> {
-    let preference = checkpoint::preference(options.like_reference);
+    let preference = options::preference(options.like_reference);
     let preprocessor = preprocessor(dir)?;
     let (mut ordered, mut configs, mut files) = (Vec::new(), Vec::new(), Vec::new());
     let mut left_out = Vec::new();

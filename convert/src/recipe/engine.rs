@@ -17,7 +17,8 @@ use super::{
 ///
 /// `tensors` are all tensors of the output, sorted by [`output_order`](super::output_order), with
 /// the types they are kept in if they are not quantized: the stored ones of a GGUF file, F32 for
-/// a checkpoint. The answer is in the same order.
+/// a checkpoint. The answer is in the same order. `has_imatrix` says whether there is an importance
+/// matrix, whatever tensors it covers: some recipes choose other types then.
 ///
 /// # Errors
 /// [`Error::AwkwardShapes`] lists every tensor for which no type remains,
@@ -27,10 +28,12 @@ pub fn assign(
     facts: &ModelFacts,
     tensors: &[TensorFacts<'_>],
     request: &Request,
+    has_imatrix: bool,
 ) -> Result<Vec<Assignment>, Error> {
     let mut engine = Engine {
         facts,
         request,
+        has_imatrix,
         used: Used::default(),
         tied: !tensors.iter().any(|t| Role::of(t.name) == Role::Output),
         attn_v_total: tensors
@@ -97,6 +100,7 @@ enum Choice {
 struct Engine<'a> {
     facts: &'a ModelFacts,
     request: &'a Request,
+    has_imatrix: bool,
     /// Which options have had a say.
     used: Used,
     /// No output of its own: the embedding doubles as one.
@@ -130,13 +134,13 @@ impl Engine<'_> {
         let request = self.request;
         request.file_type.is_some_and(|ty| !ty.is_quantized() && ty.base() == tensor.ty)
             && request.output_tensor_type.is_none()
-            && !request.overrides.iter().any(|o| o.pattern.is_match(tensor.name))
+            && !request.overrides.iter().any(|o| o.matches(tensor.name))
     }
 
     fn choose(&mut self, tensor: &TensorFacts<'_>) -> Result<Choice, Error> {
         let role = Role::of(tensor.name);
         let mut overrides = self.request.overrides.iter().enumerate();
-        let by_pattern = overrides.find(|(_, o)| o.pattern.is_match(tensor.name));
+        let by_pattern = overrides.find(|(_, o)| o.matches(tensor.name));
 
         match role {
             Role::TokenEmbedding => {
@@ -287,8 +291,8 @@ impl Engine<'_> {
             Cond::Experts8 => self.facts.experts == 8,
             Cond::Experts4OrMore => self.facts.experts >= 4,
             Cond::Stacked => subject.tensor.shape.get(2).is_some_and(|&n| n > 1),
-            Cond::Imatrix => self.request.has_imatrix,
-            Cond::NoImatrix => !self.request.has_imatrix,
+            Cond::Imatrix => self.has_imatrix,
+            Cond::NoImatrix => !self.has_imatrix,
             Cond::Arch(arch) => self.facts.arch == arch,
             Cond::NotArch(arch) => self.facts.arch != arch,
             Cond::Named(parts) => parts.iter().any(|part| subject.tensor.name.contains(part)),

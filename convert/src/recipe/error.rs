@@ -152,6 +152,7 @@ const SMALLER: &str = "choose a type with smaller blocks for them";
 
 /// A tensor whose rows are not a whole number of blocks.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct AwkwardShape {
     /// The tensor's name.
     pub tensor: String,

@@ -34,7 +34,7 @@
 //!     .map(|(name, shape)| TensorFacts { name, shape, ty: GgmlType::F32 })
 //!     .collect();
 //!
-//! let types = recipe::assign(&facts, &tensors, &Request::new(FileType::Q4_K_M))?;
+//! let types = recipe::assign(&facts, &tensors, &Request::new(FileType::Q4_K_M), false)?;
 //! let types: Vec<_> = types.iter().map(|a| a.ty).collect();
 //! assert_eq!(types, [GgmlType::Q6_K, GgmlType::Q4_K, GgmlType::Q6_K]);
 //! # Ok::<(), recipe::Error>(())
@@ -79,8 +79,6 @@ pub struct Request {
     pub token_embedding_type: Option<GgmlType>,
     /// `--tensor-type` and `--tensor-type-file`, in the order given; the first match counts.
     pub overrides: Vec<TensorOverride>,
-    /// Whether there is an importance matrix, whatever tensors it covers.
-    pub has_imatrix: bool,
     /// `--strict`: an error instead of a fallback to another type for an awkward shape.
     pub strict: bool,
 }

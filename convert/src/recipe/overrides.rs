@@ -1,6 +1,6 @@
 //! `--tensor-type REGEX=TYPE` and the file with many of them.
 
-use std::{fs::File, io::Read, path::Path};
+use std::{fs::File, io::Read, path::Path, str::FromStr};
 
 use quant_core::GgmlType;
 use regex::{Regex, RegexBuilder};
@@ -14,11 +14,32 @@ const MAX_FILE_BYTES: u64 = 1 << 20;
 #[derive(Clone, Debug)]
 pub struct TensorOverride {
     /// Searched for anywhere in the name, whatever its case.
-    pub pattern: Regex,
+    pub(crate) pattern: Regex,
     /// The type they get.
     pub ty: GgmlType,
     /// Where it was given, for messages: the option, or the file and line.
     pub place: String,
+}
+
+impl TensorOverride {
+    /// The regular expression.
+    pub fn pattern(&self) -> &str {
+        self.pattern.as_str()
+    }
+
+    /// Whether it is for the tensor of this name.
+    pub fn matches(&self, name: &str) -> bool {
+        self.pattern.is_match(name)
+    }
+}
+
+impl FromStr for TensorOverride {
+    type Err = Error;
+
+    /// As [`parse_tensor_type`].
+    fn from_str(text: &str) -> Result<Self, Error> {
+        parse_tensor_type(text)
+    }
 }
 
 /// Parses the argument of `--tensor-type`: `REGEX=TYPE`.
@@ -144,8 +165,8 @@ mod tests {
     fn patterns_are_searched_for_in_any_case() {
         let parsed = parse_tensor_type(r"BLK\.\D*[02]\.attn_V=q8_0").unwrap();
         assert_eq!(parsed.ty, GgmlType::Q8_0);
-        assert!(parsed.pattern.is_match("blk.2.attn_v.weight"));
-        assert!(!parsed.pattern.is_match("blk.12.attn_v.weight"));
+        assert!(parsed.matches("blk.2.attn_v.weight"));
+        assert!(!parsed.matches("blk.12.attn_v.weight"));
     }
 
     #[test]

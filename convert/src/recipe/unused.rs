@@ -104,7 +104,7 @@ fn warn_of_patterns(
         if used.overrides.contains(&number) {
             continue;
         }
-        let matched = || tensors.iter().filter(|t| unused.pattern.is_match(t.name));
+        let matched = || tensors.iter().filter(|t| unused.matches(t.name));
         let mut quantizable = matched().filter(|t| is_quantizable(t.name, t.shape, &facts.arch));
         let list = match (matched().next(), quantizable.next()) {
             (None, _) => &mut nothing,
@@ -132,8 +132,7 @@ fn shown(patterns: &Patterns<'_>) -> String {
     let mut text = String::new();
     for (i, (pattern, tensor)) in patterns.iter().take(MOST).enumerate() {
         let separator = if i == 0 { "" } else { ", " };
-        let _ =
-            write!(text, "{separator}{} of {}", Quoted(pattern.pattern.as_str()), pattern.place);
+        let _ = write!(text, "{separator}{} of {}", Quoted(pattern.pattern()), pattern.place);
         if let Some(tensor) = tensor {
             let _ = write!(text, " (as {})", Quoted(tensor));
         }

@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::{Error, Result, error::DOWNLOAD};
 
 use super::{
+    base64::base64,
     options::Kind,
     sentencepiece,
     sources::{ROLES, Sources, text},
@@ -189,45 +190,4 @@ fn charsmap(normalizer: &Value) -> Option<&str> {
     let parts = normalizer.get("normalizers").and_then(Value::as_array).into_iter().flatten();
     let mut all = std::iter::once(normalizer).chain(parts);
     all.find_map(|part| part.get("precompiled_charsmap"))?.as_str()
-}
-
-/// The bytes of a text in base64, with padding.
-fn base64(text: &str) -> Option<Vec<u8>> {
-    let digits = text.trim_end_matches('=');
-    let (mut bytes, mut bits, mut value) = (Vec::with_capacity(text.len() / 4 * 3), 0u32, 0u32);
-    for digit in digits.bytes() {
-        let digit = match digit {
-            b'A'..=b'Z' => digit - b'A',
-            b'a'..=b'z' => digit - b'a' + 26,
-            b'0'..=b'9' => digit - b'0' + 52,
-            b'+' => 62,
-            b'/' => 63,
-            _ => return None,
-        };
-        value = ((value << 6) | u32::from(digit)) & 0xffff;
-        bits += 6;
-        if bits >= 8 {
-            bits -= 8;
-            bytes.push(((value >> bits) & 0xff) as u8);
-        }
-    }
-    let padded = text.len().is_multiple_of(4) && text.len() - digits.len() <= 2;
-    padded.then_some(bytes)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn base64_is_read() {
-        assert_eq!(base64("").unwrap(), b"");
-        assert_eq!(base64("Zg==").unwrap(), b"f");
-        assert_eq!(base64("Zm8=").unwrap(), b"fo");
-        assert_eq!(base64("Zm9v").unwrap(), b"foo");
-        assert_eq!(base64("AP+/").unwrap(), [0, 0xff, 0xbf]);
-        for bad in ["Zg", "Z===", "Zm9v!", "Zm 9v", "===="] {
-            assert_eq!(base64(bad), None, "{bad}");
-        }
-    }
 }

@@ -1,5 +1,6 @@
 //! Tokenizers: the files of a checkpoint to GGUF's `tokenizer.*` keys.
 
+mod base64;
 mod byte_fallback;
 mod byte_level;
 mod fairseq;
@@ -23,7 +24,7 @@ mod word_piece;
 
 use std::path::Path;
 
-use gguf_io::metadata::Metadata;
+use gguf_io::metadata::{self, Array, GgufString, Metadata};
 use serde_json::Value;
 
 use crate::{Config, Error, Result, json};
@@ -112,6 +113,7 @@ pub fn write(
                 }
             }
             Adjustment::Segments => sources.write_segments(metadata)?,
+            Adjustment::SecondEnd(token) => sources.write_second_end(token, metadata),
             _ => {}
         }
     }
@@ -194,6 +196,33 @@ impl Sources<'_> {
             metadata.insert("tokenizer.ggml.eot_token_id", first);
         }
         Ok(())
+    }
+
+    /// Of several ends in config.json the first that is not the beginning as well, and the type of a
+    /// token that is none of the text.
+    fn write_second_end(&self, token: &str, metadata: &mut Metadata) {
+        let begins = self.config.get("bos_token_id");
+        let ends = self.config.get("eos_token_id").and_then(Value::as_array);
+        let second = ends.and_then(|ends| ends.iter().find(|end| Some(*end) != begins));
+        let id = second.and_then(Value::as_u64).and_then(|id| u32::try_from(id).ok());
+        if let Some(id) = id {
+            metadata.insert("tokenizer.ggml.eot_token_id", id);
+        }
+        const TYPES: &str = "tokenizer.ggml.token_type";
+        if let (
+            Some(metadata::Value::Array(Array::String(tokens))),
+            Some(metadata::Value::Array(Array::Int32(types))),
+        ) = (metadata.get("tokenizer.ggml.tokens"), metadata.get(TYPES))
+        {
+            let is_it = |text: &GgufString| text.as_bytes() == token.as_bytes();
+            let types = tokens.iter().zip(types);
+            let types =
+                types.map(
+                    |(text, ty)| if is_it(text) { tokens::TokenType::Control as i32 } else { *ty },
+                );
+            let types: Vec<i32> = types.collect();
+            metadata.insert(TYPES, types);
+        }
     }
 
     /// How many kinds of text segments the model tells apart.

@@ -58,6 +58,9 @@ pub enum Adjustment {
     Template(&'static str),
     /// A text begins and ends with this added token of tokenizer_config.json.
     TurnEnds(&'static str),
+    /// Of several ends in config.json the first that is not the beginning as well ends a turn, and this
+    /// token is none of the text.
+    SecondEnd(&'static str),
 }
 
 /// How to read a tokenizer.

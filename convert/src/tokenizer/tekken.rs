@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use crate::{Error, Result, json};
 
-use super::{byte_level, sources::Sources};
+use super::{base64::base64, byte_level, sources::Sources};
 
 pub(super) const FILE: &str = "tekken.json";
 
@@ -94,7 +94,7 @@ pub(super) fn write(sources: &Sources<'_>, metadata: &mut Metadata) -> Result<()
     let mut tokens = Vec::with_capacity(count);
     for (rank, token) in tekken.vocab.iter().take(count).enumerate() {
         let place = || format!("vocab[{rank}]");
-        let bytes = from_base64(&token.token_bytes)
+        let bytes = base64(&token.token_bytes)
             .filter(|bytes| token.rank == rank && (1..=LONGEST).contains(&bytes.len()));
         let Some(bytes) = bytes else {
             let found = format!("rank {}, {} characters", token.rank, token.token_bytes.len());
@@ -188,29 +188,6 @@ fn shown(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| byte_level::character(*byte)).collect()
 }
 
-fn from_base64(text: &str) -> Option<Vec<u8>> {
-    let digits = text.trim_end_matches('=');
-    let (mut bytes, mut held, mut bits) = (Vec::with_capacity(text.len()), 0u32, 0);
-    for digit in digits.bytes() {
-        let value = match digit {
-            b'A'..=b'Z' => digit - b'A',
-            b'a'..=b'z' => digit - b'a' + 26,
-            b'0'..=b'9' => digit - b'0' + 52,
-            b'+' => 62,
-            b'/' => 63,
-            _ => return None,
-        };
-        held = held << 6 | u32::from(value);
-        bits += 6;
-        if bits >= 8 {
-            bits -= 8;
-            bytes.push((held >> bits) as u8);
-            held &= (1 << bits) - 1;
-        }
-    }
-    (held == 0 && bits < 6).then_some(bytes)
-}
-
 /// The template of the checkpoint, else the name of one that llama.cpp has.
 fn write_template(
     sources: &Sources<'_>,
@@ -248,24 +225,6 @@ fn damaged(path: &Path, place: &str, found: String, expected: &str) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn bytes_come_from_base_64() {
-        for (text, bytes) in [
-            ("", &b""[..]),
-            ("AA==", b"\0"),
-            ("YQ==", b"a"),
-            ("YWI=", b"ab"),
-            ("YWJj", b"abc"),
-            ("/+4=", b"\xff\xee"),
-        ] {
-            assert_eq!(from_base64(text).as_deref(), Some(bytes), "{text}");
-        }
-        // No digit, half a byte, bits that are left over.
-        for text in ["Y!==", "Y", "YR=="] {
-            assert_eq!(from_base64(text), None, "{text}");
-        }
-    }
 
     #[test]
     fn pairs_that_make_a_token_are_merges() {

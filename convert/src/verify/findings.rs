@@ -3,6 +3,7 @@
 /// What was checked and what was found.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
+#[must_use = "it says whether the model is sound"]
 pub struct Findings {
     /// What the input is, e.g. `GGUF version 3`.
     pub format: String,

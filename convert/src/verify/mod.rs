@@ -26,7 +26,11 @@ const NEEDS: &str = "metadata and tensors that loaders need";
 ///
 /// # Errors
 /// [`Error::Threads`] only: all that is wrong with the files is among the findings.
-pub fn verify(path: &Path, options: &Options) -> Result<Findings> {
+pub fn verify(path: impl AsRef<Path>, options: &Options) -> Result<Findings> {
+    verify_path(path.as_ref(), options)
+}
+
+fn verify_path(path: &Path, options: &Options) -> Result<Findings> {
     let mut found = Findings::default();
     if path.is_dir() {
         folder(path, options, &mut found)?;

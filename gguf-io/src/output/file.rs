@@ -35,6 +35,7 @@ use crate::{Error, Result, SourceFile, ranges::Ranges};
 /// nothing is locked. If it can neither rename without replacing nor link, `commit` checks that the
 /// name is free and then renames; a file that another program creates in between is replaced.
 #[derive(Debug)]
+#[must_use = "what is not committed is removed"]
 pub struct AtomicFile {
     path: PathBuf,
     options: OutputOptions,

@@ -88,6 +88,10 @@ pub trait FileSystem: Send + Sync + fmt::Debug {
             target_vendor = "apple"
         ))]
         {
+            #[cfg(any(target_os = "linux", target_os = "android"))]
+            if is_in_memory(file) {
+                return Err(io::ErrorKind::Unsupported.into());
+            }
             Ok(rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, len)?)
         }
         #[cfg(not(any(
@@ -118,6 +122,16 @@ pub trait FileSystem: Send + Sync + fmt::Debug {
     fn try_lock(&self, file: &File) -> Result<(), TryLockError> {
         file.try_lock()
     }
+}
+
+/// Whether a file system keeps files in memory. There, claiming space means to take every page of it: one
+/// thread would do that before the others begin to write, which takes pages as well.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn is_in_memory(file: &File) -> bool {
+    const TMPFS: u64 = 0x0102_1994;
+    const RAMFS: u64 = 0x8584_58f6;
+    let kind = rustix::fs::fstatfs(file).ok().and_then(|stat| u64::try_from(stat.f_type).ok());
+    kind.is_some_and(|kind| [TMPFS, RAMFS].contains(&kind))
 }
 
 /// The file system as it is.

@@ -21,6 +21,7 @@ use crate::{Result, gguf::ShardName};
 /// those given already are taken back and what they replaced is put there again; only a process
 /// that is killed in that moment leaves some shards without the first.
 #[derive(Debug)]
+#[must_use = "what is not committed is removed"]
 pub struct AtomicSet {
     fs: Arc<dyn FileSystem>,
     files: Vec<AtomicFile>,

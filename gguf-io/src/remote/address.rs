@@ -51,7 +51,11 @@ impl Address {
         if !url.same_origin(endpoint) || !url.query.is_empty() {
             return self;
         }
-        let words: Vec<_> = url.path.split('/').filter(|word| !word.is_empty()).collect();
+        // A mirror may be below a path of its host.
+        let Some(page) = url.path.strip_prefix(endpoint.path.trim_end_matches('/')) else {
+            return self;
+        };
+        let words: Vec<_> = page.split('/').filter(|word| !word.is_empty()).collect();
         let (repository, revision, file) = match words.as_slice() {
             [_, name] if is_file(name) => return self,
             [org, name] => (format!("{org}/{name}"), "main", None),

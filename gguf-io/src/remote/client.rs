@@ -445,6 +445,13 @@ impl Client {
         Err(Fault::lying(format!("the server redirects more than {MOST_REDIRECTS} times")))
     }
 
+    /// Whether requests for an address go to the proxy.
+    fn is_proxied(&self, url: &Url) -> bool {
+        let proxy = self.agent.config().proxy();
+        let uri = url.text().parse().ok();
+        proxy.zip(uri).is_some_and(|(proxy, uri)| !proxy.is_no_proxy(&uri))
+    }
+
     fn request(&self, url: &Url, range: Option<(u64, u64)>) -> Result<Response<Body>, Fault> {
         if url.is_secure() && !self.encrypts {
             return Err(Fault::lying(
@@ -462,21 +469,44 @@ impl Client {
         {
             request = request.header("Authorization", format!("Bearer {token}"));
         }
+        let whom = if self.is_proxied(url) { "proxy" } else { "server" };
         request.call().map_err(|error| match error {
             ureq::Error::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                Fault::Unreachable("the server does not take the connection".to_owned())
+                Fault::Unreachable(format!("the {whom} does not take the connection"))
             }
             ureq::Error::Io(error) => broken(error),
             ureq::Error::Timeout(_) => Fault::passing("the server does not answer in time"),
-            ureq::Error::HostNotFound => Fault::Unreachable("there is no such server".to_owned()),
+            ureq::Error::HostNotFound => Fault::Unreachable(format!("there is no such {whom}")),
             ureq::Error::ConnectionFailed => {
-                Fault::Unreachable("the server cannot be reached".to_owned())
+                Fault::Unreachable(format!("the {whom} cannot be reached"))
             }
+            ureq::Error::ConnectProxyFailed(reason) => barred(&reason),
             ureq::Error::Protocol(error) => {
                 Fault::passing(format!("the server does not speak HTTP: {error}"))
             }
             error => Fault::Lasting { problem: error.to_string(), help: TRY_AGAIN },
         })
+    }
+}
+
+/// What is wrong with a proxy that was reached and makes no way to the server. ureq says
+/// `proxy server responded 407/407`.
+fn barred(reason: &str) -> Fault {
+    let status = reason.rsplit('/').next().and_then(digits);
+    let lasting = |problem, help| Fault::Lasting { problem, help };
+    match status {
+        Some(407) => lasting(
+            "the proxy asks for a name and a password (407)".to_owned(),
+            "give them in its address: http://USER:PASSWORD@HOST:PORT",
+        ),
+        Some(status @ 500..) => {
+            Fault::Unreachable(format!("the proxy does not reach the server ({status})"))
+        }
+        Some(status) => lasting(
+            format!("the proxy does not let us connect to the server ({status})"),
+            "use another proxy, or reach this host without one",
+        ),
+        None => Fault::passing("the proxy does not answer"),
     }
 }
 

@@ -129,4 +129,8 @@ impl ReadAt for RemoteFile {
             self.window.will_read(self.number, range);
         }
     }
+
+    fn is_fetched_ahead(&self) -> bool {
+        true
+    }
 }

@@ -37,6 +37,11 @@ struct State {
     here: BTreeSet<(usize, u64)>,
     /// Bytes of pieces that are here or on their way.
     held: usize,
+    /// The longest piece.
+    longest: usize,
+    /// The memory of longest pieces that have gone, for those to come: the system gives new memory page
+    /// by page. With it no more is held than the window has.
+    spare: Vec<Vec<u8>>,
     /// Reads so far.
     reads: u64,
     has_threads: bool,
@@ -76,7 +81,8 @@ const FORGOTTEN: u64 = 8192;
 
 impl Window {
     pub(super) fn new(client: Arc<Client>) -> Self {
-        let (state, changed) = (Mutex::default(), Condvar::new());
+        let state = State { longest: client.options().piece.max(1), ..State::default() };
+        let (state, changed) = (Mutex::new(state), Condvar::new());
         Self { shared: Arc::new(Shared { client, state, changed }) }
     }
 
@@ -91,7 +97,7 @@ impl Window {
     /// planned twice.
     pub(super) fn will_read(&self, file: usize, range: Range<u64>) {
         let mut state = self.shared.lock();
-        let longest = self.shared.client.options().piece.max(1) as u64;
+        let longest = state.longest as u64;
         let Some(pieces) = state.files.get_mut(file).map(|file| &mut file.pieces) else { return };
         let mut new = Vec::new();
         let mut at = range.start;
@@ -196,7 +202,24 @@ impl State {
     fn remove(&mut self, file: usize, start: u64) {
         let removed = self.files.get_mut(file).and_then(|file| file.pieces.remove(&start));
         self.here.remove(&(file, start));
-        self.held = self.held.saturating_sub(removed.map_or(0, |piece| piece.len));
+        let Some(removed) = removed else { return };
+        self.held = self.held.saturating_sub(removed.len);
+        // Another reader may still be at it.
+        if let Content::Here(bytes) = removed.content
+            && removed.len == self.longest
+            && let Some(bytes) = Arc::into_inner(bytes)
+        {
+            self.spare.push(bytes);
+        }
+    }
+
+    /// Memory that a piece which is held already may use, whatever is in it. `most` is what the window
+    /// has.
+    fn memory(&mut self, len: usize, most: usize) -> Option<Vec<u8>> {
+        let bytes = self.spare.pop_if(|bytes| bytes.len() == len);
+        let room = most.saturating_sub(self.held) / self.longest.max(1);
+        self.spare.truncate(room);
+        bytes
     }
 
     /// Makes room for the next piece by what is done with.
@@ -255,12 +278,13 @@ impl Shared {
 
     /// Fetches a piece that is said to be on its way.
     fn bring(&self, file: usize, start: u64) {
-        let state = self.lock();
+        let mut state = self.lock();
         let target = state.files.get(file).map(|file| Arc::clone(&file.target));
-        let len = piece_len(&state, file, start);
-        drop(state);
         let Some(target) = target else { return };
-        let mut bytes = vec![0; len];
+        let len = piece_len(&state, file, start);
+        let bytes = state.memory(len, self.client.options().window);
+        drop(state);
+        let mut bytes = bytes.unwrap_or_else(|| vec![0; len]);
         let content = match self.client.fill(&target, start, &mut bytes) {
             Ok(()) => Content::Here(Arc::new(bytes)),
             Err(fault) => Content::Failed(fault),
@@ -290,5 +314,46 @@ impl Shared {
             drop(state);
             self.changed.notify_all();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Url;
+    use super::*;
+
+    #[test]
+    fn memory_is_used_again_within_the_window() {
+        let target = Arc::new(Target::new(Url::hub()));
+        let file = File { target, pieces: BTreeMap::new() };
+        let mut state = State { files: vec![file], longest: 10, ..State::default() };
+        let fetched = |state: &mut State, start: u64, len: usize| {
+            state.held += len;
+            let bytes = state.memory(len, 40);
+            let is_old = bytes.is_some();
+            let content = Content::Here(Arc::new(bytes.unwrap_or_else(|| vec![0; len])));
+            let piece = Piece { len, left: len, last: 0, content };
+            state.files[0].pieces.insert(start, piece);
+            is_old
+        };
+        assert!(!fetched(&mut state, 0, 10) && !fetched(&mut state, 10, 10));
+        state.remove(0, 0);
+        assert_eq!((state.held, state.spare.len()), (10, 1));
+        // The piece at the end of a tensor is shorter.
+        assert!(!fetched(&mut state, 20, 4) && fetched(&mut state, 24, 10));
+        // Short pieces and spare memory are no more than the window.
+        (10..30).step_by(10).chain([24]).for_each(|start| state.remove(0, start));
+        assert_eq!((state.held, state.spare.len()), (0, 2));
+        for n in 0..8 {
+            assert!(!fetched(&mut state, 100 + 4 * n, 4));
+            assert!(state.held + 10 * state.spare.len() <= 40);
+        }
+        assert_eq!(state.spare.len(), 0);
+        // What someone still reads is not given to another.
+        state.remove(0, 100);
+        fetched(&mut state, 0, 10);
+        let Content::Here(reading) = state.files[0].pieces[&0].content.clone() else { return };
+        state.remove(0, 0);
+        assert_eq!((reading.len(), state.spare.len()), (10, 0));
     }
 }

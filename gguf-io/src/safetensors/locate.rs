@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    files::{self, INDEX, SINGLE},
+    folder::{self, INDEX, SINGLE},
     neighbours,
     shards::{Shard, few},
 };
@@ -31,8 +31,8 @@ pub fn locate(path: &Path) -> Result<PathBuf> {
         Ok(stat) if stat.is_file() => return Ok(of_file(path)),
         _ => return elsewhere(path).map_or_else(|| Ok(path.into()), Err),
     }
-    let names = files::names(path)?;
-    if files::has_weights(&names) {
+    let names = folder::names(path)?;
+    if folder::has_weights(&names) {
         return Ok(path.into());
     }
     if let Some(snapshot) = snapshot(path, &names)? {
@@ -112,7 +112,7 @@ fn snapshot(dir: &Path, names: &BTreeSet<String>) -> Result<Option<PathBuf>> {
     };
     let snapshots = root.join("snapshots");
     let there: Vec<String> =
-        files::names(&snapshots)?.into_iter().filter(|n| snapshots.join(n).is_dir()).collect();
+        folder::names(&snapshots)?.into_iter().filter(|n| snapshots.join(n).is_dir()).collect();
     let main = root.join("refs").join("main");
     let main = match main.is_file() {
         true => SourceFile::open(&main)?.read_all(LONGEST)?,
@@ -168,8 +168,8 @@ fn snapshot(dir: &Path, names: &BTreeSet<String>) -> Result<Option<PathBuf>> {
         }
     };
     let folder = snapshots.join(chosen);
-    let inside = files::names(&folder)?;
-    match files::has_weights(&inside) {
+    let inside = folder::names(&folder)?;
+    match folder::has_weights(&inside) {
         true => Ok(Some(folder)),
         false => Err(neighbours::folder(&folder, &inside)),
     }
@@ -186,9 +186,9 @@ fn within(dir: &Path, names: &BTreeSet<String>) -> Result<PathBuf> {
             continue;
         }
         // What cannot be read is none.
-        let inside = files::names(&folder).unwrap_or_default();
+        let inside = folder::names(&folder).unwrap_or_default();
         let cached = name.starts_with("models--") && inside.contains("snapshots");
-        if cached || (inside.contains("config.json") && files::has_weights(&inside)) {
+        if cached || (inside.contains("config.json") && folder::has_weights(&inside)) {
             found.push((name.as_str(), folder, inside));
         }
     }

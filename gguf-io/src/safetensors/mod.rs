@@ -2,7 +2,9 @@
 
 mod dtype;
 mod files;
+mod folder;
 mod header;
+mod index;
 mod json;
 mod locate;
 mod neighbours;
@@ -11,6 +13,7 @@ mod shards;
 use std::{collections::BTreeMap, path::Path};
 
 use indexmap::{IndexMap, map};
+use quant_core::QTensor;
 
 use crate::{
     Budget, Error, Limits, Place, Result, SourceFile, StoredTensor,
@@ -19,11 +22,12 @@ use crate::{
 };
 
 pub use dtype::Dtype;
-pub(crate) use dtype::names as dtype_names;
 pub use files::Preference;
 #[cfg(feature = "remote")]
-pub(crate) use files::{INDEX, SINGLE, named_by_index};
+pub(crate) use folder::{INDEX, SINGLE};
 use header::Header;
+#[cfg(feature = "remote")]
+pub(crate) use index::named_by_index;
 pub use locate::locate;
 
 /// Whether a file is named like a shard of weights.
@@ -105,7 +109,7 @@ impl Checkpoint {
         limits: &Limits,
     ) -> Result<Self> {
         let mut budget = Budget::new(limits);
-        let folder = files::Folder { path: dir, elsewhere };
+        let folder = folder::Folder { path: dir, elsewhere };
         let found = files::find(folder, preference, &mut budget)?;
         let checkpoint = Self::read_with(found.files, &mut budget)?;
         match found.index.map(|index| index.check(&checkpoint)) {
@@ -210,6 +214,28 @@ impl Checkpoint {
         let file = self.files.get(info.file)?;
         Some(StoredTensor::new(name, info, file, info.offset, info.bytes))
     }
+}
+
+impl<'a> StoredTensor<'a, CheckpointTensor> {
+    /// The tensor with its type, shape and bytes; [`QTensor::dequantize`] gives its values.
+    ///
+    /// # Errors
+    /// As [`read_bytes`](Self::read_bytes), and [`Error::Unsupported`] for a dtype that is no
+    /// [`GgmlType`]: FP8, for example, whose scales are tensors of their own.
+    pub fn read(&self) -> Result<QTensor<'a>> {
+        let Some(ty) = self.dtype.ggml_type() else {
+            return Err(self.unsupported(
+                format!("values of {}", self.dtype),
+                &dtype::names(|dtype| dtype.ggml_type().is_some()),
+                "take its bytes with `read_bytes`, or values with their scales from quant-weights",
+            ));
+        };
+        self.tensor(ty, &self.dims())
+    }
+}
+
+stored::shaped! {
+    CheckpointTensor, ;
 }
 
 /// Makes room for more tensors, charged to the budget.

@@ -240,7 +240,7 @@ fn is_incomplete_snapshot(dir: &Path) -> bool {
         return false;
     };
     let blobs = snapshots.with_file_name("blobs");
-    let names = super::files::names(&blobs).unwrap_or_default();
+    let names = super::folder::names(&blobs).unwrap_or_default();
     names.iter().any(|name| name.ends_with(".incomplete"))
 }
 

@@ -10,6 +10,9 @@ use crate::{
     error::{Problems, Quoted},
 };
 
+/// What to do where files are missing.
+pub(super) const INCOMPLETE: &str = "download the checkpoint again, all of its files";
+
 /// A numbered file, taken apart. DeepSeek writes the count in six digits, Qwen3.5 names its files
 /// `model.safetensors-00001-of-00094.safetensors`.
 #[derive(Clone, Copy, Debug)]
@@ -84,7 +87,7 @@ pub(super) fn complete(dir: &Path, shards: &[Shard<'_>]) -> Result<()> {
     }
     let help = match several {
         true => "leave only the shards of one set, or give the index that names them",
-        false => super::files::INCOMPLETE,
+        false => INCOMPLETE,
     };
     problems.into_result(dir, help)
 }

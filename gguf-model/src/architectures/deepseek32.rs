@@ -9,8 +9,8 @@ use crate::{
     When,
 };
 
-const INDEX_HEADS: Size = Size::Of(Dimension::IndexHeads);
-const INDEX: Size = Size::Of(Dimension::IndexKey);
+pub(super) const INDEX_HEADS: Size = Size::Of(Dimension::IndexHeads);
+pub(super) const INDEX: Size = Size::Of(Dimension::IndexKey);
 
 const INDEXER: [Slot; 5] = [
     Slot::weight("blk.{}.indexer.k_norm", &[INDEX]),
@@ -21,7 +21,7 @@ const INDEXER: [Slot; 5] = [
 ];
 
 /// Layers that take another's choice have none.
-const SOME_INDEXERS: &[Slot] = &{
+pub(super) const SOME_INDEXERS: &[Slot] = &{
     let [a, b, c, d, e] = INDEXER;
     [
         a.need(Need::Sparse),

@@ -11,15 +11,18 @@ use crate::{
     Activation, Architecture, Dimension, Graph, Key, Kind, Need, Norm, Rope, Size, Slot, When,
 };
 
-const HEAD: Size = Size::Of(Dimension::KdaHead);
-const ALL: Size = Size::Product(&[HEADS, HEAD]);
+pub(super) const HEAD: Size = Size::Of(Dimension::KdaHead);
+pub(super) const ALL: Size = Size::Product(&[HEADS, HEAD]);
 const KERNEL: Size = Size::Of(Dimension::SsmConv);
-const IS: &[When] = &[When::NoAttention];
+pub(super) const IS: &[When] = &[When::NoAttention];
 
-const STATE: &[Slot] = &[
+pub(super) const CONVOLUTIONS: &[Slot] = &[
     Slot::weight("blk.{}.ssm_conv1d_q", &[KERNEL, Size::Is(1), ALL]).when(IS),
     Slot::weight("blk.{}.ssm_conv1d_k", &[KERNEL, Size::Is(1), ALL]).when(IS),
     Slot::weight("blk.{}.ssm_conv1d_v", &[KERNEL, Size::Is(1), ALL]).when(IS),
+];
+
+const STATE: &[Slot] = &[
     Slot::weight("blk.{}.attn_q", &[EMBEDDING, ALL]).when(IS),
     Slot::weight("blk.{}.attn_k", &[EMBEDDING, ALL]).when(IS),
     Slot::weight("blk.{}.attn_v", &[EMBEDDING, ALL]).when(IS),
@@ -85,6 +88,7 @@ pub(super) static KIMI_LINEAR: Architecture = Architecture {
     slots: &[
         ENDS_APART,
         NORMS,
+        CONVOLUTIONS,
         STATE,
         ATTENTION,
         DENSE,

@@ -5,6 +5,7 @@ use crate::Architecture;
 mod afmoe;
 mod arcee;
 mod bailing;
+mod bailing3;
 mod bert;
 mod bloom;
 mod cohere2;
@@ -25,16 +26,21 @@ mod gemma3;
 mod gemma3n;
 mod gemma4;
 mod glm;
+mod glm5_next;
 mod gpt2;
 mod gpt_oss;
 mod gptneox;
 mod granite;
 mod grovemoe;
+mod hy_v4;
 mod kimi_linear;
+mod laguna;
 mod lfm2;
 mod llama;
 mod mamba;
+mod maple;
 mod mellum;
+mod mimo2;
 mod minicpm3;
 mod minimax;
 mod mistral3;
@@ -56,9 +62,11 @@ mod seed_oss;
 mod shared;
 mod smallthinker;
 mod smollm3;
+mod spark;
 mod stablelm;
 mod starcoder;
 mod starcoder2;
+mod step35;
 mod t5;
 
 /// Every architecture that is described.
@@ -67,6 +75,7 @@ pub static ALL: &[&Architecture] = &[
     &arcee::ARCEE,
     &bailing::BAILINGMOE,
     &bailing::BAILINGMOE2,
+    &bailing3::BAILINGMOE3,
     &bert::BERT,
     &bloom::BLOOM,
     &cohere2::COHERE2,
@@ -91,16 +100,21 @@ pub static ALL: &[&Architecture] = &[
     &glm::CHATGLM,
     &glm::GLM4,
     &glm::GLM4MOE,
+    &glm5_next::GLM5_NEXT,
     &gpt_oss::GPT_OSS,
     &gpt2::GPT2,
     &gptneox::GPTNEOX,
     &granite::GRANITE,
     &granite::GRANITEMOE,
     &grovemoe::GROVEMOE,
+    &hy_v4::HY_V4,
     &kimi_linear::KIMI_LINEAR,
+    &laguna::LAGUNA,
     &llama::LLAMA,
     &llama::LLAMA_EMBED,
+    &maple::MAPLE,
     &mellum::MELLUM,
+    &mimo2::MIMO2,
     &minimax::MINIMAX_M2,
     &minimax::MINIMAX_M3,
     &mistral3::MISTRAL3,
@@ -126,9 +140,11 @@ pub static ALL: &[&Architecture] = &[
     &seed_oss::SEED_OSS,
     &smallthinker::SMALLTHINKER,
     &smollm3::SMOLLM3,
+    &spark::SPARK2_5,
     &stablelm::STABLELM,
     &starcoder::STARCODER,
     &starcoder2::STARCODER2,
+    &step35::STEP35,
     &t5::T5,
     &t5::T5ENCODER,
     &dense::BAICHUAN,

@@ -3,13 +3,33 @@
 //! Made from UnicodeData.txt. It is pinned, and not taken from a crate that follows the newest Unicode:
 //! how a text is split must not change when dependencies do, and llama.cpp has this version.
 
-use super::unicode::Category::{
-    self, Control as C, Letter as L, Mark as M, Number as N, Punctuation as P, Separator as Z,
+use Category::{
+    Control as C, Letter as L, Mark as M, Number as N, Punctuation as P, Separator as Z,
     Symbol as S, Unassigned as X,
 };
 
+/// The first letter of a general category.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Category {
+    Unassigned,
+    Number,
+    Letter,
+    Separator,
+    Mark,
+    Punctuation,
+    Symbol,
+    Control,
+}
+
+impl Category {
+    pub(super) fn of(character: char) -> Self {
+        let after = RANGES.partition_point(|&(first, _)| first <= u32::from(character));
+        RANGES.get(after.wrapping_sub(1)).map_or(Self::Unassigned, |&(_, category)| category)
+    }
+}
+
 #[rustfmt::skip]
-pub(super) const RANGES: &[(u32, Category)] = &[
+const RANGES: &[(u32, Category)] = &[
     (0x0, C), (0x20, Z), (0x21, P), (0x24, S), (0x25, P), (0x2b, S), (0x2c, P), (0x30, N),
     (0x3a, P), (0x3c, S), (0x3f, P), (0x41, L), (0x5b, P), (0x5e, S), (0x5f, P), (0x60, S),
     (0x61, L), (0x7b, P), (0x7c, S), (0x7d, P), (0x7e, S), (0x7f, C), (0xa0, Z), (0xa1, P),
@@ -349,3 +369,27 @@ pub(super) const RANGES: &[(u32, Category)] = &[
     (0x323b0, X), (0xe0001, C), (0xe0002, X), (0xe0020, C), (0xe0080, X), (0xe0100, M),
     (0xe01f0, X), (0xf0000, C), (0xffffe, X), (0x100000, C), (0x10fffe, X),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn categories_at_the_edges_of_ranges() {
+        let expected = [
+            ('\0', Category::Control),
+            (' ', Category::Separator),
+            ('9', Category::Number),
+            ('z', Category::Letter),
+            ('$', Category::Symbol),
+            ('_', Category::Punctuation),
+            ('\u{300}', Category::Mark),
+            ('字', Category::Letter),
+            ('\u{378}', Category::Unassigned),
+            ('\u{10FFFF}', Category::Unassigned),
+        ];
+        for (character, category) in expected {
+            assert_eq!(Category::of(character), category, "{character:?}");
+        }
+    }
+}

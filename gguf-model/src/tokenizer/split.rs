@@ -14,7 +14,7 @@ use regex_automata::{
     util::syntax,
 };
 
-use super::unicode::{Category, is_han};
+use super::{categories::Category, unicode::is_han};
 
 /// One way to split each word further. Matches are words, and so is what is between them.
 #[derive(Clone, Copy, Debug)]

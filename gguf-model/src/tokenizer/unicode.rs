@@ -2,28 +2,6 @@
 
 use unicode_normalization::char::decompose_canonical;
 
-use super::categories::RANGES;
-
-/// The first letter of a general category.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Category {
-    Unassigned,
-    Number,
-    Letter,
-    Separator,
-    Mark,
-    Punctuation,
-    Symbol,
-    Control,
-}
-
-impl Category {
-    pub(super) fn of(character: char) -> Self {
-        let after = RANGES.partition_point(|&(first, _)| first <= u32::from(character));
-        RANGES.get(after.wrapping_sub(1)).map_or(Self::Unassigned, |&(_, category)| category)
-    }
-}
-
 /// Characters of text that was meant to be UTF-8: a replacement character stands for each byte that
 /// is not. The bytes of a special token may end inside a character.
 pub(super) fn characters(bytes: &[u8]) -> Vec<char> {
@@ -116,25 +94,6 @@ mod tests {
         }
         assert_eq!((byte_of(' '), byte_of('ń'), byte_of('€')), (None, None, None));
         assert_eq!(BYTE_CHARACTERS[usize::from(b' ')], 'Ġ');
-    }
-
-    #[test]
-    fn categories_at_the_edges_of_ranges() {
-        let expected = [
-            ('\0', Category::Control),
-            (' ', Category::Separator),
-            ('9', Category::Number),
-            ('z', Category::Letter),
-            ('$', Category::Symbol),
-            ('_', Category::Punctuation),
-            ('\u{300}', Category::Mark),
-            ('字', Category::Letter),
-            ('\u{378}', Category::Unassigned),
-            ('\u{10FFFF}', Category::Unassigned),
-        ];
-        for (character, category) in expected {
-            assert_eq!(Category::of(character), category, "{character:?}");
-        }
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! BERT's WordPiece: words, normalized, and the longest tokens that make each up.
 
 use super::{
+    categories::Category,
     prefixes::Prefixes,
     tokens::Tokens,
-    unicode::{Category, base, is_bert_chinese, lower},
+    unicode::{base, is_bert_chinese, lower},
 };
 
 #[derive(Debug)]

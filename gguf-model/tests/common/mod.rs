@@ -110,6 +110,9 @@ fn metadata(architecture: &'static Architecture) -> Metadata {
             "full_attention_interval" => 2,
             "attention.indexer.top_k" if key.required => 5,
             "attention.indexer.block_size" | "attention.indexer.local_blocks" => 7,
+            "attention.indexer.kpool" => 9,
+            "hyper_connection.count" => 4,
+            "hyper_connection.sinkhorn_iterations" => 11,
             "kda.head_dim" => 18,
             "expert_chunk_feed_forward_length" => 22,
             "experts_per_group" => 2,
@@ -257,6 +260,24 @@ fn with_tensors(mut model: Model, choice: Choice) -> Model {
     model
 }
 
+/// Adds a layer like the one with attention to each list of a model's layers.
+fn lengthen(metadata: &mut Metadata) {
+    let lists = metadata.iter().filter_map(|(key, value)| match value {
+        Value::Array(Array::Int32(list)) if list.len() == 3 => {
+            let longer: Vec<i32> = list.iter().copied().chain([list[1]]).collect();
+            Some((key.to_owned(), Value::from(longer)))
+        }
+        Value::Array(Array::Bool(list)) if list.len() == 3 => {
+            let longer: Vec<bool> = list.iter().copied().chain([list[1]]).collect();
+            Some((key.to_owned(), Value::from(longer)))
+        }
+        _ => None,
+    });
+    for (key, value) in lists.collect::<Vec<_>>() {
+        metadata.insert(key, value);
+    }
+}
+
 /// Every architecture in every variant that its description tells apart.
 pub(crate) fn models() -> Vec<Model> {
     let mut models = Vec::new();
@@ -267,6 +288,9 @@ pub(crate) fn models() -> Vec<Model> {
                 let mut changed = metadata(architecture);
                 for (key, value) in keys {
                     changed.insert(format!("{}.{key}", architecture.name), value.clone());
+                }
+                if when == When::Further {
+                    lengthen(&mut changed);
                 }
                 variants.push((what, changed));
             }

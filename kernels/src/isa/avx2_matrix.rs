@@ -2,6 +2,8 @@
 
 use std::arch::x86_64::*;
 
+use quant_core::formats::SIGNS;
+
 use super::{
     avx2::Avx2,
     matrix::{MatrixKernels, dot_lane_ops, first, matrix_kernels, prefetch},
@@ -25,6 +27,33 @@ impl<const VNNI: bool> DotLanes for Avx2<VNNI> {
         }
         codes_and(a: __m256i, mask: u8) -> __m256i {
             _mm256_and_si256(a, _mm256_set1_epi8(mask as i8))
+        }
+        negated(x: __m256i, signs: &[u8; SIGNS], at: usize) -> __m256i {
+            // Each byte of signs eight times, then of each its own bit.
+            let signs = _mm256_set1_epi32(first::<4>(&signs[at / 8..]).cast::<i32>().read_unaligned());
+            let places = _mm256_set_epi64x(
+                0x0303_0303_0303_0303,
+                0x0202_0202_0202_0202,
+                0x0101_0101_0101_0101,
+                0,
+            );
+            let own = _mm256_set1_epi64x(0x8040_2010_0804_0201_u64.cast_signed());
+            let signs = _mm256_and_si256(_mm256_shuffle_epi8(signs, places), own);
+            let mask = _mm256_cmpeq_epi8(signs, own);
+            _mm256_sub_epi8(_mm256_xor_si256(x, mask), mask)
+        }
+        magnitudes(bytes: __m256i, x: __m256i) -> (__m256i, __m256i) {
+            let integers = _mm256_xor_si256(bytes, _mm256_set1_epi8(-128));
+            (_mm256_abs_epi8(integers), _mm256_sign_epi8(x, integers))
+        }
+        dot_scaled(sum: __m256i, codes: __m256i, x: __m256i, factors: &[i16]) -> __m256i {
+            // Two products of 63 · 127 fit 16 bits, and so does a factor.
+            let two = factors[..2].as_ptr().cast::<i32>().read_unaligned();
+            let (first, second) = (0x0100_0100_0100_0100, 0x0302_0302_0302_0302);
+            let places = _mm256_set_epi64x(second, second, first, first);
+            let factors = _mm256_shuffle_epi8(_mm256_set1_epi32(two), places);
+            let products = _mm256_madd_epi16(_mm256_maddubs_epi16(codes, x), factors);
+            _mm256_add_epi32(sum, products)
         }
         codes_or(a: __m256i, b: __m256i) -> __m256i { _mm256_or_si256(a, b) }
         codes_look_up(table: &[u8; 16], codes: __m256i) -> __m256i {
@@ -85,6 +114,10 @@ impl<const VNNI: bool> DotLanes for Avx2<VNNI> {
     }
 
     #[inline(always)]
+    fn as_codes(self, bytes: __m256i) -> __m256i {
+        bytes
+    }
+    #[inline(always)]
     fn dot_bytes(self, sum: __m256i, codes: __m256i, x: __m256i) -> __m256i {
         self.dot_signed(sum, self.signed(codes), x)
     }
@@ -103,7 +136,7 @@ impl MatrixKernels for Kernels {
     const FEW_WIDTHS: &'static [usize] = &[4, 2, 1];
     const WIDTHS: &'static [usize] = &[4, 2];
 
-    matrix_kernels! { Kernels: Avx2<false>, "avx2,fma,f16c"; few 2, 4; panels 2; tiles 1, 4 }
+    matrix_kernels! { Kernels: Avx2<false>, "avx2,fma,f16c"; few 2, 4; panels 2; tiles 1, 4; floats 2 }
 }
 
 /// AVX2 with AVX-VNNI.
@@ -117,5 +150,5 @@ impl MatrixKernels for VnniKernels {
     const FEW_WIDTHS: &'static [usize] = &[4, 2, 1];
     const WIDTHS: &'static [usize] = &[4, 2];
 
-    matrix_kernels! { VnniKernels: Avx2<true>, "avx2,fma,f16c,avxvnni"; few 2, 4; panels 2; tiles 2, 4 }
+    matrix_kernels! { VnniKernels: Avx2<true>, "avx2,fma,f16c,avxvnni"; few 2, 4; panels 2; tiles 2, 4; floats 2 }
 }

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use quant_core::lanes::Lanes;
+use quant_core::{formats::SIGNS, lanes::Lanes};
 
 use super::{
     avx512::Avx512,
@@ -29,6 +29,32 @@ impl DotLanes for Token {
         }
         codes_and(a: __m512i, mask: u8) -> __m512i {
             _mm512_and_si512(a, _mm512_set1_epi8(mask as i8))
+        }
+        negated(x: __m512i, signs: &[u8; SIGNS], at: usize) -> __m512i {
+            let signs = first::<8>(&signs[at / 8..]).cast::<u64>().read_unaligned();
+            _mm512_mask_sub_epi8(x, signs, _mm512_setzero_si512(), x)
+        }
+        magnitudes(bytes: __m512i, x: __m512i) -> (__m512i, __m512i) {
+            let integers = _mm512_xor_si512(bytes, _mm512_set1_epi8(-128));
+            let negative = _mm512_movepi8_mask(integers);
+            let signed = _mm512_mask_sub_epi8(x, negative, _mm512_setzero_si512(), x);
+            (_mm512_abs_epi8(integers), signed)
+        }
+        dot_scaled(sum: __m512i, codes: __m512i, x: __m512i, factors: &[i16]) -> __m512i {
+            // Two products of 63 · 127 fit 16 bits, and so does a factor.
+            let four = factors[..4].as_ptr().cast::<i64>().read_unaligned();
+            let places = _mm512_set_epi64(
+                0x0706_0706_0706_0706,
+                0x0706_0706_0706_0706,
+                0x0504_0504_0504_0504,
+                0x0504_0504_0504_0504,
+                0x0302_0302_0302_0302,
+                0x0302_0302_0302_0302,
+                0x0100_0100_0100_0100,
+                0x0100_0100_0100_0100,
+            );
+            let factors = _mm512_shuffle_epi8(_mm512_set1_epi64(four), places);
+            _mm512_dpwssd_epi32(sum, _mm512_maddubs_epi16(codes, x), factors)
         }
         codes_or(a: __m512i, b: __m512i) -> __m512i { _mm512_or_si512(a, b) }
         codes_look_up(table: &[u8; 16], codes: __m512i) -> __m512i {
@@ -62,6 +88,10 @@ impl DotLanes for Token {
     }
 
     #[inline(always)]
+    fn as_codes(self, bytes: __m512i) -> __m512i {
+        bytes
+    }
+    #[inline(always)]
     fn begin(self, sum: __m512i) -> __m512i {
         sum
     }
@@ -87,6 +117,6 @@ impl MatrixKernels for Kernels {
 
     matrix_kernels! {
         Kernels: Token, "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c";
-        few 1, 4; panels 2; tiles 2, 6
+        few 1, 4; panels 2; tiles 2, 6; floats 4
     }
 }

@@ -18,7 +18,7 @@ use crate::{
         float::{Bf16, F16, F32, FloatFormat},
         format::{Format, with_coded},
         inputs::{Column, InputLayout, Inputs},
-        integers::{Unpack, unpack},
+        integers::Unpack,
         sources::Panel,
         tile,
     },
@@ -68,14 +68,16 @@ pub(crate) trait MatrixKernels {
         row: usize,
         blocks: Range<usize>,
     );
-    /// As [`drive::fill_integers`](crate::matrix::drive::fill_integers).
+    /// As [`integers::few`](crate::matrix::integers::few).
+    fn few_integers(s: Self::Token, job: &Product<'_>, rows: Range<usize>, unpack: Unpack);
+    /// As [`integers::fill`](crate::matrix::integers::fill).
     fn fill_integers<L: Layout>(
         s: Self::Token,
         panel: &mut Panel<Self::Token>,
         job: &Product<'_>,
         row: usize,
         blocks: Range<usize>,
-        unpack: (Unpack, usize),
+        unpack: Unpack,
     );
     /// As [`drive::panels`](crate::matrix::drive::panels).
     fn panels(
@@ -92,13 +94,8 @@ pub(crate) trait MatrixKernels {
     fn floats<F: FloatFormat>(s: Self::Token, job: &Product<'_>, rows: Range<usize>);
     /// As [`dot::dot`](crate::matrix::dot::dot).
     fn dot<F: Coded>(s: Self::Token, weights: &[u8], activations: &[u8]) -> f32;
-    /// As [`dot::dot_integers`](crate::matrix::dot::dot_integers).
-    fn dot_integers<L: Layout>(
-        s: Self::Token,
-        unpack: Unpack,
-        weights: &[u8],
-        activations: &[u8],
-    ) -> f32;
+    /// As [`integers::dot`](crate::matrix::integers::dot).
+    fn dot_integers(s: Self::Token, unpack: Unpack, weights: &[u8], activations: &[u8]) -> f32;
     /// As [`float::dot`](crate::matrix::float::dot).
     fn dot_floats<F: FloatFormat>(s: Self::Token, weights: &[u8], inputs: &[u8]) -> f32;
     /// As [`probe::int8`](crate::probe::int8).
@@ -123,11 +120,7 @@ pub(super) fn dot<M: MatrixKernels>(ty: GgmlType, weights: &[u8], inputs: &[u8])
             GgmlType::BF16 => M::dot_floats::<Bf16>(s, weights, inputs),
             _ => with_integers!(
                 ty,
-                F => if <F as Integers>::SUB == 16 {
-                    M::dot_integers::<Sixteens>(s, unpack::<F>, weights, inputs)
-                } else {
-                    M::dot_integers::<ThirtyTwos>(s, unpack::<F>, weights, inputs)
-                },
+                F => M::dot_integers(s, Unpack::of::<F>(), weights, inputs),
                 M::dot_floats::<F32>(s, weights, inputs)
             ),
         }
@@ -189,8 +182,10 @@ fn multiply<M: MatrixKernels>(
             Format::Ggml(ty) => with_integers!(
                 ty,
                 F => {
-                    let unpack = (unpack::<F> as Unpack, ty.block_bytes());
-                    if <F as Integers>::SUB == 16 {
+                    let unpack = Unpack::of::<F>();
+                    if !by_panels {
+                        M::few_integers(s, job, rows, unpack)
+                    } else if <F as Integers>::SUB == 16 {
                         integers::<M, Sixteens>(unpack, job, rows)
                     } else {
                         integers::<M, ThirtyTwos>(unpack, job, rows)
@@ -203,12 +198,8 @@ fn multiply<M: MatrixKernels>(
     )
 }
 
-/// The product of a format of [`Integers`].
-fn integers<M: MatrixKernels, L: Layout>(
-    unpack: (Unpack, usize),
-    job: &Product<'_>,
-    rows: Range<usize>,
-) {
+/// The product of a format of [`Integers`] with many columns.
+fn integers<M: MatrixKernels, L: Layout>(unpack: Unpack, job: &Product<'_>, rows: Range<usize>) {
     let s = token();
     let mut fill = |panel: &mut Panel<M::Token>, row: usize, blocks: Range<usize>| {
         M::fill_integers::<L>(s, panel, job, row, blocks, unpack);
@@ -283,12 +274,13 @@ macro_rules! dot_lane_ops {
 pub(super) use dot_lane_ops;
 
 /// The methods of the [`MatrixKernels`] of a type: token, features if it needs any, then vectors of rows
-/// and columns in a tile straight from packed weights, vectors in a panel, and vectors in a tile with codes
-/// below eight bits and columns in any tile.
+/// and columns in a tile straight from packed weights, vectors in a panel, vectors in a tile with codes
+/// below eight bits and columns in any tile, and vectors in a tile of floats.
 macro_rules! matrix_kernels {
     (
         $kernels:ty: $token:ty $(, $features:literal)?;
-        few $few_rows:literal, $few:literal; panels $rows:literal; tiles $tile_rows:literal, $columns:literal
+        few $few_rows:literal, $few:literal; panels $rows:literal; tiles $tile_rows:literal, $columns:literal;
+        floats $float_rows:literal
     ) => {
         type Token = $token;
         type PanelTiles = $crate::matrix::drive::PanelTiles<$token, $rows>;
@@ -351,11 +343,18 @@ macro_rules! matrix_kernels {
                 job: &$crate::matrix::drive::Product<'_>,
                 row: usize,
                 blocks: std::ops::Range<usize>,
-                unpack: ($crate::matrix::integers::Unpack, usize),
+                unpack: $crate::matrix::integers::Unpack,
             ) {
-                $crate::matrix::drive::fill_integers::<$token, L>(
-                    s, panel, job, row, blocks, unpack,
-                );
+                $crate::matrix::integers::fill::<$token, L>(s, panel, job, row, blocks, unpack);
+            }
+
+            fn few_integers(
+                s: $token,
+                job: &$crate::matrix::drive::Product<'_>,
+                rows: std::ops::Range<usize>,
+                unpack: $crate::matrix::integers::Unpack,
+            ) {
+                $crate::matrix::integers::few::<$token>(s, job, rows, unpack);
             }
 
             fn panels(
@@ -374,7 +373,7 @@ macro_rules! matrix_kernels {
                 job: &$crate::matrix::drive::Product<'_>,
                 rows: std::ops::Range<usize>,
             ) {
-                $crate::matrix::drive::floats::<$token, F, $rows, $columns>(s, job, rows);
+                $crate::matrix::drive::floats::<$token, F, $float_rows, $columns>(s, job, rows);
             }
 
             fn dot<F: $crate::matrix::coded::Coded>(
@@ -385,13 +384,13 @@ macro_rules! matrix_kernels {
                 $crate::matrix::dot::dot::<$token, F>(s, weights, activations)
             }
 
-            fn dot_integers<L: $crate::matrix::coded::Layout>(
+            fn dot_integers(
                 s: $token,
                 unpack: $crate::matrix::integers::Unpack,
                 weights: &[u8],
                 activations: &[u8],
             ) -> f32 {
-                $crate::matrix::dot::dot_integers::<$token, L>(s, unpack, weights, activations)
+                $crate::matrix::integers::dot::<$token>(s, unpack, weights, activations)
             }
 
             fn dot_floats<F: $crate::matrix::float::FloatFormat>(

@@ -26,6 +26,7 @@ impl<const DOT: bool, const I8MM: bool> DotLanes for Neon<DOT, I8MM> {
         }
         codes_shl(a: uint8x16_t, bits: usize) -> uint8x16_t { vshlq_u8(a, vdupq_n_s8(bits as i8)) }
         codes_and(a: uint8x16_t, mask: u8) -> uint8x16_t { vandq_u8(a, vdupq_n_u8(mask)) }
+        as_codes(bytes: int32x4_t) -> uint8x16_t { vreinterpretq_u8_s32(bytes) }
         codes_or(a: uint8x16_t, b: uint8x16_t) -> uint8x16_t { vorrq_u8(a, b) }
         codes_look_up(table: &[u8; 16], codes: uint8x16_t) -> uint8x16_t {
             vqtbl1q_u8(vld1q_u8(table.as_ptr()), codes)
@@ -171,7 +172,7 @@ impl MatrixKernels for Kernels {
     const FEW_WIDTHS: &'static [usize] = &[4, 2, 1];
     const WIDTHS: &'static [usize] = &[4, 2];
 
-    matrix_kernels! { Kernels: Neon<false>, "neon"; few 4, 4; panels 2; tiles 2, 4 }
+    matrix_kernels! { Kernels: Neon<false>, "neon"; few 4, 4; panels 2; tiles 2, 4; floats 2 }
 }
 
 /// NEON with the dot product instructions.
@@ -183,7 +184,7 @@ impl MatrixKernels for DotKernels {
     const FEW_WIDTHS: &'static [usize] = &[4, 2, 1];
     const WIDTHS: &'static [usize] = &[4, 2];
 
-    matrix_kernels! { DotKernels: Neon<true>, "neon,dotprod"; few 4, 4; panels 2; tiles 2, 4 }
+    matrix_kernels! { DotKernels: Neon<true>, "neon,dotprod"; few 4, 4; panels 2; tiles 2, 4; floats 2 }
 }
 
 /// NEON with the dot product and matrix product instructions.
@@ -195,5 +196,5 @@ impl MatrixKernels for I8mmKernels {
     const FEW_WIDTHS: &'static [usize] = &[4, 2, 1];
     const WIDTHS: &'static [usize] = &[4, 2];
 
-    matrix_kernels! { I8mmKernels: Neon<true, true>, "neon,dotprod,i8mm"; few 4, 4; panels 2; tiles 2, 4 }
+    matrix_kernels! { I8mmKernels: Neon<true, true>, "neon,dotprod,i8mm"; few 4, 4; panels 2; tiles 2, 4; floats 2 }
 }

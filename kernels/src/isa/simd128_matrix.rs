@@ -44,6 +44,10 @@ impl DotLanes for Simd128 {
     }
 
     #[inline(always)]
+    fn as_codes(self, bytes: v128) -> v128 {
+        bytes
+    }
+    #[inline(always)]
     fn halves(self, bytes: &[u8]) -> v128 {
         self.f16_bits_to_f32(words(bytes))
     }
@@ -133,5 +137,5 @@ impl MatrixKernels for Kernels {
     const FEW_WIDTHS: &'static [usize] = &[4, 2, 1];
     const WIDTHS: &'static [usize] = &[4, 2];
 
-    matrix_kernels! { Kernels: Simd128; few 4, 4; panels 2; tiles 2, 4 }
+    matrix_kernels! { Kernels: Simd128; few 4, 4; panels 2; tiles 2, 4; floats 2 }
 }

@@ -64,6 +64,10 @@ impl DotLanes for Sse41 {
     }
 
     #[inline(always)]
+    fn as_codes(self, bytes: __m128i) -> __m128i {
+        bytes
+    }
+    #[inline(always)]
     fn dot_bytes(self, sum: __m128i, codes: __m128i, x: __m128i) -> __m128i {
         self.dot_signed(sum, self.signed(codes), x)
     }
@@ -81,5 +85,5 @@ impl MatrixKernels for Kernels {
     const FEW_WIDTHS: &'static [usize] = &[2, 1];
     const WIDTHS: &'static [usize] = &[4, 2];
 
-    matrix_kernels! { Kernels: Sse41, "sse4.1"; few 2, 2; panels 1; tiles 1, 4 }
+    matrix_kernels! { Kernels: Sse41, "sse4.1"; few 2, 2; panels 1; tiles 1, 4; floats 1 }
 }

@@ -189,8 +189,12 @@ pub(crate) trait Coded {
     /// Where the scale bytes are: start and length.
     const SCALES: (usize, usize) = (0, 0);
 
-    /// The units of factors and of minima.
-    fn units<S: Lanes, H: Head<S>>(s: S, head: &H) -> (S::F32, S::F32);
+    /// The units of factors and of minima: the first half-precision field, and the second if there are
+    /// minima.
+    #[inline(always)]
+    fn units<S: Lanes, H: Head<S>>(s: S, head: &H) -> (S::F32, S::F32) {
+        (head.half(s, 0), if Self::OFFSET { head.half(s, 1) } else { s.splat(0.0) })
+    }
     /// Factor and minimum of sub-block `j`. Both are 1 where a block is one sub-block.
     #[inline(always)]
     fn factors<S: Lanes, H: Head<S>>(s: S, _: &H, _: usize) -> (S::I32, S::I32) {
@@ -253,11 +257,6 @@ macro_rules! legacy {
             const BIAS: i32 = $bias;
             const SCALING: Scaling = Scaling::Per32;
             const HALVES: &'static [usize] = $halves;
-
-            #[inline(always)]
-            fn units<S: Lanes, H: Head<S>>(s: S, head: &H) -> (S::F32, S::F32) {
-                (head.half(s, 0), if $offset { head.half(s, 1) } else { s.splat(0.0) })
-            }
         }
     };
 }
@@ -325,11 +324,6 @@ impl Coded for Q6K {
     const SCALES: (usize, usize) = (192, 16);
 
     #[inline(always)]
-    fn units<S: Lanes, H: Head<S>>(s: S, head: &H) -> (S::F32, S::F32) {
-        (head.half(s, 0), s.splat(0.0))
-    }
-
-    #[inline(always)]
     fn factors<S: Lanes, H: Head<S>>(s: S, head: &H, j: usize) -> (S::I32, S::I32) {
         // From a byte to the number it is in two's complement.
         let flipped = s.and_i(s.add_i(head.byte(s, j), s.splat_i(128)), s.splat_i(0xff));
@@ -357,6 +351,19 @@ impl Coded for Q2K {
     }
 }
 
+/// The number, less 32, whose lower four bits are `low` and whose upper two are pair `pair` of `upper`.
+#[inline(always)]
+pub(super) fn six_bits_less_32<S: Lanes>(s: S, low: S::I32, upper: S::I32, pair: usize) -> S::I32 {
+    let upper = match pair {
+        0 => s.shl::<4>(upper),
+        1 => s.shl::<2>(upper),
+        2 => upper,
+        _ => s.shr::<2>(upper),
+    };
+    let code = s.or_i(low, s.and_i(upper, s.splat_i(0x30)));
+    s.sub_i(code, s.splat_i(32))
+}
+
 impl Coded for Q3K {
     type Layout = Blocks<{ Self::TYPE.block_len() }, 16, 4, false>;
     const BYTES: usize = Self::TYPE.block_bytes();
@@ -368,21 +375,9 @@ impl Coded for Q3K {
     const SCALES: (usize, usize) = (96, 12);
 
     #[inline(always)]
-    fn units<S: Lanes, H: Head<S>>(s: S, head: &H) -> (S::F32, S::F32) {
-        (head.half(s, 0), s.splat(0.0))
-    }
-
-    #[inline(always)]
     fn factors<S: Lanes, H: Head<S>>(s: S, head: &H, j: usize) -> (S::I32, S::I32) {
         let (low, upper) = (head.byte(s, j % 8), head.byte(s, 8 + j % 4));
         let low = if j < 8 { s.and_i(low, s.splat_i(15)) } else { s.shr::<4>(low) };
-        let upper = match j / 4 {
-            0 => s.shl::<4>(upper),
-            1 => s.shl::<2>(upper),
-            2 => upper,
-            _ => s.shr::<2>(upper),
-        };
-        let code = s.or_i(low, s.and_i(upper, s.splat_i(0x30)));
-        (s.sub_i(code, s.splat_i(32)), s.splat_i(0))
+        (six_bits_less_32(s, low, upper, j / 4), s.splat_i(0))
     }
 }

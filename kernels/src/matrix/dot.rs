@@ -14,7 +14,6 @@ use super::{
     coded::{Coded, Head, Layout, read_codes, subs},
     dot_lanes::DotLanes,
     format::{Format, with_coded},
-    integers::{Unpack, Unpacked},
     tile::bias,
 };
 
@@ -106,34 +105,6 @@ pub(crate) fn dot<S: DotLanes, F: Coded>(s: S, weights: &[u8], activations: &[u8
         }
     }
     total(s, sum) + minima
-}
-
-/// The product of whole blocks of integers and of Q8_K; the lengths have been checked.
-#[inline(always)]
-pub(crate) fn dot_integers<S: DotLanes, L: Layout>(
-    s: S,
-    unpack: Unpack,
-    weights: &[u8],
-    activations: &[u8],
-) -> f32 {
-    let x_size = GgmlType::Q8_K.block_bytes();
-    let size = weights.len() / (activations.len() / x_size).max(1);
-    let (mut unpacked, mut codes) = (Unpacked::EMPTY, [0; PIECE]);
-    let mut sum = s.splat(0.0);
-    let blocks = weights.chunks_exact(size.max(1));
-    for (weights, x) in blocks.zip(activations.chunks_exact(x_size)) {
-        unpack(weights, 0..1, &mut unpacked);
-        for (codes, four) in codes.as_chunks_mut::<4>().0.iter_mut().zip(&unpacked.codes) {
-            *codes = four.as_chunks().0[0];
-        }
-        let unit = unpacked.units[0] * f32::from_le_bytes([x[0], x[1], x[2], x[3]]);
-        let mut factors = Factors { products: [0.0; PARTS], totals: [0.0; PARTS] };
-        for (product, factor) in factors.products.iter_mut().zip(&unpacked.factors) {
-            *product = unit * factor[0] as f32;
-        }
-        sum = piece::<S, L>(s, &codes, None, 128, &x[4..4 + PIECE], &factors, sum);
-    }
-    total(s, sum)
 }
 
 /// The sum of the lanes.

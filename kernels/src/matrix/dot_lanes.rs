@@ -23,7 +23,23 @@
 //! A new instruction set implements this trait and `MatrixKernels` in `isa/`; nothing else of the
 //! products knows which there are.
 
-use quant_core::lanes::{Lanes, Scalar};
+use quant_core::{
+    formats::SIGNS,
+    lanes::{Lanes, MAX_LANES, Scalar},
+};
+
+/// For each four signs a byte of ones where one is set.
+const FOUR_SIGNS: [i32; 16] = {
+    let mut masks = [0; 16];
+    let mut i = 0;
+    while i < 16 * 4 {
+        if (i / 4) >> (i % 4) & 1 == 1 {
+            masks[i / 4] |= 0xff << (8 * (i % 4));
+        }
+        i += 1;
+    }
+    masks
+};
 
 /// Lanes with four bytes each, and what matrix kernels need besides.
 pub(crate) trait DotLanes: Lanes + 'static {
@@ -109,6 +125,45 @@ pub(crate) trait DotLanes: Lanes + 'static {
         ]
     }
 
+    /// The same bytes as codes.
+    fn as_codes(self, bytes: Self::I32) -> Self::Codes;
+    /// The bytes of `x`, the negative of those where the signs from `at` on, one bit each, are set.
+    #[inline(always)]
+    fn negated(self, x: Self::I32, signs: &[u8; SIGNS], at: usize) -> Self::I32 {
+        let mut masks = [0; MAX_LANES];
+        for (lane, mask) in masks.iter_mut().enumerate().take(Self::N) {
+            let at = at + 4 * lane;
+            *mask = FOUR_SIGNS[usize::from(signs[at / 8] >> (at % 8) & 15)];
+        }
+        negate_bytes(self, x, self.load_i(&masks))
+    }
+    /// From bytes that are each a small integer plus 128 to the magnitudes of the integers, and `x` with
+    /// their signs.
+    #[inline(always)]
+    fn magnitudes(self, bytes: Self::I32, x: Self::I32) -> (Self::I32, Self::I32) {
+        let ones = self.splat_i(i32::from_ne_bytes([1; 4]));
+        // A byte below 128 is negative. No product of one and 255 leaves its byte.
+        let negative = self.xor_i(self.and_i(self.shr::<7>(bytes), ones), ones);
+        let mask = self.sub_i(self.shl::<8>(negative), negative);
+        let integers = self.xor_i(bytes, self.splat_i(i32::from_ne_bytes([0x80; 4])));
+        (negate_bytes(self, integers, mask), negate_bytes(self, x, mask))
+    }
+    /// Adds the products of codes below 64 with four activations in −127..=127, times a factor for each
+    /// sixteen codes. The default has at most four lanes.
+    #[inline(always)]
+    fn dot_scaled(
+        self,
+        sum: Self::I32,
+        codes: Self::Codes,
+        x: Self::I32,
+        factors: &[i16],
+    ) -> Self::I32 {
+        const { assert!(Self::N <= 4, "the lanes share a factor") };
+        let zero = self.splat_i(0);
+        let product = self.finish(zero, self.dot(self.begin(zero), codes, x));
+        self.mul_add_i(product, self.splat_i(i32::from(factors[0])), sum)
+    }
+
     /// Adds the two products of signed halves of each lane.
     fn dot_pairs(self, sum: Self::I32, a: Self::I32, b: Self::I32) -> Self::I32;
     /// `a · b + c`, of 32-bit integers that leave room for it.
@@ -126,6 +181,17 @@ pub(crate) trait DotLanes: Lanes + 'static {
     fn mul_add(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32;
     /// Hints that the bytes `ahead` of these, as many again, will be read.
     fn prefetch(self, bytes: &[u8], ahead: usize);
+}
+
+/// The negative of bytes where the mask has ones.
+#[inline(always)]
+fn negate_bytes<S: Lanes>(s: S, x: S::I32, mask: S::I32) -> S::I32 {
+    let [ones, upper, lower] = [1, 0x80, 0x7f].map(|byte| i32::from_ne_bytes([byte; 4]));
+    let flipped = s.xor_i(x, mask);
+    // One more, without a carry to the next byte.
+    let lower = s.and_i(flipped, s.splat_i(lower));
+    let more = s.add_i(lower, s.and_i(mask, s.splat_i(ones)));
+    s.xor_i(more, s.and_i(flipped, s.splat_i(upper)))
 }
 
 /// What [`DotLanes::dot_two_columns`] does where one column at a time is as fast.
@@ -172,6 +238,10 @@ impl DotLanes for Scalar {
         let [a, b, c, d] = codes.to_le_bytes();
         let at = |code: u8| table[usize::from(code & 15)];
         u32::from_le_bytes([at(a), at(b), at(c), at(d)])
+    }
+    #[inline(always)]
+    fn as_codes(self, bytes: i32) -> u32 {
+        bytes as u32
     }
     #[inline(always)]
     fn begin(self, sum: i32) -> i32 {

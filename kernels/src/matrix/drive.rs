@@ -14,7 +14,6 @@ use super::{
     dot_lanes::DotLanes,
     float::{self, FloatFormat},
     inputs::{Column, Inputs, Tile},
-    integers::{Unpack, Unpacked},
     packed::GROUP,
     sources::{Direct, Panel},
     tile::{Width, tile},
@@ -22,6 +21,8 @@ use super::{
 
 /// Rows that a worker takes at a time: whole tiles of every instruction set.
 pub(crate) const ROW_STEP: usize = 32;
+/// As [`ROW_STEP`], where weights are floats.
+pub(crate) const FLOAT_ROW_STEP: usize = 64;
 
 /// Columns of the weights in a panel: with 32 rows it fits a level-2 cache beside the inputs. Panels
 /// that fit level 1 are slower: each tile starts and ends more often.
@@ -56,7 +57,7 @@ pub(crate) struct Output<'a> {
 impl Output<'_> {
     /// Writes rows from `row` on of column `y`.
     #[inline(always)]
-    fn write(self, y: usize, row: usize, values: &[f32]) {
+    pub(super) fn write(self, y: usize, row: usize, values: &[f32]) {
         let out = &self.values[y * self.stride + row..][..values.len()];
         for (out, v) in out.iter().zip(values) {
             out.store(v.to_bits(), Ordering::Relaxed);
@@ -67,7 +68,7 @@ impl Output<'_> {
 impl Product<'_> {
     /// The bytes of a group of rows.
     #[inline(always)]
-    fn group(&self, row: usize, row_bytes: usize) -> &[u8] {
+    pub(super) fn group(&self, row: usize, row_bytes: usize) -> &[u8] {
         &self.weights[row / GROUP * GROUP * row_bytes..][..GROUP * row_bytes]
     }
 
@@ -92,6 +93,27 @@ impl Product<'_> {
             }
         }
     }
+
+    /// Writes the totals of all tiles.
+    #[inline(always)]
+    fn write_all<S: DotLanes, const MR: usize>(
+        &self,
+        s: S,
+        row: usize,
+        mut totals: &[[S::F32; MR]],
+    ) {
+        for tile in &self.inputs.tiles {
+            let (of_tile, rest) = totals.split_at(tile.width);
+            self.write(s, tile, row, of_tile);
+            totals = rest;
+        }
+    }
+
+    /// The first row of vector `m` of those from `row` on: vectors past the end repeat the first.
+    #[inline(always)]
+    fn vector<S: DotLanes>(&self, row: usize, m: usize) -> usize {
+        if row + m * S::N < self.rows { row + m * S::N } else { row }
+    }
 }
 
 /// The rows of a vector in the packed groups.
@@ -101,12 +123,21 @@ fn source<'a, F: Coded>(job: &'a Product<'_>, row: usize) -> Direct<'a, F> {
     Direct::new(job.group(row, row_bytes), row % GROUP, job.bfloat16)
 }
 
-impl Product<'_> {
-    /// The first row of vector `m` of those from `row` on: vectors past the end repeat the first.
-    #[inline(always)]
-    fn vector<S: DotLanes>(&self, row: usize, m: usize) -> usize {
-        if row + m * S::N < self.rows { row + m * S::N } else { row }
-    }
+/// Calls a function for the width of a tile: one of those listed, if the widest is above it, or the widest.
+macro_rules! by_width {
+    ($tile:ident, $widest:ident; $f:ident::<$($ty:ident),*> $arguments:tt) => {
+        $f::<$($ty,)* $widest> $arguments
+    };
+    (
+        $tile:ident, $widest:ident, $width:literal $above:ident $(, $rest:literal $rest_above:ident)*;
+        $f:ident::<$($ty:ident),*> $arguments:tt
+    ) => {
+        if Width::<$widest>::$above && $tile.width == $width {
+            $f::<$($ty,)* $width> $arguments
+        } else {
+            by_width!($tile, $widest $(, $rest $rest_above)*; $f::<$($ty),*> $arguments)
+        }
+    };
 }
 
 /// A product with few columns: rows meet them straight from the packed weights, `DR` vectors together and
@@ -121,12 +152,11 @@ pub(crate) fn direct<S: DotLanes, F: Coded, const DR: usize, const NR: usize>(
         let sources: [Direct<'_, F>; DR] =
             std::array::from_fn(|m| source(job, job.vector::<S>(row, m)));
         for tile in &job.inputs.tiles {
-            if !F::FEW || Width::<NR>::ABOVE_1 && tile.width == 1 {
-                direct_tile::<S, F, DR, 1>(s, job, row, tile, sources);
-            } else if Width::<NR>::ABOVE_2 && tile.width == 2 {
-                direct_tile::<S, F, DR, 2>(s, job, row, tile, sources);
+            if F::FEW {
+                by_width!(tile, NR, 1 ABOVE_1, 2 ABOVE_2;
+                    direct_tile::<S, F, DR>(s, job, row, tile, sources));
             } else {
-                direct_tile::<S, F, DR, NR>(s, job, row, tile, sources);
+                direct_tile::<S, F, DR, 1>(s, job, row, tile, sources);
             }
         }
     }
@@ -217,12 +247,7 @@ pub(crate) fn panels<S: DotLanes, const MR: usize>(
             }
             tiles(s, job.inputs, panels, range, totals);
         }
-        let mut rest = &totals[..];
-        for tile in &job.inputs.tiles {
-            let (totals, after) = rest.split_at(tile.width);
-            rest = after;
-            job.write(s, tile, row, totals);
-        }
+        job.write_all(s, row, totals);
     }
     buffers.keep();
 }
@@ -237,25 +262,6 @@ pub(crate) fn fill_codes<S: DotLanes, F: Coded>(
     blocks: Range<usize>,
 ) {
     panel.fill(s, source::<F>(job, row), blocks);
-}
-
-/// Fills a panel from the integers of a format.
-#[inline(always)]
-pub(crate) fn fill_integers<S: DotLanes, L: Layout>(
-    s: S,
-    panel: &mut Panel<S>,
-    job: &Product<'_>,
-    row: usize,
-    blocks: Range<usize>,
-    (unpack, bytes): (Unpack, usize),
-) {
-    let group = job.group(row, job.cols / L::LEN * bytes);
-    let mut unpacked = Unpacked::EMPTY;
-    for b in blocks {
-        let first = row % GROUP;
-        unpack(&group[b * GROUP * bytes..][..GROUP * bytes], first..first + S::N, &mut unpacked);
-        panel.fill_integers::<L>(s, &unpacked, first);
-    }
 }
 
 /// As [`PanelTiles`] says, with tiles of up to `NR` columns; `TR` vectors of rows at a time.
@@ -279,13 +285,8 @@ pub(crate) fn panel_tiles<
             let (totals, after) = rest.split_at_mut(tile.width);
             rest = after;
             let (blocks, first) = (blocks.clone(), part * TR);
-            if Width::<NR>::ABOVE_2 && tile.width == 2 {
-                panel_tile::<S, L, MR, TR, 2>(s, inputs, tile, panels, blocks, first, totals);
-            } else if Width::<NR>::ABOVE_4 && tile.width == 4 {
-                panel_tile::<S, L, MR, TR, 4>(s, inputs, tile, panels, blocks, first, totals);
-            } else {
-                panel_tile::<S, L, MR, TR, NR>(s, inputs, tile, panels, blocks, first, totals);
-            }
+            by_width!(tile, NR, 2 ABOVE_2, 4 ABOVE_4;
+                panel_tile::<S, L, MR, TR>(s, inputs, tile, panels, blocks, first, totals));
         }
     }
 }
@@ -323,7 +324,7 @@ pub(crate) fn floats<S: DotLanes, F: FloatFormat, const MR: usize, const NR: usi
     job: &Product<'_>,
     rows: Range<usize>,
 ) {
-    if F::WIDENED && job.columns.len() > FEW {
+    if job.columns.len() > FEW {
         float_panels::<S, F, MR, NR>(s, job, rows);
     } else {
         packed_floats::<S, F, MR, NR>(s, job, rows);
@@ -348,15 +349,8 @@ fn packed_floats<S: DotLanes, F: FloatFormat, const MR: usize, const NR: usize>(
         let groups: [&[u8]; MR] =
             std::array::from_fn(|m| elements::<F>(job, job.vector::<S>(row, m)));
         for tile in &job.inputs.tiles {
-            if Width::<NR>::ABOVE_1 && tile.width == 1 {
-                float_tile::<S, F, MR, 1>(s, job, row, tile, groups);
-            } else if Width::<NR>::ABOVE_2 && tile.width == 2 {
-                float_tile::<S, F, MR, 2>(s, job, row, tile, groups);
-            } else if Width::<NR>::ABOVE_4 && tile.width == 4 {
-                float_tile::<S, F, MR, 4>(s, job, row, tile, groups);
-            } else {
-                float_tile::<S, F, MR, NR>(s, job, row, tile, groups);
-            }
+            by_width!(tile, NR, 1 ABOVE_1, 2 ABOVE_2, 4 ABOVE_4;
+                float_tile::<S, F, MR>(s, job, row, tile, groups));
         }
     }
 }
@@ -409,21 +403,11 @@ fn float_panels<S: DotLanes, F: FloatFormat, const MR: usize, const NR: usize>(
             for tile in &job.inputs.tiles {
                 let (totals, after) = rest.split_at_mut(tile.width);
                 rest = after;
-                if Width::<NR>::ABOVE_2 && tile.width == 2 {
-                    add_floats::<S, MR, 2>(s, job, tile, groups, cols.clone(), totals);
-                } else if Width::<NR>::ABOVE_4 && tile.width == 4 {
-                    add_floats::<S, MR, 4>(s, job, tile, groups, cols.clone(), totals);
-                } else {
-                    add_floats::<S, MR, NR>(s, job, tile, groups, cols.clone(), totals);
-                }
+                by_width!(tile, NR, 2 ABOVE_2, 4 ABOVE_4;
+                    add_floats::<S, MR>(s, job, tile, groups, cols.clone(), totals));
             }
         }
-        let mut rest = &totals[..];
-        for tile in &job.inputs.tiles {
-            let (totals, after) = rest.split_at(tile.width);
-            rest = after;
-            job.write(s, tile, row, totals);
-        }
+        job.write_all(s, row, totals);
     }
     buffers.keep();
 }

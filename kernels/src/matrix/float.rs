@@ -13,8 +13,6 @@ use super::{dot_lanes::DotLanes, packed::GROUP};
 pub(crate) trait FloatFormat {
     /// Bytes in an element.
     const BYTES: usize;
-    /// Whether many columns meet weights that were widened to single precision.
-    const WIDENED: bool = true;
     /// Whether weights are far away: in packed groups rather than in a panel.
     const PACKED: bool = true;
     /// Bytes from an element of a vector of rows to the next.
@@ -34,7 +32,6 @@ pub(crate) struct Bf16;
 
 impl FloatFormat for F32 {
     const BYTES: usize = 4;
-    const WIDENED: bool = false;
     #[inline(always)]
     fn load<S: DotLanes>(s: S, bytes: &[u8]) -> S::F32 {
         s.floats(bytes)

@@ -24,7 +24,7 @@ impl Format {
 
     /// The most columns that meet packed weights rather than panels.
     pub(crate) fn most_direct(self) -> usize {
-        with_coded!(self, F => if F::FEW { FEW } else { 1 }, usize::from(!self.has_integers()))
+        with_coded!(self, F => if F::FEW { FEW } else { 1 }, if self.has_integers() { FEW } else { 1 })
     }
 
     /// Whether values are looked up in a codebook: [`Integers`](quant_core::formats::Integers).

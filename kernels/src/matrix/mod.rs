@@ -4,7 +4,8 @@
 //! of rows per thread [`drive`] runs the kernel in [`tile`], for few columns from the packed weights and
 //! for many from panels that are unpacked once; both are [`sources`]. [`format`](mod@format) lists the
 //! formats; [`coded`] describes those that are multiplied by their codes, and [`more_formats`] such for which
-//! less is compiled; [`integers`] unpacks codebooks; [`dot_lanes`] are the instructions, which know no format.
+//! less is compiled; [`integers`] are those with codebooks; [`dot_lanes`] are the instructions, which know no
+//! format.
 
 pub(crate) mod coded;
 pub(crate) mod dot;

@@ -1,9 +1,9 @@
-//! Formats whose codes are looked up in a table, or have one or two bits. Products with several columns
-//! go by panels: what packed weights need for few columns is not compiled for these.
+//! Formats whose codes are looked up in a table, or have one or two bits. Where codes have one or two bits,
+//! products with several columns go by panels: what packed weights need for few is not compiled for them.
 
 use quant_core::{formats::*, lanes::Lanes};
 
-use super::coded::{Blocks, Coded, Head, Plane, plane};
+use super::coded::{Blocks, Coded, Head, Plane, plane, six_bits_less_32};
 use crate::activation::Scaling;
 
 /// What codes of IQ4_NL and IQ4_XS stand for, plus 128.
@@ -15,15 +15,9 @@ impl Coded for IQ4NL {
     const LOW: Plane = plane(2, 4, 16);
     const TABLE: [u8; 16] = IQ4;
     const LOOKED_UP: bool = true;
-    const FEW: bool = false;
     const BIAS: i32 = 128;
     const SCALING: Scaling = Scaling::Per32;
     const HALVES: &'static [usize] = &[0];
-
-    #[inline(always)]
-    fn units<S: Lanes, H: Head<S>>(s: S, head: &H) -> (S::F32, S::F32) {
-        (head.half(s, 0), s.splat(0.0))
-    }
 }
 
 impl Coded for IQ4XS {
@@ -32,30 +26,17 @@ impl Coded for IQ4XS {
     const LOW: Plane = plane(8, 4, 16);
     const TABLE: [u8; 16] = IQ4;
     const LOOKED_UP: bool = true;
-    const FEW: bool = false;
     const BIAS: i32 = 128;
     const SCALING: Scaling = Scaling::Per256;
     const HALVES: &'static [usize] = &[0];
     const SCALES: (usize, usize) = (2, 6);
 
     #[inline(always)]
-    fn units<S: Lanes, H: Head<S>>(s: S, head: &H) -> (S::F32, S::F32) {
-        (head.half(s, 0), s.splat(0.0))
-    }
-
-    #[inline(always)]
     fn factors<S: Lanes, H: Head<S>>(s: S, head: &H, j: usize) -> (S::I32, S::I32) {
         // Two bytes have the upper bits of the factors, four to a byte, then four the lower.
         let (low, upper) = (head.byte(s, 2 + j / 2), head.byte(s, j / 4));
         let low = if j.is_multiple_of(2) { s.and_i(low, s.splat_i(15)) } else { s.shr::<4>(low) };
-        let upper = match j % 4 {
-            0 => s.shl::<4>(upper),
-            1 => s.shl::<2>(upper),
-            2 => upper,
-            _ => s.shr::<2>(upper),
-        };
-        let code = s.or_i(low, s.and_i(upper, s.splat_i(0x30)));
-        (s.sub_i(code, s.splat_i(32)), s.splat_i(0))
+        (six_bits_less_32(s, low, upper, j % 4), s.splat_i(0))
     }
 }
 
@@ -66,7 +47,6 @@ impl Coded for MXFP4 {
     // Twice the values, plus 16.
     const TABLE: [u8; 16] = [16, 17, 18, 19, 20, 22, 24, 28, 16, 15, 14, 13, 12, 10, 8, 4];
     const LOOKED_UP: bool = true;
-    const FEW: bool = false;
     const BIAS: i32 = 16;
     const SCALING: Scaling = Scaling::Per32;
     const HALVES: &'static [usize] = &[];
@@ -94,11 +74,6 @@ macro_rules! few_bits {
             const FEW: bool = false;
             const SCALING: Scaling = Scaling::$scaling;
             const HALVES: &'static [usize] = &[$half];
-
-            #[inline(always)]
-            fn units<S: Lanes, H: Head<S>>(s: S, head: &H) -> (S::F32, S::F32) {
-                (head.half(s, 0), s.splat(0.0))
-            }
         }
     };
 }
@@ -118,9 +93,4 @@ impl Coded for Q1_0 {
     const BIAS: i32 = 1;
     const SCALING: Scaling = Scaling::Per128;
     const HALVES: &'static [usize] = &[0];
-
-    #[inline(always)]
-    fn units<S: Lanes, H: Head<S>>(s: S, head: &H) -> (S::F32, S::F32) {
-        (head.half(s, 0), s.splat(0.0))
-    }
 }

@@ -10,7 +10,7 @@ use quant_core::{Error, GgmlType};
 
 use super::{
     MatrixError, PackedMatrix, Parallel,
-    drive::{self, Product, ROW_STEP},
+    drive::{self, FLOAT_ROW_STEP, Product, ROW_STEP},
     format::Format,
     inputs::{Column, Inputs},
     pool::whole,
@@ -258,6 +258,8 @@ impl PackedMatrix {
             let columns = &sorted[part.columns.clone()];
             let widths = match layout.scaling {
                 _ if self.by_panels(columns.len()) => table.widths,
+                // Rows meet one column at a time.
+                Some(_) if self.format.has_integers() => &[1],
                 Some(_) => table.few_widths,
                 None => &[1],
             };
@@ -267,7 +269,8 @@ impl PackedMatrix {
         let (sorted, parts, inputs) = (&sorted[..], &parts[..], &inputs[..]);
 
         // The work is the steps of all parts, one after the other.
-        let per_part = self.rows.div_ceil(ROW_STEP);
+        let step = if layout.scaling.is_none() { FLOAT_ROW_STEP } else { ROW_STEP };
+        let per_part = self.rows.div_ceil(step);
         let steps = per_part * parts.len();
         let work = |mut range: Range<usize>| {
             while !range.is_empty() {
@@ -284,8 +287,7 @@ impl PackedMatrix {
                     columns,
                     y,
                 };
-                let rows =
-                    (range.start - start) * ROW_STEP..self.rows.min((end - start) * ROW_STEP);
+                let rows = (range.start - start) * step..self.rows.min((end - start) * step);
                 (table.multiply)(self.format, self.by_panels(columns.len()), &job, rows);
                 range.start = end;
             }

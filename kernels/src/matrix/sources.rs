@@ -5,7 +5,6 @@ use std::{marker::PhantomData, ops::Range};
 use super::{
     coded::{Coded, Head, Layout, bits, subs},
     dot_lanes::DotLanes,
-    integers::Unpacked,
     packed::{GROUP, head_bytes},
 };
 
@@ -173,7 +172,7 @@ impl<S: DotLanes> Panel<S> {
 
     /// Puts the codes of 32 columns after the others.
     #[inline(always)]
-    fn push<L: Layout>(&mut self, s: S, mut codes: [S::Codes; 8]) {
+    pub(super) fn push<L: Layout>(&mut self, s: S, mut codes: [S::Codes; 8]) {
         if L::WHOLE {
             for codes in &mut codes {
                 *codes = s.signed(*codes);
@@ -221,21 +220,16 @@ impl<S: DotLanes> Panel<S> {
         }
     }
 
-    /// Takes the rows from `row` on of a block of integers.
+    /// Puts the units of a block after the others.
     #[inline(always)]
-    pub(crate) fn fill_integers<L: Layout>(&mut self, s: S, unpacked: &Unpacked, row: usize) {
-        for eight in unpacked.codes.as_chunks::<8>().0 {
-            let mut codes = [s.codes(&eight[0][4 * row..]); 8];
-            for t in 1..8 {
-                codes[t] = s.codes(&eight[t][4 * row..]);
-            }
-            self.push::<L>(s, codes);
-        }
-        let units = s.floats(bytemuck::cast_slice(&unpacked.units[row..]));
-        self.units.push((units, s.splat(0.0)));
-        for factors in &unpacked.factors[..subs::<L>()] {
-            self.factors.push(s.bits(s.floats(bytemuck::cast_slice(&factors[row..]))));
-        }
+    pub(super) fn push_units(&mut self, factors: S::F32, minima: S::F32) {
+        self.units.push((factors, minima));
+    }
+
+    /// Puts the factors of a sub-block after the others.
+    #[inline(always)]
+    pub(super) fn push_factor(&mut self, factor: S::I32) {
+        self.factors.push(factor);
     }
 
     /// The panel as a source of blocks.

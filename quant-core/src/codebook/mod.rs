@@ -40,6 +40,14 @@ codebooks! {
 /// Entries that may be read beyond the end of a list: one vector's.
 const PADDING: usize = 32;
 
+/// A length that no list exceeds, with that many entries beyond its end.
+pub(crate) const LONGEST: usize = 352;
+
+/// How many levels a point in a list is at most above the key, in any coordinate.
+pub(crate) const fn rise<const DIMS: usize>() -> usize {
+    if DIMS == 8 { 2 } else { 3 }
+}
+
 /// A codebook of groups of `DIMS` values.
 #[derive(Debug)]
 pub(crate) struct Codebook<const DIMS: usize> {
@@ -67,10 +75,10 @@ pub(crate) struct Near {
 pub(crate) struct List {
     /// Where it starts in [`Near::codes`].
     pub(crate) start: u32,
-    /// How many points it has.
+    /// How many points it has; none if the key is a point itself.
     pub(crate) len: u16,
-    /// Whether the key is a point itself.
-    pub(crate) on_grid: bool,
+    /// The code of the first, or of the point that the key is.
+    pub(crate) first: u16,
 }
 
 impl<const DIMS: usize> Codebook<DIMS> {
@@ -119,7 +127,7 @@ impl<const DIMS: usize> Codebook<DIMS> {
         for (key, point) in is_point.iter().enumerate() {
             let start = codes.len();
             match point {
-                Some(code) => codes.push(*code),
+                Some(_) => {}
                 None => {
                     let high = &apart[key / halves * halves..][..halves];
                     let low = &apart[key % halves * halves..][..halves];
@@ -138,7 +146,7 @@ impl<const DIMS: usize> Codebook<DIMS> {
             lists.push(List {
                 start: start as u32,
                 len: (codes.len() - start) as u16,
-                on_grid: point.is_some(),
+                first: point.unwrap_or_else(|| codes[start]),
             });
         }
         codes.extend([0; PADDING]);
@@ -229,14 +237,29 @@ mod tests {
             let list = near.list(key);
             let found = &near.codes(list.start as usize)[..usize::from(list.len)];
             let expected = by_sorting(book, key);
-            let expected = if list.on_grid { &expected[..1] } else { &expected[..] };
-            assert_eq!(found, expected, "{key}");
+            assert_eq!(list.first, expected[0], "{key}");
+            for code in &expected {
+                for i in 0..DIMS {
+                    let level = |code: u16| code >> (Codebook::<DIMS>::BITS * i as u32);
+                    let mask = (1 << Codebook::<DIMS>::BITS) - 1;
+                    let own = key / Codebook::<DIMS>::LEVELS.pow(i as u32);
+                    let own = own % Codebook::<DIMS>::LEVELS;
+                    let above = usize::from(level(*code) & mask).saturating_sub(own);
+                    assert!(above <= rise::<DIMS>(), "{key}");
+                }
+            }
+            if book.codes.contains(&list.first) && Codebook::<DIMS>::key(list.first) == key {
+                assert!(found.is_empty(), "{key}");
+            } else {
+                assert_eq!(found, expected, "{key}");
+            }
         }
         for (index, code) in book.codes.iter().enumerate() {
             assert_eq!(usize::from(near.index(*code)), index);
-            assert!(near.list(Codebook::<DIMS>::key(*code)).on_grid);
+            assert_eq!(near.list(Codebook::<DIMS>::key(*code)).len, 0);
         }
-        assert_eq!(near.codes.len() - PADDING - book.codes.len(), total);
+        assert_eq!(near.codes.len() - PADDING, total);
+        assert!(near.lists.iter().all(|list| usize::from(list.len) <= LONGEST - PADDING));
     }
 
     /// The lengths of all lists are those of ggml's.

@@ -4,17 +4,27 @@
 use super::{BlockFormat, IQ1M, IQ1S, IQ2S, IQ2XS, IQ2XXS, IQ3S, IQ3XXS, QK_K, TQ1_0};
 use crate::codebook::{self, Codebook};
 
-/// Sub-blocks in a block, at most.
-pub const FACTORS: usize = 16;
+/// Factors of a block: one for each sixteen values.
+pub const FACTORS: usize = QK_K / 16;
+/// Bytes of the signs of a block.
+pub const SIGNS: usize = QK_K / 8;
 
 /// A format of [`QK_K`] values that are small integers times the scale of their sub-block.
 pub trait Integers: BlockFormat {
     /// Values that share a factor: 16 or 32.
     const SUB: usize;
+    /// Whether integers are magnitudes from 1 to 63 with signs beside them; otherwise they are each plus
+    /// 128, from −63 to 63.
+    const SIGNED: bool;
 
-    /// The integers of a block, each plus 128, and the factors of its sub-blocks; returns the unit. The
-    /// integers are −127 to 127. Factors beyond the sub-blocks stay as they are.
-    fn integers(block: &Self::Block, codes: &mut [u8; QK_K], factors: &mut [i32; FACTORS]) -> f32;
+    /// The integers of a block and a factor for each sixteen, between 1 and 31; returns the unit. Value `i`
+    /// is negative where bit `i % 8` of byte `i / 8` of `signs` is set; without signs they stay as they are.
+    fn integers(
+        block: &Self::Block,
+        codes: &mut [u8; QK_K],
+        signs: &mut [u8; SIGNS],
+        factors: &mut [i16; FACTORS],
+    ) -> f32;
 }
 
 /// Evaluates `$body` with `$format` naming the [`Integers`](crate::formats::Integers) of the type, or
@@ -58,78 +68,98 @@ const LEVELS_2: [u8; 4] = [8, 25, 43, 0];
 static IQ2_XXS: [u64; 256] = points::<8, _>(&codebook::points::IQ2_XXS, &LEVELS_2);
 static IQ2_XS: [u64; 512] = points::<8, _>(&codebook::points::IQ2_XS, &LEVELS_2);
 static IQ2_S: [u64; 1024] = points::<8, _>(&codebook::points::IQ2_S, &LEVELS_2);
-static IQ3_XXS: [u64; 256] =
-    points::<4, _>(&codebook::points::IQ3_XXS, &[4, 12, 20, 28, 36, 44, 52, 62]);
-static IQ3_S: [u64; 512] = points::<4, _>(&codebook::points::IQ3_S, &[1, 3, 5, 7, 9, 11, 13, 15]);
+static IQ3_XXS: [u32; 256] =
+    fours(&points::<4, _>(&codebook::points::IQ3_XXS, &[4, 12, 20, 28, 36, 44, 52, 62]));
+static IQ3_S: [u32; 512] =
+    fours(&points::<4, _>(&codebook::points::IQ3_S, &[1, 3, 5, 7, 9, 11, 13, 15]));
 /// Eight times the level less one, plus 128: the shift is one more or less.
 static IQ1: [u64; 2048] = points::<8, _>(&codebook::points::IQ1, &[120, 128, 136, 0]);
 
-/// For each eight signs a byte of ones where one is set.
-static SIGNS: [u64; 256] = {
-    let mut signs = [0; 256];
-    let mut i = 0;
-    while i < 256 * 8 {
-        if (i / 8) >> (i % 8) & 1 == 1 {
-            signs[i / 8] |= 0xff << (8 * (i % 8));
-        }
-        i += 1;
+/// Points of four coordinates in words as long.
+const fn fours<const N: usize>(points: &[u64; N]) -> [u32; N] {
+    let mut fours = [0; N];
+    let mut index = 0;
+    while index < N {
+        fours[index] = points[index] as u32;
+        index += 1;
     }
-    signs
-};
-
-/// As [`SIGNS`], for seven signs and an eighth that makes their number even.
-static EVEN_SIGNS: [u64; 128] = {
-    let mut signs = [0; 128];
-    let mut seven = 0;
-    while seven < 128 {
-        signs[seven] = SIGNS[seven | (seven.count_ones() as usize & 1) << 7];
-        seven += 1;
-    }
-    signs
-};
-
-/// Eight magnitudes below 128 with their signs, plus 128.
-#[inline(always)]
-const fn signed(magnitudes: u64, signs: u64) -> u64 {
-    // 127 less the magnitude where the sign is set, so that adding one carries into no other byte.
-    (magnitudes ^ bytes(0x80) ^ signs).wrapping_add(signs & bytes(1))
+    fours
 }
 
-/// Two points of four coordinates.
+/// The lowest 28 bits of each half as four times seven bits, one in each byte.
 #[inline(always)]
-const fn pair(low: u64, high: u64) -> u64 {
-    low | high << 32
+const fn sevens(words: u64) -> u64 {
+    let halves = words & 0x0000_3fff_0000_3fff | (words & 0x0fff_c000_0fff_c000) << 2;
+    halves & 0x007f_007f_007f_007f | (halves & 0x3f80_3f80_3f80_3f80) << 1
 }
 
-/// Writes the codes, eight at a time.
+/// Seven signs in each byte and an eighth, in its highest bit, that makes their number even.
 #[inline(always)]
-fn each_eight(codes: &mut [u8; QK_K], eight: impl Fn(usize) -> u64) {
+const fn even(sevens: u64) -> u64 {
+    // The parity of each byte gathers in its lowest bit; the others take up bits of their neighbours.
+    let mut parity = sevens ^ sevens >> 4;
+    parity ^= parity >> 2;
+    parity ^= parity >> 1;
+    sevens | (parity & bytes(1)) << 7
+}
+
+/// Writes 32 codes, eight at a time. Loops are over few elements everywhere, so that they are unrolled and
+/// their shifts are constants.
+#[inline(always)]
+fn each_eight(codes: &mut [u8; 32], eight: impl Fn(usize) -> u64) {
     for (k, codes) in codes.as_chunks_mut().0.iter_mut().enumerate() {
         *codes = eight(k).to_le_bytes();
     }
 }
 
-/// Factors from codes of four bits, two in a byte, the lower first.
+/// Writes 32 codes, four at a time.
 #[inline(always)]
-fn odd_factors<const N: usize>(scales: &[u8; N], factors: &mut [i32; FACTORS]) {
-    for (factors, byte) in factors.as_chunks_mut::<2>().0.iter_mut().zip(scales) {
-        *factors = [2 * i32::from(byte & 15) + 1, 2 * i32::from(byte >> 4) + 1];
+fn each_four(codes: &mut [u8; 32], four: impl Fn(usize) -> u32) {
+    for (k, codes) in codes.as_chunks_mut().0.iter_mut().enumerate() {
+        *codes = four(k).to_le_bytes();
     }
+}
+
+/// Factors of sixteens from codes of four bits, two in a byte, the lower first.
+#[inline(always)]
+fn odd_factors<const N: usize>(scales: &[u8; N], factors: &mut [i16; FACTORS]) {
+    let sub = FACTORS / (2 * N);
+    for (factors, byte) in factors.chunks_exact_mut(2 * sub).zip(scales) {
+        let (low, high) = factors.split_at_mut(sub);
+        low.fill(odd(byte & 15));
+        high.fill(odd(byte >> 4));
+    }
+}
+
+/// The factor of a code.
+#[inline(always)]
+fn odd(code: u8) -> i16 {
+    2 * i16::from(code) + 1
 }
 
 impl Integers for IQ2XXS {
     const SUB: usize = 32;
+    const SIGNED: bool = true;
 
     #[inline(always)]
-    fn integers(block: &Self::Block, codes: &mut [u8; QK_K], factors: &mut [i32; FACTORS]) -> f32 {
-        for (j, (codes, qs)) in codes.as_chunks_mut::<32>().0.iter_mut().zip(&block.qs).enumerate()
-        {
-            let [points @ .., a, b, c, e] = *qs;
-            let word = u32::from_le_bytes([a, b, c, e]);
-            factors[j] = (word >> 28) as i32 * 2 + 1;
-            for (k, (codes, point)) in codes.as_chunks_mut().0.iter_mut().zip(points).enumerate() {
-                let signs = EVEN_SIGNS[(word >> (7 * k)) as usize & 127];
-                *codes = signed(IQ2_XXS[usize::from(point)], signs).to_le_bytes();
+    fn integers(
+        block: &Self::Block,
+        codes: &mut [u8; QK_K],
+        signs: &mut [u8; SIGNS],
+        factors: &mut [i16; FACTORS],
+    ) -> f32 {
+        let codes = codes.as_chunks_mut::<64>().0.iter_mut();
+        let signs = signs.as_chunks_mut::<8>().0.iter_mut();
+        let factors = factors.as_chunks_mut::<4>().0.iter_mut();
+        let pairs = block.qs.as_chunks::<2>().0;
+        // Two sub-blocks at a time.
+        for (((codes, signs), factors), pair) in codes.zip(signs).zip(factors).zip(pairs) {
+            let [first, second] = pair.map(u64::from_le_bytes);
+            *signs = even(sevens(first >> 32 | second & !0 << 32)).to_le_bytes();
+            let [a, b] = [odd((first >> 60) as u8), odd((second >> 60) as u8)];
+            *factors = [a, a, b, b];
+            for (codes, word) in codes.as_chunks_mut().0.iter_mut().zip([first, second]) {
+                each_eight(codes, |k| IQ2_XXS[(word >> (8 * k)) as usize & 255]);
             }
         }
         0.125 * block.d.to_f32()
@@ -138,117 +168,209 @@ impl Integers for IQ2XXS {
 
 impl Integers for IQ2XS {
     const SUB: usize = 16;
+    const SIGNED: bool = true;
 
     #[inline(always)]
-    fn integers(block: &Self::Block, codes: &mut [u8; QK_K], factors: &mut [i32; FACTORS]) -> f32 {
+    fn integers(
+        block: &Self::Block,
+        codes: &mut [u8; QK_K],
+        signs: &mut [u8; SIGNS],
+        factors: &mut [i16; FACTORS],
+    ) -> f32 {
         odd_factors(&block.scales, factors);
-        each_eight(codes, |k| {
-            let q = usize::from(u16::from_le_bytes(block.qs[k]));
-            signed(IQ2_XS[q & 511], EVEN_SIGNS[q >> 9])
-        });
+        let signs = signs.as_chunks_mut::<4>().0.iter_mut();
+        let qs = block.qs.as_flattened().as_chunks::<8>().0;
+        for ((codes, signs), qs) in codes.as_chunks_mut().0.iter_mut().zip(signs).zip(qs) {
+            let words = u64::from_le_bytes(*qs);
+            each_eight(codes, |k| IQ2_XS[(words >> (16 * k)) as usize & 511]);
+            let sevens = words >> 9 & 0x007f_007f_007f_007f;
+            let sevens = (sevens | sevens >> 8) & 0x0000_ffff_0000_ffff;
+            *signs = (even(sevens | sevens >> 16) as u32).to_le_bytes();
+        }
         0.125 * block.d.to_f32()
     }
 }
 
 impl Integers for IQ2S {
     const SUB: usize = 16;
+    const SIGNED: bool = true;
 
     #[inline(always)]
-    fn integers(block: &Self::Block, codes: &mut [u8; QK_K], factors: &mut [i32; FACTORS]) -> f32 {
+    fn integers(
+        block: &Self::Block,
+        codes: &mut [u8; QK_K],
+        signs: &mut [u8; SIGNS],
+        factors: &mut [i16; FACTORS],
+    ) -> f32 {
         odd_factors(&block.scales, factors);
-        each_eight(codes, |k| {
-            let high = usize::from(block.qh[k / 4] >> (2 * (k % 4)) & 3);
-            let point = IQ2_S[usize::from(block.qs[k]) | high << 8];
-            signed(point, SIGNS[usize::from(block.signs[k])])
-        });
+        *signs = block.signs;
+        let qs = block.qs.as_chunks::<4>().0;
+        for ((codes, qs), qh) in codes.as_chunks_mut().0.iter_mut().zip(qs).zip(block.qh) {
+            let high = usize::from(qh) << 8;
+            each_eight(codes, |k| IQ2_S[usize::from(qs[k]) | high >> (2 * k) & 0x300]);
+        }
         0.125 * block.d.to_f32()
     }
 }
 
 impl Integers for IQ3XXS {
     const SUB: usize = 32;
+    const SIGNED: bool = true;
 
     #[inline(always)]
-    fn integers(block: &Self::Block, codes: &mut [u8; QK_K], factors: &mut [i32; FACTORS]) -> f32 {
-        for (factor, word) in factors.iter_mut().zip(block.scales_and_signs) {
-            *factor = (u32::from_le_bytes(word) >> 28) as i32 * 2 + 1;
+    fn integers(
+        block: &Self::Block,
+        codes: &mut [u8; QK_K],
+        signs: &mut [u8; SIGNS],
+        factors: &mut [i16; FACTORS],
+    ) -> f32 {
+        let (words, _) = block.scales_and_signs.as_flattened().as_chunks::<8>();
+        let factors = factors.as_chunks_mut::<4>().0.iter_mut();
+        for ((signs, factors), words) in
+            signs.as_chunks_mut::<8>().0.iter_mut().zip(factors).zip(words)
+        {
+            let words = u64::from_le_bytes(*words);
+            *signs = even(sevens(words)).to_le_bytes();
+            let [a, b] = [odd((words >> 28) as u8 & 15), odd((words >> 60) as u8)];
+            *factors = [a, a, b, b];
         }
-        each_eight(codes, |k| {
-            let (qs, i) = (&block.qs[k / 4], k % 4);
-            let word = u32::from_le_bytes(block.scales_and_signs[k / 4]);
-            let point = pair(IQ3_XXS[usize::from(qs[2 * i])], IQ3_XXS[usize::from(qs[2 * i + 1])]);
-            signed(point, EVEN_SIGNS[(word >> (7 * i)) as usize & 127])
-        });
+        for (codes, qs) in codes.as_chunks_mut().0.iter_mut().zip(&block.qs) {
+            each_four(codes, |k| IQ3_XXS[usize::from(qs[k])]);
+        }
         0.25 * block.d.to_f32()
     }
 }
 
 impl Integers for IQ3S {
     const SUB: usize = 32;
+    const SIGNED: bool = true;
 
     #[inline(always)]
-    fn integers(block: &Self::Block, codes: &mut [u8; QK_K], factors: &mut [i32; FACTORS]) -> f32 {
+    fn integers(
+        block: &Self::Block,
+        codes: &mut [u8; QK_K],
+        signs: &mut [u8; SIGNS],
+        factors: &mut [i16; FACTORS],
+    ) -> f32 {
         odd_factors(&block.scales, factors);
-        each_eight(codes, |k| {
-            let high = usize::from(block.qh[k / 4]) >> (2 * (k % 4));
-            let point = |i: usize| IQ3_S[usize::from(block.qs[2 * k + i]) | (high >> i & 1) << 8];
-            signed(pair(point(0), point(1)), SIGNS[usize::from(block.signs[k])])
-        });
+        *signs = block.signs;
+        // By vectors: one by one, the ninth bits take as long as the look-ups.
+        let (mut high, mut indices) = ([0; QK_K / 4], [0; QK_K / 4]);
+        for (high, byte) in high.as_chunks_mut::<8>().0.iter_mut().zip(block.qh) {
+            *high = spread(byte).to_le_bytes();
+        }
+        for ((index, high), q) in indices.iter_mut().zip(high).zip(block.qs) {
+            *index = u16::from_le_bytes([q, high]);
+        }
+        for (codes, indices) in codes.as_chunks_mut().0.iter_mut().zip(indices.as_chunks::<8>().0) {
+            each_four(codes, |k| IQ3_S[usize::from(indices[k] & 511)]);
+        }
         block.d.to_f32()
     }
+}
+
+/// The eight bits of a byte as eight bytes, the lowest first.
+#[inline(always)]
+const fn spread(byte: u8) -> u64 {
+    // Each byte keeps a bit of its own; what is not zero then carries into the highest.
+    let own = bytes(byte) & 0x8040_2010_0804_0201;
+    (own + bytes(0x7f)) >> 7 & bytes(1)
 }
 
 /// Eight coordinates of a book of IQ1 and the shift of their group.
 #[inline(always)]
 fn shifted(index: usize, down: bool) -> u64 {
-    let point = IQ1[index & 2047];
-    if down { point.wrapping_sub(bytes(1)) } else { point.wrapping_add(bytes(1)) }
+    IQ1[index & 2047].wrapping_add(if down { bytes(1).wrapping_neg() } else { bytes(1) })
 }
 
 impl Integers for IQ1S {
     const SUB: usize = 32;
+    const SIGNED: bool = false;
 
     #[inline(always)]
-    fn integers(block: &Self::Block, codes: &mut [u8; QK_K], factors: &mut [i32; FACTORS]) -> f32 {
-        for (factor, word) in factors.iter_mut().zip(block.qh) {
-            *factor = i32::from(u16::from_le_bytes(word) >> 12 & 7) * 2 + 1;
+    fn integers(
+        block: &Self::Block,
+        codes: &mut [u8; QK_K],
+        _: &mut [u8; SIGNS],
+        factors: &mut [i16; FACTORS],
+    ) -> f32 {
+        let factors = factors.as_chunks_mut::<2>().0.iter_mut();
+        let words = block.qs.as_chunks::<4>().0.iter().zip(block.qh);
+        for ((codes, factors), (qs, qh)) in
+            codes.as_chunks_mut().0.iter_mut().zip(factors).zip(words)
+        {
+            *factors = [odd(qh[1] >> 4 & 7); 2];
+            let (high, down) = (usize::from(u16::from_le_bytes(qh)) << 8, qh[1] >> 7 == 1);
+            each_eight(codes, |k| shifted(usize::from(qs[k]) | high >> (3 * k) & 0x700, down));
         }
-        each_eight(codes, |k| {
-            let word = usize::from(u16::from_le_bytes(block.qh[k / 4]));
-            let high = word >> (3 * (k % 4)) & 7;
-            shifted(usize::from(block.qs[k]) | high << 8, word >> 15 == 1)
-        });
         0.125 * block.d.to_f32()
     }
 }
 
 impl Integers for IQ1M {
     const SUB: usize = 16;
+    const SIGNED: bool = false;
 
     #[inline(always)]
-    fn integers(block: &Self::Block, codes: &mut [u8; QK_K], factors: &mut [i32; FACTORS]) -> f32 {
+    fn integers(
+        block: &Self::Block,
+        codes: &mut [u8; QK_K],
+        _: &mut [u8; SIGNS],
+        factors: &mut [i16; FACTORS],
+    ) -> f32 {
         for (factors, word) in factors.as_chunks_mut::<4>().0.iter_mut().zip(block.scales) {
-            let word = i32::from(u16::from_le_bytes(word));
+            let word = u16::from_le_bytes(word);
             for (i, factor) in factors.iter_mut().enumerate() {
-                *factor = (word >> (3 * i) & 7) * 2 + 1;
+                *factor = odd((word >> (3 * i)) as u8 & 7);
             }
         }
-        each_eight(codes, |k| {
-            let high = usize::from(block.qh[k / 2] >> (4 * (k % 2)));
-            shifted(usize::from(block.qs[k]) | (high & 7) << 8, high & 8 == 8)
-        });
+        let (qs, qh) = (block.qs.as_chunks::<4>().0, block.qh.as_chunks::<2>().0);
+        for ((codes, qs), qh) in codes.as_chunks_mut().0.iter_mut().zip(qs).zip(qh) {
+            let high = usize::from(u16::from_le_bytes(*qh)) << 8;
+            each_eight(codes, |k| {
+                let high = high >> (4 * k);
+                shifted(usize::from(qs[k]) | high & 0x700, high & 0x800 != 0)
+            });
+        }
         0.125 * block.unit()
     }
 }
 
 impl Integers for TQ1_0 {
     const SUB: usize = 32;
+    const SIGNED: bool = false;
 
     #[inline(always)]
-    fn integers(block: &Self::Block, codes: &mut [u8; QK_K], factors: &mut [i32; FACTORS]) -> f32 {
-        factors[..QK_K / Self::SUB].fill(1);
-        block.digits(codes, |digit| 127 + digit);
+    fn integers(
+        block: &Self::Block,
+        codes: &mut [u8; QK_K],
+        _: &mut [u8; SIGNS],
+        factors: &mut [i16; FACTORS],
+    ) -> f32 {
+        factors.fill(1);
+        let (first, second) = codes.split_at_mut(160);
+        let (second, third) = second.split_at_mut(80);
+        let (long, short) = block.qs.split_at(32);
+        ternary::<32>(long, first);
+        ternary::<16>(short, second);
+        ternary::<4>(&block.qh, third);
         block.d.to_f32()
+    }
+}
+
+/// The digits of `LEN` bytes, the first of each byte first, plus 127.
+#[inline(always)]
+fn ternary<const LEN: usize>(bytes: &[u8], codes: &mut [u8]) {
+    // In the upper bytes of words: what a multiplication by three carries out of one is the digit.
+    let mut words = [0u16; LEN];
+    for (word, byte) in words.iter_mut().zip(bytes) {
+        *word = u16::from(*byte) << 8;
+    }
+    for codes in codes.as_chunks_mut::<LEN>().0 {
+        for (code, word) in codes.iter_mut().zip(&mut words) {
+            *code = 127 + ((u32::from(*word) * 3) >> 16) as u8;
+            *word = word.wrapping_mul(3);
+        }
     }
 }
 
@@ -272,17 +394,25 @@ mod tests {
                 let bytes: Vec<u8> = (0..ty.block_bytes()).map(|_| byte()).collect();
                 let mut values = [0.0; QK_K];
                 dequantize(ty, &bytes, &mut values).unwrap();
-                let (mut codes, mut factors) = ([0; QK_K], [0; FACTORS]);
+                let (mut codes, mut signs) = ([0; QK_K], [0; SIGNS]);
+                let mut factors = [0; FACTORS];
                 let block = bytemuck::pod_read_unaligned(&bytes);
-                let unit = <F as Integers>::integers(&block, &mut codes, &mut factors);
+                let unit = <F as Integers>::integers(&block, &mut codes, &mut signs, &mut factors);
+                assert!(factors.iter().all(|factor| (1..=31).contains(factor)), "{ty}");
+                assert!(factors.chunks(F::SUB / 16).all(|f| f.iter().all(|g| *g == f[0])), "{ty}");
                 if !unit.is_finite() {
                     continue;
                 }
                 for (i, value) in values.iter().enumerate() {
-                    let integer = i32::from(codes[i]) - 128;
-                    let found = unit * (factors[i / F::SUB] * integer) as f32;
+                    let integer = match (F::SIGNED, signs[i / 8] >> (i % 8) & 1) {
+                        (true, 1) => -i32::from(codes[i]),
+                        (true, _) => i32::from(codes[i]),
+                        (false, _) => i32::from(codes[i]) - 128,
+                    };
+                    let small = integer.abs() < 64 && !(F::SIGNED && codes[i] == 0);
+                    let found = unit * (i32::from(factors[i / 16]) * integer) as f32;
                     let near = (found - value).abs() <= 1e-6 * value.abs();
-                    assert!(integer != -128 && near, "{ty} {i}: {found}, not {value}");
+                    assert!(small && near, "{ty} {i}: {found}, not {value}");
                 }
             }, {});
         }

@@ -17,7 +17,7 @@ use crate::{
 pub(super) const LEN: usize = 32;
 
 /// What the codes stand for, in units of the scale (ggml's `kvalues_iq4nl`).
-pub(super) const VALUES: [f32; 16] = [
+pub(crate) const VALUES: [f32; 16] = [
     -127.0, -104.0, -83.0, -65.0, -49.0, -35.0, -22.0, -10.0, 1.0, 13.0, 25.0, 38.0, 53.0, 69.0,
     89.0, 113.0,
 ];
@@ -32,6 +32,17 @@ const MIDDLES: [f32; 15] = {
         i += 1;
     }
     middles
+};
+
+/// [`MIDDLES`] as a table; what lies beyond them is never reached.
+const PADDED_MIDDLES: [f32; 16] = {
+    let mut table = [f32::INFINITY; 16];
+    let mut i = 0;
+    while i < MIDDLES.len() {
+        table[i] = MIDDLES[i];
+        i += 1;
+    }
+    table
 };
 
 /// A block of IQ4_NL: value `i` is `d` times what its code stands for.
@@ -68,6 +79,8 @@ impl BlockFormat for IQ4NL {
 impl Quantizer for IQ4NL {
     const IMPORTANCE: Importance = Importance::Used;
     const SEARCHES: bool = true;
+    // Its candidates keep enough additions in flight.
+    const PAIRS: bool = false;
 
     #[inline(always)]
     fn quantize<S: Lanes>(s: S, rows: Rows<'_>, blocks: &mut [BlockIQ4NL]) {
@@ -102,59 +115,113 @@ impl Quantizer for IQ4NL {
     }
 }
 
+/// Candidates on each side of the middle one, after one of the other sign.
+const TRIES: i32 = 7;
+const CANDIDATES: usize = 2 * TRIES as usize + 1;
+
 /// The scale with the least weighted squared error of sixteen candidates (ggml's
 /// `quantize_row_iq4_nl_impl`).
 #[inline(always)]
 pub(super) fn fit<S: Lanes>(s: S, x: &[S::F32; LEN], weights: &[S::F32; LEN]) -> S::F32 {
-    const TRIES: i32 = 7;
     let zero = s.splat(0.0);
     let (extreme, magnitude) = signed_extreme(s, x);
     let all_zero = s.lt(magnitude, s.splat(GROUP_MAX_EPS));
     let extreme = s.select(all_zero, s.splat(1.0), extreme);
 
-    // Two divisions, as ggml has them: the first candidate is not quite the middle one of the others.
+    // Two divisions, as ggml has them. The extreme value becomes 127 here and −127 below.
     let start = s.div(s.mul(extreme, s.splat(-1.0)), s.splat(VALUES[0]));
-    let (sum_qx, sum_q2) = sums(s, x, weights, s.div(s.splat(1.0), start));
-    let mut d = s.select(s.lt(zero, sum_q2), s.div(sum_qx, sum_q2), zero);
-    let mut best = s.mul(d, sum_qx);
-    for i in -TRIES..=TRIES {
-        let inverse = s.div(s.splat(i as f32 + VALUES[0]), extreme);
-        let (sum_qx, sum_q2) = sums(s, x, weights, inverse);
-        let improves = s.lt(s.mul(best, sum_q2), s.mul(sum_qx, sum_qx));
-        let better = s.and(s.lt(zero, sum_q2), improves);
-        d = s.select(better, s.div(sum_qx, sum_q2), d);
-        best = s.select(better, s.mul(d, sum_qx), best);
-    }
-    s.select(all_zero, zero, d)
-}
-
-/// Σ w·q·x and Σ w·q² for the values `q` nearest to `inverse · x`.
-#[inline(always)]
-fn sums<S: Lanes>(
-    s: S,
-    x: &[S::F32; LEN],
-    weights: &[S::F32; LEN],
-    inverse: S::F32,
-) -> (S::F32, S::F32) {
-    let (mut sum_qx, mut sum_q2) = (s.splat(0.0), s.splat(0.0));
+    let inverse = s.div(s.splat(1.0), start);
+    let (mut sum_qx, mut sum_q2) = (zero, zero);
     for i in 0..LEN {
         let q = s.look_up(&VALUES, nearest(s, s.mul(inverse, x[i])));
         let wq = s.mul(weights[i], q);
         sum_qx = s.add(sum_qx, s.mul(wq, x[i]));
         sum_q2 = s.add(sum_q2, s.mul(wq, q));
     }
-    (sum_qx, sum_q2)
+    let mut d = s.select(s.lt(zero, sum_q2), s.div(sum_qx, sum_q2), zero);
+    let mut best = s.mul(d, sum_qx);
+
+    let mut inverses = [zero; CANDIDATES];
+    for (inverse, i) in inverses.iter_mut().zip(-TRIES..=TRIES) {
+        *inverse = s.div(s.splat(i as f32 + VALUES[0]), extreme);
+    }
+    // As many at a time as there are registers for their sums.
+    let sums = match S::N {
+        16.. => all_sums::<S, 5>(s, x, weights, &inverses),
+        _ => all_sums::<S, 3>(s, x, weights, &inverses),
+    };
+    for (sum_qx, sum_q2) in sums {
+        let improves = s.lt(s.mul(best, sum_q2), s.mul(sum_qx, sum_qx));
+        let better = s.and(s.lt(zero, sum_q2), improves);
+        if s.any(better) {
+            d = s.select(better, s.div(sum_qx, sum_q2), d);
+            best = s.select(better, s.mul(d, sum_qx), best);
+        }
+    }
+    s.select(all_zero, zero, d)
+}
+
+/// The candidates make the extreme value −134 to −120. A value that passes a middle on the way does not
+/// reach the next: its code is one of two in all of them.
+const _: () = {
+    let (first, last) = (-VALUES[0] + TRIES as f32, -VALUES[0] - TRIES as f32);
+    let mut i = 0;
+    while i < MIDDLES.len() - 1 {
+        let (a, b) = (MIDDLES[i], MIDDLES[i + 1]);
+        let (near, far) = if b < 0.0 { (-b, -a) } else { (a, b) };
+        assert!(near < 0.0 || far * last > near * first * 1.01);
+        i += 1;
+    }
+};
+
+/// Σ w·q·x and Σ w·q² for the values `q` nearest to `inverse · x`, for inverses between the first and
+/// the last.
+#[inline(always)]
+fn all_sums<S: Lanes, const AT_A_TIME: usize>(
+    s: S,
+    x: &[S::F32; LEN],
+    weights: &[S::F32; LEN],
+    inverses: &[S::F32; CANDIDATES],
+) -> [(S::F32, S::F32); CANDIDATES] {
+    const { assert!(CANDIDATES.is_multiple_of(AT_A_TIME)) }
+    let zero = s.splat(0.0);
+    // Of each value the products with the lower and the higher of its two codes, and what lies between.
+    let mut products = [[zero; 4]; LEN];
+    let mut middles = [zero; LEN];
+    for i in 0..LEN {
+        let a = nearest(s, s.mul(inverses[0], x[i]));
+        let b = nearest(s, s.mul(inverses[CANDIDATES - 1], x[i]));
+        let low = s.min_i(a, b);
+        middles[i] = s.look_up(&PADDED_MIDDLES, low);
+        let (low, high) = (s.look_up(&VALUES, low), s.look_up(&VALUES, s.max_i(a, b)));
+        let (wl, wh) = (s.mul(weights[i], low), s.mul(weights[i], high));
+        products[i] = [s.mul(wl, x[i]), s.mul(wl, low), s.mul(wh, x[i]), s.mul(wh, high)];
+    }
+    let mut sums = [(zero, zero); CANDIDATES];
+    for (sums, inverses) in sums.chunks_exact_mut(AT_A_TIME).zip(inverses.chunks_exact(AT_A_TIME)) {
+        let (mut sum_qx, mut sum_q2) = ([zero; AT_A_TIME], [zero; AT_A_TIME]);
+        for i in 0..LEN {
+            let [low_qx, low_q2, high_qx, high_q2] = products[i];
+            for c in 0..AT_A_TIME {
+                let below = s.lt(s.mul(inverses[c], x[i]), middles[i]);
+                sum_qx[c] = s.add(sum_qx[c], s.select(below, low_qx, high_qx));
+                sum_q2[c] = s.add(sum_q2[c], s.select(below, low_q2, high_q2));
+            }
+        }
+        for c in 0..AT_A_TIME {
+            sums[c] = (sum_qx[c], sum_q2[c]);
+        }
+    }
+    sums
 }
 
 /// The code of the value nearest to `v`; the highest for a NaN, as ggml's search ends there.
 #[inline(always)]
 pub(super) fn nearest<S: Lanes>(s: S, v: S::F32) -> S::I32 {
-    // A binary search. Its table has the middles; what lies beyond them is never looked up.
-    let mut table = [f32::INFINITY; 16];
-    table[..15].copy_from_slice(&MIDDLES);
+    // A binary search.
     let mut code = s.splat_i(0);
     for step in [8, 4, 2, 1] {
-        let middle = s.look_up(&table, s.add_i(code, s.splat_i(step - 1)));
+        let middle = s.look_up(&PADDED_MIDDLES, s.add_i(code, s.splat_i(step - 1)));
         let up = s.not(s.lt(v, middle));
         code = s.select_i(up, s.add_i(code, s.splat_i(step)), code);
     }

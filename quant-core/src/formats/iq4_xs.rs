@@ -62,6 +62,8 @@ impl BlockFormat for IQ4XS {
 impl Quantizer for IQ4XS {
     const IMPORTANCE: Importance = Importance::Used;
     const SEARCHES: bool = true;
+    // Its candidates keep enough additions in flight.
+    const PAIRS: bool = false;
 
     #[inline(always)]
     fn quantize<S: Lanes>(s: S, rows: Rows<'_>, blocks: &mut [BlockIQ4XS]) {

@@ -39,7 +39,7 @@ use bytemuck::{Pod, Zeroable};
 use crate::{GgmlType, lanes::Lanes};
 
 pub use batch::Rows;
-pub use integers::{FACTORS, Integers};
+pub use integers::{FACTORS, Integers, SIGNS};
 pub use iq1_m::{BlockIQ1M, IQ1M};
 pub use iq1_s::{BlockIQ1S, IQ1S};
 pub use iq2_s::{BlockIQ2S, IQ2S};
@@ -47,6 +47,7 @@ pub use iq2_xs::{BlockIQ2XS, IQ2XS};
 pub use iq2_xxs::{BlockIQ2XXS, IQ2XXS};
 pub use iq3_s::{BlockIQ3S, IQ3S};
 pub use iq3_xxs::{BlockIQ3XXS, IQ3XXS};
+pub(crate) use iq4_nl::VALUES as IQ4_VALUES;
 pub use iq4_nl::{BlockIQ4NL, IQ4NL};
 pub use iq4_xs::{BlockIQ4XS, IQ4XS};
 pub use mxfp4::{BlockMXFP4, MXFP4};

@@ -7,11 +7,13 @@
 
 use super::{
     fit_positive,
-    nearest::{Group, MAX_RUN, ON_GRID, look_up, next_level, odd_levels},
+    lines::noise,
+    nearest::{look_up, next_level, odd_levels},
+    settle::{ON_GRID, Room},
 };
 use crate::{
     codebook::{Codebook, Near},
-    lanes::{Lanes, MAX_LANES, PerLane, clamp, nearest_clamped},
+    lanes::{Lanes, MAX_LANES, clamp, nearest_clamped},
 };
 
 /// What the searches differ in.
@@ -60,33 +62,13 @@ impl Sub {
     pub(crate) const ZERO: Self = Self { scale: 0.0, codes: [0; 8], signs: [0; 4], dead: true };
 }
 
-/// Room for a batch, to be used again for the next.
-pub(crate) struct Room<const LEN: usize, const GROUPS: usize, const CANDIDATES: usize> {
-    /// The magnitudes by lane.
-    x: [PerLane<f32>; LEN],
-    /// Square roots of the weights by lane: what distances are weighed by.
-    roots: [PerLane<f32>; LEN],
-    /// The point of each group for each candidate.
-    points: [[PerLane<i32>; CANDIDATES]; GROUPS],
-}
-
-impl<const LEN: usize, const GROUPS: usize, const CANDIDATES: usize> Room<LEN, GROUPS, CANDIDATES> {
-    pub(crate) const EMPTY: Self = Self {
-        x: [[0.0; MAX_LANES]; LEN],
-        roots: [[0.0; MAX_LANES]; LEN],
-        points: [[[0; MAX_LANES]; CANDIDATES]; GROUPS],
-    };
-}
-
 /// The values of a batch of sub-blocks.
 struct Values<'a, S: Lanes, const LEN: usize> {
     /// Magnitudes, negative where a sign was changed.
     x: &'a [S::F32; LEN],
     weights: &'a [S::F32; LEN],
-    /// `x` by lane.
-    lanes: &'a [PerLane<f32>; LEN],
-    /// See [`Room::roots`].
-    roots: &'a [PerLane<f32>; LEN],
+    /// The products of both.
+    products: &'a [S::F32; LEN],
     /// The largest magnitude.
     reach: S::F32,
 }
@@ -109,7 +91,7 @@ pub(crate) fn fit_grid<
     room: &mut Room<LEN, GROUPS, CANDIDATES>,
     subs: &mut [Sub],
 ) {
-    const { assert!(CANDIDATES <= MAX_RUN && GROUPS * DIMS == LEN && CANDIDATES % 2 == 1) }
+    const { assert!(CANDIDATES < 32 && GROUPS * DIMS == LEN && CANDIDATES % 2 == 1) }
     let near = book.near();
     let zero = s.splat(0.0);
     let top = (2 * Codebook::<DIMS>::LEVELS - 1) as f32;
@@ -136,12 +118,15 @@ pub(crate) fn fit_grid<
     };
     let middle = s.select(dead, s.splat(1.0), middle);
 
-    let Room { x: lanes, roots, points } = room;
+    let mut products = x;
     for i in 0..LEN {
-        s.store(x[i], &mut lanes[i]);
-        s.store(s.sqrt(weights[i]), &mut roots[i]);
+        products[i] = s.mul(weights[i], x[i]);
+        let root = s.sqrt(weights[i]);
+        s.store(x[i], &mut room.x[i]);
+        s.store(root, &mut room.roots[i]);
+        s.store(s.mul(s.mul(s.splat(2.0), root), x[i]), &mut room.doubled[i]);
     }
-    let values = Values::<S, LEN> { x: &x, weights, lanes, roots, reach };
+    let values = Values::<S, LEN> { x: &x, weights, products: &products, reach };
 
     let untouched = if settings.again == Again::UnlessOnGrid { 0 } else { ON_GRID };
     let mut codes = [s.splat_i(untouched); GROUPS];
@@ -156,26 +141,30 @@ pub(crate) fn fit_grid<
     let full = u32::MAX >> (32 - subs.len().min(32));
     let mut wanted = [full & !s.mask_bits(dead); GROUPS];
     let mut again = s.lt(zero, zero);
+    let mut known = [0; GROUPS];
     // First all candidates, then the scale that was chosen. The code for it is there once.
     let mut count = CANDIDATES;
     loop {
-        values.settle::<DIMS, GROUPS, CANDIDATES>(
+        let far = values.settle::<DIMS, GROUPS, CANDIDATES>(
             s,
             near,
             &inverses[..count],
             &scales[..count],
             &wanted,
-            points,
+            room,
         );
+        if count == 1 {
+            room.restore(known);
+        }
+        let mut candidate = [s.splat_i(0); GROUPS];
         for c in 0..count {
-            let mut candidate = codes;
-            for (g, points) in points.iter().enumerate() {
-                let point = s.load_i(&points[c]);
-                let keeps = count == 1 && settings.again == Again::OffGrid;
-                candidate[g] = match keeps {
-                    true => s.select_i(is_on_grid(s, codes[g]), codes[g], point),
-                    false => point,
-                };
+            for (g, points) in room.points.iter().enumerate() {
+                let turn = s.and_i(s.load_i(&room.turns[g]), s.splat_i(1 << c));
+                let same = s.eq_i(turn, s.splat_i(0));
+                candidate[g] = s.select_i(same, candidate[g], s.load_i(&points[c]));
+                if count == 1 && settings.again == Again::OffGrid {
+                    candidate[g] = s.select_i(is_on_grid(s, codes[g]), codes[g], candidate[g]);
+                }
             }
             let (sum_qx, sum_q2) = values.sums::<DIMS, GROUPS>(s, &candidate);
             let better = match count {
@@ -216,7 +205,11 @@ pub(crate) fn fit_grid<
             }
         }
         scales[0] = s.select(again, scale, one);
-        inverses[0] = s.div(one, scales[0]);
+        let inverse = s.div(one, scales[0]);
+        if !far {
+            known = room.between(s, &inverses, inverse, &mut wanted);
+        }
+        inverses[0] = inverse;
         count = 1;
     }
 
@@ -247,8 +240,8 @@ pub(crate) fn fit_grid<
 }
 
 impl<S: Lanes, const LEN: usize> Values<'_, S, LEN> {
-    /// The points for some scales and their inverses, of the groups of the lanes that are wanted;
-    /// those of others stay as they are if there is one scale.
+    /// The points for some scales and their inverses, of the groups of the lanes that are wanted. Returns whether
+    /// values are so large for a scale that ggml's way of rounding wraps.
     #[inline(always)]
     fn settle<const DIMS: usize, const GROUPS: usize, const CANDIDATES: usize>(
         &self,
@@ -257,8 +250,8 @@ impl<S: Lanes, const LEN: usize> Values<'_, S, LEN> {
         inverses: &[S::F32],
         scales: &[S::F32],
         wanted: &[u32; GROUPS],
-        points: &mut [[PerLane<i32>; CANDIDATES]; GROUPS],
-    ) {
+        room: &mut Room<LEN, GROUPS, CANDIDATES>,
+    ) -> bool {
         const ROUNDED: f32 = 1_000_000.0;
         let mut lanes = [[0.0; MAX_LANES]; CANDIDATES];
         let mut far = s.lt(s.splat(0.0), s.splat(0.0));
@@ -267,25 +260,25 @@ impl<S: Lanes, const LEN: usize> Values<'_, S, LEN> {
             let within = s.lt(s.mul(inverse, self.reach), s.splat(ROUNDED));
             far = s.not(s.and(within, s.not(far)));
         }
-        if s.any(far) {
-            self.round::<DIMS, GROUPS, CANDIDATES, true>(s, inverses, points);
+        let far = s.any(far);
+        if far {
+            self.round::<DIMS, GROUPS, CANDIDATES, true>(s, inverses, room);
         } else {
-            self.round::<DIMS, GROUPS, CANDIDATES, false>(s, inverses, points);
+            self.round::<DIMS, GROUPS, CANDIDATES, false>(s, inverses, room);
         }
         for g in 0..GROUPS {
+            let places = g * DIMS..(g + 1) * DIMS;
+            let (roots, ends) =
+                (&room.roots[places.clone()], [scales[0], scales[scales.len() - 1]]);
+            s.store(noise::<S, DIMS>(s, roots, &self.x[places], ends), &mut room.noise[g]);
             let mut rest = wanted[g];
             while rest != 0 {
                 let lane = rest.trailing_zeros() as usize;
                 rest &= rest - 1;
-                let (mut x, mut roots) = ([0.0; DIMS], [0.0; DIMS]);
-                for i in 0..DIMS {
-                    x[i] = self.lanes[g * DIMS + i][lane];
-                    roots[i] = self.roots[g * DIMS + i][lane];
-                }
-                let points = &mut points[g][..scales.len()];
-                Group::<DIMS>::new(x, roots).settle(s, near, lane, points, &lanes);
+                room.settle::<S, DIMS>(s, near, g, lane, &lanes[..scales.len()]);
             }
         }
+        far
     }
 
     /// The keys of the levels nearest to the values. `WRAP` is for values that are so large for a
@@ -295,12 +288,13 @@ impl<S: Lanes, const LEN: usize> Values<'_, S, LEN> {
         &self,
         s: S,
         inverses: &[S::F32],
-        keys: &mut [[PerLane<i32>; CANDIDATES]; GROUPS],
+        room: &mut Room<LEN, GROUPS, CANDIDATES>,
     ) {
         let levels = Codebook::<DIMS>::LEVELS;
         let (one, half) = (s.splat(1.0), s.splat(0.5));
-        for (g, keys) in keys.iter_mut().enumerate() {
-            for (keys, &inverse) in keys.iter_mut().zip(inverses) {
+        for g in 0..GROUPS {
+            let (mut before, mut turns) = (s.splat(-1.0), s.splat_i(0));
+            for (c, &inverse) in inverses.iter().enumerate() {
                 let mut key = s.splat(0.0);
                 for i in (0..DIMS).rev() {
                     let v = s.mul(half, s.sub(s.mul(inverse, self.x[g * DIMS + i]), one));
@@ -310,8 +304,12 @@ impl<S: Lanes, const LEN: usize> Values<'_, S, LEN> {
                     };
                     key = s.add(s.mul(key, s.splat(levels as f32)), level);
                 }
-                s.store_i(s.trunc(key), keys);
+                s.store_i(s.trunc(key), &mut room.points[g][c]);
+                let bit = s.select_i(s.eq(key, before), s.splat_i(0), s.splat_i(1 << c));
+                turns = s.or_i(turns, bit);
+                before = key;
             }
+            s.store_i(turns, &mut room.turns[g]);
         }
     }
 
@@ -327,10 +325,9 @@ impl<S: Lanes, const LEN: usize> Values<'_, S, LEN> {
         for (g, &code) in codes.iter().enumerate() {
             let mut rest = code;
             for i in 0..DIMS {
-                let (x, w) = (self.x[g * DIMS + i], self.weights[g * DIMS + i]);
                 let q = look_up::<S, DIMS>(s, levels, i, rest);
-                sum_qx = s.add(sum_qx, s.mul(s.mul(w, x), q));
-                sum_q2 = s.add(sum_q2, s.mul(s.mul(w, q), q));
+                sum_qx = s.add(sum_qx, s.mul(self.products[g * DIMS + i], q));
+                sum_q2 = s.add(sum_q2, s.mul(s.mul(self.weights[g * DIMS + i], q), q));
                 rest = next_level::<S, DIMS>(s, rest);
             }
         }

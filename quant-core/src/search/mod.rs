@@ -8,17 +8,20 @@
 
 mod descent;
 mod grid;
+mod lines;
 mod nearest;
 mod positive;
 mod scale;
 mod scale_min;
+mod settle;
 mod splits;
 
 pub(crate) use descent::fit_scale_by_descent;
-pub(crate) use grid::{Again, Room, Settings, Sub, fit_grid};
+pub(crate) use grid::{Again, Settings, Sub, fit_grid};
 pub(crate) use positive::fit_positive;
 pub(crate) use scale::{fit_scale, signed_extreme};
 pub(crate) use scale_min::{Grid, fit_scale_min};
+pub(crate) use settle::Room;
 pub(crate) use splits::{DOWN, SplitRoom, TernarySub, UP, fit_splits};
 
 /// Blocks whose largest magnitude is below this are all zero.

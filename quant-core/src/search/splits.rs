@@ -157,8 +157,8 @@ pub(crate) fn fit_splits<S: Lanes, const LEN: usize, const GROUPS: usize, const 
             rest &= rest - 1;
             let list = near.list(keys[lane] as usize);
             let codes = near.codes(list.start as usize);
-            keys[lane] = codes[0].into();
-            if !list.on_grid {
+            keys[lane] = list.first.into();
+            if list.len > 0 {
                 off_grid[lane] = 1;
                 let (mut x, mut weights) = ([0.0; 8], [0.0; 8]);
                 for i in 0..8 {
@@ -168,7 +168,7 @@ pub(crate) fn fit_splits<S: Lanes, const LEN: usize, const GROUPS: usize, const 
                 let levels = if down >> lane & 1 == 1 { &TABLE_DOWN } else { &TABLE_UP };
                 let group = Group::<8>::new(x, weights);
                 let len = usize::from(list.len);
-                keys[lane] = group.nearest(s, codes, len, levels, scales[lane]).code.into();
+                keys[lane] = group.nearest(s, codes, len, levels, scales[lane]).into();
             }
         }
     }
