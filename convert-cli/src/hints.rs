@@ -38,7 +38,7 @@ const NAMES: &[(&str, &str)] = &[
     ("pure", "--pure"),
     ("ratio", "--ratio"),
     ("refine", "--refine-scales"),
-    ("search", "--search better"),
+    ("search", "--search"),
     ("sensitivity", "--sensitivity"),
     ("strict", "--strict"),
     ("token_embedding_type", "--token-embedding-type"),

@@ -240,7 +240,7 @@ pub(crate) const ROWS: &[Row] = &[
     row("--save-mix", FILES, FOR_SIZE, &["--save-mix", "none/mix.txt"], Refused("none/mix.txt")),
     row("--save-mix", ALL, &[], &["--save-mix", "mix.txt"], WrongUsage("--target-size")),
     row("--search", FILES, &[], &["--search", "better"], Changes),
-    row("--search", FILES, &["-t", "q8_0"], &["--search", "better"], Warns("--search better has no effect")),
+    row("--search", FILES, &["-t", "q8_0"], &["--search", "better"], Warns("--search has no effect")),
     row("--search", FILES, &[], &["--search", "reference"], Harmless("it is the default")),
     row("--search", FOLDER, &[], &["--search", "better"], WrongUsage("--search better is for recipes")),
     // Layers and metadata.
