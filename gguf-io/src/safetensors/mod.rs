@@ -221,7 +221,7 @@ impl<'a> StoredTensor<'a, CheckpointTensor> {
     ///
     /// # Errors
     /// As [`read_bytes`](Self::read_bytes), and [`Error::Unsupported`] for a dtype that is no
-    /// [`GgmlType`]: FP8, for example, whose scales are tensors of their own.
+    /// [`GgmlType`](crate::GgmlType): FP8, for example, whose scales are tensors of their own.
     pub fn read(&self) -> Result<QTensor<'a>> {
         let Some(ty) = self.dtype.ggml_type() else {
             return Err(self.unsupported(
