@@ -119,9 +119,8 @@ impl Search<'_> {
     /// Lowers the error until it stays, and returns it. `levels_count` says whether the levels of these
     /// numbers are of their scales, or only nearest ones count.
     #[inline(always)]
-    fn settle(&self, numbers: &mut Numbers, levels_count: bool) -> f64 {
+    fn settle(&self, numbers: &mut Numbers, mut levels_count: bool) -> f64 {
         let mut least = f64::INFINITY;
-        let mut levels_count = levels_count;
         for _ in 0..TURNS {
             let error = self.sub_blocks(numbers, levels_count);
             levels_count = true;
