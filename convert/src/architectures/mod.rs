@@ -97,6 +97,7 @@ mod mistral_format;
 mod mixtral;
 mod modern_bert;
 mod mpt;
+mod muse_glimmer;
 mod nanbeige;
 mod nemotron;
 mod nemotron_h;
@@ -232,6 +233,7 @@ pub const ALL: &[&Architecture] = &[
     &mixtral::MIXTRAL,
     &modern_bert::MODERN_BERT,
     &mpt::MPT,
+    &muse_glimmer::MUSE_GLIMMER,
     &nanbeige::NANBEIGE,
     &nemotron::NEMOTRON,
     &nemotron_h::NEMOTRON_H,
