@@ -6,9 +6,10 @@ use serde_json::Value;
 use super::{
     Architecture, BASE, Default, Fill,
     mamba::*,
+    nextn::{self, Further},
     parameters::{self, COMMON, FILE_TYPE, HEAD_LENGTHS, Keys, Parameter},
     shared::*,
-    tensors::{Dim, Rule, Step, layers},
+    tensors::{Dim, Rule, Step, all_layers, layers},
 };
 use crate::{Config, Result, tokenizer::Kind};
 
@@ -61,6 +62,8 @@ const NEMOTRON_H_MOE: Architecture = Architecture {
             parameters::flag("expert_weights_norm", "norm_topk_prob"),
             parameters::required_number("expert_weights_scale", &["routed_scaling_factor"]),
             parameters::count("moe_latent_size", &["moe_latent_size"]),
+            Parameter::With(further_key_heads),
+            nextn::IF_ANY,
         ],
     ],
     tensors: &[
@@ -68,7 +71,15 @@ const NEMOTRON_H_MOE: Architecture = Architecture {
         mixer!("backbone.layers.{}.mixer", "conv_kernel", is_state),
         ATTENTION_HERE,
         EXPERTS,
+        nextn::NEXTN,
+        &[Rule::new(
+            "backbone.layers.{}.post_attention_layernorm",
+            "blk.{}.post_attention_norm",
+            &[HIDDEN],
+        )
+        .in_layers(nextn::is_further)],
     ],
+    further: Further::Counted(FURTHER_COUNT),
     ..NEMOTRON_H
 };
 
@@ -144,18 +155,28 @@ fn is_state(config: &Config, layer: u64) -> bool {
     kind(config, layer) == Some('M')
 }
 
+/// A layer that predicts further tokens has both parts.
 fn attends(config: &Config, layer: u64) -> bool {
-    kind(config, layer) == Some('*')
+    kind(config, layer) == Some('*') || nextn::is_further(config, layer)
 }
 
 fn is_feed_forward(config: &Config, layer: u64) -> bool {
-    matches!(kind(config, layer), Some('-' | 'E'))
+    matches!(kind(config, layer), Some('-' | 'E')) || nextn::is_further(config, layer)
 }
 
 /// A number for each layer: this one where the layer is of that kind, else 0.
 fn by_kind(config: &Config, number: u64, is: fn(&Config, u64) -> bool) -> Result<Vec<i32>> {
     let number = i32::try_from(number).unwrap_or(i32::MAX);
-    Ok((0..layers(config)?).map(|layer| if is(config, layer) { number } else { 0 }).collect())
+    Ok((0..all_layers(config)?).map(|layer| if is(config, layer) { number } else { 0 }).collect())
+}
+
+/// The heads of all layers, of which there are more than config.json lists.
+fn further_key_heads(config: &Config, keys: &mut Keys<'_>) -> Result<()> {
+    if nextn::number(config) > 0 {
+        let heads = config.require("num_key_value_heads")?;
+        keys.set("attention.head_count_kv", by_kind(config, heads, attends)?);
+    }
+    Ok(())
 }
 
 fn key_heads(config: &Config) -> Result<Option<Value>> {
@@ -191,15 +212,36 @@ const OWN: &[Parameter] = &[
     HEAD_LENGTHS,
 ];
 
-const FURTHER: &str = "layers that predict further tokens are not converted";
+const FURTHER: &str = "layers that predict further tokens are converted where there is one";
+const FURTHER_COUNT: &str = "num_nextn_predict_layers";
 
 /// Names of fine-tunes and of newer releases, and of layers that predict further tokens.
-fn rename(_: &Config, name: &str) -> Option<String> {
-    if name.starts_with("mtp.") {
-        return Some("mtp".to_owned());
+fn rename(config: &Config, name: &str) -> Option<String> {
+    if let Some(name) = name.strip_prefix("mtp.") {
+        return Some(further_name(config, name).unwrap_or_else(|| "mtp".to_owned()));
     }
     let bare = name.strip_prefix("model.")?;
     Some(format!("backbone.{bare}"))
+}
+
+/// The names of the one layer that predicts a further token, which checkpoints have as two:
+/// attention, and experts.
+fn further_name(config: &Config, name: &str) -> Option<String> {
+    let has_one = matches!(config.whole(FURTHER_COUNT), Ok(None | Some(1)));
+    let rest = name.strip_prefix("layers.0.").or(name.strip_prefix("layers.1."))?;
+    let layer = layers(config).ok().filter(|_| has_one && config.has("num_experts_per_tok"))?;
+    Some(match name {
+        "layers.1.norm.weight" => {
+            format!("backbone.layers.{layer}.post_attention_layernorm.weight")
+        }
+        "layers.1.final_layernorm.weight" => {
+            format!("model.layers.{layer}.shared_head.norm.weight")
+        }
+        _ if ["enorm.", "hnorm.", "eh_proj."].iter().any(|part| rest.starts_with(part)) => {
+            format!("model.layers.{layer}.{rest}")
+        }
+        _ => format!("backbone.layers.{layer}.{rest}"),
+    })
 }
 
 const ENDS: &[Rule] = &[
