@@ -160,6 +160,7 @@ const V2_DEFAULTS: &[&[super::Default]] = &[
         ),
         flag(deepseek2::HAS_CORRECTION, true),
     ],
+    parameters::SIGMOID_SCORES,
     THETA,
     SAME_HEADS,
 ];

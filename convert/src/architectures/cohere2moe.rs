@@ -31,6 +31,7 @@ pub(super) const COHERE2MOE: Architecture = Architecture {
                 default(DENSE, Fill::Given("prefix_dense_intermediate_size")),
                 default(DENSE, Fill::Same("intermediate_size")),
                 flag("tie_word_embeddings", true),
+                default("expert_selection_fn", Fill::Text("softmax")),
             ],
             THETA,
             SAME_HEADS,

@@ -256,6 +256,7 @@ const EXPERTS_GIVEN: &[Default] = &[
 
 const LITE: &[&[Default]] = &[
     EXPERTS_GIVEN,
+    parameters::SIGMOID_SCORES,
     &[
         count("max_position_embeddings", 202_752),
         number("rms_norm_eps", 1e-5),
@@ -297,6 +298,7 @@ const DSA: &[&[Default]] = &[
 
 const V32: &[&[Default]] = &[
     EXPERTS_GIVEN,
+    parameters::SIGMOID_SCORES,
     &[
         count("max_position_embeddings", 163_840),
         count("q_lora_rank", 1536),

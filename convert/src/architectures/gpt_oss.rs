@@ -1,8 +1,11 @@
 //! gpt-oss: experts in MXFP4, carried over as they are; attention sinks.
 
+use serde_json::json;
+
 use super::{
-    Architecture, BASE,
+    Architecture, BASE, Fill,
     parameters::{self, COMMON, FILE_TYPE, KEY_LENGTHS},
+    rope,
     shared::*,
     tensors::{Dim, Rule, Step, Target},
 };
@@ -22,6 +25,14 @@ pub(super) const GPT_OSS: Architecture = Architecture {
             count("num_experts_per_tok", 4),
             count("sliding_window", 128),
             flag("attention_bias", true),
+            or_null(
+                "rope_parameters",
+                Fill::With(|config| {
+                    let yarn = json!({"rope_type": "yarn", "factor": 32.0, "beta_fast": 32.0,
+                        "beta_slow": 1.0, "original_max_position_embeddings": 4096});
+                    rope::assumed(config, yarn)
+                }),
+            ),
         ]],
     )],
     parameters: &[

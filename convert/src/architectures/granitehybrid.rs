@@ -61,6 +61,7 @@ pub(super) const GRANITE_HYBRID: Architecture = Architecture {
         BAMBA_MLP,
     ],
     check: check_heads,
+    computed: llama3_factors,
     tokenizers: &[Kind::SentencePiece, Kind::ByteLevel],
     ..BASE
 };

@@ -23,6 +23,7 @@ pub(super) const KIMI_LINEAR: Architecture = Architecture {
                 default("n_shared_experts", Fill::Given("num_shared_experts")),
                 flag(deepseek2::HAS_CORRECTION, true),
             ],
+            parameters::SIGMOID_SCORES,
             LATENT,
         ],
     )],

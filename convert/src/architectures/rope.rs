@@ -223,6 +223,12 @@ fn block(config: &Config, key: &str) -> Result<Option<Object>> {
     }
 }
 
+/// The block that a class assumes where config.json has none.
+pub(super) fn assumed(config: &Config, assumed: Value) -> Result<Option<Value>> {
+    let is_given = config.get(PARAMETERS).is_some() || block(config, SCALING)?.is_some();
+    Ok((!is_given).then_some(assumed))
+}
+
 /// Gives the method its name of today.
 fn name_type(object: &mut Object) {
     if let (false, Some(kind)) = (object.contains_key("rope_type"), object.get("type").cloned()) {
