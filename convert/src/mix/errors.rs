@@ -61,7 +61,7 @@ pub(super) fn measure(
                     reader.kernels().improve(candidate.ty, rows, bytes)?;
                 }
                 reader.kernels().widen(candidate.ty, bytes, restored)?;
-                distortion.add(values, restored, importance);
+                distortion.add(reader.kernels(), values, restored, importance);
             }
             found.push(distortion);
         }
