@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use quant_core::formats::Rows;
 use quant_weights::{Cut, Distortion, Source};
 
-use super::Free;
+use super::free::Free;
 use crate::{
     Control, Error, Progress, Result,
     model::{Model, Tensor},
