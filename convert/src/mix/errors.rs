@@ -58,7 +58,7 @@ pub(super) fn measure(
                 let rows = Rows { values, row_len, importance };
                 running.search.quantize(reader.kernels(), candidate.ty, rows, bytes)?;
                 reader.kernels().widen(candidate.ty, bytes, restored)?;
-                distortion.add(values, restored, importance);
+                distortion.add(reader.kernels(), values, restored, importance);
             }
             found.push(distortion);
         }
