@@ -56,10 +56,7 @@ pub(super) fn measure(
                 bytes.resize(size(candidate.ty.row_bytes(values.len() as u64)?)?, 0);
                 restored.resize(values.len(), 0.0);
                 let rows = Rows { values, row_len, importance };
-                reader.kernels().quantize_unchecked(candidate.ty, rows, bytes)?;
-                if running.search.improves(candidate.ty) {
-                    reader.kernels().improve(candidate.ty, rows, bytes)?;
-                }
+                running.search.quantize(reader.kernels(), candidate.ty, rows, bytes)?;
                 reader.kernels().widen(candidate.ty, bytes, restored)?;
                 distortion.add(reader.kernels(), values, restored, importance);
             }
