@@ -31,8 +31,6 @@ pub(super) const COHERE2MOE: Architecture = Architecture {
                 default("n_routed_experts", Fill::Same("num_experts")),
                 default("n_shared_experts", Fill::Given("num_shared_experts")),
                 default("first_k_dense_replace", Fill::With(leading)),
-                default(DENSE, Fill::Given("prefix_dense_intermediate_size")),
-                default(DENSE, Fill::Same("intermediate_size")),
                 flag("tie_word_embeddings", true),
             ],
             THETA,
@@ -93,8 +91,7 @@ pub(super) const COHERE2MOE: Architecture = Architecture {
     ..BASE
 };
 
-const DENSE: &str = "width of a dense layer";
-const WIDTH: Dim = Dim::Key(DENSE);
+const WIDTH: Dim = Dim::KeyOr("prefix_dense_intermediate_size", &FEED_FORWARD);
 
 fn is_dense(config: &Config, layer: u64) -> bool {
     !deepseek2::sparse(config, layer)

@@ -73,11 +73,11 @@ const NEMOTRON_H_MOE: Architecture = Architecture {
     ..NEMOTRON_H
 };
 
-const LATENT_KEY: &str = "values that an expert takes";
 const WIDTH: Dim = Dim::Key("moe_intermediate_size");
 const SHARED: Dim = Dim::Key("moe_shared_expert_intermediate_size");
 const COUNT: Dim = Dim::Key("n_routed_experts");
-const LATENT: Dim = Dim::Key(LATENT_KEY);
+/// Values that an expert takes.
+const LATENT: Dim = Dim::KeyOr("moe_latent_size", &HIDDEN);
 
 const DEFAULTS: &[&[Default]] = &[GIVEN, SAME_HEADS, DERIVED, PADDED];
 
@@ -129,8 +129,6 @@ const DERIVED: &[Default] = &[
     default(HEADS_KEY, Fill::Given("mamba_num_heads")),
     default(KEY_HEADS_BY_LAYER, Fill::With(key_heads)),
     count(PADDING, 8),
-    default(LATENT_KEY, Fill::Given("moe_latent_size")),
-    default(LATENT_KEY, Fill::Same("hidden_size")),
 ];
 
 /// The kind of a layer: of a pattern such as `M-M*`, or of a list of names.
