@@ -656,6 +656,22 @@ fn other_classes_of_the_same_graph_convert_alike() {
         assert_eq!(outline(&found), expected, "{class}");
         assert!(found.left_out.iter().any(|name| name == "model.mm_projector.0.weight"));
     }
+    // Without a head, as embedding models are saved, some of them without `model.` as well.
+    for (name, class) in [("phi3", "Phi3Model"), ("qwen3moe", "Qwen3MoeModel")] {
+        let mut expected = outline(&opened(name, |_| {}).unwrap());
+        expected.retain(|line| !line.starts_with("output.weight"));
+        for bare in [false, true] {
+            let found = opened(name, |snapshot| {
+                snapshot["config"]["architectures"] = json!([class]);
+                snapshot["checkpoint"].as_object_mut().unwrap().remove("lm_head.weight");
+                if bare {
+                    rename(snapshot, |name| name.trim_start_matches("model.").to_owned());
+                }
+            })
+            .unwrap();
+            assert_eq!(outline(&found), expected, "{class}");
+        }
+    }
 }
 
 #[test]
