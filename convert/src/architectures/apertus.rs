@@ -1,6 +1,6 @@
 //! Apertus: Llama's graph without a gate, whose activation has four numbers of its own in each layer.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     Architecture, BASE, Fill, llama,
@@ -19,16 +19,8 @@ pub(super) const APERTUS: Architecture = Architecture {
             &[
                 count("max_position_embeddings", 65_536),
                 number("rms_norm_eps", 1e-5),
-                or_null(
-                    "rope_parameters",
-                    Fill::With(|config| {
-                        let llama3 = json!({"rope_type": "llama3", "rope_theta": 12_000_000.0,
-                            "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
-                            "original_max_position_embeddings": 8192});
-                        rope::assumed(config, llama3)
-                    }),
-                ),
                 number("rope_theta", 12_000_000.0),
+                default("rope_parameters", Fill::With(|config| Ok(rope::assumed(config, block())))),
             ],
             SAME_HEADS,
         ],
@@ -57,3 +49,8 @@ pub(super) const APERTUS: Architecture = Architecture {
     special: llama::SPECIAL,
     ..BASE
 };
+
+fn block() -> Value {
+    json!({"rope_type": "llama3", "factor": 8.0, "original_max_position_embeddings": 8192,
+        "low_freq_factor": 1.0, "high_freq_factor": 4.0})
+}

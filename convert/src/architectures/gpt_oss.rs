@@ -1,6 +1,6 @@
 //! gpt-oss: experts in MXFP4, carried over as they are; attention sinks.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     Architecture, BASE, Fill,
@@ -19,20 +19,13 @@ pub(super) const GPT_OSS: Architecture = Architecture {
             count("max_position_embeddings", 131_072),
             number("rms_norm_eps", 1e-5),
             number("rope_theta", 150_000.0),
+            default("rope_parameters", Fill::With(|config| Ok(rope::assumed(config, block())))),
             count("num_key_value_heads", 8),
             count("head_dim", 64),
             count("num_local_experts", 128),
             count("num_experts_per_tok", 4),
             count("sliding_window", 128),
             flag("attention_bias", true),
-            or_null(
-                "rope_parameters",
-                Fill::With(|config| {
-                    let yarn = json!({"rope_type": "yarn", "factor": 32.0, "beta_fast": 32.0,
-                        "beta_slow": 1.0, "original_max_position_embeddings": 4096});
-                    rope::assumed(config, yarn)
-                }),
-            ),
         ]],
     )],
     parameters: &[
@@ -134,3 +127,8 @@ const FLOATS: &[Rule] = &[
     )
     .form("floats"),
 ];
+
+fn block() -> Value {
+    json!({"rope_type": "yarn", "factor": 32.0, "beta_fast": 32.0, "beta_slow": 1.0,
+        "truncate": false, "original_max_position_embeddings": 4096})
+}

@@ -131,8 +131,6 @@ const M3: &[&[Default]] = &[
         default("first_k_dense_replace", Fill::With(leading)),
         default("n_routed_experts", Fill::Same("num_local_experts")),
         default("moe_intermediate_size", Fill::Same("intermediate_size")),
-        default(DENSE_WIDTH, Fill::Given("dense_intermediate_size")),
-        default(DENSE_WIDTH, Fill::Same("intermediate_size")),
         flag(deepseek2::HAS_CORRECTION, true),
     ],
     parameters::SIGMOID_SCORES,
@@ -143,8 +141,7 @@ const INDEX_SIZE: &str = "sparse_attention_config.sparse_index_dim";
 const TOP_BLOCKS: &str = "sparse_attention_config.sparse_topk_blocks";
 const BLOCK: &str = "sparse_attention_config.sparse_block_size";
 const LOCAL_BLOCKS: &str = "sparse_attention_config.sparse_local_block";
-const DENSE_WIDTH: &str = "width of a dense layer";
-const DENSE: Dim = Dim::Key(DENSE_WIDTH);
+const DENSE: Dim = Dim::KeyOr("dense_intermediate_size", &FEED_FORWARD);
 const INDEX: Dim = Dim::Key(INDEX_SIZE);
 
 /// Layers before the first with experts.

@@ -223,10 +223,12 @@ fn block(config: &Config, key: &str) -> Result<Option<Object>> {
     }
 }
 
-/// The block that a class assumes where config.json has none.
-pub(super) fn assumed(config: &Config, assumed: Value) -> Result<Option<Value>> {
-    let is_given = config.get(PARAMETERS).is_some() || block(config, SCALING)?.is_some();
-    Ok((!is_given).then_some(assumed))
+/// What a class assumes for a configuration that says nothing of rotary embedding but its base.
+pub(super) fn assumed(config: &Config, block: Value) -> Option<Value> {
+    let is_empty =
+        |key| config.get(key).is_none_or(|block| block.as_object().is_some_and(Object::is_empty));
+    let silent = !config.has(PARAMETERS) && is_empty(SCALING);
+    silent.then_some(block)
 }
 
 /// Gives the method its name of today.
