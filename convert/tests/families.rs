@@ -284,6 +284,97 @@ fn refused(name: &str, change: impl FnOnce(&mut Json)) -> String {
     message
 }
 
+/// transformers saves of a text model inside of another only what its class does not assume.
+#[test]
+fn what_config_json_leaves_out_is_what_its_class_assumes() {
+    for (name, key, value) in [
+        ("bamba", "max_position_embeddings", json!(262_144)),
+        ("bamba", "rms_norm_eps", json!(1e-5)),
+        ("bailingmoe3", "topk_group", json!(4)),
+        ("bailingmoe3", "kda_lower_bound", json!(-5.0)),
+        ("cohere2moe", "expert_selection_fn", json!("softmax")),
+        ("cohere2moe", "norm_topk_prob", json!(true)),
+        ("cohere2moe", "num_experts_per_tok", json!(2)),
+        ("exaone-moe", "n_group", json!(1)),
+        ("gemma4-unified", "max_position_embeddings", json!(262_144)),
+        ("glm4v", "max_position_embeddings", json!(32_768)),
+        ("glm4v", "rms_norm_eps", json!(1e-5)),
+        ("glm4vmoe", "max_position_embeddings", json!(65_536)),
+        ("glm_ocr", "rms_norm_eps", json!(1e-5)),
+        ("glm5-next", "n_group", json!(1)),
+        ("glm5-next", "topk_group", json!(1)),
+        ("glm5-next", "swiglu_limit", json!(10.0)),
+        ("glm5-next", "qk_rope_head_dim", json!(0)),
+        ("granite-swa", "max_position_embeddings", json!(8192)),
+        ("granite-swa", "rms_norm_eps", json!(1e-5)),
+        ("granitemoe-swa", "rms_norm_eps", json!(1e-6)),
+        ("granitehybrid", "num_experts_per_tok", json!(2)),
+        ("hy_v3", "router_scaling_factor", json!(2.826)),
+        ("hy_v4", "n_group", json!(1)),
+        ("hy_v4", "swiglu_limit", json!(10.0)),
+        ("kimi-linear", "num_experts_per_token", json!(8)),
+        ("kimi-linear", "topk_group", json!(1)),
+        ("laguna", "sliding_window", json!(512)),
+        ("mimo2", "n_group", json!(1)),
+        ("mimo2", "attention_value_scale", json!(0.707)),
+        ("nemotron-h-moe", "n_shared_experts", json!(1)),
+        ("nemotron-h-moe", "norm_topk_prob", json!(true)),
+        ("nemotron-h-moe", "routed_scaling_factor", json!(1.0)),
+        ("nemotron-h-moe", "n_group", json!(1)),
+        ("phimoe", "max_position_embeddings", json!(131_072)),
+        ("qwen3vl", "vision_config.deepstack_visual_indexes", json!([8, 16, 24])),
+        ("solar", "n_group", json!(1)),
+        ("step35", "moe_router_scaling_factor", json!(1.0)),
+        (
+            "apertus",
+            "rope_parameters",
+            json!({"rope_type": "llama3", "rope_theta": 12e6,
+            "factor": 8.0, "original_max_position_embeddings": 8192, "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0}),
+        ),
+        (
+            "gpt_oss",
+            "rope_parameters",
+            json!({"rope_type": "yarn", "rope_theta": 150_000.0,
+            "factor": 32.0, "beta_fast": 32.0, "beta_slow": 1.0, "truncate": false,
+            "original_max_position_embeddings": 4096}),
+        ),
+        (
+            "mellum",
+            "rope_parameters",
+            json!({
+            "full_attention": {"rope_type": "default", "rope_theta": 500_000.0},
+            "sliding_attention": {"rope_type": "default", "rope_theta": 10_000.0}}),
+        ),
+        (
+            "ministral3",
+            "rope_parameters",
+            json!({"rope_type": "yarn", "rope_theta": 1e6,
+            "factor": 16.0, "original_max_position_embeddings": 16_384, "beta_fast": 32.0,
+            "beta_slow": 1.0, "mscale": 1.0, "mscale_all_dim": 1.0, "llama_4_scaling_beta": 0.1}),
+        ),
+    ] {
+        let with = |value: Option<&Json>| {
+            let change = |snapshot: &mut Json| {
+                let config = &mut snapshot["config"];
+                let own = config.get("text_config").is_some() && !key.contains('.');
+                let config = if own { &mut config["text_config"] } else { config };
+                let (place, key) = key.split_once('.').unwrap_or(("", key));
+                let object = if place.is_empty() { config } else { &mut config[place] };
+                let object = object.as_object_mut().unwrap();
+                object.remove(key);
+                if key == "rope_parameters" {
+                    object.remove("rope_theta");
+                    object.remove("rope_scaling");
+                }
+                object.extend(value.map(|value| (key.to_owned(), value.clone())));
+            };
+            opened(name, change).unwrap_or_else(|error| panic!("{name} {key} {value:?}: {error}"))
+        };
+        assert_eq!(outline(&with(None)), outline(&with(Some(&value))), "{name} {key}");
+    }
+}
+
 #[test]
 fn other_parts_of_a_multimodal_model_are_listed() {
     let model = opened("gemma3-vision", |_| {}).unwrap();
@@ -564,6 +655,22 @@ fn other_classes_of_the_same_graph_convert_alike() {
         .unwrap();
         assert_eq!(outline(&found), expected, "{class}");
         assert!(found.left_out.iter().any(|name| name == "model.mm_projector.0.weight"));
+    }
+    // Without a head, as embedding models are saved, some of them without `model.` as well.
+    for (name, class) in [("phi3", "Phi3Model"), ("qwen3moe", "Qwen3MoeModel")] {
+        let mut expected = outline(&opened(name, |_| {}).unwrap());
+        expected.retain(|line| !line.starts_with("output.weight"));
+        for bare in [false, true] {
+            let found = opened(name, |snapshot| {
+                snapshot["config"]["architectures"] = json!([class]);
+                snapshot["checkpoint"].as_object_mut().unwrap().remove("lm_head.weight");
+                if bare {
+                    rename(snapshot, |name| name.trim_start_matches("model.").to_owned());
+                }
+            })
+            .unwrap();
+            assert_eq!(outline(&found), expected, "{class}");
+        }
     }
 }
 

@@ -150,6 +150,8 @@ const GIVEN: &[Default] = &[
     count("num_experts", 64),
     count("num_experts_per_tok", 8),
     count("num_shared_experts", 1),
+    count("n_group", 1),
+    count("topk_group", 1),
     count("first_k_dense_replace", 1),
     number("routed_scaling_factor", 2.5),
     flag("norm_topk_prob", true),

@@ -23,8 +23,8 @@ pub(super) const GLM4: Architecture = Architecture {
     ],
     defaults: &[
         part("glm4", SIZES, GLM4_DEFAULTS),
-        part("glm4v_text", SIZES, GLM4_DEFAULTS),
-        part("glm_ocr_text", SIZES, GLM4_DEFAULTS),
+        part("glm4v_text", SIZES, GLM4V_DEFAULTS),
+        part("glm_ocr_text", SIZES, GLM_OCR_DEFAULTS),
     ],
     parameters: &[
         COMMON,
@@ -65,7 +65,7 @@ pub(super) const GLM4_MOE: Architecture = Architecture {
     classes: &["Glm4MoeForCausalLM", "Glm4vMoeForConditionalGeneration"],
     defaults: &[
         part("glm4_moe", MOE_SIZES, MOE_DEFAULTS),
-        part("glm4v_moe_text", MOE_SIZES, MOE_DEFAULTS),
+        part("glm4v_moe_text", MOE_SIZES, MOE_VISION_DEFAULTS),
     ],
     parameters: &[COMMON, KEY_LENGTHS, FILE_TYPE, MOE_PARAMETERS],
     tensors: &[
@@ -111,6 +111,8 @@ pub(super) const SOLAR: Architecture = Architecture {
             count("n_routed_experts", 128),
             count("num_experts_per_tok", 8),
             count("n_shared_experts", 1),
+            count("n_group", 1),
+            count("topk_group", 1),
             count("moe_intermediate_size", 1280),
             number("routed_scaling_factor", 1.0),
             flag("norm_topk_prob", true),
@@ -218,15 +220,29 @@ fn all_of_it(config: &Config) -> Result<Option<Value>> {
 pub(super) const SIZES: &[Default] = &sizes([151_552, 4096, 13_696, 40, 32]);
 const MOE_SIZES: &[Default] = &sizes([151_552, 4096, 10_944, 46, 96]);
 
-const GLM4_DEFAULTS: &[&[Default]] = &[&[
+const GLM4_DEFAULTS: &[&[Default]] = &[GLM4_GIVEN];
+
+const GLM4V_DEFAULTS: &[&[Default]] =
+    &[&[count("max_position_embeddings", 32_768)], VISION_GIVEN, GLM4_GIVEN];
+
+const GLM_OCR_DEFAULTS: &[&[Default]] = &[VISION_GIVEN, GLM4_GIVEN];
+
+const VISION_GIVEN: &[Default] = &[number("rms_norm_eps", 1e-5)];
+
+const GLM4_GIVEN: &[Default] = &[
     count("max_position_embeddings", 131_072),
     number("rms_norm_eps", 1.562_5e-7),
     number("rope_theta", 10_000.0),
     number("partial_rotary_factor", 0.5),
     count("num_key_value_heads", 2),
-]];
+];
 
-const MOE_DEFAULTS: &[&[Default]] = &[&[
+const MOE_DEFAULTS: &[&[Default]] = &[MOE_GIVEN];
+
+const MOE_VISION_DEFAULTS: &[&[Default]] =
+    &[&[count("max_position_embeddings", 65_536)], MOE_GIVEN];
+
+const MOE_GIVEN: &[Default] = &[
     count("max_position_embeddings", 131_072),
     number("rms_norm_eps", 1e-5),
     number("rope_theta", 10_000.0),
@@ -242,7 +258,7 @@ const MOE_DEFAULTS: &[&[Default]] = &[&[
     count("n_group", 1),
     count("topk_group", 1),
     flag(deepseek2::HAS_CORRECTION, true),
-]];
+];
 
 const EXPERTS_GIVEN: &[Default] = &[
     count("n_shared_experts", 1),

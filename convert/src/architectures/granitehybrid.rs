@@ -24,8 +24,8 @@ pub(super) const GRANITE_HYBRID: Architecture = Architecture {
         Some(if experts > 0 { &ALL_ATTENTION_MOE } else { &ALL_ATTENTION })
     },
     defaults: &[
-        model("granitemoehybrid", &[granite::GIVEN, GIVEN, SIZES]),
-        model("bamba", &[&[flag("tie_word_embeddings", false), count(ROPE, 1)], GIVEN, SIZES]),
+        model("granitemoehybrid", &[granite::GIVEN, USED, GIVEN, SIZES]),
+        model("bamba", &[BAMBA, GIVEN, SIZES]),
     ],
     parameters: &[
         COMMON,
@@ -112,6 +112,15 @@ const SHARED_WIDTH: &[Parameter] = &[Parameter::With(|config, keys| {
     }
     Ok(())
 })];
+
+const USED: &[Default] = &[count("num_experts_per_tok", 2)];
+
+const BAMBA: &[Default] = &[
+    flag("tie_word_embeddings", false),
+    count(ROPE, 1),
+    count("max_position_embeddings", 262_144),
+    number("rms_norm_eps", 1e-5),
+];
 
 const GIVEN: &[Default] = &[
     count("max_position_embeddings", 2048),

@@ -18,6 +18,8 @@ pub(super) const KIMI_LINEAR: Architecture = Architecture {
                 number("rms_norm_eps", 1e-5),
                 count("first_k_dense_replace", 1),
                 count("num_shared_experts", 1),
+                count("num_experts_per_token", 8),
+                count("topk_group", 1),
                 number("routed_scaling_factor", 2.446),
                 default("n_routed_experts", Fill::Same("num_experts")),
                 default("n_shared_experts", Fill::Given("num_shared_experts")),

@@ -46,6 +46,7 @@ pub(super) const NEMOTRON_H: Architecture = Architecture {
 const NEMOTRON_H_MOE: Architecture = Architecture {
     name: "nemotron_h_moe",
     variant: |_| None,
+    defaults: &[model("nemotron_h", MOE_DEFAULTS)],
     parameters: &[
         COMMON,
         FILE_TYPE,
@@ -78,49 +79,56 @@ const COUNT: Dim = Dim::Key("n_routed_experts");
 /// Values that an expert takes.
 const LATENT: Dim = Dim::KeyOr("moe_latent_size", &HIDDEN);
 
-const DEFAULTS: &[&[Default]] = &[
-    &[
-        // A list of kinds counts the layers whatever else is said.
-        replaced(
-            "num_hidden_layers",
-            Fill::With(|config| {
-                let kinds = config.get("layers_block_type").and_then(Value::as_array);
-                Ok(kinds
-                    .map(|kinds| kinds.len().into())
-                    .or(config.get("num_hidden_layers").cloned()))
-            }),
-        ),
-        count("max_position_embeddings", 4096),
-        number("layer_norm_epsilon", 1e-5),
-        count("num_key_value_heads", 8),
-        default("head_dim", Fill::Given("attention_head_dim")),
-        count("head_dim", 128),
-        default("conv_kernel", Fill::Given("mamba_d_conv")),
-        count("conv_kernel", 4),
-        count("mamba_num_heads", 128),
-        count("mamba_head_dim", 64),
-        count("n_groups", 8),
-        count("ssm_state_size", 128),
-    ],
-    SAME_HEADS,
-    &[
-        default(
-            INNER_KEY,
-            Fill::With(|config| {
-                Ok(Some(
-                    Dim::Product(&[Dim::Key("mamba_num_heads"), Dim::Key("mamba_head_dim")])
-                        .size(config)?
-                        .into(),
-                ))
-            }),
-        ),
-        default(STATE_KEY, Fill::Given("ssm_state_size")),
-        default(GROUPS_KEY, Fill::Given("n_groups")),
-        default(HEADS_KEY, Fill::Given("mamba_num_heads")),
-        default(KEY_HEADS_BY_LAYER, Fill::With(key_heads)),
-        count(PADDING, 8),
-    ],
-    PADDED,
+const DEFAULTS: &[&[Default]] = &[GIVEN, SAME_HEADS, DERIVED, PADDED];
+
+const MOE_DEFAULTS: &[&[Default]] = &[EXPERTS_GIVEN, GIVEN, SAME_HEADS, DERIVED, PADDED];
+
+const EXPERTS_GIVEN: &[Default] = &[
+    count("n_shared_experts", 1),
+    flag("norm_topk_prob", true),
+    number("routed_scaling_factor", 1.0),
+    count("n_group", 1),
+    count("topk_group", 1),
+];
+
+const GIVEN: &[Default] = &[
+    // A list of kinds counts the layers whatever else is said.
+    replaced(
+        "num_hidden_layers",
+        Fill::With(|config| {
+            let kinds = config.get("layers_block_type").and_then(Value::as_array);
+            Ok(kinds.map(|kinds| kinds.len().into()).or(config.get("num_hidden_layers").cloned()))
+        }),
+    ),
+    count("max_position_embeddings", 4096),
+    number("layer_norm_epsilon", 1e-5),
+    count("num_key_value_heads", 8),
+    default("head_dim", Fill::Given("attention_head_dim")),
+    count("head_dim", 128),
+    default("conv_kernel", Fill::Given("mamba_d_conv")),
+    count("conv_kernel", 4),
+    count("mamba_num_heads", 128),
+    count("mamba_head_dim", 64),
+    count("n_groups", 8),
+    count("ssm_state_size", 128),
+];
+
+const DERIVED: &[Default] = &[
+    default(
+        INNER_KEY,
+        Fill::With(|config| {
+            Ok(Some(
+                Dim::Product(&[Dim::Key("mamba_num_heads"), Dim::Key("mamba_head_dim")])
+                    .size(config)?
+                    .into(),
+            ))
+        }),
+    ),
+    default(STATE_KEY, Fill::Given("ssm_state_size")),
+    default(GROUPS_KEY, Fill::Given("n_groups")),
+    default(HEADS_KEY, Fill::Given("mamba_num_heads")),
+    default(KEY_HEADS_BY_LAYER, Fill::With(key_heads)),
+    count(PADDING, 8),
 ];
 
 /// The kind of a layer: of a pattern such as `M-M*`, or of a list of names.

@@ -223,6 +223,12 @@ fn block(config: &Config, key: &str) -> Result<Option<Object>> {
     }
 }
 
+/// What a class assumes for a configuration that says nothing of rotary embedding but its base.
+pub(super) fn assumed(config: &Config, block: Value) -> Option<Value> {
+    let silent = !config.has(PARAMETERS) && !config.has(SCALING);
+    silent.then_some(block)
+}
+
 /// Gives the method its name of today.
 fn name_type(object: &mut Object) {
     if let (false, Some(kind)) = (object.contains_key("rope_type"), object.get("type").cloned()) {
