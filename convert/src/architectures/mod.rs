@@ -493,7 +493,7 @@ mod tests {
             ("Qwen3Model", "qwen3"),
             ("BertModel", "bert"),
         ] {
-            assert_eq!(found(class), Ok(name.into()));
+            assert_eq!(found(class), Ok(name));
         }
         for (class, closest) in [
             ("LlamaForSequenceClassification", "LlamaForCausalLM"),
