@@ -41,6 +41,36 @@ fn the_defaults_make_q4_k_m_of_the_size_of_the_reference() {
 }
 
 #[test]
+fn what_is_said_of_a_saved_mix_makes_the_same_file() {
+    let folder = tempdir().unwrap();
+    let [first, again, mix] = ["a.gguf", "b.gguf", "mix.txt"].map(|name| folder.path().join(name));
+    let input = fixture("tiny-llama3");
+    let done = quantwright()
+        .arg("convert")
+        .arg(&input)
+        .args(["--target-size", "900k", "-o"])
+        .arg(&first)
+        .arg("--save-mix")
+        .arg(&mix)
+        .output()
+        .unwrap();
+    assert!(done.status.success(), "{}", stderr(&done));
+    let said = stdout(&done);
+    let (_, options) = said.split_once("the same again: ").unwrap();
+    let options = options.lines().next().unwrap().split(' ');
+    let done = quantwright()
+        .arg("convert")
+        .arg(&input)
+        .args(options)
+        .arg("-o")
+        .arg(&again)
+        .output()
+        .unwrap();
+    assert!(done.status.success(), "{}", stderr(&done));
+    assert_eq!(fs::read(first).unwrap(), fs::read(again).unwrap());
+}
+
+#[test]
 fn the_json_of_a_run_is_that_of_the_plan_and_more() {
     let folder = tempdir().unwrap();
     let output = folder.path().join("m.gguf");

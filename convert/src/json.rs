@@ -70,6 +70,21 @@ pub(crate) fn not_text(text: &str) -> Option<&'static str> {
     }
 }
 
+/// Refuses a list where an object has to be; serde would fill the fields of one from it.
+pub(crate) fn object_begins(path: &Path, bytes: &[u8]) -> Result<()> {
+    match without_mark(bytes).trim_ascii_start().first() {
+        Some(b'[') => Err(Error::Json {
+            path: path.to_path_buf(),
+            line: 1,
+            column: 1,
+            key: None,
+            problem: "found a list, expected an object".into(),
+            help: DOWNLOAD,
+        }),
+        _ => Ok(()),
+    }
+}
+
 /// Reads a file that must hold a JSON object.
 pub(crate) fn read_object(path: &Path) -> Result<Object> {
     match parse(path, &read_bytes(path, LONGEST)?)? {

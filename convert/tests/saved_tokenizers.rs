@@ -323,6 +323,15 @@ fn lists_of_tokens_may_have_been_edited_but_are_lists() {
 }
 
 #[test]
+fn a_list_is_no_tokenizer() {
+    let dir = copy("tiny-llama3");
+    read(dir.path(), &DECODER).unwrap();
+    fs::write(dir.path().join("tokenizer.json"), " [[], null, null, null, null, {}]").unwrap();
+    let message = refusal(dir.path(), &DECODER);
+    assert!(message.contains("found a list, expected an object"), "{message}");
+}
+
+#[test]
 fn what_only_looks_like_tokenizer_model_is_passed_over() {
     let tiktoken = "IQ== 0\nIg== 1\n";
     let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0\n";

@@ -93,7 +93,13 @@ pub(super) fn run(
     }
     let mut report = Report::new(&plan, args.output.as_deref());
     report.expected_loss = mix.expected_loss.is_finite().then_some(mix.expected_loss);
-    report.note = Some(note(sensitivities.is_some(), &mix, judged.as_ref()));
+    let mut note = note(sensitivities.is_some(), &mix, judged.as_ref());
+    let saved = mix_args.save_mix.as_deref().filter(|_| !args.dry_run);
+    if let (Some(path), Some(ty)) = (saved, plan.file_type()) {
+        let (ty, path) = (ty.name().to_lowercase(), text::path(path));
+        note += &format!("; the same again: --type {ty} --tensor-type-file {path}");
+    }
+    report.note = Some(note);
     if let Some(judged) = judged {
         report.measured_loss = Some(judged.loss);
         report.recipe = judged.recipe.map(|recipe| recipe.report);

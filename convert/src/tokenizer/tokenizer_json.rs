@@ -93,6 +93,7 @@ pub(crate) struct Merge(pub(crate) String);
 impl TokenizerJson {
     pub(crate) fn read(path: &Path) -> Result<Self> {
         let bytes = json::read_bytes(path, json::TOKENIZER)?;
+        json::object_begins(path, &bytes)?;
         let mut tokenizer: Self = json::parse(path, &bytes)?;
         tokenizer.path = path.to_path_buf();
         Ok(tokenizer)
