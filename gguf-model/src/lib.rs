@@ -90,6 +90,7 @@ mod architecture;
 mod architectures;
 mod check;
 mod forward;
+mod forward_bases;
 mod forwards;
 mod keys;
 mod layered;

@@ -8,10 +8,11 @@ use crate::{
     run::{
         Function, Xielu,
         experts::{Experts, Router},
-        feed_forward::{Beside, FeedForward, Gating, Mlp},
+        feed_forward::{Beside, FeedForward},
+        layer::{Layer, LayerInput},
         matrix::Matrix,
+        mlp::{Gating, Mlp},
         recurrent::{Recurrent, softplus},
-        session::{Layer, LayerInput},
     },
 };
 

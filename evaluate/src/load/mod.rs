@@ -15,7 +15,7 @@ use quant_weights::Source;
 
 use crate::{
     CachePrecision, Error, Options, Result,
-    run::{Runner, matrix::Matrix, norm::Norm, rope::Rope, session::Layer},
+    run::{Runner, layer::Layer, matrix::Matrix, norm::Norm, rope::Rope},
 };
 use keys::Keys;
 use tensors::{Table, Tensors};
@@ -63,12 +63,12 @@ impl Weights {
     /// The vectors of some tokens, the first at position `first`.
     pub(crate) fn embed(
         &self,
-        model: &crate::Model,
+        source: &dyn Source,
         runner: Runner<'_>,
         tokens: &[u32],
         first: usize,
     ) -> Result<Vec<f32>> {
-        let mut reader = model.source.reader(runner.kernels);
+        let mut reader = source.reader(runner.kernels);
         let mut x = vec![0.0; tokens.len() * self.width];
         for (i, (token, x)) in tokens.iter().zip(x.chunks_exact_mut(self.width)).enumerate() {
             match runner.replaced.and_then(|replaced| replaced.tokens.get(token)) {
@@ -108,7 +108,7 @@ impl LayerInputs {
     /// For each token a row of all layers' vectors; `x` is what goes into the first layer.
     pub(crate) fn of(
         &self,
-        model: &crate::Model,
+        source: &dyn Source,
         runner: Runner<'_>,
         tokens: &[u32],
         x: &[f32],
@@ -117,7 +117,7 @@ impl LayerInputs {
         let shrink = 1.0 / (self.projection.columns as f32).sqrt();
         all.iter_mut().for_each(|v| *v *= shrink);
         self.norm.apply(runner, &mut all, self.of_layer);
-        let mut reader = model.source.reader(runner.kernels);
+        let mut reader = source.reader(runner.kernels);
         let scale = (self.of_layer as f32).sqrt();
         for (token, row) in tokens.iter().zip(all.chunks_exact_mut(self.table.width)) {
             let own = self.table.read(&mut reader, *token as usize)?;
@@ -166,10 +166,16 @@ impl<'a> Loader<'a> {
     }
 
     /// A layer of a model that was opened without its layers.
-    pub(crate) fn load_layer(model: &'a crate::Model, layer: usize) -> Result<Layer> {
-        let (source, options) = (&*model.source, &model.options);
-        let mut loader = Self::new(source, options, model.architecture, model.forward)?;
-        loader.ropes.clone_from(&model.weights.ropes);
+    pub(crate) fn load_layer(
+        source: &'a dyn Source,
+        options: &'a Options,
+        architecture: &'static Architecture,
+        forward: &'static Forward,
+        weights: &Weights,
+        layer: usize,
+    ) -> Result<Layer> {
+        let mut loader = Self::new(source, options, architecture, forward)?;
+        loader.ropes.clone_from(&weights.ropes);
         loader.layer(u32::try_from(layer).unwrap_or(u32::MAX))
     }
 

@@ -9,9 +9,9 @@ use quant_weights::{Source, Tensor, TensorReader};
 use crate::{
     Error, Options, Result,
     run::{
-        Runner,
-        matrix::{Matrix, Stored},
+        matrix::Matrix,
         norm::Norm,
+        runner::{Runner, Stored},
     },
 };
 

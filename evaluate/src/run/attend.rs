@@ -7,9 +7,9 @@ use quant_core::lanes::{Lanes, MAX_LANES};
 use quant_kernels::LaneOp;
 
 use super::{
-    Runner,
     cache::{BLOCK, LayerCache},
     functions::soft_cap,
+    runner::Runner,
     split,
 };
 

@@ -5,14 +5,15 @@ use std::sync::Arc;
 use gguf_model::HeadNorm;
 
 use super::{
-    Runner,
     attend::{Attend, Distances, Sight},
     cache::LayerCache,
     latent::Latent,
     matrix::Matrix,
     norm::Norm,
-    rope::Turns,
-    session::Watch,
+    projected::{Place, Projected},
+    runner::Runner,
+    split::split_rows,
+    watch::Watch,
 };
 use crate::Result;
 
@@ -70,26 +71,6 @@ pub(crate) struct Temperature {
     pub(crate) scale: f32,
     /// What is added to the position.
     pub(crate) offset: usize,
-}
-
-/// Queries, keys and values of some tokens, a row of all heads each.
-pub(crate) struct Projected {
-    pub(crate) queries: Vec<f32>,
-    pub(crate) keys: Vec<f32>,
-    pub(crate) values: Vec<f32>,
-    /// What the results of the heads are multiplied by; none if empty.
-    pub(crate) gates: Vec<f32>,
-}
-
-/// Where in the sequence a layer is run.
-pub(crate) struct Place<'a> {
-    /// The position of the first token.
-    pub(crate) first: usize,
-    /// Tokens.
-    pub(crate) count: usize,
-    /// Of these, the first whose result is needed.
-    pub(crate) needed: usize,
-    pub(crate) turns: Option<&'a Turns>,
 }
 
 impl Attention {
@@ -219,22 +200,4 @@ impl Attention {
         }
         Ok(projected)
     }
-}
-
-/// Takes rows apart into parts of these widths.
-pub(crate) fn split_rows<const N: usize>(
-    rows: &[f32],
-    width: usize,
-    widths: [usize; N],
-) -> [Vec<f32>; N] {
-    let count = rows.len() / width.max(1);
-    let mut parts = widths.map(|width| Vec::with_capacity(count * width));
-    for mut row in rows.chunks_exact(width.max(1)) {
-        for (part, width) in parts.iter_mut().zip(widths) {
-            let (these, rest) = row.split_at(width.min(row.len()));
-            part.extend_from_slice(these);
-            row = rest;
-        }
-    }
-    parts
 }

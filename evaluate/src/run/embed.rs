@@ -2,7 +2,7 @@
 
 use gguf_io::metadata::Value;
 
-use super::{Session, session::Watch};
+use super::{session::Session, watch::Watch};
 use crate::{Error, Model, Result};
 
 /// How the vectors of tokens become that of a text.

@@ -3,10 +3,11 @@
 use gguf_model::Gate;
 
 use super::{
-    Function, Runner,
-    feed_forward::{Gating, Mlp},
+    Function,
     matrix::Matrix,
-    session::Watch,
+    mlp::{Gating, Mlp},
+    runner::Runner,
+    watch::Watch,
 };
 use crate::Result;
 

@@ -3,7 +3,10 @@
 use quant_core::lanes::{Lanes, MAX_LANES};
 use quant_kernels::LaneOp;
 
-use super::{Runner, attention::split_rows, split};
+use super::{
+    runner::Runner,
+    split::{self, split_rows},
+};
 
 /// An activation function.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -1,11 +1,12 @@
 //! Multi-head latent attention: keys and values of all heads are compressed to a few values.
 
 use super::{
-    Runner,
-    attention::{Place, Projected, split_rows},
     matrix::Matrix,
     norm::Norm,
-    session::Watch,
+    projected::{Place, Projected},
+    runner::Runner,
+    split::split_rows,
+    watch::Watch,
 };
 use crate::Result;
 

@@ -3,7 +3,10 @@
 use quant_core::GgmlType;
 use quant_kernels::{Input, MatrixError, Output, PackedMatrix};
 
-use super::{Runner, split};
+use super::{
+    runner::{Runner, Stored},
+    split,
+};
 use crate::{Error, Result};
 
 /// Rows that are restored at a time where a type has no products of its own.
@@ -21,17 +24,6 @@ pub(crate) struct Matrix {
     pub(crate) bias: Option<Vec<f32>>,
     /// What products are multiplied by: one, or one for each expert.
     pub(crate) scale: Option<Vec<f32>>,
-}
-
-/// How weights are kept.
-pub(crate) enum Stored {
-    /// Packed, some rows in each part. Of several experts there is one part.
-    Packed(Vec<PackedMatrix>),
-    /// As in the file, in a type that can be restored but not multiplied: rows are restored to single
-    /// precision as they are needed.
-    Plain(GgmlType, Vec<u8>),
-    /// Not read yet: so many bytes.
-    Unread(u64),
 }
 
 impl Matrix {

@@ -2,7 +2,7 @@
 
 use gguf_model::Norm as Kind;
 
-use super::{Runner, split};
+use super::{runner::Runner, split};
 
 /// A norm, with its weights and biases if it has any.
 pub(crate) struct Norm {

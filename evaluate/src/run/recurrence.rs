@@ -6,7 +6,7 @@ use std::ops::Range;
 use quant_core::lanes::{Lanes, MAX_LANES};
 use quant_kernels::LaneOp;
 
-use super::{Runner, split};
+use super::{runner::Runner, split};
 
 /// What a recurrent layer remembers of the tokens so far.
 pub(crate) struct State {

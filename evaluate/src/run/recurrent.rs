@@ -1,12 +1,13 @@
 //! Layers that remember a state of fixed size in place of keys and values.
 
 use super::{
-    Function, Runner,
-    attention::split_rows,
+    Function,
     matrix::Matrix,
     norm::Norm,
     recurrence::{Convolution, Fading, Inputs, Recurrence, State},
-    session::Watch,
+    runner::Runner,
+    split::split_rows,
+    watch::Watch,
 };
 use crate::Result;
 

@@ -2,7 +2,7 @@
 
 use gguf_model::Rope as Pairing;
 
-use super::{Runner, split};
+use super::{runner::Runner, split};
 
 /// How one kind of layers turns queries and keys.
 #[derive(Clone, Debug, PartialEq)]

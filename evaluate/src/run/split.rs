@@ -45,3 +45,21 @@ pub(crate) fn rows(
     let chunks = values.chunks_mut(per_piece * width).enumerate();
     pieces(threads, chunks, &|(i, chunk)| work(i * per_piece, chunk));
 }
+
+/// Takes rows apart into parts of these widths.
+pub(crate) fn split_rows<const N: usize>(
+    rows: &[f32],
+    width: usize,
+    widths: [usize; N],
+) -> [Vec<f32>; N] {
+    let count = rows.len() / width.max(1);
+    let mut parts = widths.map(|width| Vec::with_capacity(count * width));
+    for mut row in rows.chunks_exact(width.max(1)) {
+        for (part, width) in parts.iter_mut().zip(widths) {
+            let (these, rest) = row.split_at(width.min(row.len()));
+            part.extend_from_slice(these);
+            row = rest;
+        }
+    }
+    parts
+}
