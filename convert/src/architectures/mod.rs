@@ -61,6 +61,7 @@ mod gemma3;
 pub(crate) mod gemma3n;
 mod gemma4;
 mod glm;
+mod glm4_moe;
 mod glm5_next;
 mod gpt2;
 mod gpt_oss;
@@ -185,10 +186,10 @@ pub const ALL: &[&Architecture] = &[
     &chatglm::CHATGLM,
     &glm::DEEPSEEK32,
     &glm::GLM4,
-    &glm::GLM4_MOE,
     &glm::GLM4_MOE_LITE,
     &glm::GLM_DSA,
-    &glm::SOLAR,
+    &glm4_moe::GLM4_MOE,
+    &glm4_moe::SOLAR,
     &glm5_next::GLM5_NEXT,
     &gpt2::GPT2,
     &gpt_oss::GPT_OSS,

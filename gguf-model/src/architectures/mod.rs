@@ -26,6 +26,7 @@ mod gemma3;
 mod gemma3n;
 mod gemma4;
 mod glm;
+mod glm4_moe;
 mod glm5_next;
 mod gpt2;
 mod gpt_oss;
@@ -100,7 +101,7 @@ pub static ALL: &[&Architecture] = &[
     &gemma4::GEMMA4_ASSISTANT,
     &glm::CHATGLM,
     &glm::GLM4,
-    &glm::GLM4MOE,
+    &glm4_moe::GLM4MOE,
     &glm5_next::GLM5_NEXT,
     &gpt_oss::GPT_OSS,
     &gpt2::GPT2,
