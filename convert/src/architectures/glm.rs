@@ -7,7 +7,7 @@ use crate::{Config, Result, tokenizer::Adjustment};
 use super::{
     Architecture, BASE, Default, deepseek2, indexer,
     nextn::{self, Further},
-    parameters::{COMMON, FILE_TYPE, KEY_LENGTHS, Parameter},
+    parameters::{self, COMMON, FILE_TYPE, KEY_LENGTHS, Parameter},
     rope,
     shared::*,
     tensors::{Dim, Rule, Step},
