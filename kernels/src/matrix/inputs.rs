@@ -40,6 +40,8 @@ pub(crate) struct InputLayout {
     pub(crate) pairs: bool,
     /// What to multiply the sums of codes by, negated.
     pub(crate) bias: i32,
+    /// Whether codes have 16 bits, two to a word: as [`DotLanes::widened`] says.
+    pub(crate) widened: bool,
 }
 
 /// Quantized inputs, tile after tile, each in the order in which the kernel reads it. The buffers
@@ -168,11 +170,18 @@ impl InputLayout {
             Some(scaling) => {
                 let subs = cols / self.sub;
                 let sums = if self.pairs { subs / 2 } else { subs };
-                Sizes { words: cols / 4, subs, sums, blocks: cols / scaling.len() }
+                let words = if self.widened { cols / 2 } else { cols / 4 };
+                Sizes { words, subs, sums, blocks: cols / scaling.len() }
             }
             None => Sizes { words: cols, subs: 0, sums: 0, blocks: 0 },
         }
     }
+}
+
+/// The halves of each lane, of numbers that fit them.
+#[inline(always)]
+fn halves<S: DotLanes>(s: S, low: S::I32, high: S::I32) -> S::I32 {
+    s.or_i(s.and_i(low, s.splat_i(0xffff)), s.shl::<16>(high))
 }
 
 /// Where the codes of one column go.
@@ -214,11 +223,18 @@ impl Place<'_> {
     fn emit<S: DotLanes>(&mut self, s: S, first: usize, live: usize, codes: &[S::I32], d: S::F32) {
         let (mut lanes, mut floats) = ([0; MAX_LANES], [0.0; MAX_LANES]);
         let (width, column) = (self.width, self.column);
-        let words = codes.len() / 4;
-        for (w, four) in codes.as_chunks().0.iter().enumerate() {
-            s.store_i(join(s, four), &mut lanes);
+        let mut put = |w: usize, words: usize, word: S::I32| {
+            s.store_i(word, &mut lanes);
             for (lane, word) in lanes[..live].iter().enumerate() {
                 self.words[((first + lane) * words + w) * width + column] = *word;
+            }
+        };
+        for (w, four) in codes.as_chunks().0.iter().enumerate() {
+            if self.layout.widened {
+                put(2 * w, codes.len() / 2, halves(s, four[0], four[2]));
+                put(2 * w + 1, codes.len() / 2, halves(s, four[1], four[3]));
+            } else {
+                put(w, codes.len() / 4, join(s, four));
             }
         }
         let subs = codes.len() / self.layout.sub;

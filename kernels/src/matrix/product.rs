@@ -10,8 +10,8 @@ use quant_core::{Error, GgmlType};
 
 use super::{
     MatrixError, PackedMatrix, Parallel,
-    drive::{self, FEW, FLOAT_ROW_STEP, Product, ROW_STEP},
-    format::Format,
+    drive::{self, FLOAT_ROW_STEP, Product, ROW_STEP},
+    format::{FEW, Format},
     inputs::{Column, Inputs},
     pool::whole,
 };
@@ -242,7 +242,7 @@ impl PackedMatrix {
             return Ok(());
         }
         let table = &kernels.0.matrix;
-        let layout = (table.layout)(self.format);
+        let floats = (table.layout)(self.format, false).scaling.is_none();
         let Scratch { columns, sorted, parts, inputs } = scratch;
         sorted.clear();
         parts.clear();
@@ -256,9 +256,11 @@ impl PackedMatrix {
         }
         for (part, inputs) in parts.iter().zip(inputs.iter_mut()) {
             let columns = &sorted[part.columns.clone()];
+            let by_panels = self.by_panels(columns.len());
+            let layout = (table.layout)(self.format, by_panels);
             let widths = match layout.scaling {
                 None if columns.len() > FEW => table.float_widths,
-                _ if self.by_panels(columns.len()) => table.widths,
+                _ if by_panels => table.widths,
                 // Rows meet one column at a time.
                 Some(_) if self.format.has_integers() => &[1],
                 Some(_) => table.few_widths,
@@ -270,7 +272,7 @@ impl PackedMatrix {
         let (sorted, parts, inputs) = (&sorted[..], &parts[..], &inputs[..]);
 
         // The work is the steps of all parts, one after the other.
-        let step = if layout.scaling.is_none() { FLOAT_ROW_STEP } else { ROW_STEP };
+        let step = if floats { FLOAT_ROW_STEP } else { ROW_STEP };
         let per_part = self.rows.div_ceil(step);
         let steps = per_part * parts.len();
         let work = |mut range: Range<usize>| {
