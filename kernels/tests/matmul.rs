@@ -92,6 +92,41 @@ fn threads_do_not_change_the_result() {
     }
 }
 
+/// Many activations are checked and quantized by all threads. Buffers are used again, by products with
+/// more and with fewer columns.
+#[test]
+fn threads_that_quantize_do_not_change_the_result() {
+    let (rows, cols) = (70, 512);
+    for ty in [GgmlType::Q8_0, GgmlType::Q4_K, GgmlType::F16] {
+        let bytes = quantize(ty, &values(1, rows * cols, 1.0), cols);
+        let packed = PackedMatrix::pack(ty, rows, cols, &bytes).unwrap();
+        let product = |pool: &dyn Parallel, x: &[f32], n: usize| {
+            let mut y = vec![0.0; n * rows];
+            let x = Input { values: x, n, stride: cols };
+            let output = Output { values: &mut y, stride: rows };
+            packed.matmul(Kernels::best(), pool, x, output).map(|()| y)
+        };
+        let x = values(2, 67 * cols, 1.0);
+        let mut bad = x.clone();
+        bad[60 * cols + 3] = f32::NAN;
+        let expected = [67, 45, 3, 67].map(|n| product(&Serial, &x, n).unwrap());
+        let refused = product(&Serial, &bad, 67).unwrap_err();
+        for threads in [2, 3, 7] {
+            let pool = Pool::new(NonZeroUsize::new(threads).unwrap()).unwrap();
+            let found = [67, 45, 3, 67].map(|n| product(&pool, &x, n).unwrap());
+            assert!(found == expected, "{ty}, {threads} threads");
+            let error = product(&pool, &bad, 67).unwrap_err();
+            assert_eq!(error.to_string(), refused.to_string());
+            for parts in [vec![], vec![0]] {
+                let brought = Brought { threads, parts };
+                let found = product(&brought, &x, 67);
+                // Who runs one part may find the pieces of all, but not the rows of the others.
+                assert!(matches!(found, Err(MatrixError::Parts { .. })) || threads > 4);
+            }
+        }
+    }
+}
+
 /// Threads that say how many parts they run, and run others.
 struct Brought {
     threads: usize,

@@ -17,7 +17,7 @@ use crate::{
         drive::{Fill, Product},
         float::{Bf16, F16, F32, FloatFormat},
         format::{Format, with_coded},
-        inputs::{Column, InputLayout, Inputs},
+        inputs::{Column, InputLayout, InputsPart},
         integers::{BIAS, Unpack},
         sources::Panel,
         tile,
@@ -32,7 +32,7 @@ pub(crate) struct MatrixTable {
     /// Widths of other tiles where there are several columns, widest first.
     pub(crate) widths: &'static [usize],
     pub(crate) layout: fn(Format) -> InputLayout,
-    pub(crate) fill: fn(&mut Inputs, &[f32], usize, &[Column]),
+    pub(crate) fill: fn(&mut InputsPart<'_>, &[f32], usize, &[Column]),
     /// Computes a range of rows; the flag says whether by panels.
     pub(crate) multiply: fn(Format, bool, &Product<'_>, Range<usize>),
     #[cfg(feature = "probe")]
@@ -56,8 +56,14 @@ pub(crate) trait MatrixKernels {
     /// See [`MatrixTable::widths`]: the columns of a tile, then 4 if that is fewer, and 2.
     const WIDTHS: &'static [usize];
 
-    /// As [`Inputs::fill`].
-    fn fill(s: Self::Token, inputs: &mut Inputs, x: &[f32], stride: usize, columns: &[Column]);
+    /// As [`InputsPart::fill`].
+    fn fill(
+        s: Self::Token,
+        inputs: &mut InputsPart<'_>,
+        x: &[f32],
+        stride: usize,
+        columns: &[Column],
+    );
     /// As [`drive::direct`](crate::matrix::drive::direct).
     fn direct<F: Coded>(s: Self::Token, job: &Product<'_>, rows: Range<usize>);
     /// As [`drive::fill_codes`](crate::matrix::drive::fill_codes).
@@ -319,7 +325,7 @@ macro_rules! matrix_kernels {
         $crate::isa::with_features! { $($features)?:
             fn fill(
                 s: $token,
-                inputs: &mut $crate::matrix::inputs::Inputs,
+                inputs: &mut $crate::matrix::inputs::InputsPart<'_>,
                 x: &[f32],
                 stride: usize,
                 columns: &[$crate::matrix::inputs::Column],
