@@ -92,7 +92,8 @@ pub(crate) fn tile<S: DotLanes, F: FloatFormat, const MR: usize, const NR: usize
         let mut odd = sums;
         let (pairs, rest) = columns.as_chunks::<2>();
         for (i, pair) in pairs.iter().enumerate() {
-            if F::PACKED {
+            // With one column the CPU's own prefetching keeps pace, and ours would only be in its way.
+            if F::PACKED && NR > 1 {
                 for m in 0..MR {
                     s.prefetch(&block[m][2 * i * size..][..1], AHEAD);
                     if F::BYTES == 4 {
