@@ -9,7 +9,9 @@ use std::num::NonZeroUsize;
 
 use proptest::prelude::*;
 use quant_core::GgmlType;
-use quant_kernels::{Input, Kernels, MatrixError, Output, PackedMatrix, Parallel, Pool, Serial};
+use quant_kernels::{
+    Input, Kernels, MatrixError, Output, PackedMatrix, PackedMemory, Parallel, Pool, Serial,
+};
 
 fn cases() -> impl Strategy<Value = Case> {
     let scale = || prop_oneof![3 => Just(1.0f32), 1 => Just(1e-3f32), 1 => Just(1e3f32)];
@@ -123,6 +125,34 @@ fn threads_that_quantize_do_not_change_the_result() {
                 // Who runs one part may find the pieces of all, but not the rows of the others.
                 assert!(matches!(found, Err(MatrixError::Parts { .. })) || threads > 4);
             }
+        }
+    }
+}
+
+/// Matrices that share memory are what they are alone, whether they find room or not, and when the others
+/// are gone.
+#[test]
+fn matrices_in_reserved_memory_are_the_same() {
+    let types = [GgmlType::Q8_0, GgmlType::F16, GgmlType::Q4_K, GgmlType::IQ4_NL];
+    for room in [0, 3 << 20, 64 << 20] {
+        let mut memory = PackedMemory::reserve(room);
+        let mut kept = Vec::new();
+        for (i, &ty) in types.iter().cycle().take(24).enumerate() {
+            let (experts, rows, cols) = (1 + i % 2, 100 + i, 1024);
+            let bytes = quantize(ty, &values(i as u64, experts * rows * cols, 1.0), cols);
+            let pool = Pool::new(NonZeroUsize::new(2).unwrap()).unwrap();
+            let shared =
+                PackedMatrix::pack_experts_in(&mut memory, &pool, ty, experts, rows, cols, &bytes);
+            let alone = PackedMatrix::pack_experts(ty, experts, rows, cols, &bytes).unwrap();
+            kept.push((shared.unwrap(), alone));
+        }
+        drop(memory);
+        let mut others = kept.split_off(12);
+        others.retain(|(shared, _)| shared.ggml_type() == Some(GgmlType::F16));
+        for (shared, alone) in kept.iter().chain(&others) {
+            assert_eq!(shared.packed_bytes(), alone.packed_bytes());
+            assert_eq!(shared.unpack(), alone.unpack());
+            assert_eq!(shared.clone().unpack(), alone.unpack());
         }
     }
 }
