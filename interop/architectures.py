@@ -65,6 +65,9 @@ GEMMA4_EXPERTS = dict(hidden_size_per_layer_input=0, attention_k_eq_v=True, enab
                       num_global_key_value_heads=1, num_experts=4, top_k_experts=2,
                       moe_intermediate_size=24, layer_types=GEMMA4_TYPES)
 
+# As published; the class in transformers knows no other way and does not save it.
+SIGMOID = dict(scoring_func="sigmoid")
+
 GLM = dict(SMALL, vocab_size=1040, pad_token_id=0, eos_token_id=1)
 GLM_MOE = dict(GLM, head_dim=16, moe_intermediate_size=32, n_routed_experts=4,
                num_experts_per_tok=2, n_shared_experts=1, first_k_dense_replace=1)
@@ -150,8 +153,8 @@ FAMILIES = {
                                             head_dim=16, sliding_window=64)),
     "deepseek2": ("DeepseekV2", "bpe", dict(LATENT, q_lora_rank=24)),
     "deepseek2-lite": ("DeepseekV2", "bpe", dict(LATENT, q_lora_rank=None)),
-    "deepseek3": ("DeepseekV3", "bpe", dict(LATENT, q_lora_rank=24)),
-    "deepseek3-fp8": ("DeepseekV3", "bpe", dict(LATENT, q_lora_rank=24)),
+    "deepseek3": ("DeepseekV3", "bpe", dict(LATENT, q_lora_rank=24, published=SIGMOID)),
+    "deepseek3-fp8": ("DeepseekV3", "bpe", dict(LATENT, q_lora_rank=24, published=SIGMOID)),
     "llama-fp8-channel": ("Llama", "bpe", SMALL),
     "llama-fp8-tensor": ("Llama", "bpe", SMALL),
     "llama-f64": ("Llama", "bpe", SMALL),
@@ -474,7 +477,8 @@ FAMILIES.update({
         GLM_MOE, first_k_dense_replace=None, rope_parameters=dict(
             rope_type="default", rope_theta=1e6, partial_rotary_factor=1.0))),
     "glm4moelite": ("Glm4MoeLite", "glm", dict(
-        LATENT, vocab_size=1040, q_lora_rank=24, num_nextn_predict_layers=1)),
+        LATENT, vocab_size=1040, q_lora_rank=24, num_nextn_predict_layers=1,
+        published=SIGMOID)),
     "glm-dsa": ("GlmMoeDsa", "glm", dict(
         LATENT, vocab_size=1040, q_lora_rank=24, num_nextn_predict_layers=1, index_n_heads=2,
         index_head_dim=64, index_topk=8, indexer_types=["full", "shared", "full"])),
@@ -485,7 +489,7 @@ FAMILIES.update({
                                if "expert" not in key and key not in (
                                    "moe_intermediate_size", "first_k_dense_replace", "n_group",
                                    "topk_group")}),
-    "kimi-k25": ("DeepseekV3", "bpe", dict(LATENT, q_lora_rank=24)),
+    "kimi-k25": ("DeepseekV3", "bpe", dict(LATENT, q_lora_rank=24, published=SIGMOID)),
     "afmoe": ("Afmoe", "bpe", dict(
         SMALL, head_dim=16, moe_intermediate_size=32, num_experts=4, num_experts_per_tok=2,
         num_shared_experts=1, num_dense_layers=1, sliding_window=64)),
@@ -628,6 +632,17 @@ NEMOTRON_H_CONFIG = dict(
     SMALL, mamba_num_heads=8, mamba_head_dim=16, n_groups=2, ssm_state_size=16, conv_kernel=4,
     layer_norm_epsilon=1e-5, rms_norm_eps=1e-5)
 
+NEMOTRON_EXPERTS = {
+    "gate.weight": (4, 64), "gate.e_score_correction_bias": (4,), "experts.{}.up_proj.weight": (32, 24),
+    "experts.{}.down_proj.weight": (24, 32), "fc1_latent_proj.weight": (24, 64),
+    "fc2_latent_proj.weight": (64, 24), "shared_experts.up_proj.weight": (48, 64),
+    "shared_experts.down_proj.weight": (64, 48)}
+NEMOTRON_MOE_CONFIG = dict(
+    NEMOTRON_H_CONFIG, head_dim=16, hybrid_override_pattern="M*E", n_routed_experts=4,
+    num_experts_per_tok=2, moe_intermediate_size=32, n_shared_experts=1,
+    moe_shared_expert_intermediate_size=48, norm_topk_prob=True, moe_latent_size=24,
+    routed_scaling_factor=2.5, n_group=1, topk_group=1)
+
 # Hybrids and mixtures.
 FAMILIES.update({
     "nemotron-h": ("", "bpe", hand("nemotron_h", "NemotronHForCausalLM", {
@@ -635,16 +650,19 @@ FAMILIES.update({
                                    MIXER + "down_proj.weight": (64, 96)})},
         config=dict(NEMOTRON_H_CONFIG, attention_head_dim=16, hybrid_override_pattern="M*-"))),
     "nemotron-h-moe": ("", "bpe", hand("nemotron_h", "NemotronHForCausalLM", {
-        **NEMOTRON_H, **some([2], {
-            MIXER + "gate.weight": (4, 64), MIXER + "gate.e_score_correction_bias": (4,),
-            MIXER + "experts.{}.up_proj.weight": (32, 24), MIXER + "experts.{}.down_proj.weight": (24, 32),
-            MIXER + "fc1_latent_proj.weight": (24, 64), MIXER + "fc2_latent_proj.weight": (64, 24),
-            MIXER + "shared_experts.up_proj.weight": (48, 64),
-            MIXER + "shared_experts.down_proj.weight": (64, 48)})}, experts=4, config=dict(
-                NEMOTRON_H_CONFIG, head_dim=16, hybrid_override_pattern="M*E", n_routed_experts=4,
-                num_experts_per_tok=2, moe_intermediate_size=32, n_shared_experts=1,
-                moe_shared_expert_intermediate_size=48, norm_topk_prob=True, moe_latent_size=24,
-                routed_scaling_factor=2.5, n_group=1, topk_group=1))),
+        **NEMOTRON_H, **some([2], {MIXER + name: shape for name, shape in NEMOTRON_EXPERTS.items()})},
+        experts=4, config=NEMOTRON_MOE_CONFIG)),
+    # A layer that predicts a further token, in two parts.
+    "nemotron-h-mtp": ("", "bpe", hand("nemotron_h", "NemotronHForCausalLM", {
+        **NEMOTRON_H, **some([2], {MIXER + name: shape for name, shape in NEMOTRON_EXPERTS.items()}),
+        **{"mtp.layers.0." + name: shape for name, shape in {
+            "enorm.weight": (64,), "hnorm.weight": (64,), "eh_proj.weight": (64, 128),
+            "norm.weight": (64,), "mixer.q_proj.weight": (64, 64), "mixer.k_proj.weight": (32, 64),
+            "mixer.v_proj.weight": (32, 64), "mixer.o_proj.weight": (64, 64)}.items()},
+        **{f"mtp.layers.1.mixer.{name.replace('{}', str(expert))}": shape for expert in range(4)
+           for name, shape in NEMOTRON_EXPERTS.items()},
+        "mtp.layers.1.norm.weight": (64,), "mtp.layers.1.final_layernorm.weight": (64,)},
+        experts=4, config=dict(NEMOTRON_MOE_CONFIG, num_nextn_predict_layers=1))),
     "jamba": ("Jamba", "spm", dict(
         SMALL, num_experts=4, num_experts_per_tok=2, attn_layer_period=2, attn_layer_offset=1,
         expert_layer_period=2, expert_layer_offset=1, mamba_d_state=8, use_mamba_kernels=False,
@@ -730,6 +748,11 @@ FAMILIES.update({
 })
 
 FAMILIES.update({
+    "muse-glimmer": ("MuseGlimmer:ForConditionalGeneration", "bpe", dict(
+        text_config=dict(SMALL, num_hidden_layers=5, head_dim=16, sliding_window=64, qk_scale_factor=3.5),
+        vision_config=dict(hidden_size=32, intermediate_size=48, num_hidden_layers=1,
+                           num_attention_heads=2, pos_emb_height=4, pos_emb_width=4),
+        out_hidden_size=128, projector_hidden_size=48)),
     "apertus": ("Apertus", "bpe", dict(SMALL, pad_token_id=0)),
     "falcon-h1": ("FalconH1", "bpe", dict(
         SMALL, num_hidden_layers=2, mamba_d_ssm=128, mamba_n_heads=8, mamba_d_head=16,
@@ -1483,6 +1506,8 @@ elif sys.argv[3] == "True":
 
 # The decoders of these want what their encoders have made of another text: they are loaded only.
 TWO_PARTS = ("t5", "t5-gated", "umt5", "mt5")
+# Encoders by hand, which have no class of transformers to tell them by.
+ENCODERS = ("jina-bert-v2", "neobert", "neobert-words", "neobert-classes")
 
 
 def load(python, path, embedding, evaluate):
@@ -1628,7 +1653,9 @@ def main():
                     exponentials(folder, expected[1], theirs)
                     problems = sorted(differences(describe(ours), expected))
                     if options.load and name not in NOT_LOADED:
-                        problems += load(options.load, ours, ":" in FAMILIES[name][0], name not in TWO_PARTS)
+                        embedding = name in ENCODERS or (
+                            ":" in FAMILIES[name][0] and name not in TWO_PARTS)
+                        problems += load(options.load, ours, embedding, name not in TWO_PARTS)
                     # llama.cpp refuses to quantize what is quantized already.
                     if options.load and options.quantize and "mxfp4" not in name:
                         problems += quantize(options.load, command, ours)

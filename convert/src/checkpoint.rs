@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Opens the checkpoint in `dir`: its configuration, tokenizer and the headers of its weights.
-/// None of the weights is read.
+/// None of the weights is read, but for a few rows of an output that is both stored and tied.
 ///
 /// Metadata is in the order in which the reference converter writes it; `general.file_type` is 0
 /// (all F32) until a recipe is chosen.
@@ -37,8 +37,12 @@ pub fn open(dir: &Path, options: &CheckpointOptions) -> Result<Model> {
     architectures::nextn::count(architecture, &mut config, weights.checkpoint())?;
     let Mapped { tensors: mut stored, left_out, values, absent_head, .. } =
         architectures::tensors::map(architecture, &config, &weights, dir)?;
-    if let Some(head) = absent_head {
-        architectures::head::tie(architecture, &config, head, &mut stored)?;
+    match absent_head {
+        Some(head) => architectures::head::tie(architecture, &config, head, &mut stored)?,
+        None => {
+            let files = &weights.checkpoint().files;
+            architectures::head::warn_of_two(&config, &stored, files)?;
+        }
     }
     architectures::rerank::apply(architecture, &config, &mut stored)?;
     architectures::gemma3n::pad(architecture, &config, &mut stored)?;

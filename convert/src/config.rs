@@ -16,7 +16,10 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Config {
     path: PathBuf,
+    /// Of the file.
     values: Object,
+    /// What families derive from them, under names of their own.
+    derived: Object,
     wrapper: bool,
     text_class: bool,
     like_reference: bool,
@@ -37,6 +40,12 @@ const OTHER_PARTS: [&str; 2] = ["vision_config", "audio_config"];
 
 /// Blocks that say how positions are rotated.
 const ROPE: [&str; 2] = ["rope_parameters", "rope_scaling"];
+
+/// Whether a name is one of our own, for what a family derives: those have blanks, and a place of their
+/// own, so that nothing in a file can set them.
+pub(crate) fn is_derived(key: &str) -> bool {
+    key.contains(' ')
+}
 
 const HELP: &str = "check that the file is the one that belongs to these weights";
 
@@ -112,16 +121,23 @@ impl Config {
                 values.entry(key).or_insert(value);
             }
         }
-        // Families fill in what they derive under names with blanks: no file sets that.
-        values.retain(|key, _| !key.contains(' '));
-        Self { path, values, wrapper, text_class, like_reference: false, further_layers: 0 }
+        Self {
+            path,
+            values,
+            derived: Object::new(),
+            wrapper,
+            text_class,
+            like_reference: false,
+            further_layers: 0,
+        }
     }
 
-    /// The configuration of a part of the model, with these values.
-    pub(crate) fn of_part(&self, values: Object) -> Self {
+    /// The configuration of a part of the model, with these values and what was derived besides.
+    pub(crate) fn of_part(&self, values: Object, derived: Object) -> Self {
         Self {
             path: self.path.clone(),
             values,
+            derived,
             wrapper: false,
             text_class: false,
             like_reference: self.like_reference,
@@ -180,14 +196,18 @@ impl Config {
     }
 
     fn at(&self, key: &str) -> Option<&Value> {
+        if is_derived(key) {
+            return self.derived.get(key);
+        }
         let mut names = key.split('.');
         let outer = self.values.get(names.next()?)?;
         names.try_fold(outer, |block, name| block.as_object()?.get(name))
     }
 
-    /// Sets a key that the file leaves out.
+    /// Sets a key that the file leaves out, or what a family derives.
     pub(crate) fn fill(&mut self, key: &str, value: Value) {
-        self.values.insert(key.to_owned(), value);
+        let of = if is_derived(key) { &mut self.derived } else { &mut self.values };
+        of.insert(key.to_owned(), value);
     }
 
     /// The name of the model class, `architectures[0]`.

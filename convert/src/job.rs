@@ -8,6 +8,8 @@ use quant_core::{
 };
 use quant_weights::finite::Stored;
 
+use crate::options::Search;
+
 /// What is done to one tensor.
 #[derive(Debug)]
 pub(crate) struct Job {
@@ -21,8 +23,8 @@ pub(crate) struct Job {
     pub(crate) importance: Option<Arc<[f32]>>,
     /// Whether the scales of groups are searched for.
     pub(crate) refine: bool,
-    /// Whether blocks are improved beyond what the reference's search found.
-    pub(crate) improve: bool,
+    /// Who searches for the codes of blocks.
+    pub(crate) search: Search,
 }
 
 /// What a tensor is written as.

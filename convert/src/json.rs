@@ -39,6 +39,37 @@ pub(crate) fn read_text(path: &Path) -> Result<String> {
     })
 }
 
+/// As [`read_text`], of a list with a line for each entry: without the mark that editors put before
+/// text, and nothing that is no list at all.
+pub(crate) fn read_lines(path: &Path) -> Result<String> {
+    let text = read_text(path)?;
+    match not_text(&text) {
+        Some(found) => Err(Error::Tokenizer {
+            path: path.to_path_buf(),
+            place: "file".into(),
+            found: found.into(),
+            expected: "a token or a merge in each line".into(),
+            help: DOWNLOAD,
+        }),
+        None => Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text)),
+    }
+}
+
+/// What people save under the name of a text, such as a template or a vocabulary; one may begin with `<`
+/// itself.
+pub(crate) fn not_text(text: &str) -> Option<&'static str> {
+    let text = text.trim_start();
+    let starts =
+        |start: &str| text.get(..start.len()).is_some_and(|here| here.eq_ignore_ascii_case(start));
+    if starts("version https://git-lfs") {
+        Some("a Git-LFS pointer")
+    } else if starts("<!doctype html") || starts("<html") {
+        Some("a web page")
+    } else {
+        None
+    }
+}
+
 /// Reads a file that must hold a JSON object.
 pub(crate) fn read_object(path: &Path) -> Result<Object> {
     match parse(path, &read_bytes(path, LONGEST)?)? {

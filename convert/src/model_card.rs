@@ -65,7 +65,7 @@ impl ModelCard {
             return Self::default();
         }
         let card = match json::read_text(&path) {
-            Ok(text) => front_matter(&text),
+            Ok(text) => front_matter(text.strip_prefix('\u{feff}').unwrap_or(&text)),
             Err(error) => Err(error.to_string()),
         };
         match card {

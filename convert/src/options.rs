@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc};
 use gguf_io::{
     Imatrix, Limits, OutputOptions, SourceFile, metadata::Value, safetensors::Preference,
 };
-use quant_core::{GgmlType, can_improve};
+use quant_core::{GgmlType, can_improve, formats::Rows};
 use quant_kernels::Kernels;
 
 use crate::recipe::Request;
@@ -106,9 +106,24 @@ impl Search {
     /// What [`Search::Better`] is called there.
     pub(crate) const BETTER: &str = "better";
 
-    /// Whether blocks of this type are improved.
-    pub(crate) fn improves(self, ty: GgmlType) -> bool {
-        self == Self::Better && can_improve(ty)
+    /// Who searches for the codes of this type: the reference where they cannot be improved.
+    pub(crate) fn of(self, ty: GgmlType) -> Self {
+        if can_improve(ty) { self } else { Self::Reference }
+    }
+
+    /// Quantizes rows, and improves the blocks where that is asked for and can be done.
+    pub(crate) fn quantize(
+        self,
+        kernels: Kernels,
+        ty: GgmlType,
+        rows: Rows<'_>,
+        blocks: &mut [u8],
+    ) -> Result<(), quant_core::Error> {
+        kernels.quantize_unchecked(ty, rows, blocks)?;
+        if self.of(ty) == Self::Better {
+            kernels.improve(ty, rows, blocks)?;
+        }
+        Ok(())
     }
 }
 

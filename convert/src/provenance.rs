@@ -305,7 +305,7 @@ fn job(
         carries: carries.then(Arc::default),
         importance: weights.map(Into::into),
         refine: false,
-        improve: !copied && search.improves(tensor.ty),
+        search: if copied { Search::Reference } else { search.of(tensor.ty) },
     }))
 }
 

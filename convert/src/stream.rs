@@ -255,10 +255,7 @@ impl Worker<'_> {
             Form::Ggml(ty) => {
                 self.resize(ty, chunk)?;
                 let rows = Rows { values: self.reader.loaded(), row_len, importance };
-                self.reader.kernels().quantize_unchecked(ty, rows, &mut self.bytes)?;
-                if job.improve {
-                    self.reader.kernels().improve(ty, rows, &mut self.bytes)?;
-                }
+                job.search.quantize(self.reader.kernels(), ty, rows, &mut self.bytes)?;
                 if job.carries.is_some() {
                     carry(ty, &self.codes, &mut self.bytes);
                 }

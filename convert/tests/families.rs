@@ -239,6 +239,126 @@ fn phi3_takes_the_original_context_beside_its_block() {
 }
 
 #[test]
+fn routers_that_know_but_sigmoid_say_so() {
+    const KEYS: [&str; 4] =
+        ["scoring_func", "score_function", "moe_router_activation_func", "expert_selection_fn"];
+    // The last knows both ways: its class assumes softmax, and the reference reads that from it.
+    for (name, found, reference) in [
+        ("deepseek3", Some(2u32), None),
+        ("kimi-k25", Some(2), None),
+        ("glm4moelite", Some(2), None),
+        ("deepseek32", Some(2), None),
+        ("dots1", Some(2), None),
+        ("exaone-moe", Some(2), None),
+        ("kimi-linear", Some(2), None),
+        ("minimax-m2", Some(2), None),
+        ("minimax-m3", Some(2), None),
+        ("bailingmoe2", Some(2), None),
+        ("bailingmoe3", Some(2), None),
+        ("deepseek2", None, None),
+        ("cohere2moe", Some(1), Some(1)),
+    ] {
+        for (like_reference, expected) in [(false, found), (true, reference)] {
+            let silent = |snapshot: &mut Json| {
+                text(snapshot).retain(|key, _| !KEYS.contains(&key.as_str()));
+            };
+            let choose = |options: &mut Options| options.like_reference = like_reference;
+            let model = opened_with(name, silent, choose).unwrap();
+            let architecture = model.metadata.get_str("general.architecture").unwrap();
+            let function = model.metadata.get(&format!("{architecture}.expert_gating_func"));
+            assert_eq!(function, expected.map(Value::Uint32).as_ref(), "{name}");
+        }
+    }
+}
+
+/// The configuration of the text model.
+fn text(snapshot: &mut Json) -> &mut serde_json::Map<String, Json> {
+    let config = &mut snapshot["config"];
+    let inner = if config.get("text_config").is_some() { "text_config" } else { "" };
+    let config = if inner.is_empty() { config } else { &mut config[inner] };
+    config.as_object_mut().unwrap()
+}
+
+#[test]
+fn a_class_scales_rotation_where_the_block_of_older_versions_is_null() {
+    for name in ["gpt_oss", "apertus", "ministral3"] {
+        let with = |block: Option<Json>| {
+            let model = opened(name, |snapshot| {
+                let config = text(snapshot);
+                config.remove("rope_parameters");
+                config.remove("rope_theta");
+                config.extend(block.map(|block| ("rope_scaling".to_owned(), block)));
+            });
+            outline(&model.unwrap())
+        };
+        for nothing in [Json::Null, json!({})] {
+            assert_eq!(with(Some(nothing)), with(None), "{name}");
+        }
+    }
+    // What config.json says counts.
+    let plain = opened("gpt_oss", |snapshot| {
+        text(snapshot).insert("rope_parameters".into(), json!({"rope_type": "default"}));
+    });
+    assert_eq!(plain.unwrap().metadata.get("gpt-oss.rope.scaling.type"), None);
+}
+
+#[test]
+fn factors_of_llama3_are_a_tensor_in_every_family_that_reads_it() {
+    for name in [
+        "arcee",
+        "deci",
+        "exaone4",
+        "granite",
+        "granitehybrid",
+        "granite-all-attention",
+        "granite-swa",
+        "llama",
+        "ministral3",
+        "mistral3-vision",
+        "mixtral",
+        "nanbeige",
+        "smollm3",
+    ] {
+        let model = opened(name, |snapshot| {
+            let block = json!({"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0,
+                "high_freq_factor": 4.0, "original_max_position_embeddings": 64,
+                "rope_theta": 1e4, "mscale_all_dim": 1.0, "llama_4_scaling_beta": 0.1});
+            text(snapshot).insert("rope_parameters".into(), block);
+        });
+        let model = model.unwrap();
+        assert!(model.tensors.iter().any(|tensor| tensor.name == "rope_freqs.weight"), "{name}");
+    }
+}
+
+#[test]
+fn a_bias_that_no_layer_has_counts_as_zero() {
+    let without = |parts: &'static [&'static str]| {
+        common::warnings(|| {
+            opened("llama-biases", |snapshot| {
+                let tensors = snapshot["checkpoint"].as_object_mut().unwrap();
+                let all = tensors.len();
+                tensors.retain(|name, _| !parts.iter().any(|part| name.ends_with(part)));
+                assert!(tensors.len() < all);
+            })
+        })
+    };
+    let (model, warnings) = without(&["o_proj.bias", "down_proj.bias"]);
+    assert!(model.unwrap().tensors.iter().all(|tensor| tensor.name != "blk.0.attn_output.bias"));
+    for (key, name) in [("attention_bias", "self_attn.o_proj"), ("mlp_bias", "mlp.down_proj")] {
+        let said = |line: &String| line.contains(key) && line.contains(&format!("{name}.bias"));
+        assert_eq!(warnings.iter().filter(|line| said(line)).count(), 1, "{warnings:?}");
+    }
+    // One layer's is lost, or all that the key tells of.
+    for (parts, name) in [
+        (&["layers.1.self_attn.o_proj.bias"][..], "model.layers.1.self_attn.o_proj.bias"),
+        (&["q_proj.bias", "k_proj.bias", "v_proj.bias", "o_proj.bias"], "q_proj.bias"),
+    ] {
+        let message = without(parts).0.map(|_| ()).unwrap_err();
+        assert!(message.contains(&format!("{name}\": found no such tensor")), "{message}");
+    }
+}
+
+#[test]
 fn the_book_lists_every_class() {
     let book = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/src/architectures.md");
     let book = fs::read_to_string(book).unwrap();
@@ -282,6 +402,97 @@ fn refused(name: &str, change: impl FnOnce(&mut Json)) -> String {
     let message = opened(name, change).map(|_| ()).unwrap_err();
     assert!(!message.contains('\n'), "{message}");
     message
+}
+
+/// transformers saves of a text model inside of another only what its class does not assume.
+#[test]
+fn what_config_json_leaves_out_is_what_its_class_assumes() {
+    for (name, key, value) in [
+        ("bamba", "max_position_embeddings", json!(262_144)),
+        ("bamba", "rms_norm_eps", json!(1e-5)),
+        ("bailingmoe3", "topk_group", json!(4)),
+        ("bailingmoe3", "kda_lower_bound", json!(-5.0)),
+        ("cohere2moe", "expert_selection_fn", json!("softmax")),
+        ("cohere2moe", "norm_topk_prob", json!(true)),
+        ("cohere2moe", "num_experts_per_tok", json!(2)),
+        ("exaone-moe", "n_group", json!(1)),
+        ("gemma4-unified", "max_position_embeddings", json!(262_144)),
+        ("glm4v", "max_position_embeddings", json!(32_768)),
+        ("glm4v", "rms_norm_eps", json!(1e-5)),
+        ("glm4vmoe", "max_position_embeddings", json!(65_536)),
+        ("glm_ocr", "rms_norm_eps", json!(1e-5)),
+        ("glm5-next", "n_group", json!(1)),
+        ("glm5-next", "topk_group", json!(1)),
+        ("glm5-next", "swiglu_limit", json!(10.0)),
+        ("glm5-next", "qk_rope_head_dim", json!(0)),
+        ("granite-swa", "max_position_embeddings", json!(8192)),
+        ("granite-swa", "rms_norm_eps", json!(1e-5)),
+        ("granitemoe-swa", "rms_norm_eps", json!(1e-6)),
+        ("granitehybrid", "num_experts_per_tok", json!(2)),
+        ("hy_v3", "router_scaling_factor", json!(2.826)),
+        ("hy_v4", "n_group", json!(1)),
+        ("hy_v4", "swiglu_limit", json!(10.0)),
+        ("kimi-linear", "num_experts_per_token", json!(8)),
+        ("kimi-linear", "topk_group", json!(1)),
+        ("laguna", "sliding_window", json!(512)),
+        ("mimo2", "n_group", json!(1)),
+        ("mimo2", "attention_value_scale", json!(0.707)),
+        ("nemotron-h-moe", "n_shared_experts", json!(1)),
+        ("nemotron-h-moe", "norm_topk_prob", json!(true)),
+        ("nemotron-h-moe", "routed_scaling_factor", json!(1.0)),
+        ("nemotron-h-moe", "n_group", json!(1)),
+        ("phimoe", "max_position_embeddings", json!(131_072)),
+        ("qwen3vl", "vision_config.deepstack_visual_indexes", json!([8, 16, 24])),
+        ("solar", "n_group", json!(1)),
+        ("step35", "moe_router_scaling_factor", json!(1.0)),
+        (
+            "apertus",
+            "rope_parameters",
+            json!({"rope_type": "llama3", "rope_theta": 12e6,
+            "factor": 8.0, "original_max_position_embeddings": 8192, "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0}),
+        ),
+        (
+            "gpt_oss",
+            "rope_parameters",
+            json!({"rope_type": "yarn", "rope_theta": 150_000.0,
+            "factor": 32.0, "beta_fast": 32.0, "beta_slow": 1.0, "truncate": false,
+            "original_max_position_embeddings": 4096}),
+        ),
+        (
+            "mellum",
+            "rope_parameters",
+            json!({
+            "full_attention": {"rope_type": "default", "rope_theta": 500_000.0},
+            "sliding_attention": {"rope_type": "default", "rope_theta": 10_000.0}}),
+        ),
+        (
+            "ministral3",
+            "rope_parameters",
+            json!({"rope_type": "yarn", "rope_theta": 1e6,
+            "factor": 16.0, "original_max_position_embeddings": 16_384, "beta_fast": 32.0,
+            "beta_slow": 1.0, "mscale": 1.0, "mscale_all_dim": 1.0, "llama_4_scaling_beta": 0.1}),
+        ),
+    ] {
+        let with = |value: Option<&Json>| {
+            let change = |snapshot: &mut Json| {
+                let config = &mut snapshot["config"];
+                let own = config.get("text_config").is_some() && !key.contains('.');
+                let config = if own { &mut config["text_config"] } else { config };
+                let (place, key) = key.split_once('.').unwrap_or(("", key));
+                let object = if place.is_empty() { config } else { &mut config[place] };
+                let object = object.as_object_mut().unwrap();
+                object.remove(key);
+                if key == "rope_parameters" {
+                    object.remove("rope_theta");
+                    object.remove("rope_scaling");
+                }
+                object.extend(value.map(|value| (key.to_owned(), value.clone())));
+            };
+            opened(name, change).unwrap_or_else(|error| panic!("{name} {key} {value:?}: {error}"))
+        };
+        assert_eq!(outline(&with(None)), outline(&with(Some(&value))), "{name} {key}");
+    }
 }
 
 #[test]
@@ -409,6 +620,29 @@ fn further_layers_that_a_fine_tune_lost_are_not_counted() {
 }
 
 #[test]
+fn further_layers_count_where_config_json_leaves_their_number_out() {
+    for (name, key) in [
+        ("qwen35", "mtp_num_hidden_layers"),
+        ("glm4moe", "num_nextn_predict_layers"),
+        ("glm-dsa", "num_nextn_predict_layers"),
+        ("bailingmoe3", "num_nextn_predict_layers"),
+    ] {
+        let whole = outline(&opened(name, |_| {}).unwrap());
+        let silent = opened(name, |snapshot| {
+            assert!(text(snapshot).remove(key).is_some(), "{name}");
+        });
+        assert_eq!(outline(&silent.unwrap()), whole, "{name}");
+    }
+    // Layers beyond the last that predict nothing are too many.
+    let message = refused("glm4moe", |snapshot| {
+        snapshot["config"].as_object_mut().unwrap().remove("num_nextn_predict_layers");
+        let tensors = snapshot["checkpoint"].as_object_mut().unwrap();
+        tensors.retain(|name, _| !name.ends_with("eh_proj.weight"));
+    });
+    assert!(message.contains("found layer 3, expected layers 0 to 2"), "{message}");
+}
+
+#[test]
 fn missing_tensors_of_any_form_are_named() {
     for (family, name) in [
         ("mixtral", "model.layers.1.block_sparse_moe.experts.2.w3.weight"),
@@ -515,13 +749,15 @@ fn positions_that_no_text_has_are_cut_off() {
 fn experts_in_one_tensor_are_taken_apart() {
     // The form in which transformers holds experts in memory, and some files keep them.
     for (family, block, count, inner) in
-        [("mixtral", "mlp", 4u64, 96u64), ("qwen3moe", "mlp", 4, 32)]
+        [("mixtral", "mlp", 4u64, 96u64), ("qwen3moe", "mlp", 4, 32), ("deepseek3", "mlp", 4, 32)]
     {
+        // Layers before these have no experts.
+        let first = if family == "deepseek3" { 1 } else { 0 };
         let model = opened(family, |snapshot| {
             let tensors = snapshot["checkpoint"].as_object_mut().unwrap();
             tensors
                 .retain(|name, _| !name.contains(".experts.") && !name.contains("sparse_moe.gate"));
-            for layer in 0..3 {
+            for layer in first..3 {
                 let name = |rest: &str| format!("model.layers.{layer}.{block}.{rest}");
                 tensors.insert(name("gate.weight"), json!(["BF16", [count, 64]]));
                 tensors
@@ -564,6 +800,22 @@ fn other_classes_of_the_same_graph_convert_alike() {
         .unwrap();
         assert_eq!(outline(&found), expected, "{class}");
         assert!(found.left_out.iter().any(|name| name == "model.mm_projector.0.weight"));
+    }
+    // Without a head, as embedding models are saved, some of them without `model.` as well.
+    for (name, class) in [("phi3", "Phi3Model"), ("qwen3moe", "Qwen3MoeModel")] {
+        let mut expected = outline(&opened(name, |_| {}).unwrap());
+        expected.retain(|line| !line.starts_with("output.weight"));
+        for bare in [false, true] {
+            let found = opened(name, |snapshot| {
+                snapshot["config"]["architectures"] = json!([class]);
+                snapshot["checkpoint"].as_object_mut().unwrap().remove("lm_head.weight");
+                if bare {
+                    rename(snapshot, |name| name.trim_start_matches("model.").to_owned());
+                }
+            })
+            .unwrap();
+            assert_eq!(outline(&found), expected, "{class}");
+        }
     }
 }
 

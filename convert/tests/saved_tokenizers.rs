@@ -280,6 +280,48 @@ fn vocab_json_with_merges_txt_is_a_tokenizer() {
     }
 }
 
+/// As `vocab.txt`, the list that BERT's class makes of its tokenizer.
+fn as_words(dir: &Path) -> String {
+    let path = dir.join("tokenizer.json");
+    let tokenizer: Json = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    fs::remove_file(path).unwrap();
+    let mut words: Vec<(&String, u64)> = tokenizer["model"]["vocab"]
+        .as_object()
+        .unwrap()
+        .iter()
+        .map(|(word, id)| (word, id.as_u64().unwrap()))
+        .collect();
+    words.sort_by_key(|(_, id)| *id);
+    words.into_iter().map(|(word, _)| format!("{word}\n")).collect()
+}
+
+#[test]
+fn lists_of_tokens_may_have_been_edited_but_are_lists() {
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 12\n";
+    let page = "<!DOCTYPE html>\n<html></html>\n";
+    let pairs = copy("tiny-qwen2");
+    as_lists(pairs.path(), "Qwen2Tokenizer");
+    let merges = fs::read_to_string(pairs.path().join("merges.txt")).unwrap();
+    let words = copy("tokenizers/bert");
+    let list = as_words(words.path());
+    for (dir, name, text, options) in
+        [(&pairs, "merges.txt", merges, DECODER), (&words, "vocab.txt", list, ENCODER)]
+    {
+        let path = dir.path().join(name);
+        fs::write(&path, &text).unwrap();
+        let expected = read(dir.path(), &options).unwrap();
+        for edited in [format!("\u{feff}{text}"), text.replace('\n', "\r\n")] {
+            fs::write(&path, edited).unwrap();
+            assert_eq!(read(dir.path(), &options).unwrap(), expected, "{name}");
+        }
+        for (other, what) in [(pointer, "Git-LFS"), (page, "a web page")] {
+            fs::write(&path, other).unwrap();
+            let message = refusal(dir.path(), &options);
+            assert!(message.contains(what) && message.contains(name), "{message}");
+        }
+    }
+}
+
 #[test]
 fn what_only_looks_like_tokenizer_model_is_passed_over() {
     let tiktoken = "IQ== 0\nIg== 1\n";

@@ -401,7 +401,7 @@ fn quantize(
     let before = values.to_vec();
     runner.kernels.dequantize_into(ty, &bytes, values)?;
     let mut distortion = Distortion::default();
-    distortion.add(&before, values, importance);
+    distortion.add(runner.kernels, &before, values, importance);
     Ok(distortion)
 }
 

@@ -28,10 +28,15 @@ impl Architecture {
         crate::ALL.iter().find(|architecture| architecture.name == name).copied()
     }
 
-    /// Whether the layers that predict further tokens may be missing, or be a file of their own:
-    /// llama.cpp knows that of one architecture.
-    pub(crate) fn may_be_parted(&self) -> bool {
-        self.name == "deepseek2"
+    /// Whether the layers that predict further tokens may be missing, although the metadata counts
+    /// them.
+    pub(crate) fn may_lack_further(&self) -> bool {
+        LACK_FURTHER.contains(&self.name)
+    }
+
+    /// Whether the layers that predict further tokens may be a file of their own.
+    pub(crate) fn may_lack_trunk(&self) -> bool {
+        self.may_lack_further() || LACK_TRUNK.contains(&self.name)
     }
 
     /// Every slot, whether or not a given model has it.
@@ -58,6 +63,23 @@ impl Architecture {
         self.slots().flat_map(move |slot| slot.expand(parameters))
     }
 }
+
+/// Architectures of which llama.cpp loads either part alone: the layers that predict the next token,
+/// or those that predict further ones.
+const LACK_FURTHER: [&str; 9] = [
+    "bailingmoe3",
+    "cohere2moe",
+    "deepseek2",
+    "deepseek32",
+    "glm-dsa",
+    "glm4moe",
+    "hy_v3",
+    "mimo2",
+    "step35",
+];
+
+/// Architectures of which it loads the layers that predict further tokens alone.
+const LACK_TRUNK: [&str; 5] = ["nemotron_h", "nemotron_h_moe", "qwen35", "qwen35moe", "qwen3next"];
 
 /// A metadata key, without the architecture in front of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -247,13 +247,14 @@ impl<'a> Checker<'a> {
         // The layers that predict further tokens may be left out, or be a file of their own.
         let (trunk, all) = (parameters.trunk_layers(), parameters.layers);
         let is_empty = |layer: u32| empty.contains(&(Stack::Layers, layer));
-        let is_parted = architecture.may_be_parted() && trunk < all;
-        if is_parted && (0..trunk).all(is_empty) && !(trunk..all).all(is_empty) {
+        let apart = architecture.may_lack_trunk() && trunk < all;
+        if apart && (0..trunk).all(is_empty) && !(trunk..all).all(is_empty) {
             self.notes.push("only the layers that predict further tokens are there".into());
             return empty;
         }
-        let may_lack =
-            |(stack, layer): &(Stack, u32)| is_parted && *stack == Stack::Layers && *layer >= trunk;
+        let may_lack = |(stack, layer): &(Stack, u32)| {
+            architecture.may_lack_further() && *stack == Stack::Layers && *layer >= trunk
+        };
         let mut listed: Vec<_> = empty.iter().copied().filter(|layer| !may_lack(layer)).collect();
         listed.sort_unstable();
         for (stack, layer) in listed {

@@ -4,9 +4,11 @@
 
 mod common;
 
-use common::{Model, models, uses};
+use std::collections::HashSet;
+
+use common::{Model, models, other_heads, uses};
 use gguf_io::metadata::{GgufString, Value};
-use gguf_model::{Content, Dimension, Kind, Need, ProblemKind};
+use gguf_model::{Architecture, Content, Dimension, Kind, Need, ProblemKind, Size, Slot};
 
 /// What is done to the tensors of a model.
 type Change<'a> = &'a dyn Fn(&mut Vec<(String, Vec<u64>)>);
@@ -59,12 +61,18 @@ fn sound_models_pass() {
 #[test]
 fn every_faulty_tensor_is_named() {
     let mut failures = Vec::new();
+    // Slots of which a tensor was changed, by architecture; and those that were transposed.
+    let (mut tested, mut transposed) = (HashSet::new(), HashSet::new());
     for model in models() {
+        let slots = model.slots();
         for i in 0..model.tensors.len() {
             let (name, shape) = &model.tensors[i];
-            // Layers are like each other, and variants like the plain model.
+            let slot = slots[name];
+            let slot = (model.architecture.name, slot.name, slot.suffix);
+            // Layers are like each other, and variants like the plain model but for their own slots.
             let is_plain = model.what.contains("plain") && !name.contains(".2.");
-            if !is_plain && i % 7 != 0 || i > 100 {
+            let is_new = tested.insert(slot);
+            if !(is_new || is_plain && i <= 100 || i.is_multiple_of(7)) {
                 continue;
             }
             let changed = |change: Change<'_>| {
@@ -86,11 +94,54 @@ fn every_faulty_tensor_is_named() {
             }
             named(&changed(&|t| t[i].1.push(2)), "more dimensions", name, &mut failures);
             if shape.len() > 1 && shape[0] != shape[1] {
+                transposed.insert(slot);
                 named(&changed(&|t| t[i].1.swap(0, 1)), "transposed", name, &mut failures);
             }
         }
     }
+    // No slot of any architecture went without, and no matrix but those that are square by description.
+    for architecture in gguf_model::ALL {
+        for slot in architecture.slots() {
+            let key = (architecture.name, slot.name, slot.suffix);
+            if !tested.contains(&key) {
+                failures.push(format!("{key:?}: in no model"));
+            }
+            let is_square = slot.shape.len() < 2 || slot.shape[0] == slot.shape[1];
+            if is_square || transposed.contains(&key) || is_as_wide_as_its_norm(architecture, slot)
+            {
+                continue;
+            }
+            let models = other_heads(architecture);
+            if models.is_empty() {
+                continue;
+            }
+            let oblong = models.into_iter().find_map(|model| {
+                let slots = model.slots();
+                let is_of = |(name, shape): &&(String, Vec<u64>)| {
+                    std::ptr::eq(slots[name], slot) && shape[0] != shape[1]
+                };
+                let name = model.tensors.iter().find(is_of)?.0.clone();
+                Some((model, name))
+            });
+            let Some((mut model, name)) = oblong else {
+                failures.push(format!("{key:?}: square in all models"));
+                continue;
+            };
+            passes(&model, "with other heads", &mut failures);
+            let tensor = model.tensors.iter_mut().find(|(other, _)| *other == name);
+            tensor.unwrap().1.swap(0, 1);
+            named(&model, "transposed", &name, &mut failures);
+        }
+    }
     assert_none(&failures);
+}
+
+/// Whether keys and values are as wide as the model in each that loads, because a norm of that width is
+/// theirs.
+fn is_as_wide_as_its_norm(architecture: &Architecture, slot: &Slot) -> bool {
+    let of_keys = ["blk.{}.attn_k", "blk.{}.attn_v"].contains(&slot.name);
+    let mut norms = architecture.slots().filter(|slot| slot.name == "blk.{}.attn_k_norm");
+    of_keys && norms.any(|norm| norm.shape == [Size::Of(Dimension::Embedding)])
 }
 
 #[test]
@@ -161,11 +212,12 @@ fn deciding(model: &Model, names: &[&str]) -> bool {
 
 #[test]
 fn every_faulty_key_is_named() {
-    let mut failures = Vec::new();
+    let (mut failures, mut tested) = (Vec::new(), HashSet::new());
     for model in models() {
         for key in model.architecture.keys() {
             let whole = model.key(key.name);
             let Some(value) = model.metadata.get(&whole) else { continue };
+            tested.insert(whole.clone());
             let with = |value: Option<Value>| {
                 let mut model = model.clone();
                 match value {
@@ -194,6 +246,14 @@ fn every_faulty_key_is_named() {
                 let key = model.key(dimension.key());
                 model.metadata.remove(&key);
                 named(&model, "missing", &key, &mut failures);
+            }
+        }
+    }
+    for architecture in gguf_model::ALL {
+        for key in architecture.keys().filter(|key| key.required) {
+            let whole = format!("{}.{}", architecture.name, key.name);
+            if !tested.contains(&whole) {
+                failures.push(format!("{whole}: in no model"));
             }
         }
     }

@@ -74,6 +74,43 @@ fn every_number_of_columns() {
 }
 
 #[test]
+fn the_largest_codes_and_inputs_have_room() {
+    for kernels in Kernels::supported() {
+        for ty in multipliable().filter(|ty| ty.is_quantized()) {
+            products::check_extremes(ty, kernels).unwrap();
+        }
+    }
+}
+
+/// Panels of floats are made for some hundreds of rows and multiplied with some hundreds of columns.
+#[test]
+fn floats_of_several_blocks() {
+    let (rows, cols, n) = (600, 290, 523);
+    let (w, x) = (values(1, rows * cols, 1.0), values(2, n * cols, 1.0));
+    for ty in multipliable().filter(|ty| !ty.is_quantized()) {
+        let bytes = quantize(ty, &w, cols);
+        let mut restored = vec![0.0; w.len()];
+        quant_core::dequantize(ty, &bytes, &mut restored).unwrap();
+        let packed = PackedMatrix::pack(ty, rows, cols, &bytes).unwrap();
+        for kernels in Kernels::supported() {
+            let mut y = vec![f32::NAN; n * rows];
+            packed.matmul_into(kernels, &Serial, &x, &mut y).unwrap();
+            assert!(y.iter().all(|y| y.is_finite()));
+            for i in [0, 1, 5, 509, 510, 511, 512, 516, 521, 522] {
+                for r in 0..rows {
+                    let (w, x) = (&restored[r * cols..][..cols], &x[i * cols..][..cols]);
+                    let products = w.iter().zip(x).map(|(w, x)| f64::from(*w) * f64::from(*x));
+                    let (expected, found): (f64, _) = (products.sum(), f64::from(y[i * rows + r]));
+                    let isa = kernels.isa().name();
+                    let near = (found - expected).abs() < 1e-4;
+                    assert!(near, "{isa} {ty} row {r} column {i}: {found}, not {expected}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn threads_do_not_change_the_result() {
     let (rows, cols, n) = (300, 512, 11);
     let bytes = quantize(GgmlType::Q4_K, &values(1, rows * cols, 1.0), cols);

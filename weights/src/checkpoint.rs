@@ -9,7 +9,7 @@ use gguf_io::{Checkpoint, CheckpointTensor, Dtype};
 use quant_core::Error::TooLarge;
 
 use crate::{
-    Encoding, Error, Problem, Purpose, Quantization, Result, nvfp4,
+    Code, Encoding, Error, Problem, Purpose, Quantization, Result, nvfp4,
     packed::{Parts, bitsandbytes, mlx},
     quantization::Format,
     scaled,
@@ -37,7 +37,7 @@ impl Weights {
     pub fn new(mut checkpoint: Checkpoint, quantization: Quantization) -> Result<Self> {
         mlx::unstack(&mut checkpoint);
         let mut weights = Self { checkpoint, quantization, stored: HashMap::new() };
-        if let Some(names) = weights.quantization.nvfp4 {
+        if let Some(names) = weights.quantization.nvfp4.names {
             for module in names.modules(&weights.checkpoint) {
                 weights.join(&module, names)?;
             }
@@ -45,11 +45,13 @@ impl Weights {
         if weights.quantization.format == Format::BitsAndBytes {
             for module in weights.modules(bitsandbytes::ROWS) {
                 let parts = weights.parts(&module);
-                let (weight, encoding, used) = bitsandbytes::by_rows(&parts)?;
+                let (weight, scales, used) = bitsandbytes::by_rows(&parts)?;
+                let columns = weight.shape.last().copied().unwrap_or(1);
+                let encoding = Encoding::Coded { code: Code::Int8, columns, scales: Some(scales) };
                 weights.replace(&module, used, weight, encoding)?;
             }
         }
-        let Some(codes) = weights.quantization.codes() else { return Ok(weights) };
+        let Some(codes) = weights.quantization.format.codes() else { return Ok(weights) };
         for module in weights.modules(codes) {
             weights.pack(&module)?;
         }
@@ -69,7 +71,7 @@ impl Weights {
 
     /// Puts the weights of a module in the place of its parts.
     fn pack(&mut self, module: &str) -> Result<()> {
-        let (layers, used) = self.quantization.layers(&self.parts(module))?;
+        let (layers, used) = self.quantization.format.layers(&self.parts(module))?;
         self.remove(module, used);
         for (name, layer) in layers {
             let shape = layer.shape();
@@ -84,9 +86,9 @@ impl Weights {
 
     /// Puts a weight in NVFP4 in the place of its parts.
     fn join(&mut self, module: &str, names: nvfp4::Names) -> Result<()> {
-        let weight_only = self.quantization.keeps_inputs(module);
-        let (weight, encoding, used) = nvfp4::layer(&self.parts(module), names, weight_only)?;
-        self.replace(module, used, weight, encoding)
+        let weight_only = self.quantization.nvfp4.keeps_inputs(module);
+        let (weight, own, used) = nvfp4::layer(&self.parts(module), names, weight_only)?;
+        self.replace(module, used, weight, Encoding::Nvfp4(own))
     }
 
     /// Puts the weight of a module in the place of its parts.

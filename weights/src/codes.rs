@@ -5,43 +5,12 @@ use std::ops::Range;
 use gguf_io::SourceFile;
 
 use crate::{
-    Code, ElementMap, Encoding, Piece, Result, Tensor, TensorData, TensorReader, View,
-    encoding::Scratch,
+    Code, ElementMap, Encoding, Piece, Result, Tensor, TensorData, View,
+    code_block::{BLOCK, CodeBlock},
     gather::gather,
     packed::Window,
-    reader::{checked_len, parts},
+    stored::Scratch,
 };
-
-/// Values in a block of codes, as many as in the blocks of ggml's simple types.
-pub(crate) const BLOCK: u64 = 32;
-
-/// Codes of neighbours in a row, which share a scale.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct CodeBlock {
-    /// From 0 on.
-    pub codes: [u8; BLOCK as usize],
-    /// What codes are multiplied with.
-    pub scale: f32,
-    /// What is added.
-    pub offset: Offset,
-    /// Whether the block is the first of those that share this scale.
-    pub is_first: bool,
-}
-
-/// How a code becomes a value.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Offset {
-    /// `(code − zero) · scale`, of a whole number.
-    Zero(f32),
-    /// `code · scale + bias`.
-    Bias(f32),
-}
-
-impl Default for CodeBlock {
-    fn default() -> Self {
-        Self { codes: [0; 32], scale: 0.0, offset: Offset::Zero(0.0), is_first: false }
-    }
-}
 
 /// What the codes of a tensor are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,7 +48,7 @@ impl Encoding {
 
 impl Piece {
     /// What the view takes, in blocks of codes.
-    fn in_blocks(&self) -> Option<View> {
+    pub(crate) fn in_blocks(&self) -> Option<View> {
         self.encoding.has_code_blocks().then(|| self.view.in_units(BLOCK)).flatten()
     }
 }
@@ -105,44 +74,9 @@ pub(crate) struct Buffers {
     scratch: Scratch,
 }
 
-impl TensorReader<'_> {
-    /// Reads the codes of a range of values, both ends of which are multiples of 32.
-    ///
-    /// # Errors
-    /// As [`load`](Self::load); [`Error::Core`](crate::Error::Core) for a tensor whose
-    /// [codes](Tensor::codes) have no blocks.
-    pub fn code_blocks(
-        &mut self,
-        tensor: &Tensor,
-        range: Range<u64>,
-        out: &mut Vec<CodeBlock>,
-    ) -> Result<()> {
-        let unsupported = || {
-            let (ty, operation) = (tensor.source_type(), "read as codes");
-            quant_core::Error::Unsupported { ty, operation }
-        };
-        let TensorData::Stored { pieces, map: ElementMap::Same } = &tensor.data else {
-            return Err(unsupported().into());
-        };
-        let len = checked_len(tensor, &range, BLOCK)?;
-        out.clear();
-        out.resize(len / BLOCK as usize, CodeBlock::default());
-        let (files, buffers) = self.code_buffers();
-        let mut rest = &mut out[..];
-        for (piece, part) in parts(pieces, range) {
-            let view = piece.in_blocks().ok_or_else(unsupported)?;
-            let units = part.start / BLOCK..part.end / BLOCK;
-            let count = usize::try_from(units.end - units.start).unwrap_or(usize::MAX);
-            let (now, later) = rest.split_at_mut(count.min(rest.len()));
-            piece.read_codes(files, &view, units, now, buffers)?;
-            rest = later;
-        }
-        Ok(())
-    }
-}
-
 impl Piece {
-    fn read_codes(
+    /// Reads some blocks of codes of those that `view` takes.
+    pub(crate) fn read_codes(
         &self,
         files: &[SourceFile],
         view: &View,

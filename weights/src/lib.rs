@@ -46,6 +46,8 @@
 
 mod checkpoint;
 mod chunks;
+mod code_block;
+mod coded;
 mod codes;
 mod distortion;
 mod element_map;
@@ -59,15 +61,18 @@ mod quantization;
 mod reader;
 mod scaled;
 mod source;
+mod stored;
 mod tensor;
 mod view;
 
 pub use checkpoint::Weights;
 pub use chunks::Cut;
-pub use codes::{CodeBlock, Codes, Offset};
+pub use code_block::{CodeBlock, Offset};
+pub use coded::{Code, Scales};
+pub use codes::Codes;
 pub use distortion::Distortion;
 pub use element_map::ElementMap;
-pub use encoding::{Code, Encoding, Scales};
+pub use encoding::Encoding;
 pub use error::{Error, Result};
 pub use nvfp4::Nvfp4;
 pub use packed::Packed;

@@ -6,7 +6,7 @@
 
 use gguf_io::{Checkpoint, CheckpointTensor, Dtype};
 
-use crate::{Encoding, Result, packed::Parts};
+use crate::{Result, packed::Parts};
 
 /// Values of a block of ggml, the bytes of its codes, and those of its scales.
 pub(crate) const BLOCK: (u64, u64, u64) = (64, 32, 4);
@@ -68,7 +68,7 @@ pub(crate) fn layer(
     parts: &Parts<'_>,
     names: Names,
     weight_only: bool,
-) -> Result<(CheckpointTensor, Encoding, Vec<&'static str>)> {
+) -> Result<(CheckpointTensor, Nvfp4, Vec<&'static str>)> {
     let codes = parts.need(names.codes(), &[Dtype::U8])?;
     let scales = parts.need("weight_scale", &[Dtype::F8E4M3])?;
     let rows = codes.rows;
@@ -97,7 +97,7 @@ pub(crate) fn layer(
     }
     let [scale, input_scale] = factors;
     let (file, offset) = (scales.file, scales.offset);
-    let encoding = Encoding::Nvfp4(Nvfp4 { file, offset, scale, input_scale, weight_only });
+    let own = Nvfp4 { file, offset, scale, input_scale, weight_only };
     let weight = CheckpointTensor {
         dtype: Dtype::F32,
         shape: vec![rows, columns],
@@ -105,7 +105,7 @@ pub(crate) fn layer(
         offset: codes.offset,
         bytes: codes.bytes(),
     };
-    Ok((weight, encoding, used))
+    Ok((weight, own, used))
 }
 
 /// The block ggml makes of 64 values: their four scales without a sign, then the codes, of each 16 the

@@ -7,10 +7,13 @@ use quant_core::GgmlType;
 use quant_kernels::Kernels;
 
 use crate::{
-    Cut, ElementMap, Encoding, Error, Piece, Result, Tensor, TensorData, codes,
-    encoding::Scratch,
+    CodeBlock, Cut, ElementMap, Encoding, Error, Piece, Result, Tensor, TensorData,
+    code_block::BLOCK,
+    codes,
     gather::{gather, size},
     packed::Window,
+    stored::Scratch,
+    tensor::parts,
 };
 
 /// Reads tensors of a [source](crate::Source), a range at a time: the buffers of one thread.
@@ -65,11 +68,6 @@ impl<'a> TensorReader<'a> {
     /// A reader of tensors whose pieces are in `files`.
     pub fn new(files: &'a [SourceFile], kernels: Kernels) -> Self {
         Self { files, kernels, values: Vec::new(), buffers: Buffers::default() }
-    }
-
-    /// The files, and the buffers for codes.
-    pub(crate) fn code_buffers(&mut self) -> (&'a [SourceFile], &mut codes::Buffers) {
-        (self.files, &mut self.buffers.codes)
     }
 
     /// The kernels that widen what is stored.
@@ -184,6 +182,40 @@ impl<'a> TensorReader<'a> {
         if magnitude.is_finite() { Ok(magnitude) } else { Err(self.not_finite(tensor)) }
     }
 
+    /// Reads the codes of a range of values, both ends of which are multiples of 32.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load); [`Error::Core`] for a tensor whose
+    /// [codes](Tensor::codes) have no blocks.
+    pub fn code_blocks(
+        &mut self,
+        tensor: &Tensor,
+        range: Range<u64>,
+        out: &mut Vec<CodeBlock>,
+    ) -> Result<()> {
+        let unsupported = || {
+            let (ty, operation) = (tensor.source_type(), "read as codes");
+            quant_core::Error::Unsupported { ty, operation }
+        };
+        let TensorData::Stored { pieces, map: ElementMap::Same } = &tensor.data else {
+            return Err(unsupported().into());
+        };
+        let len = checked_len(tensor, &range, BLOCK)?;
+        out.clear();
+        out.resize(len / BLOCK as usize, CodeBlock::default());
+        let (files, buffers) = (self.files, &mut self.buffers.codes);
+        let mut rest = &mut out[..];
+        for (piece, part) in parts(pieces, range) {
+            let view = piece.in_blocks().ok_or_else(unsupported)?;
+            let units = part.start / BLOCK..part.end / BLOCK;
+            let count = usize::try_from(units.end - units.start).unwrap_or(usize::MAX);
+            let (now, later) = rest.split_at_mut(count.min(rest.len()));
+            piece.read_codes(files, &view, units, now, buffers)?;
+            rest = later;
+        }
+        Ok(())
+    }
+
     /// Goes through all values of a tensor, a chunk at a time: `each` gets the number of the first
     /// and the values, of which rows longer than a chunk are cut.
     ///
@@ -259,7 +291,7 @@ fn unit_of(tensor: &Tensor) -> u64 {
 }
 
 /// The number of values in a range that begins and ends with blocks of so many.
-pub(crate) fn checked_len(tensor: &Tensor, range: &Range<u64>, unit: u64) -> Result<usize> {
+fn checked_len(tensor: &Tensor, range: &Range<u64>, unit: u64) -> Result<usize> {
     match range.end.checked_sub(range.start) {
         Some(len) if range.start.is_multiple_of(unit) && len.is_multiple_of(unit) => size(len),
         _ => Err(outside(tensor, range)),
@@ -274,20 +306,6 @@ fn outside(tensor: &Tensor, range: &Range<u64>) -> Error {
         start: range.start,
         end: range.end,
     }
-}
-
-/// The pieces that a range is in, with the values of each that it takes.
-pub(crate) fn parts(
-    pieces: &[Piece],
-    range: Range<u64>,
-) -> impl Iterator<Item = (&Piece, Range<u64>)> {
-    let mut before = 0u64;
-    pieces.iter().filter_map(move |piece| {
-        let first = before;
-        before = before.saturating_add(piece.values());
-        let (start, end) = (range.start.max(first), range.end.min(before));
-        (start < end).then(|| (piece, start - first..end - first))
-    })
 }
 
 fn read_blocks(

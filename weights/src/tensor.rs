@@ -1,5 +1,7 @@
 //! A tensor: its name and shape, and where its values come from.
 
+use std::ops::Range;
+
 use gguf_io::SourceFile;
 use quant_core::GgmlType;
 
@@ -146,4 +148,18 @@ impl Tensor {
             TensorData::Computed(_) => false,
         }
     }
+}
+
+/// The pieces that a range is in, with the values of each that it takes.
+pub(crate) fn parts(
+    pieces: &[Piece],
+    range: Range<u64>,
+) -> impl Iterator<Item = (&Piece, Range<u64>)> {
+    let mut before = 0u64;
+    pieces.iter().filter_map(move |piece| {
+        let first = before;
+        before = before.saturating_add(piece.values());
+        let (start, end) = (range.start.max(first), range.end.min(before));
+        (start < end).then(|| (piece, start - first..end - first))
+    })
 }

@@ -1,8 +1,11 @@
 //! Apertus: Llama's graph without a gate, whose activation has four numbers of its own in each layer.
 
+use serde_json::{Value, json};
+
 use super::{
-    Architecture, BASE, llama,
+    Architecture, BASE, Fill, llama,
     parameters::{COMMON, FILE_TYPE, KEY_LENGTHS},
+    rope,
     shared::*,
     tensors::Rule,
 };
@@ -17,6 +20,7 @@ pub(super) const APERTUS: Architecture = Architecture {
                 count("max_position_embeddings", 65_536),
                 number("rms_norm_eps", 1e-5),
                 number("rope_theta", 12_000_000.0),
+                default("rope_parameters", Fill::With(|config| Ok(rope::assumed(config, block())))),
             ],
             SAME_HEADS,
         ],
@@ -45,3 +49,8 @@ pub(super) const APERTUS: Architecture = Architecture {
     special: llama::SPECIAL,
     ..BASE
 };
+
+fn block() -> Value {
+    json!({"rope_type": "llama3", "factor": 8.0, "original_max_position_embeddings": 8192,
+        "low_freq_factor": 1.0, "high_freq_factor": 4.0})
+}

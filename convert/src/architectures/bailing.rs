@@ -95,7 +95,7 @@ pub(super) const BAILINGMOE2: Architecture = Architecture {
             parameters::whole("leading_dense_block_count", &["first_k_dense_replace"]),
             parameters::required("vocab_size", &["vocab_size"]),
             parameters::required("expert_feed_forward_length", &["moe_intermediate_size"]),
-            parameters::required("expert_shared_feed_forward_length", &[SHARED_WIDTH]),
+            Parameter::Size("expert_shared_feed_forward_length", SHARED_WIDTH),
             parameters::required_number("expert_weights_scale", &["routed_scaling_factor"]),
             parameters::required("expert_shared_count", &["num_shared_experts"]),
             parameters::flag("expert_weights_norm", "norm_topk_prob"),
@@ -150,22 +150,18 @@ const V2_DEFAULTS: &[&[super::Default]] = &[
         number("routed_scaling_factor", 2.5),
         default("n_routed_experts", Fill::Same("num_experts")),
         default("n_shared_experts", Fill::Same("num_shared_experts")),
-        default(SHARED_WIDTH, Fill::Given("moe_shared_expert_intermediate_size")),
-        default(
-            SHARED_WIDTH,
-            Fill::Size(Dim::Product(&[
-                Dim::Key("moe_intermediate_size"),
-                Dim::Key("num_shared_experts"),
-            ])),
-        ),
         flag(deepseek2::HAS_CORRECTION, true),
     ],
+    parameters::SIGMOID_SCORES,
     THETA,
     SAME_HEADS,
 ];
 
 const BEFORE_VALUES: Dim = Dim::Sum(&[QUERY, KEY_VALUE]);
-const SHARED_WIDTH: &str = "width of the shared experts";
+const SHARED_WIDTH: Dim = Dim::KeyOr(
+    "moe_shared_expert_intermediate_size",
+    &Dim::Product(&[Dim::Key("moe_intermediate_size"), Dim::Key("num_shared_experts")]),
+);
 const ALL: Dim = Dim::Sum(&[QUERY, KEY_VALUE, KEY_VALUE]);
 
 const ENDS: &[Rule] = &[

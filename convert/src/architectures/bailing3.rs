@@ -38,7 +38,7 @@ pub(super) const BAILINGMOE3: Architecture = Architecture {
         &[
             kda::LATENT_LENGTHS,
             parameters::required("expert_feed_forward_length", &["moe_intermediate_size"]),
-            parameters::required("expert_shared_feed_forward_length", &[SHARED_WIDTH]),
+            Parameter::Size("expert_shared_feed_forward_length", SHARED_WIDTH),
             parameters::required("expert_shared_count", &["num_shared_experts"]),
             parameters::whole("leading_dense_block_count", &["first_k_dense_replace"]),
             parameters::required_number("expert_weights_scale", &["routed_scaling_factor"]),
@@ -74,41 +74,42 @@ pub(super) const BAILINGMOE3: Architecture = Architecture {
     ..BASE
 };
 
-const DEFAULTS: &[&[Default]] = &[&[
-    count("max_position_embeddings", 262_144),
-    number("rms_norm_eps", 1e-6),
-    number("rope_theta", 6_000_000.0),
-    // Latent attention has one head of keys and values as far as the graph is concerned.
-    replaced("num_key_value_heads", Fill::Whole(1)),
-    count("head_dim", 128),
-    count("short_conv_kernel_size", 4),
-    count("layer_group_size", 6),
-    count("kv_lora_rank", 512),
-    count("qk_nope_head_dim", 128),
-    count("qk_rope_head_dim", 64),
-    count("v_head_dim", 128),
-    count("num_experts_per_tok", 8),
-    count("num_shared_experts", 1),
-    count("first_k_dense_replace", 2),
-    count("moe_intermediate_size", 768),
-    number("routed_scaling_factor", 2.5),
-    flag("norm_topk_prob", true),
-    flag("kda_safe_gate", true),
-    flag(deepseek2::HAS_CORRECTION, true),
-    default("n_routed_experts", Fill::Same("num_experts")),
-    default("n_shared_experts", Fill::Same("num_shared_experts")),
-    default(SHARED_WIDTH, Fill::Given("moe_shared_expert_intermediate_size")),
-    default(
-        SHARED_WIDTH,
-        Fill::Size(Dim::Product(&[
-            Dim::Key("moe_intermediate_size"),
-            Dim::Key("num_shared_experts"),
-        ])),
-    ),
-]];
+const DEFAULTS: &[&[Default]] = &[
+    &[
+        count("max_position_embeddings", 262_144),
+        number("rms_norm_eps", 1e-6),
+        number("rope_theta", 6_000_000.0),
+        // Latent attention has one head of keys and values as far as the graph is concerned.
+        replaced("num_key_value_heads", Fill::Whole(1)),
+        count("head_dim", 128),
+        count("short_conv_kernel_size", 4),
+        count("layer_group_size", 6),
+        count("kv_lora_rank", 512),
+        count("qk_nope_head_dim", 128),
+        count("qk_rope_head_dim", 64),
+        count("v_head_dim", 128),
+        count("num_experts_per_tok", 8),
+        count("topk_group", 4),
+        count("n_group", 8),
+        number(BOUND, -5.0),
+        count("num_shared_experts", 1),
+        count("first_k_dense_replace", 2),
+        count("moe_intermediate_size", 768),
+        number("routed_scaling_factor", 2.5),
+        flag("norm_topk_prob", true),
+        flag("kda_safe_gate", true),
+        flag(deepseek2::HAS_CORRECTION, true),
+        default("n_routed_experts", Fill::Same("num_experts")),
+        default("n_shared_experts", Fill::Same("num_shared_experts")),
+    ],
+    parameters::SIGMOID_SCORES,
+];
 
 const BOUND: &str = "kda_lower_bound";
-const SHARED_WIDTH: &str = "width of the shared experts";
+const SHARED_WIDTH: Dim = Dim::KeyOr(
+    "moe_shared_expert_intermediate_size",
+    &Dim::Product(&[Dim::Key("moe_intermediate_size"), Dim::Key("num_shared_experts")]),
+);
 
 /// Of a model that sees images: how many rotary pairs each axis of a position turns.
 fn sections(config: &Config, keys: &mut Keys<'_>) -> Result<()> {

@@ -24,12 +24,13 @@ pub(super) const COHERE2MOE: Architecture = Architecture {
                 number("logit_scale", 0.0625),
                 count("sliding_window", 4096),
                 count("head_dim", 128),
+                count("num_experts_per_tok", 2),
+                default("expert_selection_fn", Fill::Text("softmax")),
+                flag("norm_topk_prob", true),
                 default("moe_intermediate_size", Fill::Same("intermediate_size")),
                 default("n_routed_experts", Fill::Same("num_experts")),
                 default("n_shared_experts", Fill::Given("num_shared_experts")),
                 default("first_k_dense_replace", Fill::With(leading)),
-                default(DENSE, Fill::Given("prefix_dense_intermediate_size")),
-                default(DENSE, Fill::Same("intermediate_size")),
                 flag("tie_word_embeddings", true),
             ],
             THETA,
@@ -90,8 +91,7 @@ pub(super) const COHERE2MOE: Architecture = Architecture {
     ..BASE
 };
 
-const DENSE: &str = "width of a dense layer";
-const WIDTH: Dim = Dim::Key(DENSE);
+const WIDTH: Dim = Dim::KeyOr("prefix_dense_intermediate_size", &FEED_FORWARD);
 
 fn is_dense(config: &Config, layer: u64) -> bool {
     !deepseek2::sparse(config, layer)

@@ -71,6 +71,7 @@ const V3: &[&[Default]] = &[
         flag("norm_topk_prob", true),
         flag(HAS_CORRECTION, true),
     ],
+    parameters::SIGMOID_SCORES,
     GIVEN,
 ];
 
@@ -231,13 +232,39 @@ pub(super) const EXPERTS: &[Rule] = &[
         .in_layers(sparse),
     Rule::new("model.layers.{}.mlp.experts.{}.down_proj", "blk.{}.ffn_down_exps", &[HIDDEN, WIDTH])
         .stacked("n_routed_experts")
+        .form(APART)
         .in_layers(sparse),
     Rule::new("model.layers.{}.mlp.experts.{}.gate_proj", "blk.{}.ffn_gate_exps", &[WIDTH, HIDDEN])
         .stacked("n_routed_experts")
+        .form(APART)
         .in_layers(sparse),
     Rule::new("model.layers.{}.mlp.experts.{}.up_proj", "blk.{}.ffn_up_exps", &[WIDTH, HIDDEN])
         .stacked("n_routed_experts")
+        .form(APART)
         .in_layers(sparse),
+    Rule::exact(
+        "model.layers.{}.mlp.experts.down_proj",
+        "blk.{}.ffn_down_exps.weight",
+        &[COUNT, HIDDEN, WIDTH],
+    )
+    .form(IN_ONE)
+    .in_layers(sparse),
+    Rule::split_exact(
+        "model.layers.{}.mlp.experts.gate_up_proj",
+        &[
+            Target {
+                name: "blk.{}.ffn_gate_exps.weight",
+                parts: &[&[Step::Narrow { axis: 1, from: None, len: WIDTH }]],
+            },
+            Target {
+                name: "blk.{}.ffn_up_exps.weight",
+                parts: &[&[Step::Narrow { axis: 1, from: Some(WIDTH), len: WIDTH }]],
+            },
+        ],
+        &[COUNT, Dim::Product(&[TWO, Dim::Key("moe_intermediate_size")]), HIDDEN],
+    )
+    .form(IN_ONE)
+    .in_layers(sparse),
     Rule::new(
         "model.layers.{}.mlp.shared_experts.gate_proj",
         "blk.{}.ffn_gate_shexp",

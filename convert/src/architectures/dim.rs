@@ -13,6 +13,8 @@ pub enum Dim {
     Product(&'static [Dim]),
     /// All of these together.
     Sum(&'static [Dim]),
+    /// The value of a key where config.json has it, else this.
+    KeyOr(&'static str, &'static Dim),
     /// What no single key tells. The name is for messages; no file can set it.
     Derived(&'static str, fn(&Config) -> Result<u64>),
     /// As [`Derived`](Self::Derived), where layers differ in it.
@@ -36,6 +38,8 @@ impl Dim {
         match *self {
             Self::Number(number) => Ok(number),
             Self::Key(key) => config.require_in(key, layer),
+            Self::KeyOr(key, _) if config.get(key).is_some() => config.require_in(key, layer),
+            Self::KeyOr(_, other) => other.size_in(config, layer),
             Self::Derived(_, size) => size(config),
             // A tensor outside of the layers goes by the first.
             Self::InLayer(_, size) => size(config, layer.unwrap_or(0)),
@@ -49,6 +53,7 @@ impl Dim {
         match *self {
             Self::Number(_) => Vec::new(),
             Self::Key(name) | Self::Derived(name, _) | Self::InLayer(name, _) => vec![name],
+            Self::KeyOr(key, other) => [key].into_iter().chain(other.names()).collect(),
             Self::Product(dims) | Self::Sum(dims) => dims.iter().flat_map(Self::names).collect(),
         }
     }
@@ -61,7 +66,11 @@ impl Dim {
         };
         match *self {
             Self::Number(_) => Vec::new(),
-            Self::Key(name) | Self::Derived(name, _) | Self::InLayer(name, _) => vec![named(name)],
+            Self::KeyOr(key, other) if config.get(key).is_none() => other.reasons(config, layer),
+            Self::Key(name)
+            | Self::KeyOr(name, _)
+            | Self::Derived(name, _)
+            | Self::InLayer(name, _) => vec![named(name)],
             Self::Product(dims) | Self::Sum(dims) => {
                 dims.iter().flat_map(|dim| dim.reasons(config, layer)).collect()
             }
@@ -86,11 +95,17 @@ fn combined(
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
-    use crate::architectures::{
-        ALL, Fill,
-        rule::{Bias, Presence, Rule, Step},
-        shared,
+    use crate::{
+        architectures::{
+            ALL, Architecture, Default, Fill, deepseek2,
+            parameters::Parameter,
+            rule::{Bias, Presence, Rule, Step},
+            shared,
+        },
+        config::is_derived,
     };
 
     #[test]
@@ -115,6 +130,9 @@ mod tests {
         let mut config = Config::parse("config.json", text).unwrap();
         assert_eq!(shared::HEAD.size(&config).unwrap(), 3);
         assert_eq!(config.get("size of a head"), None);
+        // Nor does a name of ours get into the file's.
+        config.fill("size of a head", 5.into());
+        assert_eq!(config.get("size of a head"), Some(&5.into()));
         config.fill("head_dim", 5.into());
         assert_eq!(shared::HEAD.size(&config).unwrap(), 5);
     }
@@ -122,6 +140,7 @@ mod tests {
     fn keys(dim: &Dim) -> Vec<&'static str> {
         match *dim {
             Dim::Key(key) => vec![key],
+            Dim::KeyOr(key, other) => [key].into_iter().chain(keys(other)).collect(),
             Dim::Product(dims) | Dim::Sum(dims) => dims.iter().flat_map(keys).collect(),
             Dim::Number(_) | Dim::Derived(..) | Dim::InLayer(..) => Vec::new(),
         }
@@ -152,31 +171,61 @@ mod tests {
         found
     }
 
+    /// Keys that a family fills in where they are missing.
+    fn filled(family: &Architecture) -> impl Iterator<Item = &'static Default> {
+        family
+            .defaults
+            .iter()
+            .flat_map(|class| class.in_wrapper.iter().chain(class.values.iter().copied().flatten()))
+    }
+
+    /// Keys that its rules, its parameters and what it fills in ask for.
+    fn asked(family: &'static Architecture) -> Vec<&'static str> {
+        let of_defaults = filled(family).flat_map(|default| match default.value {
+            Fill::Same(key) | Fill::Given(key) => vec![key],
+            Fill::Quotient(a, b) => vec![a, b],
+            Fill::Size(dim) => keys(&dim),
+            _ => Vec::new(),
+        });
+        let parameters = family.parameters.iter().copied().flatten();
+        let of_parameters = parameters.flat_map(|parameter| match *parameter {
+            Parameter::Count { from, .. }
+            | Parameter::Number { from, .. }
+            | Parameter::Whole { from, .. } => from.to_vec(),
+            Parameter::Flag { from, .. } => vec![from],
+            Parameter::Size(_, dim) => keys(&dim),
+            _ => Vec::new(),
+        });
+        let rules = family.tensors.iter().copied().flatten();
+        of_defaults.chain(of_parameters).chain(rules.flat_map(keys_of_rule)).collect()
+    }
+
     #[test]
     fn families_ask_for_keys_that_programs_write() {
-        // A name with blanks is one of our own: Config leaves such keys of files out.
-        let made_up = |key: &str| {
+        let is_odd = |key: &str| {
             let of_files = key.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.".contains(&b));
-            key.is_empty() || !(of_files || key.contains(' '))
+            key.is_empty() || !(of_files || is_derived(key))
         };
         let mut problems = Vec::new();
         for family in ALL {
-            let defaults = family.defaults.iter().flat_map(|class| {
-                class.in_wrapper.iter().chain(class.values.iter().copied().flatten())
-            });
-            let of_defaults = defaults.flat_map(|default| {
-                let from = match default.value {
-                    Fill::Same(key) | Fill::Given(key) => vec![key],
-                    Fill::Quotient(a, b) => vec![a, b],
-                    Fill::Size(dim) => keys(&dim),
-                    _ => Vec::new(),
-                };
-                from.into_iter().chain([default.key])
-            });
-            let rules = family.tensors.iter().copied().flatten();
-            let all = of_defaults.chain(rules.flat_map(keys_of_rule));
-            problems.extend(all.filter(|key| made_up(key)).map(|key| (family.name, key)));
+            let all = filled(family).map(|default| default.key).chain(asked(family));
+            problems.extend(all.filter(|key| is_odd(key)).map(|key| (family.name, key)));
         }
         assert!(problems.is_empty(), "{problems:?}");
+    }
+
+    #[test]
+    fn what_a_family_derives_it_fills_in_and_uses() {
+        let mut problems = Vec::new();
+        for family in ALL {
+            let made: BTreeSet<_> =
+                filled(family).map(|default| default.key).filter(|key| is_derived(key)).collect();
+            // `COMMON` asks every family for the first; without the second there is no such tensor.
+            let optional = [shared::KEY_HEADS_BY_LAYER, deepseek2::HAS_CORRECTION];
+            let asked = asked(family).into_iter().filter(|key| is_derived(key));
+            let without = asked.filter(|key| !made.contains(key) && !optional.contains(key));
+            problems.extend(without.map(|key| (family.name, key)));
+        }
+        assert!(problems.is_empty(), "nothing fills these in: {problems:?}");
     }
 }

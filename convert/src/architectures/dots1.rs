@@ -1,7 +1,7 @@
 //! dots.llm1: DeepSeek's experts, attention with norms of queries and keys.
 
 use super::{
-    Architecture, BASE, Fill, deepseek2,
+    Architecture, BASE, deepseek2,
     parameters::{self, COMMON, FILE_TYPE, KEY_LENGTHS, Parameter},
     shared::*,
 };
@@ -20,12 +20,11 @@ pub(super) const DOTS1: Architecture = Architecture {
                 count("first_k_dense_replace", 0),
                 number("routed_scaling_factor", 1.0),
                 flag("norm_topk_prob", false),
-                // The only one its class has; llama.cpp assumes none.
-                default("scoring_func", Fill::Text("sigmoid")),
                 flag(deepseek2::HAS_CORRECTION, true),
                 count("n_group", 1),
                 count("topk_group", 1),
             ],
+            parameters::SIGMOID_SCORES,
             THETA,
             SAME_HEADS,
         ],

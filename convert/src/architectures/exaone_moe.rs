@@ -1,7 +1,7 @@
 //! K-EXAONE: EXAONE 4's attention with norms before each part, and experts.
 
 use super::{
-    Architecture, Default, Fill, exaone4,
+    Architecture, Default, exaone4,
     nextn::{self, Further},
     parameters::{self, Constant, Parameter},
     shared::*,
@@ -12,7 +12,7 @@ use crate::Config;
 pub(super) const EXAONE_MOE: Architecture = Architecture {
     name: "exaone-moe",
     classes: &["ExaoneMoEForCausalLM", "ExaoneMoeForCausalLM"],
-    defaults: &[model("exaone_moe", &[GIVEN, THETA, SAME_HEADS])],
+    defaults: &[model("exaone_moe", &[GIVEN, parameters::SIGMOID_SCORES, THETA, SAME_HEADS])],
     parameters: &[
         parameters::COMMON,
         parameters::KEY_LENGTHS,
@@ -150,14 +150,11 @@ const GIVEN: &[Default] = &[
     count("num_experts", 64),
     count("num_experts_per_tok", 8),
     count("num_shared_experts", 1),
+    count("n_group", 1),
+    count("topk_group", 1),
     count("first_k_dense_replace", 1),
     number("routed_scaling_factor", 2.5),
     flag("norm_topk_prob", true),
-    // llama.cpp loads none without it; some files leave it to the class.
-    default(
-        "scoring_func",
-        Fill::With(|config| Ok((!config.like_reference()).then(|| "sigmoid".into()))),
-    ),
 ];
 const COUNT: Dim = Dim::Key("num_experts");
 const WIDTH: Dim = Dim::Key("moe_intermediate_size");

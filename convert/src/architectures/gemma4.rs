@@ -26,7 +26,7 @@ pub(super) const GEMMA4: Architecture = Architecture {
     ],
     defaults: &[
         part("gemma4_text", SIZES, &[&[count("sliding_window", 512)], GIVEN, PER_LAYER]),
-        part("gemma4_unified_text", SIZES, &[&[count("sliding_window", 1024)], GIVEN]),
+        part("gemma4_unified_text", SIZES, &[UNIFIED, GIVEN]),
     ],
     parameters: &[COMMON, KEY_LENGTHS, FILE_TYPE, OWN, &[Parameter::With(suppressed)]],
     tensors: &[ENDS, OUTPUT, LAYER, KEYS_AND_VALUES, INPUTS, EXPERTS],
@@ -79,6 +79,9 @@ const BACKBONE: Dim = Dim::Key("backbone_hidden_size");
 const TWO_BACKBONES: Dim = Dim::Product(&[Dim::Number(2), Dim::Key("backbone_hidden_size")]);
 
 const SIZES: &[Default] = &sizes([262_144, 2304, 9216, 30, 8]);
+
+const UNIFIED: &[Default] =
+    &[count("sliding_window", 1024), count("max_position_embeddings", 262_144)];
 
 const GIVEN: &[Default] = &[
     count("max_position_embeddings", 131_072),

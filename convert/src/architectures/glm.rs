@@ -23,8 +23,8 @@ pub(super) const GLM4: Architecture = Architecture {
     ],
     defaults: &[
         part("glm4", SIZES, GLM4_DEFAULTS),
-        part("glm4v_text", SIZES, GLM4_DEFAULTS),
-        part("glm_ocr_text", SIZES, GLM4_DEFAULTS),
+        part("glm4v_text", SIZES, GLM4V_DEFAULTS),
+        part("glm_ocr_text", SIZES, GLM_OCR_DEFAULTS),
     ],
     parameters: &[
         COMMON,
@@ -65,7 +65,7 @@ pub(super) const GLM4_MOE: Architecture = Architecture {
     classes: &["Glm4MoeForCausalLM", "Glm4vMoeForConditionalGeneration"],
     defaults: &[
         part("glm4_moe", MOE_SIZES, MOE_DEFAULTS),
-        part("glm4v_moe_text", MOE_SIZES, MOE_DEFAULTS),
+        part("glm4v_moe_text", MOE_SIZES, MOE_VISION_DEFAULTS),
     ],
     parameters: &[COMMON, KEY_LENGTHS, FILE_TYPE, MOE_PARAMETERS],
     tensors: &[
@@ -111,6 +111,8 @@ pub(super) const SOLAR: Architecture = Architecture {
             count("n_routed_experts", 128),
             count("num_experts_per_tok", 8),
             count("n_shared_experts", 1),
+            count("n_group", 1),
+            count("topk_group", 1),
             count("moe_intermediate_size", 1280),
             number("routed_scaling_factor", 1.0),
             flag("norm_topk_prob", true),
@@ -218,19 +220,29 @@ fn all_of_it(config: &Config) -> Result<Option<Value>> {
 pub(super) const SIZES: &[Default] = &sizes([151_552, 4096, 13_696, 40, 32]);
 const MOE_SIZES: &[Default] = &sizes([151_552, 4096, 10_944, 46, 96]);
 
-const GLM4_DEFAULTS: &[&[Default]] = &[
-    &[
-        count("max_position_embeddings", 131_072),
-        number("rms_norm_eps", 1.562_5e-7),
-        number("rope_theta", 10_000.0),
-        number("partial_rotary_factor", 0.5),
-        count("num_key_value_heads", 2),
-    ],
-    &[default(TURNED_PART, Fill::With(turned_part)), default(TURNED_HEAD, Fill::With(turned_head))],
-    &[default(STILL_PART, Fill::With(still_part)), default(AS_STORED, Fill::With(as_stored))],
+const GLM4_DEFAULTS: &[&[Default]] = &[GLM4_GIVEN];
+
+const GLM4V_DEFAULTS: &[&[Default]] =
+    &[&[count("max_position_embeddings", 32_768)], VISION_GIVEN, GLM4_GIVEN];
+
+const GLM_OCR_DEFAULTS: &[&[Default]] = &[VISION_GIVEN, GLM4_GIVEN];
+
+const VISION_GIVEN: &[Default] = &[number("rms_norm_eps", 1e-5)];
+
+const GLM4_GIVEN: &[Default] = &[
+    count("max_position_embeddings", 131_072),
+    number("rms_norm_eps", 1.562_5e-7),
+    number("rope_theta", 10_000.0),
+    number("partial_rotary_factor", 0.5),
+    count("num_key_value_heads", 2),
 ];
 
-const MOE_DEFAULTS: &[&[Default]] = &[&[
+const MOE_DEFAULTS: &[&[Default]] = &[MOE_GIVEN];
+
+const MOE_VISION_DEFAULTS: &[&[Default]] =
+    &[&[count("max_position_embeddings", 65_536)], MOE_GIVEN];
+
+const MOE_GIVEN: &[Default] = &[
     count("max_position_embeddings", 131_072),
     number("rms_norm_eps", 1e-5),
     number("rope_theta", 10_000.0),
@@ -246,7 +258,7 @@ const MOE_DEFAULTS: &[&[Default]] = &[&[
     count("n_group", 1),
     count("topk_group", 1),
     flag(deepseek2::HAS_CORRECTION, true),
-]];
+];
 
 const EXPERTS_GIVEN: &[Default] = &[
     count("n_shared_experts", 1),
@@ -256,6 +268,7 @@ const EXPERTS_GIVEN: &[Default] = &[
 
 const LITE: &[&[Default]] = &[
     EXPERTS_GIVEN,
+    parameters::SIGMOID_SCORES,
     &[
         count("max_position_embeddings", 202_752),
         number("rms_norm_eps", 1e-5),
@@ -297,6 +310,7 @@ const DSA: &[&[Default]] = &[
 
 const V32: &[&[Default]] = &[
     EXPERTS_GIVEN,
+    parameters::SIGMOID_SCORES,
     &[
         count("max_position_embeddings", 163_840),
         count("q_lora_rank", 1536),
@@ -341,12 +355,8 @@ const MOE_PARAMETERS: &[Parameter] = &[
     Parameter::With(nextn::if_given),
 ];
 
-/// Filled in where positions have several axes: ggml then turns halves of a head, not neighbours.
-const TURNED_PART: &str = "values of a head that turn";
-const STILL_PART: &str = "values of a head that do not turn";
-const TURNED_HEAD: &str = "values of a head, which all turn";
-const AS_STORED: &str = "values of a head turn as they are stored";
-
+/// The values of a head that turn and those that do not, where positions have several axes: ggml then
+/// turns halves of a head, not neighbours.
 fn turns(config: &Config) -> Result<Option<(u64, u64)>> {
     let rope = rope::Rope::read(config)?;
     if rope.sections()?.is_none() {
@@ -362,27 +372,28 @@ fn turns(config: &Config) -> Result<Option<(u64, u64)>> {
     Ok(Some((turned, head - turned)))
 }
 
-fn turned_part(config: &Config) -> Result<Option<Value>> {
-    Ok(turns(config)?.filter(|turns| turns.1 > 0).map(|turns| turns.0.into()))
+fn a_part_turns(config: &Config) -> Result<bool> {
+    Ok(turns(config)?.is_some_and(|(_, still)| still > 0))
 }
 
-fn still_part(config: &Config) -> Result<Option<Value>> {
-    Ok(turns(config)?.filter(|turns| turns.1 > 0).map(|turns| turns.1.into()))
+fn all_of_it_turns(config: &Config) -> Result<bool> {
+    Ok(turns(config)?.is_some_and(|(_, still)| still == 0))
 }
 
-fn turned_head(config: &Config) -> Result<Option<Value>> {
-    Ok(turns(config)?.filter(|turns| turns.1 == 0).map(|turns| turns.0.into()))
+fn turns_as_stored(config: &Config) -> Result<bool> {
+    Ok(turns(config)?.is_none())
 }
 
-fn as_stored(config: &Config) -> Result<Option<Value>> {
-    Ok(turns(config)?.is_none().then_some(true.into()))
-}
-
-const TURNED_VALUES: Dim = Dim::Key(TURNED_PART);
+const TURNED_VALUES: Dim = Dim::Derived("values of a head that turn", |config| {
+    Ok(turns(config)?.map_or(0, |(turned, _)| turned))
+});
+const STILL_VALUES: Dim = Dim::Derived("values of a head that do not turn", |config| {
+    Ok(turns(config)?.map_or(0, |(_, still)| still))
+});
 const HALVES: &[&[Step]] = &[
     &[Step::Narrow { axis: 0, from: None, len: TURNED_VALUES }, Step::EverySecond(0, 0)],
     &[Step::Narrow { axis: 0, from: None, len: TURNED_VALUES }, Step::EverySecond(0, 1)],
-    &[Step::Narrow { axis: 0, from: Some(TURNED_VALUES), len: Dim::Key(STILL_PART) }],
+    &[Step::Narrow { axis: 0, from: Some(TURNED_VALUES), len: STILL_VALUES }],
 ];
 const WHOLE: &[&[Step]] = &[&[Step::EverySecond(0, 0)], &[Step::EverySecond(0, 1)]];
 
@@ -390,25 +401,25 @@ const TURNED: &[Rule] = &[
     Rule::new("model.layers.{}.self_attn.q_proj", "blk.{}.attn_q", &[QUERY, HIDDEN])
         .by_head(HEADS, HALVES)
         .maybe_bias()
-        .with(TURNED_PART),
+        .when(a_part_turns),
     Rule::new("model.layers.{}.self_attn.k_proj", "blk.{}.attn_k", &[KEY_VALUE, HIDDEN])
         .by_head(KEY_HEADS, HALVES)
         .maybe_bias()
-        .with(TURNED_PART),
+        .when(a_part_turns),
     Rule::new("model.layers.{}.self_attn.q_proj", "blk.{}.attn_q", &[QUERY, HIDDEN])
         .by_head(HEADS, WHOLE)
         .maybe_bias()
-        .with(TURNED_HEAD),
+        .when(all_of_it_turns),
     Rule::new("model.layers.{}.self_attn.k_proj", "blk.{}.attn_k", &[KEY_VALUE, HIDDEN])
         .by_head(KEY_HEADS, WHOLE)
         .maybe_bias()
-        .with(TURNED_HEAD),
+        .when(all_of_it_turns),
     Rule::new("model.layers.{}.self_attn.q_proj", "blk.{}.attn_q", &[QUERY, HIDDEN])
         .bias_if("attention_bias")
-        .with(AS_STORED),
+        .when(turns_as_stored),
     Rule::new("model.layers.{}.self_attn.k_proj", "blk.{}.attn_k", &[KEY_VALUE, HIDDEN])
         .bias_if("attention_bias")
-        .with(AS_STORED),
+        .when(turns_as_stored),
     Rule::new("model.layers.{}.self_attn.v_proj", "blk.{}.attn_v", &[KEY_VALUE, HIDDEN])
         .bias_if("attention_bias"),
     Rule::new("model.layers.{}.self_attn.o_proj", "blk.{}.attn_output", &[HIDDEN, QUERY]),

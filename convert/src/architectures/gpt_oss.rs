@@ -1,8 +1,11 @@
 //! gpt-oss: experts in MXFP4, carried over as they are; attention sinks.
 
+use serde_json::{Value, json};
+
 use super::{
-    Architecture, BASE,
+    Architecture, BASE, Fill,
     parameters::{self, COMMON, FILE_TYPE, KEY_LENGTHS},
+    rope,
     shared::*,
     tensors::{Dim, Rule, Step, Target},
 };
@@ -16,6 +19,7 @@ pub(super) const GPT_OSS: Architecture = Architecture {
             count("max_position_embeddings", 131_072),
             number("rms_norm_eps", 1e-5),
             number("rope_theta", 150_000.0),
+            default("rope_parameters", Fill::With(|config| Ok(rope::assumed(config, block())))),
             count("num_key_value_heads", 8),
             count("head_dim", 64),
             count("num_local_experts", 128),
@@ -123,3 +127,8 @@ const FLOATS: &[Rule] = &[
     )
     .form("floats"),
 ];
+
+fn block() -> Value {
+    json!({"rope_type": "yarn", "factor": 32.0, "beta_fast": 32.0, "beta_slow": 1.0,
+        "truncate": false, "original_max_position_embeddings": 4096})
+}

@@ -10,7 +10,7 @@ use super::{
 pub(super) const GRANITE_SWA: Architecture = Architecture {
     name: "granite_swa",
     classes: &["GraniteSWAForCausalLM"],
-    defaults: &[model("granite_swa", &[granite::GIVEN, WINDOW_GIVEN, SAME_HEADS])],
+    defaults: &[model("granite_swa", &[DENSE_GIVEN, WINDOW_GIVEN, granite::GIVEN, SAME_HEADS])],
     parameters: &[COMMON, FILE_TYPE, llama::ROPE, granite::MULTIPLIERS, WINDOW],
     tensors: &[EMBEDDING, OUTPUT_NORM, NORMS, ROTARY_ATTENTION, SINKS, GATED_MLP],
     ..granite::GRANITE
@@ -22,8 +22,8 @@ pub(super) const GRANITE_MOE_SWA: Architecture = Architecture {
         "granitemoe_swa",
         &[
             &[count("num_local_experts", 8), count("num_experts_per_tok", 2)],
-            granite::GIVEN,
             WINDOW_GIVEN,
+            granite::GIVEN,
             SAME_HEADS,
         ],
     )],
@@ -45,6 +45,9 @@ pub(super) const GRANITE_MOE_SWA: Architecture = Architecture {
 };
 
 const WINDOW_GIVEN: &[super::Default] = &[count("sliding_window", 128)];
+
+const DENSE_GIVEN: &[super::Default] =
+    &[count("max_position_embeddings", 8192), number("rms_norm_eps", 1e-5)];
 
 const WINDOW: &[Parameter] = &[
     parameters::required("attention.sliding_window", &["sliding_window"]),

@@ -24,8 +24,8 @@ pub(super) const GRANITE_HYBRID: Architecture = Architecture {
         Some(if experts > 0 { &ALL_ATTENTION_MOE } else { &ALL_ATTENTION })
     },
     defaults: &[
-        model("granitemoehybrid", &[granite::GIVEN, GIVEN, SIZES]),
-        model("bamba", &[&[flag("tie_word_embeddings", false), count(ROPE, 1)], GIVEN, SIZES]),
+        model("granitemoehybrid", &[granite::GIVEN, USED, GIVEN, SIZES]),
+        model("bamba", &[BAMBA, GIVEN, SIZES]),
     ],
     parameters: &[
         COMMON,
@@ -61,6 +61,7 @@ pub(super) const GRANITE_HYBRID: Architecture = Architecture {
         BAMBA_MLP,
     ],
     check: check_heads,
+    computed: llama3_factors,
     tokenizers: &[Kind::SentencePiece, Kind::ByteLevel],
     ..BASE
 };
@@ -113,6 +114,15 @@ const SHARED_WIDTH: &[Parameter] = &[Parameter::With(|config, keys| {
     Ok(())
 })];
 
+const USED: &[Default] = &[count("num_experts_per_tok", 2)];
+
+const BAMBA: &[Default] = &[
+    flag("tie_word_embeddings", false),
+    count(ROPE, 1),
+    count("max_position_embeddings", 262_144),
+    number("rms_norm_eps", 1e-5),
+];
+
 const GIVEN: &[Default] = &[
     count("max_position_embeddings", 2048),
     number("rms_norm_eps", 1e-6),
@@ -152,33 +162,6 @@ const SIZES: &[Default] = &[
         Fill::With(|config| {
             let (tokens, multiple) = (VOCAB.size(config)?, config.require(PADDING)?);
             Ok(Some(tokens.div_ceil(multiple).saturating_mul(multiple).into()))
-        }),
-    ),
-    default(
-        "experts there are",
-        Fill::With(|config| {
-            Ok(config.whole("num_local_experts")?.filter(|count| *count > 0).map(Into::into))
-        }),
-    ),
-    default(
-        "no experts",
-        Fill::With(|config| {
-            Ok(config.whole("num_local_experts")?.is_none_or(|n| n == 0).then(|| true.into()))
-        }),
-    ),
-    default(
-        "shared part",
-        Fill::With(|config| {
-            Ok(config.whole("shared_intermediate_size")?.filter(|n| *n > 0).map(Into::into))
-        }),
-    ),
-    default(
-        "Bamba's part",
-        Fill::With(|config| {
-            Ok(config
-                .whole("shared_intermediate_size")?
-                .is_none_or(|n| n == 0)
-                .then(|| true.into()))
         }),
     ),
 ];
@@ -252,14 +235,14 @@ const SHARED_MLP: &[Rule] = &[
         ],
         &[TWICE, HIDDEN],
     )
-    .with("experts there are")
+    .when(has_experts)
     .in_layers(shares),
     Rule::new(
         "model.layers.{}.shared_mlp.output_linear",
         "blk.{}.ffn_down_shexp",
         &[HIDDEN, SHARED],
     )
-    .with("experts there are")
+    .when(has_experts)
     .in_layers(shares),
     Rule::split(
         "model.layers.{}.shared_mlp.input_linear",
@@ -275,12 +258,24 @@ const SHARED_MLP: &[Rule] = &[
         ],
         &[TWICE, HIDDEN],
     )
-    .without("experts there are")
+    .when(has_no_experts)
     .in_layers(shares),
     Rule::new("model.layers.{}.shared_mlp.output_linear", "blk.{}.ffn_down", &[HIDDEN, SHARED])
-        .without("experts there are")
+        .when(has_no_experts)
         .in_layers(shares),
 ];
+
+fn has_experts(config: &Config) -> Result<bool> {
+    Ok(config.whole("num_local_experts")?.is_some_and(|count| count > 0))
+}
+
+fn has_no_experts(config: &Config) -> Result<bool> {
+    has_experts(config).map(|has| !has)
+}
+
+fn has_no_shared_part(config: &Config) -> Result<bool> {
+    Ok(config.whole("shared_intermediate_size")?.is_none_or(|width| width == 0))
+}
 
 fn shares(config: &Config, _: u64) -> bool {
     config.whole("shared_intermediate_size").ok().flatten().is_some_and(|width| width > 0)
@@ -288,9 +283,9 @@ fn shares(config: &Config, _: u64) -> bool {
 
 const BAMBA_MLP: &[Rule] = &[
     Rule::new("model.layers.{}.feed_forward.gate_proj", "blk.{}.ffn_gate", &[FEED_FORWARD, HIDDEN])
-        .with("Bamba's part"),
+        .when(has_no_shared_part),
     Rule::new("model.layers.{}.feed_forward.up_proj", "blk.{}.ffn_up", &[FEED_FORWARD, HIDDEN])
-        .with("Bamba's part"),
+        .when(has_no_shared_part),
     Rule::new("model.layers.{}.feed_forward.down_proj", "blk.{}.ffn_down", &[HIDDEN, FEED_FORWARD])
-        .with("Bamba's part"),
+        .when(has_no_shared_part),
 ];

@@ -42,27 +42,16 @@ pub(super) const HUNYUAN_VL: Architecture = Architecture {
 pub(super) const HUNYUAN_MOE: Architecture = Architecture {
     name: "hunyuan-moe",
     classes: &["HunYuanMoEV1ForCausalLM"],
-    defaults: &[model(
-        "hunyuan_v1_moe",
-        &[
-            &[
-                default(WIDTH_KEY, Fill::With(|config| same(config, "moe_intermediate_size"))),
-                default(USED_KEY, Fill::With(|config| same(config, "moe_topk"))),
-                default(SHARED_KEY, Fill::With(|config| same(config, "num_shared_expert"))),
-            ],
-            GIVEN,
-            SAME_HEADS,
-        ],
-    )],
+    defaults: &[model("hunyuan_v1_moe", &[GIVEN, SAME_HEADS])],
     parameters: &[
         COMMON,
         KEY_LENGTHS,
         FILE_TYPE,
         &[
             parameters::required("expert_shared_feed_forward_length", &["intermediate_size"]),
-            parameters::required("expert_feed_forward_length", &[WIDTH_KEY]),
-            parameters::required("expert_used_count", &[USED_KEY]),
-            parameters::required("expert_shared_count", &[SHARED_KEY]),
+            Parameter::Size("expert_feed_forward_length", WIDTH),
+            Parameter::Size("expert_used_count", USED),
+            Parameter::Size("expert_shared_count", SHARED),
             Parameter::With(|config, keys| stretched(config, keys, 1000.0)),
         ],
     ],
@@ -113,20 +102,19 @@ pub(super) const HUNYUAN_MOE: Architecture = Architecture {
     ..HUNYUAN_DENSE
 };
 
-const WIDTH_KEY: &str = "width of an expert";
-const USED_KEY: &str = "experts of a token";
-const SHARED_KEY: &str = "shared experts";
-const WIDTH: Dim = Dim::Key(WIDTH_KEY);
+const WIDTH: Dim =
+    Dim::Derived("moe_intermediate_size", |config| same(config, "moe_intermediate_size"));
+const USED: Dim = Dim::Derived("moe_topk", |config| same(config, "moe_topk"));
+const SHARED: Dim = Dim::Derived("num_shared_expert", |config| same(config, "num_shared_expert"));
 const COUNT: Dim = Dim::Key("num_experts");
 
 /// What all layers have, where config.json says it for each.
-fn same(config: &Config, key: &str) -> Result<Option<Value>> {
-    let Some(Value::Array(numbers)) = config.get(key) else {
-        return Ok(config.get(key).cloned());
-    };
-    match numbers.split_first() {
+fn same(config: &Config, key: &str) -> Result<u64> {
+    let numbers = config.get(key).and_then(Value::as_array).map(Vec::as_slice);
+    match numbers.and_then(<[Value]>::split_first) {
+        None if numbers.is_none() => config.require(key),
         Some((first, others)) if others.iter().all(|other| other == first) => {
-            Ok(Some(first.clone()))
+            config.require_in(key, Some(0))
         }
         _ => Err(config.wrong(key, "numbers that differ", "the same number for each layer")),
     }

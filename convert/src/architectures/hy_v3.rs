@@ -60,7 +60,7 @@ const GIVEN: &[Default] = &[
     count("num_experts_per_tok", 8),
     count("num_shared_experts", 1),
     count("first_k_dense_replace", 1),
-    number("router_scaling_factor", 1.0),
+    number("router_scaling_factor", 2.826),
 ];
 const WIDTH: Dim = Dim::Key("moe_intermediate_size");
 const SHARED: Dim =

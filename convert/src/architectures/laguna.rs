@@ -60,6 +60,7 @@ const GIVEN: &[Default] = &[
     count("num_experts", 256),
     count("num_experts_per_tok", 8),
     count("moe_intermediate_size", 512),
+    count("sliding_window", 512),
     count("shared_expert_intermediate_size", 512),
     number("moe_routed_scaling_factor", 1.0),
     default(

@@ -25,7 +25,6 @@ pub(super) const LFM2: Architecture = Architecture {
                 count("block_multiple_of", 256),
             ],
             GIVEN,
-            &[default(FEED_FORWARD_KEY, Fill::With(feed_forward))],
         ],
     )],
     parameters: PARAMETERS,
@@ -67,7 +66,6 @@ pub(super) const LFM2MOE: Architecture = Architecture {
                 count("num_experts_per_tok", 4),
                 count("num_experts", 32),
                 flag("use_expert_bias", true),
-                default(FEED_FORWARD_KEY, Fill::Given("intermediate_size")),
             ],
             GIVEN,
         ],
@@ -88,8 +86,7 @@ pub(super) const LFM2MOE: Architecture = Architecture {
     ..LFM2
 };
 
-const FEED_FORWARD_KEY: &str = "width of the feed-forward part";
-const INNER: Dim = Dim::Key(FEED_FORWARD_KEY);
+const INNER: Dim = Dim::Derived("width of the feed-forward part", feed_forward);
 
 const GIVEN: &[Default] = &[
     count("max_position_embeddings", 128_000),
@@ -131,15 +128,15 @@ fn convolves(config: &Config, layer: u64) -> bool {
 }
 
 /// The width of the feed-forward part as its class adjusts it.
-fn feed_forward(config: &Config) -> Result<Option<Value>> {
+fn feed_forward(config: &Config) -> Result<u64> {
     let width = config.require("intermediate_size")?;
     if !config.flag("block_auto_adjust_ff_dim")? {
-        return Ok(Some(width.into()));
+        return Ok(width);
     }
     let multiple = config.require("block_multiple_of")?;
     let factor = config.number("block_ffn_dim_multiplier")?.unwrap_or(1.0);
     let adjusted = (factor * (width * 2 / 3) as f64) as u64;
-    Ok(Some(adjusted.div_ceil(multiple).saturating_mul(multiple).into()))
+    Ok(adjusted.div_ceil(multiple).saturating_mul(multiple))
 }
 
 const PARAMETERS: &[&[Parameter]] = &[COMMON, KEY_LENGTHS, FILE_TYPE, OWN];
@@ -148,7 +145,7 @@ const OWN: &[Parameter] = &[
     parameters::required("vocab_size", &["vocab_size"]),
     parameters::required("shortconv.l_cache", &["conv_L_cache"]),
     parameters::required_number("attention.layer_norm_rms_epsilon", &["norm_eps"]),
-    parameters::required("feed_forward_length", &[FEED_FORWARD_KEY]),
+    Parameter::Size("feed_forward_length", INNER),
 ];
 
 const ENDS: &[Rule] = &[
@@ -202,11 +199,11 @@ const DENSE: &[Rule] = &[
 ];
 
 const DENSE_FIRST: &[Rule] = &[
-    Rule::new("model.layers.{}.feed_forward.w1", "blk.{}.ffn_gate", &[INNER, HIDDEN])
+    Rule::new("model.layers.{}.feed_forward.w1", "blk.{}.ffn_gate", &[FEED_FORWARD, HIDDEN])
         .in_layers(dense),
-    Rule::new("model.layers.{}.feed_forward.w2", "blk.{}.ffn_down", &[HIDDEN, INNER])
+    Rule::new("model.layers.{}.feed_forward.w2", "blk.{}.ffn_down", &[HIDDEN, FEED_FORWARD])
         .in_layers(dense),
-    Rule::new("model.layers.{}.feed_forward.w3", "blk.{}.ffn_up", &[INNER, HIDDEN])
+    Rule::new("model.layers.{}.feed_forward.w3", "blk.{}.ffn_up", &[FEED_FORWARD, HIDDEN])
         .in_layers(dense),
 ];
 

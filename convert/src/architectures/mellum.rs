@@ -1,9 +1,11 @@
 //! Mellum 2: experts in all layers, norms of queries and keys, a sliding window in some layers.
 
+use serde_json::{Value, json};
+
 use super::{
     Architecture, BASE, Fill,
     parameters::{COMMON, FILE_TYPE, KEY_LENGTHS, Parameter},
-    qwen3moe,
+    qwen3moe, rope,
     shared::*,
 };
 
@@ -17,6 +19,7 @@ pub(super) const MELLUM: Architecture = Architecture {
             number("rms_norm_eps", 1e-6),
             count("num_key_value_heads", 4),
             count("head_dim", 128),
+            default("rope_parameters", Fill::With(|config| Ok(rope::assumed(config, block())))),
             count("moe_intermediate_size", 896),
             count("sliding_window", 1024),
             default("num_experts", Fill::Given("num_local_experts")),
@@ -44,3 +47,8 @@ pub(super) const MELLUM: Architecture = Architecture {
     needs_output: true,
     ..BASE
 };
+
+fn block() -> Value {
+    json!({"full_attention": {"rope_type": "default", "rope_theta": 500_000.0},
+        "sliding_attention": {"rope_type": "default", "rope_theta": 10_000.0}})
+}

@@ -17,17 +17,20 @@ pub(super) const MINIMAX_M2: Architecture = Architecture {
     classes: &["MiniMaxM2ForCausalLM"],
     defaults: &[model(
         "minimax_m2",
-        &[&[
-            count("max_position_embeddings", 196_608),
-            number("rms_norm_eps", 1e-6),
-            number("rope_theta", 5_000_000.0),
-            count("num_key_value_heads", 8),
-            count("head_dim", 128),
-            count("rotary_dim", 64),
-            default("num_local_experts", Fill::Given("num_experts")),
-            count("num_local_experts", 256),
-            count("num_experts_per_tok", 8),
-        ]],
+        &[
+            &[
+                count("max_position_embeddings", 196_608),
+                number("rms_norm_eps", 1e-6),
+                number("rope_theta", 5_000_000.0),
+                count("num_key_value_heads", 8),
+                count("head_dim", 128),
+                count("rotary_dim", 64),
+                default("num_local_experts", Fill::Given("num_experts")),
+                count("num_local_experts", 256),
+                count("num_experts_per_tok", 8),
+            ],
+            parameters::SIGMOID_SCORES,
+        ],
     )],
     parameters: &[
         COMMON,
@@ -115,30 +118,30 @@ pub(super) const MINIMAX_M3: Architecture = Architecture {
     ..MINIMAX_M2
 };
 
-const M3: &[&[Default]] = &[&[
-    count("max_position_embeddings", 524_288),
-    number("rms_norm_eps", 1e-6),
-    number("rope_theta", 5_000_000.0),
-    count("head_dim", 128),
-    count("rotary_dim", 64),
-    count("num_experts_per_tok", 4),
-    count("n_shared_experts", 1),
-    number("routed_scaling_factor", 2.0),
-    default("first_k_dense_replace", Fill::With(leading)),
-    default("n_routed_experts", Fill::Same("num_local_experts")),
-    default("moe_intermediate_size", Fill::Same("intermediate_size")),
-    default(DENSE_WIDTH, Fill::Given("dense_intermediate_size")),
-    default(DENSE_WIDTH, Fill::Same("intermediate_size")),
-    flag(deepseek2::HAS_CORRECTION, true),
-]];
+const M3: &[&[Default]] = &[
+    &[
+        count("max_position_embeddings", 524_288),
+        number("rms_norm_eps", 1e-6),
+        number("rope_theta", 5_000_000.0),
+        count("head_dim", 128),
+        count("rotary_dim", 64),
+        count("num_experts_per_tok", 4),
+        count("n_shared_experts", 1),
+        number("routed_scaling_factor", 2.0),
+        default("first_k_dense_replace", Fill::With(leading)),
+        default("n_routed_experts", Fill::Same("num_local_experts")),
+        default("moe_intermediate_size", Fill::Same("intermediate_size")),
+        flag(deepseek2::HAS_CORRECTION, true),
+    ],
+    parameters::SIGMOID_SCORES,
+];
 
 const INDEX_HEADS: &str = "sparse_attention_config.sparse_num_index_heads";
 const INDEX_SIZE: &str = "sparse_attention_config.sparse_index_dim";
 const TOP_BLOCKS: &str = "sparse_attention_config.sparse_topk_blocks";
 const BLOCK: &str = "sparse_attention_config.sparse_block_size";
 const LOCAL_BLOCKS: &str = "sparse_attention_config.sparse_local_block";
-const DENSE_WIDTH: &str = "width of a dense layer";
-const DENSE: Dim = Dim::Key(DENSE_WIDTH);
+const DENSE: Dim = Dim::KeyOr("dense_intermediate_size", &FEED_FORWARD);
 const INDEX: Dim = Dim::Key(INDEX_SIZE);
 
 /// Layers before the first with experts.

@@ -1,10 +1,12 @@
 //! Mistral Small 3.1 and later and Ministral 3, their text models: Llama's graph, queries scaled
 //! with their position.
 
+use serde_json::{Value, json};
+
 use super::{
     Architecture, BASE, Fill, llama,
     parameters::{COMMON, FILE_TYPE, KEY_LENGTHS, Parameter},
-    rope::Rope,
+    rope::{self, Rope},
     shared::*,
 };
 
@@ -41,6 +43,7 @@ pub(super) const MISTRAL3: Architecture = Architecture {
                 count("head_dim", 128),
                 count("max_position_embeddings", 262_144),
                 number("rms_norm_eps", 1e-5),
+                default("rope_parameters", Fill::With(|config| Ok(rope::assumed(config, block())))),
             ]],
         ),
     ],
@@ -68,7 +71,14 @@ pub(super) const MISTRAL3: Architecture = Architecture {
     ],
     tensors: &[EMBEDDING, OUTPUT_NORM, NORMS, ROTARY_ATTENTION, GATED_MLP],
     check: check_heads,
+    computed: llama3_factors,
     tokenizers: llama::TOKENIZERS,
     special: llama::SPECIAL,
     ..BASE
 };
+
+fn block() -> Value {
+    json!({"rope_type": "yarn", "rope_theta": 1_000_000.0, "factor": 16.0,
+        "original_max_position_embeddings": 16_384, "beta_fast": 32.0, "beta_slow": 1.0,
+        "mscale": 1.0, "mscale_all_dim": 1.0, "llama_4_scaling_beta": 0.1})
+}

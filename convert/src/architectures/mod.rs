@@ -97,6 +97,7 @@ mod mistral_format;
 mod mixtral;
 mod modern_bert;
 mod mpt;
+mod muse_glimmer;
 mod nanbeige;
 mod nemotron;
 mod nemotron_h;
@@ -232,6 +233,7 @@ pub const ALL: &[&Architecture] = &[
     &mixtral::MIXTRAL,
     &modern_bert::MODERN_BERT,
     &mpt::MPT,
+    &muse_glimmer::MUSE_GLIMMER,
     &nanbeige::NANBEIGE,
     &nemotron::NEMOTRON,
     &nemotron_h::NEMOTRON_H,
@@ -314,10 +316,20 @@ fn of_class(config: &Config) -> Result<&'static Architecture> {
     if let Some(family) = inside.or(known) {
         return Ok(family);
     }
+    if let Some(family) = of_body(class) {
+        tracing::warn!(
+            kind = "architecture",
+            "config.json: {} is the class of a model without a head, as embedding models are saved; \
+             it is converted as the one with a head of the same name ({})",
+            crate::error::Quoted(class),
+            family.name
+        );
+        return Ok(family);
+    }
     let mut supported: Vec<_> = all().collect();
     supported.sort_unstable();
     let mut closest = supported.clone();
-    closest.sort_by_cached_key(|known| distance(class, known));
+    closest.sort_by_cached_key(|known| (stem(known) != stem(class), distance(class, known)));
     closest.truncate(CLOSEST);
     Err(Error::Architecture {
         path: config.path().to_path_buf(),
@@ -325,6 +337,22 @@ fn of_class(config: &Config) -> Result<&'static Architecture> {
         closest: closest.join(", "),
         supported: supported.join(", "),
     })
+}
+
+/// The family of a class without a head, such as `Phi3Model`, by the class that predicts tokens.
+fn of_body(class: &str) -> Option<&'static Architecture> {
+    let stem = class.strip_suffix("Model").filter(|stem| !stem.is_empty())?;
+    let heads = ["ForCausalLM", "LMHeadModel"].map(|head| format!("{stem}{head}"));
+    let has_head = |family: &Architecture| {
+        family.classes.iter().any(|known| heads.iter().any(|head| head == known))
+    };
+    ALL.iter().copied().find(|family| has_head(family))
+}
+
+/// A class's name without what the model is for.
+fn stem(class: &str) -> &str {
+    let name = class.split_once("For").map_or(class, |(name, _)| name);
+    name.trim_end_matches("Model").trim_end_matches("LMHead")
 }
 
 /// Multimodal classes whose text model may be of several families. Where `text_config` names
@@ -341,11 +369,17 @@ fn text_model(config: &Config) -> Option<&'static Architecture> {
     if config.is_wrapper() && !config.is_text_class() { by_type(config) } else { None }
 }
 
-/// The first family of a type of model.
+/// The family of a type of model: of several that take its configuration the one whose class with a
+/// head has the type's name, else the first.
 fn by_type(config: &Config) -> Option<&'static Architecture> {
     let model_type = config.get("model_type")?.as_str()?;
+    let plain = |name: &str| name.to_lowercase().replace('_', "");
+    let name = plain(model_type.trim_end_matches("_text"));
     let is_of = |family: &Architecture| family.defaults.iter().any(|d| d.model_type == model_type);
-    ALL.iter().copied().find(|family| is_of(family))
+    let predicts = |class: &str| !class.ends_with("Model") && plain(stem(class)) == name;
+    let is_named = |family: &Architecture| family.classes.iter().any(|class| predicts(class));
+    let families = || ALL.iter().copied().filter(|family| is_of(family));
+    families().find(|family| is_named(family)).or_else(|| families().next())
 }
 
 /// Writes how an embedding model's states become one, where its family has no place of its own for
@@ -419,6 +453,59 @@ mod tests {
                 && message.contains("LlamaForCausalLM"),
             "{message}"
         );
+    }
+
+    /// RND1, LLaMA-Embed and others take the configuration of a family that they were made from.
+    #[test]
+    fn a_type_is_that_of_the_family_of_its_name() {
+        for (model_type, name) in [
+            ("qwen3_moe", "qwen3moe"),
+            ("llama", "llama"),
+            ("mistral", "llama"),
+            ("qwen2", "qwen2"),
+            ("deepseek_v2", "deepseek2"),
+            ("t5", "t5"),
+            ("gemma3_text", "gemma3"),
+            ("phi3", "phi3"),
+        ] {
+            for text in [
+                format!(r#"{{"model_type": "{model_type}"}}"#),
+                format!(
+                    r#"{{"architectures": ["NewVisionModel"], "model_type": "new",
+                        "text_config": {{"model_type": "{model_type}"}}, "vision_config": {{}}}}"#
+                ),
+            ] {
+                let config = Config::parse("config.json", text.as_bytes()).unwrap();
+                assert_eq!(find(&config).unwrap().name, name, "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn classes_without_a_head_are_those_with_one() {
+        let found = |class: &str| {
+            let text = format!(r#"{{"architectures": ["{class}"]}}"#);
+            let config = Config::parse("config.json", text.as_bytes()).unwrap();
+            find(&config).map(|family| family.name).map_err(|error| error.to_string())
+        };
+        for (class, name) in [
+            ("Phi3Model", "phi3"),
+            ("Qwen3MoeModel", "qwen3moe"),
+            ("GPT2Model", "gpt2"),
+            ("Qwen3Model", "qwen3"),
+            ("BertModel", "bert"),
+        ] {
+            assert_eq!(found(class), Ok(name));
+        }
+        for (class, closest) in [
+            ("LlamaForSequenceClassification", "LlamaForCausalLM"),
+            ("Phi3ForTokenClassification", "Phi3ForCausalLM"),
+            ("Model", ""),
+            ("NewModel", ""),
+        ] {
+            let message = found(class).unwrap_err();
+            assert!(message.contains(&format!("ones are {closest}")), "{message}");
+        }
     }
 
     /// The family of a configuration, and the configuration with what its class assumes.

@@ -6,9 +6,10 @@ use serde_json::Value;
 use super::{
     Architecture, BASE, Default, Fill,
     mamba::*,
+    nextn::{self, Further},
     parameters::{self, COMMON, FILE_TYPE, HEAD_LENGTHS, Keys, Parameter},
     shared::*,
-    tensors::{Dim, Rule, Step, layers},
+    tensors::{Dim, Rule, Step, all_layers, layers},
 };
 use crate::{Config, Result, tokenizer::Kind};
 
@@ -46,6 +47,7 @@ pub(super) const NEMOTRON_H: Architecture = Architecture {
 const NEMOTRON_H_MOE: Architecture = Architecture {
     name: "nemotron_h_moe",
     variant: |_| None,
+    defaults: &[model("nemotron_h", MOE_DEFAULTS)],
     parameters: &[
         COMMON,
         FILE_TYPE,
@@ -61,6 +63,8 @@ const NEMOTRON_H_MOE: Architecture = Architecture {
             parameters::flag("expert_weights_norm", "norm_topk_prob"),
             parameters::required_number("expert_weights_scale", &["routed_scaling_factor"]),
             parameters::count("moe_latent_size", &["moe_latent_size"]),
+            Parameter::With(further_key_heads),
+            nextn::IF_ANY,
         ],
     ],
     tensors: &[
@@ -68,61 +72,74 @@ const NEMOTRON_H_MOE: Architecture = Architecture {
         mixer!("backbone.layers.{}.mixer", "conv_kernel", is_state),
         ATTENTION_HERE,
         EXPERTS,
+        nextn::NEXTN,
+        &[Rule::new(
+            "backbone.layers.{}.post_attention_layernorm",
+            "blk.{}.post_attention_norm",
+            &[HIDDEN],
+        )
+        .in_layers(nextn::is_further)],
     ],
+    further: Further::Counted(FURTHER_COUNT),
     ..NEMOTRON_H
 };
 
-const LATENT_KEY: &str = "values that an expert takes";
 const WIDTH: Dim = Dim::Key("moe_intermediate_size");
 const SHARED: Dim = Dim::Key("moe_shared_expert_intermediate_size");
 const COUNT: Dim = Dim::Key("n_routed_experts");
-const LATENT: Dim = Dim::Key(LATENT_KEY);
+/// Values that an expert takes.
+const LATENT: Dim = Dim::KeyOr("moe_latent_size", &HIDDEN);
 
-const DEFAULTS: &[&[Default]] = &[
-    &[
-        // A list of kinds counts the layers whatever else is said.
-        replaced(
-            "num_hidden_layers",
-            Fill::With(|config| {
-                let kinds = config.get("layers_block_type").and_then(Value::as_array);
-                Ok(kinds
-                    .map(|kinds| kinds.len().into())
-                    .or(config.get("num_hidden_layers").cloned()))
-            }),
-        ),
-        count("max_position_embeddings", 4096),
-        number("layer_norm_epsilon", 1e-5),
-        count("num_key_value_heads", 8),
-        default("head_dim", Fill::Given("attention_head_dim")),
-        count("head_dim", 128),
-        default("conv_kernel", Fill::Given("mamba_d_conv")),
-        count("conv_kernel", 4),
-        count("mamba_num_heads", 128),
-        count("mamba_head_dim", 64),
-        count("n_groups", 8),
-        count("ssm_state_size", 128),
-    ],
-    SAME_HEADS,
-    &[
-        default(
-            INNER_KEY,
-            Fill::With(|config| {
-                Ok(Some(
-                    Dim::Product(&[Dim::Key("mamba_num_heads"), Dim::Key("mamba_head_dim")])
-                        .size(config)?
-                        .into(),
-                ))
-            }),
-        ),
-        default(STATE_KEY, Fill::Given("ssm_state_size")),
-        default(GROUPS_KEY, Fill::Given("n_groups")),
-        default(HEADS_KEY, Fill::Given("mamba_num_heads")),
-        default(KEY_HEADS_BY_LAYER, Fill::With(key_heads)),
-        count(PADDING, 8),
-        default(LATENT_KEY, Fill::Given("moe_latent_size")),
-        default(LATENT_KEY, Fill::Same("hidden_size")),
-    ],
-    PADDED,
+const DEFAULTS: &[&[Default]] = &[GIVEN, SAME_HEADS, DERIVED, PADDED];
+
+const MOE_DEFAULTS: &[&[Default]] = &[EXPERTS_GIVEN, GIVEN, SAME_HEADS, DERIVED, PADDED];
+
+const EXPERTS_GIVEN: &[Default] = &[
+    count("n_shared_experts", 1),
+    flag("norm_topk_prob", true),
+    number("routed_scaling_factor", 1.0),
+    count("n_group", 1),
+    count("topk_group", 1),
+];
+
+const GIVEN: &[Default] = &[
+    // A list of kinds counts the layers whatever else is said.
+    replaced(
+        "num_hidden_layers",
+        Fill::With(|config| {
+            let kinds = config.get("layers_block_type").and_then(Value::as_array);
+            Ok(kinds.map(|kinds| kinds.len().into()).or(config.get("num_hidden_layers").cloned()))
+        }),
+    ),
+    count("max_position_embeddings", 4096),
+    number("layer_norm_epsilon", 1e-5),
+    count("num_key_value_heads", 8),
+    default("head_dim", Fill::Given("attention_head_dim")),
+    count("head_dim", 128),
+    default("conv_kernel", Fill::Given("mamba_d_conv")),
+    count("conv_kernel", 4),
+    count("mamba_num_heads", 128),
+    count("mamba_head_dim", 64),
+    count("n_groups", 8),
+    count("ssm_state_size", 128),
+];
+
+const DERIVED: &[Default] = &[
+    default(
+        INNER_KEY,
+        Fill::With(|config| {
+            Ok(Some(
+                Dim::Product(&[Dim::Key("mamba_num_heads"), Dim::Key("mamba_head_dim")])
+                    .size(config)?
+                    .into(),
+            ))
+        }),
+    ),
+    default(STATE_KEY, Fill::Given("ssm_state_size")),
+    default(GROUPS_KEY, Fill::Given("n_groups")),
+    default(HEADS_KEY, Fill::Given("mamba_num_heads")),
+    default(KEY_HEADS_BY_LAYER, Fill::With(key_heads)),
+    count(PADDING, 8),
 ];
 
 /// The kind of a layer: of a pattern such as `M-M*`, or of a list of names.
@@ -144,18 +161,28 @@ fn is_state(config: &Config, layer: u64) -> bool {
     kind(config, layer) == Some('M')
 }
 
+/// A layer that predicts further tokens has both parts.
 fn attends(config: &Config, layer: u64) -> bool {
-    kind(config, layer) == Some('*')
+    kind(config, layer) == Some('*') || nextn::is_further(config, layer)
 }
 
 fn is_feed_forward(config: &Config, layer: u64) -> bool {
-    matches!(kind(config, layer), Some('-' | 'E'))
+    matches!(kind(config, layer), Some('-' | 'E')) || nextn::is_further(config, layer)
 }
 
 /// A number for each layer: this one where the layer is of that kind, else 0.
 fn by_kind(config: &Config, number: u64, is: fn(&Config, u64) -> bool) -> Result<Vec<i32>> {
     let number = i32::try_from(number).unwrap_or(i32::MAX);
-    Ok((0..layers(config)?).map(|layer| if is(config, layer) { number } else { 0 }).collect())
+    Ok((0..all_layers(config)?).map(|layer| if is(config, layer) { number } else { 0 }).collect())
+}
+
+/// The heads of all layers, of which there are more than config.json lists.
+fn further_key_heads(config: &Config, keys: &mut Keys<'_>) -> Result<()> {
+    if nextn::number(config) > 0 {
+        let heads = config.require("num_key_value_heads")?;
+        keys.set("attention.head_count_kv", by_kind(config, heads, attends)?);
+    }
+    Ok(())
 }
 
 fn key_heads(config: &Config) -> Result<Option<Value>> {
@@ -191,15 +218,36 @@ const OWN: &[Parameter] = &[
     HEAD_LENGTHS,
 ];
 
-const FURTHER: &str = "layers that predict further tokens are not converted";
+const FURTHER: &str = "layers that predict further tokens are converted where there is one";
+const FURTHER_COUNT: &str = "num_nextn_predict_layers";
 
 /// Names of fine-tunes and of newer releases, and of layers that predict further tokens.
-fn rename(_: &Config, name: &str) -> Option<String> {
-    if name.starts_with("mtp.") {
-        return Some("mtp".to_owned());
+fn rename(config: &Config, name: &str) -> Option<String> {
+    if let Some(name) = name.strip_prefix("mtp.") {
+        return Some(further_name(config, name).unwrap_or_else(|| "mtp".to_owned()));
     }
     let bare = name.strip_prefix("model.")?;
     Some(format!("backbone.{bare}"))
+}
+
+/// The names of the one layer that predicts a further token, which checkpoints have as two:
+/// attention, and experts.
+fn further_name(config: &Config, name: &str) -> Option<String> {
+    let has_one = matches!(config.whole(FURTHER_COUNT), Ok(None | Some(1)));
+    let rest = name.strip_prefix("layers.0.").or(name.strip_prefix("layers.1."))?;
+    let layer = layers(config).ok().filter(|_| has_one && config.has("num_experts_per_tok"))?;
+    Some(match name {
+        "layers.1.norm.weight" => {
+            format!("backbone.layers.{layer}.post_attention_layernorm.weight")
+        }
+        "layers.1.final_layernorm.weight" => {
+            format!("model.layers.{layer}.shared_head.norm.weight")
+        }
+        _ if ["enorm.", "hnorm.", "eh_proj."].iter().any(|part| rest.starts_with(part)) => {
+            format!("model.layers.{layer}.{rest}")
+        }
+        _ => format!("backbone.layers.{layer}.{rest}"),
+    })
 }
 
 const ENDS: &[Rule] = &[

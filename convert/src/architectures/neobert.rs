@@ -1,26 +1,19 @@
 //! NeoBERT: rotary positions, gates, norms by the root mean square before each part.
 
-use serde_json::Value;
-
 use super::{
-    Architecture, BASE, Fill, encoder,
+    Architecture, BASE, encoder,
     parameters::{self, COMMON, Constant, FILE_TYPE, KEY_LENGTHS, Parameter},
     shared::*,
     tensors::{Dim, Rule},
 };
-use crate::{Config, Result, tokenizer::Kind};
+use crate::tokenizer::Kind;
 
 pub(super) const NEO_BERT: Architecture = Architecture {
     name: "neo-bert",
     classes: &["NeoBERT", "NeoBERTLMHead", "NeoBERTForSequenceClassification"],
     defaults: &[model(
         "neobert",
-        &[&[
-            count("max_length", 1024),
-            number("norm_eps", 1e-6),
-            count("intermediate_size", 3072),
-            default(INNER_KEY, Fill::With(inner)),
-        ]],
+        &[&[count("max_length", 1024), number("norm_eps", 1e-6), count("intermediate_size", 3072)]],
     )],
     parameters: &[
         COMMON,
@@ -28,7 +21,7 @@ pub(super) const NEO_BERT: Architecture = Architecture {
         FILE_TYPE,
         encoder::ENCODER,
         &[
-            parameters::required("feed_forward_length", &[INNER_KEY]),
+            Parameter::Size("feed_forward_length", INNER),
             Parameter::Constant("rope.freq_base", Constant::Number(10_000.0)),
             Parameter::Constant("rope.scaling.type", Constant::Text("none")),
             parameters::required_number("attention.layer_norm_rms_epsilon", &["norm_eps"]),
@@ -53,7 +46,7 @@ pub(super) const NEO_BERT: Architecture = Architecture {
             Rule::new(
                 "transformer_encoder.{}.ffn.w12",
                 "blk.{}.ffn_up",
-                &[Dim::Product(&[Dim::Number(2), Dim::Key(INNER_KEY)]), HIDDEN],
+                &[Dim::Product(&[Dim::Number(2), INNER]), HIDDEN],
             ),
             Rule::new("transformer_encoder.{}.ffn.w3", "blk.{}.ffn_down", &[HIDDEN, INNER]),
             Rule::new("dense", "cls", &[HIDDEN, HIDDEN]).bias().optional(),
@@ -65,9 +58,6 @@ pub(super) const NEO_BERT: Architecture = Architecture {
     ..BASE
 };
 
-const INNER_KEY: &str = "two thirds of the feed-forward part";
-const INNER: Dim = Dim::Key(INNER_KEY);
-
-fn inner(config: &Config) -> Result<Option<Value>> {
-    Ok(Some((config.require("intermediate_size")? * 2 / 3).into()))
-}
+const INNER: Dim = Dim::Derived("two thirds of intermediate_size", |config| {
+    Ok(config.require("intermediate_size")? * 2 / 3)
+});

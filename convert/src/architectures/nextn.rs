@@ -30,15 +30,18 @@ pub(crate) fn count(
     };
     let last = layers(config)?;
     let stated = config.whole(key)?.unwrap_or(0);
-    let mut found = 0u64;
+    let (mut found, mut is_marked) = (0u64, false);
     for name in checkpoint.tensors.keys() {
         let (pattern, layer, _) = split_numbers(&own_name(architecture, config, name));
         if pattern.contains("layers.{}.") && layer >= last {
             found = found.max((layer - last).saturating_add(1));
+            is_marked |= pattern.ends_with(".eh_proj.weight");
         }
     }
     let count = match stated {
         0 if by_name => found,
+        // Classes that assume one leave the key out; other layers beyond the last are too many.
+        0 if is_marked && config.get(key).is_none() => found,
         stated if found == 0 && stated > 0 => {
             tracing::warn!(
                 kind = "nextn",
@@ -76,10 +79,10 @@ pub(super) const IF_ANY: Parameter = Parameter::With(|config, keys| {
     Ok(())
 });
 
-/// Their number, where config.json has the key, be it 0.
+/// Their number, where config.json has the key, be it 0, or the checkpoint has some.
 pub(super) fn if_given(config: &Config, keys: &mut Keys<'_>) -> Result<()> {
     if let Further::Counted(key) | Further::CountedOrNamed(key) = keys.further()
-        && config.get(key).is_some()
+        && (config.get(key).is_some() || number(config) > 0)
     {
         keys.set_count("nextn_predict_layers", number(config));
     }

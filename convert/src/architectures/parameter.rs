@@ -4,7 +4,10 @@ use gguf_io::metadata::{Metadata, Value};
 
 use crate::{Config, Result};
 
-use super::layers::{Further, layers};
+use super::{
+    dim::Dim,
+    layers::{Further, layers},
+};
 
 /// A hyper-parameter, or a few that belong together.
 #[derive(Debug)]
@@ -36,6 +39,8 @@ pub enum Parameter {
         /// What is written where there is none.
         otherwise: Option<u64>,
     },
+    /// A size of tensors, written as `UINT32`.
+    Size(&'static str, Dim),
     /// `true` or `false`.
     Flag {
         /// GGUF key, without the architecture's name before it.
@@ -167,6 +172,14 @@ impl Parameter {
                     keys.set_count(key, count);
                 }
             }
+            Self::Size(key, dim) => match dim.size(config)? {
+                size @ 1..=0xffff_ffff => keys.set_count(key, size),
+                other => {
+                    let from = dim.names().first().copied().unwrap_or_default();
+                    let expected = "a positive whole number of 32 bits";
+                    return Err(config.wrong(from, &other.to_string(), expected));
+                }
+            },
             Self::Flag { key, from, otherwise } => {
                 let value =
                     if config.get(from).is_some() { Some(config.flag(from)?) } else { otherwise };

@@ -5,9 +5,10 @@ use crate::{Config, Result};
 pub use super::parameter::*;
 
 use super::{
+    defaults::{Default, Fill},
     layers::all_layers,
     rope,
-    shared::{HEAD, KEY_HEADS_BY_LAYER},
+    shared::{HEAD, KEY_HEADS_BY_LAYER, or_null},
 };
 
 /// What the reference converter writes first for every text model that does not say otherwise.
@@ -76,17 +77,29 @@ fn causal(config: &Config, keys: &mut Keys<'_>) -> Result<()> {
     Ok(())
 }
 
+/// Keys of config.json for how the router's scores become weights.
+const SCORES: &[&str] = &[
+    "score_function",
+    "scoring_func",
+    "score_func",
+    "moe_router_activation",
+    "moe_router_activation_func",
+    "expert_selection_fn",
+];
+
+/// What classes assume that know no other way than sigmoid. llama.cpp assumes softmax for some of
+/// them and loads no model of others; the reference converter writes what config.json says.
+pub(super) const SIGMOID_SCORES: &[Default] = &[or_null(
+    "scoring_func",
+    Fill::With(|config| {
+        let is_said = SCORES.iter().any(|key| config.get(key).is_some());
+        Ok((!is_said && !config.like_reference()).then(|| "sigmoid".into()))
+    }),
+)];
+
 /// How the router's scores become weights.
 fn gating(config: &Config, keys: &mut Keys<'_>) -> Result<()> {
-    const NAMES: [&str; 6] = [
-        "score_function",
-        "scoring_func",
-        "score_func",
-        "moe_router_activation",
-        "moe_router_activation_func",
-        "expert_selection_fn",
-    ];
-    let Some(key) = config.alias(&NAMES) else { return Ok(()) };
+    let Some(key) = config.alias(SCORES) else { return Ok(()) };
     let Some(value) = config.get(key) else { return Ok(()) };
     let function = match value.as_str() {
         Some("softmax") => 1u32,

@@ -14,7 +14,7 @@ pub(super) const PHIMOE: Architecture = Architecture {
     defaults: &[model(
         "phimoe",
         &[&[
-            count("max_position_embeddings", 4096),
+            count("max_position_embeddings", 131_072),
             count("original_max_position_embeddings", 4096),
             number("rms_norm_eps", 1e-5),
             number("rope_theta", 1e6),

@@ -98,11 +98,16 @@ const CHATML: &str = "{% for message in messages %}{{'<|im_start|>' + message['r
 const SIZES: &[Default] = &sizes([151_936, 4096, 22_016, 32, 32]);
 const MOE_SIZES: &[Default] = &sizes([151_936, 2048, 5632, 24, 16]);
 
-/// The number of layers that states of images are added to.
+/// The number of layers that states of images are added to: three if the configuration leaves them
+/// to its class, which is what transformers saves for the largest models.
 fn deepstack(config: &Config, keys: &mut Keys<'_>) -> Result<()> {
+    const ASSUMED: u64 = 3;
     let vision = config.get("vision_config");
-    let layers = vision.and_then(|vision| vision.get("deepstack_visual_indexes")?.as_array());
-    keys.set_count("n_deepstack_layers", layers.map_or(0, |layers| layers.len() as u64));
+    let layers = vision.map_or(ASSUMED, |vision| match vision.get("deepstack_visual_indexes") {
+        None => ASSUMED,
+        Some(layers) => layers.as_array().map_or(0, |layers| layers.len() as u64),
+    });
+    keys.set_count("n_deepstack_layers", layers);
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! Refact: positions by ALiBi, one head of keys and values, a gate.
 
 use super::{
-    Architecture, BASE, Fill,
+    Architecture, BASE,
     parameters::{self, Constant, FILE_TYPE, Parameter},
     shared::*,
     tensors::{Dim, Rule, Step, Target},
@@ -13,25 +13,13 @@ pub(super) const REFACT: Architecture = Architecture {
     classes: &["GPTRefactForCausalLM"],
     defaults: &[model(
         "gpt_refact",
-        &[&[
-            count("n_positions", 4096),
-            number("layer_norm_epsilon", 1e-5),
-            default(
-                INNER_KEY,
-                Fill::With(|config| {
-                    // Two thirds of four times the width, up to a multiple of 256.
-                    let inner =
-                        Dim::Product(&[Dim::Number(8), Dim::Key("n_embd")]).size(config)? / 3;
-                    Ok(Some(inner.div_ceil(256).saturating_mul(256).into()))
-                }),
-            ),
-        ]],
+        &[&[count("n_positions", 4096), number("layer_norm_epsilon", 1e-5)]],
     )],
     parameters: &[
         &[
             parameters::required("context_length", &["n_positions"]),
             parameters::required("embedding_length", &["n_embd"]),
-            parameters::required("feed_forward_length", &[INNER_KEY]),
+            Parameter::Size("feed_forward_length", INNER),
             parameters::required("block_count", super::tensors::LAYERS),
             parameters::required("attention.head_count", &["n_head"]),
             Parameter::Constant("attention.head_count_kv", Constant::Count(1)),
@@ -77,7 +65,7 @@ pub(super) const REFACT: Architecture = Architecture {
                     parts: &[&[Step::Narrow { axis: 0, from: Some(INNER), len: INNER }]],
                 },
             ],
-            &[Dim::Product(&[Dim::Number(2), Dim::Key(INNER_KEY)]), WIDTH],
+            &[Dim::Product(&[Dim::Number(2), INNER]), WIDTH],
         ),
         Rule::new("transformer.h.{}.mlp.c_proj", "blk.{}.ffn_down", &[WIDTH, INNER]),
     ]],
@@ -86,7 +74,10 @@ pub(super) const REFACT: Architecture = Architecture {
 };
 
 const HEAD: Dim = Dim::Derived("values of a head", |config| config.quotient("n_embd", "n_head"));
-const INNER_KEY: &str = "width of the feed-forward part";
 const WIDTH: Dim = Dim::Key("n_embd");
-const INNER: Dim = Dim::Key(INNER_KEY);
+/// Two thirds of four times the width, up to a multiple of 256.
+const INNER: Dim = Dim::Derived("width of the feed-forward part", |config| {
+    let inner = Dim::Product(&[Dim::Number(8), WIDTH]).size(config)? / 3;
+    Ok(inner.div_ceil(256).saturating_mul(256))
+});
 const ONE_HEAD: Dim = HEAD;

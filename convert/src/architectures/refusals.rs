@@ -35,6 +35,8 @@ impl Mapping<'_> {
     pub(super) fn refuse_missing(&self, seen: &HashSet<Slot>) -> Result<()> {
         let forms = self.forms(seen);
         let mut missing = 0u64;
+        let mut without_bias = Vec::new();
+        let mut is_incomplete = false;
         let mut first = None;
         for (i, rule) in self.rules.iter().enumerate() {
             if rule.form.is_some_and(|form| !forms.contains(&form)) {
@@ -80,6 +82,15 @@ impl Mapping<'_> {
                 let count = (0..layers).filter(applies).count() as u64;
                 let here = count.saturating_mul(experts).saturating_sub(found as u64);
                 missing = missing.saturating_add(here);
+                // Others that the key tells of are there: this one the model does not have.
+                match rule.bias {
+                    Bias::If(key)
+                        if part == Part::Bias && found == 0 && self.has_biases(key, seen) =>
+                    {
+                        without_bias.push((key, rule.source));
+                    }
+                    _ => is_incomplete |= here > 0,
+                }
                 if here > 0 && first.is_none() {
                     first = (0..layers)
                         .filter(applies)
@@ -89,7 +100,13 @@ impl Mapping<'_> {
                 }
             }
         }
-        let Some(slot) = first else {
+        let Some(slot) = first.filter(|_| is_incomplete) else {
+            for (key, name) in without_bias {
+                tracing::warn!(
+                    kind = "bias",
+                    "config.json: {key} is true, but no layer has \"{name}.bias\": it counts as zero"
+                );
+            }
             return Ok(());
         };
         let found = match missing {
@@ -103,6 +120,14 @@ impl Mapping<'_> {
             &expected,
             "the checkpoint is incomplete or config.json is of another model",
         ))
+    }
+
+    /// Whether some of the biases are there that this key of config.json tells of.
+    fn has_biases(&self, key: &str, seen: &HashSet<Slot>) -> bool {
+        seen.iter().filter(|slot| slot.part == Part::Bias).any(|slot| {
+            let rule = self.rules.get(slot.rule);
+            rule.is_some_and(|rule| matches!(rule.bias, Bias::If(other) if other == key))
+        })
     }
 
     pub(super) fn wrong(

@@ -43,6 +43,8 @@ pub(super) struct Rope<'c> {
     object: Object,
     /// Those for a sliding window.
     local: Object,
+    /// What stands outside of the block, and the key it has there.
+    outside: Vec<(&'static str, &'static str)>,
 }
 
 impl<'c> Rope<'c> {
@@ -76,13 +78,14 @@ impl<'c> Rope<'c> {
             object = full;
         }
         name_type(&mut object);
-        let mut mirror = |to: &str, value: Option<&Value>| {
-            if let (false, Some(value)) = (object.contains_key(to), value) {
+        let mut outside = Vec::new();
+        for (to, names) in [("rope_theta", THETA), ("partial_rotary_factor", PARTIAL)] {
+            let given = config.alias(names).and_then(|key| Some((key, config.get(key)?)));
+            if let (false, Some((key, value))) = (object.contains_key(to), given) {
                 object.insert(to.to_owned(), value.clone());
+                outside.push((to, key));
             }
-        };
-        mirror("rope_theta", config.alias(THETA).and_then(|key| config.get(key)));
-        mirror("partial_rotary_factor", config.alias(PARTIAL).and_then(|key| config.get(key)));
+        }
         if let Some(theta) = config.alias(LOCAL_THETA).and_then(|key| config.get(key)) {
             let local = local.get_or_insert_default();
             if !local.contains_key("rope_theta") {
@@ -90,7 +93,7 @@ impl<'c> Rope<'c> {
             }
         }
         let local = local.unwrap_or_default();
-        Ok(Self { config, place, object, local })
+        Ok(Self { config, place, object, local, outside })
     }
 
     /// `rope_type`, lower case.
@@ -202,8 +205,12 @@ impl<'c> Rope<'c> {
         Ok(Some(sections))
     }
 
+    /// Where config.json has a key.
     pub(super) fn shown(&self, key: &str) -> String {
-        format!("{}.{key}", self.place)
+        match self.outside.iter().find(|(to, _)| *to == key) {
+            Some((_, name)) => (*name).to_owned(),
+            None => format!("{}.{key}", self.place),
+        }
     }
 }
 
@@ -221,6 +228,14 @@ fn block(config: &Config, key: &str) -> Result<Option<Object>> {
         Some(Value::Object(object)) => Ok(Some(object.clone()).filter(|block| !block.is_empty())),
         Some(other) => Err(config.wrong(key, &describe(other), "an object")),
     }
+}
+
+/// What a class assumes for a configuration that says nothing of rotary embedding but its base.
+pub(super) fn assumed(config: &Config, block: Value) -> Option<Value> {
+    let is_empty =
+        |key| config.get(key).is_none_or(|block| block.as_object().is_some_and(Object::is_empty));
+    let silent = !config.has(PARAMETERS) && is_empty(SCALING);
+    silent.then_some(block)
 }
 
 /// Gives the method its name of today.
@@ -531,6 +546,20 @@ mod tests {
         let config = config(r#"{"rope_parameters": {"rope_type": "llama3", "factor": -8}}"#);
         let message = llama3_factors(&config, 64).unwrap_err().to_string();
         assert!(message.contains("key \"rope_parameters.factor\" is -8"), "{message}");
+    }
+
+    #[test]
+    fn keys_outside_of_the_block_are_named_as_they_are() {
+        for (text, key) in [
+            (r#"{"rope_theta": 0}"#, "rope_theta"),
+            (r#"{"rotary_emb_base": 0, "rope_scaling": {"type": "linear"}}"#, "rotary_emb_base"),
+            (r#"{"rope_parameters": {"rope_theta": 0}}"#, "rope_parameters.rope_theta"),
+        ] {
+            let config = config(text);
+            let message =
+                Rope::read(&config).unwrap().number("rope_theta").unwrap_err().to_string();
+            assert!(message.contains(&format!("key \"{key}\" is 0")), "{message}");
+        }
     }
 
     #[test]

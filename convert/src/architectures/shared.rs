@@ -264,9 +264,9 @@ const MOE_WIDTH: Dim = Dim::Key("moe_intermediate_size");
 const EXPERT_COUNT: Dim = Dim::Key("num_experts");
 
 /// The form in which each expert has tensors of its own.
-const APART: &str = "a tensor for each expert";
+pub(super) const APART: &str = "a tensor for each expert";
 /// The form in which all experts of a layer are in one tensor.
-const IN_ONE: &str = "one tensor for all experts";
+pub(super) const IN_ONE: &str = "one tensor for all experts";
 
 /// Experts of the Qwen families, in the order the reference converter stacks them.
 pub(super) const EXPERTS: &[Rule] = &[

@@ -74,6 +74,7 @@ const GIVEN: &[Default] = &[
     default("moe_top_k", Fill::Given("num_experts_per_tok")),
     count("moe_num_experts", 288),
     count("moe_top_k", 8),
+    number("moe_router_scaling_factor", 1.0),
     count("moe_every_n_layer", 1),
     count("moe_intermediate_size", 1280),
     count("share_expert_dim", 1280),

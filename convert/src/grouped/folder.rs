@@ -17,7 +17,7 @@ use super::{
     unused,
 };
 use crate::{
-    Config, Control, Error, Options, Result,
+    Config, Control, Error, Options, Result, Search,
     error::Shown,
     importance::{Importance, used_by},
     job::{Form, Groups, Job},
@@ -225,7 +225,7 @@ fn job(
         }
     };
     let importance = squares.filter(|_| refine && is_grouped).map(Into::into);
-    Job { tensor: index, form, carries: None, importance, refine, improve: false }
+    Job { tensor: index, form, carries: None, importance, refine, search: Search::Reference }
 }
 
 /// Says which large matrices of layers stay as they are because no linear layer is in them.

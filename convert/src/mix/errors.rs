@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use quant_core::formats::Rows;
 use quant_weights::{Cut, Distortion, Source};
 
-use super::Free;
+use super::free::Free;
 use crate::{
     Control, Error, Progress, Result,
     model::{Model, Tensor},
@@ -56,12 +56,9 @@ pub(super) fn measure(
                 bytes.resize(size(candidate.ty.row_bytes(values.len() as u64)?)?, 0);
                 restored.resize(values.len(), 0.0);
                 let rows = Rows { values, row_len, importance };
-                reader.kernels().quantize_unchecked(candidate.ty, rows, bytes)?;
-                if running.search.improves(candidate.ty) {
-                    reader.kernels().improve(candidate.ty, rows, bytes)?;
-                }
+                running.search.quantize(reader.kernels(), candidate.ty, rows, bytes)?;
                 reader.kernels().widen(candidate.ty, bytes, restored)?;
-                distortion.add(values, restored, importance);
+                distortion.add(reader.kernels(), values, restored, importance);
             }
             found.push(distortion);
         }

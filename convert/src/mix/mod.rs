@@ -15,7 +15,9 @@
 //! # Ok::<(), quant_convert::Error>(())
 //! ```
 
+mod choice;
 mod errors;
+mod free;
 mod fused;
 mod losses;
 mod solve;
@@ -25,79 +27,21 @@ use std::{
     sync::Arc,
 };
 
-use quant_core::{GgmlType, can_quantize};
+use quant_core::GgmlType;
 
+pub use choice::{Mix, Size};
+pub use free::CANDIDATES;
 pub use losses::{Measured, Sensitivities};
 
 use crate::{
-    Control, Error, Options, Plan, Result,
+    Control, Options, Plan, Result,
     importance::Importance,
     mend,
     model::{Model, Origin},
     recipe::{self, FileType, ModelFacts, Role, TensorOverride},
 };
-use solve::{Choice, solve};
-
-/// Types that a mix is made of unless others are named: of each number of bits the best that llama.cpp
-/// has fast kernels for. Those below Q2_K, and the IQ3 types, are slower on CPUs than on graphics cards.
-/// Floats come on top, where the source has them.
-pub const CANDIDATES: &[GgmlType] = &[
-    GgmlType::IQ2_XXS,
-    GgmlType::IQ2_XS,
-    GgmlType::IQ2_S,
-    GgmlType::Q2_K,
-    GgmlType::IQ3_XXS,
-    GgmlType::IQ3_S,
-    GgmlType::Q3_K,
-    GgmlType::IQ4_XS,
-    GgmlType::Q4_K,
-    GgmlType::Q5_K,
-    GgmlType::Q6_K,
-    GgmlType::Q8_0,
-];
-
-/// What takes their place for rows that are not whole blocks of 256.
-const OF_SHORT_ROWS: &[GgmlType] = &[
-    GgmlType::Q4_0,
-    GgmlType::IQ4_NL,
-    GgmlType::Q4_1,
-    GgmlType::Q5_0,
-    GgmlType::Q5_1,
-    GgmlType::Q8_0,
-];
-
-/// How large the result may be.
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[non_exhaustive]
-pub enum Size {
-    /// Bytes of the file, or of all files, headers and padding included.
-    Bytes(u64),
-    /// Bits for each weight, headers left out, as [`Plan::bits_per_weight`] counts them.
-    BitsPerWeight(f64),
-}
-
-/// A type for each tensor whose type is free.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Mix {
-    types: Vec<(String, GgmlType)>,
-    /// The sum of the losses expected of its tensors: a KL divergence in nats where they were measured.
-    pub expected_loss: f64,
-}
-
-impl Mix {
-    /// Tensors of the output and their types.
-    pub fn types(&self) -> impl ExactSizeIterator<Item = (&str, GgmlType)> {
-        self.types.iter().map(|(name, ty)| (name.as_str(), *ty))
-    }
-
-    /// The mix as a file for `--tensor-type-file`, which llama-quantize reads too.
-    pub fn to_file(&self) -> String {
-        let line = |(name, ty): (&str, GgmlType)| {
-            format!("{}={}\n", pattern(name), ty.name().to_lowercase())
-        };
-        self.types().map(line).collect()
-    }
-}
+use choice::{Rest, choose, pattern};
+use free::{Candidate, Free};
 
 /// A trial that tells how sensitive a tensor is.
 #[derive(Clone, Copy, Debug)]
@@ -110,35 +54,6 @@ pub struct Probe<'a> {
     pub importance: Option<&'a [f32]>,
 }
 
-/// A tensor whose type is free.
-#[derive(Debug)]
-struct Free {
-    /// Index into the model's tensors.
-    index: usize,
-    /// Its name in the output.
-    name: String,
-    importance: Option<Arc<[f32]>>,
-    candidates: Vec<Candidate>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Candidate {
-    ty: GgmlType,
-    /// Bytes in the file, padding included.
-    bytes: u64,
-    /// The tensor's relative error, once measured.
-    error: f64,
-}
-
-/// Tensors that are chosen for together.
-struct Item {
-    /// Indices of the free tensors.
-    members: Vec<usize>,
-    /// The type of each choice.
-    types: Vec<GgmlType>,
-    choices: Vec<Choice>,
-}
-
 /// Chooses types for a model.
 #[derive(Debug)]
 pub struct Mixer {
@@ -146,11 +61,7 @@ pub struct Mixer {
     options: Options,
     facts: ModelFacts,
     free: Vec<Free>,
-    /// Bytes of all else: tensors whose type is fixed, headers.
-    fixed: u64,
-    /// Of these, headers and padding that bits per weight leave out.
-    header: u64,
-    weights: u64,
+    rest: Rest,
 }
 
 impl Mixer {
@@ -159,7 +70,7 @@ impl Mixer {
     /// tensors that are quantized already, unless [`Options::allow_requantize`].
     ///
     /// # Errors
-    /// As [`Plan::new`]; [`Error::NoCandidate`] for a tensor that no candidate suits.
+    /// As [`Plan::new`]; [`Error::NoCandidate`](crate::Error::NoCandidate) for a tensor that no candidate suits.
     pub fn new(mut model: Model, options: &Options, candidates: &[GgmlType]) -> Result<Self> {
         if model.origin == Origin::Gguf {
             mend::metadata(&mut model.metadata, &model.files)?;
@@ -182,64 +93,40 @@ impl Mixer {
                 continue;
             };
             let Some(tensor) = model.tensors.get(index) else { continue };
-            let source = tensor.source_type();
             let importance = match &importance {
                 Some(all) => all.of(&tensor.name, &tensor.shape)?.map(Into::into),
                 None => None,
             };
-            let suits = |ty: GgmlType| {
-                let divides = tensor.row_len().is_multiple_of(ty.block_len() as u64);
-                let needs = recipe::needs_importance(ty);
-                divides && (can_quantize(ty) || ty == source) && (importance.is_some() || !needs)
-            };
+            let source = tensor.source_type();
             let is_fixed = source.is_quantized() && !options.allow_requantize;
-            let own = [source, GgmlType::F16];
-            let types: Vec<GgmlType> = match (is_fixed, candidates.is_empty()) {
+            let types = match (is_fixed, candidates.is_empty()) {
                 (true, _) => vec![source],
                 (_, false) => candidates.to_vec(),
-                (_, true) => {
-                    let fits = tensor.row_len().is_multiple_of(256);
-                    let types = if fits { CANDIDATES } else { OF_SHORT_ROWS };
-                    types.iter().chain(&own).copied().collect()
-                }
+                (_, true) => free::usual_types(tensor),
             };
-            let mut candidates = Vec::new();
-            for ty in types.into_iter().filter(|ty| suits(*ty)) {
-                let bytes = padded(ty.row_bytes(tensor.elements())?);
-                if candidates.iter().all(|known: &Candidate| known.ty != ty) {
-                    candidates.push(Candidate { ty, bytes, error: f64::NAN });
-                }
-            }
-            if candidates.is_empty() {
-                return Err(Error::NoCandidate {
-                    tensor: tensor.name.clone(),
-                    row: tensor.row_len(),
-                    has_importance: importance.is_some(),
-                });
-            }
-            free.push(Free { index, name: planned.name.to_owned(), importance, candidates });
+            free.push(Free::new(index, planned.name, tensor, importance, &types, padded)?);
         }
         let weights = base.tensors().map(|t| t.shape.iter().product::<u64>()).sum();
         let header = base.total_bytes().saturating_sub(all);
         options.request.file_type = None;
-        let fixed = kept.saturating_add(header);
-        Ok(Self { model, options, facts, free, fixed, header, weights })
+        let rest = Rest { fixed: kept.saturating_add(header), header, weights };
+        Ok(Self { model, options, facts, free, rest })
     }
 
     /// Whether any mix is as small as asked: known before anything is measured.
     ///
     /// # Errors
-    /// [`Error::TooSmall`] with the smallest size there is.
+    /// [`Error::TooSmall`](crate::Error::TooSmall) with the smallest size there is.
     pub fn check(&self, size: Size) -> Result<()> {
         let nothing: Vec<Vec<f64>> =
             self.free.iter().map(|free| vec![0.0; free.candidates.len()]).collect();
-        self.choose_by(size, &nothing).map(|_| ())
+        choose(&self.free, &self.rest, size, &nothing).map(|_| ())
     }
 
     /// Measures the error of each tensor in each type by quantizing it.
     ///
     /// # Errors
-    /// As [`Plan::run`] for weights that cannot be read or are not finite; [`Error::Cancelled`].
+    /// As [`Plan::run`] for weights that cannot be read or are not finite; [`Error::Cancelled`](crate::Error::Cancelled).
     pub fn measure(&mut self, control: Control<'_>) -> Result<()> {
         let found = errors::measure(&self.model, &self.free, &self.options.running(), control)?;
         for (free, errors) in self.free.iter_mut().zip(found) {
@@ -295,10 +182,10 @@ impl Mixer {
     /// [measured](Self::measure) before; without sensitivities a prior says what they cost.
     ///
     /// # Errors
-    /// [`Error::TooSmall`] with the smallest size there is.
+    /// [`Error::TooSmall`](crate::Error::TooSmall) with the smallest size there is.
     pub fn choose(&self, size: Size, sensitivities: Option<&Sensitivities>) -> Result<Mix> {
         let costs = self.costs(sensitivities);
-        self.choose_by(size, &costs)
+        choose(&self.free, &self.rest, size, &costs)
     }
 
     /// Tensors whose type is free of which nothing was measured.
@@ -327,81 +214,6 @@ impl Mixer {
         };
         let costs = |free: &Free| free.candidates.iter().map(|c| cost(free, c)).collect();
         self.free.iter().map(costs).collect()
-    }
-
-    fn choose_by(&self, size: Size, costs: &[Vec<f64>]) -> Result<Mix> {
-        let (asked, most) = match size {
-            Size::Bytes(bytes) => (bytes, bytes.checked_sub(self.fixed)),
-            Size::BitsPerWeight(bits) => {
-                let bytes = (bits * self.weights as f64 / 8.0) as u64;
-                (bytes, bytes.checked_sub(self.fixed.saturating_sub(self.header)))
-            }
-        };
-        let groups = fused::groups(self.free.iter().map(|free| free.name.as_str()));
-        let mut items = Vec::new();
-        for group in groups {
-            let item = self.item(&group, costs);
-            match item.choices.is_empty() {
-                false => items.push(item),
-                // They have no type in common.
-                true => items.extend(group.iter().map(|member| self.item(&[*member], costs))),
-            }
-        }
-        let choices: Vec<Vec<Choice>> = items.iter().map(|item| item.choices.clone()).collect();
-        let smallest = choices.iter().filter_map(|item| item.iter().map(|c| c.bytes).min());
-        let smallest = smallest.fold(0, u64::saturating_add);
-        let solution = most.and_then(|most| solve(&choices, most)).ok_or_else(|| {
-            let fixed = match size {
-                Size::Bytes(_) => self.fixed,
-                Size::BitsPerWeight(_) => self.fixed.saturating_sub(self.header),
-            };
-            let smallest = fixed.saturating_add(smallest);
-            Error::TooSmall {
-                asked,
-                smallest,
-                bits_per_weight: match size {
-                    Size::Bytes(_) => None,
-                    Size::BitsPerWeight(bits) => {
-                        Some((bits, smallest as f64 * 8.0 / self.weights.max(1) as f64))
-                    }
-                },
-            }
-        })?;
-        let mut chosen: Vec<Option<GgmlType>> = vec![None; self.free.len()];
-        for (item, choice) in items.iter().zip(&solution.chosen) {
-            for &member in &item.members {
-                if let Some(place) = chosen.get_mut(member) {
-                    *place = item.types.get(*choice).copied();
-                }
-            }
-        }
-        let pairs = self.free.iter().zip(chosen);
-        let types = pairs.filter_map(|(free, ty)| Some((free.name.clone(), ty?))).collect();
-        Ok(Mix { types, expected_loss: solution.loss })
-    }
-
-    /// Tensors that get one type, and the types that all of them can have.
-    fn item(&self, group: &[usize], costs: &[Vec<f64>]) -> Item {
-        let members: Vec<_> =
-            group.iter().filter_map(|&i| self.free.get(i).zip(costs.get(i))).collect();
-        let mut item = Item { members: group.to_vec(), types: Vec::new(), choices: Vec::new() };
-        for candidate in members.first().map_or(&[][..], |(free, _)| &free.candidates) {
-            let mut choice = Choice { bytes: 0, loss: 0.0 };
-            let in_all = members.iter().all(|(free, costs)| {
-                let mut pairs = free.candidates.iter().zip(*costs);
-                let Some((own, cost)) = pairs.find(|(own, _)| own.ty == candidate.ty) else {
-                    return false;
-                };
-                choice.bytes = choice.bytes.saturating_add(own.bytes);
-                choice.loss += cost;
-                cost.is_finite()
-            });
-            if in_all {
-                item.types.push(candidate.ty);
-                item.choices.push(choice);
-            }
-        }
-        item
     }
 
     /// The largest file of a recipe that is not larger than asked, as a mix, and its size: what a mix
@@ -497,7 +309,7 @@ impl Mixer {
         let costs = self.costs(sensitivities);
         let mut asked = size;
         loop {
-            let mix = self.choose_by(asked, &costs)?;
+            let mix = choose(&self.free, &self.rest, asked, &costs)?;
             let plan = self.plan(&mix, control)?;
             let (Size::Bytes(most), Size::Bytes(bytes)) = (size, asked) else {
                 return Ok((mix, plan));
@@ -514,9 +326,4 @@ impl Mixer {
 /// Without warnings.
 fn quietly<T>(work: impl FnOnce() -> T) -> T {
     tracing::subscriber::with_default(tracing::subscriber::NoSubscriber::default(), work)
-}
-
-/// A regular expression that matches this name alone.
-fn pattern(name: &str) -> String {
-    format!("^{}$", regex::escape(name))
 }

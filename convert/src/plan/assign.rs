@@ -6,7 +6,7 @@ use quant_core::GgmlType;
 
 use super::given::Given;
 use crate::{
-    Control, Result,
+    Control, Result, Search,
     carry::{Sample, is_coded},
     grouped::{self, Scheme},
     importance,
@@ -281,9 +281,9 @@ fn assigned_tensor(
             carries,
             importance: weights.map(Into::into),
             refine,
-            improve: match form {
-                Form::Ggml(ty) => ty != tensor.source_type() && options.search.improves(ty),
-                _ => false,
+            search: match form {
+                Form::Ggml(ty) if ty != tensor.source_type() => options.search.of(ty),
+                _ => Search::Reference,
             },
         },
     })

@@ -55,7 +55,7 @@ pub(super) fn describe(
     if !copies && !options.like_reference {
         metadata.remove(Search::KEY);
     }
-    if assignments.tensors.iter().any(|tensor| tensor.job.improve) {
+    if assignments.tensors.iter().any(|tensor| tensor.job.search == Search::Better) {
         metadata.replace_at_end(Search::KEY, Search::BETTER);
     }
     if let Some(pruning) = pruning {

@@ -10,7 +10,7 @@ use super::{
     given::Given,
 };
 use crate::{
-    Error, Options, Result,
+    Error, Options, Result, Search,
     job::{Form, Job},
     model::{Model, Tensor},
     projectors::{self, Kept},
@@ -84,7 +84,7 @@ pub(super) fn assign(given: &Given<'_>) -> Result<Assignments> {
                 carries: None,
                 importance: None,
                 refine: false,
-                improve: false,
+                search: Search::Reference,
             },
         });
     }

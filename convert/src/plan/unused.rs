@@ -24,7 +24,9 @@ pub(super) fn warn(given: &Given<'_>, assigned: &Assignments) {
     if !uses_importance {
         importance(options, given.importance, tensors, model);
     }
-    if options.search == Search::Better && !tensors.iter().any(|tensor| tensor.job.improve) {
+    if options.search == Search::Better
+        && !tensors.iter().any(|tensor| tensor.job.search == Search::Better)
+    {
         no_effect("`search`", "no tensor gets a type whose codes it improves");
     }
     leave(options, tensors, model, uses_importance);

@@ -105,6 +105,8 @@ pub(super) const EXAONE4_5: Projector = Projector {
                         count("hidden_size", 3584),
                         count("intermediate_size", 3420),
                         always("layer_norm_eps", Fill::Given("rms_norm_eps")),
+                        count("window_size", 112),
+                        with("fullatt_block_indexes", |_| Ok(Some(vec![7, 15, 23, 31].into()))),
                     ],
                     &[same("layer_norm_eps", "whole rms_norm_eps"), number("layer_norm_eps", 1e-6)],
                     COMMON_SIZES,
@@ -121,10 +123,7 @@ pub(super) const EXAONE4_5: Projector = Projector {
                     parameters::count("vision.attention.head_count_kv", &["num_key_value_heads"]),
                     EPSILON,
                     parameters::count("vision.window_size", &["window_size"]),
-                    Parameter::With(|config, keys| match config.get("fullatt_block_indexes") {
-                        Some(_) => pattern(config, keys),
-                        None => Ok(()),
-                    }),
+                    Parameter::With(pattern),
                 ],
             ],
             tensors: &[

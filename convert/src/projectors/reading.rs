@@ -10,6 +10,7 @@ use super::{Encoder, Projector, in_order, shared};
 use crate::{
     CheckpointOptions, Config, Result,
     architectures::{self, tensors::Mapped},
+    config::is_derived,
     json::{self, Object},
     model::Tensor,
     options, packed,
@@ -56,7 +57,8 @@ pub(super) fn read(
                     .map(|rows| (format!("{} rows", name.replace('.', "_")), (*rows).into())),
             );
         }
-        let mut config = whole.of_part(part);
+        let (derived, own) = part.into_iter().partition(|(key, _)| is_derived(key));
+        let mut config = whole.of_part(own, derived);
         encoder.family.complete(&mut config)?;
         architectures::tensors::layers(&config)?;
         let weights = Weights::new(stored, quantization)?;
@@ -109,7 +111,7 @@ fn part(
         })?;
     }
     let mut part = own.clone();
-    part.retain(|key, _| !key.contains(' '));
+    part.retain(|key, _| !is_derived(key));
     let inner = values.get("thinker_config").and_then(Value::as_object).unwrap_or(values);
     let text = TEXT.iter().find_map(|key| inner.get(*key)?.as_object());
     let width = |keys: &Object| {

@@ -254,7 +254,7 @@ pub(super) fn merges(sources: &Sources<'_>, tokenizer: &TokenizerJson) -> Result
         ));
     }
     let mut merges = Vec::new();
-    let text = json::read_text(&path)?;
+    let text = json::read_lines(&path)?;
     for (i, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         if i == 0 && line.starts_with('#') {
             continue;

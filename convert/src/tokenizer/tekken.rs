@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use crate::{Error, Result, json};
 
-use super::{base64::base64, byte_level, sources::Sources};
+use super::{base64::base64, byte_level, sources::Sources, template};
 
 pub(super) const FILE: &str = "tekken.json";
 
@@ -196,7 +196,10 @@ fn write_template(
 ) -> Result<()> {
     let file = sources.file("chat_template.jinja");
     if file.is_file() {
-        metadata.insert("tokenizer.chat_template", json::read_text(&file)?.as_str());
+        metadata.insert(
+            "tokenizer.chat_template",
+            template::read(&file)?.trim_start_matches('\u{feff}'),
+        );
         return Ok(());
     }
     match version {

@@ -119,21 +119,23 @@ fn of_value(value: &Value) -> Option<Template> {
     }
 }
 
+/// A file that holds a template.
+pub(super) fn read(path: &Path) -> Result<String> {
+    let text = json::read_text(path)?;
+    match json::not_text(&text) {
+        Some(found) => Err(Error::Tokenizer {
+            path: path.to_path_buf(),
+            place: "file".into(),
+            found: found.into(),
+            expected: "a chat template".into(),
+            help: DOWNLOAD,
+        }),
+        None => Ok(line_feeds(text)),
+    }
+}
+
 /// `chat_template.jinja` with those in `additional_chat_templates/`.
 fn of_files(sources: &Sources<'_>, default: &Path) -> Result<Template> {
-    let read = |path: &Path| {
-        let text = json::read_text(path)?;
-        match not_template(&text) {
-            Some(found) => Err(Error::Tokenizer {
-                path: path.to_path_buf(),
-                place: "file".into(),
-                found: found.into(),
-                expected: "a chat template".into(),
-                help: DOWNLOAD,
-            }),
-            None => Ok(line_feeds(text)),
-        }
-    };
     let default = read(default)?;
     let folder = sources.file("additional_chat_templates");
     let Ok(entries) = std::fs::read_dir(&folder) else {
@@ -160,20 +162,6 @@ fn of_files(sources: &Sources<'_>, default: &Path) -> Result<Template> {
         named.push((name, read(&path)?));
     }
     Ok(Template::Named(named))
-}
-
-/// What people save under the name of a template; one may begin with `<` itself.
-fn not_template(text: &str) -> Option<&'static str> {
-    let text = text.trim_start();
-    let starts =
-        |start: &str| text.get(..start.len()).is_some_and(|here| here.eq_ignore_ascii_case(start));
-    if starts("version https://git-lfs") {
-        Some("a Git-LFS pointer")
-    } else if starts("<!doctype html") || starts("<html") {
-        Some("a web page")
-    } else {
-        None
-    }
 }
 
 /// Named templates, each under a key of its own; `default` under the usual one.

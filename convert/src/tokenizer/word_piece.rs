@@ -67,7 +67,7 @@ const SPECIAL: [(&str, &str); 5] = [
 fn from_list(sources: &Sources<'_>) -> Result<TokenizerJson> {
     let path = path(sources);
     let mut vocabulary = Map::new();
-    for (id, token) in json::read_text(&path)?.lines().enumerate() {
+    for (id, token) in json::read_lines(&path)?.lines().enumerate() {
         // Of two lines with one token the last counts, and the place of the first stays empty.
         vocabulary.insert(token.to_owned(), id.into());
     }

@@ -52,7 +52,8 @@ pub(crate) fn changes(root: &Path) -> Vec<String> {
 fn interface(source: &Path) -> String {
     let mut paths = Vec::new();
     super::files(source, &mut paths);
-    paths.retain(|path| path.extension().is_some_and(|e| e == "rs"));
+    // `tests.rs` is what the tests of a module are called that have a file of their own.
+    paths.retain(|path| path.extension().is_some_and(|e| e == "rs") && !path.ends_with("tests.rs"));
     paths.sort();
     let texts: Vec<_> = paths.iter().map(|path| fs::read_to_string(path).unwrap()).collect();
     let private: BTreeSet<_> =

@@ -175,6 +175,24 @@ fn pixtral_takes_the_embedding_of_the_token_between_rows() {
 
 /// The reference's converter gives Llama 4 the name of Gemma 4's norm after attention.
 #[test]
+fn what_an_encoder_leaves_out_is_what_its_class_assumes() {
+    let with = |values: &[(&str, Json)]| {
+        let at = changed("exaone4_5", |snapshot| {
+            let vision = snapshot["config"]["vision_config"].as_object_mut().unwrap();
+            vision.remove("window_size");
+            vision.remove("fullatt_block_indexes");
+            vision.extend(values.iter().map(|(key, value)| ((*key).to_owned(), value.clone())));
+        });
+        let (file, _) = convert(at.path(), &options(FileType::F16)).unwrap();
+        let keys = ["clip.vision.window_size", "clip.vision.n_wa_pattern"];
+        keys.map(|key| file.metadata.get(key).map(plain))
+    };
+    let given = [("window_size", json!(112)), ("fullatt_block_indexes", json!([7, 15, 23, 31]))];
+    assert_eq!(with(&[]), with(&given));
+    assert_ne!(with(&[]), with(&[("window_size", json!(224))]));
+}
+
+#[test]
 fn llama4_keeps_the_norm_before_its_feed_forward_part() {
     let at = changed("llama4", |_| {});
     for (like_reference, name) in

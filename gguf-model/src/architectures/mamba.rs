@@ -235,6 +235,16 @@ pub(super) static NEMOTRON_H_MOE: Architecture = Architecture {
                 .when(FEED),
             Slot::weight("blk.{}.ffn_down_shexp", &[SHARED_FF, EMBEDDING]).when(FEED),
             Slot::weight("blk.{}.ffn_up_shexp", &[EMBEDDING, SHARED_FF]).when(FEED),
+            // A layer that predicts further tokens has attention and experts.
+            Slot::weight("blk.{}.post_attention_norm", &[EMBEDDING]).when(&[When::Further]),
+            Slot::weight(
+                "blk.{}.nextn.eh_proj",
+                &[Size::Product(&[Size::Is(2), EMBEDDING]), EMBEDDING],
+            )
+            .when(&[When::Further]),
+            Slot::weight("blk.{}.nextn.enorm", &[EMBEDDING]).when(&[When::Further]),
+            Slot::weight("blk.{}.nextn.hnorm", &[EMBEDDING]).when(&[When::Further]),
+            Slot::weight("blk.{}.nextn.shared_head_norm", &[EMBEDDING]).when(&[When::Further]),
         ],
     ],
     graph: NEMOTRON_GRAPH,

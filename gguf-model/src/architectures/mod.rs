@@ -47,6 +47,7 @@ mod mistral3;
 mod mixtures;
 mod modern_bert;
 mod mpt;
+mod muse_glimmer;
 mod nemotron;
 mod olmo;
 mod olmo2;
@@ -120,6 +121,7 @@ pub static ALL: &[&Architecture] = &[
     &mistral3::MISTRAL3,
     &modern_bert::MODERN_BERT,
     &mpt::MPT,
+    &muse_glimmer::MUSE_GLIMMER,
     &nemotron::NEMOTRON,
     &bert::NOMIC_BERT,
     &olmo::OLMO,

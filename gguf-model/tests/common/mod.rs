@@ -1,7 +1,7 @@
 //! Small models of every architecture, made from the descriptions alone.
 #![allow(dead_code, reason = "each test uses a part of it")]
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use gguf_io::metadata::{Array, GgufString, Metadata, Value};
 use gguf_model::{
@@ -33,6 +33,13 @@ impl Model {
     /// The tensors that a slot asks for, which need not be there.
     pub(crate) fn expected(&self) -> Vec<Expected> {
         self.architecture.tensors(&self.parameters()).collect()
+    }
+
+    /// The slot of each tensor, by its name.
+    pub(crate) fn slots(&self) -> HashMap<String, &'static Slot> {
+        let expected = self.expected();
+        let all = expected.iter().flat_map(|e| names_of(e).into_iter().map(|name| (name, e.slot)));
+        all.collect()
     }
 }
 
@@ -194,6 +201,8 @@ pub(crate) enum Choice {
     Most,
     /// Everything, and the forms that take others' place.
     Other,
+    /// Everything, and what decides beside the usual forms.
+    Beside,
 }
 
 /// Patterns of tensors on which others depend.
@@ -209,15 +218,21 @@ fn deciding(architecture: &Architecture) -> HashSet<&'static str> {
         .collect()
 }
 
+/// The names of what a slot asks for in a layer: one for each expert, where they are apart.
+fn names_of(expected: &Expected) -> Vec<String> {
+    let name = expected.name();
+    if expected.slot.name.matches("{}").count() < 2 {
+        return vec![name];
+    }
+    let parts: Vec<_> = name.rsplitn(3, '.').collect();
+    (0..6).map(|i| format!("{}.{i}.{}", parts[2], parts[0])).collect()
+}
+
 /// Fills in the tensors.
 fn with_tensors(mut model: Model, choice: Choice) -> Model {
     let deciding = deciding(model.architecture);
     let decides = |e: &Expected| deciding.iter().any(|pattern| e.beside(pattern) == e.name());
     let expected = model.expected();
-    let experts = |e: &Expected| match e.slot.name.matches("{}").count() {
-        2 => 6,
-        _ => 1,
-    };
     let takes = |e: &Expected, names: &HashSet<String>| match e.slot.need {
         Need::Required => true,
         Need::Optional | Need::Sparse => choice != Choice::Least,
@@ -237,7 +252,7 @@ fn with_tensors(mut model: Model, choice: Choice) -> Model {
         }
     }
     for e in expected.iter().filter(|e| decides(e) && (is_unless(e) || is_with(e))) {
-        if takes(e, &names) && (is_unless(e) || choice == Choice::Other) {
+        if takes(e, &names) && (is_unless(e) || matches!(choice, Choice::Other | Choice::Beside)) {
             names.insert(e.name());
         }
     }
@@ -245,16 +260,7 @@ fn with_tensors(mut model: Model, choice: Choice) -> Model {
         let taken = if decides(e) { names.contains(&e.name()) } else { takes(e, &names) };
         if taken {
             let shape: Vec<u64> = e.shape.iter().map(|n| n.unwrap()).collect();
-            for i in 0..experts(e) {
-                let name = e.name();
-                let name = if experts(e) == 1 {
-                    name
-                } else {
-                    let parts: Vec<_> = name.rsplitn(3, '.').collect();
-                    format!("{}.{i}.{}", parts[2], parts[0])
-                };
-                model.tensors.push((name, shape.clone()));
-            }
+            model.tensors.extend(names_of(e).into_iter().map(|name| (name, shape.clone())));
         }
     }
     model
@@ -276,6 +282,34 @@ fn lengthen(metadata: &mut Metadata) {
     for (key, value) in lists.collect::<Vec<_>>() {
         metadata.insert(key, value);
     }
+}
+
+/// Models of an architecture whose heads together are not as wide as the model; none if its
+/// description says that they have to be.
+pub(crate) fn other_heads(architecture: &'static Architecture) -> Vec<Model> {
+    let mut metadata = metadata(architecture);
+    let is_compressed = uses(architecture, Dimension::KvRank);
+    for (name, value) in [
+        ("attention.key_length", 20u32),
+        ("attention.value_length", 20),
+        ("attention.value_length_mla", 10),
+    ] {
+        if name.ends_with("_mla") == is_compressed {
+            metadata.insert(format!("{}.{name}", architecture.name), value);
+        }
+    }
+    if let Err(problems) = HyperParameters::read(&metadata, architecture) {
+        let fills = |problem: &gguf_model::Problem| problem.message.contains("embedding_length 48");
+        assert!(problems.iter().any(fills), "{}: {problems:?}", architecture.name);
+        return Vec::new();
+    }
+    let choices = [Choice::Least, Choice::Most, Choice::Other];
+    let model = |choice: Choice| {
+        let what = format!("{} (other heads, {choice:?})", architecture.name);
+        let metadata = metadata.clone();
+        with_tensors(Model { what, architecture, metadata, tensors: Vec::new() }, choice)
+    };
+    choices.map(model).into()
 }
 
 /// Every architecture in every variant that its description tells apart.
@@ -315,11 +349,17 @@ pub(crate) fn models() -> Vec<Model> {
         vary("another width", When::EmbeddingOut, &[("embedding_length_out", 72u32.into())]);
         vary("many layers", When::LayersFrom(64), &[("block_count", 64u32.into())]);
         for (variant, metadata) in variants {
-            for choice in [Choice::Least, Choice::Most, Choice::Other] {
+            for choice in [Choice::Least, Choice::Most, Choice::Other, Choice::Beside] {
                 let what = format!("{} ({variant}, {choice:?})", architecture.name);
                 let tensors = Vec::new();
                 let model = Model { what, architecture, metadata: metadata.clone(), tensors };
-                models.push(with_tensors(model, choice));
+                let model = with_tensors(model, choice);
+                // Mostly there is nothing of that kind.
+                let most = models.len().checked_sub(2).and_then(|at| models.get(at));
+                let is_known = |most: &Model| most.tensors == model.tensors;
+                if choice != Choice::Beside || !most.is_some_and(is_known) {
+                    models.push(model);
+                }
             }
         }
     }

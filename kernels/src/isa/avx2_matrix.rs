@@ -142,8 +142,9 @@ impl MatrixKernels for Kernels {
     type Tiles<L: Layout> = L;
     const FEW_WIDTHS: &'static [usize] = &[4, 2, 1];
     const WIDTHS: &'static [usize] = &[4, 2];
+    const FLOAT_WIDTHS: &'static [usize] = &[6, 4, 2];
 
-    matrix_kernels! { Kernels: Avx2<false>, "avx2,fma,f16c"; few 2, 4; panels 2; tiles 1, 4; floats 2 }
+    matrix_kernels! { Kernels: Avx2<false>, "avx2,fma,f16c"; few 2, 4; panels 2; tiles 1, 4; floats 2, 6 }
 }
 
 /// AVX2 with AVX-VNNI.
@@ -156,6 +157,7 @@ impl MatrixKernels for VnniKernels {
     type Tiles<L: Layout> = L::AnyBits;
     const FEW_WIDTHS: &'static [usize] = &[4, 2, 1];
     const WIDTHS: &'static [usize] = &[4, 2];
+    const FLOAT_WIDTHS: &'static [usize] = &[6, 4, 2];
 
-    matrix_kernels! { VnniKernels: Avx2<true>, "avx2,fma,f16c,avxvnni"; few 2, 4; panels 2; tiles 2, 4; floats 2 }
+    matrix_kernels! { VnniKernels: Avx2<true>, "avx2,fma,f16c,avxvnni"; few 2, 4; panels 2; tiles 2, 4; floats 2, 6 }
 }

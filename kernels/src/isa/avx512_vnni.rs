@@ -117,6 +117,6 @@ impl MatrixKernels for Kernels {
 
     matrix_kernels! {
         Kernels: Token, "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c";
-        few 1, 4; panels 2; tiles 2, 6; floats 4
+        few 1, 4; panels 2; tiles 2, 6; floats 4, 6
     }
 }

@@ -14,7 +14,7 @@ use crate::{
     matrix::{
         coded::{Blocks, Coded, Layout},
         dot_lanes::DotLanes,
-        drive::{Fill, Product},
+        drive::{FEW, Fill, FillFloats, Product},
         float::{Bf16, F16, F32, FloatFormat},
         format::{Format, with_coded},
         inputs::{Column, InputLayout, InputsPart},
@@ -31,6 +31,8 @@ pub(crate) struct MatrixTable {
     pub(crate) few_widths: &'static [usize],
     /// Widths of other tiles where there are several columns, widest first.
     pub(crate) widths: &'static [usize],
+    /// The same where weights are floats and there are more than few columns.
+    pub(crate) float_widths: &'static [usize],
     pub(crate) layout: fn(Format) -> InputLayout,
     pub(crate) fill: fn(&mut InputsPart<'_>, &[f32], usize, &[Column]),
     /// Computes a range of rows; the flag says whether by panels.
@@ -48,6 +50,8 @@ pub(crate) trait MatrixKernels {
     type Token: Token + DotLanes;
     /// What computes with panels: a [`PanelTiles`](crate::matrix::drive::PanelTiles).
     type PanelTiles;
+    /// A column of a panel of floats: some vectors of rows.
+    type Floats;
     /// The layout whose [`panel_tiles`](Self::panel_tiles) serve `L`: where sums have 32 bits on their
     /// way, codes of any width are multiplied alike.
     type Tiles<L: Layout>: Layout;
@@ -55,6 +59,8 @@ pub(crate) trait MatrixKernels {
     const FEW_WIDTHS: &'static [usize];
     /// See [`MatrixTable::widths`]: the columns of a tile, then 4 if that is fewer, and 2.
     const WIDTHS: &'static [usize];
+    /// See [`MatrixTable::float_widths`]: as [`WIDTHS`](Self::WIDTHS), of tiles of floats.
+    const FLOAT_WIDTHS: &'static [usize] = Self::WIDTHS;
 
     /// As [`InputsPart::fill`].
     fn fill(
@@ -98,8 +104,23 @@ pub(crate) trait MatrixKernels {
     );
     /// What calls [`drive::panel_tiles`](crate::matrix::drive::panel_tiles).
     fn panel_tiles<L: Layout>() -> Self::PanelTiles;
-    /// As [`drive::floats`](crate::matrix::drive::floats).
-    fn floats<F: FloatFormat>(s: Self::Token, job: &Product<'_>, rows: Range<usize>);
+    /// As [`drive::packed_floats`](crate::matrix::drive::packed_floats).
+    fn packed_floats<F: FloatFormat>(s: Self::Token, job: &Product<'_>, rows: Range<usize>);
+    /// As [`drive::float_panels`](crate::matrix::drive::float_panels).
+    fn float_panels(
+        s: Self::Token,
+        job: &Product<'_>,
+        rows: Range<usize>,
+        fill: &mut FillFloats<'_, Self::Floats>,
+    );
+    /// As [`drive::fill_floats`](crate::matrix::drive::fill_floats).
+    fn fill_floats<F: FloatFormat>(
+        s: Self::Token,
+        panel: &mut [Self::Floats],
+        job: &Product<'_>,
+        row: usize,
+        cols: Range<usize>,
+    );
     /// As [`dot::dot`](crate::matrix::dot::dot).
     fn dot<F: Coded>(s: Self::Token, weights: &[u8], activations: &[u8]) -> f32;
     /// As [`integers::dot`](crate::matrix::integers::dot).
@@ -185,8 +206,8 @@ fn multiply<M: MatrixKernels>(
             M::direct::<F>(s, job, rows)
         },
         match format {
-            Format::Ggml(GgmlType::F16) => M::floats::<F16>(s, job, rows),
-            Format::Ggml(GgmlType::BF16) => M::floats::<Bf16>(s, job, rows),
+            Format::Ggml(GgmlType::F16) => floats::<M, F16>(job, rows),
+            Format::Ggml(GgmlType::BF16) => floats::<M, Bf16>(job, rows),
             Format::Ggml(ty) => with_integers!(
                 ty,
                 F => {
@@ -205,11 +226,22 @@ fn multiply<M: MatrixKernels>(
                         integers::<M, ThirtyTwos>(unpack, job, rows)
                     }
                 },
-                M::floats::<F32>(s, job, rows)
+                floats::<M, F32>(job, rows)
             ),
             Format::Int4(_) => {}
         }
     )
+}
+
+/// The product of a float type.
+fn floats<M: MatrixKernels, F: FloatFormat>(job: &Product<'_>, rows: Range<usize>) {
+    let s = token();
+    if job.columns.len() <= FEW {
+        return M::packed_floats::<F>(s, job, rows);
+    }
+    M::float_panels(s, job, rows, &mut |panel, row, cols| {
+        M::fill_floats::<F>(s, panel, job, row, cols);
+    });
 }
 
 /// The product of a format of [`Integers`] with many columns.
@@ -226,6 +258,7 @@ pub(super) const fn matrix_table<M: MatrixKernels>() -> MatrixTable {
     MatrixTable {
         few_widths: M::FEW_WIDTHS,
         widths: M::WIDTHS,
+        float_widths: M::FLOAT_WIDTHS,
         layout: input_layout::<M>,
         fill: |inputs, x, stride, columns| M::fill(token(), inputs, x, stride, columns),
         #[cfg(feature = "probe")]
@@ -289,14 +322,16 @@ pub(super) use dot_lane_ops;
 
 /// The methods of the [`MatrixKernels`] of a type: token, features if it needs any, then vectors of rows
 /// and columns in a tile straight from packed weights, vectors in a panel, vectors in a tile with codes
-/// below seven bits and columns in any tile, and vectors in a tile of floats.
+/// below seven bits and columns in any tile but those of panels of floats, which have vectors and columns of
+/// their own.
 macro_rules! matrix_kernels {
     (
         $kernels:ty: $token:ty $(, $features:literal)?;
         few $few_rows:literal, $few:literal; panels $rows:literal; tiles $tile_rows:literal, $columns:literal;
-        floats $float_rows:literal
+        floats $float_rows:literal, $float_columns:literal
     ) => {
         type Token = $token;
+        type Floats = [<$token as quant_core::lanes::Lanes>::F32; $float_rows];
         type PanelTiles = $crate::matrix::drive::PanelTiles<$token, $rows>;
 
         fn panel_tiles<L: $crate::matrix::coded::Layout>() -> Self::PanelTiles {
@@ -390,12 +425,40 @@ macro_rules! matrix_kernels {
                 $crate::matrix::drive::panels::<$token, $rows>(s, job, rows, len, fill, tiles);
             }
 
-            fn floats<F: $crate::matrix::float::FloatFormat>(
+            fn packed_floats<F: $crate::matrix::float::FloatFormat>(
                 s: $token,
                 job: &$crate::matrix::drive::Product<'_>,
                 rows: std::ops::Range<usize>,
             ) {
-                $crate::matrix::drive::floats::<$token, F, $float_rows, $columns>(s, job, rows);
+                $crate::matrix::drive::packed_floats::<$token, F, $float_rows, $columns>(
+                    s, job, rows,
+                );
+            }
+
+            fn float_panels(
+                s: $token,
+                job: &$crate::matrix::drive::Product<'_>,
+                rows: std::ops::Range<usize>,
+                fill: &mut $crate::matrix::drive::FillFloats<
+                    '_,
+                    [<$token as quant_core::lanes::Lanes>::F32; $float_rows],
+                >,
+            ) {
+                $crate::matrix::drive::float_panels::<$token, $float_rows, $float_columns>(
+                    s, job, rows, fill,
+                );
+            }
+
+            fn fill_floats<F: $crate::matrix::float::FloatFormat>(
+                s: $token,
+                panel: &mut [[<$token as quant_core::lanes::Lanes>::F32; $float_rows]],
+                job: &$crate::matrix::drive::Product<'_>,
+                row: usize,
+                cols: std::ops::Range<usize>,
+            ) {
+                $crate::matrix::drive::fill_floats::<$token, F, $float_rows>(
+                    s, panel, job, row, cols,
+                );
             }
 
             fn dot<F: $crate::matrix::coded::Coded>(

@@ -172,7 +172,7 @@ impl MatrixKernels for Kernels {
     const FEW_WIDTHS: &'static [usize] = &[4, 2, 1];
     const WIDTHS: &'static [usize] = &[4, 2];
 
-    matrix_kernels! { Kernels: Neon<false>, "neon"; few 4, 4; panels 2; tiles 2, 4; floats 2 }
+    matrix_kernels! { Kernels: Neon<false>, "neon"; few 4, 4; panels 2; tiles 2, 4; floats 2, 4 }
 }
 
 /// NEON with the dot product instructions.
@@ -184,7 +184,7 @@ impl MatrixKernels for DotKernels {
     const FEW_WIDTHS: &'static [usize] = &[4, 2, 1];
     const WIDTHS: &'static [usize] = &[4, 2];
 
-    matrix_kernels! { DotKernels: Neon<true>, "neon,dotprod"; few 4, 4; panels 2; tiles 2, 4; floats 2 }
+    matrix_kernels! { DotKernels: Neon<true>, "neon,dotprod"; few 4, 4; panels 2; tiles 2, 4; floats 2, 4 }
 }
 
 /// NEON with the dot product and matrix product instructions.
@@ -196,5 +196,5 @@ impl MatrixKernels for I8mmKernels {
     const FEW_WIDTHS: &'static [usize] = &[4, 2, 1];
     const WIDTHS: &'static [usize] = &[4, 2];
 
-    matrix_kernels! { I8mmKernels: Neon<true, true>, "neon,dotprod,i8mm"; few 4, 4; panels 2; tiles 2, 4; floats 2 }
+    matrix_kernels! { I8mmKernels: Neon<true, true>, "neon,dotprod,i8mm"; few 4, 4; panels 2; tiles 2, 4; floats 2, 4 }
 }

@@ -14,5 +14,5 @@ impl MatrixKernels for Kernels {
     const FEW_WIDTHS: &'static [usize] = &[1];
     const WIDTHS: &'static [usize] = &[1];
 
-    matrix_kernels! { Kernels: Scalar; few 1, 1; panels 1; tiles 1, 1; floats 1 }
+    matrix_kernels! { Kernels: Scalar; few 1, 1; panels 1; tiles 1, 1; floats 1, 1 }
 }

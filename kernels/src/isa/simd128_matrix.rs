@@ -137,5 +137,5 @@ impl MatrixKernels for Kernels {
     const FEW_WIDTHS: &'static [usize] = &[4, 2, 1];
     const WIDTHS: &'static [usize] = &[4, 2];
 
-    matrix_kernels! { Kernels: Simd128; few 4, 4; panels 2; tiles 2, 4; floats 2 }
+    matrix_kernels! { Kernels: Simd128; few 4, 4; panels 2; tiles 2, 4; floats 2, 4 }
 }

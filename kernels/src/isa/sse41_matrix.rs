@@ -85,5 +85,5 @@ impl MatrixKernels for Kernels {
     const FEW_WIDTHS: &'static [usize] = &[2, 1];
     const WIDTHS: &'static [usize] = &[4, 2];
 
-    matrix_kernels! { Kernels: Sse41, "sse4.1"; few 2, 2; panels 1; tiles 1, 4; floats 1 }
+    matrix_kernels! { Kernels: Sse41, "sse4.1"; few 2, 2; panels 1; tiles 1, 4; floats 1, 4 }
 }

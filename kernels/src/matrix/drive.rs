@@ -189,7 +189,7 @@ struct Buffers<S: DotLanes, const MR: usize> {
     /// Of each column.
     totals: Vec<[S::F32; MR]>,
     /// Of floats, the panels one after the other.
-    singles: Vec<f32>,
+    singles: Vec<[S::F32; MR]>,
 }
 
 /// Totals of more columns are not kept for the next product.
@@ -317,20 +317,6 @@ fn panel_tile<S: DotLanes, L: Layout, const MR: usize, const TR: usize, const NR
     }
 }
 
-/// A product with weights that are floats.
-#[inline(always)]
-pub(crate) fn floats<S: DotLanes, F: FloatFormat, const MR: usize, const NR: usize>(
-    s: S,
-    job: &Product<'_>,
-    rows: Range<usize>,
-) {
-    if job.columns.len() > FEW {
-        float_panels::<S, F, MR, NR>(s, job, rows);
-    } else {
-        packed_floats::<S, F, MR, NR>(s, job, rows);
-    }
-}
-
 /// The elements of a vector of rows in its group.
 #[inline(always)]
 fn elements<'a, F: FloatFormat>(job: &'a Product<'_>, row: usize) -> &'a [u8] {
@@ -338,9 +324,9 @@ fn elements<'a, F: FloatFormat>(job: &'a Product<'_>, row: usize) -> &'a [u8] {
     job.group(row, job.cols * F::BYTES).get(row % GROUP * F::BYTES..).unwrap_or_default()
 }
 
-/// Straight from the packed weights.
+/// A product of floats with few columns, straight from the packed weights.
 #[inline(always)]
-fn packed_floats<S: DotLanes, F: FloatFormat, const MR: usize, const NR: usize>(
+pub(crate) fn packed_floats<S: DotLanes, F: FloatFormat, const MR: usize, const NR: usize>(
     s: S,
     job: &Product<'_>,
     rows: Range<usize>,
@@ -367,66 +353,90 @@ fn float_tile<S: DotLanes, F: FloatFormat, const MR: usize, const NR: usize>(
     job.write(s, tile, row, &totals);
 }
 
-/// Columns of the weights that are widened at a time: a panel of them fits a level-2 cache.
-const SINGLE_COLS: usize = 1024;
+/// Rows whose panels in single precision are multiplied together: with [`float::BLOCK`] columns they fit a
+/// level-2 cache, and inputs come from further away once for all of them.
+const FLOAT_ROWS: usize = 512;
 
-/// By panels in single precision.
+/// Columns of inputs whose totals are kept while rows are multiplied.
+const FLOAT_COLUMNS: usize = 512;
+
+/// Fills a panel of floats with the rows from some row on, in a range of columns.
+pub(crate) type FillFloats<'a, P> = dyn FnMut(&mut [P], usize, Range<usize>) + 'a;
+
+/// A product of floats with many columns, by panels in single precision; compiled once for all types.
 #[inline(always)]
-fn float_panels<S: DotLanes, F: FloatFormat, const MR: usize, const NR: usize>(
+pub(crate) fn float_panels<S: DotLanes, const MR: usize, const NR: usize>(
     s: S,
     job: &Product<'_>,
     rows: Range<usize>,
+    fill: &mut FillFloats<'_, [S::F32; MR]>,
 ) {
     let mut buffers = Buffers::<S, MR>::take();
     let Buffers { singles, totals, .. } = &mut *buffers;
-    totals.clear();
-    let width: usize = job.inputs.tiles.iter().map(|tile| tile.width).sum();
-    totals.resize(width, [s.splat(0.0); MR]);
-    for row in rows.step_by(MR * S::N) {
-        totals.fill([s.splat(0.0); MR]);
-        for first in (0..job.cols).step_by(SINGLE_COLS) {
-            let cols = first..job.cols.min(first + SINGLE_COLS);
-            let len = cols.len() * S::N;
-            singles.resize(MR * len, 0.0);
-            for (m, singles) in singles.chunks_exact_mut(len).enumerate() {
-                let elements = elements::<F>(job, job.vector::<S>(row, m));
-                let elements = &elements[first * F::step::<S>()..];
-                for (i, singles) in singles.chunks_exact_mut(S::N).enumerate() {
-                    s.store_part(F::load(s, &elements[i * F::step::<S>()..]), singles);
+    for first_row in rows.clone().step_by(FLOAT_ROWS) {
+        let panels = FLOAT_ROWS.min(rows.end - first_row).div_ceil(MR * S::N);
+        for tiles in job.inputs.tiles.chunks(FLOAT_COLUMNS / NR) {
+            let width: usize = tiles.iter().map(|tile| tile.width).sum();
+            totals.clear();
+            totals.resize(panels * width, [s.splat(0.0); MR]);
+            for first in (0..job.cols).step_by(float::BLOCK) {
+                let cols = first..job.cols.min(first + float::BLOCK);
+                singles.resize(panels * cols.len(), [s.splat(0.0); MR]);
+                for (p, panel) in singles.chunks_exact_mut(cols.len()).enumerate() {
+                    fill(panel, first_row + p * MR * S::N, cols.clone());
+                }
+                let mut rest = &mut totals[..];
+                for tile in tiles {
+                    let (totals, after) = rest.split_at_mut(panels * tile.width);
+                    rest = after;
+                    by_width!(tile, NR, 2 ABOVE_2, 4 ABOVE_4;
+                        add_floats::<S, MR>(s, job, tile, singles, cols.clone(), totals));
                 }
             }
-            let mut groups: [&[u8]; MR] = [&[]; MR];
-            for (group, singles) in groups.iter_mut().zip(singles.chunks_exact(len)) {
-                *group = bytemuck::cast_slice(singles);
-            }
-            let mut rest = &mut totals[..];
-            for tile in &job.inputs.tiles {
-                let (totals, after) = rest.split_at_mut(tile.width);
+            let mut rest = &totals[..];
+            for tile in tiles {
+                let (totals, after) = rest.split_at(panels * tile.width);
                 rest = after;
-                by_width!(tile, NR, 2 ABOVE_2, 4 ABOVE_4;
-                    add_floats::<S, MR>(s, job, tile, groups, cols.clone(), totals));
+                for (p, totals) in totals.chunks_exact(tile.width).enumerate() {
+                    job.write(s, tile, first_row + p * MR * S::N, totals);
+                }
             }
         }
-        job.write_all(s, row, totals);
     }
     buffers.keep();
 }
 
-/// Adds the products of panels in single precision with a tile of columns.
+/// Fills a panel of floats.
+#[inline(always)]
+pub(crate) fn fill_floats<S: DotLanes, F: FloatFormat, const MR: usize>(
+    s: S,
+    panel: &mut [[S::F32; MR]],
+    job: &Product<'_>,
+    row: usize,
+    cols: Range<usize>,
+) {
+    let step = GROUP * F::BYTES;
+    for m in 0..MR {
+        let elements = &elements::<F>(job, job.vector::<S>(row, m))[cols.start * step..];
+        for (i, panel) in panel.iter_mut().enumerate() {
+            panel[m] = F::load(s, &elements[i * step..]);
+        }
+    }
+}
+
+/// Adds the products of panels in single precision with a tile of columns to the totals of each panel.
 #[inline(always)]
 fn add_floats<S: DotLanes, const MR: usize, const NR: usize>(
     s: S,
     job: &Product<'_>,
     tile: &Tile,
-    panels: [&[u8]; MR],
+    panels: &[[S::F32; MR]],
     cols: Range<usize>,
     totals: &mut [[S::F32; MR]],
 ) {
+    let len = cols.len();
     let inputs = &job.inputs.floats::<NR>(tile)[cols];
-    let sums = float::tile::<S, float::Panel, MR, NR>(s, panels, inputs);
-    for (totals, sums) in totals.iter_mut().zip(sums) {
-        for (total, sum) in totals.iter_mut().zip(sums) {
-            *total = s.add(*total, sum);
-        }
+    for (panel, totals) in panels.chunks_exact(len).zip(totals.as_chunks_mut::<NR>().0) {
+        float::panel(s, panel, inputs, totals);
     }
 }

@@ -13,38 +13,16 @@ use super::{dot_lanes::DotLanes, packed::GROUP};
 pub(crate) trait FloatFormat {
     /// Bytes in an element.
     const BYTES: usize;
-    /// Whether weights are far away: in packed groups rather than in a panel.
-    const PACKED: bool = true;
-    /// Bytes from an element of a vector of rows to the next.
-    #[inline(always)]
-    fn step<S: DotLanes>() -> usize {
-        GROUP * Self::BYTES
-    }
     /// A vector of elements.
     fn load<S: DotLanes>(s: S, bytes: &[u8]) -> S::F32;
 }
 
 pub(crate) struct F32;
-/// A vector of rows in single precision, by itself.
-pub(crate) struct Panel;
 pub(crate) struct F16;
 pub(crate) struct Bf16;
 
 impl FloatFormat for F32 {
     const BYTES: usize = 4;
-    #[inline(always)]
-    fn load<S: DotLanes>(s: S, bytes: &[u8]) -> S::F32 {
-        s.floats(bytes)
-    }
-}
-
-impl FloatFormat for Panel {
-    const BYTES: usize = 4;
-    const PACKED: bool = false;
-    #[inline(always)]
-    fn step<S: DotLanes>() -> usize {
-        4 * S::N
-    }
     #[inline(always)]
     fn load<S: DotLanes>(s: S, bytes: &[u8]) -> S::F32 {
         s.floats(bytes)
@@ -68,7 +46,7 @@ impl FloatFormat for Bf16 {
 }
 
 /// Elements whose products are added up before they join the totals: long sums lose less.
-const BLOCK: usize = 256;
+pub(crate) const BLOCK: usize = 256;
 
 /// How far ahead to prefetch, in bytes.
 const AHEAD: usize = 4096;
@@ -80,7 +58,7 @@ pub(crate) fn tile<S: DotLanes, F: FloatFormat, const MR: usize, const NR: usize
     groups: [&[u8]; MR],
     columns: &[[i32; NR]],
 ) -> [[S::F32; MR]; NR] {
-    let size = F::step::<S>();
+    let size = GROUP * F::BYTES;
     let mut totals = [[s.splat(0.0); MR]; NR];
     for (b, columns) in columns.chunks(BLOCK).enumerate() {
         let mut block = groups;
@@ -93,7 +71,7 @@ pub(crate) fn tile<S: DotLanes, F: FloatFormat, const MR: usize, const NR: usize
         let (pairs, rest) = columns.as_chunks::<2>();
         for (i, pair) in pairs.iter().enumerate() {
             // With one column the CPU's own prefetching keeps pace, and ours would only be in its way.
-            if F::PACKED && NR > 1 {
+            if NR > 1 {
                 for m in 0..MR {
                     s.prefetch(&block[m][2 * i * size..][..1], AHEAD);
                     if F::BYTES == 4 {
@@ -115,6 +93,31 @@ pub(crate) fn tile<S: DotLanes, F: FloatFormat, const MR: usize, const NR: usize
         }
     }
     totals
+}
+
+/// Adds the products of a panel, up to [`BLOCK`] columns of `MR` vectors of rows side by side, and `NR`
+/// columns of floats, given by their bits.
+#[inline(always)]
+pub(crate) fn panel<S: DotLanes, const MR: usize, const NR: usize>(
+    s: S,
+    panel: &[[S::F32; MR]],
+    columns: &[[i32; NR]],
+    totals: &mut [[S::F32; MR]; NR],
+) {
+    let mut sums = [[s.splat(0.0); MR]; NR];
+    for (w, x) in panel.iter().zip(columns) {
+        for c in 0..NR {
+            let x = s.splat(f32::from_bits(x[c] as u32));
+            for m in 0..MR {
+                sums[c][m] = s.mul_add(w[m], x, sums[c][m]);
+            }
+        }
+    }
+    for c in 0..NR {
+        for m in 0..MR {
+            totals[c][m] = s.add(totals[c][m], sums[c][m]);
+        }
+    }
 }
 
 /// Adds the products of one element of each row.

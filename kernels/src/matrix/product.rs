@@ -10,7 +10,7 @@ use quant_core::{Error, GgmlType};
 
 use super::{
     MatrixError, PackedMatrix, Parallel,
-    drive::{self, FLOAT_ROW_STEP, Product, ROW_STEP},
+    drive::{self, FEW, FLOAT_ROW_STEP, Product, ROW_STEP},
     format::Format,
     inputs::{Column, Inputs},
     pool::{for_each, whole},
@@ -275,6 +275,7 @@ impl PackedMatrix {
         for (part, inputs) in parts.iter().zip(inputs.iter_mut()) {
             let columns = &sorted[part.columns.clone()];
             let widths = match layout.scaling {
+                None if columns.len() > FEW => table.float_widths,
                 _ if self.by_panels(columns.len()) => table.widths,
                 // Rows meet one column at a time.
                 Some(_) if self.format.has_integers() => &[1],

@@ -148,14 +148,8 @@ fn halves(ty: GgmlType) -> &'static [usize] {
     }
 }
 
-/// Blocks of any bytes with scales of one, and inputs that quantize to themselves: every number
-/// is an integer below 2²⁴, or that many eighths, so that nothing is rounded and all instruction sets must
-/// agree, in products and in dot products of single rows.
-pub(crate) fn check_integer_sums(ty: GgmlType, kernels: Kernels) -> Result<(), String> {
-    let (rows, cols) = (37, 512);
-    let size = rows * cols / ty.block_len() * ty.block_bytes();
-    let mut bytes: Vec<u8> =
-        values(3, size, 1.0).iter().map(|v| (v.to_bits() >> 7) as u8).collect();
+/// Makes the half-precision fields of blocks one, or what is like it.
+fn set_units(ty: GgmlType, bytes: &mut [u8]) {
     for block in bytes.chunks_exact_mut(ty.block_bytes()) {
         for &at in halves(ty) {
             block[at..][..2].copy_from_slice(&0x3c00u16.to_le_bytes());
@@ -171,6 +165,17 @@ pub(crate) fn check_integer_sums(ty: GgmlType, kernels: Kernels) -> Result<(), S
             _ => {}
         }
     }
+}
+
+/// Blocks of any bytes with scales of one, and inputs that quantize to themselves: every number
+/// is an integer below 2²⁴, or that many eighths, so that nothing is rounded and all instruction sets must
+/// agree, in products and in dot products of single rows.
+pub(crate) fn check_integer_sums(ty: GgmlType, kernels: Kernels) -> Result<(), String> {
+    let (rows, cols) = (37, 512);
+    let size = rows * cols / ty.block_len() * ty.block_bytes();
+    let mut bytes: Vec<u8> =
+        values(3, size, 1.0).iter().map(|v| (v.to_bits() >> 7) as u8).collect();
+    set_units(ty, &mut bytes);
     let mut w = vec![0.0; rows * cols];
     quant_core::dequantize(ty, &bytes, &mut w).unwrap();
     let packed = PackedMatrix::pack(ty, rows, cols, &bytes).unwrap();
@@ -203,6 +208,52 @@ pub(crate) fn check_integer_sums(ty: GgmlType, kernels: Kernels) -> Result<(), S
             let products = w.iter().zip(x).map(|(w, x)| f64::from(*w) * f64::from(*x));
             let expected: f64 = products.sum();
             if f64::from(found) != expected {
+                let isa = kernels.isa().name();
+                return Err(format!("{isa} {ty} n {n} element {i}: {found}, not {expected}"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The largest codes and factors with the largest inputs, of every sign: sums of 16 bits on the way to those
+/// of 32 must have room for them.
+pub(crate) fn check_extremes(ty: GgmlType, kernels: Kernels) -> Result<(), String> {
+    let (rows, cols, all) = (16, 512, 13);
+    let row_bytes = cols / ty.block_len() * ty.block_bytes();
+    let fill = [0x00, 0xff, 0x7f, 0x80, 0x0f, 0xf0, 0x55, 0xaa];
+    let mut bytes: Vec<u8> =
+        (0..rows).flat_map(|r| std::iter::repeat_n(fill[r % fill.len()], row_bytes)).collect();
+    set_units(ty, &mut bytes);
+    let mut w = vec![0.0; rows * cols];
+    quant_core::dequantize(ty, &bytes, &mut w).unwrap();
+    // All of one sign, alternating in runs, and as the weights of a row.
+    let mut x = vec![0.0; all * cols];
+    for (i, x) in x.chunks_exact_mut(cols).enumerate() {
+        for (k, x) in x.iter_mut().enumerate() {
+            let negative = match i {
+                0 => false,
+                1 => true,
+                2..5 => k >> (i - 2) & 1 == 1,
+                _ => w[(i - 5) * cols + k] < 0.0,
+            };
+            *x = if negative { -127.0 } else { 127.0 };
+        }
+    }
+    let packed = PackedMatrix::pack(ty, rows, cols, &bytes).unwrap();
+    for n in [1, 2, all] {
+        let x = &x[(all - n) * cols..];
+        let mut y = vec![0.0; n * rows];
+        let input = Input { values: x, n, stride: cols };
+        let output = Output { values: &mut y, stride: rows };
+        packed.matmul(kernels, &Serial, input, output).unwrap();
+        for (i, &found) in y.iter().enumerate() {
+            let (w, x) = (&w[i % rows * cols..][..cols], &x[i / rows * cols..][..cols]);
+            let products = w.iter().zip(x).map(|(w, x)| f64::from(*w) * f64::from(*x));
+            let expected: f64 = products.clone().sum();
+            let magnitude: f64 = products.map(f64::abs).sum();
+            let error = (f64::from(found) - expected).abs();
+            if error.is_nan() || error > ROUNDING * magnitude {
                 let isa = kernels.isa().name();
                 return Err(format!("{isa} {ty} n {n} element {i}: {found}, not {expected}"));
             }

@@ -5,8 +5,12 @@ use gguf_io::{CheckpointTensor, Dtype, SourceFile};
 use quant_core::{Error::TooLarge, GgmlType};
 use serde_json::Value;
 
-use super::{Buffers, Layout, Packed, Part, Parts};
-use crate::{Code, Encoding, Result, Scales, gather::size};
+use super::{
+    part::Part,
+    parts::{Found, Parts},
+    row::Buffers,
+};
+use crate::{Result, coded::Scales, gather::size};
 
 /// Bytes of a description beyond any.
 const MOST_STATE: u64 = 1 << 16;
@@ -50,7 +54,7 @@ struct State {
 }
 
 /// A layer of four bits.
-pub(crate) fn blockwise(parts: &Parts<'_>) -> Result<(Packed, Vec<&'static str>)> {
+pub(crate) fn blockwise(parts: &Parts<'_>) -> Result<(Found<Blockwise>, Vec<&'static str>)> {
     const STATES: [(&str, &str); 2] = [
         ("weight.quant_state.bitsandbytes__nf4", "BNB_NF4"),
         ("weight.quant_state.bitsandbytes__fp4", "BNB_FP4"),
@@ -102,9 +106,13 @@ pub(crate) fn blockwise(parts: &Parts<'_>) -> Result<(Packed, Vec<&'static str>)
     } else {
         None
     };
-    let layer = Blockwise { columns, codes, table: codes_table, block, absmax, nested };
-    let layout = Layout::Blockwise(layer);
-    Ok((Packed::new(name.to_owned(), [rows, columns], &[&codes, &absmax], layout), used))
+    let found = Found {
+        name: name.to_owned(),
+        shape: [rows, columns],
+        parts: vec![codes, absmax],
+        layout: Blockwise { columns, codes, table: codes_table, block, absmax, nested },
+    };
+    Ok((found, used))
 }
 
 fn read_state(parts: &Parts<'_>, name: &str, state: &Part) -> Result<State> {
@@ -142,9 +150,7 @@ fn floats(parts: &Parts<'_>, name: &'static str, count: u64) -> Result<Vec<f32>>
 }
 
 /// A layer of eight bits: `code · scale of the row / 127`.
-pub(crate) fn by_rows(
-    parts: &Parts<'_>,
-) -> Result<(CheckpointTensor, Encoding, Vec<&'static str>)> {
+pub(crate) fn by_rows(parts: &Parts<'_>) -> Result<(CheckpointTensor, Scales, Vec<&'static str>)> {
     let codes = parts.need("weight", &[Dtype::I8])?;
     let scales = parts.need(ROWS, &[Dtype::F32])?;
     parts.expect(ROWS, &scales, 1, codes.rows)?;
@@ -168,8 +174,6 @@ pub(crate) fn by_rows(
         // As bitsandbytes has it.
         factor: 7.874_016e-3,
     };
-    let encoding =
-        Encoding::Coded { code: Code::Int8, columns: codes.columns, scales: Some(scales) };
     let weight = CheckpointTensor {
         dtype: Dtype::I8,
         shape: vec![codes.rows, codes.columns],
@@ -177,7 +181,7 @@ pub(crate) fn by_rows(
         offset: codes.offset,
         bytes: codes.bytes(),
     };
-    Ok((weight, encoding, used))
+    Ok((weight, scales, used))
 }
 
 impl Blockwise {

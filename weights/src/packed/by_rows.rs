@@ -3,7 +3,11 @@
 use gguf_io::{Dtype, SourceFile};
 use quant_core::{Error::TooLarge, grouped::pack};
 
-use super::{Buffers, EachRow, Groups, Layout, Packed, Part, Parts, Row, parts::FLOATS};
+use super::{
+    part::{FLOATS, Part},
+    parts::{Found, Parts},
+    row::{Buffers, EachRow, Groups, Row},
+};
 use crate::{Result, gather::size};
 
 /// A packed layer.
@@ -19,7 +23,7 @@ pub(crate) struct ByRows {
 }
 
 /// A layer whose codes have one of these widths.
-pub(crate) fn layer(parts: &Parts<'_>, bits: &[u32]) -> Result<(Packed, Vec<&'static str>)> {
+pub(crate) fn layer(parts: &Parts<'_>, bits: &[u32]) -> Result<(Found<ByRows>, Vec<&'static str>)> {
     let codes = parts.need("weight_packed", &[Dtype::I32])?;
     let mut scales = parts.need("weight_scale", FLOATS)?;
     let shape = parts.need("weight_shape", &[Dtype::I64, Dtype::I32])?;
@@ -61,10 +65,13 @@ pub(crate) fn layer(parts: &Parts<'_>, bits: &[u32]) -> Result<(Packed, Vec<&'st
         None => parts.even_groups("weight_scale", columns, scales.columns)?,
     };
     let kind = if zeros.is_some() { "ASYM" } else { "SYM" };
-    let all: Vec<&Part> =
-        [Some(&codes), Some(&scales), zeros.as_ref()].into_iter().flatten().collect();
-    let layer = Layout::ByRows(ByRows { bits, columns, codes, scales, zeros, groups });
-    Ok((Packed::new(format!("INT{bits}_{kind}"), [rows, columns], &all, layer), used))
+    let found = Found {
+        name: format!("INT{bits}_{kind}"),
+        shape: [rows, columns],
+        parts: [Some(codes), Some(scales), zeros].into_iter().flatten().collect(),
+        layout: ByRows { bits, columns, codes, scales, zeros, groups },
+    };
+    Ok((found, used))
 }
 
 impl ByRows {

@@ -3,17 +3,15 @@
 use gguf_io::{Checkpoint, CheckpointTensor, Dtype, SourceFile};
 use quant_core::{Error::TooLarge, grouped::pack};
 
-use super::{Buffers, EachRow, Groups, Layout, Packed, Part, Parts, Row, parts::FLOATS};
+use super::{
+    part::{FLOATS, Part},
+    parts::{Found, MOST_EXPERTS, Parts, STACK},
+    row::{Buffers, EachRow, Groups, Row},
+};
 use crate::{Result, gather::size};
 
 /// The widths of codes.
 pub(crate) const BITS: [u64; 6] = [2, 3, 4, 5, 6, 8];
-
-/// What the name of a module holds in which all experts of a layer are.
-pub(crate) const STACK: &str = ".switch_mlp.";
-
-/// Experts beyond any model: each gets a tensor with a name.
-pub(crate) const MOST_EXPERTS: u64 = 4096;
 
 /// Bits of a code, and codes in a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +43,7 @@ pub(crate) const PARTS: [&str; 3] = ["weight", "scales", "biases"];
 
 /// A layer of the width that config.json gives it: one weight, or one for each expert of a stack,
 /// with the names that they have in the original checkpoint.
-pub(crate) fn layers(parts: &Parts<'_>, widths: &Widths) -> Result<Vec<(String, Packed)>> {
+pub(crate) fn layers(parts: &Parts<'_>, widths: &Widths) -> Result<Vec<(String, Found<Affine>)>> {
     let own = widths.modules.iter().find(|(module, _)| module == parts.module);
     let width = own.map_or(widths.usual, |(_, width)| *width);
     let codes = parts.need("weight", &[Dtype::U32])?;
@@ -74,16 +72,15 @@ pub(crate) fn layers(parts: &Parts<'_>, widths: &Widths) -> Result<Vec<(String, 
     let one = |(number, name): (u64, String)| {
         let first = number.saturating_mul(rows);
         let [codes, scales, biases] = [codes, scales, biases].map(|part| part.narrow(first, rows));
-        let layer = Layout::Affine(Affine {
-            bits: width.bits,
-            columns,
-            groups: Groups::Even(width.group),
-            codes,
-            scales,
-            biases,
-        });
-        let stored = format!("MLX_INT{}", width.bits);
-        (name, Packed::new(stored, [rows, columns], &[&codes, &scales, &biases], layer))
+        let Width { bits, group } = width;
+        let groups = Groups::Even(group);
+        let found = Found {
+            name: format!("MLX_INT{bits}"),
+            shape: [rows, columns],
+            parts: vec![codes, scales, biases],
+            layout: Affine { bits, columns, groups, codes, scales, biases },
+        };
+        (name, found)
     };
     Ok((0..).zip(names).map(one).collect())
 }

@@ -1,14 +1,16 @@
 //! The tensors of one packed layer.
 
-use gguf_io::{Checkpoint, Dtype, SourceFile};
-use quant_core::{Error::TooLarge, GgmlType};
+use gguf_io::{Checkpoint, Dtype};
+use quant_core::Error::TooLarge;
 
-use crate::{Error, Result, encoding::floats};
+use super::{part::Part, row::Groups};
+use crate::{Error, Result};
 
-use super::mlx;
+/// What the name of a module holds in which MLX has all experts of a layer.
+pub(crate) const STACK: &str = ".switch_mlp.";
 
-/// Types of scales.
-pub(crate) const FLOATS: &[Dtype] = &[Dtype::F16, Dtype::BF16, Dtype::F32];
+/// Experts beyond any model: each gets a tensor with a name.
+pub(crate) const MOST_EXPERTS: u64 = 4096;
 
 /// The tensors of one packed layer, by what their names end in.
 pub(crate) struct Parts<'a> {
@@ -18,78 +20,12 @@ pub(crate) struct Parts<'a> {
     pub(crate) method: &'a str,
 }
 
-/// A tensor of a packed layer whose type and dimensions are as they should be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Part {
-    pub(crate) file: usize,
-    pub(crate) offset: u64,
-    pub(crate) rows: u64,
-    pub(crate) columns: u64,
-    pub(crate) dtype: Dtype,
-}
-
-impl Part {
-    fn element(&self) -> u64 {
-        self.dtype.bits() / 8
-    }
-
-    pub(crate) fn bytes(&self) -> u64 {
-        self.rows.saturating_mul(self.columns).saturating_mul(self.element())
-    }
-
-    /// Some of its rows.
-    pub(crate) fn narrow(&self, first: u64, rows: u64) -> Self {
-        let skipped = first.saturating_mul(self.columns).saturating_mul(self.element());
-        Self { offset: self.offset.saturating_add(skipped), rows, ..*self }
-    }
-
-    /// Reads `count` elements, from one of a row on; they may go on in the next rows.
-    pub(crate) fn read(
-        &self,
-        files: &[SourceFile],
-        (row, column): (u64, u64),
-        count: usize,
-        bytes: &mut Vec<u8>,
-    ) -> Result<()> {
-        let len =
-            (count as u64).checked_mul(self.element()).and_then(|len| usize::try_from(len).ok());
-        bytes.resize(len.ok_or(TooLarge)?, 0);
-        self.read_into(files, (row, column), bytes)
-    }
-
-    /// Fills `bytes` with elements, from one of a row on.
-    pub(crate) fn read_into(
-        &self,
-        files: &[SourceFile],
-        (row, column): (u64, u64),
-        bytes: &mut [u8],
-    ) -> Result<()> {
-        let size = self.element();
-        let first = row.checked_mul(self.columns).and_then(|n| n.checked_add(column));
-        let at = first.and_then(|n| n.checked_mul(size)).and_then(|n| n.checked_add(self.offset));
-        let file = files.get(self.file).ok_or(TooLarge)?;
-        Ok(file.read_exact_at(bytes, at.ok_or(TooLarge)?)?)
-    }
-
-    /// Adds floats of its type to `out`.
-    pub(crate) fn push_floats(&self, bytes: &[u8], out: &mut Vec<f32>) {
-        let ty = match self.dtype {
-            Dtype::F16 => GgmlType::F16,
-            Dtype::BF16 => GgmlType::BF16,
-            _ => GgmlType::F32,
-        };
-        floats(ty, bytes, out);
-    }
-}
-
 impl Parts<'_> {
     /// The number of experts that are stacked in one weight, as in MLX.
     pub(crate) fn stack(&self) -> Option<u64> {
         let weight = self.checkpoint.tensors.get(&format!("{}.weight", self.module))?;
         match weight.shape[..] {
-            [experts @ 1..=mlx::MOST_EXPERTS, _, _] if self.module.contains(mlx::STACK) => {
-                Some(experts)
-            }
+            [experts @ 1..=MOST_EXPERTS, _, _] if self.module.contains(STACK) => Some(experts),
             _ => None,
         }
     }
@@ -178,22 +114,14 @@ impl Parts<'_> {
     }
 }
 
-impl Groups {
-    /// Groups one after the other, which programs write down too.
-    fn in_order(groups: &[u32], count: u64) -> Option<Self> {
-        let columns = groups.len() as u64;
-        let len =
-            columns.checked_div(count).filter(|len| len.checked_mul(count) == Some(columns))?;
-        let in_order = (0..columns).zip(groups).all(|(i, group)| i / len == u64::from(*group));
-        in_order.then_some(Self::Even(len))
-    }
-}
-
-/// The group of each column.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Groups {
-    /// Groups of this many, one after the other.
-    Even(u64),
-    /// As the file says.
-    Given(Vec<u32>),
+/// A layer that was found in a checkpoint.
+pub(crate) struct Found<L> {
+    /// What it is stored as, for people, such as `GPTQ_INT4`.
+    pub(super) name: String,
+    /// Rows and columns of the weight.
+    pub(super) shape: [u64; 2],
+    /// What it is restored from.
+    pub(super) parts: Vec<Part>,
+    /// How.
+    pub(super) layout: L,
 }

@@ -6,7 +6,11 @@
 use gguf_io::{Dtype, SourceFile};
 use quant_core::{Error::TooLarge, grouped::pack};
 
-use super::{Buffers, EachRow, Groups, Layout, Packed, Part, Parts, Row, parts::FLOATS};
+use super::{
+    part::{FLOATS, Part},
+    parts::{Found, Parts},
+    row::{Buffers, EachRow, Groups, Row},
+};
 use crate::{Result, gather::size};
 
 /// Where in a word of AWQ the code of each of its eight columns is.
@@ -38,7 +42,7 @@ pub(crate) fn gptq(
     parts: &Parts<'_>,
     bits: &[u32],
     zero_offset: u8,
-) -> Result<(Packed, Vec<&'static str>)> {
+) -> Result<(Found<Transposed>, Vec<&'static str>)> {
     let codes = parts.need("qweight", &[Dtype::I32])?;
     let scales = parts.need("scales", FLOATS)?;
     let zeros = parts.need("qzeros", &[Dtype::I32])?;
@@ -79,11 +83,11 @@ pub(crate) fn gptq(
         zero_offset,
         groups,
     };
-    Ok((layer.packed(parts, rows), used))
+    Ok((layer.found(parts, rows), used))
 }
 
 /// A layer of AWQ in the GEMM layout.
-pub(crate) fn awq(parts: &Parts<'_>) -> Result<(Packed, Vec<&'static str>)> {
+pub(crate) fn awq(parts: &Parts<'_>) -> Result<(Found<Transposed>, Vec<&'static str>)> {
     let codes = parts.need("qweight", &[Dtype::I32])?;
     let scales = parts.need("scales", FLOATS)?;
     let zeros = parts.need("qzeros", &[Dtype::I32])?;
@@ -100,14 +104,17 @@ pub(crate) fn awq(parts: &Parts<'_>) -> Result<(Packed, Vec<&'static str>)> {
         zero_offset: 0,
         groups: parts.even_groups("scales", codes.rows, scales.rows)?,
     };
-    Ok((layer.packed(parts, rows), vec!["qweight", "scales", "qzeros"]))
+    Ok((layer.found(parts, rows), vec!["qweight", "scales", "qzeros"]))
 }
 
 impl Transposed {
-    fn packed(self, parts: &Parts<'_>, rows: u64) -> Packed {
-        let name = format!("{}_INT{}", parts.method, self.bits);
-        let Self { columns, codes, scales, zeros, .. } = self;
-        Packed::new(name, [rows, columns], &[&codes, &scales, &zeros], Layout::Transposed(self))
+    fn found(self, parts: &Parts<'_>, rows: u64) -> Found<Self> {
+        Found {
+            name: format!("{}_INT{}", parts.method, self.bits),
+            shape: [rows, self.columns],
+            parts: vec![self.codes, self.scales, self.zeros],
+            layout: self,
+        }
     }
 
     /// Outputs that share a word in an order of its own.
