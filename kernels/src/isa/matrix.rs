@@ -18,7 +18,7 @@ use crate::{
         drive::{Fill, FillFloats, Product},
         float::{Bf16, F16, F32, FloatFormat},
         format::{FEW, Format, with_coded},
-        inputs::{Column, InputLayout, Inputs},
+        inputs::{Column, InputLayout, InputsPart},
         integers::{self, Unpack},
         sources::Panel,
     },
@@ -35,7 +35,7 @@ pub(crate) struct MatrixTable {
     pub(crate) float_widths: &'static [usize],
     /// The inputs that meet a format; the flag says whether by panels.
     pub(crate) layout: fn(Format, bool) -> InputLayout,
-    pub(crate) fill: fn(&mut Inputs, &[f32], usize, &[Column]),
+    pub(crate) fill: fn(&mut InputsPart<'_>, &[f32], usize, &[Column]),
     /// Computes a range of rows; the flag says whether by panels.
     pub(crate) multiply: fn(Format, bool, &Product<'_>, Range<usize>),
     #[cfg(feature = "probe")]
@@ -63,8 +63,14 @@ pub(crate) trait MatrixKernels {
     /// See [`MatrixTable::float_widths`]: as [`WIDTHS`](Self::WIDTHS), of tiles of floats.
     const FLOAT_WIDTHS: &'static [usize] = Self::WIDTHS;
 
-    /// As [`Inputs::fill`].
-    fn fill(s: Self::Token, inputs: &mut Inputs, x: &[f32], stride: usize, columns: &[Column]);
+    /// As [`InputsPart::fill`].
+    fn fill(
+        s: Self::Token,
+        inputs: &mut InputsPart<'_>,
+        x: &[f32],
+        stride: usize,
+        columns: &[Column],
+    );
     /// As [`drive::direct`](crate::matrix::drive::direct).
     fn direct<F: Coded>(s: Self::Token, job: &Product<'_>, rows: Range<usize>);
     /// As [`drive::fill_codes`](crate::matrix::drive::fill_codes).
@@ -373,7 +379,7 @@ macro_rules! matrix_kernels {
         $crate::isa::with_features! { $($features)?:
             fn fill(
                 s: $token,
-                inputs: &mut $crate::matrix::inputs::Inputs,
+                inputs: &mut $crate::matrix::inputs::InputsPart<'_>,
                 x: &[f32],
                 stride: usize,
                 columns: &[$crate::matrix::inputs::Column],

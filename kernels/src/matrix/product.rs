@@ -3,7 +3,7 @@
 use std::{
     cell::Cell,
     ops::Range,
-    sync::atomic::{AtomicU32, AtomicUsize, Ordering},
+    sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering},
 };
 
 use quant_core::{Error, GgmlType};
@@ -13,7 +13,7 @@ use super::{
     drive::{self, FLOAT_ROW_STEP, Product, ROW_STEP},
     format::{FEW, Format},
     inputs::{Column, Inputs},
-    pool::whole,
+    pool::{for_each, whole},
 };
 use crate::{Kernels, activation::check_finite};
 
@@ -76,6 +76,9 @@ impl Scratch {
     }
 }
 
+/// Activations that several threads check and quantize: fewer take less time than waking a thread.
+const LARGE: usize = 1 << 14;
+
 /// Threads up to which work is divided beforehand; more take pieces as they finish.
 const STATIC_SPLIT: usize = 4;
 
@@ -101,7 +104,7 @@ impl PackedMatrix {
         if self.experts != 1 {
             return Err(MatrixError::NeedsIds { experts: self.experts });
         }
-        self.check(kernels, x, &y, x.n)?;
+        self.check(kernels, pool, x, &y, x.n)?;
         Scratch::with(|scratch| {
             scratch.columns.clear();
             scratch.columns.extend((0..x.n).map(|i| (0, Column { x: i, y: i })));
@@ -186,7 +189,7 @@ impl PackedMatrix {
         if ids.len() != expected {
             return Err(MatrixError::Short { what: "ids", found: ids.len(), expected });
         }
-        self.check(kernels, x, &y, ids.len())?;
+        self.check(kernels, pool, x, &y, ids.len())?;
         if let Some((index, &expert)) = ids
             .iter()
             .enumerate()
@@ -207,17 +210,32 @@ impl PackedMatrix {
     fn check(
         &self,
         kernels: Kernels,
+        pool: &dyn Parallel,
         x: Input<'_>,
         y: &Output<'_>,
         outputs: usize,
     ) -> Result<(), MatrixError> {
         check_rows("x", x.values.len(), x.n, x.stride, self.cols)?;
         check_rows("y", y.values.len(), outputs, y.stride, self.rows)?;
+        let row = |i: usize| &x.values[i * x.stride..][..self.cols];
+        let is_finite = |i: usize| kernels.magnitude(row(i)).is_finite();
+        let threads = pool.threads().max(1);
+        if threads > 1 && x.n * self.cols >= LARGE {
+            let all = AtomicBool::new(true);
+            let size = x.n.div_ceil(4 * threads);
+            let parts = (0..x.n).step_by(size).map(|first| first..x.n.min(first + size));
+            for_each(pool, parts, &|mut rows| {
+                if !rows.all(is_finite) {
+                    all.store(false, Ordering::Relaxed);
+                }
+            })?;
+            if all.into_inner() {
+                return Ok(());
+            }
+        }
         for i in 0..x.n {
-            let start = i * x.stride;
-            let row = &x.values[start..][..self.cols];
-            if !kernels.magnitude(row).is_finite() {
-                check_finite("x", start, row)?;
+            if !is_finite(i) {
+                check_finite("x", i * x.stride, row(i))?;
             }
         }
         Ok(())
@@ -267,7 +285,16 @@ impl PackedMatrix {
                 None => &[1],
             };
             inputs.prepare(layout, self.cols, columns.len(), widths);
-            (table.fill)(inputs, x.values, x.stride, columns);
+            // Parts small enough that the last ones end together.
+            let threads = pool.threads().max(1);
+            let by_thread = threads > 1 && columns.len() * self.cols >= LARGE;
+            let size = if by_thread { columns.len().div_ceil(4 * threads) } else { columns.len() };
+            let fill = |mut part| (table.fill)(&mut part, x.values, x.stride, columns);
+            if by_thread {
+                for_each(pool, inputs.parts(size), &fill)?;
+            } else {
+                inputs.parts(size).for_each(fill);
+            }
         }
         let (sorted, parts, inputs) = (&sorted[..], &parts[..], &inputs[..]);
 
