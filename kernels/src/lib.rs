@@ -94,8 +94,8 @@ pub use quant_core;
 pub use isa::Isa;
 #[cfg(feature = "matrix")]
 pub use matrix::{
-    GroupedInt4, Input, MatrixError, Output, PackedMatrix, Parallel, Pool, Serial, UnpackedInt4,
-    activation_type,
+    GroupedInt4, Input, MatrixError, Output, PackedMatrix, PackedMemory, Parallel, Pool, Serial,
+    UnpackedInt4, activation_type,
 };
 pub use ops::LaneOp;
 use ops::{Dequantize, Improve, Narrow, Quantize, QuantizeActivations, QuantizeGroups, Widen};

@@ -9,7 +9,9 @@ use std::num::NonZeroUsize;
 
 use proptest::prelude::*;
 use quant_core::GgmlType;
-use quant_kernels::{Input, Kernels, MatrixError, Output, PackedMatrix, Parallel, Pool, Serial};
+use quant_kernels::{
+    Input, Kernels, MatrixError, Output, PackedMatrix, PackedMemory, Parallel, Pool, Serial,
+};
 
 fn cases() -> impl Strategy<Value = Case> {
     let scale = || prop_oneof![3 => Just(1.0f32), 1 => Just(1e-3f32), 1 => Just(1e3f32)];
@@ -125,6 +127,69 @@ fn threads_do_not_change_the_result() {
         let pool = Pool::new(NonZeroUsize::new(threads).unwrap()).unwrap();
         for _ in 0..50 {
             assert!(product(&pool) == expected, "{threads} threads");
+        }
+    }
+}
+
+/// Many activations are checked and quantized by all threads. Buffers are used again, by products with
+/// more and with fewer columns.
+#[test]
+fn threads_that_quantize_do_not_change_the_result() {
+    let (rows, cols) = (70, 512);
+    for ty in [GgmlType::Q8_0, GgmlType::Q4_K, GgmlType::F16] {
+        let bytes = quantize(ty, &values(1, rows * cols, 1.0), cols);
+        let packed = PackedMatrix::pack(ty, rows, cols, &bytes).unwrap();
+        let product = |pool: &dyn Parallel, x: &[f32], n: usize| {
+            let mut y = vec![0.0; n * rows];
+            let x = Input { values: x, n, stride: cols };
+            let output = Output { values: &mut y, stride: rows };
+            packed.matmul(Kernels::best(), pool, x, output).map(|()| y)
+        };
+        let x = values(2, 67 * cols, 1.0);
+        let mut bad = x.clone();
+        bad[60 * cols + 3] = f32::NAN;
+        let expected = [67, 45, 3, 67].map(|n| product(&Serial, &x, n).unwrap());
+        let refused = product(&Serial, &bad, 67).unwrap_err();
+        for threads in [2, 3, 7] {
+            let pool = Pool::new(NonZeroUsize::new(threads).unwrap()).unwrap();
+            let found = [67, 45, 3, 67].map(|n| product(&pool, &x, n).unwrap());
+            assert!(found == expected, "{ty}, {threads} threads");
+            let error = product(&pool, &bad, 67).unwrap_err();
+            assert_eq!(error.to_string(), refused.to_string());
+            for parts in [vec![], vec![0]] {
+                let brought = Brought { threads, parts };
+                let found = product(&brought, &x, 67);
+                // Who runs one part may find the pieces of all, but not the rows of the others.
+                assert!(matches!(found, Err(MatrixError::Parts { .. })) || threads > 4);
+            }
+        }
+    }
+}
+
+/// Matrices that share memory are what they are alone, whether they find room or not, and when the others
+/// are gone.
+#[test]
+fn matrices_in_reserved_memory_are_the_same() {
+    let types = [GgmlType::Q8_0, GgmlType::F16, GgmlType::Q4_K, GgmlType::IQ4_NL];
+    for room in [0, 3 << 20, 64 << 20] {
+        let mut memory = PackedMemory::reserve(room);
+        let mut kept = Vec::new();
+        for (i, &ty) in types.iter().cycle().take(24).enumerate() {
+            let (experts, rows, cols) = (1 + i % 2, 100 + i, 1024);
+            let bytes = quantize(ty, &values(i as u64, experts * rows * cols, 1.0), cols);
+            let pool = Pool::new(NonZeroUsize::new(2).unwrap()).unwrap();
+            let shared =
+                PackedMatrix::pack_experts_in(&mut memory, &pool, ty, experts, rows, cols, &bytes);
+            let alone = PackedMatrix::pack_experts(ty, experts, rows, cols, &bytes).unwrap();
+            kept.push((shared.unwrap(), alone));
+        }
+        drop(memory);
+        let mut others = kept.split_off(12);
+        others.retain(|(shared, _)| shared.ggml_type() == Some(GgmlType::F16));
+        for (shared, alone) in kept.iter().chain(&others) {
+            assert_eq!(shared.packed_bytes(), alone.packed_bytes());
+            assert_eq!(shared.unpack(), alone.unpack());
+            assert_eq!(shared.clone().unpack(), alone.unpack());
         }
     }
 }

@@ -158,9 +158,10 @@ impl<'a> Loader<'a> {
         forward: &'static Forward,
         read: Read,
     ) -> Result<Weights> {
-        let loader = Self::new(source, options, architecture, forward)?;
+        let mut loader = Self::new(source, options, architecture, forward)?;
         if read == Read::All {
             loader.check_memory(options, source)?;
+            loader.tensors.reserve("");
         }
         loader.weights(read)
     }
@@ -176,6 +177,7 @@ impl<'a> Loader<'a> {
     ) -> Result<Layer> {
         let mut loader = Self::new(source, options, architecture, forward)?;
         loader.ropes.clone_from(&weights.ropes);
+        loader.tensors.reserve(&format!("blk.{layer}."));
         loader.layer(u32::try_from(layer).unwrap_or(u32::MAX))
     }
 

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, ops::Range};
 
 use gguf_model::Norm as NormKind;
-use quant_kernels::{PackedMatrix, activation_type};
+use quant_kernels::{PackedMatrix, PackedMemory, activation_type};
 use quant_weights::{Source, Tensor, TensorReader};
 
 use crate::{
@@ -28,6 +28,7 @@ pub(crate) struct Tensors<'a> {
     reader: TensorReader<'a>,
     options: &'a Options,
     by_name: HashMap<&'a str, (&'a Tensor, bool)>,
+    memory: PackedMemory,
     pub(crate) bytes: u64,
     /// Whether matrices are read, and the values of small tensors. What is not read is zeros.
     pub(crate) reads_matrices: bool,
@@ -43,10 +44,27 @@ impl<'a> Tensors<'a> {
             reader,
             options,
             by_name,
+            memory: PackedMemory::default(),
             bytes: 0,
             reads_matrices: true,
             reads_values: true,
         }
+    }
+
+    /// Reserves room for the matrices whose names begin like this.
+    pub(crate) fn reserve(&mut self, prefix: &str) {
+        let matrices = self.source.tensors().iter().filter(|t| {
+            t.shape.len() > 1
+                && t.name.starts_with(prefix)
+                && activation_type(t.source_type()).is_some()
+        });
+        let bytes = matrices.fold(0u64, |sum, t| {
+            let row = t.source_type().row_bytes(t.row_len()).unwrap_or(0);
+            let size = |axis: usize| t.shape.get(axis).copied().unwrap_or(1);
+            let rows = size(1).div_ceil(GROUP).saturating_mul(GROUP).saturating_mul(size(2));
+            sum.saturating_add(rows.saturating_mul(row))
+        });
+        self.memory = PackedMemory::reserve(usize::try_from(bytes).unwrap_or(usize::MAX));
     }
 
     pub(crate) fn runner(&self) -> Runner<'a> {
@@ -171,8 +189,9 @@ impl<'a> Tensors<'a> {
             Stored::Plain(ty, self.read(tensor, 0..all)?)
         } else if experts > 1 {
             let data = self.read(tensor, 0..all)?;
+            let memory = &mut self.memory;
             let packed =
-                PackedMatrix::pack_experts_with(threads, ty, experts, rows, columns, &data);
+                PackedMatrix::pack_experts_in(memory, threads, ty, experts, rows, columns, &data);
             Stored::Packed(vec![packed.map_err(|source| product(tensor, source))?])
         } else {
             // Whole groups of rows, so that no part is filled up.
@@ -181,8 +200,9 @@ impl<'a> Tensors<'a> {
             for first in (0..all).step_by(whole(per_part)) {
                 let end = all.min(first + per_part);
                 let data = self.read(tensor, first..end)?;
+                let (memory, rows) = (&mut self.memory, whole(end - first));
                 let packed =
-                    PackedMatrix::pack_with(threads, ty, whole(end - first), columns, &data);
+                    PackedMatrix::pack_experts_in(memory, threads, ty, 1, rows, columns, &data);
                 parts.push(packed.map_err(|source| product(tensor, source))?);
             }
             Stored::Packed(parts)
@@ -228,8 +248,9 @@ impl<'a> Tensors<'a> {
         let weights = match self.reads_matrices {
             false => Stored::Unread(bytes),
             true => {
+                let memory = &mut self.memory;
                 let packed =
-                    PackedMatrix::pack_experts_with(threads, ty, count, rows, columns, &data);
+                    PackedMatrix::pack_experts_in(memory, threads, ty, count, rows, columns, &data);
                 Stored::Packed(vec![packed.map_err(|source| product(first, source))?])
             }
         };

@@ -100,7 +100,7 @@ impl Attention {
             }
         }
         if self.lender.is_none() {
-            cache.store(runner.kernels, place.first, &keys, &values);
+            cache.store(runner, place.first, &keys, &values);
         }
         let needed = place.count - place.needed;
         let mut attended = vec![0.0; needed * self.heads * self.value];

@@ -1,7 +1,8 @@
 //! Keys and values of the tokens so far.
 
 use quant_core::{GgmlType, lanes::Lanes};
-use quant_kernels::Kernels;
+
+use super::{runner::Runner, split};
 
 /// Tokens whose keys lie side by side.
 pub(crate) const BLOCK: usize = 32;
@@ -59,22 +60,26 @@ impl Stored {
         })
     }
 
-    /// Stores values `step` places apart.
-    fn store(&mut self, kernels: Kernels, start: usize, step: usize, values: &[f32]) {
+    /// Stores rows of all heads, one for each token from position `first` on; `is_turned` says that the
+    /// tokens of a block lie side by side.
+    fn store(
+        &mut self,
+        runner: Runner<'_>,
+        heads: usize,
+        first: usize,
+        rows: Rows<'_>,
+        is_turned: bool,
+    ) {
         match self {
-            Self::Half(all) => {
-                let mut halves = vec![0u16; values.len()];
+            Self::Half(all) => put(runner, all, heads, first, rows, is_turned, &|row, out| {
                 // Fails for lengths that differ, which these do not.
-                let bytes = bytemuck::cast_slice_mut(&mut halves);
-                let done = kernels.narrow(GgmlType::F16, values, bytes);
+                let bytes = bytemuck::cast_slice_mut(out);
+                let done = runner.kernels.narrow(GgmlType::F16, row, bytes);
                 debug_assert!(done.is_ok());
-                let places = all.get_mut(start..).unwrap_or_default().iter_mut().step_by(step);
-                places.zip(&halves).for_each(|(place, half)| *place = *half);
-            }
-            Self::Single(all) => {
-                let places = all.get_mut(start..).unwrap_or_default().iter_mut().step_by(step);
-                places.zip(values).for_each(|(place, value)| *place = *value);
-            }
+            }),
+            Self::Single(all) => put(runner, all, heads, first, rows, is_turned, &|row, out| {
+                out.copy_from_slice(row);
+            }),
         }
     }
 
@@ -90,6 +95,55 @@ impl Stored {
                 out.copy_from_slice(all.get(start..end).unwrap_or_default());
             }
         }
+    }
+}
+
+/// Rows of all heads, `width` values each.
+#[derive(Clone, Copy)]
+struct Rows<'a> {
+    values: &'a [f32],
+    width: usize,
+}
+
+/// As [`Stored::store`]. A piece of work is a block of a head.
+fn put<T: Copy + Default + Send>(
+    runner: Runner<'_>,
+    all: &mut [T],
+    heads: usize,
+    first: usize,
+    Rows { values, width }: Rows<'_>,
+    is_turned: bool,
+    convert: &(dyn Fn(&[f32], &mut [T]) + Sync),
+) {
+    let end = first + values.len().checked_div(heads * width).unwrap_or(0);
+    if first == end {
+        return;
+    }
+    let of_head = (all.len() / heads).max(1);
+    let pieces = all.chunks_mut(of_head).enumerate().flat_map(|(head, of_head)| {
+        let blocks = of_head.chunks_mut(BLOCK * width).enumerate();
+        let blocks = blocks.take(end.div_ceil(BLOCK)).skip(first / BLOCK);
+        blocks.map(move |(block, out)| (head, block, out))
+    });
+    let work = |(head, block, out): (usize, usize, &mut [T])| {
+        let mut converted = vec![T::default(); width];
+        for position in first.max(block * BLOCK)..end.min((block + 1) * BLOCK) {
+            let row = ((position - first) * heads + head) * width;
+            let Some(row) = values.get(row..row + width) else { continue };
+            convert(row, &mut converted);
+            let token = position % BLOCK;
+            if is_turned {
+                let places = out.iter_mut().skip(token).step_by(BLOCK);
+                places.zip(&converted).for_each(|(place, value)| *place = *value);
+            } else if let Some(place) = out.get_mut(token * width..(token + 1) * width) {
+                place.copy_from_slice(&converted);
+            }
+        }
+    };
+    if values.len() < split::SMALL {
+        pieces.for_each(work);
+    } else {
+        split::pieces(runner.threads, pieces, &work);
     }
 }
 
@@ -119,21 +173,9 @@ impl LayerCache {
     }
 
     /// Stores the keys and values of tokens from position `first` on, a row of all heads each.
-    pub(crate) fn store(&mut self, kernels: Kernels, first: usize, keys: &[f32], values: &[f32]) {
-        let (key, value, room) = (self.key, self.value, self.room);
-        let tokens =
-            keys.chunks_exact(self.heads * key).zip(values.chunks_exact(self.heads * value));
-        for (i, (keys, values)) in tokens.enumerate() {
-            let position = first + i;
-            let (block, lane) = (position / BLOCK, position % BLOCK);
-            for (head, from) in keys.chunks_exact(key).enumerate() {
-                let start = (head * room + block * BLOCK) * key + lane;
-                self.keys.store(kernels, start, BLOCK, from);
-            }
-            for (head, from) in values.chunks_exact(value).enumerate() {
-                self.values.store(kernels, (head * room + position) * value, 1, from);
-            }
-        }
+    pub(crate) fn store(&mut self, runner: Runner<'_>, first: usize, keys: &[f32], values: &[f32]) {
+        self.keys.store(runner, self.heads, first, Rows { values: keys, width: self.key }, true);
+        self.values.store(runner, self.heads, first, Rows { values, width: self.value }, false);
     }
 
     /// The keys of a block: for each element those of its tokens.

@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use quant_kernels::Parallel;
 
 /// Values below which handing out work costs more than doing it.
-const SMALL: usize = 1 << 14;
+pub(crate) const SMALL: usize = 1 << 14;
 
 /// Calls `work` with pieces of the values and their indices, on the caller's threads. Every piece is
 /// worked on, even if the threads do not run.

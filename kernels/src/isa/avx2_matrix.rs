@@ -15,7 +15,6 @@ impl<const VNNI: bool> DotLanes for Avx2<VNNI> {
     type Partial = __m256i;
     const WIDE: bool = VNNI;
     const SIGNED_BYTES: bool = !VNNI;
-    const LOOPS: bool = !VNNI;
     const EIGHTS: bool = true;
 
     dot_lane_ops! {
@@ -71,17 +70,36 @@ impl<const VNNI: bool> DotLanes for Avx2<VNNI> {
                 _mm256_add_epi16(sum, _mm256_maddubs_epi16(codes, x))
             }
         }
-        signed(codes: __m256i) -> __m256i {
-            if VNNI { codes } else { _mm256_xor_si256(codes, _mm256_set1_epi8(-128)) }
-        }
-        dot_signed(sum: __m256i, codes: __m256i, x: __m256i) -> __m256i {
+        dot_bytes(sum: __m256i, codes: __m256i, x: __m256i) -> __m256i {
             if VNNI {
                 return _mm256_dpbusd_avx_epi32(sum, codes, x);
             }
             // Two products of 128 · 127 fit 16 bits if both codes lose their sign.
+            let codes = _mm256_xor_si256(codes, _mm256_set1_epi8(-128));
             let products =
                 _mm256_maddubs_epi16(_mm256_abs_epi8(codes), _mm256_sign_epi8(x, codes));
             _mm256_add_epi16(sum, products)
+        }
+        as_factor(factor: __m256i) -> __m256i {
+            if VNNI {
+                factor
+            } else {
+                _mm256_blend_epi16::<0xaa>(factor, _mm256_slli_epi32::<16>(factor))
+            }
+        }
+        finish_scaled(sum: __m256i, partial: __m256i, factor: __m256i) -> __m256i {
+            if VNNI {
+                _mm256_add_epi32(sum, _mm256_mullo_epi32(partial, factor))
+            } else {
+                _mm256_add_epi32(sum, _mm256_madd_epi16(partial, factor))
+            }
+        }
+        widened(codes: __m256i, factor: __m256i) -> [__m256i; 2] {
+            let codes = _mm256_xor_si256(codes, _mm256_set1_epi8(-128));
+            let even = _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(codes));
+            let odd = _mm256_srai_epi16::<8>(codes);
+            let factor = _mm256_blend_epi16::<0xaa>(factor, _mm256_slli_epi32::<16>(factor));
+            [_mm256_mullo_epi16(even, factor), _mm256_mullo_epi16(odd, factor)]
         }
         finish(sum: __m256i, partial: __m256i) -> __m256i {
             if VNNI {
@@ -123,10 +141,6 @@ impl<const VNNI: bool> DotLanes for Avx2<VNNI> {
     #[inline(always)]
     fn as_codes(self, bytes: __m256i) -> __m256i {
         bytes
-    }
-    #[inline(always)]
-    fn dot_bytes(self, sum: __m256i, codes: __m256i, x: __m256i) -> __m256i {
-        self.dot_signed(sum, self.signed(codes), x)
     }
     #[inline(always)]
     fn prefetch(self, bytes: &[u8], ahead: usize) {

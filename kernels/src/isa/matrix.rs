@@ -12,15 +12,15 @@ use super::{Token, token};
 use crate::{
     activation::Scaling,
     matrix::{
+        arithmetic,
         coded::{Blocks, Coded, Layout},
         dot_lanes::DotLanes,
-        drive::{FEW, Fill, FillFloats, Product},
+        drive::{Fill, FillFloats, Product},
         float::{Bf16, F16, F32, FloatFormat},
-        format::{Format, with_coded},
-        inputs::{Column, InputLayout, Inputs},
-        integers::{BIAS, Unpack},
+        format::{FEW, Format, with_coded},
+        inputs::{Column, InputLayout, InputsPart},
+        integers::{self, Unpack},
         sources::Panel,
-        tile,
     },
 };
 
@@ -33,8 +33,9 @@ pub(crate) struct MatrixTable {
     pub(crate) widths: &'static [usize],
     /// The same where weights are floats and there are more than few columns.
     pub(crate) float_widths: &'static [usize],
-    pub(crate) layout: fn(Format) -> InputLayout,
-    pub(crate) fill: fn(&mut Inputs, &[f32], usize, &[Column]),
+    /// The inputs that meet a format; the flag says whether by panels.
+    pub(crate) layout: fn(Format, bool) -> InputLayout,
+    pub(crate) fill: fn(&mut InputsPart<'_>, &[f32], usize, &[Column]),
     /// Computes a range of rows; the flag says whether by panels.
     pub(crate) multiply: fn(Format, bool, &Product<'_>, Range<usize>),
     #[cfg(feature = "probe")]
@@ -62,8 +63,14 @@ pub(crate) trait MatrixKernels {
     /// See [`MatrixTable::float_widths`]: as [`WIDTHS`](Self::WIDTHS), of tiles of floats.
     const FLOAT_WIDTHS: &'static [usize] = Self::WIDTHS;
 
-    /// As [`Inputs::fill`].
-    fn fill(s: Self::Token, inputs: &mut Inputs, x: &[f32], stride: usize, columns: &[Column]);
+    /// As [`InputsPart::fill`].
+    fn fill(
+        s: Self::Token,
+        inputs: &mut InputsPart<'_>,
+        x: &[f32],
+        stride: usize,
+        columns: &[Column],
+    );
     /// As [`drive::direct`](crate::matrix::drive::direct).
     fn direct<F: Coded>(s: Self::Token, job: &Product<'_>, rows: Range<usize>);
     /// As [`drive::fill_codes`](crate::matrix::drive::fill_codes).
@@ -150,29 +157,49 @@ pub(super) fn dot<M: MatrixKernels>(ty: GgmlType, weights: &[u8], inputs: &[u8])
     )
 }
 
-/// The layouts of [`Integers`], by the length of their sub-blocks.
-type Sixteens = Blocks<QK_K, 16, 7, false>;
-type ThirtyTwos = Blocks<QK_K, 32, 7, false>;
-
-/// The inputs that meet codes of a layout.
-fn inputs<M: MatrixKernels, L: Layout>(scaling: Scaling, bias: i32) -> InputLayout {
-    let bias = tile::bias::<M::Token, L>(bias);
-    InputLayout { scaling: Some(scaling), sub: L::SUB, pairs: !L::SINGLE, bias }
+/// Evaluates `$body` with `$layout` naming the layout of [`Integers`]: by the length of their sub-blocks, and
+/// in five bits or a layout that there is if they are small.
+macro_rules! with_layout {
+    ($format:ident, $layout:ident => $body:expr) => {
+        match (<$format as Integers>::SUB, <$format as Integers>::SMALL) {
+            (16, true) => {
+                type $layout = Blocks<QK_K, 16, 6, false>;
+                $body
+            }
+            (16, false) => {
+                type $layout = Blocks<QK_K, 16, 7, false>;
+                $body
+            }
+            (_, true) => {
+                type $layout = Blocks<QK_K, 32, 5, false>;
+                $body
+            }
+            (_, false) => {
+                type $layout = Blocks<QK_K, 32, 7, false>;
+                $body
+            }
+        }
+    };
 }
 
-/// The inputs that meet a format.
-fn input_layout<M: MatrixKernels>(format: Format) -> InputLayout {
+/// The inputs that meet codes of a layout.
+fn inputs<M: MatrixKernels, L: Layout>(scaling: Scaling, bias: i32, panels: bool) -> InputLayout {
+    let bias = arithmetic::bias::<M::Token, L>(bias);
+    let widened = panels && arithmetic::widens::<M::Token, L>();
+    InputLayout { scaling: Some(scaling), sub: L::SUB, pairs: !L::SINGLE, bias, widened }
+}
+
+/// As [`MatrixTable::layout`].
+fn input_layout<M: MatrixKernels>(format: Format, panels: bool) -> InputLayout {
     with_coded!(
         format,
-        F => inputs::<M, <F as Coded>::Layout>(<F as Coded>::SCALING, <F as Coded>::BIAS),
+        F => inputs::<M, <F as Coded>::Layout>(<F as Coded>::SCALING, <F as Coded>::BIAS, panels),
         match format {
             Format::Ggml(ty) => with_integers!(
                 ty,
-                F => if <F as Integers>::SUB == 16 {
-                    inputs::<M, Sixteens>(Scaling::Per256, BIAS)
-                } else {
-                    inputs::<M, ThirtyTwos>(Scaling::Per256, BIAS)
-                },
+                F => with_layout!(F, L => {
+                    inputs::<M, L>(Scaling::Per256, integers::bias::<L>(), panels)
+                }),
                 InputLayout::default()
             ),
             Format::Int4(_) => InputLayout::default(),
@@ -214,10 +241,8 @@ fn multiply<M: MatrixKernels>(
                         M::single_integers::<F>(s, job, rows)
                     } else if !by_panels {
                         M::few_integers(s, job, rows, unpack)
-                    } else if <F as Integers>::SUB == 16 {
-                        integers::<M, Sixteens>(unpack, job, rows)
                     } else {
-                        integers::<M, ThirtyTwos>(unpack, job, rows)
+                        with_layout!(F, L => integers::<M, L>(unpack, job, rows))
                     }
                 },
                 floats::<M, F32>(job, rows)
@@ -354,7 +379,7 @@ macro_rules! matrix_kernels {
         $crate::isa::with_features! { $($features)?:
             fn fill(
                 s: $token,
-                inputs: &mut $crate::matrix::inputs::Inputs,
+                inputs: &mut $crate::matrix::inputs::InputsPart<'_>,
                 x: &[f32],
                 stride: usize,
                 columns: &[$crate::matrix::inputs::Column],

@@ -13,7 +13,6 @@ impl DotLanes for Sse41 {
     type Partial = __m128i;
     const WIDE: bool = false;
     const SIGNED_BYTES: bool = true;
-    const LOOPS: bool = true;
 
     dot_lane_ops! {
         codes(bytes: &[u8]) -> __m128i { _mm_loadu_si128(first::<16>(bytes).cast()) }
@@ -34,14 +33,27 @@ impl DotLanes for Sse41 {
         dot(sum: __m128i, codes: __m128i, x: __m128i) -> __m128i {
             _mm_add_epi16(sum, _mm_maddubs_epi16(codes, x))
         }
-        signed(codes: __m128i) -> __m128i { _mm_xor_si128(codes, _mm_set1_epi8(-128)) }
-        dot_signed(sum: __m128i, codes: __m128i, x: __m128i) -> __m128i {
+        dot_bytes(sum: __m128i, codes: __m128i, x: __m128i) -> __m128i {
             // As on AVX2.
+            let codes = _mm_xor_si128(codes, _mm_set1_epi8(-128));
             let products = _mm_maddubs_epi16(_mm_abs_epi8(codes), _mm_sign_epi8(x, codes));
             _mm_add_epi16(sum, products)
         }
         finish(sum: __m128i, partial: __m128i) -> __m128i {
             _mm_add_epi32(sum, _mm_madd_epi16(partial, _mm_set1_epi16(1)))
+        }
+        as_factor(factor: __m128i) -> __m128i {
+            _mm_blend_epi16::<0xaa>(factor, _mm_slli_epi32::<16>(factor))
+        }
+        finish_scaled(sum: __m128i, partial: __m128i, factor: __m128i) -> __m128i {
+            _mm_add_epi32(sum, _mm_madd_epi16(partial, factor))
+        }
+        widened(codes: __m128i, factor: __m128i) -> [__m128i; 2] {
+            let codes = _mm_xor_si128(codes, _mm_set1_epi8(-128));
+            let even = _mm_srai_epi16::<8>(_mm_slli_epi16::<8>(codes));
+            let odd = _mm_srai_epi16::<8>(codes);
+            let factor = _mm_blend_epi16::<0xaa>(factor, _mm_slli_epi32::<16>(factor));
+            [_mm_mullo_epi16(even, factor), _mm_mullo_epi16(odd, factor)]
         }
         dot_pairs(sum: __m128i, a: __m128i, b: __m128i) -> __m128i {
             _mm_add_epi32(sum, _mm_madd_epi16(a, b))
@@ -66,10 +78,6 @@ impl DotLanes for Sse41 {
     #[inline(always)]
     fn as_codes(self, bytes: __m128i) -> __m128i {
         bytes
-    }
-    #[inline(always)]
-    fn dot_bytes(self, sum: __m128i, codes: __m128i, x: __m128i) -> __m128i {
-        self.dot_signed(sum, self.signed(codes), x)
     }
     #[inline(always)]
     fn prefetch(self, bytes: &[u8], ahead: usize) {

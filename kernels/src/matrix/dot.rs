@@ -11,10 +11,10 @@ use quant_core::{
 };
 
 use super::{
+    arithmetic::bias,
     coded::{Coded, Head, Layout, read_codes, subs},
     dot_lanes::DotLanes,
     format::{Format, with_coded},
-    tile::bias,
 };
 
 /// The type activations are quantized to for a dot product with this type of weights, as in ggml:

@@ -16,9 +16,9 @@
 //!
 //! All are exact, so the integer sums are the same everywhere. `pmaddubsw` saturates at 16 bits:
 //! codes of up to six bits leave room for several products, those of seven for one; for eight bits the
-//! instance moves the sign of the code to the activation first. The instructions of NEON multiply signed
+//! instance moves the sign of the code to the activation first, or panels have them in 16 bits. The instructions of NEON multiply signed
 //! bytes: codes of up to seven bits are the same signed, for eight bits the instance subtracts 128 and
-//! [`bias`](super::tile::bias) takes it into account.
+//! [`bias`](super::arithmetic::bias) takes it into account.
 //!
 //! A new instruction set implements this trait and `MatrixKernels` in `isa/`; nothing else of the
 //! products knows which there are.
@@ -72,21 +72,26 @@ pub(crate) trait DotLanes: Lanes + 'static {
     fn dot(self, sum: Self::Partial, codes: Self::Codes, x: Self::I32) -> Self::Partial;
     /// Adds the products of any codes with four activations in −127..=127.
     fn dot_bytes(self, sum: Self::Partial, codes: Self::Codes, x: Self::I32) -> Self::Partial;
-    /// Whether steps that fill a partial sum each are a loop rather than unrolled.
-    const LOOPS: bool = false;
-    /// Codes of eight bits as panels hold them, for [`dot_signed`](Self::dot_signed): less 128 where that
-    /// spares work for each column.
-    #[inline(always)]
-    fn signed(self, codes: Self::Codes) -> Self::Codes {
-        codes
-    }
-    /// As [`dot_bytes`](Self::dot_bytes), of codes that were [`signed`](Self::signed).
-    #[inline(always)]
-    fn dot_signed(self, sum: Self::Partial, codes: Self::Codes, x: Self::I32) -> Self::Partial {
-        self.dot_bytes(sum, codes, x)
-    }
     /// The sums in 32 bits. `sum` is what [`begin`](Self::begin) received.
     fn finish(self, sum: Self::I32, partial: Self::Partial) -> Self::I32;
+    /// A factor as [`finish_scaled`](Self::finish_scaled) wants it.
+    #[inline(always)]
+    fn as_factor(self, factor: Self::I32) -> Self::I32 {
+        factor
+    }
+    /// Adds partial sums times a factor of up to eight bits to `sum`. Where partial sums have 16 bits that
+    /// takes no more than [`finish`](Self::finish), which multiplies them by one.
+    #[inline(always)]
+    fn finish_scaled(self, sum: Self::I32, partial: Self::Partial, factor: Self::I32) -> Self::I32 {
+        self.mul_add_i(self.finish(self.splat_i(0), partial), factor, sum)
+    }
+    /// Codes of eight bits, less 128, times a factor as it is in 16 bits for [`dot_pairs`](Self::dot_pairs):
+    /// the first and third of each lane, the second and fourth. Panels have them so where partial sums have
+    /// 16 bits, which two products of bytes would fill; the inputs are in that order too.
+    #[inline(always)]
+    fn widened(self, _codes: Self::Codes, _factor: Self::I32) -> [Self::I32; 2] {
+        unreachable!("codes stay bytes where partial sums have 32 bits")
+    }
 
     /// Whether two columns at a time are faster: tiles with an even number of them use what follows,
     /// whose defaults are what [`dot_bytes`](Self::dot_bytes) does.

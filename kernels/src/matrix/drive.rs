@@ -13,6 +13,7 @@ use super::{
     coded::{Coded, Layout},
     dot_lanes::DotLanes,
     float::{self, FloatFormat},
+    format::FEW,
     inputs::{Column, Inputs, Tile},
     packed::GROUP,
     sources::{Direct, Panel},
@@ -27,9 +28,6 @@ pub(crate) const FLOAT_ROW_STEP: usize = 64;
 /// Columns of the weights in a panel: with 32 rows it fits a level-2 cache beside the inputs. Panels
 /// that fit level 1 are slower: each tile starts and ends more often.
 const PANEL_COLS: usize = 4096;
-
-/// The most columns of inputs that are few.
-pub(crate) const FEW: usize = 8;
 
 /// As [`PANEL_COLS`], where unpacking takes most of the time: a panel that fits a level-1 cache.
 const FEW_PANEL_COLS: usize = 512;

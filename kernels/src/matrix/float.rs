@@ -70,10 +70,13 @@ pub(crate) fn tile<S: DotLanes, F: FloatFormat, const MR: usize, const NR: usize
         let mut odd = sums;
         let (pairs, rest) = columns.as_chunks::<2>();
         for (i, pair) in pairs.iter().enumerate() {
-            for m in 0..MR {
-                s.prefetch(&block[m][2 * i * size..][..1], AHEAD);
-                if F::BYTES == 4 {
-                    s.prefetch(&block[m][(2 * i + 1) * size..][..1], AHEAD);
+            // With one column the CPU's own prefetching keeps pace, and ours would only be in its way.
+            if NR > 1 {
+                for m in 0..MR {
+                    s.prefetch(&block[m][2 * i * size..][..1], AHEAD);
+                    if F::BYTES == 4 {
+                        s.prefetch(&block[m][(2 * i + 1) * size..][..1], AHEAD);
+                    }
                 }
             }
             column::<S, F, MR, NR>(s, &block, 2 * i * size, &pair[0], &mut sums);

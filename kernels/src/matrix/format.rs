@@ -2,7 +2,10 @@
 
 use quant_core::{GgmlType, formats::Integers, with_integers};
 
-use super::{coded::Coded, drive::FEW, int4::Int4Layout};
+use super::{coded::Coded, int4::Int4Layout};
+
+/// The most columns of inputs that are few.
+pub(crate) const FEW: usize = 8;
 
 /// What the weights are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,6 +6,7 @@ use super::{
     MatrixError, PackedMatrix, Parallel, Serial,
     format::Format,
     int4::{GroupLen, Int4Layout},
+    memory::PackedMemory,
     pool::for_each_piece,
 };
 
@@ -116,7 +117,8 @@ impl PackedMatrix {
                 block[head..].copy_from_slice(&codes[g * half..][..half]);
             }
         })?;
-        Self::from_blocks(pool, Format::Int4(layout), experts, rows, cols, &blocks)
+        let memory = &mut PackedMemory::default();
+        Self::from_blocks(memory, pool, Format::Int4(layout), experts, rows, cols, &blocks)
     }
 
     /// What [`pack_grouped`](Self::pack_grouped) was given; `None` for another type.

@@ -40,6 +40,8 @@ pub(crate) struct InputLayout {
     pub(crate) pairs: bool,
     /// What to multiply the sums of codes by, negated.
     pub(crate) bias: i32,
+    /// Whether codes have 16 bits, two to a word: as [`DotLanes::widened`] says.
+    pub(crate) widened: bool,
 }
 
 /// Quantized inputs, tile after tile, each in the order in which the kernel reads it. The buffers
@@ -72,10 +74,11 @@ impl Inputs {
         }
         let Sizes { words, subs, sums, blocks } = layout.sizes(cols);
         (self.cols, self.layout) = (cols, layout);
-        zeros(&mut self.words, words * before);
-        zeros(&mut self.starts, subs * before);
-        zeros(&mut self.sums, sums * before);
-        zeros(&mut self.scales, blocks * before);
+        // What was in them is overwritten.
+        self.words.resize(words * before, 0);
+        self.starts.resize(subs * before, 0);
+        self.sums.resize(sums * before, 0);
+        self.scales.resize(blocks * before, 0.0);
     }
 
     /// Bytes of the buffers.
@@ -86,12 +89,58 @@ impl Inputs {
             + self.scales.capacity())
     }
 
-    /// Quantizes the rows of x that the columns name.
+    /// The tiles, some in each part: so many columns, and those that are left of a tile.
+    pub(crate) fn parts(&mut self, columns: usize) -> impl Iterator<Item = InputsPart<'_>> + Send {
+        let Sizes { words, subs, sums, blocks } = self.layout.sizes(self.cols);
+        let (cols, layout) = (self.cols, self.layout);
+        let mut tiles = &self.tiles[..];
+        let (mut all_words, mut all_starts) = (&mut self.words[..], &mut self.starts[..]);
+        let (mut all_sums, mut all_scales) = (&mut self.sums[..], &mut self.scales[..]);
+        std::iter::from_fn(move || {
+            let first = tiles.first()?.first;
+            let count = tiles.iter().take_while(|tile| tile.first < first + columns.max(1)).count();
+            let (these, after) = tiles.split_at(count);
+            tiles = after;
+            let width: usize = these.iter().map(|tile| tile.width).sum();
+            Some(InputsPart {
+                tiles: these,
+                cols,
+                layout,
+                words: split_off(&mut all_words, words * width),
+                starts: split_off(&mut all_starts, subs * width),
+                sums: split_off(&mut all_sums, sums * width),
+                scales: split_off(&mut all_scales, blocks * width),
+            })
+        })
+    }
+}
+
+/// Takes the first elements of a slice off it.
+fn split_off<'a, T>(all: &mut &'a mut [T], len: usize) -> &'a mut [T] {
+    let (these, rest) = std::mem::take(all).split_at_mut(len);
+    *all = rest;
+    these
+}
+
+/// Some tiles of inputs.
+pub(crate) struct InputsPart<'a> {
+    tiles: &'a [Tile],
+    cols: usize,
+    layout: InputLayout,
+    words: &'a mut [i32],
+    starts: &'a mut [i32],
+    sums: &'a mut [i32],
+    scales: &'a mut [f32],
+}
+
+impl InputsPart<'_> {
+    /// Quantizes the rows of x that the columns name; these are the columns of all parts.
     #[inline(always)]
     pub(crate) fn fill<S: DotLanes>(&mut self, s: S, x: &[f32], stride: usize, columns: &[Column]) {
         let Sizes { words, subs, sums, blocks } = self.layout.sizes(self.cols);
-        for tile in &self.tiles {
-            let (width, at) = (tile.width, tile.before);
+        let before = self.tiles.first().map_or(0, |tile| tile.before);
+        for tile in self.tiles {
+            let (width, at) = (tile.width, tile.before - before);
             let mut place = Place {
                 words: &mut self.words[words * at..][..words * width],
                 starts: &mut self.starts[subs * at..][..subs * width],
@@ -101,6 +150,12 @@ impl Inputs {
                 column: 0,
                 layout: self.layout,
             };
+            if tile.live < width {
+                place.words.fill(0);
+                place.starts.fill(0);
+                place.sums.fill(0);
+                place.scales.fill(0.0);
+            }
             for (c, column) in columns[tile.first..][..tile.live].iter().enumerate() {
                 place.column = c;
                 let x = &x[column.x * stride..][..self.cols];
@@ -119,7 +174,9 @@ impl Inputs {
             }
         }
     }
+}
 
+impl Inputs {
     /// The columns of a tile in a range of blocks.
     #[inline(always)]
     pub(crate) fn columns<const NR: usize>(
@@ -148,12 +205,6 @@ impl Inputs {
     }
 }
 
-/// As many zeros.
-fn zeros<T: Copy + Default>(buffer: &mut Vec<T>, len: usize) {
-    buffer.clear();
-    buffer.resize(len, T::default());
-}
-
 /// Words, sub-blocks, words of sums and blocks in a column.
 struct Sizes {
     words: usize,
@@ -168,11 +219,18 @@ impl InputLayout {
             Some(scaling) => {
                 let subs = cols / self.sub;
                 let sums = if self.pairs { subs / 2 } else { subs };
-                Sizes { words: cols / 4, subs, sums, blocks: cols / scaling.len() }
+                let words = if self.widened { cols / 2 } else { cols / 4 };
+                Sizes { words, subs, sums, blocks: cols / scaling.len() }
             }
             None => Sizes { words: cols, subs: 0, sums: 0, blocks: 0 },
         }
     }
+}
+
+/// The halves of each lane, of numbers that fit them.
+#[inline(always)]
+fn halves<S: DotLanes>(s: S, low: S::I32, high: S::I32) -> S::I32 {
+    s.or_i(s.and_i(low, s.splat_i(0xffff)), s.shl::<16>(high))
 }
 
 /// Where the codes of one column go.
@@ -214,11 +272,18 @@ impl Place<'_> {
     fn emit<S: DotLanes>(&mut self, s: S, first: usize, live: usize, codes: &[S::I32], d: S::F32) {
         let (mut lanes, mut floats) = ([0; MAX_LANES], [0.0; MAX_LANES]);
         let (width, column) = (self.width, self.column);
-        let words = codes.len() / 4;
-        for (w, four) in codes.as_chunks().0.iter().enumerate() {
-            s.store_i(join(s, four), &mut lanes);
+        let mut put = |w: usize, words: usize, word: S::I32| {
+            s.store_i(word, &mut lanes);
             for (lane, word) in lanes[..live].iter().enumerate() {
                 self.words[((first + lane) * words + w) * width + column] = *word;
+            }
+        };
+        for (w, four) in codes.as_chunks().0.iter().enumerate() {
+            if self.layout.widened {
+                put(2 * w, codes.len() / 2, halves(s, four[0], four[2]));
+                put(2 * w + 1, codes.len() / 2, halves(s, four[1], four[3]));
+            } else {
+                put(w, codes.len() / 4, join(s, four));
             }
         }
         let subs = codes.len() / self.layout.sub;

@@ -14,13 +14,16 @@ use quant_core::{
 use super::{
     coded::{Layout, subs},
     dot_lanes::DotLanes,
-    drive::{FEW, Product},
+    drive::Product,
+    format::FEW,
     packed::GROUP,
-    sources::Panel,
+    sources::{MAX_SUBS, Panel},
 };
 
-/// What is added to integers so that they become codes of seven bits.
-pub(crate) const BIAS: i32 = 64;
+/// What is added to integers so that they become codes of a layout.
+pub(crate) const fn bias<L: Layout>() -> i32 {
+    1 << (L::BITS - 1)
+}
 
 /// A block of each row of a group, as [`Integers`] says.
 #[repr(C, align(64))]
@@ -235,7 +238,7 @@ pub(crate) fn fill<S: DotLanes, L: Layout>(
         let Unpacked { codes, signs, factors, units } = &mut unpacked;
         let plus_128 = s.splat_i(i32::from_ne_bytes([0x80; 4]));
         // Each byte is the larger: nothing is borrowed from its neighbour.
-        let less = s.splat_i(i32::from_ne_bytes([0x80 - BIAS as u8; 4]));
+        let less = s.splat_i(i32::from_ne_bytes([0x80 - bias::<L>() as u8; 4]));
         for (codes, signs) in codes.iter_mut().zip(signs).skip(first).take(S::N) {
             for at in (0..QK_K).step_by(4 * S::N) {
                 let mut code = s.bits(s.floats(&codes[at..]));
@@ -257,16 +260,19 @@ pub(crate) fn fill<S: DotLanes, L: Layout>(
                 for t in 1..8 {
                     codes[t] = s.as_codes(s.bits(turned[t]));
                 }
-                panel.push::<L>(s, codes);
+                panel.push(s, codes);
             }
         }
         panel.push_units(s.load_part(&units[first..]), s.splat(0.0));
-        for j in 0..subs::<L>() {
+        let mut of_subs = [s.splat_i(0); MAX_SUBS];
+        let of_subs = &mut of_subs[..subs::<L>()];
+        for (j, of_sub) in of_subs.iter_mut().enumerate() {
             let mut lanes = [0; MAX_LANES];
             for (lane, factors) in lanes.iter_mut().zip(&factors[first..][..S::N]) {
                 *lane = i32::from(factors[j * L::SUB / 16]);
             }
-            panel.push_factor(s.load_i(&lanes));
+            *of_sub = s.load_i(&lanes);
         }
+        panel.push_factors::<L>(s, of_subs, bias::<L>());
     }
 }

@@ -13,16 +13,12 @@ use super::{
     MatrixError, Parallel, Serial,
     coded::{Coded, bits, read_codes, write_codes},
     format::{Format, with_coded},
+    memory::{Lines, PackedMemory},
     pool::for_each_piece,
 };
 
 /// Rows in a group.
 pub(crate) const GROUP: usize = 16;
-
-/// A cache line.
-#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-#[repr(C, align(64))]
-pub(super) struct Line(pub(super) [u8; 64]);
 
 /// A weight matrix, or one per expert, packed for [`matmul`](Self::matmul).
 ///
@@ -34,7 +30,7 @@ pub struct PackedMatrix {
     pub(crate) experts: usize,
     pub(crate) rows: usize,
     pub(crate) cols: usize,
-    pub(super) lines: Vec<Line>,
+    pub(super) lines: Lines,
 }
 
 impl std::fmt::Debug for PackedMatrix {
@@ -100,6 +96,23 @@ impl PackedMatrix {
         cols: usize,
         bytes: &[u8],
     ) -> Result<Self, MatrixError> {
+        let memory = &mut PackedMemory::default();
+        Self::pack_experts_in(memory, pool, ty, experts, rows, cols, bytes)
+    }
+
+    /// As [`pack_experts_with`](Self::pack_experts_with), in memory that is reserved for several matrices.
+    ///
+    /// # Errors
+    /// As [`pack_with`](Self::pack_with).
+    pub fn pack_experts_in(
+        memory: &mut PackedMemory,
+        pool: &dyn Parallel,
+        ty: GgmlType,
+        experts: usize,
+        rows: usize,
+        cols: usize,
+        bytes: &[u8],
+    ) -> Result<Self, MatrixError> {
         if super::activation_type(ty).is_none() {
             return Err(quant_core::Error::Unsupported { ty, operation: "multiplied" }.into());
         }
@@ -109,11 +122,12 @@ impl PackedMatrix {
             .and_then(|n| n.checked_mul(cols))
             .ok_or(MatrixError::TooLarge)?;
         ty.check_bytes(elements, bytes.len())?;
-        Self::from_blocks(pool, Format::Ggml(ty), experts, rows, cols, bytes)
+        Self::from_blocks(memory, pool, Format::Ggml(ty), experts, rows, cols, bytes)
     }
 
     /// The bytes have the size of the shape.
     pub(super) fn from_blocks(
+        memory: &mut PackedMemory,
         pool: &dyn Parallel,
         format: Format,
         experts: usize,
@@ -121,12 +135,13 @@ impl PackedMatrix {
         cols: usize,
         bytes: &[u8],
     ) -> Result<Self, MatrixError> {
-        let mut packed = Self { format, experts, rows, cols, lines: Vec::new() };
+        let lines = Vec::new().into();
+        let mut packed = Self { format, experts, rows, cols, lines };
         let row_bytes = packed.row_bytes();
         let groups = rows.div_ceil(GROUP).checked_mul(experts).ok_or(MatrixError::TooLarge)?;
         let group_bytes = row_bytes.checked_mul(GROUP).ok_or(MatrixError::TooLarge)?;
         let size = groups.checked_mul(group_bytes).ok_or(MatrixError::TooLarge)?;
-        packed.lines = vec![Line([0; 64]); size.div_ceil(64)];
+        packed.lines = memory.lines(size.div_ceil(64));
         if size == 0 {
             return Ok(packed);
         }

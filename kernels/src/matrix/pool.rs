@@ -68,17 +68,30 @@ pub(super) fn for_each_piece<T: Send>(
     if out.is_empty() {
         return Ok(());
     }
-    let parts = out.len().div_ceil(size);
-    let done = AtomicUsize::new(0);
-    let pieces = Mutex::new(out.chunks_mut(size).enumerate());
+    let pieces = out.chunks_mut(size).enumerate();
+    for_each(pool, pieces, &|(index, piece)| work(index, piece))
+}
+
+/// Calls `work` with everything that an iterator gives.
+pub(super) fn for_each<T: Send>(
+    pool: &dyn Parallel,
+    pieces: impl Iterator<Item = T> + Send,
+    work: &(dyn Fn(T) + Sync),
+) -> Result<(), MatrixError> {
+    let (taken, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let pieces = Mutex::new(pieces.inspect(|_| {
+        taken.fetch_add(1, Ordering::Relaxed);
+    }));
     let next = || lock(&pieces).next();
     pool.run(&|_| {
-        while let Some((index, piece)) = next() {
-            work(index, piece);
+        while let Some(piece) = next() {
+            work(piece);
             done.fetch_add(1, Ordering::Relaxed);
         }
     });
-    whole(done.into_inner(), parts)
+    // Whoever brings threads may run no part at all: what is left counts too.
+    lock(&pieces).by_ref().for_each(drop);
+    whole(done.load(Ordering::Relaxed), taken.load(Ordering::Relaxed))
 }
 
 /// Whether work was done as a whole: whoever brings threads may run too few parts.

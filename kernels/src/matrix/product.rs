@@ -3,17 +3,17 @@
 use std::{
     cell::Cell,
     ops::Range,
-    sync::atomic::{AtomicU32, AtomicUsize, Ordering},
+    sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering},
 };
 
 use quant_core::{Error, GgmlType};
 
 use super::{
     MatrixError, PackedMatrix, Parallel,
-    drive::{self, FEW, FLOAT_ROW_STEP, Product, ROW_STEP},
-    format::Format,
+    drive::{self, FLOAT_ROW_STEP, Product, ROW_STEP},
+    format::{FEW, Format},
     inputs::{Column, Inputs},
-    pool::whole,
+    pool::{for_each, whole},
 };
 use crate::{Kernels, activation::check_finite};
 
@@ -76,6 +76,9 @@ impl Scratch {
     }
 }
 
+/// Activations that several threads check and quantize: fewer take less time than waking a thread.
+const LARGE: usize = 1 << 14;
+
 /// Threads up to which work is divided beforehand; more take pieces as they finish.
 const STATIC_SPLIT: usize = 4;
 
@@ -101,7 +104,7 @@ impl PackedMatrix {
         if self.experts != 1 {
             return Err(MatrixError::NeedsIds { experts: self.experts });
         }
-        self.check(kernels, x, &y, x.n)?;
+        self.check(kernels, pool, x, &y, x.n)?;
         Scratch::with(|scratch| {
             scratch.columns.clear();
             scratch.columns.extend((0..x.n).map(|i| (0, Column { x: i, y: i })));
@@ -186,7 +189,7 @@ impl PackedMatrix {
         if ids.len() != expected {
             return Err(MatrixError::Short { what: "ids", found: ids.len(), expected });
         }
-        self.check(kernels, x, &y, ids.len())?;
+        self.check(kernels, pool, x, &y, ids.len())?;
         if let Some((index, &expert)) = ids
             .iter()
             .enumerate()
@@ -207,17 +210,32 @@ impl PackedMatrix {
     fn check(
         &self,
         kernels: Kernels,
+        pool: &dyn Parallel,
         x: Input<'_>,
         y: &Output<'_>,
         outputs: usize,
     ) -> Result<(), MatrixError> {
         check_rows("x", x.values.len(), x.n, x.stride, self.cols)?;
         check_rows("y", y.values.len(), outputs, y.stride, self.rows)?;
+        let row = |i: usize| &x.values[i * x.stride..][..self.cols];
+        let is_finite = |i: usize| kernels.magnitude(row(i)).is_finite();
+        let threads = pool.threads().max(1);
+        if threads > 1 && x.n * self.cols >= LARGE {
+            let all = AtomicBool::new(true);
+            let size = x.n.div_ceil(4 * threads);
+            let parts = (0..x.n).step_by(size).map(|first| first..x.n.min(first + size));
+            for_each(pool, parts, &|mut rows| {
+                if !rows.all(is_finite) {
+                    all.store(false, Ordering::Relaxed);
+                }
+            })?;
+            if all.into_inner() {
+                return Ok(());
+            }
+        }
         for i in 0..x.n {
-            let start = i * x.stride;
-            let row = &x.values[start..][..self.cols];
-            if !kernels.magnitude(row).is_finite() {
-                check_finite("x", start, row)?;
+            if !is_finite(i) {
+                check_finite("x", i * x.stride, row(i))?;
             }
         }
         Ok(())
@@ -242,7 +260,7 @@ impl PackedMatrix {
             return Ok(());
         }
         let table = &kernels.0.matrix;
-        let layout = (table.layout)(self.format);
+        let floats = (table.layout)(self.format, false).scaling.is_none();
         let Scratch { columns, sorted, parts, inputs } = scratch;
         sorted.clear();
         parts.clear();
@@ -256,21 +274,32 @@ impl PackedMatrix {
         }
         for (part, inputs) in parts.iter().zip(inputs.iter_mut()) {
             let columns = &sorted[part.columns.clone()];
+            let by_panels = self.by_panels(columns.len());
+            let layout = (table.layout)(self.format, by_panels);
             let widths = match layout.scaling {
                 None if columns.len() > FEW => table.float_widths,
-                _ if self.by_panels(columns.len()) => table.widths,
+                _ if by_panels => table.widths,
                 // Rows meet one column at a time.
                 Some(_) if self.format.has_integers() => &[1],
                 Some(_) => table.few_widths,
                 None => &[1],
             };
             inputs.prepare(layout, self.cols, columns.len(), widths);
-            (table.fill)(inputs, x.values, x.stride, columns);
+            // Parts small enough that the last ones end together.
+            let threads = pool.threads().max(1);
+            let by_thread = threads > 1 && columns.len() * self.cols >= LARGE;
+            let size = if by_thread { columns.len().div_ceil(4 * threads) } else { columns.len() };
+            let fill = |mut part| (table.fill)(&mut part, x.values, x.stride, columns);
+            if by_thread {
+                for_each(pool, inputs.parts(size), &fill)?;
+            } else {
+                inputs.parts(size).for_each(fill);
+            }
         }
         let (sorted, parts, inputs) = (&sorted[..], &parts[..], &inputs[..]);
 
         // The work is the steps of all parts, one after the other.
-        let step = if layout.scaling.is_none() { FLOAT_ROW_STEP } else { ROW_STEP };
+        let step = if floats { FLOAT_ROW_STEP } else { ROW_STEP };
         let per_part = self.rows.div_ceil(step);
         let steps = per_part * parts.len();
         let work = |mut range: Range<usize>| {

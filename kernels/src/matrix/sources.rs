@@ -3,10 +3,14 @@
 use std::{marker::PhantomData, ops::Range};
 
 use super::{
+    arithmetic::{scales_dots, widens},
     coded::{Coded, Head, Layout, bits, subs},
     dot_lanes::DotLanes,
     packed::{GROUP, head_bytes},
 };
+
+/// Sub-blocks in a block, at most.
+pub(super) const MAX_SUBS: usize = 16;
 
 /// How far ahead of the codes being read to prefetch, in bytes.
 const AHEAD: usize = 4096;
@@ -21,7 +25,7 @@ pub(crate) trait Source<S: DotLanes>: Copy {
 
 /// One block of a vector of rows.
 pub(crate) trait Block<S: DotLanes>: Copy {
-    /// Whether it is a panel, whose codes of eight bits are [`DotLanes::signed`].
+    /// Whether it is a panel.
     const PANEL: bool;
     /// Four codes per row: step `t` of the eight in 32 columns `chunk`.
     fn codes(self, s: S, chunk: usize, t: usize) -> S::Codes;
@@ -30,11 +34,16 @@ pub(crate) trait Block<S: DotLanes>: Copy {
     fn run(&self, _first: usize, _len: usize) -> &[S::Codes] {
         &[]
     }
+    /// The codes of a panel that are [`DotLanes::widened`].
+    #[inline(always)]
+    fn pairs(&self, _len: usize) -> &[S::I32] {
+        &[]
+    }
     /// The codes of steps `t` and `t + 1` as [`DotLanes::dot_two_columns`] wants them.
     fn paired(self, s: S, chunk: usize, t: usize) -> [S::Codes; 2];
     /// The units of factors and of minima.
     fn units(self, s: S) -> (S::F32, S::F32);
-    /// The factor of sub-block `j`.
+    /// The factor of sub-block `j`, of a panel as [`DotLanes::as_factor`] has it.
     fn factor(self, s: S, j: usize) -> S::I32;
     /// The minima of sub-blocks `2 · pair` and the next, in the halves of each lane.
     fn minima(self, s: S, pair: usize) -> S::I32;
@@ -150,21 +159,30 @@ impl<S: DotLanes, F: Coded> Head<S> for Direct<'_, F> {
 pub(crate) struct Panel<S: DotLanes> {
     /// Per four columns; in pairs where two columns at a time are faster.
     codes: Vec<S::Codes>,
+    /// Instead of codes, if they are widened: per two columns.
+    pairs: Vec<S::I32>,
     /// Per block.
     units: Vec<(S::F32, S::F32)>,
     /// Per sub-block, if there are several.
     factors: Vec<S::I32>,
-    /// Per two sub-blocks, if there are minima.
+    /// Per two sub-blocks, if there are minima or [`scales_dots`].
     minima: Vec<S::I32>,
 }
 
 impl<S: DotLanes> Panel<S> {
     pub(crate) fn new() -> Self {
-        Self { codes: Vec::new(), units: Vec::new(), factors: Vec::new(), minima: Vec::new() }
+        Self {
+            codes: Vec::new(),
+            pairs: Vec::new(),
+            units: Vec::new(),
+            factors: Vec::new(),
+            minima: Vec::new(),
+        }
     }
 
     pub(crate) fn clear(&mut self) {
         self.codes.clear();
+        self.pairs.clear();
         self.units.clear();
         self.factors.clear();
         self.minima.clear();
@@ -172,12 +190,7 @@ impl<S: DotLanes> Panel<S> {
 
     /// Puts the codes of 32 columns after the others.
     #[inline(always)]
-    pub(super) fn push<L: Layout>(&mut self, s: S, mut codes: [S::Codes; 8]) {
-        if L::WHOLE {
-            for codes in &mut codes {
-                *codes = s.signed(*codes);
-            }
-        }
+    pub(super) fn push(&mut self, s: S, mut codes: [S::Codes; 8]) {
         if S::TWO_COLUMNS {
             for pair in codes.as_chunks_mut::<2>().0 {
                 *pair = s.paired(*pair);
@@ -203,15 +216,28 @@ impl<S: DotLanes> Panel<S> {
                     block.codes(s, chunk, 6),
                     block.codes(s, chunk, 7),
                 ];
-                self.push::<F::Layout>(s, codes);
+                if widens::<S, F::Layout>() {
+                    let mut factor = s.splat_i(1);
+                    if !<F::Layout as Layout>::SINGLE {
+                        factor = block.factor(s, chunk * 32 / <F::Layout as Layout>::SUB);
+                    }
+                    for codes in codes {
+                        self.pairs.extend_from_slice(&s.widened(codes, factor));
+                    }
+                } else {
+                    self.push(s, codes);
+                }
             }
             self.units.push(block.units(s));
-            if <F::Layout as Layout>::SINGLE {
+            if <F::Layout as Layout>::SINGLE || widens::<S, F::Layout>() {
                 continue;
             }
-            for j in 0..subs::<F::Layout>() {
-                self.factors.push(block.factor(s, j));
+            let mut factors = [s.splat_i(0); MAX_SUBS];
+            let factors = &mut factors[..subs::<F::Layout>()];
+            for (j, factor) in factors.iter_mut().enumerate() {
+                *factor = block.factor(s, j);
             }
+            self.push_factors::<F::Layout>(s, factors, F::BIAS);
             if F::OFFSET {
                 for pair in 0..subs::<F::Layout>() / 2 {
                     self.minima.push(block.minima(s, pair));
@@ -226,10 +252,20 @@ impl<S: DotLanes> Panel<S> {
         self.units.push((factors, minima));
     }
 
-    /// Puts the factors of a sub-block after the others.
+    /// Puts the factors of a block after the others, and where dots are scaled the minima of the bias.
     #[inline(always)]
-    pub(super) fn push_factor(&mut self, factor: S::I32) {
-        self.factors.push(factor);
+    pub(super) fn push_factors<L: Layout>(&mut self, s: S, factors: &[S::I32], bias: i32) {
+        for &factor in factors {
+            self.factors.push(s.as_factor(factor));
+        }
+        if scales_dots::<S, L>() && !L::OFFSET {
+            let (low, zero) = (s.splat_i(0xffff), s.splat_i(0));
+            for pair in factors.as_chunks::<2>().0 {
+                let first = s.mul_add_i(pair[0], s.splat_i(-bias), zero);
+                let second = s.mul_add_i(pair[1], s.splat_i(-bias), zero);
+                self.minima.push(s.or_i(s.and_i(first, low), s.shl::<16>(second)));
+            }
+        }
     }
 
     /// The panel as a source of blocks.
@@ -237,6 +273,7 @@ impl<S: DotLanes> Panel<S> {
     pub(crate) fn vector<L: Layout>(&self) -> PanelVector<'_, S, L> {
         PanelVector {
             codes: &self.codes,
+            pairs: &self.pairs,
             units: &self.units,
             factors: &self.factors,
             minima: &self.minima,
@@ -248,6 +285,7 @@ impl<S: DotLanes> Panel<S> {
 /// A [`Panel`], or a block of it.
 pub(crate) struct PanelVector<'a, S: DotLanes, L> {
     codes: &'a [S::Codes],
+    pairs: &'a [S::I32],
     units: &'a [(S::F32, S::F32)],
     factors: &'a [S::I32],
     minima: &'a [S::I32],
@@ -267,15 +305,19 @@ impl<S: DotLanes, L: Layout> Source<S> for PanelVector<'_, S, L> {
     #[inline(always)]
     fn block(self, _: S, b: usize) -> Self {
         // Slices of constant length spare the checks in the loops.
-        let (mut factors, mut minima) = (self.factors, self.minima);
-        if !L::SINGLE {
-            factors = &factors[b * subs::<L>()..][..subs::<L>()];
-            if L::OFFSET {
+        let Self { mut codes, mut pairs, mut factors, mut minima, .. } = self;
+        if widens::<S, L>() {
+            pairs = &pairs[b * (L::LEN / 2)..][..L::LEN / 2];
+        } else {
+            codes = &codes[b * (L::LEN / 4)..][..L::LEN / 4];
+            if !L::SINGLE {
+                factors = &factors[b * subs::<L>()..][..subs::<L>()];
+            }
+            if !L::SINGLE && (L::OFFSET || scales_dots::<S, L>()) {
                 minima = &minima[b * subs::<L>() / 2..][..subs::<L>() / 2];
             }
         }
-        let codes = &self.codes[b * (L::LEN / 4)..][..L::LEN / 4];
-        Self { codes, units: &self.units[b..][..1], factors, minima, ..self }
+        Self { codes, pairs, units: &self.units[b..][..1], factors, minima, ..self }
     }
 }
 
@@ -292,6 +334,10 @@ impl<S: DotLanes, L: Layout> Block<S> for PanelVector<'_, S, L> {
     #[inline(always)]
     fn run(&self, first: usize, len: usize) -> &[S::Codes] {
         &self.codes[first..][..len]
+    }
+    #[inline(always)]
+    fn pairs(&self, len: usize) -> &[S::I32] {
+        &self.pairs[..len]
     }
     #[inline(always)]
     fn paired(self, _: S, chunk: usize, t: usize) -> [S::Codes; 2] {

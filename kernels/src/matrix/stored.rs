@@ -12,7 +12,8 @@ use super::{
     MatrixError, PackedMatrix,
     format::Format,
     int4::{GroupLen, Int4Layout},
-    packed::{GROUP, Line},
+    memory::Line,
+    packed::GROUP,
 };
 
 const MAGIC: [u8; 8] = *b"QWPACK1\0";
@@ -70,7 +71,7 @@ impl PackedMatrix {
             experts: size(experts)?,
             rows: size(rows)?,
             cols: size(cols)?,
-            lines: Vec::new(),
+            lines: Vec::new().into(),
         };
         if !matrix.cols.is_multiple_of(len) {
             return Err(invalid(format!("{cols} columns are no whole number of blocks of {len}")));
@@ -87,13 +88,15 @@ impl PackedMatrix {
             .filter(|bytes| isize::try_from(*bytes).is_ok())
             .ok_or_else(|| invalid(MatrixError::TooLarge))?;
         let bytes = if matrix.rows == 0 || matrix.experts == 0 { 0 } else { bytes };
-        let lines = bytes.div_ceil(64);
-        while matrix.lines.len() < lines {
-            let first = matrix.lines.len();
+        let count = bytes.div_ceil(64);
+        let mut lines = Vec::new();
+        while lines.len() < count {
+            let first = lines.len();
             // A megabyte at a time.
-            matrix.lines.resize(lines.min(first + (1 << 14)), Line([0; 64]));
-            input.read_exact(bytemuck::cast_slice_mut(&mut matrix.lines[first..]))?;
+            lines.resize(count.min(first + (1 << 14)), Line([0; 64]));
+            input.read_exact(bytemuck::cast_slice_mut(&mut lines[first..]))?;
         }
+        matrix.lines = lines.into();
         Ok(matrix)
     }
 }

@@ -6,6 +6,7 @@
 )]
 
 use super::{
+    arithmetic::{biased, run, scales_dots, widens},
     coded::{Layout, subs},
     dot_lanes::DotLanes,
     sources::{Block, Source},
@@ -34,7 +35,7 @@ pub(crate) fn tile<S: DotLanes, L: Layout, R: Source<S>, const MR: usize, const 
     totals: &mut [[S::F32; MR]; NR],
 ) {
     let (steps, subs) = (L::SUB / 4, subs::<L>());
-    let sums_len = subs.div_ceil(2);
+    let (words_len, sums_len) = (words::<L>(widens::<S, L>() && R::Block::PANEL), subs.div_ceil(2));
     // In registers where blocks are small: what is behind a reference would be stored each time.
     let mut sums_of_blocks = *totals;
     for (b, scales) in columns.scales.iter().enumerate() {
@@ -43,7 +44,7 @@ pub(crate) fn tile<S: DotLanes, L: Layout, R: Source<S>, const MR: usize, const 
         for m in 1..MR {
             block[m] = rows[m].block(s, b);
         }
-        let words = &columns.words[b * L::LEN / 4..][..L::LEN / 4];
+        let words = &columns.words[b * words_len..][..words_len];
         let starts = &columns.starts[b * subs..][..subs];
         let sums = &columns.sums[b * sums_len..][..sums_len];
 
@@ -51,22 +52,19 @@ pub(crate) fn tile<S: DotLanes, L: Layout, R: Source<S>, const MR: usize, const 
         // rather than instead of them, as conversions and float multiplications would be.
         let mut whole = [[s.splat_i(0); MR]; NR];
         let inputs = |j: usize| (&words[j * steps..][..steps], &starts[j]);
-        if L::SINGLE {
-            whole = sub_block::<S, L, R::Block, MR, NR, 0>(s, block, 0, inputs(0));
+        if widens::<S, L>() && R::Block::PANEL {
+            whole = pairs::<S, L, R::Block, MR, NR>(s, block, words);
         } else if L::SIXTEENS {
             // Two by two: where a sub-block is in its 32 columns is a constant then, and with it
             // every shift of the codes.
             for j in (0..subs).step_by(2) {
-                let products = sub_block::<S, L, R::Block, MR, NR, 0>(s, block, j, inputs(j));
-                whole = scaled(s, block, j, products, whole);
-                let products =
-                    sub_block::<S, L, R::Block, MR, NR, 1>(s, block, j + 1, inputs(j + 1));
-                whole = scaled(s, block, j + 1, products, whole);
+                whole = sub_block::<S, L, R::Block, MR, NR, 0>(s, block, j, inputs(j), whole);
+                whole =
+                    sub_block::<S, L, R::Block, MR, NR, 1>(s, block, j + 1, inputs(j + 1), whole);
             }
         } else {
             for j in 0..subs {
-                let products = sub_block::<S, L, R::Block, MR, NR, 0>(s, block, j, inputs(j));
-                whole = scaled(s, block, j, products, whole);
+                whole = sub_block::<S, L, R::Block, MR, NR, 0>(s, block, j, inputs(j), whole);
             }
         }
         let mut minima = [[s.splat_i(0); MR]; NR];
@@ -75,18 +73,10 @@ pub(crate) fn tile<S: DotLanes, L: Layout, R: Source<S>, const MR: usize, const 
                 minima[c] = [s.splat_i(sums[0][c]); MR];
             }
         } else if L::OFFSET {
-            for pair in 0..subs / 2 {
-                let mut minimum = [block[0].minima(s, pair); MR];
-                for m in 1..MR {
-                    minimum[m] = block[m].minima(s, pair);
-                }
-                for c in 0..NR {
-                    let sum = s.splat_i(sums[pair][c]);
-                    for m in 0..MR {
-                        minima[c][m] = s.dot_pairs(minima[c][m], minimum[m], sum);
-                    }
-                }
-            }
+            minima = with_minima(s, block, sums, minima);
+        } else if scales_dots::<S, L>() && R::Block::PANEL {
+            // Those of the bias, which have the unit of the codes.
+            whole = with_minima(s, block, sums, whole);
         }
 
         let mut units = [block[0].units(s); MR];
@@ -107,25 +97,27 @@ pub(crate) fn tile<S: DotLanes, L: Layout, R: Source<S>, const MR: usize, const 
     *totals = sums_of_blocks;
 }
 
-/// Adds the products of sub-block `j` times its factors.
+/// Adds the products of the minima of sub-blocks, two by two, with the sums of the inputs.
 #[inline(always)]
-fn scaled<S: DotLanes, B: Block<S>, const MR: usize, const NR: usize>(
+fn with_minima<S: DotLanes, B: Block<S>, const MR: usize, const NR: usize>(
     s: S,
     block: [B; MR],
-    j: usize,
-    products: [[S::I32; MR]; NR],
-    mut whole: [[S::I32; MR]; NR],
+    sums: &[[i32; NR]],
+    mut products: [[S::I32; MR]; NR],
 ) -> [[S::I32; MR]; NR] {
-    let mut factor = [block[0].factor(s, j); MR];
-    for m in 1..MR {
-        factor[m] = block[m].factor(s, j);
-    }
-    for c in 0..NR {
-        for m in 0..MR {
-            whole[c][m] = s.mul_add_i(products[c][m], factor[m], whole[c][m]);
+    for (pair, sums) in sums.iter().enumerate() {
+        let mut minimum = [block[0].minima(s, pair); MR];
+        for m in 1..MR {
+            minimum[m] = block[m].minima(s, pair);
+        }
+        for c in 0..NR {
+            let sum = s.splat_i(sums[c]);
+            for m in 0..MR {
+                products[c][m] = s.dot_pairs(products[c][m], minimum[m], sum);
+            }
         }
     }
-    whole
+    products
 }
 
 /// Part of 32 columns. Its constants, as those of [`Layout`], are known before optimizing.
@@ -147,8 +139,8 @@ impl<const NR: usize> Width<NR> {
     pub(crate) const ABOVE_4: bool = NR > 4;
 }
 
-/// The exact products of the codes of sub-block `j`, which is part `PART` of its 32 columns,
-/// without the bias. The inputs are the words and starts of its columns.
+/// Adds the exact products of the codes of sub-block `j`, which is part `PART` of its 32 columns, times its
+/// factor. The inputs are the words and starts of its columns.
 #[inline(always)]
 fn sub_block<
     S: DotLanes,
@@ -162,15 +154,54 @@ fn sub_block<
     block: [B; MR],
     j: usize,
     (words, starts): (&[[i32; NR]], &[i32; NR]),
+    mut whole: [[S::I32; MR]; NR],
 ) -> [[S::I32; MR]; NR] {
+    let mut factor = [s.splat_i(1); MR];
+    if !L::SINGLE {
+        for m in 0..MR {
+            factor[m] = block[m].factor(s, j);
+        }
+    }
+    if scales_dots::<S, L>() && B::PANEL {
+        return dots::<S, L, B, MR, NR, PART>(s, block, factor, j, words, whole);
+    }
     let mut products = [[s.splat_i(0); MR]; NR];
     if biased::<S, L>() {
         for c in 0..NR {
             products[c] = [s.splat_i(starts[c]); MR];
         }
     }
-    if S::LOOPS && L::LONG && B::PANEL {
-        return looped::<S, L, B, MR, NR>(s, block, j * L::SUB / 4, words, products);
+    products = dots::<S, L, B, MR, NR, PART>(s, block, factor, j, words, products);
+    if L::SINGLE {
+        return products;
+    }
+    for c in 0..NR {
+        for m in 0..MR {
+            whole[c][m] = s.mul_add_i(products[c][m], factor[m], whole[c][m]);
+        }
+    }
+    whole
+}
+
+/// Adds the products of the codes of sub-block `j`, times its factors if [`scales_dots`].
+#[inline(always)]
+fn dots<
+    S: DotLanes,
+    L: Layout,
+    B: Block<S>,
+    const MR: usize,
+    const NR: usize,
+    const PART: usize,
+>(
+    s: S,
+    block: [B; MR],
+    factor: [S::I32; MR],
+    j: usize,
+    words: &[[i32; NR]],
+    mut products: [[S::I32; MR]; NR],
+) -> [[S::I32; MR]; NR] {
+    if !S::WIDE && L::LONG && B::PANEL {
+        return looped::<S, L, B, MR, NR>(s, block, factor, j * L::SUB / 4, words, products);
     }
     for (i, words) in words.chunks_exact(words.len().min(8)).enumerate() {
         let chunk = j * L::SUB / 32 + i;
@@ -185,17 +216,17 @@ fn sub_block<
         let mut sums = Sums { products, partial: [[s.begin(products[0][0]); MR]; NR] };
         // Not a loop: each step has its own shifts, and the compiler does not always unroll it.
         if Half::<PART>::FIRST {
-            sums = step::<S, L, B, MR, NR, 0>(s, block, chunk, &words[0], sums);
-            sums = step::<S, L, B, MR, NR, 1>(s, block, chunk, &words[1], sums);
-            sums = step::<S, L, B, MR, NR, 2>(s, block, chunk, &words[2], sums);
-            sums = step::<S, L, B, MR, NR, 3>(s, block, chunk, &words[3], sums);
+            sums = step::<S, L, B, MR, NR, 0>(s, block, factor, chunk, &words[0], sums);
+            sums = step::<S, L, B, MR, NR, 1>(s, block, factor, chunk, &words[1], sums);
+            sums = step::<S, L, B, MR, NR, 2>(s, block, factor, chunk, &words[2], sums);
+            sums = step::<S, L, B, MR, NR, 3>(s, block, factor, chunk, &words[3], sums);
         }
         if !L::SIXTEENS || !Half::<PART>::FIRST {
             let words = &words[if L::SIXTEENS { 0 } else { 4 }..];
-            sums = step::<S, L, B, MR, NR, 4>(s, block, chunk, &words[0], sums);
-            sums = step::<S, L, B, MR, NR, 5>(s, block, chunk, &words[1], sums);
-            sums = step::<S, L, B, MR, NR, 6>(s, block, chunk, &words[2], sums);
-            sums = step::<S, L, B, MR, NR, 7>(s, block, chunk, &words[3], sums);
+            sums = step::<S, L, B, MR, NR, 4>(s, block, factor, chunk, &words[0], sums);
+            sums = step::<S, L, B, MR, NR, 5>(s, block, factor, chunk, &words[1], sums);
+            sums = step::<S, L, B, MR, NR, 6>(s, block, factor, chunk, &words[2], sums);
+            sums = step::<S, L, B, MR, NR, 7>(s, block, factor, chunk, &words[3], sums);
         }
         products = sums.products;
     }
@@ -208,6 +239,7 @@ fn sub_block<
 fn looped<S: DotLanes, L: Layout, B: Block<S>, const MR: usize, const NR: usize>(
     s: S,
     block: [B; MR],
+    factor: [S::I32; MR],
     first: usize,
     words: &[[i32; NR]],
     mut products: [[S::I32; MR]; NR],
@@ -221,13 +253,32 @@ fn looped<S: DotLanes, L: Layout, B: Block<S>, const MR: usize, const NR: usize>
         for c in 0..NR {
             let x = s.splat_i(words[c]);
             for m in 0..MR {
-                let partial = s.begin(s.splat_i(0));
-                let partial = if L::WHOLE {
-                    s.dot_signed(partial, runs[m][i], x)
-                } else {
-                    s.dot(partial, runs[m][i], x)
-                };
-                products[c][m] = s.finish(products[c][m], partial);
+                let partial = s.dot(s.begin(s.splat_i(0)), runs[m][i], x);
+                products[c][m] = s.finish_scaled(products[c][m], partial, factor[m]);
+            }
+        }
+    }
+    products
+}
+
+/// The products of a block of a panel whose codes have 16 bits, times their factors; a loop as above.
+#[inline(always)]
+fn pairs<S: DotLanes, L: Layout, B: Block<S>, const MR: usize, const NR: usize>(
+    s: S,
+    block: [B; MR],
+    words: &[[i32; NR]],
+) -> [[S::I32; MR]; NR] {
+    let words = &words[..std::hint::black_box(words.len())];
+    let mut runs = [block[0].pairs(words.len()); MR];
+    for m in 1..MR {
+        runs[m] = block[m].pairs(words.len());
+    }
+    let mut products = [[s.splat_i(0); MR]; NR];
+    for (i, words) in words.iter().enumerate() {
+        for c in 0..NR {
+            let x = s.splat_i(words[c]);
+            for m in 0..MR {
+                products[c][m] = s.dot_pairs(products[c][m], runs[m][i], x);
             }
         }
     }
@@ -284,6 +335,7 @@ struct Sums<S: DotLanes, const MR: usize, const NR: usize> {
 fn step<S: DotLanes, L: Layout, B: Block<S>, const MR: usize, const NR: usize, const T: usize>(
     s: S,
     block: [B; MR],
+    factor: [S::I32; MR],
     chunk: usize,
     words: &[i32; NR],
     Sums { mut products, mut partial }: Sums<S, MR, NR>,
@@ -298,46 +350,24 @@ fn step<S: DotLanes, L: Layout, B: Block<S>, const MR: usize, const NR: usize, c
             if T.is_multiple_of(run::<S, L>()) {
                 partial[c][m] = s.begin(products[c][m]);
             }
-            partial[c][m] = if L::WHOLE && B::PANEL {
-                s.dot_signed(partial[c][m], codes[m], x)
-            } else if L::WHOLE {
+            partial[c][m] = if L::WHOLE {
                 s.dot_bytes(partial[c][m], codes[m], x)
             } else {
                 s.dot(partial[c][m], codes[m], x)
             };
             if (T + 1).is_multiple_of(run::<S, L>()) {
-                products[c][m] = s.finish(products[c][m], partial[c][m]);
+                products[c][m] = if scales_dots::<S, L>() && B::PANEL {
+                    s.finish_scaled(products[c][m], partial[c][m], factor[m])
+                } else {
+                    s.finish(products[c][m], partial[c][m])
+                };
             }
         }
     }
     Sums { products, partial }
 }
 
-/// Dots that fit partial sums, of the steps in 32 columns or in a sub-block: each adds two products
-/// of a code and 127 to a 16-bit sum.
-const fn run<S: DotLanes, L: Layout>() -> usize {
-    let steps = if L::SUB == 16 { 4 } else { 8 };
-    let fit = match L::BITS {
-        _ if S::WIDE => steps,
-        8 => 1,
-        n => 32767 / (2 * 127 * ((1 << n) - 1)),
-    };
-    // A power of two, so that it divides the steps.
-    let mut run = 1;
-    while 2 * run <= fit && 2 * run <= steps {
-        run *= 2;
-    }
-    run
-}
-
-/// Whether sums start from [`Columns::starts`].
-const fn biased<S: DotLanes, L: Layout>() -> bool {
-    !(L::OFFSET || L::WHOLE && S::SIGNED_BYTES)
-}
-
-/// What [`Columns::starts`] multiplies the sums by, where the code of zero is `bias`.
-pub(crate) const fn bias<S: DotLanes, L: Layout>(bias: i32) -> i32 {
-    let bias = if L::WHOLE && S::SIGNED_BYTES { bias - 128 } else { bias };
-    assert!((bias != 0) == biased::<S, L>(), "a bias or minima");
-    bias
+/// Words of inputs for a block: of four bytes, or of two in 16 bits each.
+const fn words<L: Layout>(widened: bool) -> usize {
+    if widened { L::LEN / 2 } else { L::LEN / 4 }
 }

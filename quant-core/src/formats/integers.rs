@@ -16,6 +16,8 @@ pub trait Integers: BlockFormat {
     /// Whether integers are magnitudes from 1 to 63 with signs beside them; otherwise they are each plus
     /// 128, from −63 to 63.
     const SIGNED: bool;
+    /// Whether integers are from −15 to 15.
+    const SMALL: bool = false;
     /// Whether [`eight`](Self::eight) is a look-up.
     const LOOKED_UP: bool = true;
 
@@ -222,6 +224,7 @@ impl Integers for IQ3XXS {
 impl Integers for IQ3S {
     const SUB: usize = 32;
     const SIGNED: bool = true;
+    const SMALL: bool = true;
 
     #[inline(always)]
     fn head(block: &Self::Block, signs: &mut [u8; SIGNS], factors: &mut [i16; FACTORS]) -> f32 {
@@ -256,6 +259,7 @@ fn shifted(index: usize, down: bool) -> u64 {
 impl Integers for IQ1S {
     const SUB: usize = 32;
     const SIGNED: bool = false;
+    const SMALL: bool = true;
 
     #[inline(always)]
     fn head(block: &Self::Block, _: &mut [u8; SIGNS], factors: &mut [i16; FACTORS]) -> f32 {
@@ -276,6 +280,7 @@ impl Integers for IQ1S {
 impl Integers for IQ1M {
     const SUB: usize = 16;
     const SIGNED: bool = false;
+    const SMALL: bool = true;
 
     #[inline(always)]
     fn head(block: &Self::Block, _: &mut [u8; SIGNS], factors: &mut [i16; FACTORS]) -> f32 {
@@ -299,6 +304,7 @@ impl Integers for IQ1M {
 impl Integers for TQ1_0 {
     const SUB: usize = 32;
     const SIGNED: bool = false;
+    const SMALL: bool = true;
     const LOOKED_UP: bool = false;
 
     #[inline(always)]
@@ -381,7 +387,8 @@ mod tests {
                         (true, _) => i32::from(codes[i]),
                         (false, _) => i32::from(codes[i]) - 128,
                     };
-                    let small = integer.abs() < 64 && !(F::SIGNED && codes[i] == 0);
+                    let below = if F::SMALL { 16 } else { 64 };
+                    let small = integer.abs() < below && !(F::SIGNED && codes[i] == 0);
                     let found = unit * (i32::from(factors[i / 16]) * integer) as f32;
                     let near = (found - value).abs() <= 1e-6 * value.abs();
                     assert!(small && near, "{ty} {i}: {found}, not {value}");
