@@ -155,6 +155,21 @@ impl<const VNNI: bool> Lanes for Avx2<VNNI> {
     }
 
     #[inline(always)]
+    fn load_u16_columns(self, values: &[u16], starts: &PerLane<usize>, out: &mut [__m256i]) {
+        for (t, tile) in out.as_chunks_mut::<8>().0.iter_mut().enumerate() {
+            let mut rows = [self.splat(0.0); 8];
+            for (row, start) in rows.iter_mut().zip(starts) {
+                *row = self.bits_to_f32(self.load_u16(&values[start + 8 * t..]));
+            }
+            // SAFETY: the token proves AVX2.
+            let columns = unsafe { transpose(rows) };
+            for (out, column) in tile.iter_mut().zip(columns) {
+                *out = self.bits(column);
+            }
+        }
+    }
+
+    #[inline(always)]
     fn load_columns(self, values: &[f32], starts: &PerLane<usize>, out: &mut [__m256]) {
         let (tiles, rest) = out.as_chunks_mut::<8>();
         debug_assert!(rest.is_empty(), "formats load whole tiles");

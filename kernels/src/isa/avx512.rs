@@ -156,6 +156,21 @@ impl<const VNNI: bool> Lanes for Avx512<VNNI> {
     }
 
     #[inline(always)]
+    fn load_u16_columns(self, values: &[u16], starts: &PerLane<usize>, out: &mut [__m512i]) {
+        for (t, tile) in out.as_chunks_mut::<16>().0.iter_mut().enumerate() {
+            let mut rows = [self.splat(0.0); 16];
+            for (row, start) in rows.iter_mut().zip(starts) {
+                *row = self.bits_to_f32(self.load_u16(&values[start + 16 * t..]));
+            }
+            // SAFETY: the token proves AVX-512.
+            let columns = unsafe { transpose(rows) };
+            for (out, column) in tile.iter_mut().zip(columns) {
+                *out = self.bits(column);
+            }
+        }
+    }
+
+    #[inline(always)]
     fn load_columns(self, values: &[f32], starts: &PerLane<usize>, out: &mut [__m512]) {
         let (tiles, rest) = out.as_chunks_mut::<16>();
         debug_assert!(rest.is_empty(), "formats load whole tiles");

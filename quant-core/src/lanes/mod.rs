@@ -199,6 +199,22 @@ pub trait Lanes: Copy + Sealed {
         self.load_i(&lanes)
     }
 
+    /// Transposes: lane `b` of `out[i]` becomes `values[starts[b] + i]`. As many as a tile has: sixteen, or
+    /// eight with no more than eight lanes.
+    ///
+    /// # Panics
+    /// If a lane's range ends past the slice.
+    #[inline(always)]
+    fn load_u16_columns(self, values: &[u16], starts: &PerLane<usize>, out: &mut [Self::I32]) {
+        let mut column = [0; MAX_LANES];
+        for (i, out) in out.iter_mut().enumerate() {
+            for (value, start) in column.iter_mut().zip(starts).take(Self::N) {
+                *value = values[start + i].into();
+            }
+            *out = self.load_i(&column);
+        }
+    }
+
     /// The least of the lanes, none of which is a NaN.
     #[inline(always)]
     fn lowest(self, a: Self::F32) -> f32 {

@@ -7,7 +7,6 @@
 
 use super::{
     fit_positive,
-    lines::noise,
     nearest::{look_up, next_level, odd_levels},
     settle::{ON_GRID, Room},
 };
@@ -121,11 +120,8 @@ pub(crate) fn fit_grid<
     let mut products = x;
     for i in 0..LEN {
         products[i] = s.mul(weights[i], x[i]);
-        let root = s.sqrt(weights[i]);
-        s.store(x[i], &mut room.x[i]);
-        s.store(root, &mut room.roots[i]);
-        s.store(s.mul(s.mul(s.splat(2.0), root), x[i]), &mut room.doubled[i]);
     }
+    room.fill(s, &x, weights);
     let values = Values::<S, LEN> { x: &x, weights, products: &products, reach };
 
     let untouched = if settings.again == Again::UnlessOnGrid { 0 } else { ON_GRID };
@@ -266,18 +262,11 @@ impl<S: Lanes, const LEN: usize> Values<'_, S, LEN> {
         } else {
             self.round::<DIMS, GROUPS, CANDIDATES, false>(s, inverses, room);
         }
-        for (g, &wanted) in wanted.iter().enumerate() {
-            let places = g * DIMS..(g + 1) * DIMS;
-            let (roots, ends) =
-                (&room.roots[places.clone()], [scales[0], scales[scales.len() - 1]]);
-            s.store(noise::<S, DIMS>(s, roots, &self.x[places], ends), &mut room.noise[g]);
-            let mut rest = wanted;
-            while rest != 0 {
-                let lane = rest.trailing_zeros() as usize;
-                rest &= rest - 1;
-                room.settle::<S, DIMS>(s, near, g, lane, &lanes[..scales.len()]);
-            }
+        for g in 0..GROUPS {
+            let ends = [scales[0], scales[scales.len() - 1]];
+            room.set_noise::<S, DIMS>(s, g, &self.x[g * DIMS..(g + 1) * DIMS], ends);
         }
+        room.settle::<S, DIMS>(s, near, wanted, &lanes[..scales.len()]);
         far
     }
 
@@ -438,11 +427,7 @@ mod tests {
         let s = Scalar;
         let mut room = Box::new(Room::<LEN, GROUPS, CANDIDATES>::EMPTY);
         let roots = weights.map(f32::sqrt);
-        for i in 0..LEN {
-            room.x[i][0] = x[i];
-            room.roots[i][0] = roots[i];
-            room.doubled[i][0] = 2.0 * roots[i] * x[i];
-        }
+        room.fill(s, x, weights);
         let max = x.iter().fold(0.0, |max, x| if *x > max { *x } else { max });
         let products = core::array::from_fn(|i| x[i] * weights[i]);
         let values = Values::<Scalar, LEN> { x, weights, products: &products, reach: max };

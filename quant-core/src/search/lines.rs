@@ -21,20 +21,6 @@ pub(super) struct Tables {
     products: [[f32; TABLE]; 4],
 }
 
-/// The most points of a list that is short: their lines are looked at without a loop.
-pub(super) const SHORT: usize = 16;
-
-/// The lines of the points of a short list; a vector may have more lanes.
-#[derive(Clone, Copy)]
-pub(super) struct ShortLines {
-    a: PerLane<f32>,
-    b: PerLane<f32>,
-}
-
-impl ShortLines {
-    pub(super) const NONE: Self = Self { a: [0.0; MAX_LANES], b: [0.0; MAX_LANES] };
-}
-
 /// The lines of the points of a list.
 pub(super) struct Lines {
     a: [f32; LONGEST],
@@ -43,15 +29,10 @@ pub(super) struct Lines {
 }
 
 impl Tables {
-    /// The tables of a lane's group of values, given their weights and twice the products of weights and
-    /// values.
+    /// The tables of a group, given twice the products of its weights and values, and then its weights.
     #[inline(always)]
-    pub(super) fn new<S: Lanes, const DIMS: usize>(
-        s: S,
-        weights: &[PerLane<f32>],
-        doubled: &[PerLane<f32>],
-        lane: usize,
-    ) -> Self {
+    pub(super) fn new<S: Lanes, const DIMS: usize>(s: S, row: &[f32]) -> Self {
+        let (doubled, weights) = row.split_at(DIMS);
         let (low, high) = const { &(levels::<DIMS>(0), levels::<DIMS>(1)) };
         let (low_squares, high_squares) = const { &(squares::<DIMS>(0), squares::<DIMS>(1)) };
         let mut tables = Self { squares: [[0.0; TABLE]; 4], products: [[0.0; TABLE]; 4] };
@@ -61,14 +42,13 @@ impl Tables {
                 if DIMS == 4 && at >= TABLE / 2 {
                     continue;
                 }
-                let part = |table: &[f32; TABLE]| s.load_part(&table[at..]);
-                let (w, p) = (&weights[t * DIMS / 4][lane], &doubled[t * DIMS / 4][lane]);
-                let mut square = s.mul(part(low_squares), s.splat(*w));
-                let mut product = s.mul(part(low), s.splat(*p));
+                let (w, p) = (&weights[t * DIMS / 4], &doubled[t * DIMS / 4]);
+                let mut square = s.mul(s.load_part(&low_squares[at..]), s.splat(*w));
+                let mut product = s.mul(s.load_part(&low[at..]), s.splat(*p));
                 if DIMS == 8 {
-                    let (w, p) = (&weights[2 * t + 1][lane], &doubled[2 * t + 1][lane]);
-                    square = s.add(square, s.mul(part(high_squares), s.splat(*w)));
-                    product = s.add(product, s.mul(part(high), s.splat(*p)));
+                    let (w, p) = (&weights[2 * t + 1], &doubled[2 * t + 1]);
+                    square = s.add(square, s.mul(s.load_part(&high_squares[at..]), s.splat(*w)));
+                    product = s.add(product, s.mul(s.load_part(&high[at..]), s.splat(*p)));
                 }
                 s.store_part(square, &mut tables.squares[t][at..]);
                 s.store_part(product, &mut tables.products[t][at..]);
@@ -92,44 +72,6 @@ impl Tables {
             b = s.add(b, look_up::<S, DIMS>(s, &self.products[t], rest));
         }
         (a, b)
-    }
-
-    /// Draws the lines of up to [`SHORT`] points, and says which come within `noise` of the lowest at two
-    /// scales: a bit for each.
-    #[inline(always)]
-    pub(super) fn draw_short<S: Lanes, const DIMS: usize>(
-        &self,
-        s: S,
-        codes: &[u16],
-        len: usize,
-        scales: [f32; 2],
-        noise: f32,
-        lines: &mut ShortLines,
-    ) -> [u32; 2] {
-        let scales = scales.map(|scale| s.splat(scale));
-        let mut heights = [[s.splat(0.0); 2]; SHORT];
-        let vectors = SHORT.div_ceil(S::N);
-        let mut least = [s.splat(f32::INFINITY); 2];
-        for (v, heights) in heights.iter_mut().enumerate().take(vectors) {
-            let (a, b) = self.draw::<S, DIMS>(s, &codes[v * S::N..]);
-            let inside = s.lt(s.load(&NUMBERS), s.splat(len as f32 - (v * S::N) as f32));
-            let a = s.select(inside, a, s.splat(f32::INFINITY));
-            s.store_part(a, &mut lines.a[v * S::N..]);
-            s.store_part(b, &mut lines.b[v * S::N..]);
-            for i in 0..2 {
-                let height = s.sub(s.mul(scales[i], a), b);
-                heights[i] = height;
-                least[i] = if v == 0 { height } else { s.min(height, least[i]) };
-            }
-        }
-        let mut bits = [0; 2];
-        for i in 0..2 {
-            let limit = s.splat(s.lowest(least[i]) + noise);
-            for (v, heights) in heights.iter().enumerate().take(vectors) {
-                bits[i] |= s.mask_bits(s.le(heights[i], limit)) << (v * S::N);
-            }
-        }
-        bits
     }
 
     /// Draws the lines of points, and says which come within `noise` of the lowest at two scales.
@@ -184,14 +126,6 @@ pub(super) struct Below {
 impl Below {
     pub(super) const NONE: Self = Self { place: 0, vectors: 0, two: 0, three: 0 };
 
-    /// As bits of a short list say.
-    #[inline(always)]
-    pub(super) fn from_bits(bits: u32) -> Self {
-        let mut below = Self::NONE;
-        below.add(0, bits);
-        below
-    }
-
     #[inline(always)]
     fn add(&mut self, at: usize, bits: u32) {
         let others = bits & bits.wrapping_sub(1);
@@ -217,14 +151,25 @@ impl Below {
 impl Lines {
     pub(super) const NONE: Self = Self { a: [0.0; LONGEST], b: [0.0; LONGEST], len: 0 };
 
-    /// Takes the lines of a short list.
+    /// Draws the lines of points.
     #[inline(always)]
-    pub(super) fn take<S: Lanes>(&mut self, s: S, lines: &ShortLines) {
-        for at in (0..SHORT).step_by(S::N) {
-            s.store_part(s.load_part(&lines.a[at..]), &mut self.a[at..]);
-            s.store_part(s.load_part(&lines.b[at..]), &mut self.b[at..]);
+    pub(super) fn draw<S: Lanes, const DIMS: usize>(
+        &mut self,
+        s: S,
+        tables: &Tables,
+        codes: &[u16],
+        len: usize,
+    ) {
+        for at in (0..len).step_by(S::N) {
+            let (mut a, b) = tables.draw::<S, DIMS>(s, &codes[at..]);
+            if len - at < S::N {
+                let inside = s.lt(s.load(&NUMBERS), s.splat((len - at) as f32));
+                a = s.select(inside, a, s.splat(f32::INFINITY));
+            }
+            s.store_part(a, &mut self.a[at..]);
+            s.store_part(b, &mut self.b[at..]);
         }
-        self.len = SHORT;
+        self.len = len;
     }
 
     /// A line's `a` and `b`.
@@ -233,11 +178,18 @@ impl Lines {
         [self.a[place], self.b[place]]
     }
 
+    /// The scale at which two lines meet.
+    #[inline(always)]
+    pub(super) fn meeting(&self, places: [usize; 2]) -> f32 {
+        let [one, other] = places.map(|place| self.line(place));
+        (one[1] - other[1]) / (one[0] - other[0])
+    }
+
     /// The scale at which two lines meet, if no other comes within `noise` of both there.
     #[inline(always)]
     pub(super) fn crossing<S: Lanes>(&self, s: S, places: [usize; 2], noise: f32) -> Option<f32> {
         let [one, other] = places.map(|place| self.line(place));
-        let scale = (one[1] - other[1]) / (one[0] - other[0]);
+        let scale = self.meeting(places);
         let heights = [scale * one[0] - one[1], scale * other[0] - other[1]];
         let height = noise + if heights[0] > heights[1] { heights[0] } else { heights[1] };
         let mut found = Below::NONE;

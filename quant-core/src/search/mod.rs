@@ -6,6 +6,7 @@
 //!
 //! [`Lanes`]: crate::lanes::Lanes
 
+mod abreast;
 mod descent;
 mod grid;
 mod lines;

@@ -1,11 +1,12 @@
 //! The points that stand for the groups of a batch of sub-blocks, at many scales.
 
 use super::{
-    lines::{Below, Lines, SHORT, ShortLines, Tables},
+    abreast::{Drawn, Pile, ROOM, Run, Runs, SHORT},
+    lines::{Below, Lines, Tables, noise},
     nearest::{Group, odd_levels},
 };
 use crate::{
-    codebook::{List, Near},
+    codebook::Near,
     lanes::{Lanes, MAX_LANES, PerLane},
 };
 
@@ -16,19 +17,25 @@ pub(super) const ON_GRID: i32 = 1 << 16;
 pub(crate) struct Room<const LEN: usize, const GROUPS: usize, const CANDIDATES: usize> {
     /// The magnitudes by lane.
     pub(super) x: [PerLane<f32>; LEN],
-    /// Square roots of the weights by lane: what distances are weighed by.
-    pub(super) roots: [PerLane<f32>; LEN],
-    /// Twice the products of these and the values, by lane.
-    pub(super) doubled: [PerLane<f32>; LEN],
+    /// By lane, for each group: of each value twice the product of its magnitude and the square root of
+    /// its weight, then these roots, which distances are weighed by.
+    columns: [[PerLane<f32>; LEN]; 2],
+    /// The same of each lane in a row.
+    rows: [[[f32; LEN]; 2]; MAX_LANES],
     /// The key of each group for each candidate, then its point, where it may be another than before.
     pub(super) points: [[PerLane<i32>; CANDIDATES]; GROUPS],
     /// For each group and lane a bit for each candidate whose point may differ from that of the one
     /// before.
     pub(super) turns: [PerLane<i32>; GROUPS],
     /// What rounding can do to the lines of each group.
-    pub(super) noise: [PerLane<f32>; GROUPS],
+    noise: [PerLane<f32>; GROUPS],
     lines: Lines,
-    aside: [Run; CANDIDATES],
+    runs: Runs,
+    long: [Run; CANDIDATES],
+    /// Runs that need a closer look.
+    aside: Pile,
+    /// Parts of runs, which are looked at again.
+    parts: Pile,
     /// Points that are known before they are looked for.
     known: [PerLane<i32>; GROUPS],
 }
@@ -36,41 +43,56 @@ pub(crate) struct Room<const LEN: usize, const GROUPS: usize, const CANDIDATES: 
 impl<const LEN: usize, const GROUPS: usize, const CANDIDATES: usize> Room<LEN, GROUPS, CANDIDATES> {
     pub(crate) const EMPTY: Self = Self {
         x: [[0.0; MAX_LANES]; LEN],
-        roots: [[0.0; MAX_LANES]; LEN],
-        doubled: [[0.0; MAX_LANES]; LEN],
+        columns: [[[0.0; MAX_LANES]; LEN]; 2],
+        rows: [[[0.0; LEN]; 2]; MAX_LANES],
         points: [[[0; MAX_LANES]; CANDIDATES]; GROUPS],
         turns: [[0; MAX_LANES]; GROUPS],
         noise: [[0.0; MAX_LANES]; GROUPS],
         lines: Lines::NONE,
-        aside: [Run::NONE; CANDIDATES],
+        runs: Runs::NONE,
+        long: [Run::NONE; CANDIDATES],
+        aside: Pile::EMPTY,
+        parts: Pile::EMPTY,
         known: [[0; MAX_LANES]; GROUPS],
     };
-}
 
-/// Candidates in a row at which a group has the same key, but perhaps not the same point.
-#[derive(Clone, Copy)]
-struct Run {
-    from: usize,
-    end: usize,
-    list: List,
-    /// Of a short list the lines, and which are lowest at both ends.
-    lines: ShortLines,
-    bits: [u32; 2],
-}
+    /// Takes the magnitudes and weights of a batch.
+    #[inline(always)]
+    pub(super) fn fill<S: Lanes>(&mut self, s: S, x: &[S::F32; LEN], weights: &[S::F32; LEN]) {
+        let dims = LEN / GROUPS;
+        let columns = self.columns.as_flattened_mut();
+        for (i, (&x, &weight)) in x.iter().zip(weights).enumerate() {
+            let root = s.sqrt(weight);
+            s.store(x, &mut self.x[i]);
+            let at = i + i / dims * dims;
+            s.store(s.mul(s.mul(s.splat(2.0), root), x), &mut columns[at]);
+            s.store(root, &mut columns[at + dims]);
+        }
+        let mut turned = [s.splat(0.0); MAX_LANES];
+        for at in (0..2 * LEN).step_by(S::N) {
+            let starts = core::array::from_fn(|b| (at + b) * MAX_LANES);
+            s.load_columns(columns.as_flattened(), &starts, &mut turned[..S::N]);
+            for (row, &v) in self.rows.iter_mut().zip(&turned[..S::N]) {
+                s.store_part(v, &mut row.as_flattened_mut()[at..]);
+            }
+        }
+    }
 
-impl Run {
-    const NONE: Self = Self {
-        from: 0,
-        end: 0,
-        list: List { start: 0, len: 0, first: 0 },
-        lines: ShortLines::NONE,
-        bits: [0; 2],
-    };
-}
+    /// Notes what rounding can do to the lines of a group from a high to a low scale.
+    #[inline(always)]
+    pub(super) fn set_noise<S: Lanes, const DIMS: usize>(
+        &mut self,
+        s: S,
+        g: usize,
+        x: &[S::F32],
+        ends: [S::F32; 2],
+    ) {
+        let roots = &self.columns.as_flattened()[(2 * g + 1) * DIMS..][..DIMS];
+        s.store(noise::<S, DIMS>(s, roots, x, ends), &mut self.noise[g]);
+    }
 
-impl<const LEN: usize, const GROUPS: usize, const CANDIDATES: usize> Room<LEN, GROUPS, CANDIDATES> {
-    /// Finds the points that stand for a lane's group at several scales, from large to small, given their keys,
-    /// and says at which candidates they change.
+    /// Finds the points that stand for the groups of lanes at several scales, from large to small, given their
+    /// keys, and says at which candidates they change.
     ///
     /// Where a key comes at several scales in a row, one point may be nearest at the first and the last
     /// of them by more than rounding can do. It is at those between, too, since points are lines.
@@ -79,51 +101,137 @@ impl<const LEN: usize, const GROUPS: usize, const CANDIDATES: usize> Room<LEN, G
         &mut self,
         s: S,
         near: &Near,
+        wanted: &[u32; GROUPS],
+        scales: &[PerLane<f32>],
+    ) {
+        const { assert!(MAX_LANES * CANDIDATES <= ROOM) }
+        for (g, &wanted) in wanted.iter().enumerate() {
+            let mut rest = wanted;
+            while rest != 0 {
+                let lane = rest.trailing_zeros() as usize;
+                rest &= rest - 1;
+                self.list_runs::<S, DIMS>(s, near, g, lane, scales);
+            }
+            let count = self.runs.len() + self.aside.len();
+            if count + S::N * CANDIDATES > ROOM || g + 1 == GROUPS {
+                loop {
+                    self.settle_short::<S, DIMS>(s, near, scales);
+                    self.runs.clear();
+                    while let Some(run) = self.parts.pop() {
+                        self.runs.push(run, true);
+                    }
+                    // Before there are more: there is room for as many as were settled.
+                    while let Some(run) = self.aside.pop() {
+                        self.settle_each::<S, DIMS>(s, near, scales, run);
+                    }
+                    if self.runs.len() == 0 {
+                        break;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Lists the runs of a group. Those whose points are many are settled at once.
+    #[inline(always)]
+    fn list_runs<S: Lanes, const DIMS: usize>(
+        &mut self,
+        s: S,
+        near: &Near,
         g: usize,
         lane: usize,
         scales: &[PerLane<f32>],
     ) {
-        let places = g * DIMS..(g + 1) * DIMS;
-        let (roots, doubled) = (&self.roots[places.clone()], &self.doubled[places]);
-        let tables = Tables::new::<S, DIMS>(s, roots, doubled, lane);
-        let noise = self.noise[g][lane];
         let points = &mut self.points[g][..scales.len()];
-        // No branch waits for what is found: it would be foreseen wrongly too often. What is not
-        // simple is put aside.
-        let mut aside = 0;
+        let mut long = 0;
         let mut turns = self.turns[g][lane] as u32;
         while turns != 0 {
             let from = turns.trailing_zeros() as usize;
             turns &= turns.wrapping_sub(1);
             let end = (turns.trailing_zeros() as usize).min(points.len());
             let list = near.list(points[from][lane] as usize);
-            if list.len <= 1 {
-                let on_grid = if list.len == 0 { ON_GRID } else { 0 };
-                points[from][lane] = i32::from(list.first) | on_grid;
+            let on_grid = if list.len == 0 { ON_GRID } else { 0 };
+            points[from][lane] = i32::from(list.first) | on_grid;
+            let run = Run::new(list, (g, lane), (from, end));
+            // No branch waits for the list: it would be foreseen wrongly too often.
+            self.runs.push(run, (list.len > 1) & (usize::from(list.len) <= SHORT));
+            self.long[long] = run;
+            long = long.wrapping_add(usize::from(usize::from(list.len) > SHORT));
+        }
+        if long > 0 {
+            let tables = Tables::new::<S, DIMS>(s, self.row::<DIMS>(g, lane));
+            for i in 0..long {
+                self.settle_long::<S, DIMS>(s, near, scales, &tables, self.long[i]);
+            }
+        }
+    }
+
+    /// Settles the runs that were listed.
+    #[inline(always)]
+    fn settle_short<S: Lanes, const DIMS: usize>(
+        &mut self,
+        s: S,
+        near: &Near,
+        scales: &[PerLane<f32>],
+    ) {
+        self.runs.sort();
+        let mut drawn = Drawn::<S>::new(s);
+        for at in (0..self.runs.len()).step_by(S::N) {
+            let (runs, live) = self.runs.batch::<S>(at);
+            let (mut noise, mut high, mut low) =
+                ([0.0; MAX_LANES], [0.0; MAX_LANES], [0.0; MAX_LANES]);
+            for (i, run) in runs.iter().enumerate().take(S::N) {
+                let (g, lane) = run.place();
+                noise[i] = self.noise[g][lane];
+                high[i] = scales[run.from()][lane];
+                low[i] = scales[run.end().wrapping_sub(1)][lane];
+            }
+            let ends = [s.load(&high), s.load(&low)];
+            let noise = s.load(&noise);
+            drawn.take::<DIMS>(s, self.rows.as_flattened().as_flattened(), LEN, &runs);
+            let [one, other] = drawn.draw::<DIMS>(s, near, &runs, noise, ends);
+            let mut codes = [0; MAX_LANES];
+            s.store_i(one.code, &mut codes);
+            for (run, code) in runs.iter().zip(codes).take(live) {
+                let (g, lane) = run.place();
+                self.points[g][run.from()][lane] = code;
+            }
+            let certain = s.and(one.alone, other.alone);
+            let same = s.mask_bits(s.and(certain, s.eq_i(one.code, other.code)));
+            let full = u32::MAX >> (32 - live);
+            let mut open = full & !same;
+            if open == 0 {
                 continue;
             }
-            let codes = near.codes(list.start as usize);
-            let ends = [scales[from][lane], scales[end.wrapping_sub(1)][lane]];
-            let len = usize::from(list.len);
-            let run = &mut self.aside[aside];
-            (run.from, run.end, run.list) = (from, end, list);
-            let (place, certain) = if len <= SHORT {
-                let lines = &mut run.lines;
-                run.bits = tables.draw_short::<S, DIMS>(s, codes, len, ends, noise, lines);
-                let one = run.bits[0];
-                let certain = (one == run.bits[1]) & (one & one.wrapping_sub(1) == 0);
-                (one.trailing_zeros() as usize % MAX_LANES, certain)
-            } else {
-                let lines = &mut self.lines;
-                let [one, other] = tables.draw_all::<S, DIMS>(s, codes, len, ends, noise, lines);
-                let same = one.place == other.place;
-                (one.place, same & one.is_alone() & other.is_alone())
-            };
-            points[from][lane] = codes[place].into();
-            aside = aside.wrapping_add(usize::from(!certain));
-        }
-        for i in 0..aside {
-            self.settle_run::<S, DIMS>(s, near, (g, lane), scales, &tables, i);
+            let turn = drawn.turn::<DIMS>(s, noise, ends, [one.code, other.code], &runs);
+            let (mut others, mut guesses) = ([0; MAX_LANES], [0; MAX_LANES]);
+            s.store_i(other.code, &mut others);
+            s.store_i(turn.guess, &mut guesses);
+            let (pairs, certain) = (s.mask_bits(turn.pair), s.mask_bits(certain));
+            while open != 0 {
+                let i = open.trailing_zeros() as usize;
+                open &= open - 1;
+                let (run, (g, lane)) = (runs[i], runs[i].place());
+                if certain >> i & 1 == 0 || run.end() == run.from() + 1 {
+                    self.aside.push(run);
+                    continue;
+                }
+                let guess = (guesses[i].max(0) as usize).clamp(run.from() + 1, run.end() - 1);
+                if run.end() == run.from() + 2
+                    || pairs >> i & 1 == 1
+                        && turn.is_at(i, [scales[guess - 1][lane], scales[guess][lane]])
+                {
+                    self.points[g][guess][lane] = others[i];
+                    self.turns[g][lane] |= 1 << guess;
+                } else if self.parts.has_room() {
+                    let middle = guess.min(run.end() - 2);
+                    self.turns[g][lane] |= 1 << middle;
+                    self.parts.push(run.part(run.from(), middle + 1));
+                    self.parts.push(run.part(middle, run.end()));
+                } else {
+                    self.aside.push(run);
+                }
+            }
         }
     }
 
@@ -178,37 +286,29 @@ impl<const LEN: usize, const GROUPS: usize, const CANDIDATES: usize> Room<LEN, G
         }
     }
 
-    /// Finds the points for a run that was put aside.
+    /// Finds the points for a run of many points.
     #[inline(always)]
-    fn settle_run<S: Lanes, const DIMS: usize>(
+    fn settle_long<S: Lanes, const DIMS: usize>(
         &mut self,
         s: S,
         near: &Near,
-        (g, lane): (usize, usize),
         scales: &[PerLane<f32>],
         tables: &Tables,
-        number: usize,
+        run: Run,
     ) {
-        let (noise, run) = (self.noise[g][lane], &self.aside[number]);
-        let (from, end) = (run.from, run.end.min(scales.len()));
-        let codes = near.codes(run.list.start as usize);
-        let len = usize::from(run.list.len);
-        let lines = &mut self.lines;
-        let ends = if len <= SHORT {
-            lines.take(s, &run.lines);
-            run.bits.map(Below::from_bits)
-        } else {
-            let ends = [scales[from][lane], scales[end - 1][lane]];
-            tables.draw_all::<S, DIMS>(s, codes, len, ends, noise, lines)
-        };
-        if ends[0].is_alone() && ends[1].is_alone() {
+        let ((g, lane), from, end) = (run.place(), run.from(), run.end());
+        let (codes, noise, lines) = (near.codes(run.start()), self.noise[g][lane], &mut self.lines);
+        let at = [scales[from][lane], scales[end - 1][lane]];
+        let ends: [Below; 2] = tables.draw_all::<S, DIMS>(s, codes, run.len(), at, noise, lines);
+        let places = ends.map(|below| below.place);
+        if ends[0].is_alone() & ends[1].is_alone() {
+            self.points[g][from][lane] = codes[places[0]].into();
+            if places[0] == places[1] {
+                return;
+            }
             // If no other point is nearest between, the one at the last scale is from some scale on.
-            let places = [ends[0].place, ends[1].place];
             if let Some(scale) = lines.crossing(s, places, noise) {
-                let mut turn = from + 1;
-                while turn < end - 1 && scales[turn][lane] > scale {
-                    turn += 1;
-                }
+                let turn = turn_at(scale, at, from, end);
                 let [before, after] = [scales[turn - 1][lane], scales[turn][lane]];
                 if lines.are_apart(places, [before, after], noise) {
                     self.points[g][turn][lane] = codes[places[1]].into();
@@ -217,22 +317,91 @@ impl<const LEN: usize, const GROUPS: usize, const CANDIDATES: usize> Room<LEN, G
                 }
             }
         }
-        for (c, scales) in scales.iter().enumerate().take(end).skip(from) {
-            let scale = scales[lane];
-            let code = match self.lines.lowest(s, scale, noise) {
-                Some(place) => codes[place],
-                None => {
-                    let (mut x, mut weights) = ([0.0; DIMS], [0.0; DIMS]);
-                    for i in 0..DIMS {
-                        x[i] = self.x[g * DIMS + i][lane];
-                        weights[i] = self.roots[g * DIMS + i][lane];
-                    }
-                    let levels = const { &odd_levels::<DIMS>() };
-                    Group::<DIMS>::new(x, weights).nearest(s, codes, len, levels, scale)
+        self.aside.push(run);
+    }
+
+    /// Finds the points for a run: at both ends, and between two scales as long as the points at these
+    /// differ.
+    #[inline(always)]
+    fn settle_each<S: Lanes, const DIMS: usize>(
+        &mut self,
+        s: S,
+        near: &Near,
+        scales: &[PerLane<f32>],
+        run: Run,
+    ) {
+        let (g, lane) = run.place();
+        let codes = near.codes(run.start());
+        let tables = Tables::new::<S, DIMS>(s, self.row::<DIMS>(g, lane));
+        self.lines.draw::<S, DIMS>(s, &tables, codes, run.len());
+        let (first, last) = (run.from(), run.end() - 1);
+        // Of candidates whose points are known, and which are no neighbours, the later ones.
+        let mut later = [(last, None); CANDIDATES];
+        let mut count = 1;
+        let mut before = (first, self.settle_at::<S, DIMS>(s, codes, run, first, scales));
+        if last > first {
+            later[0].1 = self.settle_at::<S, DIMS>(s, codes, run, last, scales);
+        }
+        while count > 0 {
+            let (end, place) = later[count - 1];
+            let same = place.is_some() && place == before.1;
+            if same || end <= before.0 + 1 {
+                before = later[count - 1];
+                count -= 1;
+                continue;
+            }
+            let middle = match (before.1, place) {
+                (Some(one), Some(other)) => {
+                    let at = [scales[before.0][lane], scales[end][lane]];
+                    turn_at(self.lines.meeting([one, other]), at, before.0, end + 1).min(end - 1)
                 }
+                _ => before.0.midpoint(end),
             };
-            self.points[g][c][lane] = code.into();
-            self.turns[g][lane] |= 1 << c;
+            later[count] = (middle, self.settle_at::<S, DIMS>(s, codes, run, middle, scales));
+            count += 1;
         }
     }
+
+    /// Finds the point of a run whose lines are drawn at one scale. Returns its place, unless another point is
+    /// as near but for rounding.
+    #[inline(always)]
+    fn settle_at<S: Lanes, const DIMS: usize>(
+        &mut self,
+        s: S,
+        codes: &[u16],
+        run: Run,
+        c: usize,
+        scales: &[PerLane<f32>],
+    ) -> Option<usize> {
+        let (g, lane) = run.place();
+        let scale = scales[c][lane];
+        let lowest = self.lines.lowest(s, scale, self.noise[g][lane]);
+        let code = match lowest {
+            Some(place) => codes[place],
+            None => {
+                let row = self.row::<DIMS>(g, lane);
+                let x = core::array::from_fn(|i| self.x[g * DIMS + i][lane]);
+                let weights = core::array::from_fn(|i| row[DIMS + i]);
+                let levels = const { &odd_levels::<DIMS>() };
+                Group::<DIMS>::new(x, weights).nearest(s, codes, run.len(), levels, scale)
+            }
+        };
+        self.points[g][c][lane] = code.into();
+        self.turns[g][lane] |= 1 << c;
+        lowest
+    }
+
+    /// A group of a lane: twice the products of values and weights, then the weights.
+    #[inline(always)]
+    fn row<const DIMS: usize>(&self, g: usize, lane: usize) -> &[f32] {
+        &self.rows[lane].as_flattened()[2 * DIMS * g..][..2 * DIMS]
+    }
+}
+
+/// The candidate at which a scale is passed, given those of the first and the last one. The inverses of scales
+/// are evenly spaced.
+#[inline(always)]
+fn turn_at(scale: f32, [high, low]: [f32; 2], from: usize, end: usize) -> usize {
+    let part = (high / scale - 1.0) / (high / low - 1.0) * (end - 1 - from) as f32;
+    (from + 1 + (part as usize).min(end)).min(end - 1)
 }
