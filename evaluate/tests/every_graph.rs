@@ -69,7 +69,7 @@ fn every_tensor_is_used_and_the_cache_changes_nothing() {
         let model = match Model::from_source(source, &Options::default()) {
             Ok(model) => model,
             // Its experts take compressed values that nothing makes.
-            Err(error) if what == "nemotron_h_moe (plain, Least)" => {
+            Err(error) if what.starts_with("nemotron_h_moe (") && what.ends_with(", Least)") => {
                 assert!(error.to_string().contains("has rows of 28, expected 48"), "{error}");
                 continue;
             }
