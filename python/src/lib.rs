@@ -152,7 +152,7 @@ fn dequantize<'py>(
         let parts = bytes.par_chunks(bytes_each).zip(out.par_chunks_mut(values_each));
         parts.try_for_each(|(bytes, out)| {
             let shape = [out.len() / row.max(1), row];
-            QTensor::new(ty, &shape, bytes)?;
+            _ = QTensor::new(ty, &shape, bytes)?;
             Kernels::best().dequantize_into(ty, bytes, out)
         })
     })
