@@ -18,8 +18,8 @@ use crate::{
 pub struct Codes {
     /// Bits of the widest.
     pub bits: u32,
-    /// Whether [`TensorReader::code_blocks`] reads them: its values are those stored, in whole blocks
-    /// that share a scale. Columns in another order (act-order) do not.
+    /// Whether [`TensorReader::code_blocks`](crate::TensorReader::code_blocks) reads them: its values are
+    /// those stored, in whole blocks that share a scale. Columns in another order (act-order) do not.
     pub has_blocks: bool,
 }
 
