@@ -21,7 +21,8 @@ const LARGE: usize = 2 << 20;
 ///
 /// A decoder reads all weights for every token. In pages of 4 KiB looking up their addresses takes a
 /// quarter of that time, and matrices of a megabyte fill no large page by themselves. What is reserved and
-/// not used takes address space only. A matrix that finds no room gets memory of its own.
+/// not used takes address space alone, on Windows a claim on memory too. A matrix that finds no room gets
+/// memory of its own.
 #[derive(Default)]
 pub struct PackedMemory {
     region: Option<Arc<MmapRaw>>,

@@ -1,8 +1,9 @@
 //! Dot products and matrix products with quantized weights.
 //!
 //! The way of a product: [`packed`] weights, [`inputs`] quantized to meet them, then for a range
-//! of rows per thread [`drive`] runs the kernel in [`tile`] as [`arithmetic`] says, for few columns from the packed weights and
-//! for many from panels that are unpacked once; both are [`sources`]. [`format`](mod@format) lists the
+//! of rows per thread [`drive`] runs the kernel in [`tile`] as [`arithmetic`] says, for few columns from the
+//! packed weights and for many from panels that are unpacked once; both are [`sources`].
+//! [`format`](mod@format) lists the
 //! formats; [`coded`] describes those that are multiplied by their codes, and [`more_formats`] such for which
 //! less is compiled; [`integers`] are those with codebooks; [`dot_lanes`] are the instructions, which know no
 //! format.
