@@ -91,6 +91,34 @@ fn importance(len: usize) -> impl Strategy<Value = Option<Vec<f32>>> {
     ]
 }
 
+/// Products of the largest values are infinite and sums of them no numbers, those of the smallest are zero:
+/// what a search may conclude from either must not depend on how many lanes look at once.
+#[test]
+fn every_magnitude_gives_the_scalar_bytes() {
+    let mut state = 1u64;
+    let mut uniform = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (state >> 40) as f32 / (1u64 << 24) as f32
+    };
+    let scalar = Kernels::supported().next().unwrap();
+    for exponent in -149i32..=127 {
+        let values: Vec<f32> =
+            (0..256).map(|_| (uniform() * 4.0 - 2.0) * 2f32.powi(exponent)).collect();
+        let importance: Vec<f32> = (0..256).map(|_| (uniform() * 2.0 - 1.0).max(0.0)).collect();
+        for importance in [None, Some(&importance[..])] {
+            let rows = Rows { values: &values, row_len: 256, importance };
+            for ty in quantizable() {
+                let expected = quantize(scalar, ty, rows);
+                for kernels in Kernels::supported().skip(1) {
+                    let difference = first_difference(&quantize(kernels, ty, rows), &expected);
+                    let isa = kernels.isa().name();
+                    assert_eq!(difference, None, "{isa} {ty}, values up to 2^({exponent} + 1)");
+                }
+            }
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 

@@ -301,7 +301,8 @@ impl<const LEN: usize, const GROUPS: usize, const CANDIDATES: usize> Room<LEN, G
         let at = [scales[from][lane], scales[end - 1][lane]];
         let ends: [Below; 2] = tables.draw_all::<S, DIMS>(s, codes, run.len(), at, noise, lines);
         let places = ends.map(|below| below.place);
-        if ends[0].is_alone() & ends[1].is_alone() {
+        // Heights that are no numbers, which only infinite noise allows, are below nothing.
+        if noise < f32::INFINITY && ends[0].is_alone() & ends[1].is_alone() {
             self.points[g][from][lane] = codes[places[0]].into();
             if places[0] == places[1] {
                 return;
@@ -375,7 +376,8 @@ impl<const LEN: usize, const GROUPS: usize, const CANDIDATES: usize> Room<LEN, G
     ) -> Option<usize> {
         let (g, lane) = run.place();
         let scale = scales[c][lane];
-        let lowest = self.lines.lowest(s, scale, self.noise[g][lane]);
+        let noise = self.noise[g][lane];
+        let lowest = if noise < f32::INFINITY { self.lines.lowest(s, scale, noise) } else { None };
         let code = match lowest {
             Some(place) => codes[place],
             None => {
