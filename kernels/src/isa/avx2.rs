@@ -44,6 +44,8 @@ impl<const VNNI: bool> Lanes for Avx2<VNNI> {
         add(a: __m256, b: __m256) -> __m256 { _mm256_add_ps(a, b) }
         sub(a: __m256, b: __m256) -> __m256 { _mm256_sub_ps(a, b) }
         mul(a: __m256, b: __m256) -> __m256 { _mm256_mul_ps(a, b) }
+        loose_mul_add(a: __m256, b: __m256, c: __m256) -> __m256 { _mm256_fmadd_ps(a, b, c) }
+        loose_mul_sub(a: __m256, b: __m256, c: __m256) -> __m256 { _mm256_fmsub_ps(a, b, c) }
         div(a: __m256, b: __m256) -> __m256 { _mm256_div_ps(a, b) }
         sqrt(a: __m256) -> __m256 { _mm256_sqrt_ps(a) }
         abs(a: __m256) -> __m256 { _mm256_andnot_ps(_mm256_set1_ps(-0.0), a) }
@@ -213,7 +215,7 @@ pub(crate) type Token = Avx2<false>;
 
 /// Runs an operation compiled with the features that the token proves.
 pub(super) fn run<O: LaneOp>(s: Token, op: O) -> O::Output {
-    #[target_feature(enable = "avx2,f16c")]
+    #[target_feature(enable = "avx2,fma,f16c")]
     fn with_features<O: LaneOp>(s: Token, op: O) -> O::Output {
         op.eval(s)
     }

@@ -49,6 +49,8 @@ impl<const VNNI: bool> Lanes for Avx512<VNNI> {
         add(a: __m512, b: __m512) -> __m512 { _mm512_add_ps(a, b) }
         sub(a: __m512, b: __m512) -> __m512 { _mm512_sub_ps(a, b) }
         mul(a: __m512, b: __m512) -> __m512 { _mm512_mul_ps(a, b) }
+        loose_mul_add(a: __m512, b: __m512, c: __m512) -> __m512 { _mm512_fmadd_ps(a, b, c) }
+        loose_mul_sub(a: __m512, b: __m512, c: __m512) -> __m512 { _mm512_fmsub_ps(a, b, c) }
         div(a: __m512, b: __m512) -> __m512 { _mm512_div_ps(a, b) }
         sqrt(a: __m512) -> __m512 { _mm512_sqrt_ps(a) }
         abs(a: __m512) -> __m512 { _mm512_abs_ps(a) }

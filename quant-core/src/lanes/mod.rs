@@ -5,7 +5,7 @@
 //! the instance with one lane: the reference and the fast path are the same text.
 //!
 //! The contract of an instance is exact IEEE 754 single precision, round to nearest even, no fused
-//! multiply-add, no flushing of subnormals, no approximate reciprocals.
+//! multiply-add but where a method says so, no flushing of subnormals, no approximate reciprocals.
 
 mod exp;
 mod pair;
@@ -72,6 +72,19 @@ pub trait Lanes: Copy + Sealed {
     fn min(self, a: Self::F32, b: Self::F32) -> Self::F32;
     /// `if a > b { a } else { b }`: the second operand if they are equal or one is NaN.
     fn max(self, a: Self::F32, b: Self::F32) -> Self::F32;
+
+    /// `a * b + c`, rounded once or twice, as it is faster. Not the same bits on every instance: for bounds
+    /// that leave room for rounding, never for what bytes come from.
+    #[inline(always)]
+    fn loose_mul_add(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32 {
+        self.add(self.mul(a, b), c)
+    }
+
+    /// `a * b - c`, as loosely as [`loose_mul_add`](Self::loose_mul_add).
+    #[inline(always)]
+    fn loose_mul_sub(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32 {
+        self.sub(self.mul(a, b), c)
+    }
 
     /// The nearest integer, ties to even, for magnitudes up to 2²²; zeros may have either sign.
     #[inline(always)]
