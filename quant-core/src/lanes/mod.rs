@@ -212,8 +212,7 @@ pub trait Lanes: Copy + Sealed {
         self.load_i(&lanes)
     }
 
-    /// Transposes: lane `b` of `out[i]` becomes `values[starts[b] + i]`. As many as a tile has: sixteen, or
-    /// eight with no more than eight lanes.
+    /// Transposes: lane `b` of `out[i]` becomes `values[starts[b] + i]`. There are eight, or a multiple of it.
     ///
     /// # Panics
     /// If a lane's range ends past the slice.
@@ -302,7 +301,7 @@ pub trait Lanes: Copy + Sealed {
         }
     }
 
-    /// Transposes: lane `b` of `out[i]` becomes `values[starts[b] + i]`.
+    /// Transposes: lane `b` of `out[i]` becomes `values[starts[b] + i]`. There are eight, or a multiple of it.
     ///
     /// # Panics
     /// If a lane's range ends past the slice.

@@ -222,9 +222,7 @@ impl<S: Lanes> Drawn<S> {
             let (g, lane) = run.place();
             *start = lane * 2 * len + g * 2 * DIMS;
         }
-        // A tile has as many columns as a vector has lanes.
-        let columns = if S::N > 2 * DIMS { S::N } else { 2 * DIMS };
-        s.load_columns(rows, &starts, &mut self.values[..columns]);
+        s.load_columns(rows, &starts, &mut self.values[..2 * DIMS]);
     }
 
     /// Draws the lines of runs whose values were taken, of which the first has the shortest list and the last
@@ -250,11 +248,10 @@ impl<S: Lanes> Drawn<S> {
         let mut least = [infinity; 2];
         let mut second = [infinity; 2];
         let mut found = [s.splat_i(0); 2];
-        let tile = if S::N > 8 { 16 } else { 8 };
-        let mut codes = [s.splat_i(0); 16];
-        for first in (0..longest).step_by(tile) {
-            s.load_u16_columns(near.codes(first), &starts, &mut codes[..tile]);
-            for k in first..longest.min(first + tile) {
+        let mut codes = [s.splat_i(0); 8];
+        for first in (0..longest).step_by(codes.len()) {
+            s.load_u16_columns(near.codes(first), &starts, &mut codes);
+            for k in first..longest.min(first + codes.len()) {
                 let code = codes[k - first];
                 let (mut a, b) = self.line::<DIMS>(s, code);
                 if k >= shortest {
