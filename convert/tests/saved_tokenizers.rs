@@ -280,6 +280,45 @@ fn vocab_json_with_merges_txt_is_a_tokenizer() {
     }
 }
 
+#[test]
+fn merges_that_are_cut_short_are_told() {
+    let dir = copy("tiny-qwen2");
+    as_lists(dir.path(), "Qwen2Tokenizer");
+    let path = dir.path().join("merges.txt");
+    let whole = fs::read_to_string(&path).unwrap();
+    let told = |text: &str| {
+        fs::write(&path, text).unwrap();
+        warnings(|| read(dir.path(), &DECODER).unwrap()).1
+    };
+    assert_eq!(told(&whole), "");
+    assert_eq!(told(whole.trim_end()), "");
+    // In the middle, and within the last line.
+    let half = whole.lines().take(300).collect::<Vec<_>>().join("\n");
+    let text = told(&half);
+    assert!(text.contains("its 299 merges do not make 4"), "{text}");
+    // Its last line is "Ġo ver" then.
+    let (end, _) = whole.trim_end().rsplit_once('\n').unwrap();
+    let text = told(&end[..end.len() - 1]);
+    assert!(text.contains("which is no token of the vocabulary"), "{text}");
+}
+
+#[test]
+fn a_tokenizer_without_many_of_the_models_tokens_is_told() {
+    for (name, size) in [("tiny-llama2", 1024), ("tiny-qwen2", 1024), ("tokenizers/bert", 662)] {
+        let dir = copy(name);
+        let options = if name.ends_with("bert") { ENCODER } else { DECODER };
+        let told = |size: u64| {
+            edit(dir.path(), "config.json", |config| config["vocab_size"] = size.into());
+            warnings(|| read(dir.path(), &options).unwrap()).1
+        };
+        // Rounded up, as many models do.
+        assert_eq!(told(size + size / 50), "", "{name}");
+        let text = told(size + size / 10);
+        let says = format!("no token for {} of the {} ids", size / 10, size + size / 10);
+        assert!(text.contains(&says), "{name}: {text}");
+    }
+}
+
 /// As `vocab.txt`, the list that BERT's class makes of its tokenizer.
 fn as_words(dir: &Path) -> String {
     let path = dir.join("tokenizer.json");
