@@ -271,6 +271,39 @@ mod tests {
         assert!(find(&config).unwrap().complete(&mut config).is_err());
     }
 
+    /// Classes of one family differ in what they assume, as of transformers 5.23.
+    #[test]
+    fn sizes_that_are_left_out_are_those_of_the_class() {
+        for (text, sizes) in [
+            (
+                r#"{"architectures": ["GlmOcrForConditionalGeneration"],
+                    "text_config": {"model_type": "glm_ocr_text"}}"#,
+                [59_392, 1024, 4096, 16, 16, 8],
+            ),
+            (
+                r#"{"architectures": ["Glm4vMoeForConditionalGeneration"],
+                    "text_config": {"model_type": "glm4v_moe_text"}}"#,
+                [151_424, 4096, 10_944, 46, 96, 8],
+            ),
+            (
+                r#"{"architectures": ["Qwen3OmniMoeForConditionalGeneration"],
+                    "thinker_config": {"text_config": {"model_type": "qwen3_omni_moe_text"}}}"#,
+                [3584, 2048, 18_944, 28, 28, 4],
+            ),
+        ] {
+            let (_, config) = completed(text);
+            let keys = [
+                "vocab_size",
+                "hidden_size",
+                "intermediate_size",
+                "num_hidden_layers",
+                "num_attention_heads",
+                "num_key_value_heads",
+            ];
+            assert_eq!(keys.map(|key| config.require(key).unwrap()), sizes, "{text}");
+        }
+    }
+
     #[test]
     fn the_text_model_decides_what_a_wrapper_is() {
         let family = |text: &str| {

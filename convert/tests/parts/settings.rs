@@ -125,6 +125,7 @@ fn what_config_json_leaves_out_is_what_its_class_assumes() {
         ("glm4v", "max_position_embeddings", json!(32_768)),
         ("glm4v", "rms_norm_eps", json!(1e-5)),
         ("glm4vmoe", "max_position_embeddings", json!(65_536)),
+        ("glm4vmoe", "attention_bias", json!(true)),
         ("glm_ocr", "rms_norm_eps", json!(1e-5)),
         ("glm5-next", "n_group", json!(1)),
         ("glm5-next", "topk_group", json!(1)),
