@@ -154,6 +154,7 @@ impl<const VNNI: bool> DotLanes for Avx2<VNNI> {
 pub(crate) struct Kernels;
 
 impl MatrixKernels for Kernels {
+    type Shared = Self;
     type Tiles<L: Layout> = L;
     const FEW_WIDTHS: &'static [usize] = &[4, 2, 1];
     const WIDTHS: &'static [usize] = &[4, 2];
@@ -169,6 +170,7 @@ pub(crate) struct VnniKernels;
 
 #[cfg(feature = "avxvnni")]
 impl MatrixKernels for VnniKernels {
+    type Shared = Kernels;
     type Tiles<L: Layout> = L::AnyBits;
     const FEW_WIDTHS: &'static [usize] = &[4, 2, 1];
     const WIDTHS: &'static [usize] = &[4, 2];

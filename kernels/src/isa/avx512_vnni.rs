@@ -112,6 +112,7 @@ pub(crate) struct Kernels;
 const _: () = assert!(<Token as Lanes>::N == 16);
 
 impl MatrixKernels for Kernels {
+    type Shared = Self;
     type Tiles<L: Layout> = L::AnyBits;
     const FEW_WIDTHS: &'static [usize] = &[4, 2, 1];
     const WIDTHS: &'static [usize] = &[6, 4, 2];

@@ -49,6 +49,9 @@ pub(crate) struct MatrixTable {
 /// One instruction set's instances of the matrix kernels, compiled with its features.
 pub(crate) trait MatrixKernels {
     type Token: Token + DotLanes;
+    /// The instance that is run where the instructions that this one has besides are not used: for floats,
+    /// inputs and codebooks without panels. Nearly always this one; every instance is time to compile.
+    type Shared: MatrixKernels;
     /// What computes with panels: a [`PanelTiles`](crate::matrix::drive::PanelTiles).
     type PanelTiles;
     /// A column of a panel of floats: some vectors of rows.
@@ -141,17 +144,16 @@ pub(crate) trait MatrixKernels {
 
 /// The dot product of single rows: of blocks with quantized activations, of floats with floats.
 pub(super) fn dot<M: MatrixKernels>(ty: GgmlType, weights: &[u8], inputs: &[u8]) -> f32 {
-    let s = token();
     with_coded!(
         Format::Ggml(ty),
-        F => M::dot::<F>(s, weights, inputs),
+        F => M::dot::<F>(token(), weights, inputs),
         match ty {
-            GgmlType::F16 => M::dot_floats::<F16>(s, weights, inputs),
-            GgmlType::BF16 => M::dot_floats::<Bf16>(s, weights, inputs),
+            GgmlType::F16 => M::Shared::dot_floats::<F16>(token(), weights, inputs),
+            GgmlType::BF16 => M::Shared::dot_floats::<Bf16>(token(), weights, inputs),
             _ => with_integers!(
                 ty,
-                F => M::dot_integers(s, Unpack::of::<F>(), weights, inputs),
-                M::dot_floats::<F32>(s, weights, inputs)
+                F => M::Shared::dot_integers(token(), Unpack::of::<F>(), weights, inputs),
+                M::Shared::dot_floats::<F32>(token(), weights, inputs)
             ),
         }
     )
@@ -227,8 +229,8 @@ fn multiply<M: MatrixKernels>(
             M::direct::<F>(s, job, rows)
         },
         match format {
-            Format::Ggml(GgmlType::F16) => floats::<M, F16>(job, rows),
-            Format::Ggml(GgmlType::BF16) => floats::<M, Bf16>(job, rows),
+            Format::Ggml(GgmlType::F16) => floats::<M::Shared, F16>(job, rows),
+            Format::Ggml(GgmlType::BF16) => floats::<M::Shared, Bf16>(job, rows),
             Format::Ggml(ty) => with_integers!(
                 ty,
                 F => {
@@ -238,14 +240,14 @@ fn multiply<M: MatrixKernels>(
                         && <F as Integers>::LOOKED_UP
                         && job.columns.len() == 1
                     {
-                        M::single_integers::<F>(s, job, rows)
+                        M::Shared::single_integers::<F>(token(), job, rows)
                     } else if !by_panels {
-                        M::few_integers(s, job, rows, unpack)
+                        M::Shared::few_integers(token(), job, rows, unpack)
                     } else {
                         with_layout!(F, L => integers::<M, L>(unpack, job, rows))
                     }
                 },
-                floats::<M, F32>(job, rows)
+                floats::<M::Shared, F32>(job, rows)
             ),
             Format::Int4(_) => {}
         }
@@ -279,7 +281,7 @@ pub(super) const fn matrix_table<M: MatrixKernels>() -> MatrixTable {
         widths: M::WIDTHS,
         float_widths: M::FLOAT_WIDTHS,
         layout: input_layout::<M>,
-        fill: |inputs, x, stride, columns| M::fill(token(), inputs, x, stride, columns),
+        fill: |inputs, x, stride, columns| M::Shared::fill(token(), inputs, x, stride, columns),
         #[cfg(feature = "probe")]
         probe_int8: |turns, sink| M::probe_int8(token(), turns, sink),
         #[cfg(feature = "probe")]

@@ -169,6 +169,7 @@ fn usmmla(mut sum: int32x4_t, a: uint8x16_t, b: int8x16_t) -> int32x4_t {
 pub(crate) struct Kernels;
 
 impl MatrixKernels for Kernels {
+    type Shared = Self;
     type Tiles<L: Layout> = L;
     const FEW_WIDTHS: &'static [usize] = &[4, 2, 1];
     const WIDTHS: &'static [usize] = &[4, 2];
@@ -181,6 +182,7 @@ impl MatrixKernels for Kernels {
 pub(crate) struct DotKernels;
 
 impl MatrixKernels for DotKernels {
+    type Shared = Self;
     type Tiles<L: Layout> = L;
     const FEW_WIDTHS: &'static [usize] = &[4, 2, 1];
     const WIDTHS: &'static [usize] = &[4, 2];
@@ -193,6 +195,7 @@ impl MatrixKernels for DotKernels {
 pub(crate) struct I8mmKernels;
 
 impl MatrixKernels for I8mmKernels {
+    type Shared = Self;
     type Tiles<L: Layout> = L::AnyBits;
     const FEW_WIDTHS: &'static [usize] = &[4, 2, 1];
     const WIDTHS: &'static [usize] = &[4, 2];

@@ -10,6 +10,7 @@ pub(crate) struct Kernels;
 
 // The reference has to be right and small: nobody chooses it for its speed.
 impl MatrixKernels for Kernels {
+    type Shared = Self;
     type Tiles<L: Layout> = L::AnyBits;
     const FEW_WIDTHS: &'static [usize] = &[1];
     const WIDTHS: &'static [usize] = &[1];

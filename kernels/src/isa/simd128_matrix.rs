@@ -134,6 +134,7 @@ mod sums {
 pub(crate) struct Kernels;
 
 impl MatrixKernels for Kernels {
+    type Shared = Self;
     type Tiles<L: Layout> = L;
     const FEW_WIDTHS: &'static [usize] = &[4, 2, 1];
     const WIDTHS: &'static [usize] = &[4, 2];

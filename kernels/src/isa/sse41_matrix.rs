@@ -90,6 +90,7 @@ impl DotLanes for Sse41 {
 pub(crate) struct Kernels;
 
 impl MatrixKernels for Kernels {
+    type Shared = Self;
     type Tiles<L: Layout> = L;
     const FEW_WIDTHS: &'static [usize] = &[2, 1];
     const WIDTHS: &'static [usize] = &[4, 2];
