@@ -102,6 +102,23 @@ fn edit_warns_of_what_loaders_refuse() {
         assert!(text.starts_with("warning: loaders are likely to refuse the file"), "{text}");
         assert!(text.contains(says), "{text}");
     }
+    // Of what a file is no longer known as, no key can be missed.
+    for (setting, says) in [
+        ("general.architecture=str:foo", "architecture \"foo\" is not described here"),
+        ("general.architecture=str:clip", "architecture clip"),
+        ("general.type=str:adapter", "general.type \"adapter\""),
+    ] {
+        let done = edit(&["--set", setting]);
+        let text = stderr(&done);
+        assert!(done.status.success() && text.lines().count() == 1, "{text}");
+        let starts = "warning: loaders may no longer take the file for the llama model that it is";
+        assert!(text.starts_with(starts) && text.contains(says), "{text}");
+    }
+    // The last of these is no model of an architecture that cannot be run.
+    let done =
+        quantwright().args(["generate", "-p", "x"]).arg(folder.path().join("out.gguf")).output();
+    let says = ["holds no language model", "general.type is \"adapter\""];
+    assert_eq!(refused(&done.unwrap(), &says), Vec::<String>::new());
     for (args, says) in [
         (&["--set", "general.alignment=u32:64"][..], &["general.alignment"][..]),
         (&["--remove", "general.architecture"], &["general.architecture"]),
@@ -214,6 +231,14 @@ fn one_shard_a_job_makes_what_a_full_run_makes() {
     assert_eq!((&again["left_alone"], again.get("seconds")), (&true.into(), None));
     assert!(json(&job("3/6", &["--dry-run"])).get("error").is_none());
     assert_eq!(time(), before);
+    assert_eq!(again["warnings"], serde_json::json!([]));
+    // One that is older than what it would be made of may be of another model.
+    let old = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1);
+    fs::File::options().write(true).open(&third).unwrap().set_modified(old).unwrap();
+    let warning = json(&job("3/6", &[]))["warnings"][0].clone();
+    let message = warning["message"].as_str().unwrap();
+    assert_eq!(warning["kind"], "older-shard");
+    assert!(message.contains("m-00003-of-00006.gguf") && message.contains("--force"), "{message}");
     let replaced = json(&job("3/6", &["--force"]));
     assert!(replaced.get("left_alone").is_none() && replaced["seconds"].is_number());
 
