@@ -53,6 +53,18 @@ fn wrong_usage_ends_with_2() {
         &["convert", input, "-o", "x.gguf", "--output-tensor-type", "q4_k_m"],
         &["convert", input, "-o", "x.gguf", "--override-kv", "a=list:1"],
         &["convert", input, "-o", "x.gguf", "--include-weights", "ffn"],
+        // Whoever expects a stream does not look for a file of this name.
+        &["convert", input, "-o", "-"],
+        &["convert", input, "-o", "x.gguf", "--target-bpw", "4", "--save-mix", "-"],
+        &["edit", "x.gguf", "--remove", "a", "-o", "-"],
+        &["split", "x.gguf", "--shards", "2", "-o", "-"],
+        &["merge", "x.gguf", "-o", "-"],
+        &["imatrix", input, "-f", "x.txt", "-o", "-"],
+        &["kl", input, input, "-f", "x.txt", "--save-base", "-"],
+        &["kl", input, input, "-f", "x.txt", "--html", "-"],
+        &["compare", input, input, "--html", "-"],
+        &["bench", input, "--html", "-"],
+        &["verify", input, "--derived-from", input, "--attest", "-"],
         &["inspect"],
         &["completions", "tcsh"],
     ];

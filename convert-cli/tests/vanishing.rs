@@ -403,6 +403,13 @@ fn outputs_that_do_not_load_are_not_written_in_silence_candle_2215() {
     assert!(by_option.contains("tokenizer.ggml.pre"), "{by_option}");
     let text = folder.warnings(&sound, &options);
     assert!(text.contains("layer 2 of 5") && text.lines().count() == 1, "{text}");
+    for (name, says) in [("foo", "for the llama model"), ("qwen2", "qwen2.block_count")] {
+        let setting = format!("general.architecture=str:{name}");
+        for input in [&sound, &folder.llama(|_, _| {})] {
+            let text = folder.warnings(input, &["-t", "q8_0", "--override-kv", &setting]);
+            assert!(text.contains(says) && text.lines().count() == 1, "{name}: {text}");
+        }
+    }
 }
 
 /// Lists and numbers of a type that llama.cpp refuses are written in the one that it takes.

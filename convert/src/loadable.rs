@@ -5,7 +5,7 @@ use gguf_io::{
     Metadata,
     metadata::{Value, ValueType},
 };
-use gguf_model::{Problem, ProblemKind};
+use gguf_model::{Content, Problem, ProblemKind};
 
 use crate::{Error, Result, model::Model};
 
@@ -19,9 +19,9 @@ pub(crate) fn check<'a>(
     model: &Model,
     metadata: &Metadata,
     overrides: &[(String, Value)],
-    tensors: impl Iterator<Item = (&'a str, &'a [u64])>,
+    tensors: impl Iterator<Item = (&'a str, &'a [u64])> + Clone,
 ) -> Result<()> {
-    let report = gguf_model::check(metadata, tensors);
+    let report = gguf_model::check(metadata, tensors.clone());
     // Who sets a key by an option may know what for.
     let is_set = |key: &str| overrides.iter().any(|(name, _)| name == key);
     let (hopeless, rest): (Vec<_>, Vec<_>) = report
@@ -45,13 +45,25 @@ pub(crate) fn check<'a>(
         });
     }
     // Without keys that every model has it is a part of one, or a trial: no loader is to take it.
-    let is_part = rest.iter().any(|problem| problem.kind == ProblemKind::MissingKey);
+    // Unless it was made so: the keys are named after the architecture.
+    let renames = is_set("general.architecture") || is_set("general.type");
+    let is_part = !renames && rest.iter().any(|problem| problem.kind == ProblemKind::MissingKey);
     let told = || rest.iter().filter(|p| !is_part || p.kind == ProblemKind::WrongKey);
     if let Some(first) = told().next() {
         let problems = first.of(told().count() as u64);
         tracing::warn!(
             kind = "not-loadable",
             "loaders are likely to refuse the output: {problems}"
+        );
+    } else if renames
+        && let Content::Other = report.content
+        && let Content::Model(was) = gguf_model::check(&model.metadata, tensors).content
+    {
+        let note = report.notes.first().map_or("what it holds is not known", String::as_str);
+        tracing::warn!(
+            kind = "not-loadable",
+            "loaders may not take the output for the {} model that it is: {note}",
+            was.name
         );
     }
     Ok(())

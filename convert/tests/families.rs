@@ -312,7 +312,10 @@ fn rerankers_are_classifiers_of_yes_and_no() {
     };
     let has = |model: &Model, name: &str| model.tensors.iter().any(|tensor| tensor.name == name);
     for tied in [true, false] {
-        let model = converted(tied, "---\nlicense: mit\n---\n\n# Qwen3-Reranker-0.6B\n");
+        // An editor's byte order mark is no part of the card.
+        let card = "\u{feff}---\nlicense: mit\n---\n\n# Qwen3-Reranker-0.6B\n";
+        let model = converted(tied, card);
+        assert_eq!(model.metadata.get_str("general.license"), Some("mit"));
         let rows = model.tensors.iter().find(|tensor| tensor.name == "cls.output.weight").unwrap();
         assert_eq!(rows.shape, [64, 2]);
         // The snapshot's model has a head of its own, which tied models do not use for answers.

@@ -401,3 +401,20 @@ fn user_defined_pieces_are_found_before_others_are_merged() {
     fs::write(dir.path().join("tokenizer_config.json"), settings).unwrap();
     assert_eq!(types(&read(dir.path(), &DECODER).unwrap())[1], CONTROL);
 }
+
+#[test]
+fn a_tokenizer_without_many_of_the_models_tokens_is_told() {
+    for (name, size) in [("tiny-llama2", 1024), ("tiny-qwen2", 1024), ("tokenizers/bert", 662)] {
+        let dir = copy(name);
+        let options = if name.ends_with("bert") { ENCODER } else { DECODER };
+        let told = |size: u64| {
+            edit(dir.path(), "config.json", |config| config["vocab_size"] = size.into());
+            warnings(|| read(dir.path(), &options).unwrap()).1
+        };
+        // Rounded up, as many models do.
+        assert_eq!(told(size + size / 50), "", "{name}");
+        let text = told(size + size / 10);
+        let says = format!("no token for {} of the {} ids", size / 10, size + size / 10);
+        assert!(text.contains(&says), "{name}: {text}");
+    }
+}

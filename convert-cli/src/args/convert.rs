@@ -19,7 +19,7 @@ use super::{
     mix::MixArgs,
     values::{
         FALLBACKS, Shard, TensorTypes, TypeArg, TypeName, file_type, group_size, hub_cache, named,
-        output_tensor_type, override_kv, preset_name, prior, ratio, shard, split_size,
+        output, output_tensor_type, override_kv, preset_name, prior, ratio, shard, split_size,
         tensor_types, token_embedding_type,
     },
 };
@@ -33,7 +33,7 @@ pub(crate) struct ConvertArgs {
 
     /// The GGUF file to write; for grouped integers a folder, unless the name ends in .gguf. {type} in
     /// it stands for the type, which several types need
-    #[arg(short, long, required_unless_present = "dry_run")]
+    #[arg(short, long, required_unless_present = "dry_run", value_parser = output())]
     pub(crate) output: Option<PathBuf>,
 
     /// Output type: f32 f16 bf16 q4_0 q4_1 q5_0 q5_1 q8_0, q2_k … q6_k with _s, _m or _l, iq1_s iq1_m
@@ -105,7 +105,8 @@ pub(crate) struct ConvertArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) metadata: Option<PathBuf>,
 
-    /// Set a metadata key; TYPE is int, float, bool or str (repeatable)
+    /// Set a metadata key; TYPE is int (a u32), float (an f32), or a type that edit --set takes
+    /// (repeatable)
     #[arg(long, value_name = "KEY=TYPE:VALUE", value_parser = override_kv)]
     pub(crate) override_kv: Vec<(String, Value)>,
 

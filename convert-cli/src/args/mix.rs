@@ -6,6 +6,8 @@ use clap::Args;
 use quant_convert::{mix::Size, recipe};
 use quant_core::GgmlType;
 
+use super::values::output;
+
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Types for a size")]
 pub(crate) struct MixArgs {
@@ -38,7 +40,7 @@ pub(crate) struct MixArgs {
     pub(crate) candidates: Vec<GgmlType>,
 
     /// Write the types that were chosen to a file for --tensor-type-file
-    #[arg(long, value_name = "FILE", requires = "target")]
+    #[arg(long, value_name = "FILE", requires = "target", value_parser = output())]
     pub(crate) save_mix: Option<PathBuf>,
 }
 

@@ -117,7 +117,7 @@ pub(crate) struct VerifyArgs {
     #[arg(long, value_name = "FILE", requires = "derived_from")]
     pub(crate) imatrix: Option<PathBuf>,
     /// Write what was found as an in-toto statement, with the digests of all files
-    #[arg(long, value_name = "FILE", requires = "derived_from")]
+    #[arg(long, value_name = "FILE", requires = "derived_from", value_parser = values::output())]
     pub(crate) attest: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
@@ -138,7 +138,7 @@ pub(crate) struct CompareArgs {
     #[arg(long)]
     pub(crate) json: bool,
     /// Also write the figures as an HTML page
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = values::output())]
     pub(crate) html: Option<PathBuf>,
     /// Number of worker threads [default: one per core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::values;
+
 /// The threads of a command that runs a model.
 #[derive(Debug, Args)]
 pub(crate) struct Threads {
@@ -48,7 +50,7 @@ pub(crate) struct ImatrixArgs {
     #[arg(short, long, value_name = "TEXT", required_unless_present = "merge")]
     pub(crate) file: Option<PathBuf>,
     /// Path of the importance matrix
-    #[arg(short, long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE", value_parser = values::output())]
     pub(crate) output: PathBuf,
     #[command(flatten)]
     pub(crate) windows: WindowArgs,
@@ -106,10 +108,10 @@ pub(crate) struct KlArgs {
     #[command(flatten)]
     pub(crate) layers: LayerArgs,
     /// Write the reference's predictions to a file that llama-perplexity reads too
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = values::output())]
     pub(crate) save_base: Option<PathBuf>,
     /// Also write the figures as an HTML page
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = values::output())]
     pub(crate) html: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
@@ -169,7 +171,7 @@ pub(crate) struct BenchArgs {
     #[arg(short, long, value_name = "N", default_value_t = 0)]
     pub(crate) depth: u32,
     /// Also write the figures as an HTML page
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = values::output())]
     pub(crate) html: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]

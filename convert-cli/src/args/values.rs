@@ -2,6 +2,7 @@
 
 use std::{env, path::PathBuf};
 
+use clap::builder::{PathBufValueParser, TypedValueParser};
 use gguf_io::metadata::{Array, Value};
 use quant_convert::{
     grouped::{self, Preset, preset},
@@ -86,6 +87,15 @@ pub(crate) struct TensorTypes(pub(crate) Vec<TensorOverride>);
 
 pub(super) fn tensor_types(text: &str) -> Result<TensorTypes, recipe::Error> {
     recipe::parse_tensor_types(text, "--tensor-type").map(TensorTypes)
+}
+
+/// The path of a file to write. Standard output is none: headers are written last, and an output has its
+/// name only when it is complete.
+pub(super) fn output() -> impl TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new().try_map(|path| match path.as_os_str() == "-" {
+        true => Err("files cannot be written to standard output; for a file of this name, ./-"),
+        false => Ok(path),
+    })
 }
 
 /// A size such as `2G`, in bytes.

@@ -51,7 +51,7 @@ pub(crate) struct EditArgs {
     #[arg(long, value_name = "PATH", group = "change")]
     pub(crate) chat_template: Option<PathBuf>,
     /// Path of the new file
-    #[arg(short, long, value_name = "PATH", group = "target")]
+    #[arg(short, long, value_name = "PATH", group = "target", value_parser = values::output())]
     pub(crate) output: Option<PathBuf>,
     /// Change the file itself: its header alone where the new one fits, else all of it
     #[arg(long, group = "target", conflicts_with = "force")]
@@ -70,7 +70,7 @@ pub(crate) struct SplitArgs {
     #[arg(value_name = "FILE")]
     pub(crate) input: PathBuf,
     /// Path that the shards are named after: NAME.gguf makes NAME-00001-of-00003.gguf and so on
-    #[arg(short, long, value_name = "PATH")]
+    #[arg(short, long, value_name = "PATH", value_parser = values::output())]
     pub(crate) output: PathBuf,
     /// A new shard where the tensors of one would take more than SIZE, such as 500M or 2G
     #[arg(long, value_name = "SIZE", value_parser = values::split_size, group = "by")]
@@ -94,7 +94,7 @@ pub(crate) struct MergeArgs {
     #[arg(value_name = "FIRST-SHARD")]
     pub(crate) input: PathBuf,
     /// Path of the file
-    #[arg(short, long, value_name = "PATH")]
+    #[arg(short, long, value_name = "PATH", value_parser = values::output())]
     pub(crate) output: PathBuf,
     #[command(flatten)]
     pub(crate) writing: Writing,

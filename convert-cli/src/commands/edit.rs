@@ -12,6 +12,7 @@ use gguf_io::{
     gguf::edit::{self, Change, Edit},
     metadata::Value,
 };
+use gguf_model::Content;
 use serde_json::json;
 
 use crate::{
@@ -99,15 +100,23 @@ fn read(path: &Path) -> gguf_io::Result<Vec<u8>> {
 
 /// Warns of what keeps loaders from using the file and did not before.
 fn warn_of_problems(model: &AnyGguf, metadata: &Metadata) {
-    let problems = |metadata: &Metadata| {
+    let report = |metadata: &Metadata| {
         let tensors = model.tensors.iter().map(|t| (t.name.as_str(), t.shape.as_slice()));
-        gguf_model::check(metadata, tensors).problems
+        gguf_model::check(metadata, tensors)
     };
-    let before: HashSet<_> = problems(&model.metadata).into_iter().map(|p| p.message).collect();
-    let mut new = problems(metadata);
-    new.retain(|problem| !before.contains(&problem.message));
+    let (before, after) = (report(&model.metadata), report(metadata));
+    let known: HashSet<_> = before.problems.into_iter().map(|p| p.message).collect();
+    let mut new = after.problems;
+    new.retain(|problem| !known.contains(&problem.message));
     if let Some(first) = new.first() {
         let problems = first.of(new.len() as u64);
         tracing::warn!(kind = "not-loadable", "loaders are likely to refuse the file: {problems}");
+    } else if let (Content::Model(was), Content::Other) = (before.content, after.content) {
+        let note = after.notes.first().map_or("what it holds is not known", String::as_str);
+        tracing::warn!(
+            kind = "not-loadable",
+            "loaders may no longer take the file for the {} model that it is: {note}",
+            was.name
+        );
     }
 }

@@ -4,6 +4,7 @@
 //! ([`parameters`], [`tensors`]) does the work. To add one: declare it, list it in [`ALL`].
 
 pub(crate) mod adapted;
+mod assumed;
 mod defaults;
 mod dim;
 mod family;
@@ -307,7 +308,12 @@ pub(crate) fn finish(
     let method = metadata.get_str(&key("rope.scaling.type"));
     let scaled = method.is_some_and(|kind| !["none", "longrope"].contains(&kind))
         || tensors.iter().any(|tensor| tensor.name.starts_with("rope_f"));
-    rope::warn_left_out(config, scaled)
+    rope::warn_left_out(config, scaled)?;
+    // The reference converter does not look at it.
+    if !config.like_reference() {
+        assumed::warn(config, architecture.name, metadata);
+    }
+    Ok(())
 }
 
 #[cfg(test)]

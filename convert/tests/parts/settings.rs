@@ -213,3 +213,46 @@ fn heads_that_a_graph_does_not_have_are_refused() {
     );
     assert!(opened("plm", tied(true)).is_ok());
 }
+
+/// No key of a GGUF file says it: engines assume it of the architecture. What the families themselves
+/// have is not told of.
+#[test]
+fn what_engines_do_not_run_is_told() {
+    let told = |name: &str, change: &dyn Fn(&mut Json)| {
+        let said = common::warnings(|| opened(name, |snapshot| change(&mut snapshot["config"])));
+        said.0.unwrap();
+        said.1.into_iter().filter(|said| said.contains("trained to")).collect::<Vec<_>>()
+    };
+    let mut problems = Vec::new();
+    let is_usual = |config: &Json| config["hidden_act"] == "silu";
+    for (name, snapshot) in snapshots() {
+        // Small models have the defaults of their class, which are not always those of the published ones.
+        let routes = snapshot["config"].to_string().contains("norm_topk_prob");
+        if routes || is_usual(&snapshot["config"]) {
+            continue;
+        }
+        problems.extend(told(&name, &|_| {}).into_iter().map(|said| format!("{name}: {said}")));
+    }
+    assert!(problems.is_empty(), "{}", problems.join("\n"));
+    for (name, key, other, runs) in [
+        ("llama", "hidden_act", "gelu", "SiLU"),
+        ("qwen3", "hidden_act", "relu", "SiLU"),
+        ("gemma", "hidden_activation", "silu", "GELU"),
+        ("gpt2", "activation_function", "relu", "GELU"),
+        ("bert", "hidden_act", "silu", "GELU"),
+        ("nemotron", "hidden_act", "silu", "the square of ReLU"),
+    ] {
+        let text = told(name, &|config| config[key] = other.into());
+        let is_told = matches!(&text[..], [one] if one.contains(key) && one.contains(other) && one.contains(runs));
+        assert!(is_told, "{name}: {text:?}");
+    }
+    assert_eq!(told("gpt2", &|config| config["activation_function"] = "gelu_fast".into()), [""; 0]);
+    // Those of the published models are false, true and what the file's key says.
+    for (name, published) in [("qwen2moe", false), ("qwen3moe", true), ("bailingmoe", true)] {
+        let with = |norm: bool| told(name, &|config| config["norm_topk_prob"] = norm.into());
+        assert_eq!(with(published), [""; 0], "{name}");
+        let text = with(!published);
+        let is_told = matches!(&text[..], [one] if one.contains("norm_topk_prob"));
+        assert_eq!(is_told, name != "bailingmoe", "{name}: {text:?}");
+    }
+}

@@ -110,3 +110,25 @@ fn a_list_is_no_tokenizer() {
     let message = refusal(dir.path(), &DECODER);
     assert!(message.contains("found a list, expected an object"), "{message}");
 }
+
+#[test]
+fn merges_that_are_cut_short_are_told() {
+    let dir = copy("tiny-qwen2");
+    as_lists(dir.path(), "Qwen2Tokenizer");
+    let path = dir.path().join("merges.txt");
+    let whole = fs::read_to_string(&path).unwrap();
+    let told = |text: &str| {
+        fs::write(&path, text).unwrap();
+        warnings(|| read(dir.path(), &DECODER).unwrap()).1
+    };
+    assert_eq!(told(&whole), "");
+    assert_eq!(told(whole.trim_end()), "");
+    // In the middle, and within the last line.
+    let half = whole.lines().take(300).collect::<Vec<_>>().join("\n");
+    let text = told(&half);
+    assert!(text.contains("its 299 merges do not make 4"), "{text}");
+    // Its last line is "Ġo ver" then.
+    let (end, _) = whole.trim_end().rsplit_once('\n').unwrap();
+    let text = told(&end[..end.len() - 1]);
+    assert!(text.contains("which is no token of the vocabulary"), "{text}");
+}
