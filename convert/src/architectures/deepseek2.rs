@@ -251,16 +251,7 @@ pub(super) const EXPERTS: &[Rule] = &[
     .in_layers(sparse),
     Rule::split_exact(
         "model.layers.{}.mlp.experts.gate_up_proj",
-        &[
-            Target {
-                name: "blk.{}.ffn_gate_exps.weight",
-                parts: &[&[Step::Narrow { axis: 1, from: None, len: WIDTH }]],
-            },
-            Target {
-                name: "blk.{}.ffn_up_exps.weight",
-                parts: &[&[Step::Narrow { axis: 1, from: Some(WIDTH), len: WIDTH }]],
-            },
-        ],
+        halves!(1, "blk.{}.ffn_gate_exps.weight", "blk.{}.ffn_up_exps.weight", WIDTH),
         &[COUNT, Dim::Product(&[TWO, Dim::Key("moe_intermediate_size")]), HIDDEN],
     )
     .form(IN_ONE)

@@ -5,10 +5,10 @@
 //! reference sums other terms in another order; a point is taken only where no other comes within
 //! reach of what rounding does to either.
 
-use super::nearest::odd_level;
+use super::nearest::{NUMBERS, odd_level};
 use crate::{
     codebook::{LONGEST, rise},
-    lanes::{Lanes, MAX_LANES, PerLane},
+    lanes::{Lanes, PerLane},
 };
 
 /// Places in a table: two levels in two bits each, or one in three.
@@ -300,13 +300,3 @@ const fn squares<const DIMS: usize>(coordinate: usize) -> [f32; TABLE] {
     }
     levels
 }
-
-pub(super) const NUMBERS: PerLane<f32> = {
-    let mut numbers = [0.0; MAX_LANES];
-    let mut i = 0;
-    while i < MAX_LANES {
-        numbers[i] = i as f32;
-        i += 1;
-    }
-    numbers
-};
