@@ -18,7 +18,7 @@ mod snapshot;
 #[path = "parts/stored.rs"]
 mod stored;
 
-use std::{fs, path::Path};
+use std::fs;
 
 use common::hex;
 use gguf_io::{GgufString, metadata::Value};
@@ -87,18 +87,6 @@ fn a_bias_that_no_layer_has_counts_as_zero() {
         let message = without(parts).0.map(|_| ()).unwrap_err();
         assert!(message.contains(&format!("{name}\": found no such tensor")), "{message}");
     }
-}
-
-#[test]
-fn the_book_lists_every_class() {
-    let book = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/src/architectures.md");
-    let book = fs::read_to_string(book).unwrap();
-    let missing: Vec<_> = quant_convert::architectures::ALL
-        .iter()
-        .flat_map(|family| family.classes)
-        .filter(|class| !book.contains(&format!("`{class}`")))
-        .collect();
-    assert!(missing.is_empty(), "{missing:?}");
 }
 
 #[test]

@@ -91,6 +91,13 @@ impl Slot {
             When::BorrowedKeys => !parameters.has_keys(layer),
             When::PerLayerInput => has(Dimension::PerLayerInput),
             When::SharedCount => has(Dimension::SharedExperts),
+            When::Compressed(ratio) => parameters.compress_ratio(layer) == u64::from(ratio),
+            When::Hashed => layer < parameters.hash_layers,
+            When::NotHashed => layer >= parameters.hash_layers,
+            When::InStacks => {
+                let stack = parameters.dimension(Dimension::StackLayers).unwrap_or(0);
+                u64::from(layer) < stack.saturating_mul(2)
+            }
         })
     }
 }

@@ -83,8 +83,11 @@ pub const MAX_LAYERS: u32 = 512;
 /// Most experts a layer may have; llama.cpp refuses more.
 pub const MAX_EXPERTS: u32 = 1024;
 
-/// Every how many layers one attends where a file does not say so (`full_attention_interval`).
-pub(crate) const ATTENDING: u32 = 4;
+/// Every how many layers one of this architecture attends where a file does not say so
+/// (`full_attention_interval`).
+pub(crate) fn attending(architecture: &str) -> u32 {
+    if architecture == "minimax-01" { 8 } else { 4 }
+}
 
 const ROPE_SCALING: Kind = Kind::OneOf(&["none", "linear", "yarn", "longrope"]);
 

@@ -4,7 +4,7 @@ use gguf_io::metadata::{Array, Metadata, Value};
 
 use crate::{
     Architecture, Dimension, Size,
-    keys::{ATTENDING, MAX_LAYERS},
+    keys::{MAX_LAYERS, attending},
     problem::Problems,
 };
 
@@ -21,6 +21,9 @@ pub struct HyperParameters {
     pub decoder_layers: u32,
     /// Layers at the beginning that have no experts, in a model whose other layers have.
     pub leading_layers: u32,
+    /// Layers at the beginning whose experts a table chooses.
+    pub(crate) hash_layers: u32,
+    compress_ratios: Vec<u64>,
     pub(crate) has_shared_experts: bool,
     moe_step: u32,
     pub(crate) is_latent: bool,
@@ -106,7 +109,7 @@ impl HyperParameters {
             dimensions.fill(D::LatentKey, dimensions.get(D::Key));
             dimensions.fill(D::LatentValue, dimensions.get(D::Value));
         }
-        let by_layer = [D::Heads, D::KvHeads, D::FeedForward]
+        let by_layer = [D::Heads, D::KvHeads, D::FeedForward, D::ExpertFeedForward]
             .into_iter()
             .filter_map(|dimension| Some((dimension, numbers_of(at(dimension.key())?)?)))
             .collect();
@@ -116,7 +119,8 @@ impl HyperParameters {
         let recurrent = match flags("attention.recurrent_layers") {
             Some(flags) => flags,
             None if has_key("full_attention_interval") => {
-                let interval = small("full_attention_interval").unwrap_or(ATTENDING).max(1);
+                let interval = small("full_attention_interval");
+                let interval = interval.unwrap_or_else(|| attending(architecture.name)).max(1);
                 let trunk = layers.saturating_sub(further_layers);
                 (0..trunk).map(|layer| (layer + 1) % interval != 0).collect()
             }
@@ -130,6 +134,10 @@ impl HyperParameters {
             sliding: flags("attention.sliding_window_pattern").unwrap_or_default(),
             decoder_layers: small("decoder_block_count").unwrap_or(layers).min(MAX_LAYERS),
             leading_layers: small("leading_dense_block_count").unwrap_or(0),
+            hash_layers: small("hash_layer_count").unwrap_or(0),
+            compress_ratios: at("attention.compress_ratios")
+                .and_then(numbers_of)
+                .unwrap_or_default(),
             moe_step: small("interleave_moe_layer_step").unwrap_or(0),
             has_shared_experts: number("expert_shared_feed_forward_length").is_some_and(|n| n > 0),
             is_latent,
@@ -153,6 +161,11 @@ impl HyperParameters {
     /// Whether a layer has a state in place of attention.
     pub(crate) fn is_recurrent(&self, layer: u32) -> bool {
         self.recurrent.get(layer as usize).copied().unwrap_or(false)
+    }
+
+    /// How many tokens the keys of a layer stand for; 0 where each stands for itself.
+    pub(crate) fn compress_ratio(&self, layer: u32) -> u64 {
+        self.compress_ratios.get(layer as usize).copied().unwrap_or(0)
     }
 
     /// Whether a layer has keys and values of its own.

@@ -112,6 +112,14 @@ pub enum When {
     PerLayerInput,
     /// The model has shared experts, counted by `expert_shared_count`.
     SharedCount,
+    /// Layers whose keys stand for so many tokens (`attention.compress_ratios`).
+    Compressed(u32),
+    /// Layers before `hash_layer_count`, whose experts a table chooses.
+    Hashed,
+    /// The other layers.
+    NotHashed,
+    /// Layers of two stacks (`hrm.layers_per_stack`); the others run through them again.
+    InStacks,
 }
 
 impl Slot {

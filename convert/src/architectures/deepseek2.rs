@@ -218,13 +218,15 @@ pub(super) const DENSE_MLP: &[Rule] = &[
 ];
 
 /// What corrects the scores of experts when they are chosen.
-pub(super) const CORRECTION: &[Rule] = &[Rule::exact(
+pub(super) const CORRECTION: &[Rule] = &[CORRECTION_OF_SCORES];
+
+pub(super) const CORRECTION_OF_SCORES: Rule = Rule::exact(
     "model.layers.{}.mlp.gate.e_score_correction_bias",
     "blk.{}.exp_probs_b.bias",
     &[COUNT],
 )
 .if_true(HAS_CORRECTION)
-.in_layers(sparse)];
+.in_layers(sparse);
 
 /// The experts and those that all tokens pass.
 pub(super) const EXPERTS: &[Rule] = &[

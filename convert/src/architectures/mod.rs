@@ -38,6 +38,7 @@ mod bert;
 mod bloom;
 mod chatglm;
 mod codeshell;
+mod cogvlm;
 mod cohere;
 mod cohere2;
 mod cohere2moe;
@@ -45,6 +46,7 @@ mod dbrx;
 mod deci;
 mod deepseek;
 mod deepseek2;
+mod deepseek4;
 mod deepseek_ocr;
 mod distilbert;
 mod dots1;
@@ -74,6 +76,7 @@ mod granite_swa;
 mod granitehybrid;
 mod granitemoe;
 mod grovemoe;
+mod hrm_text;
 mod hunyuan;
 mod hy_v3;
 mod hy_v4;
@@ -96,6 +99,7 @@ mod mimo;
 mod minicpm;
 mod minicpm3;
 mod minimax;
+pub(crate) mod minimax01;
 mod mistral3;
 mod mistral_format;
 mod mixtral;
@@ -134,6 +138,7 @@ mod starcoder;
 mod starcoder2;
 mod step35;
 mod t5;
+mod talkie;
 
 use gguf_io::metadata::Metadata;
 
@@ -151,10 +156,12 @@ pub const ALL: &[&Architecture] = &[
     &baichuan::BAICHUAN,
     &bailing::BAILINGMOE,
     &bailing::BAILINGMOE2,
+    &bailing::SARVAM,
     &bailing3::BAILINGMOE3,
     &bert::BERT,
     &bloom::BLOOM,
     &codeshell::CODESHELL,
+    &cogvlm::COGVLM,
     &cohere::COHERE,
     &cohere2::COHERE2,
     &cohere2moe::COHERE2MOE,
@@ -162,6 +169,7 @@ pub const ALL: &[&Architecture] = &[
     &deci::DECI,
     &deepseek::DEEPSEEK,
     &deepseek2::DEEPSEEK2,
+    &deepseek4::DEEPSEEK4,
     &deepseek_ocr::DEEPSEEK_OCR,
     &distilbert::DISTILBERT,
     &dots1::DOTS1,
@@ -203,6 +211,7 @@ pub const ALL: &[&Architecture] = &[
     &granitehybrid::GRANITE_HYBRID,
     &granitemoe::GRANITEMOE,
     &grovemoe::GROVEMOE,
+    &hrm_text::HRM_TEXT,
     &hunyuan::HUNYUAN_DENSE,
     &hunyuan::HUNYUAN_VL,
     &hunyuan::HUNYUAN_MOE,
@@ -231,6 +240,7 @@ pub const ALL: &[&Architecture] = &[
     &minicpm::MINICPM,
     &minicpm3::MINICPM3,
     &minicpm3::PLM,
+    &minimax01::MINIMAX01,
     &minimax::MINIMAX_M2,
     &minimax::MINIMAX_M3,
     &mistral3::MISTRAL3,
@@ -241,6 +251,7 @@ pub const ALL: &[&Architecture] = &[
     &nanbeige::NANBEIGE,
     &nemotron::NEMOTRON,
     &nemotron_h::NEMOTRON_H,
+    &nemotron_h::NEMOTRON_PUZZLE,
     &neobert::NEO_BERT,
     &nomic_bert::NOMIC_BERT,
     &olmo::OLMO,
@@ -278,6 +289,7 @@ pub const ALL: &[&Architecture] = &[
     &step35::STEP35,
     &t5::T5,
     &t5::T5ENCODER,
+    &talkie::TALKIE,
 ];
 
 /// The family of a Hugging Face class.

@@ -256,3 +256,53 @@ fn what_engines_do_not_run_is_told() {
         assert_eq!(is_told, name != "bailingmoe", "{name}: {text:?}");
     }
 }
+
+/// MiniMax-Text-01's tables of embeddings are longer than its vocabulary, and the rows beyond are zeros.
+#[test]
+fn tokens_without_an_embedding_are_suppressed() {
+    let folder = tempfile::tempdir().unwrap();
+    let snapshot = snapshot("minimax-01");
+    generate(folder.path(), &snapshot);
+    let tokens = || {
+        let model = open(folder.path(), &options(&snapshot)).unwrap();
+        model.metadata.get("tokenizer.ggml.suppress_tokens").cloned()
+    };
+    assert_eq!(tokens(), None);
+    // The last three rows, and one of a token that the vocabulary has.
+    let path = folder.path().join("model.safetensors");
+    let mut bytes = fs::read(&path).unwrap();
+    let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let header: Json = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
+    let start = 8
+        + length
+        + header["model.embed_tokens.weight"]["data_offsets"][0].as_u64().unwrap() as usize;
+    let row = 64 * 2;
+    for token in [3, 1021, 1022, 1023] {
+        bytes[start + token * row..][..row].fill(0);
+    }
+    fs::write(&path, bytes).unwrap();
+    assert_eq!(tokens(), Some(vec![1021, 1022, 1023].into()));
+}
+
+/// What llama.cpp's graphs cannot tell from the file is refused where it is otherwise.
+#[test]
+fn layers_of_other_kinds_than_a_graph_has_are_refused() {
+    let with =
+        |key: &'static str, value: Json| move |snapshot: &mut Json| snapshot["config"][key] = value;
+    let kinds = ["mamba", "attention", "moe", "moe"].map(|kind| json!({"block_type": kind}));
+    for (name, key, value) in [
+        ("minimax-01", "attn_type_list", json!([0, 1, 0, 0, 0, 0, 0, 1])),
+        ("minimax-01", "layernorm_mlp_alpha", json!(2.0)),
+        ("minimax-01", "layernorm_mlp_beta", json!(2.0)),
+        ("deepseek4", "compress_ratios", json!([0, 8, 128])),
+        ("deepseek4", "compress_ratios", json!([0, 4])),
+        ("nemotron-puzzle", "block_configs", json!("many")),
+        ("nemotron-puzzle", "block_configs", json!(kinds)),
+    ] {
+        let message = refused(name, with(key, value));
+        assert!(message.contains(key), "{message}");
+    }
+    assert!(opened("minimax-01", with("attn_type_list", json!([0, 0, 0, 0, 0, 0, 0, 1]))).is_ok());
+    // Those that predict further tokens may be listed or not.
+    assert!(opened("deepseek4", with("compress_ratios", json!([0, 4, 128]))).is_ok());
+}

@@ -202,3 +202,30 @@ fn values_that_become_keys_are_single_and_finite() {
     });
     assert!(message.contains("found a second one under another name"), "{message}");
 }
+
+/// PyTorch wraps modules to compile or to distribute them, and saves their names with the wrapper's.
+#[test]
+fn names_of_wrapped_modules_are_those_of_the_modules() {
+    let expected = outline(&opened("llama", |_| {}).unwrap());
+    for (whole, layer) in [
+        ("_orig_mod.", ""),
+        ("module.", ""),
+        ("module._orig_mod.", ""),
+        ("", "_fsdp_wrapped_module."),
+        ("_fsdp_wrapped_module.", "_fsdp_wrapped_module._checkpoint_wrapped_module."),
+    ] {
+        let wrapped = opened("llama", |snapshot| {
+            rename(snapshot, |name| {
+                let name = match name.split_once(".layers.") {
+                    Some((before, rest)) => {
+                        let (number, rest) = rest.split_once('.').unwrap();
+                        format!("{before}.layers.{number}.{layer}{rest}")
+                    }
+                    None => name.to_owned(),
+                };
+                format!("{whole}{name}")
+            });
+        });
+        assert_eq!(outline(&wrapped.unwrap()), expected, "{whole}, {layer}");
+    }
+}
