@@ -343,9 +343,9 @@ fn try_halves<S: Lanes, const LEN: usize>(s: S, sums: &[Sums<S>; 2], best: &mut 
             top_x[h][way] = s.mul(sums[h].wx[LEN], top);
             top_q2[h][way] = s.mul(s.mul(sums[h].w[LEN], top), top);
             to_low[h][way] = s.splat(low * low - middle * middle);
-            for j in 0..=LEN {
-                let steps = s.splat(middle * middle - high * high);
-                to_middle[j][h][way] = s.mul(sums[h].w[j], steps);
+            let steps = s.splat(middle * middle - high * high);
+            for (to_middle, &w) in to_middle.iter_mut().zip(&sums[h].w).take(LEN + 1) {
+                to_middle[h][way] = s.mul(w, steps);
             }
         }
     }
@@ -357,12 +357,12 @@ fn try_halves<S: Lanes, const LEN: usize>(s: S, sums: &[Sums<S>; 2], best: &mut 
                 start_q2[h][way] = s.add(top_q2[h][way], low);
             }
         }
-        for j in i..=LEN {
+        for (j, to_middle) in to_middle.iter().enumerate().take(LEN + 1).skip(i) {
             let mut parts = [[[top_x[0][0]; 2]; 2]; 2];
             for h in 0..2 {
                 let ends = s.add(sums[h].wx[i], sums[h].wx[j]);
                 for way in 0..2 {
-                    let sum_q2 = s.add(start_q2[h][way], to_middle[j][h][way]);
+                    let sum_q2 = s.add(start_q2[h][way], to_middle[h][way]);
                     parts[h][way] = [s.sub(top_x[h][way], ends), sum_q2];
                 }
             }
