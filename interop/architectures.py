@@ -17,6 +17,7 @@ import functools
 import hashlib
 import json
 import logging
+import re
 import shutil
 import subprocess
 import sys
@@ -643,6 +644,12 @@ NEMOTRON_MOE_CONFIG = dict(
     moe_shared_expert_intermediate_size=48, norm_topk_prob=True, moe_latent_size=24,
     routed_scaling_factor=2.5, n_group=1, topk_group=1)
 
+
+def puzzle(shape):
+    """The shape of a matrix of an expert, by the width that its layer has."""
+    return lambda layer: tuple(48 if layer == 3 and size == 32 else size for size in shape)
+
+
 # Hybrids and mixtures.
 FAMILIES.update({
     "nemotron-h": ("", "bpe", hand("nemotron_h", "NemotronHForCausalLM", {
@@ -663,6 +670,19 @@ FAMILIES.update({
            for name, shape in NEMOTRON_EXPERTS.items()},
         "mtp.layers.1.norm.weight": (64,), "mtp.layers.1.final_layernorm.weight": (64,)},
         experts=4, config=dict(NEMOTRON_MOE_CONFIG, num_nextn_predict_layers=1))),
+    # Each layer is described by itself; experts of layers differ in width and number.
+    "nemotron-puzzle": ("", "bpe", hand("nemotron_h_puzzle", "NemotronHPuzzleForCausalLM", {
+        **{name.replace("backbone", "model"): shape for name, shape in NEMOTRON_H.items()},
+        **{name.replace("backbone", "model"): shape for name, shape in some([2, 3], {
+            MIXER + name: puzzle(shape) if "experts.{}" in name else shape
+            for name, shape in NEMOTRON_EXPERTS.items()}).items()},
+        "mtp.layers.0.enorm.weight": (64,)}, experts=4, config=dict(
+            {key: value for key, value in NEMOTRON_MOE_CONFIG.items()
+             if key not in ("hybrid_override_pattern", "num_experts_per_tok", "moe_intermediate_size")},
+            num_hidden_layers=4, block_configs=[
+                dict(block_type="mamba"), dict(block_type="attention"),
+                dict(block_type="moe", moe_intermediate_size=32, num_experts_per_tok=2),
+                dict(block_type="moe", moe_intermediate_size=48, num_experts_per_tok=3)]))),
     "jamba": ("Jamba", "spm", dict(
         SMALL, num_experts=4, num_experts_per_tok=2, attn_layer_period=2, attn_layer_offset=1,
         expert_layer_period=2, expert_layer_offset=1, mamba_d_state=8, use_mamba_kernels=False,
@@ -1148,6 +1168,45 @@ BY_HAND = {
            "chatglm": chatglm, "gemma4-assistant": gemma4_assistant}
 
 
+def deepseek4(folder):
+    """Stores the weights as published: experts in MXFP4, most other matrices in FP8, a table of numbers."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    path, out = folder / "model.safetensors", {}
+    for key, tensor in load_file(path).items():
+        scale = key.removesuffix(".weight") + ".scale"
+        exponents = lambda *shape: torch.randint(120, 128, shape).to(torch.uint8).view(torch.float8_e8m0fnu)
+        if ".experts." in key:
+            rows, columns = tensor.shape
+            out[key] = torch.randint(-128, 128, (rows, columns // 2)).to(torch.int8)
+            out[scale] = exponents(rows, columns // 32)
+        elif key.endswith("tid2eid"):
+            out[key] = torch.randint(0, 4, tensor.shape)
+        elif re.search(r"\.w(q_a|q_b|kv|o_a|o_b|[123])\.weight$", key) and "compressor" not in key:
+            out[key] = (tensor.float() * 100).to(torch.float8_e4m3fn)
+            out[scale] = exponents(*(-(-size // 128) for size in tensor.shape))
+        else:
+            out[key] = tensor
+    save_file(out, path, metadata={"format": "pt"})
+
+
+def zero_last(folder):
+    """Takes the embeddings of tokens that the vocabulary does not have, and lists the only file."""
+    from safetensors.torch import load_file, save_file
+
+    path = folder / "model.safetensors"
+    tensors = load_file(path)
+    tensors["model.embed_tokens.weight"][-5:] = 0
+    save_file(tensors, path, metadata={"format": "pt"})
+    (folder / "model.safetensors.index.json").write_text(json.dumps(dict(
+        metadata={}, weight_map=dict.fromkeys(tensors, path.name))))
+
+
+# What is done to models by hand, so that they are stored as published.
+PUBLISHED = {"deepseek4": deepseek4, "minimax-01": zero_last}
+
+
 def predict(folder, further):
     """Adds layers that predict further tokens."""
     import torch
@@ -1217,6 +1276,8 @@ def by_hand(name, folder, tokenizer, settings, to_load):
         pool(folder, POOLING[name])
     if name in PREDICTS:
         predict(folder, PREDICTS[name])
+    if name in PUBLISHED:
+        PUBLISHED[name](folder)
 
 
 LAYER_COUNTS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "num_transformer_layers")
@@ -1310,6 +1371,9 @@ KINDS = {
     "BF16": (16, 1 << 15, 0x3C00, 0x1FF, 16),
     "F8_E4M3": (8, 1 << 7, 0x20, 0x1F, 8),
     "U8": (8, 0, 0x40, 0x3F, 8),
+    "I8": (8, 0, 0x40, 0x3F, 8),
+    "F8_E8M0": (8, 0, 0x78, 0x07, 8),
+    "I64": (64, 0, 0, 3, 32),
 }
 
 
@@ -1450,7 +1514,17 @@ def reference(folder, output, pre):
     if architecture == "DeepseekV32ForCausalLM":
         # It asks for a flag that this class of tokenizer does not have.
         family.set_vocab = conversion.TextModel._set_vocab_gpt2
+    if architecture == "CogVLMForCausalLM":
+        # It takes the second set of matrices for a part of the encoder, and llama.cpp loads no file without.
+        family.filter_tensors = classmethod(
+            lambda cls, item: None if item[0].startswith("model.vision.") else item)
+    if architecture == "DeepseekV4ForCausalLM":
+        # What it stores in FP8 it writes as Q8_0 whatever is asked for.
+        family.tensor_force_quant = conversion.TextModel.tensor_force_quant
     instance = family(folder, gguf.LlamaFileType.ALL_F32, output, hparams={**config, **moved})
+    if architecture == "DeepseekV4ForCausalLM":
+        # Its own chat template, in the place of the one that published files lack.
+        instance.gguf_writer.kv_data[0].pop("tokenizer.chat_template", None)
     instance.write()
 
 

@@ -8,7 +8,7 @@ FAMILIES = {}
 
 # Types whose class in transformers gives keys other names than those that authors publish, and that the
 # reference reads.
-RENAMED = {"step3p5", "step3p7", "mimo_v2_flash", "bailing_hybrid", "glm5_next", "hy_v4"}
+RENAMED = {"deepseek_v4", "step3p5", "step3p7", "mimo_v2_flash", "bailing_hybrid", "glm5_next", "hy_v4"}
 
 
 def last(layer, width=64):
@@ -256,3 +256,104 @@ FAMILIES["laguna-values"] = ("", "bpe", hand("laguna", "LagunaForCausalLM", {
     **LAGUNA, **some(range(3), {
         ATTENTION + "g_proj.weight": lambda layer: (16 * LAGUNA_HEADS[layer], 64)})},
     experts=4, config=dict(LAGUNA_CONFIG, gating="per-element")))
+
+# Ling 2.0's graph by Sarvam: corrections of scores are centred when they are read.
+SARVAM = {name.replace("self_attn", "attention"): shape for name, shape in {
+    "model.word_embeddings.weight": (1024, 64), "lm_head.weight": (1024, 64), "model.norm.weight": (64,),
+    LAYER + "input_layernorm.weight": (64,), LAYER + "post_attention_layernorm.weight": (64,),
+    ATTENTION + "query_key_value.weight": (128, 64), ATTENTION + "dense.weight": (64, 64),
+    ATTENTION + "query_layernorm.weight": (16,), ATTENTION + "key_layernorm.weight": (16,),
+    **mlp("mlp", [0], 96), **mlp("mlp.shared_experts", [1, 2], 32),
+    **some([1, 2], {**EXPERTS, LAYER + "mlp.gate.expert_bias": (4,)})}.items()}
+FAMILIES["sarvam"] = ("", "bpe", hand("sarvam_moe", "SarvamMoEForCausalLM", SARVAM, experts=4, config=dict(
+    SMALL, rms_norm_eps=1e-6, rope_theta=1e6, head_dim=16, num_experts=4, num_experts_per_tok=2,
+    moe_intermediate_size=32, num_shared_experts=1, first_k_dense_replace=1, norm_topk_prob=True,
+    routed_scaling_factor=2.5, score_function="sigmoid", n_group=1, topk_group=1)))
+
+# CogVLM: a second set of matrices for images in each layer.
+FAMILIES["cogvlm"] = ("", "spm", hand("cogvlm", "CogVLMForCausalLM", {
+    **without(llama(), "self_attn", "mlp."),
+    **{LAYER + f"self_attn.{kind}_expert_{name}.weight": shape for kind in ("language", "vision")
+       for name, shape in (("query_key_value", (192, 64)), ("dense", (64, 64)))},
+    **{LAYER + f"mlp.{kind}_mlp.{name}_proj.weight": shape for kind in ("language", "vision")
+       for name, shape in (("gate", (96, 64)), ("up", (96, 64)), ("down", (64, 96)))},
+    "model.vision.boi": (1, 1, 64)}, config=dict(FULL, vision_config=dict(hidden_size=4))))
+
+# MiniMax-Text-01: one layer in eight has attention; the last tokens have no embedding.
+LIGHTNING = [0, 1, 2, 3, 4, 5, 6]
+FAMILIES["minimax-01"] = ("", "bpe", hand("minimax_text_01", "MiniMaxText01ForCausalLM", {
+    **without(llama(), "self_attn", "mlp."),
+    **some([7], {ATTENTION + "q_proj.weight": (64, 64), ATTENTION + "k_proj.weight": (32, 64),
+                 ATTENTION + "v_proj.weight": (32, 64), ATTENTION + "o_proj.weight": (64, 64)}),
+    **some(LIGHTNING, {
+        ATTENTION + "qkv_proj.weight": (192, 64), ATTENTION + "output_gate.weight": (64, 64),
+        ATTENTION + "norm.weight": (64,), ATTENTION + "out_proj.weight": (64, 64)}),
+    LAYER + "block_sparse_moe.gate.weight": (4, 64),
+    LAYER + "block_sparse_moe.experts.{}.w1.weight": (96, 64),
+    LAYER + "block_sparse_moe.experts.{}.w2.weight": (64, 96),
+    LAYER + "block_sparse_moe.experts.{}.w3.weight": (96, 64)}, experts=4, config=dict(
+        SMALL, num_hidden_layers=8, rms_norm_eps=1e-5, rope_theta=1e7, head_dim=16, rotary_dim=8,
+        num_local_experts=4, num_experts_per_tok=2, attn_type_list=[0] * 7 + [1],
+        **{f"layernorm_{part}_{end}": 3.5 if end == "alpha" else 1.0
+           for part in ("full_attention", "linear_attention", "mlp") for end in ("alpha", "beta")})))
+
+# HRM-Text: two stacks of two layers, run through six times.
+FAMILIES["hrm_text"] = ("", "bpe", hand("hrm_text", "HrmTextForCausalLM", {
+    "model.embed_tokens.weight": (1024, 64), "lm_head.weight": (1024, 64), "model.z_L_init": (64,),
+    **{f"model.{stack}_module.layers.{{}}.{name}.weight": dict(layers=range(2), shape=shape)
+       for stack in "LH" for name, shape in {
+           "attn.gqkv_proj": (256, 64), "attn.o_proj": (64, 64), "mlp.gate_up_proj": (192, 64),
+           "mlp.down_proj": (64, 96)}.items()}}, config=dict(
+        FULL, num_hidden_layers=12, num_layers_per_stack=2, H_cycles=2, L_cycles=2, head_dim=16,
+        embedding_scale=50.0, rope_theta=1e4, prefix_lm=True)))
+
+# Talkie: gains in place of the weights of norms.
+BLOCK = "model.blocks.{}."
+FAMILIES["talkie"] = ("", "bpe", hand("talkie", "TalkieForCausalLM", {
+    "model.embed.weight": (1024, 64), "lm_head": (1024, 64), "lm_head_gain.w_g": (1,),
+    BLOCK + "attn.attn_query.weight": (64, 64), BLOCK + "attn.attn_key.weight": (64, 64),
+    BLOCK + "attn.attn_value.weight": (64, 64), BLOCK + "attn.attn_resid.weight": (64, 64),
+    BLOCK + "attn.head_gain.head_g": (4,), BLOCK + "attn_gain.a_g": (1,), BLOCK + "mlp_gain.a_g": (1,),
+    BLOCK + "embed_skip.a_g": (1,), BLOCK + "mlp.mlp_gate.weight": (96, 64),
+    BLOCK + "mlp.mlp_linear.weight": (96, 64), BLOCK + "mlp.mlp_resid.weight": (64, 96)},
+    config=dict(without(FULL, "rms_norm_eps"), head_dim=16, rope_theta=1e6)))
+
+# DeepSeek V4: a layer that sees a window, one that takes four tokens together, one that takes 128; a table of
+# tokens routes the first.
+V4 = "layers.{}."
+V4_ATTENTION = V4 + "attn."
+FAMILIES["deepseek4"] = ("", "bpe", hand("deepseek_v4", "DeepseekV4ForCausalLM", {
+    "embed.weight": (1024, 64), "norm.weight": (64,), "head.weight": (1024, 64),
+    "hc_head_fn": (4, 256), "hc_head_base": (4,), "hc_head_scale": (1,),
+    **{V4 + name: shape for name, shape in {
+        "attn_norm.weight": (64,), "ffn_norm.weight": (64,), "attn.attn_sink": (4,),
+        "attn.wq_a.weight": (32, 64), "attn.q_norm.weight": (32,), "attn.wq_b.weight": (128, 32),
+        "attn.wkv.weight": (32, 64), "attn.kv_norm.weight": (32,), "attn.wo_a.weight": (16, 64),
+        "attn.wo_b.weight": (64, 16), "hc_attn_fn": (24, 256), "hc_attn_base": (24,),
+        "hc_attn_scale": (3,), "hc_ffn_fn": (24, 256), "hc_ffn_base": (24,), "hc_ffn_scale": (3,),
+        "ffn.gate.weight": (4, 64), "ffn.gate.bias": (4,), "ffn.experts.{}.w1.weight": (32, 64),
+        "ffn.experts.{}.w2.weight": (64, 32), "ffn.experts.{}.w3.weight": (32, 64),
+        "ffn.shared_experts.w1.weight": (32, 64), "ffn.shared_experts.w2.weight": (64, 32),
+        "ffn.shared_experts.w3.weight": (32, 64)}.items()},
+    **some([0], {V4 + "ffn.gate.tid2eid": (1024, 2)}),
+    **some([1, 2], {V4_ATTENTION + "compressor." + name: shape for name, shape in {
+        "ape": lambda layer: (4, 64) if layer == 1 else (128, 32),
+        "wkv.weight": lambda layer: (64 if layer == 1 else 32, 64),
+        "wgate.weight": lambda layer: (64 if layer == 1 else 32, 64), "norm.weight": (32,)}.items()}),
+    **some([1], {V4_ATTENTION + "indexer." + name: shape for name, shape in {
+        "wq_b.weight": (32, 32), "weights_proj.weight": (2, 64), "compressor.ape": (4, 32),
+        "compressor.wkv.weight": (32, 64), "compressor.wgate.weight": (32, 64),
+        "compressor.norm.weight": (16,)}.items()}),
+    "mtp.0.enorm.weight": (64,)}, experts=4, config=dict(
+        vocab_size=1024, hidden_size=64, moe_intermediate_size=32, num_hidden_layers=3,
+        num_attention_heads=4, num_key_value_heads=1, head_dim=32, q_lora_rank=32, qk_rope_head_dim=16,
+        num_experts_per_tok=2, n_routed_experts=4, n_shared_experts=1, scoring_func="sqrtsoftplus",
+        norm_topk_prob=True, routed_scaling_factor=1.5, max_position_embeddings=256, rope_theta=1e4,
+        rope_scaling=dict(type="yarn", factor=4, original_max_position_embeddings=64, beta_fast=32,
+                          beta_slow=1), compress_ratios=[0, 4, 128, 0], compress_rope_theta=160000.0,
+        hc_mult=4, hc_sinkhorn_iters=20, hc_eps=1e-6, num_hash_layers=1, swiglu_limit=10.0,
+        sliding_window=64, o_groups=2, o_lora_rank=8, index_n_heads=2, index_head_dim=16, index_topk=8,
+        rms_norm_eps=1e-6, num_nextn_predict_layers=1, tie_word_embeddings=False,
+        expert_dtype="fp4", quantization_config=dict(
+            quant_method="fp8", fmt="e4m3", scale_fmt="ue8m0", activation_scheme="dynamic",
+            weight_block_size=[128, 128]))))

@@ -76,7 +76,20 @@ mod remote {
     /// The model of an address; `None` for a path.
     pub(super) fn open(argument: &Path, weights_only: bool) -> Option<anyhow::Result<Input>> {
         let text = argument.to_str()?;
-        let address = Address::parse(text)?;
+        let Some(address) = Address::parse(text) else {
+            // Paths may hold anything, but these seldom do.
+            let scheme = text.split_once("://").map(|(scheme, _)| scheme)?;
+            let is_other = !scheme.is_empty()
+                && scheme.bytes().all(|c| c.is_ascii_alphanumeric())
+                && !argument.exists();
+            return is_other.then(|| {
+                Err(anyhow::anyhow!(
+                    "{}: {scheme}:// is not read; expected a path of this machine, hf://ORG/NAME, or an \
+                     http(s) URL, which object stores give out as presigned URLs",
+                    text::path(argument)
+                ))
+            });
+        };
         let address = address.map_err(|problem| anyhow::anyhow!("{text}: {problem}"));
         Some(address.and_then(|address| find(&address, weights_only)))
     }

@@ -122,4 +122,15 @@ fn options_that_do_not_go_together_are_wrong_usage() {
         assert_eq!(done.status.code(), Some(2), "{options:?}");
         assert!(stderr(&done).starts_with("error: ") && !output.exists());
     }
+    // A wrong path is no wrong kind of input.
+    for (input, says) in [("none", "cannot open"), ("m.gguf", "is not the folder of a checkpoint")]
+    {
+        let input = dir.path().join(input);
+        if says.starts_with("is") {
+            fs::write(&input, "GGUF").unwrap();
+        }
+        let done = try_convert(&input, &output, &["-tint4_sym"]);
+        assert_eq!(done.status.code(), Some(1));
+        assert!(stderr(&done).contains(says), "{}", stderr(&done));
+    }
 }

@@ -385,6 +385,7 @@ fn the_program_reads_addresses() {
             &["hf://org/none", "no config.json", "hf://ORG/NAME/FILE.gguf"][..],
         ),
         ("hf://org".to_owned(), &["hf://org", "expected hf://ORG/NAME"]),
+        ("s3://bucket/m".to_owned(), &["s3://bucket/m: s3:// is not read", "presigned URLs"]),
         (url("none.gguf"), &["/files/none.gguf", "no such file"]),
         (url("empty.gguf"), &["/files/empty.gguf", "an empty file"]),
         (url("s-00002-of-00003.gguf"), &["is shard 2 of 3"]),

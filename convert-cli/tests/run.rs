@@ -239,12 +239,16 @@ fn chat_follows_the_template_of_the_file() {
     let tokens = |args: &[&str]| json(folder, &[args, &options].concat())["prompt_tokens"].clone();
     let chat = tokens(&["generate", "chat.gguf", "-p", "Hello", "--chat"]);
     assert_eq!(chat, tokens(&["generate", "f16.gguf", "-p", "[user] Hello"]));
+    // A template makes a prompt as long as it likes; a model reads as much as it was trained to.
+    fs::write(folder.join("template"), "{{ messages[0].content * 9999 }}").unwrap();
+    done(folder, &["edit", "f16.gguf", "-o", "long.gguf", "--chat-template", "template"]);
+    let answer = |file: &str| {
+        let args = ["generate", file, "-p", "Hello", "--chat"];
+        quantwright().current_dir(folder).args(args).output().unwrap()
+    };
+    assert_eq!(refused(&answer("long.gguf"), &["was trained to see"]), Vec::<String>::new());
     convert(&fixture("tiny-phi2"), &folder.join("phi.gguf"), &["-t", "f16"]);
-    let done = quantwright()
-        .current_dir(folder)
-        .args(["generate", "phi.gguf", "-p", "Hello", "--chat"])
-        .output()
-        .unwrap();
+    let done = answer("phi.gguf");
     let problems = refused(&done, &["no chat template"]);
     assert!(problems.is_empty(), "{problems:?} {}", stderr(&done));
 }

@@ -90,3 +90,22 @@ fn after_a_kill_the_name_is_free_and_the_next_run_cleans_up() {
     let names: Vec<_> = fs::read_dir(&out).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert_eq!(names, ["m.gguf"]);
 }
+
+#[test]
+fn a_text_that_is_interrupted_ends_with_the_signals_status() {
+    use std::io::Read;
+    let mut child = quantwright()
+        .args(["generate", "-p", "The", "-n", "100000", "--temp", "0"])
+        .arg(common::fixture("tiny-llama3"))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // Text that is there already stays; the prompt is not part of it.
+    child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+    let kill = format!("kill -INT {}", child.id());
+    assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+    let done = child.wait_with_output().unwrap();
+    assert_eq!(done.status.code(), Some(130), "{}", stderr(&done));
+    assert!(stderr(&done).starts_with("error: interrupted after "), "{}", stderr(&done));
+}

@@ -46,6 +46,8 @@ pub fn open(dir: &Path, options: &CheckpointOptions) -> Result<Model> {
     }
     architectures::rerank::apply(architecture, &config, &mut stored)?;
     architectures::gemma3n::pad(architecture, &config, &mut stored)?;
+    let files = &weights.checkpoint().files;
+    architectures::minimax01::mark_empty(architecture, &mut config, (dir, files), &stored)?;
     let weight_only = nvfp4::settle(&mut stored)?;
     warn(&left_out);
     if config.is_wrapper() && projectors::of(&json::read_object(config.path())?).is_some() {

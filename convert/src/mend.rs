@@ -43,7 +43,6 @@ const FLOATS: &[&str] = &[
     "activation.situ_beta",
     "activation.situ_linear_beta",
     "adapters.router_gain",
-    "attention.compress_rope_freq_base",
     "attention.group_norm_epsilon",
     "attention.output_scale",
     "rope.scaling.yarn_attn_factor",
@@ -54,7 +53,7 @@ const FLOATS: &[&str] = &[
 ];
 
 /// Flags in such architectures.
-const FLAGS: &[&str] = &["hrm.prefix_lm", "norm_before_fc", "norm_before_residual", "swin_norm"];
+const FLAGS: &[&str] = &["norm_before_fc", "norm_before_residual", "swin_norm"];
 
 /// Integers in such architectures, many of them in a list where layers differ.
 const INTEGERS: &[&str] = &[
@@ -67,8 +66,6 @@ const INTEGERS: &[&str] = &[
     "attention.iclr_lora_rank",
     "attention.key_length_mla_swa",
     "attention.kv_lora_rank_swa",
-    "attention.output_group_count",
-    "attention.output_lora_rank",
     "attention.rope_pattern",
     "attention.value_length_mla_swa",
     "attention.value_residual_mix_lora_rank",
@@ -78,10 +75,6 @@ const INTEGERS: &[&str] = &[
     "deepstack_mapping",
     "expert_latent_length",
     "features_length",
-    "hash_layer_count",
-    "hrm.h_cycles",
-    "hrm.l_cycles",
-    "hrm.layers_per_stack",
     "hyper_connection.low_rank",
     "moe_every_n_layers",
     "posnet.block_count",

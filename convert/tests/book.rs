@@ -52,6 +52,88 @@ fn counts_of_classes_are_those_of_the_code() {
     }
 }
 
+/// The cells of the table in a section of a page whose first column is headed so.
+fn table<'a>(page: &'a str, head: &str) -> Vec<Vec<&'a str>> {
+    let start = page.find(&format!("| {head} |")).unwrap_or_else(|| panic!("no table of {head:?}"));
+    let lines = page[start..].lines().skip(2).take_while(|line| line.starts_with('|'));
+    lines.map(|line| line.trim_matches('|').split(" | ").map(str::trim).collect()).collect()
+}
+
+/// What stands between back quotes.
+fn quoted(cell: &str) -> impl Iterator<Item = &str> {
+    cell.split('`').skip(1).step_by(2)
+}
+
+/// Every class of llama.cpp's converter is on the page once: converted, or missing with a reason. Where
+/// the page says that evaluate runs a model, it does, and where it does not, the page says why.
+#[test]
+fn the_page_of_architectures_is_complete() {
+    const PAGE: &str = "docs/src/architectures.md";
+    const UPDATE: &str = "UPDATE_BOOK=1 cargo test -p quant-convert --test book renews it";
+    let page = read(PAGE);
+    let families = quant_convert::architectures::ALL;
+    let runs = |name: &str| gguf_model::Forward::find(name).is_some();
+    let (mut renewed, mut problems) = (page.clone(), Vec::new());
+    let mut listed: Vec<&str> = Vec::new();
+    for line in page.lines().filter(|line| line.starts_with("| `")) {
+        let cells: Vec<_> = line.trim_matches('|').split(" | ").map(str::trim).collect();
+        let [classes, names, run, what] = cells.as_slice() else { continue };
+        let Some(name) = quoted(names).next() else { continue };
+        for class in quoted(classes) {
+            listed.push(class);
+            if !families.iter().any(|family| family.name == name && family.classes.contains(&class))
+            {
+                problems.push(format!("{class} is no class of {name}"));
+            }
+        }
+        let expected = if runs(name) { "yes" } else { "no" };
+        if *run != expected {
+            renewed =
+                renewed.replace(line, &format!("| {classes} | {names} | {expected} | {what} |"));
+        }
+    }
+    if std::env::var_os("UPDATE_BOOK").is_some() {
+        fs::write(root().join(PAGE), &renewed).unwrap();
+    } else if renewed != page {
+        problems.push(format!("what evaluate runs is out of date: {UPDATE}"));
+    }
+    for class in families.iter().flat_map(|family| family.classes) {
+        let times = listed.iter().filter(|other| *other == class).count();
+        if times != 1 {
+            problems.push(format!("{class} is listed {times} times"));
+        }
+    }
+    let missing: Vec<_> = table(&page, "not converted").into_iter().map(|row| row[1]).collect();
+    let missing: BTreeSet<_> = missing.into_iter().flat_map(quoted).collect();
+    let reference = read("convert/tests/reference_classes.txt");
+    let reference: BTreeSet<_> = reference.lines().filter(|line| !line.starts_with('#')).collect();
+    let known: BTreeSet<_> = listed.iter().copied().collect();
+    for class in reference.symmetric_difference(&(&known | &missing).iter().copied().collect()) {
+        if !known.contains(class) {
+            problems.push(format!(
+                "{class} is on one list of those that are missing, not on the other"
+            ));
+        }
+    }
+    problems.extend(known.intersection(&missing).map(|class| format!("{class} is converted")));
+    for (count, what) in [
+        (reference.len(), " classes of text models"),
+        (missing.len(), " classes are missing"),
+        (reference.intersection(&known).count(), " of them are converted"),
+    ] {
+        if numbers_before(&page, what) != [count] {
+            problems.push(format!("the page should say once: {count}{what}"));
+        }
+    }
+    let reasons: Vec<_> = table(&page, "not run").into_iter().map(|row| row[0]).collect();
+    let reasons: BTreeSet<_> = reasons.into_iter().flat_map(quoted).collect();
+    let idle = families.iter().map(|family| family.name).filter(|name| !runs(name));
+    for name in reasons.symmetric_difference(&idle.collect()) {
+        problems.push(format!("{name} is run and listed as not run, or the other way round"));
+    }
+    assert!(problems.is_empty(), "{}", problems.join("\n"));
+}
+
 /// The code of a text in Rust, without comments.
 fn code(text: &str) -> String {
     let lines = text.lines().map(|line| line.split("//").next().unwrap().trim());

@@ -238,4 +238,10 @@ fn templates_have_no_byte_order_mark_and_are_templates() {
     }
     fs::write(&jinja, "<|im_start|>{{ c }}").unwrap();
     assert_eq!(found(&DECODER).as_deref(), Some("<|im_start|>{{ c }}"));
+    // An empty file is what an interrupted download leaves, no template.
+    fs::write(&jinja, "\n").unwrap();
+    edit(path, "tokenizer_config.json", |config| config["chat_template"] = json!("{{ d }}"));
+    let (template, said) = warnings(|| found(&DECODER));
+    assert_eq!(template.as_deref(), Some("{{ d }}"));
+    assert!(said.contains("chat_template.jinja is empty"), "{said}");
 }

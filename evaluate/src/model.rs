@@ -68,6 +68,14 @@ impl Model {
                 return Err(wrong("holds a vocabulary alone, no model that could be run".into()));
             }
             _ => {
+                let kind =
+                    source.metadata().get_str("general.type").filter(|kind| *kind != "model");
+                if let Some(kind) = kind {
+                    let kind = gguf_io::message::Quoted(kind);
+                    return Err(wrong(format!(
+                        "holds no language model: its general.type is {kind}"
+                    )));
+                }
                 let name = source.metadata().get_str("general.architecture").unwrap_or_default();
                 return Err(no_graph(path(), name));
             }

@@ -222,8 +222,13 @@ fn in_place_only_the_header_changes_where_it_fits() {
     assert_eq!(fs::read(&path).unwrap().len(), bytes.len());
     in_place(&[set("general.name", "a longer name")], true);
     assert_eq!(fs::read(&path).unwrap().len(), bytes.len());
-    // Longer: written anew, without the padding.
+    // Longer: written anew, without the padding, for the same readers.
+    #[cfg(unix)]
+    fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o640)).unwrap();
+    let permissions = || fs::metadata(&path).unwrap().permissions();
+    let before = permissions();
     assert!(!in_place(&[set("general.name", "x".repeat(300))], false));
+    assert_eq!(permissions(), before);
     // A link stays one.
     #[cfg(unix)]
     {

@@ -4,7 +4,7 @@
 //! tensors: which arrays have an element for each layer, which numbers count some of the layers, and in
 //! which periods layers of a kind return.
 
-use crate::{Architecture, Forward, TurnedLayers};
+use crate::{Architecture, Forward, TurnedLayers, keys::attending};
 
 /// What a key below the architecture's name says of layers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,9 +67,6 @@ impl OfLayers {
     }
 }
 
-/// Every how many layers one attends where a file does not say so (`full_attention_interval`).
-pub(crate) const ATTENDING: u32 = 4;
-
 /// Keys with the period in which layers with other tensors return.
 pub const LAYER_PERIODS: [&str; 4] = [
     "full_attention_interval",
@@ -92,11 +89,11 @@ pub fn layer_period(architecture: &str, key: &str) -> Option<u32> {
     }
     match architecture {
         // Not described.
-        "qwen4exp" => Some(ATTENDING),
-        "minimax-01" => Some(8),
+        "qwen4exp" => Some(attending(architecture)),
         _ => {
             let described = Architecture::find(architecture)?;
-            described.keys().any(|known| known.name == key).then_some(ATTENDING)
+            let has_key = described.keys().any(|known| known.name == key);
+            has_key.then(|| attending(architecture))
         }
     }
 }

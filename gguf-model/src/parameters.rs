@@ -1,9 +1,11 @@
-//! Reads the hyper-parameters of a model.
+//! The hyper-parameters of a model.
 
 use gguf_io::metadata::{Array, Metadata, Value};
 
 use crate::{
-    Architecture, Dimension, Problem, Size, keys::MAX_LAYERS, layered::ATTENDING, problem::Problems,
+    Architecture, Dimension, Size,
+    keys::{MAX_LAYERS, attending},
+    problem::Problems,
 };
 
 /// What a model's metadata says about its sizes. Of a key with a number for each layer the first
@@ -19,6 +21,9 @@ pub struct HyperParameters {
     pub decoder_layers: u32,
     /// Layers at the beginning that have no experts, in a model whose other layers have.
     pub leading_layers: u32,
+    /// Layers at the beginning whose experts a table chooses.
+    pub(crate) hash_layers: u32,
+    compress_ratios: Vec<u64>,
     pub(crate) has_shared_experts: bool,
     moe_step: u32,
     pub(crate) is_latent: bool,
@@ -57,19 +62,8 @@ impl Dimensions {
 }
 
 impl HyperParameters {
-    /// Reads the hyper-parameters of an architecture.
-    ///
-    /// # Errors
-    /// All keys that are missing, of another type than loaders take, out of range, or contradict
-    /// each other.
-    pub fn read(metadata: &Metadata, architecture: &Architecture) -> Result<Self, Vec<Problem>> {
-        let mut problems = Problems::default();
-        let parameters = Self::collect(metadata, architecture, &mut problems);
-        if problems.is_empty() { Ok(parameters) } else { Err(problems.into_vec()) }
-    }
-
-    /// Reads what there is to read, and says what is wrong with the rest.
-    pub(crate) fn collect(
+    /// Reads what there is to read, and says what is wrong with each key by itself.
+    pub(crate) fn gather(
         metadata: &Metadata,
         architecture: &Architecture,
         problems: &mut Problems,
@@ -79,7 +73,7 @@ impl HyperParameters {
         let small = |name: &str| number(name).and_then(|n| u32::try_from(n).ok());
         let layers = small("block_count").filter(|n| (1..=MAX_LAYERS).contains(n));
         for key in architecture.keys() {
-            key.check(architecture, at(key.name), layers, problems);
+            key.check(architecture.name, at(key.name), layers, problems);
         }
         let layers = layers.unwrap_or(0);
         let dimensions = Dimension::ALL.map(|(dimension, key)| match dimension {
@@ -115,18 +109,18 @@ impl HyperParameters {
             dimensions.fill(D::LatentKey, dimensions.get(D::Key));
             dimensions.fill(D::LatentValue, dimensions.get(D::Value));
         }
-        let by_layer = [D::Heads, D::KvHeads, D::FeedForward]
+        let by_layer = [D::Heads, D::KvHeads, D::FeedForward, D::ExpertFeedForward]
             .into_iter()
             .filter_map(|dimension| Some((dimension, numbers_of(at(dimension.key())?)?)))
             .collect();
-        let heads_divide = number("attention.key_length").is_none();
         let further_layers = small("nextn_predict_layers").unwrap_or(0).min(layers);
         let flags = |name: &str| at(name).and_then(flags_of);
         let has_key = |name: &str| architecture.keys().any(|key| key.name == name);
         let recurrent = match flags("attention.recurrent_layers") {
             Some(flags) => flags,
             None if has_key("full_attention_interval") => {
-                let interval = small("full_attention_interval").unwrap_or(ATTENDING).max(1);
+                let interval = small("full_attention_interval");
+                let interval = interval.unwrap_or_else(|| attending(architecture.name)).max(1);
                 let trunk = layers.saturating_sub(further_layers);
                 (0..trunk).map(|layer| (layer + 1) % interval != 0).collect()
             }
@@ -140,6 +134,10 @@ impl HyperParameters {
             sliding: flags("attention.sliding_window_pattern").unwrap_or_default(),
             decoder_layers: small("decoder_block_count").unwrap_or(layers).min(MAX_LAYERS),
             leading_layers: small("leading_dense_block_count").unwrap_or(0),
+            hash_layers: small("hash_layer_count").unwrap_or(0),
+            compress_ratios: at("attention.compress_ratios")
+                .and_then(numbers_of)
+                .unwrap_or_default(),
             moe_step: small("interleave_moe_layer_step").unwrap_or(0),
             has_shared_experts: number("expert_shared_feed_forward_length").is_some_and(|n| n > 0),
             is_latent,
@@ -152,33 +150,6 @@ impl HyperParameters {
         {
             problems.missing_key(D::TokenTypes.key(), "a positive UINT32");
         }
-        parameters.check(architecture, heads_divide, problems);
-        let group = |name: &str| number(name).unwrap_or(0);
-        parameters.check_experts(
-            architecture,
-            group("expert_used_count"),
-            group("expert_group_count"),
-            group("expert_group_used_count"),
-            problems,
-        );
-        // The matrices behind the pooling lead from the width of the model to another and back, or
-        // llama.cpp aborts.
-        for (name, other) in [
-            ("dense_2_feat_in", D::Embedding),
-            ("dense_3_feat_in", D::Dense2Out),
-            ("dense_3_feat_out", D::Embedding),
-        ] {
-            let is_read = architecture.keys().any(|key| key.name == name);
-            if let (Some(width), Some(expected)) = (number(name), parameters.dimension(other))
-                && is_read
-                && width != expected
-                && width > 0
-                && expected > 0
-            {
-                let key = format!("{}.{name}", architecture.name);
-                problems.key(&key, format!("is {width}, expected {}, {expected}", other.key()));
-            }
-        }
         parameters
     }
 
@@ -190,6 +161,11 @@ impl HyperParameters {
     /// Whether a layer has a state in place of attention.
     pub(crate) fn is_recurrent(&self, layer: u32) -> bool {
         self.recurrent.get(layer as usize).copied().unwrap_or(false)
+    }
+
+    /// How many tokens the keys of a layer stand for; 0 where each stands for itself.
+    pub(crate) fn compress_ratio(&self, layer: u32) -> u64 {
+        self.compress_ratios.get(layer as usize).copied().unwrap_or(0)
     }
 
     /// Whether a layer has keys and values of its own.
@@ -291,7 +267,7 @@ fn vocabulary(metadata: &Metadata, size: Option<u64>) -> Option<u64> {
 }
 
 /// An integer; of several the first that is positive, else the first.
-fn number_of(value: &Value) -> Option<u64> {
+pub(crate) fn number_of(value: &Value) -> Option<u64> {
     match numbers_of(value) {
         Some(numbers) => {
             numbers.iter().find(|number| **number > 0).or_else(|| numbers.first()).copied()

@@ -88,12 +88,20 @@ pub enum Dimension {
     Streams,
     /// Tokens that an indexer takes together.
     IndexPool,
+    /// Layers of each of two stacks that are run through in turns.
+    StackLayers,
+    /// Groups of heads whose values are taken together at the end of attention.
+    OutputGroups,
+    /// Values that each of them is compressed to.
+    OutputRank,
+    /// Experts that a token passes.
+    UsedExperts,
 }
 
 impl Dimension {
     /// Every dimension with its key, in the order of the variants: below the architecture's name, or whole if it begins with
     /// `tokenizer.`.
-    pub(crate) const ALL: [(Self, &'static str); 41] = [
+    pub(crate) const ALL: [(Self, &'static str); 45] = [
         (Self::Embedding, "embedding_length"),
         (Self::Vocabulary, "tokenizer.ggml.tokens"),
         (Self::TokenTypes, "tokenizer.ggml.token_type_count"),
@@ -135,6 +143,10 @@ impl Dimension {
         (Self::GroupExperts, "experts_per_group"),
         (Self::Streams, "hyper_connection.count"),
         (Self::IndexPool, "attention.indexer.kpool"),
+        (Self::StackLayers, "hrm.layers_per_stack"),
+        (Self::OutputGroups, "attention.output_group_count"),
+        (Self::OutputRank, "attention.output_lora_rank"),
+        (Self::UsedExperts, "expert_used_count"),
     ];
 
     /// Its key: below the architecture's name, or whole if it begins with `tokenizer.`.

@@ -72,11 +72,92 @@ operations! {
     xor(s, a, b) s.xor_i(a, b);
     look_up(s, a, _b) s.bits(s.look_up(&TABLE, a));
     gather(s, a, b) s.bits(s.gather(&TABLE, s.and_i(s.add_i(a, b), s.splat_i(15))));
+    // Of small integers both are exact.
+    loose_mul_add(s, a, b) {
+        let [a, b, c] = small(s, a, b);
+        s.bits(s.loose_mul_add(a, b, c))
+    };
+    loose_mul_sub(s, a, b) {
+        let [a, b, c] = small(s, a, b);
+        s.bits(s.loose_mul_sub(a, b, c))
+    };
     exp(s, a, _b) {
         let power = s.exp(s.bits_to_f32(a));
         // A NaN is one, whatever its bits.
         s.bits(s.select(s.eq(power, power), power, s.splat(-1.0)))
     };
+}
+
+#[inline(always)]
+fn small<S: Lanes>(s: S, a: S::I32, b: S::I32) -> [S::F32; 3] {
+    [a, b, s.shr::<8>(a)].map(|v| s.to_f32(s.and_i(v, s.splat_i(255))))
+}
+
+struct Columns<'a, T>(&'a [T], usize);
+
+impl LaneOp for Columns<'_, f32> {
+    type Output = Vec<Vec<f32>>;
+
+    #[inline(always)]
+    fn eval<S: Lanes>(self, s: S) -> Vec<Vec<f32>> {
+        let mut columns = vec![s.splat(0.0); self.1];
+        s.load_columns(self.0, &STARTS, &mut columns);
+        let mut out = Vec::new();
+        for column in columns {
+            let mut lanes = [0.0; MAX_LANES];
+            s.store(column, &mut lanes);
+            out.push(lanes[..S::N].to_vec());
+        }
+        out
+    }
+}
+
+impl LaneOp for Columns<'_, u16> {
+    type Output = Vec<Vec<i32>>;
+
+    #[inline(always)]
+    fn eval<S: Lanes>(self, s: S) -> Vec<Vec<i32>> {
+        let mut columns = vec![s.splat_i(0); self.1];
+        s.load_u16_columns(self.0, &STARTS, &mut columns);
+        let mut out = Vec::new();
+        for column in columns {
+            let mut lanes = [0; MAX_LANES];
+            s.store_i(column, &mut lanes);
+            out.push(lanes[..S::N].to_vec());
+        }
+        out
+    }
+}
+
+const STARTS: [usize; MAX_LANES] = {
+    let mut starts = [0; MAX_LANES];
+    let mut lane = 0;
+    while lane < MAX_LANES {
+        starts[lane] = lane * 37 % 101;
+        lane += 1;
+    }
+    starts
+};
+
+#[test]
+fn columns_are_those_of_each_lane() {
+    let integers: Vec<u16> = (0..160).map(|v| 65535 - 400 * v).collect();
+    let floats: Vec<f32> = integers.iter().map(|v| f32::from(*v)).collect();
+    for kernels in Kernels::supported() {
+        for count in [8, 16, 24, 32] {
+            let name = kernels.isa().name();
+            for (i, column) in kernels.run(Columns(&floats, count)).iter().enumerate() {
+                for (v, start) in column.iter().zip(STARTS) {
+                    assert_eq!(*v, floats[start + i], "{name}, column {i} of {count}");
+                }
+            }
+            for (i, column) in kernels.run(Columns(&integers, count)).iter().enumerate() {
+                for (v, start) in column.iter().zip(STARTS) {
+                    assert_eq!(*v, integers[start + i].into(), "{name}, column {i} of {count}");
+                }
+            }
+        }
+    }
 }
 
 #[test]

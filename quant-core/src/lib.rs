@@ -52,6 +52,7 @@ compile_error!("quant-core needs the feature `std`, or `alloc` in its place");
 mod better;
 mod block_floats;
 mod checked;
+mod checked_types;
 mod codebook;
 mod convert;
 mod error;

@@ -29,7 +29,7 @@ pub struct Scales {
     pub file: usize,
     /// Their offset in it.
     pub offset: u64,
-    /// F32, F16 or BF16.
+    /// F32, F16 or BF16; I8 stands for exponents of two (E8M0), a byte each.
     pub ty: GgmlType,
     /// Rows of values that share a scale.
     pub rows: u64,

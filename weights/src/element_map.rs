@@ -18,6 +18,8 @@ pub enum ElementMap {
     NegativeExp,
     /// It is multiplied by the number, then by that of the first band that ends after its row.
     ByRows(f32, [(u64, f32); 5]),
+    /// It changes its sign in the later half of each group of so many rows.
+    LaterHalfNegative(u64),
 }
 
 impl ElementMap {
@@ -29,6 +31,10 @@ impl ElementMap {
             Self::Times(first, second) => round(round(value * first) * second),
             Self::Exp => round(exp(value)),
             Self::NegativeExp => round(-exp(value)),
+            Self::LaterHalfNegative(rows) => {
+                let is_later = row.checked_rem(rows).is_some_and(|row| row >= rows / 2);
+                if is_later { -value } else { value }
+            }
             Self::ByRows(first, bands) => {
                 let band = bands.iter().find(|(end, _)| row < *end);
                 round(round(value * first) * band.map_or(1.0, |(_, factor)| *factor))
@@ -62,6 +68,15 @@ fn exp(value: f32) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn later_halves_of_groups_of_rows_change_their_sign() {
+        let map = ElementMap::LaterHalfNegative(4);
+        let found: Vec<f32> = (0..8).map(|row| map.apply(1.5, row, |value| value)).collect();
+        assert_eq!(found, [1.5, 1.5, -1.5, -1.5, 1.5, 1.5, -1.5, -1.5]);
+        // No size of a head changes anything.
+        assert_eq!(ElementMap::LaterHalfNegative(0).apply(1.5, 3, |value| value), 1.5);
+    }
 
     #[test]
     fn exponentials_are_rounded_from_double_precision() {

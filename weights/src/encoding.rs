@@ -20,6 +20,8 @@ pub enum Encoding {
     Ggml(GgmlType),
     /// In double precision, read as single precision.
     F64,
+    /// In whole numbers of 64 bits, handed on as such of 32.
+    I64,
     /// In eight bits, each value times a scale, read as single precision.
     Coded {
         /// What the eight bits stand for.
@@ -54,6 +56,7 @@ impl Encoding {
     pub fn ty(&self) -> GgmlType {
         match self {
             Self::Ggml(ty) | Self::Zeros(ty) => *ty,
+            Self::I64 => GgmlType::I32,
             Self::F64 | Self::Coded { .. } | Self::Packed(_) => GgmlType::F32,
             Self::Mxfp4 { .. } => GgmlType::MXFP4,
             Self::Nvfp4(_) => GgmlType::NVFP4,
@@ -67,6 +70,7 @@ impl Encoding {
             Self::Coded { code: Code::E5M2, .. } => "F8_E5M2",
             Self::Coded { code: Code::Int8, .. } => "INT8",
             Self::F64 => "F64",
+            Self::I64 => "I64",
             Self::Packed(packed) => packed.name(),
             _ => self.ty().name(),
         }
@@ -77,7 +81,7 @@ impl Encoding {
         let unit = match self {
             Self::Ggml(ty) => ty.block_bytes() as u64,
             Self::Zeros(_) => 0,
-            Self::F64 => 8,
+            Self::F64 | Self::I64 => 8,
             Self::Coded { .. } => 1,
             Self::Mxfp4 { .. } => MXFP4.1 + 1,
             Self::Nvfp4(_) => nvfp4::BLOCK.1 + nvfp4::BLOCK.2,
@@ -103,7 +107,7 @@ impl Encoding {
         };
         match self {
             Self::Ggml(ty) => vec![run((file, offset), ty.block_bytes() as u64)],
-            Self::F64 => vec![run((file, offset), 8)],
+            Self::F64 | Self::I64 => vec![run((file, offset), 8)],
             Self::Zeros(_) => Vec::new(),
             Self::Coded { columns, scales, .. } => {
                 let mut extents = Vec::with_capacity(3);
@@ -140,7 +144,10 @@ impl Encoding {
 
     /// Whether what is read are blocks of [`ty`](Self::ty); else it is values.
     pub(crate) fn has_blocks(&self) -> bool {
-        matches!(self, Self::Ggml(_) | Self::Zeros(_) | Self::Mxfp4 { .. } | Self::Nvfp4(_))
+        matches!(
+            self,
+            Self::Ggml(_) | Self::I64 | Self::Zeros(_) | Self::Mxfp4 { .. } | Self::Nvfp4(_)
+        )
     }
 
     /// Reads the blocks from `first` on, of those whose data begins at `place`, until `out` is full.
@@ -169,6 +176,17 @@ impl Encoding {
             }
             Self::Zeros(_) => {
                 out.fill(0);
+                Ok(())
+            }
+            Self::I64 => {
+                let (numbers, _) = out.as_chunks_mut::<4>();
+                let codes = &mut scratch.codes;
+                codes.resize(numbers.len().saturating_mul(8), 0);
+                read(files, place, first, 8, codes)?;
+                for (out, stored) in numbers.iter_mut().zip(codes.as_chunks().0) {
+                    let number = i32::try_from(i64::from_le_bytes(*stored));
+                    *out = number.map_err(|_| quant_core::Error::TooLarge)?.to_le_bytes();
+                }
                 Ok(())
             }
             Self::Nvfp4(Nvfp4 { file, offset, .. }) => {
@@ -220,6 +238,7 @@ impl Encoding {
                 }
             }
             Self::Ggml(_)
+            | Self::I64
             | Self::Zeros(_)
             | Self::Mxfp4 { .. }
             | Self::Nvfp4(_)

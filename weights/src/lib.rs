@@ -78,7 +78,7 @@ pub use nvfp4::Nvfp4;
 pub use packed::Packed;
 pub use quantization::{Quantization, Settings};
 pub use reader::TensorReader;
-pub use scaled::{Problem, Purpose, mxfp4_shape};
+pub use scaled::{MXFP4_BYTES, Problem, Purpose, mxfp4_shape, numbers};
 pub use source::{Gguf, Source};
 pub use tensor::{Piece, Tensor, TensorData};
 pub use view::View;

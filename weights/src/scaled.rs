@@ -34,6 +34,10 @@ pub struct Problem {
 /// What is added to the name of a weight for that of its scales. Either way values are multiplied.
 const SCALES: [&str; 2] = ["_scale_inv", "_scale"];
 
+/// What takes the place of a weight's ending in the name of its scales, in some checkpoints.
+const BARE_SCALE: &str = ".scale";
+const WEIGHT: &str = ".weight";
+
 /// What is added to the name of a weight for that of its zero points.
 const ZEROS: &str = "_zero_point";
 
@@ -65,6 +69,15 @@ impl Format {
         let of_weight = |end: &str| {
             name.strip_suffix(end).is_some_and(|weight| checkpoint.tensors.contains_key(weight))
         };
+        // DeepSeek V4 names them without the weight's own ending.
+        let of_base = || {
+            let weight = name.strip_suffix(BARE_SCALE).map(|base| format!("{base}{WEIGHT}"));
+            let weight = weight.and_then(|weight| checkpoint.tensors.get(&weight));
+            weight.is_some_and(|weight| weight.dtype.bits() == 8)
+        };
+        if self.scales().is_some() && of_base() {
+            return Purpose::Scale;
+        }
         if self.scales().is_some() && (SCALES.into_iter().any(of_weight) || of_weight(ZEROS)) {
             return Purpose::Scale;
         }
@@ -101,7 +114,8 @@ impl Format {
         let Some(layout) = self.scales() else {
             return Ok(Encoding::Coded { code, columns, scales: None });
         };
-        let names = SCALES.map(|end| format!("{name}{end}"));
+        let [first, second] = SCALES.map(|end| format!("{name}{end}"));
+        let names = [first, second, format!("{}{BARE_SCALE}", name.trim_end_matches(WEIGHT))];
         let found = names.iter().find_map(|name| Some((name, checkpoint.tensors.get(name)?)));
         let Some((scales_name, stored)) = found else {
             return Err(Problem {
@@ -150,7 +164,12 @@ fn scales_of(
     shape: &[u64],
     layout: ScaleLayout,
 ) -> Result<Scales, Problem> {
-    let ty = match float(scales.dtype)? {
+    let ty = match scales.dtype {
+        // Exponents of two, a byte each.
+        Dtype::F8E8M0 => Ok(Encoding::Ggml(GgmlType::I8)),
+        other => float(other),
+    };
+    let ty = match ty? {
         Encoding::Ggml(ty) => ty,
         _ => {
             return Err(Problem {
@@ -243,17 +262,39 @@ fn float(dtype: Dtype) -> Result<Encoding, Problem> {
     })
 }
 
-/// Values of a block of MXFP4, and the bytes of its codes.
-const BLOCK: (u64, u64) = (32, 16);
-
-/// The shape in which codes of MXFP4 are stored of a weight of this one, outermost first.
-pub fn mxfp4_shape(shape: &[u64]) -> Vec<u64> {
-    let mut shape = shape.to_vec();
-    if let Some(row) = shape.last_mut() {
-        *row = row.div_ceil(BLOCK.0);
+/// How whole numbers are stored.
+pub fn numbers(tensor: &CheckpointTensor) -> Result<Encoding, Problem> {
+    match tensor.dtype {
+        Dtype::I32 => Ok(Encoding::Ggml(GgmlType::I32)),
+        Dtype::I64 => Ok(Encoding::I64),
+        other => Err(Problem {
+            found: format!("type {other}"),
+            expected: "I32 or I64: these are whole numbers".into(),
+            help: "take the checkpoint as its authors publish it",
+        }),
     }
-    shape.push(BLOCK.1);
-    shape
+}
+
+/// Values of a block of MXFP4, and the bytes of its codes.
+const BLOCK: (u64, u64) = (32, MXFP4_BYTES);
+
+/// The bytes of the codes of a block of MXFP4.
+pub const MXFP4_BYTES: u64 = 16;
+
+/// The shape in which codes of MXFP4 are stored of a weight of this one, outermost first, in so many
+/// dimensions: as many as it has itself, or one more, where those of a block are apart.
+pub fn mxfp4_shape(shape: &[u64], dimensions: usize) -> Vec<u64> {
+    let mut stored = shape.to_vec();
+    if let Some(row) = stored.last_mut() {
+        *row = row.div_ceil(BLOCK.0);
+        if dimensions == shape.len() {
+            *row = row.saturating_mul(BLOCK.1);
+        }
+    }
+    if dimensions > shape.len() {
+        stored.push(BLOCK.1);
+    }
+    stored
 }
 
 /// How codes of MXFP4 are stored whose scales are in the tensor `name`.
@@ -263,12 +304,20 @@ pub(crate) fn mxfp4(
     name: &str,
 ) -> Result<Encoding, Problem> {
     let scales = checkpoint.tensors.get(name);
-    let expected = codes.shape.split_last().map(|(_, blocks)| blocks).unwrap_or_default();
+    let mut expected = codes.shape.clone();
+    // Blocks have an axis of their own, or lie side by side in a row.
+    match (expected.pop(), scales) {
+        (Some(row), Some(scales)) if scales.shape.len() == codes.shape.len() => {
+            expected.push(row / BLOCK.1);
+        }
+        _ => {}
+    }
+    let is_one_byte = |dtype| matches!(dtype, Dtype::U8 | Dtype::I8 | Dtype::F8E8M0);
     match scales {
         Some(scales)
             if scales.shape == expected
-                && scales.dtype == Dtype::U8
-                && codes.dtype == Dtype::U8 =>
+                && is_one_byte(scales.dtype)
+                && matches!(codes.dtype, Dtype::U8 | Dtype::I8) =>
         {
             Ok(Encoding::Mxfp4 { file: scales.file, offset: scales.offset })
         }

@@ -32,7 +32,7 @@ pub(crate) fn read(
     Ok(file.read_exact_at(out, at.ok_or(too_large)?)?)
 }
 
-/// Adds half, bfloat16 or single-precision bytes to values.
+/// Adds half, bfloat16 or single-precision bytes, or exponents of two, to values.
 pub(crate) fn floats(ty: GgmlType, bytes: &[u8], out: &mut Vec<f32>) {
     match ty {
         GgmlType::F16 => {
@@ -41,6 +41,26 @@ pub(crate) fn floats(ty: GgmlType, bytes: &[u8], out: &mut Vec<f32>) {
         GgmlType::BF16 => {
             out.extend(bytes.as_chunks().0.iter().map(|b| bf16::from_le_bytes(*b).to_f32()));
         }
+        // The exponent of a number in single precision, as it is stored there; 0 is half of that of 1.
+        GgmlType::I8 => out.extend(bytes.iter().map(|byte| match byte {
+            0 => f32::from_bits(1 << 22),
+            255 => f32::NAN,
+            exponent => f32::from_bits(u32::from(*exponent) << 23),
+        })),
         _ => out.extend(bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exponents_are_powers_of_two() {
+        let mut found = Vec::new();
+        floats(GgmlType::I8, &[0, 1, 126, 127, 128, 254, 255], &mut found);
+        let powers = [-127, -126, -1, 0, 1, 127].map(|power| 2f64.powi(power) as f32);
+        assert_eq!(found[..6], powers);
+        assert!(found[6].is_nan());
     }
 }

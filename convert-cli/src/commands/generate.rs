@@ -57,6 +57,14 @@ fn answer(args: &GenerateArgs, running: &Running, loaded: &Loaded) -> anyhow::Re
     if prompt.is_empty() {
         anyhow::bail!("{}: the prompt is empty: give a text to go on with", loaded.name);
     }
+    // A chat template may make a prompt of any length; the time grows with its square.
+    let (len, trained) = (prompt.len(), loaded.model.trained_context());
+    if trained > 0 && len > trained {
+        anyhow::bail!(
+            "{}: the prompt has {len} tokens, the model was trained to see {trained}: give a shorter one",
+            loaded.name
+        );
+    }
     let most = args.n as usize;
     let mut session = Session::new(&loaded.model, prompt.len().saturating_add(most))?;
     let sampler = Sampler::new(SampleOptions {
@@ -91,6 +99,9 @@ fn answer(args: &GenerateArgs, running: &Running, loaded: &Loaded) -> anyhow::Re
     let seconds = start.elapsed().as_secs_f64();
     if !args.json {
         writeln!(io::stdout().lock())?;
+    }
+    if running.is_stopped() {
+        anyhow::bail!("interrupted after {tokens} tokens");
     }
     let rate = |tokens: usize, seconds: f64| tokens as f64 / seconds.max(1e-9);
     Ok(json!({

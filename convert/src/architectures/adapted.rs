@@ -208,7 +208,11 @@ fn factor(mapping: &Mapping<'_>, map: Change, factor: f32) -> Result<Option<Elem
             };
             ElementMap::Times(number(0)?, number(1)?)
         }
-        Change::Plus(_) | Change::Exp | Change::NegativeExp => return Ok(None),
+        Change::Plus(_)
+        | Change::Exp
+        | Change::NegativeExp
+        | Change::Centred
+        | Change::TurnedBack(_) => return Ok(None),
     };
     Ok(match given {
         ElementMap::Same if factor == 1.0 => Some(ElementMap::Same),

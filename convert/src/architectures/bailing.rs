@@ -3,7 +3,7 @@
 use crate::{Config, Result};
 
 use super::{
-    Architecture, BASE, Fill, deepseek2,
+    Architecture, BASE, Fill, deepseek2, llama,
     nextn::{self, Further},
     parameters::{self, COMMON, Constant, FILE_TYPE, KEY_LENGTHS, Parameter},
     rope,
@@ -85,38 +85,18 @@ pub(super) const BAILINGMOE2: Architecture = Architecture {
         COMMON,
         KEY_LENGTHS,
         FILE_TYPE,
-        &[
-            Parameter::With(|config, keys| {
-                let share = rope::Rope::read(config)?.partial()?.unwrap_or(0.5);
-                let turned = HEAD.size(config)? as f64 * share;
-                keys.set_count("rope.dimension_count", turned as u64);
-                Ok(())
-            }),
-            parameters::whole("leading_dense_block_count", &["first_k_dense_replace"]),
-            parameters::required("vocab_size", &["vocab_size"]),
-            parameters::required("expert_feed_forward_length", &["moe_intermediate_size"]),
-            Parameter::Size("expert_shared_feed_forward_length", SHARED_WIDTH),
-            parameters::required_number("expert_weights_scale", &["routed_scaling_factor"]),
-            parameters::required("expert_shared_count", &["num_shared_experts"]),
-            parameters::flag("expert_weights_norm", "norm_topk_prob"),
-            Parameter::With(nextn::if_given),
-        ],
+        &[Parameter::With(|config, keys| {
+            let share = rope::Rope::read(config)?.partial()?.unwrap_or(0.5);
+            let turned = HEAD.size(config)? as f64 * share;
+            keys.set_count("rope.dimension_count", turned as u64);
+            Ok(())
+        })],
+        V2_OWN,
     ],
     tensors: &[
         ENDS,
         NORMS,
-        &[
-            Rule::new(
-                "model.layers.{}.attention.query_key_value",
-                "blk.{}.attn_qkv",
-                &[ALL, HIDDEN],
-            ),
-            Rule::new("model.layers.{}.attention.dense", "blk.{}.attn_output", &[HIDDEN, QUERY]),
-            Rule::new("model.layers.{}.attention.query_layernorm", "blk.{}.attn_q_norm", &[HEAD]),
-            Rule::new("model.layers.{}.attention.key_layernorm", "blk.{}.attn_k_norm", &[HEAD]),
-            Rule::new("model.layers.{}.final_layernorm", "blk.{}.layer_output_norm", &[HIDDEN])
-                .in_layers(nextn::is_further),
-        ],
+        V2_LAYER,
         deepseek2::DENSE_MLP,
         deepseek2::EXPERTS,
         deepseek2::CORRECTION,
@@ -128,6 +108,43 @@ pub(super) const BAILINGMOE2: Architecture = Architecture {
     },
     further: Further::Counted("num_nextn_predict_layers"),
     ..BAILINGMOE
+};
+
+const V2_OWN: &[Parameter] = &[
+    parameters::whole("leading_dense_block_count", &["first_k_dense_replace"]),
+    parameters::required("vocab_size", &["vocab_size"]),
+    parameters::required("expert_feed_forward_length", &["moe_intermediate_size"]),
+    Parameter::Size("expert_shared_feed_forward_length", SHARED_WIDTH),
+    parameters::required_number("expert_weights_scale", &["routed_scaling_factor"]),
+    parameters::required("expert_shared_count", &["num_shared_experts"]),
+    parameters::flag("expert_weights_norm", "norm_topk_prob"),
+    Parameter::With(nextn::if_given),
+];
+
+const V2_LAYER: &[Rule] = &[
+    Rule::new("model.layers.{}.attention.query_key_value", "blk.{}.attn_qkv", &[ALL, HIDDEN]),
+    Rule::new("model.layers.{}.attention.dense", "blk.{}.attn_output", &[HIDDEN, QUERY]),
+    Rule::new("model.layers.{}.attention.query_layernorm", "blk.{}.attn_q_norm", &[HEAD]),
+    Rule::new("model.layers.{}.attention.key_layernorm", "blk.{}.attn_k_norm", &[HEAD]),
+    Rule::new("model.layers.{}.final_layernorm", "blk.{}.layer_output_norm", &[HIDDEN])
+        .in_layers(nextn::is_further),
+];
+
+/// Sarvam: Ling 2.0's graph, all of a head rotated, corrections of scores that are centred.
+pub(super) const SARVAM: Architecture = Architecture {
+    classes: &["SarvamMoEForCausalLM", "modeling_sarvam_moe.SarvamMoEForCausalLM"],
+    defaults: &[model("sarvam_moe", V2_DEFAULTS)],
+    parameters: &[COMMON, KEY_LENGTHS, FILE_TYPE, llama::WHOLE_HEAD, V2_OWN],
+    tensors: &[
+        ENDS,
+        NORMS,
+        V2_LAYER,
+        deepseek2::DENSE_MLP,
+        deepseek2::EXPERTS,
+        &[deepseek2::CORRECTION_OF_SCORES.centred()],
+        nextn::NEXTN,
+    ],
+    ..BAILINGMOE2
 };
 
 const DEFAULTS: &[&[super::Default]] = &[

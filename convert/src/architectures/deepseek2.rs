@@ -218,13 +218,15 @@ pub(super) const DENSE_MLP: &[Rule] = &[
 ];
 
 /// What corrects the scores of experts when they are chosen.
-pub(super) const CORRECTION: &[Rule] = &[Rule::exact(
+pub(super) const CORRECTION: &[Rule] = &[CORRECTION_OF_SCORES];
+
+pub(super) const CORRECTION_OF_SCORES: Rule = Rule::exact(
     "model.layers.{}.mlp.gate.e_score_correction_bias",
     "blk.{}.exp_probs_b.bias",
     &[COUNT],
 )
 .if_true(HAS_CORRECTION)
-.in_layers(sparse)];
+.in_layers(sparse);
 
 /// The experts and those that all tokens pass.
 pub(super) const EXPERTS: &[Rule] = &[
@@ -251,16 +253,7 @@ pub(super) const EXPERTS: &[Rule] = &[
     .in_layers(sparse),
     Rule::split_exact(
         "model.layers.{}.mlp.experts.gate_up_proj",
-        &[
-            Target {
-                name: "blk.{}.ffn_gate_exps.weight",
-                parts: &[&[Step::Narrow { axis: 1, from: None, len: WIDTH }]],
-            },
-            Target {
-                name: "blk.{}.ffn_up_exps.weight",
-                parts: &[&[Step::Narrow { axis: 1, from: Some(WIDTH), len: WIDTH }]],
-            },
-        ],
+        halves!(1, "blk.{}.ffn_gate_exps.weight", "blk.{}.ffn_up_exps.weight", WIDTH),
         &[COUNT, Dim::Product(&[TWO, Dim::Key("moe_intermediate_size")]), HIDDEN],
     )
     .form(IN_ONE)

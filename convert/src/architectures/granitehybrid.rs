@@ -8,7 +8,7 @@ use super::{
     mamba::*,
     parameters::{self, COMMON, FILE_TYPE, Parameter},
     shared::*,
-    tensors::{Dim, Rule, Step, Target, layers},
+    tensors::{Dim, Rule, Step, layers},
 };
 use crate::{Config, Result, tokenizer::Kind};
 
@@ -148,7 +148,7 @@ const SIZES: &[Default] = &[
     default(STATE_KEY, Fill::Given("mamba_d_state")),
     default(GROUPS_KEY, Fill::Given("mamba_n_groups")),
     default(HEADS_KEY, Fill::Given("mamba_n_heads")),
-    default(KEY_HEADS_BY_LAYER, Fill::With(key_heads)),
+    default(KEY_HEADS_BY_LAYER, Fill::With(|config| key_heads_where(config, attends))),
     default(
         PADDING,
         Fill::With(|config| {
@@ -189,12 +189,6 @@ fn attends(config: &Config, layer: u64) -> bool {
     }
 }
 
-fn key_heads(config: &Config) -> Result<Option<Value>> {
-    let heads = config.require("num_key_value_heads")?;
-    let count = layers(config)?;
-    Ok(Some((0..count).map(|layer| if attends(config, layer) { heads } else { 0 }).collect()))
-}
-
 const MIXER: &[Rule] = mixer!("model.layers.{}.mamba", "mamba_d_conv", is_state);
 
 const ATTENTION_HERE: &[Rule] = &[
@@ -223,16 +217,7 @@ const TWICE: Dim = Dim::Product(&[Dim::Number(2), Dim::Key("shared_intermediate_
 const SHARED_MLP: &[Rule] = &[
     Rule::split(
         "model.layers.{}.shared_mlp.input_linear",
-        &[
-            Target {
-                name: "blk.{}.ffn_gate_shexp",
-                parts: &[&[Step::Narrow { axis: 0, from: None, len: SHARED }]],
-            },
-            Target {
-                name: "blk.{}.ffn_up_shexp",
-                parts: &[&[Step::Narrow { axis: 0, from: Some(SHARED), len: SHARED }]],
-            },
-        ],
+        halves!(0, "blk.{}.ffn_gate_shexp", "blk.{}.ffn_up_shexp", SHARED),
         &[TWICE, HIDDEN],
     )
     .when(has_experts)
@@ -246,16 +231,7 @@ const SHARED_MLP: &[Rule] = &[
     .in_layers(shares),
     Rule::split(
         "model.layers.{}.shared_mlp.input_linear",
-        &[
-            Target {
-                name: "blk.{}.ffn_gate",
-                parts: &[&[Step::Narrow { axis: 0, from: None, len: SHARED }]],
-            },
-            Target {
-                name: "blk.{}.ffn_up",
-                parts: &[&[Step::Narrow { axis: 0, from: Some(SHARED), len: SHARED }]],
-            },
-        ],
+        halves!(0, "blk.{}.ffn_gate", "blk.{}.ffn_up", SHARED),
         &[TWICE, HIDDEN],
     )
     .when(has_no_experts)

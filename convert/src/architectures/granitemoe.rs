@@ -4,7 +4,7 @@ use super::{
     Architecture, BASE, granite, llama,
     parameters::{COMMON, FILE_TYPE, Parameter},
     shared::*,
-    tensors::{Dim, Rule, Step, Target},
+    tensors::{Dim, Rule},
 };
 
 pub(super) const GRANITEMOE: Architecture = Architecture {
@@ -39,16 +39,7 @@ pub(super) const GRANITEMOE: Architecture = Architecture {
         &[
             Rule::split(
                 "model.layers.{}.shared_mlp.input_linear",
-                &[
-                    Target {
-                        name: "blk.{}.ffn_gate_shexp",
-                        parts: &[&[Step::Narrow { axis: 0, from: None, len: SHARED }]],
-                    },
-                    Target {
-                        name: "blk.{}.ffn_up_shexp",
-                        parts: &[&[Step::Narrow { axis: 0, from: Some(SHARED), len: SHARED }]],
-                    },
-                ],
+                halves!(0, "blk.{}.ffn_gate_shexp", "blk.{}.ffn_up_shexp", SHARED),
                 &[Dim::Product(&[Dim::Number(2), Dim::Key("shared_intermediate_size")]), HIDDEN],
             )
             .in_layers(shares),
@@ -77,16 +68,7 @@ pub(super) const EXPERTS: &[Rule] = &[
     .in_layers(has_experts),
     Rule::split(
         "model.layers.{}.block_sparse_moe.input_linear",
-        &[
-            Target {
-                name: "blk.{}.ffn_gate_exps",
-                parts: &[&[Step::Narrow { axis: 1, from: None, len: FEED_FORWARD }]],
-            },
-            Target {
-                name: "blk.{}.ffn_up_exps",
-                parts: &[&[Step::Narrow { axis: 1, from: Some(FEED_FORWARD), len: FEED_FORWARD }]],
-            },
-        ],
+        halves!(1, "blk.{}.ffn_gate_exps", "blk.{}.ffn_up_exps", FEED_FORWARD),
         &[COUNT, Dim::Product(&[Dim::Number(2), Dim::Key("intermediate_size")]), HIDDEN],
     )
     .in_layers(has_experts),

@@ -8,7 +8,7 @@ use super::{
     layers::{all_layers, layers},
     parameters::{self, COMMON, Constant, FILE_TYPE, KEY_LENGTHS, Keys, Parameter},
     shared::*,
-    tensors::{Dim, Rule, Step, Target},
+    tensors::{Dim, Rule},
 };
 use crate::{Config, Result};
 
@@ -184,16 +184,7 @@ const EXPERTS: &[Rule] = &[
     .in_layers(deepseek2::sparse),
     Rule::split_exact(
         "model.layers.{}.mlp.experts.gate_up_proj",
-        &[
-            Target {
-                name: "blk.{}.ffn_gate_exps.weight",
-                parts: &[&[Step::Narrow { axis: 1, from: None, len: WIDTH }]],
-            },
-            Target {
-                name: "blk.{}.ffn_up_exps.weight",
-                parts: &[&[Step::Narrow { axis: 1, from: Some(WIDTH), len: WIDTH }]],
-            },
-        ],
+        halves!(1, "blk.{}.ffn_gate_exps.weight", "blk.{}.ffn_up_exps.weight", WIDTH),
         &[COUNT, Dim::Product(&[TWO, WIDTH]), HIDDEN],
     )
     .in_layers(deepseek2::sparse),

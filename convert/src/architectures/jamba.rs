@@ -1,15 +1,13 @@
 //! Jamba: Mamba in most layers, attention in the others, experts in every second.
 
-use serde_json::Value;
-
 use super::{
     Architecture, BASE, Default, Fill,
     mamba::{FLAT, INNER_KEY, STATE_KEY},
     parameters::{self, FILE_TYPE},
     shared::*,
-    tensors::{Dim, Rule, layers},
+    tensors::{Dim, Rule},
 };
-use crate::{Config, Result};
+use crate::Config;
 
 pub(super) const JAMBA: Architecture = Architecture {
     name: "jamba",
@@ -82,7 +80,7 @@ const SIZES: &[Default] = &[
         }),
     ),
     default(STATE_KEY, Fill::Given("mamba_d_state")),
-    default(KEY_HEADS_BY_LAYER, Fill::With(key_heads)),
+    default(KEY_HEADS_BY_LAYER, Fill::With(|config| key_heads_where(config, attends))),
 ];
 const INNER: Dim = Dim::Key(INNER_KEY);
 const STATE: Dim = Dim::Key(STATE_KEY);
@@ -110,12 +108,6 @@ fn sparse(config: &Config, layer: u64) -> bool {
 
 fn dense(config: &Config, layer: u64) -> bool {
     !sparse(config, layer)
-}
-
-fn key_heads(config: &Config) -> Result<Option<Value>> {
-    let heads = config.require("num_key_value_heads")?;
-    let count = layers(config)?;
-    Ok(Some((0..count).map(|layer| if attends(config, layer) { heads } else { 0 }).collect()))
 }
 
 const MIXER: &[Rule] = &[

@@ -95,7 +95,7 @@ const GIVEN: &[Default] = &[
     count("num_key_value_heads", 8),
     count("conv_L_cache", 3),
     default("layer_types", Fill::With(types)),
-    default(KEY_HEADS_BY_LAYER, Fill::With(key_heads)),
+    default(KEY_HEADS_BY_LAYER, Fill::With(|config| key_heads_where(config, attends))),
 ];
 
 /// What kind each layer is, where only the numbers of those with attention are given.
@@ -108,13 +108,6 @@ fn types(config: &Config) -> Result<Option<Value>> {
         Value::from(if is_full { "full_attention" } else { "conv" })
     };
     Ok(Some((0..layers(config)?).map(kind).collect()))
-}
-
-/// Heads of keys and values in each layer; none where there is a convolution.
-fn key_heads(config: &Config) -> Result<Option<Value>> {
-    let heads = config.require("num_key_value_heads")?;
-    let count = layers(config)?;
-    Ok(Some((0..count).map(|layer| if attends(config, layer) { heads } else { 0 }).collect()))
 }
 
 pub(super) fn attends(config: &Config, layer: u64) -> bool {

@@ -3,7 +3,9 @@
 use std::{collections::HashMap, path::Path};
 
 use gguf_io::{Checkpoint, CheckpointTensor, Dtype, message::Shape};
-use quant_weights::{Problem, Weights, mxfp4_shape};
+use quant_core::GgmlType;
+use quant_kernels::Kernels;
+use quant_weights::{MXFP4_BYTES, Problem, TensorReader, Weights, mxfp4_shape, numbers};
 
 use crate::{
     Config, Error, Result,
@@ -87,6 +89,11 @@ pub(super) struct Slot {
     pub(super) part: Part,
     pub(super) layer: u64,
     pub(super) expert: u64,
+}
+
+/// Whether a tensor holds codes in place of values.
+fn is_codes(source: &CheckpointTensor) -> bool {
+    matches!(source.dtype, Dtype::U8 | Dtype::I8)
 }
 
 /// What one output tensor takes: its shape, outermost first, and where from.
@@ -255,8 +262,8 @@ impl<'a> Mapping<'a> {
             }
         }
         let mut shape = self.shape(slot)?;
-        if rule.scales.is_some() {
-            shape = mxfp4_shape(&shape);
+        if rule.scales.is_some() && is_codes(source) {
+            shape = mxfp4_shape(&shape, source.shape.len());
         }
         if source.shape != shape {
             let expected = format!("{shape:?} by config.json ({})", self.reason(rule, slot));
@@ -330,7 +337,8 @@ impl<'a> Mapping<'a> {
             let expected = "a shape that the architecture's transforms divide";
             self.wrong(name, found, expected, HELP)
         };
-        let encoding = match rule.scales {
+        let encoding = match rule.scales.filter(|_| is_codes(source)) {
+            _ if rule.numbers => numbers(source).map_err(wrong)?,
             Some(scales) => {
                 let scales = numbered(scales, slot.layer, slot.expert);
                 self.weights.mxfp4(source, &scales).map_err(wrong)?
@@ -340,7 +348,11 @@ impl<'a> Mapping<'a> {
         // Values are counted in blocks where they are stored in blocks.
         let mut shape = source.shape.clone();
         let block = if matches!(encoding, Encoding::Mxfp4 { .. }) {
-            shape.pop();
+            if shape.len() > rule.shape.len() {
+                shape.pop();
+            } else if let Some(row) = shape.last_mut() {
+                *row /= MXFP4_BYTES;
+            }
             encoding.ty().block_len() as u64
         } else {
             1
@@ -419,13 +431,28 @@ impl<'a> Mapping<'a> {
         Ok(Ok((view, shape)))
     }
 
+    /// The values of a tensor less their mean, rounded as its type rounds.
+    fn centred(&self, tensor: &Tensor) -> Result<Vec<f32>> {
+        let round: fn(f32) -> f32 = match tensor.source_type() {
+            GgmlType::F16 => |value| half::f16::from_f32(value).to_f32(),
+            GgmlType::BF16 => |value| half::bf16::from_f32(value).to_f32(),
+            _ => |value| value,
+        };
+        let mut reader = TensorReader::new(&self.checkpoint.files, Kernels::default());
+        let values = reader.values(tensor, 0..tensor.elements())?;
+        let sum: f64 = values.iter().copied().map(f64::from).sum();
+        let mean = round((sum / values.len().max(1) as f64) as f32);
+        Ok(values.iter().map(|value| round(value - mean)).collect())
+    }
+
     /// An output tensor.
     pub(super) fn tensor(&self, slot: Slot, target: usize, taken: Taken) -> Result<Tensor> {
         let rule = self.rule(slot)?;
         let target = rule.targets().get(target).ok_or_else(|| no_rule(self.config))?;
         let map = match rule.map {
             _ if slot.part == Part::Bias => ElementMap::Same,
-            Change::None => ElementMap::Same,
+            Change::None | Change::Centred => ElementMap::Same,
+            Change::TurnedBack(head) => ElementMap::LaterHalfNegative(head.size(self.config)?),
             Change::Plus(more) => ElementMap::Plus(more),
             Change::Exp => ElementMap::Exp,
             Change::NegativeExp => ElementMap::NegativeExp,
@@ -440,10 +467,14 @@ impl<'a> Mapping<'a> {
         };
         let Taken { mut shape, pieces } = taken;
         shape.reverse();
-        Ok(Tensor {
+        let mut tensor = Tensor {
             name: numbered(target.name, slot.layer, 0) + slot.part.suffix(rule.exact),
             shape,
             data: TensorData::Stored { pieces, map },
-        })
+        };
+        if matches!(rule.map, Change::Centred) {
+            tensor.data = TensorData::Computed(self.centred(&tensor)?);
+        }
+        Ok(tensor)
     }
 }

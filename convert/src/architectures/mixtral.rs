@@ -4,7 +4,7 @@ use super::{
     Architecture, BASE, llama,
     parameters::{COMMON, FILE_TYPE, KEY_LENGTHS},
     shared::*,
-    tensors::{Dim, Rule, Step, Target},
+    tensors::{Dim, Rule},
 };
 
 pub(super) const MIXTRAL: Architecture = Architecture {
@@ -67,16 +67,7 @@ pub(super) const EXPERTS_IN_ONE: &[Rule] = &[
         .form("one tensor for all experts"),
     Rule::split_exact(
         "model.layers.{}.mlp.experts.gate_up_proj",
-        &[
-            Target {
-                name: "blk.{}.ffn_gate_exps.weight",
-                parts: &[&[Step::Narrow { axis: 1, from: None, len: FEED_FORWARD }]],
-            },
-            Target {
-                name: "blk.{}.ffn_up_exps.weight",
-                parts: &[&[Step::Narrow { axis: 1, from: Some(FEED_FORWARD), len: FEED_FORWARD }]],
-            },
-        ],
+        halves!(1, "blk.{}.ffn_gate_exps.weight", "blk.{}.ffn_up_exps.weight", FEED_FORWARD),
         &[COUNT, Dim::Product(&[Dim::Number(2), Dim::Key("intermediate_size")]), HIDDEN],
     )
     .form("one tensor for all experts"),

@@ -9,6 +9,13 @@ use super::family::Architecture;
 /// What multimodal models put into the names of their text model's tensors.
 const TEXT_MODEL: [&str; 3] = ["language_model.", "text_model.", "thinker."];
 
+/// What programs that train put into the names of the modules that they wrap: compiled ones, those of which
+/// each machine has a part, those whose activations are computed again.
+const TRAINING: [&str; 3] = ["_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module."];
+
+/// What they put before all names where several machines hold copies.
+const COPIES: &str = "module.";
+
 /// Strips what wrappers put around the names of a text model or an encoder, and maps old endings to
 /// those of today.
 pub(super) fn own_name<'n>(
@@ -16,7 +23,12 @@ pub(super) fn own_name<'n>(
     config: &Config,
     name: &'n str,
 ) -> Cow<'n, str> {
-    let mut name = Cow::Borrowed(name);
+    let mut name = Cow::Borrowed(name.strip_prefix(COPIES).unwrap_or(name));
+    for part in TRAINING {
+        if name.contains(part) {
+            name = name.replace(part, "").into();
+        }
+    }
     // Some checkpoints of text models keep the name that they had in a multimodal one.
     for part in TEXT_MODEL.iter().take(if config.is_wrapper() { TEXT_MODEL.len() } else { 1 }) {
         if name.contains(part) {

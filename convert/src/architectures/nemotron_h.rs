@@ -11,7 +11,7 @@ use super::{
     shared::*,
     tensors::{Dim, Rule, Step, all_layers, layers},
 };
-use crate::{Config, Result, tokenizer::Kind};
+use crate::{Config, Result, json::describe, tokenizer::Kind};
 
 pub(super) const NEMOTRON_H: Architecture = Architecture {
     name: "nemotron_h",
@@ -84,7 +84,105 @@ const NEMOTRON_H_MOE: Architecture = Architecture {
     ..NEMOTRON_H
 };
 
-const WIDTH: Dim = Dim::Key("moe_intermediate_size");
+/// Nemotron 3 Puzzle: each layer is described by itself, and experts of layers differ in width.
+pub(super) const NEMOTRON_PUZZLE: Architecture = Architecture {
+    classes: &["NemotronHPuzzleForCausalLM"],
+    defaults: &[model("nemotron_h_puzzle", PUZZLE_DEFAULTS)],
+    parameters: &[
+        COMMON,
+        FILE_TYPE,
+        OWN,
+        &[
+            Parameter::With(|config, keys| {
+                let widths = of_blocks(config, "moe_intermediate_size")?;
+                keys.set("feed_forward_length", widths.clone());
+                keys.set("expert_feed_forward_length", widths);
+                keys.set("expert_used_count", of_blocks(config, "num_experts_per_tok")?);
+                Ok(())
+            }),
+            parameters::required(
+                "expert_shared_feed_forward_length",
+                &["moe_shared_expert_intermediate_size"],
+            ),
+            parameters::required("expert_count", &["n_routed_experts"]),
+            parameters::whole("expert_shared_count", &["n_shared_experts"]),
+            parameters::flag("expert_weights_norm", "norm_topk_prob"),
+            parameters::required_number("expert_weights_scale", &["routed_scaling_factor"]),
+            parameters::required("expert_group_count", &["n_group"]),
+            parameters::count("moe_latent_size", &["moe_latent_size"]),
+        ],
+    ],
+    tensors: &[
+        ENDS,
+        mixer!("backbone.layers.{}.mixer", "conv_kernel", is_state),
+        ATTENTION_HERE,
+        EXPERTS,
+    ],
+    rename: |config, name| {
+        // What predicts further tokens is laid out in blocks of its own, which no graph knows.
+        if name.starts_with("mtp.") {
+            return Some("mtp".to_owned());
+        }
+        rename(config, name)
+    },
+    further: Further::None,
+    ..NEMOTRON_H_MOE
+};
+
+const BLOCKS: &str = "block_configs";
+
+const PUZZLE_DEFAULTS: &[&[Default]] = &[
+    EXPERTS_GIVEN,
+    &[
+        // The list of blocks counts the layers and tells their kinds, whatever else is said.
+        replaced("num_hidden_layers", Fill::With(|config| Ok(Some(blocks(config)?.len().into())))),
+        replaced(
+            "layers_block_type",
+            Fill::With(|config| {
+                let kinds = blocks(config)?.iter().map(|block| block.get("block_type").cloned());
+                Ok(Some(kinds.map(|kind| kind.unwrap_or(Value::Null)).collect()))
+            }),
+        ),
+        replaced("hybrid_override_pattern", Fill::With(|_| Ok(Some(Value::Null)))),
+    ],
+    GIVEN,
+    SAME_HEADS,
+    DERIVED,
+    PADDED,
+];
+
+fn blocks(config: &Config) -> Result<&Vec<Value>> {
+    let blocks = config.get(BLOCKS);
+    blocks.and_then(Value::as_array).ok_or_else(|| {
+        let found = blocks.map_or("no such key".to_owned(), describe);
+        config.wrong(BLOCKS, &found, "a list that describes each layer")
+    })
+}
+
+/// A count that blocks with experts have, and 0 for the others.
+fn of_blocks(config: &Config, key: &str) -> Result<Vec<i32>> {
+    let count = |block: &Value| match block.get(key) {
+        None | Some(Value::Null) => Ok(0),
+        Some(value) => value
+            .as_u64()
+            .and_then(|count| i32::try_from(count).ok())
+            .ok_or_else(|| config.wrong(BLOCKS, &describe(value), &format!("counts under {key}"))),
+    };
+    blocks(config)?.iter().map(count).collect()
+}
+
+/// Values inside an expert of a layer.
+const WIDTH: Dim = Dim::InLayer("moe_intermediate_size", |config, layer| {
+    if config.get(BLOCKS).is_none() {
+        return config.require("moe_intermediate_size");
+    }
+    let width = usize::try_from(layer).ok().and_then(|at| blocks(config).ok()?.get(at));
+    let width = width.and_then(|block| block.get("moe_intermediate_size")?.as_u64());
+    width.filter(|width| *width > 0).ok_or_else(|| {
+        let expected = "a positive moe_intermediate_size in each layer with experts";
+        config.wrong(BLOCKS, &format!("a layer {layer} without one"), expected)
+    })
+});
 const SHARED: Dim = Dim::Key("moe_shared_expert_intermediate_size");
 const COUNT: Dim = Dim::Key("n_routed_experts");
 /// Values that an expert takes.

@@ -6,7 +6,7 @@ use super::{
     Architecture, BASE, Fill,
     parameters::{self, Constant, FILE_TYPE, Parameter},
     shared::*,
-    tensors::{Dim, Rule, Step, Target},
+    tensors::{Dim, Rule},
 };
 use crate::{Config, Result, tokenizer::Kind};
 
@@ -61,16 +61,7 @@ pub(super) const OPENELM: Architecture = Architecture {
         Rule::new("transformer.layers.{}.ffn_norm", "blk.{}.ffn_norm", &[WIDTH]),
         Rule::split(
             "transformer.layers.{}.ffn.proj_1",
-            &[
-                Target {
-                    name: "blk.{}.ffn_gate",
-                    parts: &[&[Step::Narrow { axis: 0, from: None, len: INNER }]],
-                },
-                Target {
-                    name: "blk.{}.ffn_up",
-                    parts: &[&[Step::Narrow { axis: 0, from: Some(INNER), len: INNER }]],
-                },
-            ],
+            halves!(0, "blk.{}.ffn_gate", "blk.{}.ffn_up", INNER),
             &[Dim::Product(&[Dim::Number(2), Dim::Key(WIDTHS)]), WIDTH],
         ),
         Rule::new("transformer.layers.{}.ffn.proj_2", "blk.{}.ffn_down", &[WIDTH, INNER]),

@@ -4,7 +4,7 @@ use super::{
     Architecture, BASE,
     parameters::{self, Constant, FILE_TYPE, Parameter},
     shared::*,
-    tensors::{Dim, Rule, Step, Target},
+    tensors::{Dim, Rule},
 };
 use crate::tokenizer::Kind;
 
@@ -39,32 +39,14 @@ pub(super) const REFACT: Architecture = Architecture {
         Rule::new("transformer.h.{}.attn.q", "blk.{}.attn_q", &[WIDTH, WIDTH]),
         Rule::split(
             "transformer.h.{}.attn.kv",
-            &[
-                Target {
-                    name: "blk.{}.attn_k",
-                    parts: &[&[Step::Narrow { axis: 0, from: None, len: ONE_HEAD }]],
-                },
-                Target {
-                    name: "blk.{}.attn_v",
-                    parts: &[&[Step::Narrow { axis: 0, from: Some(ONE_HEAD), len: ONE_HEAD }]],
-                },
-            ],
+            halves!(0, "blk.{}.attn_k", "blk.{}.attn_v", ONE_HEAD),
             &[Dim::Product(&[Dim::Number(2), HEAD]), WIDTH],
         ),
         Rule::new("transformer.h.{}.attn.c_proj", "blk.{}.attn_output", &[WIDTH, WIDTH]),
         Rule::new("transformer.h.{}.ln_2", "blk.{}.ffn_norm", &[WIDTH]),
         Rule::split(
             "transformer.h.{}.mlp.gate_up_proj",
-            &[
-                Target {
-                    name: "blk.{}.ffn_gate",
-                    parts: &[&[Step::Narrow { axis: 0, from: None, len: INNER }]],
-                },
-                Target {
-                    name: "blk.{}.ffn_up",
-                    parts: &[&[Step::Narrow { axis: 0, from: Some(INNER), len: INNER }]],
-                },
-            ],
+            halves!(0, "blk.{}.ffn_gate", "blk.{}.ffn_up", INNER),
             &[Dim::Product(&[Dim::Number(2), INNER]), WIDTH],
         ),
         Rule::new("transformer.h.{}.mlp.c_proj", "blk.{}.ffn_down", &[WIDTH, INNER]),

@@ -29,6 +29,7 @@ pub struct Rule {
     pub(super) copies: bool,
     pub(super) key: Option<&'static str>,
     pub(super) heads: Option<Dim>,
+    pub(super) numbers: bool,
 }
 
 /// Whether a layer has the tensor.
@@ -95,6 +96,10 @@ pub(super) enum Change {
     Times(&'static [&'static str]),
     Exp,
     NegativeExp,
+    /// Less the mean of all of them.
+    Centred,
+    /// The later half of the rows of each head (so many rows) changes its sign.
+    TurnedBack(Dim),
     /// What a function makes of config.json.
     With(fn(&Config) -> Result<ElementMap>),
 }
@@ -144,6 +149,7 @@ impl Rule {
             copies: false,
             key: None,
             heads: None,
+            numbers: false,
         }
     }
 
@@ -235,13 +241,27 @@ impl Rule {
         self
     }
 
+    /// The mean of all values is taken from each. They are read when the model is opened: for vectors.
+    pub const fn centred(mut self) -> Self {
+        self.map = Change::Centred;
+        self
+    }
+
+    /// The later half of the rows of each head, which has so many, changes its sign: rotation in the
+    /// other direction becomes the usual one.
+    pub const fn turned_back(mut self, head: Dim) -> Self {
+        self.map = Change::TurnedBack(head);
+        self
+    }
+
     /// There are as many layers of it as this key of config.json says.
     pub const fn counted(mut self, key: &'static str) -> Self {
         self.count = Some(key);
         self
     }
 
-    /// One value in each layer, which the output has not as tensors but as an array under this key.
+    /// One value in each layer, which the output has not as tensors but as an array under this key; as
+    /// one number where it is in no layer.
     pub const fn value(source: &'static str, key: &'static str) -> Self {
         Self { key: Some(key), ..Self::split_exact(source, &[], &[]) }
     }
@@ -253,10 +273,16 @@ impl Rule {
         self
     }
 
-    /// Codes of MXFP4 (each 32 of them in the last axis of 16 bytes), whose scales are in the
-    /// tensor of this name.
+    /// May be codes of MXFP4, in rows or with 32 of them in a last axis of 16 bytes, whose scales are in
+    /// the tensor of this name.
     pub const fn mxfp4(mut self, scales: &'static str) -> Self {
         self.scales = Some(scales);
+        self
+    }
+
+    /// Holds whole numbers, not weights: those of 64 bits become such of 32.
+    pub const fn numbers(mut self) -> Self {
+        self.numbers = true;
         self
     }
 

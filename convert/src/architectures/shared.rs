@@ -11,9 +11,10 @@ use crate::{
 use super::{
     defaults::{Default, Fill, ModelDefaults},
     layers::{all_layers, layers},
+    llama3,
     parameter::{Keys, Parameter},
     rope,
-    rule::{Dim, Rule, Step, Target},
+    rule::{Dim, Rule, Step},
 };
 
 pub(super) const VOCAB: Dim = Dim::Key("vocab_size");
@@ -91,6 +92,16 @@ pub(super) const fn sizes(
 /// Filled in by families whose layers differ: the key and value heads of each layer.
 pub(super) const KEY_HEADS_BY_LAYER: &str = "key and value heads of each layer";
 
+/// [`KEY_HEADS_BY_LAYER`] where layers attend or not: as many as config.json says, or none.
+pub(super) fn key_heads_where(
+    config: &Config,
+    attends: fn(&Config, u64) -> bool,
+) -> Result<Option<Value>> {
+    let heads = config.require("num_key_value_heads")?;
+    let count = layers(config)?;
+    Ok(Some((0..count).map(|layer| if attends(config, layer) { heads } else { 0 }).collect()))
+}
+
 /// As many key and value heads as query heads, where config.json has no number.
 pub(super) const SAME_HEADS: &[Default] =
     &[or_null("num_key_value_heads", Fill::Same("num_attention_heads"))];
@@ -120,6 +131,31 @@ pub(super) const ROTARY_QUERY: &[&[Step]] =
 /// As [`ROTARY_QUERY`].
 pub(super) const ROTARY_KEY: &[&[Step]] =
     &[&[Step::Unfold(0, &[KEY_HEADS, TWO]), Step::Swap(1, 2), Step::Fold(0, 3)]];
+
+/// The halves of a tensor along an axis, as two: such as a gate and what it gates.
+macro_rules! halves {
+    ($axis:literal, $first:literal, $second:literal, $len:expr) => {
+        &[
+            $crate::architectures::rule::Target {
+                name: $first,
+                parts: &[&[$crate::architectures::rule::Step::Narrow {
+                    axis: $axis,
+                    from: None,
+                    len: $len,
+                }]],
+            },
+            $crate::architectures::rule::Target {
+                name: $second,
+                parts: &[&[$crate::architectures::rule::Step::Narrow {
+                    axis: $axis,
+                    from: Some($len),
+                    len: $len,
+                }]],
+            },
+        ]
+    };
+}
+pub(super) use halves;
 
 pub(super) const EMBEDDING: &[Rule] = &[
     Rule::new("model.embed_tokens", "token_embd", &[VOCAB, HIDDEN]),
@@ -190,7 +226,7 @@ pub(super) const GATED_MLP: &[Rule] = &[
 
 /// The frequency factors of `rope_type: llama3`.
 pub(super) fn llama3_factors(config: &Config, _: &mut Keys<'_>) -> Result<Vec<Tensor>> {
-    let factors = rope::llama3_factors(config, HEAD.size(config)?)?;
+    let factors = llama3::factors(config, HEAD.size(config)?)?;
     Ok(factors.into_iter().map(|factors| vector("rope_freqs.weight", factors)).collect())
 }
 
@@ -296,16 +332,7 @@ pub(super) const EXPERTS: &[Rule] = &[
     .form(IN_ONE),
     Rule::split_exact(
         "model.layers.{}.mlp.experts.gate_up_proj",
-        &[
-            Target {
-                name: "blk.{}.ffn_gate_exps.weight",
-                parts: &[&[Step::Narrow { axis: 1, from: None, len: MOE_WIDTH }]],
-            },
-            Target {
-                name: "blk.{}.ffn_up_exps.weight",
-                parts: &[&[Step::Narrow { axis: 1, from: Some(MOE_WIDTH), len: MOE_WIDTH }]],
-            },
-        ],
+        halves!(1, "blk.{}.ffn_gate_exps.weight", "blk.{}.ffn_up_exps.weight", MOE_WIDTH),
         &[EXPERT_COUNT, Dim::Product(&[Dim::Number(2), Dim::Key("moe_intermediate_size")]), HIDDEN],
     )
     .form(IN_ONE),

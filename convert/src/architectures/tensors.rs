@@ -5,7 +5,7 @@ use std::{
     path::Path,
 };
 
-use gguf_io::{Checkpoint, CheckpointTensor};
+use gguf_io::{Checkpoint, CheckpointTensor, metadata::Value};
 use quant_weights::{Purpose, Weights};
 
 use crate::{Config, Result, model::Tensor};
@@ -39,8 +39,8 @@ pub struct Mapped {
     pub sources: Vec<Source>,
     /// Tensors of the checkpoint that have no place in the output, with the reason.
     pub left_out: Vec<(String, &'static str)>,
-    /// Values that become keys: an array each, with a value for each layer.
-    pub values: Vec<(&'static str, Vec<f32>)>,
+    /// Values that become keys: an array with a value for each layer, or one number.
+    pub values: Vec<(&'static str, Value)>,
     /// The name of the head that predicts tokens, if the checkpoint lacks it.
     pub absent_head: Option<&'static str>,
 }
@@ -74,7 +74,7 @@ pub fn map(
     let mut seen = HashSet::new();
     let mut copied = HashSet::new();
     let mut stacks = HashMap::new();
-    let mut values: BTreeMap<&str, Vec<(u64, f32)>> = BTreeMap::new();
+    let mut values: BTreeMap<&str, Vec<(Option<u64>, f32)>> = BTreeMap::new();
     let (mut outputs, mut sources) = (Vec::new(), Vec::new());
     let mut unknown = Vec::new();
     let mut left_out = Vec::new();
@@ -122,7 +122,8 @@ pub fn map(
         }
         if let Some(key) = key {
             let value = mapping.value(name, source)?;
-            values.entry(key).or_default().push((layer, value));
+            let place = if mapping.rule(slot)?.source.contains("{}") { Some(layer) } else { None };
+            values.entry(key).or_default().push((place, value));
             continue;
         }
         let pieces = mapping.pieces(slot, name, source)?;
@@ -163,9 +164,12 @@ pub fn map(
     }
     outputs.sort_by_key(|(place, _)| *place);
     let tensors = outputs.into_iter().map(|(_, tensor)| tensor).collect();
-    let by_layer = |mut values: Vec<(u64, f32)>| {
+    let by_layer = |mut values: Vec<(Option<u64>, f32)>| -> Value {
         values.sort_by_key(|(layer, _)| *layer);
-        values.into_iter().map(|(_, value)| value).collect()
+        match values.as_slice() {
+            [(None, value)] => (*value).into(),
+            _ => values.into_iter().map(|(_, value)| value).collect::<Vec<f32>>().into(),
+        }
     };
     let values = values.into_iter().map(|(key, values)| (key, by_layer(values))).collect();
     Ok(Mapped { tensors, sources, left_out, values, absent_head: mapping.absent_head(&seen) })

@@ -85,6 +85,10 @@ impl FolderPlan {
             });
         }
         if !dir.is_dir() {
+            // What is not there at all is no file either.
+            if options.elsewhere.is_empty() {
+                gguf_io::SourceFile::open(dir)?;
+            }
             return Err(Error::Grouped {
                 problem: format!("{}: is not the folder of a checkpoint", crate::error::Shown(dir)),
                 refusal: Refusal::NoCheckpoint,

@@ -23,12 +23,10 @@ use crate::{
     model::Origin,
     model_card,
 };
-use settings::Settings;
+use settings::{MERGE, Settings};
 
 const SETTINGS: &str = "adapter_config.json";
 const WEIGHTS: &str = "adapter_model.safetensors";
-const MERGE: &str =
-    "merge the adapter into its base model (merge_and_unload of peft), and convert that";
 const DAMAGED: &str = "the adapter is damaged or incomplete, download it again";
 
 /// Whether this is the folder of an adapter: it has the files of one, and no model of its own.
@@ -59,6 +57,7 @@ pub fn open(dir: &Path, options: &CheckpointOptions) -> Result<Model> {
     architectures::tensors::layers(&config)?;
 
     let Sorted { wanted, mut pairs, mut left_out } = sort(stored, &settings)?;
+    warn_of_ranks(&settings, &pairs);
     let alpha = scale(&settings, options.like_reference, &mut pairs)?;
     let weights = Weights::new(wanted, Quantization::none())?;
     let Adapted { tensors, targets, left_out: other } =
@@ -164,7 +163,8 @@ fn sort(stored: Checkpoint, settings: &Settings) -> Result<Sorted> {
         pairs.insert(name, Pair { a, b, embedding, factor: 1.0 });
     }
     if pairs.is_empty() {
-        return Err(wrong("", "no pair of matrices", "lora_A and lora_B", DAMAGED));
+        let found = "no pair of matrices";
+        return Err(wrong("lora_A.weight", found, "lora_A and lora_B of a weight", DAMAGED));
     }
     Ok(Sorted { wanted: Checkpoint { tensors: wanted, ..stored }, pairs, left_out })
 }
@@ -180,6 +180,29 @@ fn strange(name: &str) -> &'static str {
     ];
     let known = KINDS.into_iter().find(|(part, _)| name.contains(part)).map(|(_, kind)| kind);
     known.unwrap_or("a whole tensor, no pair (modules_to_save)")
+}
+
+/// Warns if a pair has another rank than the settings say. PEFT does not load such an adapter; engines
+/// divide by the rank of the pair, which may not be what alpha was chosen for.
+fn warn_of_ranks(settings: &Settings, pairs: &HashMap<String, Pair>) {
+    let other = |(name, pair): (&String, &Pair)| {
+        let rank = pair.a.shape.first().copied()?;
+        let said = settings.rank_of(name).filter(|said| *said != rank as f64)?;
+        Some((name.clone(), rank, said))
+    };
+    let mut others: Vec<_> = pairs.iter().filter_map(other).collect();
+    others.sort_by(|a, b| a.0.cmp(&b.0));
+    if let Some((name, rank, said)) = others.first() {
+        tracing::warn!(
+            kind = "adapter-rank",
+            "{}: says rank {said} (r, rank_pattern), {} of {} pairs have another, such as {} with {rank}; \
+             it may belong to another adapter, and the scale, lora_alpha divided by the rank, be wrong",
+            crate::error::Shown(settings.config.path()),
+            others.len(),
+            pairs.len(),
+            crate::error::Quoted(name),
+        );
+    }
 }
 
 /// The scale of the whole adapter, which engines divide by the rank of each pair. What pairs have

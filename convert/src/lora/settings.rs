@@ -5,11 +5,14 @@ use std::path::Path;
 use regex::{Regex, RegexBuilder};
 use serde_json::Value;
 
-use super::MERGE;
 use crate::{
     Config, Result,
     json::{self, describe},
 };
+
+/// What to do with an adapter that GGUF cannot hold.
+pub(super) const MERGE: &str =
+    "merge the adapter into its base model (merge_and_unload of peft), and convert that";
 
 /// Bytes that the file may be long; it has a few dozen lines.
 const LONGEST: u64 = 4 << 20;
@@ -28,6 +31,9 @@ pub(super) struct Settings {
     pub(super) rslora: bool,
     /// Modules with an alpha of their own.
     alphas: Vec<(Regex, f64)>,
+    /// The rank of every pair, and modules with one of their own.
+    rank: Option<f64>,
+    ranks: Vec<(Regex, f64)>,
     /// The tokens that switch an activated adapter on.
     pub(super) invocation: Vec<u32>,
 }
@@ -47,7 +53,9 @@ impl Settings {
         let settings = Self {
             alpha,
             rslora: config.flag("use_rslora")?,
-            alphas: alphas(&config)?,
+            alphas: patterns(&config, "alpha_pattern")?,
+            rank: config.number("r")?,
+            ranks: patterns(&config, "rank_pattern")?,
             invocation: invocation(&config)?,
             config,
         };
@@ -72,11 +80,25 @@ impl Settings {
 
     /// The alpha of a weight whose pair has this rank, so that alpha divided by rank is its scale.
     pub(super) fn alpha_of(&self, weight: &str, rank: u64) -> f64 {
-        let module = weight.strip_suffix(".weight").unwrap_or(weight);
-        let own = self.alphas.iter().find(|(pattern, _)| pattern.is_match(module));
-        let alpha = own.map_or(self.alpha, |(_, alpha)| *alpha);
+        let alpha = own(&self.alphas, weight).unwrap_or(self.alpha);
         if self.rslora { alpha * (rank as f64).sqrt() } else { alpha }
     }
+
+    /// The rank that the pair of a weight is said to have. Nothing is said of tensors that hold several
+    /// weights, whose pairs lie side by side.
+    pub(super) fn rank_of(&self, weight: &str) -> Option<f64> {
+        let several = self.config.get("target_parameters").and_then(Value::as_array);
+        match several.is_some_and(|names| !names.is_empty()) {
+            true => None,
+            false => own(&self.ranks, weight).or(self.rank),
+        }
+    }
+}
+
+/// The number that a weight has for itself.
+fn own(patterns: &[(Regex, f64)], weight: &str) -> Option<f64> {
+    let module = weight.strip_suffix(".weight").unwrap_or(weight);
+    patterns.iter().find(|(pattern, _)| pattern.is_match(module)).map(|(_, number)| *number)
 }
 
 /// Refuses what no GGUF adapter can hold.
@@ -110,12 +132,12 @@ fn refuse(config: &Config) -> Result<()> {
     Ok(())
 }
 
-fn alphas(config: &Config) -> Result<Vec<(Regex, f64)>> {
-    const KEY: &str = "alpha_pattern";
-    let patterns = match config.get(KEY) {
+/// Modules, and the numbers that they have for themselves.
+fn patterns(config: &Config, key: &str) -> Result<Vec<(Regex, f64)>> {
+    let patterns = match config.get(key) {
         None => return Ok(Vec::new()),
         Some(Value::Object(patterns)) => patterns,
-        Some(other) => return Err(config.wrong(KEY, &describe(other), "modules and numbers")),
+        Some(other) => return Err(config.wrong(key, &describe(other), "modules and numbers")),
     };
     let compiled = patterns.keys().map(|name| {
         // As PEFT matches the name of a module, at its end.
@@ -123,13 +145,13 @@ fn alphas(config: &Config) -> Result<Vec<(Regex, f64)>> {
         let pattern = builder.size_limit(LARGEST_PATTERN).build();
         let pattern = pattern.map_err(|_| {
             config.wrong(
-                KEY,
+                key,
                 &describe(&name.as_str().into()),
                 "names of modules, or patterns of them",
             )
         })?;
-        let alpha = config.number_in(patterns, name, KEY)?;
-        Ok((pattern, alpha.ok_or_else(|| config.wrong(KEY, "null", "a positive number"))?))
+        let number = config.number_in(patterns, name, key)?;
+        Ok((pattern, number.ok_or_else(|| config.wrong(key, "null", "a positive number"))?))
     });
     compiled.collect()
 }

@@ -63,7 +63,8 @@ pub(super) fn assign(given: &Given<'_>, control: Control<'_>) -> Result<Assignme
     let keeps_types = request.file_type.is_none();
     if keeps_types && model.origin == Origin::Checkpoint {
         // Codes are of no precision.
-        let floats = model.tensors.iter().filter(|tensor| !is_coded(tensor));
+        let is_float = |t: &&Tensor| !is_coded(t) && t.source_type() != GgmlType::I32;
+        let floats = model.tensors.iter().filter(is_float);
         let types = floats.map(|t| (&t.shape[..], t.source_type()));
         request.file_type = Some(FileType::detect(types));
     }
@@ -293,6 +294,8 @@ fn assigned_tensor(
 /// lossless conversion would hold.
 fn kept_type(model: &Model, tensor: &Tensor) -> GgmlType {
     match model.origin {
+        // Tables of numbers, which are no weights, stay what they are.
+        Origin::Checkpoint if tensor.source_type() == GgmlType::I32 => GgmlType::I32,
         Origin::Checkpoint if !tensor.source_type().is_quantized() => GgmlType::F32,
         // Blocks of a checkpoint, such as MXFP4, are carried over.
         _ => tensor.source_type(),

@@ -7,6 +7,7 @@ use gguf_io::{AtomicFile, AtomicSet, Layout, SourceFile};
 use super::Plan;
 use crate::{
     Control, Error, Result,
+    error::Shown,
     inputs::Inputs,
     stream::{Output, Places, sinks, stream},
 };
@@ -53,7 +54,8 @@ impl Plan {
     /// written again, and [`run`](Self::run) would refuse to.
     ///
     /// The header tells names, types and shapes, and in the first shard the metadata. Whether the
-    /// weights are those of the same model it does not tell.
+    /// weights are those of the same model it does not tell; inputs that are newer than the file are
+    /// warned of.
     ///
     /// `false` for other plans, and where outputs may be [replaced](crate::Options::overwrite).
     ///
@@ -70,8 +72,26 @@ impl Plan {
             if let Some(byte) = difference(path, layout)? {
                 return Err(Error::OtherShard { path: path.clone(), byte });
             }
+            self.warn_of_newer(path);
         }
         Ok(true)
+    }
+
+    /// Warns if an input was written after the output: what is there may have been made of another.
+    fn warn_of_newer(&self, output: &Path) {
+        let time = |path: &Path| std::fs::metadata(path).and_then(|file| file.modified()).ok();
+        let Some(written) = time(output) else { return };
+        let Inputs { model, imatrix } = self.inputs();
+        let mut inputs = model.files.iter().map(SourceFile::path).chain(imatrix);
+        if let Some(newer) = inputs.find(|input| time(input).is_some_and(|time| time > written)) {
+            tracing::warn!(
+                kind = "older-shard",
+                "{} is left alone though {} was written after it; if that is another file than the \
+                 shard was made of, write the shard again with `overwrite`",
+                Shown(output),
+                Shown(newer)
+            );
+        }
     }
 
     /// What [`create`](Self::create) would refuse of an output, told without creating anything.

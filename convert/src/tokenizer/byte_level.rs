@@ -1,6 +1,6 @@
 //! Byte-level BPE, GPT-2's kind: `tokenizer.json`, else `vocab.json` and `merges.txt`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use gguf_io::{GgufString, metadata::Metadata};
 use serde_json::Value;
@@ -272,7 +272,49 @@ pub(super) fn merges(sources: &Sources<'_>, tokenizer: &TokenizerJson) -> Result
             }
         }
     }
+    warn_of_cut(&merges, tokenizer);
     Ok(merges)
+}
+
+/// Tokens that no merge makes and that say nothing: RoBERTa's vocabulary has three fillers.
+const UNMADE: usize = 8;
+
+/// Warns if merges.txt does not fit the vocabulary: a list that is cut short is a list all the same,
+/// and splits every text into more tokens than the model has learned.
+fn warn_of_cut(merges: &[GgufString], tokenizer: &TokenizerJson) {
+    let Ok(vocabulary) = tokenizer.ids() else { return };
+    let known: HashSet<&str> = vocabulary.iter().map(|(token, _)| token.as_str()).collect();
+    let made: HashSet<String> =
+        merges.iter().filter_map(GgufString::as_str).map(|merge| merge.replace(' ', "")).collect();
+    let added: HashSet<&str> =
+        tokenizer.added_tokens.iter().map(|token| token.content.as_str()).collect();
+    let is_merged = |token: &str| {
+        token.chars().nth(1).is_some()
+            && !is_byte(token)
+            && !looks_special(token)
+            && !added.contains(token)
+    };
+    let unmade = vocabulary.iter().map(|(token, _)| token.as_str());
+    let unmade: Vec<_> =
+        unmade.filter(|token| is_merged(token) && !made.contains(*token)).collect();
+    let unknown = made.iter().filter(|token| !known.contains(token.as_str())).min();
+    if let Some(first) = unmade.first().filter(|_| unmade.len() > UNMADE) {
+        tracing::warn!(
+            kind = "merges",
+            "merges.txt: its {} merges do not make {} tokens of the vocabulary, such as {}; download \
+             the file again if it is cut short",
+            merges.len(),
+            unmade.len(),
+            Quoted(first)
+        );
+    } else if let Some(token) = unknown {
+        tracing::warn!(
+            kind = "merges",
+            "merges.txt: a merge makes {}, which is no token of the vocabulary; download the file \
+             again if it is cut short",
+            Quoted(token)
+        );
+    }
 }
 
 #[cfg(test)]

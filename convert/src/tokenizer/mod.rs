@@ -81,6 +81,7 @@ pub fn write(
         Kind::Fairseq => fairseq::write(&sources, metadata)?,
         Kind::Gemma4 => gemma4::write(&sources, metadata)?,
     }
+    sources.warn_of_fillers(metadata);
     // BERT's class with a tokenizer of another kind.
     if kind == Kind::ByteLevel && options.kinds.contains(&Kind::WordPiece) {
         sources.write_segments(metadata)?;
@@ -180,6 +181,36 @@ impl Sources<'_> {
                     "{name} is {what} and is passed over: the tokenizer is that of tokenizer.json"
                 );
             }
+        }
+    }
+
+    /// Warns if many ids have no token: models round their vocabulary up, none known by more than two in
+    /// a hundred. What is missing then is the rest of a file, or the tokenizer is another model's.
+    fn warn_of_fillers(&self, metadata: &Metadata) {
+        let (
+            Some(metadata::Value::Array(Array::String(tokens))),
+            Some(metadata::Value::Array(Array::Int32(types))),
+        ) = (metadata.get("tokenizer.ggml.tokens"), metadata.get("tokenizer.ggml.token_type"))
+        else {
+            return;
+        };
+        let is_filler = |(token, ty): (&GgufString, &i32)| {
+            let text = token.as_str().map(|text| text.trim_start_matches('▁'));
+            *ty == tokens::TokenType::Unused as i32 && text.is_some_and(|t| t.starts_with("[PAD"))
+        };
+        let mut fillers = tokens.iter().zip(types).enumerate().filter(|(_, pair)| is_filler(*pair));
+        if let Some((first, _)) = fillers.next()
+            && let count = fillers.count() + 1
+            && count.saturating_mul(16) > tokens.len()
+        {
+            tracing::warn!(
+                kind = "missing-tokens",
+                "{}: the tokenizer's files have no token for {count} of the {} ids of the model, the first \
+                 is {first}; these get fillers such as [PAD{first}]. Check that the files are whole and \
+                 the model's own",
+                self.dir.display(),
+                tokens.len()
+            );
         }
     }
 

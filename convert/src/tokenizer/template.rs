@@ -34,8 +34,19 @@ impl Template {
             };
         }
         let given = given.and_then(of_value).map(Self::without_file_marks);
-        if jinja.is_file() {
-            let template = of_files(sources, &jinja)?.without_file_marks();
+        let template = match jinja.is_file() {
+            true => Some(of_files(sources, &jinja)?.without_file_marks()),
+            false => None,
+        };
+        let is_empty =
+            |template: &Self| matches!(template, Self::One(text) if text.trim().is_empty());
+        if template.as_ref().is_some_and(is_empty) {
+            tracing::warn!(
+                kind = "chat-template",
+                "chat_template.jinja is empty and is passed over; download it again if the model has a \
+                 template of its own"
+            );
+        } else if let Some(template) = template {
             if given.is_some_and(|given| given.default() != template.default()) {
                 tracing::warn!(
                     kind = "chat-template",

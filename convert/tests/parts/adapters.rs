@@ -239,6 +239,30 @@ fn what_no_gguf_adapter_holds_is_refused_by_name() {
     }
 }
 
+#[test]
+fn ranks_other_than_said_are_told() {
+    let told = |settings: Json| {
+        let said = crate::common::warnings(|| {
+            opened(|json| {
+                let adapter = json["adapter"].as_object_mut().unwrap();
+                adapter.extend(settings.as_object().unwrap().clone());
+                pair(json, "model.layers.2.self_attn.v_proj", [16, 64], [32, 16]);
+            })
+        });
+        said.0.unwrap();
+        let is_told = |said: &&String| said.contains("adapter-rank");
+        said.1.iter().find(is_told).cloned().unwrap_or_default()
+    };
+    assert_eq!(told(json!({"r": 4, "rank_pattern": {"v_proj": 16}})), "");
+    assert_eq!(told(json!({"r": 8, "rank_pattern": {"v_proj": 16, "q_proj": 4}})), "");
+    assert_eq!(told(json!({"r": 8, "target_parameters": ["mlp.experts.up_proj"]})), "");
+    let text = told(json!({"r": 4}));
+    assert!(text.contains("says rank 4") && text.contains("v_proj"), "{text}");
+    assert!(text.contains("1 of 2 pairs") && text.contains("with 16"), "{text}");
+    let text = told(json!({"r": 16}));
+    assert!(text.contains("says rank 16") && text.contains("q_proj"), "{text}");
+}
+
 /// The scale that engines use, for each pair: alpha divided by the rank, times what the values were
 /// multiplied by.
 #[test]

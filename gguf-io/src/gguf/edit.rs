@@ -196,10 +196,6 @@ impl<'a> Edit<'a> {
     /// [`Error::WrongKind`] if the output is the file that is edited.
     pub fn save(&self, output: &Path, options: OutputOptions) -> Result<()> {
         output::refuse_inputs(output, std::slice::from_ref(self.file))?;
-        self.replace(output, options)
-    }
-
-    fn replace(&self, output: &Path, options: OutputOptions) -> Result<()> {
         let output = AtomicFile::create(output, self.total(), options)?;
         self.write(&output)?;
         output.commit()
@@ -217,7 +213,11 @@ impl<'a> Edit<'a> {
             // Where the file is, if its name is a link.
             let path = std::fs::canonicalize(path)
                 .map_err(|error| io_error(path, "cannot be found again", error))?;
-            return self.replace(&path, OutputOptions { overwrite: true, sync });
+            let options = OutputOptions { overwrite: true, sync };
+            let output = AtomicFile::create(&path, self.total(), options)?;
+            keep_mode(&path, output.temporary_path());
+            self.write(&output)?;
+            return output.commit();
         }
         let file = File::options()
             .write(true)
@@ -263,6 +263,17 @@ const FILLER: u64 = 8 + PADDING.len() as u64 + 4 + 4 + 8;
 fn pad(header: &mut Vec<u8>, alignment: u64) {
     let len = (header.len() as u64).next_multiple_of(alignment);
     header.resize(usize::try_from(len).unwrap_or(header.len()), 0);
+}
+
+/// Lets those read a file who could read the one that it replaces, and no one else. Where a file system
+/// has no such thing, there is nothing to keep.
+fn keep_mode(old: &Path, new: &Path) {
+    #[cfg(unix)]
+    if let Ok(file) = std::fs::metadata(old) {
+        let _ = std::fs::set_permissions(new, file.permissions());
+    }
+    #[cfg(not(unix))]
+    let _ = (old, new);
 }
 
 fn several_files(model: &AnyGguf) -> Error {

@@ -1,6 +1,6 @@
 //! The architectures, a file each.
 
-use crate::Architecture;
+use crate::{Architecture, Kind};
 
 mod afmoe;
 mod arcee;
@@ -8,12 +8,14 @@ mod bailing;
 mod bailing3;
 mod bert;
 mod bloom;
+mod cogvlm;
 mod cohere2;
 mod cohere2moe;
 mod command_r;
 mod deepseek;
 mod deepseek2;
 mod deepseek32;
+mod deepseek4;
 mod deepseek_ocr;
 mod dense;
 mod dots1;
@@ -33,6 +35,7 @@ mod gpt_oss;
 mod gptneox;
 mod granite;
 mod grovemoe;
+mod hrm_text;
 mod hy_v4;
 mod kimi_linear;
 mod laguna;
@@ -44,6 +47,7 @@ mod mellum;
 mod mimo2;
 mod minicpm3;
 mod minimax;
+mod minimax01;
 mod mistral3;
 mod mixtures;
 mod modern_bert;
@@ -70,6 +74,7 @@ mod starcoder;
 mod starcoder2;
 mod step35;
 mod t5;
+mod talkie;
 
 /// Every architecture that is described.
 pub static ALL: &[&Architecture] = &[
@@ -80,6 +85,7 @@ pub static ALL: &[&Architecture] = &[
     &bailing3::BAILINGMOE3,
     &bert::BERT,
     &bloom::BLOOM,
+    &cogvlm::COGVLM,
     &cohere2::COHERE2,
     &cohere2moe::COHERE2MOE,
     &command_r::COMMAND_R,
@@ -87,6 +93,7 @@ pub static ALL: &[&Architecture] = &[
     &deepseek2::DEEPSEEK2,
     &deepseek32::DEEPSEEK32,
     &deepseek32::GLM_DSA,
+    &deepseek4::DEEPSEEK4,
     &deepseek_ocr::DEEPSEEK_OCR,
     &dots1::DOTS1,
     &ernie4_5::ERNIE4_5,
@@ -109,6 +116,7 @@ pub static ALL: &[&Architecture] = &[
     &granite::GRANITE,
     &granite::GRANITEMOE,
     &grovemoe::GROVEMOE,
+    &hrm_text::HRM_TEXT,
     &hy_v4::HY_V4,
     &kimi_linear::KIMI_LINEAR,
     &laguna::LAGUNA,
@@ -117,6 +125,7 @@ pub static ALL: &[&Architecture] = &[
     &maple::MAPLE,
     &mellum::MELLUM,
     &mimo2::MIMO2,
+    &minimax01::MINIMAX01,
     &minimax::MINIMAX_M2,
     &minimax::MINIMAX_M3,
     &mistral3::MISTRAL3,
@@ -150,6 +159,7 @@ pub static ALL: &[&Architecture] = &[
     &step35::STEP35,
     &t5::T5,
     &t5::T5ENCODER,
+    &talkie::TALKIE,
     &dense::BAICHUAN,
     &dense::CODESHELL,
     &dense::DREAM,
@@ -195,3 +205,60 @@ pub static ALL: &[&Architecture] = &[
     &dense::APERTUS,
     &mamba::FALCON_H1,
 ];
+
+/// Architectures of which llama.cpp loads either part alone: the layers that predict the next token,
+/// or those that predict further ones.
+const LACK_FURTHER: [&str; 9] = [
+    "bailingmoe3",
+    "cohere2moe",
+    "deepseek2",
+    "deepseek32",
+    "glm-dsa",
+    "glm4moe",
+    "hy_v3",
+    "mimo2",
+    "step35",
+];
+
+/// Architectures of which it loads the layers that predict further tokens alone.
+const LACK_TRUNK: [&str; 5] = ["nemotron_h", "nemotron_h_moe", "qwen35", "qwen35moe", "qwen3next"];
+
+impl Architecture {
+    /// The description of an architecture, by the value of `general.architecture`.
+    ///
+    /// ```
+    /// let llama = gguf_model::Architecture::find("llama").unwrap();
+    /// assert!(llama.slots().any(|slot| slot.name == "blk.{}.ffn_down"));
+    /// assert!(gguf_model::Architecture::find("flux").is_none());
+    /// ```
+    pub fn find(name: &str) -> Option<&'static Self> {
+        ALL.iter().find(|architecture| architecture.name == name).copied()
+    }
+
+    /// Whether the layers that predict further tokens may be missing, although the metadata counts
+    /// them.
+    pub(crate) fn may_lack_further(&self) -> bool {
+        LACK_FURTHER.contains(&self.name)
+    }
+
+    /// Whether the layers that predict further tokens may be a file of their own.
+    pub(crate) fn may_lack_trunk(&self) -> bool {
+        self.may_lack_further() || LACK_TRUNK.contains(&self.name)
+    }
+}
+
+impl Kind {
+    /// The kind of a key in the first architecture that has it: a key has values of one type in all
+    /// of them, but the bounds may differ. The name is the part below that of the architecture.
+    ///
+    /// ```
+    /// use gguf_model::Kind;
+    ///
+    /// assert_eq!(Kind::of_key("rope.freq_base"), Some(Kind::Float));
+    /// assert_eq!(Kind::of_key("colour"), None);
+    /// ```
+    pub fn of_key(name: &str) -> Option<Self> {
+        let mut keys = ALL.iter().flat_map(|architecture| architecture.keys());
+        keys.find(|key| key.name == name).map(|key| key.kind)
+    }
+}

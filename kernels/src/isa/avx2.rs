@@ -44,6 +44,8 @@ impl<const VNNI: bool> Lanes for Avx2<VNNI> {
         add(a: __m256, b: __m256) -> __m256 { _mm256_add_ps(a, b) }
         sub(a: __m256, b: __m256) -> __m256 { _mm256_sub_ps(a, b) }
         mul(a: __m256, b: __m256) -> __m256 { _mm256_mul_ps(a, b) }
+        loose_mul_add(a: __m256, b: __m256, c: __m256) -> __m256 { _mm256_fmadd_ps(a, b, c) }
+        loose_mul_sub(a: __m256, b: __m256, c: __m256) -> __m256 { _mm256_fmsub_ps(a, b, c) }
         div(a: __m256, b: __m256) -> __m256 { _mm256_div_ps(a, b) }
         sqrt(a: __m256) -> __m256 { _mm256_sqrt_ps(a) }
         abs(a: __m256) -> __m256 { _mm256_andnot_ps(_mm256_set1_ps(-0.0), a) }
@@ -157,15 +159,12 @@ impl<const VNNI: bool> Lanes for Avx2<VNNI> {
     #[inline(always)]
     fn load_u16_columns(self, values: &[u16], starts: &PerLane<usize>, out: &mut [__m256i]) {
         for (t, tile) in out.as_chunks_mut::<8>().0.iter_mut().enumerate() {
-            let mut rows = [self.splat(0.0); 8];
+            let mut rows = [&values[..8]; 8];
             for (row, start) in rows.iter_mut().zip(starts) {
-                *row = self.bits_to_f32(self.load_u16(&values[start + 8 * t..]));
+                *row = &values[start + 8 * t..][..8];
             }
-            // SAFETY: the token proves AVX2.
-            let columns = unsafe { transpose(rows) };
-            for (out, column) in tile.iter_mut().zip(columns) {
-                *out = self.bits(column);
-            }
+            // SAFETY: the slices have eight integers; the token proves AVX2.
+            *tile = unsafe { transpose_u16(rows.map(|row| row.as_ptr().cast())) };
         }
     }
 
@@ -184,6 +183,34 @@ impl<const VNNI: bool> Lanes for Avx2<VNNI> {
             *tile = unsafe { transpose(rows) };
         }
     }
+}
+
+/// Transposes eight rows of eight 16-bit integers, and widens them.
+///
+/// # Safety
+/// Eight integers can be read from each pointer.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn transpose_u16(rows: [*const __m128i; 8]) -> [__m256i; 8] {
+    // SAFETY: the caller's.
+    let row = |i: usize| unsafe { _mm_loadu_si128(rows[i]) };
+    let both = |i: usize| _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(row(i)), row(4 + i));
+    // Within 128 bits, which have four rows in order.
+    let (a, b, c, d) = (both(0), both(1), both(2), both(3));
+    let (ab_lo, ab_hi) = (_mm256_unpacklo_epi16(a, b), _mm256_unpackhi_epi16(a, b));
+    let (cd_lo, cd_hi) = (_mm256_unpacklo_epi16(c, d), _mm256_unpackhi_epi16(c, d));
+    let pairs = [
+        _mm256_unpacklo_epi32(ab_lo, cd_lo),
+        _mm256_unpackhi_epi32(ab_lo, cd_lo),
+        _mm256_unpacklo_epi32(ab_hi, cd_hi),
+        _mm256_unpackhi_epi32(ab_hi, cd_hi),
+    ];
+    let zero = _mm256_setzero_si256();
+    let mut out = [zero; 8];
+    for (out, pair) in out.as_chunks_mut::<2>().0.iter_mut().zip(pairs) {
+        *out = [_mm256_unpacklo_epi16(pair, zero), _mm256_unpackhi_epi16(pair, zero)];
+    }
+    out
 }
 
 /// Transposes an 8 × 8 tile: pairs, quads, then 128-bit halves.
@@ -213,7 +240,7 @@ pub(crate) type Token = Avx2<false>;
 
 /// Runs an operation compiled with the features that the token proves.
 pub(super) fn run<O: LaneOp>(s: Token, op: O) -> O::Output {
-    #[target_feature(enable = "avx2,f16c")]
+    #[target_feature(enable = "avx2,fma,f16c")]
     fn with_features<O: LaneOp>(s: Token, op: O) -> O::Output {
         op.eval(s)
     }

@@ -49,6 +49,8 @@ impl<const VNNI: bool> Lanes for Avx512<VNNI> {
         add(a: __m512, b: __m512) -> __m512 { _mm512_add_ps(a, b) }
         sub(a: __m512, b: __m512) -> __m512 { _mm512_sub_ps(a, b) }
         mul(a: __m512, b: __m512) -> __m512 { _mm512_mul_ps(a, b) }
+        loose_mul_add(a: __m512, b: __m512, c: __m512) -> __m512 { _mm512_fmadd_ps(a, b, c) }
+        loose_mul_sub(a: __m512, b: __m512, c: __m512) -> __m512 { _mm512_fmsub_ps(a, b, c) }
         div(a: __m512, b: __m512) -> __m512 { _mm512_div_ps(a, b) }
         sqrt(a: __m512) -> __m512 { _mm512_sqrt_ps(a) }
         abs(a: __m512) -> __m512 { _mm512_abs_ps(a) }
@@ -157,23 +159,20 @@ impl<const VNNI: bool> Lanes for Avx512<VNNI> {
 
     #[inline(always)]
     fn load_u16_columns(self, values: &[u16], starts: &PerLane<usize>, out: &mut [__m512i]) {
-        for (t, tile) in out.as_chunks_mut::<16>().0.iter_mut().enumerate() {
-            let mut rows = [self.splat(0.0); 16];
+        for (t, tile) in out.as_chunks_mut::<8>().0.iter_mut().enumerate() {
+            let mut rows = [&values[..8]; 16];
             for (row, start) in rows.iter_mut().zip(starts) {
-                *row = self.bits_to_f32(self.load_u16(&values[start + 16 * t..]));
+                *row = &values[start + 8 * t..][..8];
             }
-            // SAFETY: the token proves AVX-512.
-            let columns = unsafe { transpose(rows) };
-            for (out, column) in tile.iter_mut().zip(columns) {
-                *out = self.bits(column);
-            }
+            // SAFETY: the slices have eight integers; the token proves AVX-512.
+            *tile = unsafe { transpose_u16(rows.map(|row| row.as_ptr().cast())) };
         }
     }
 
     #[inline(always)]
     fn load_columns(self, values: &[f32], starts: &PerLane<usize>, out: &mut [__m512]) {
         let (tiles, rest) = out.as_chunks_mut::<16>();
-        debug_assert!(rest.is_empty(), "formats load whole tiles");
+        let done = tiles.len() * 16;
         for (t, tile) in tiles.iter_mut().enumerate() {
             let mut rows = [self.splat(0.0); 16];
             for (row, start) in rows.iter_mut().zip(starts) {
@@ -184,7 +183,79 @@ impl<const VNNI: bool> Lanes for Avx512<VNNI> {
             // SAFETY: the token proves AVX-512.
             *tile = unsafe { transpose(rows) };
         }
+        let (tiles, rest) = rest.as_chunks_mut::<4>();
+        debug_assert!(rest.is_empty(), "formats load whole tiles");
+        for (t, tile) in tiles.iter_mut().enumerate() {
+            let mut rows = [&values[..4]; 16];
+            for (row, start) in rows.iter_mut().zip(starts) {
+                *row = &values[start + done + 4 * t..][..4];
+            }
+            // SAFETY: the slices have four floats; the token proves AVX-512.
+            *tile = unsafe { transpose_4(rows.map(|row| row.as_ptr().cast())) };
+        }
     }
+}
+
+/// Four vectors of four rows each, of sixteen bytes: vector `i` has rows `i`, `4 + i`, `8 + i` and `12 + i`.
+///
+/// # Safety
+/// Sixteen bytes can be read from each pointer.
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn load_rows(rows: [*const __m128i; 16]) -> [__m512i; 4] {
+    // SAFETY: the caller's.
+    let row = |i: usize| unsafe { _mm_loadu_si128(rows[i]) };
+    let mut out = [_mm512_setzero_si512(); 4];
+    for (i, out) in out.iter_mut().enumerate() {
+        let low = _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(row(i)), row(4 + i));
+        let high = _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(row(8 + i)), row(12 + i));
+        *out = _mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), high);
+    }
+    out
+}
+
+/// Transposes sixteen rows of four floats: within 128 bits, which have four rows in order.
+///
+/// # Safety
+/// Four floats can be read from each pointer.
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn transpose_4(rows: [*const __m128i; 16]) -> [__m512; 4] {
+    // SAFETY: the caller's.
+    let [a, b, c, d] = unsafe { load_rows(rows) };
+    let (ab_lo, ab_hi) = (_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+    let (cd_lo, cd_hi) = (_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
+    [
+        _mm512_castsi512_ps(_mm512_unpacklo_epi64(ab_lo, cd_lo)),
+        _mm512_castsi512_ps(_mm512_unpackhi_epi64(ab_lo, cd_lo)),
+        _mm512_castsi512_ps(_mm512_unpacklo_epi64(ab_hi, cd_hi)),
+        _mm512_castsi512_ps(_mm512_unpackhi_epi64(ab_hi, cd_hi)),
+    ]
+}
+
+/// Transposes sixteen rows of eight 16-bit integers, and widens them.
+///
+/// # Safety
+/// Eight integers can be read from each pointer.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+unsafe fn transpose_u16(rows: [*const __m128i; 16]) -> [__m512i; 8] {
+    // SAFETY: the caller's.
+    let [a, b, c, d] = unsafe { load_rows(rows) };
+    let (ab_lo, ab_hi) = (_mm512_unpacklo_epi16(a, b), _mm512_unpackhi_epi16(a, b));
+    let (cd_lo, cd_hi) = (_mm512_unpacklo_epi16(c, d), _mm512_unpackhi_epi16(c, d));
+    let pairs = [
+        _mm512_unpacklo_epi32(ab_lo, cd_lo),
+        _mm512_unpackhi_epi32(ab_lo, cd_lo),
+        _mm512_unpacklo_epi32(ab_hi, cd_hi),
+        _mm512_unpackhi_epi32(ab_hi, cd_hi),
+    ];
+    let zero = _mm512_setzero_si512();
+    let mut out = [zero; 8];
+    for (out, pair) in out.as_chunks_mut::<2>().0.iter_mut().zip(pairs) {
+        *out = [_mm512_unpacklo_epi16(pair, zero), _mm512_unpackhi_epi16(pair, zero)];
+    }
+    out
 }
 
 /// Transposes a 16 × 16 tile: pairs, quads, then 128-bit quarters twice.
@@ -224,7 +295,7 @@ pub(crate) type Token = Avx512<false>;
 
 /// Runs an operation compiled with the features that the token proves.
 pub(super) fn run<O: LaneOp>(s: Token, op: O) -> O::Output {
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,f16c")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
     fn with_features<O: LaneOp>(s: Token, op: O) -> O::Output {
         op.eval(s)
     }

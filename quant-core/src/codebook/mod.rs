@@ -11,30 +11,30 @@ use alloc::{boxed::Box, vec, vec::Vec};
 
 use crate::once::Once;
 
-/// The books: their points as codes, and how many distances count as near.
+/// The books: their points as codes, how many distances count as near, and how keys are found.
 macro_rules! codebooks {
-    ($($(#[$doc:meta])* $name:ident: $dims:literal, $points:literal, $shells:literal;)*) => {$(
+    ($($(#[$doc:meta])* $name:ident: $dims:literal, $points:literal, $shells:literal, $keys:ident;)*) => {$(
         $(#[$doc])*
         pub(crate) static $name: Codebook<$dims> = {
             static CODES: [u16; $points] = codes::<$dims, $points>(&points::$name);
-            Codebook { codes: &CODES, shells: $shells, near: Once::new() }
+            Codebook { codes: &CODES, shells: $shells, keys: Keys::$keys, near: Once::new() }
         };
     )*};
 }
 
 codebooks! {
     /// The codebook of IQ2_XXS.
-    IQ2_XXS: 8, 256, 2;
+    IQ2_XXS: 8, 256, 2, Rounded;
     /// The codebook of IQ2_XS.
-    IQ2_XS: 8, 512, 2;
+    IQ2_XS: 8, 512, 2, Rounded;
     /// The codebook of IQ2_S.
-    IQ2_S: 8, 1024, 1;
+    IQ2_S: 8, 1024, 1, Rounded;
     /// The codebook of IQ1_S and IQ1_M.
-    IQ1: 8, 2048, 3;
+    IQ1: 8, 2048, 3, Split;
     /// The codebook of IQ3_XXS.
-    IQ3_XXS: 4, 256, 2;
+    IQ3_XXS: 4, 256, 2, Rounded;
     /// The codebook of IQ3_S.
-    IQ3_S: 4, 512, 3;
+    IQ3_S: 4, 512, 3, Rounded;
 }
 
 /// Entries that may be read beyond the end of a list: one vector's.
@@ -55,7 +55,17 @@ pub(crate) struct Codebook<const DIMS: usize> {
     pub(crate) codes: &'static [u16],
     /// How many distances count as near.
     shells: usize,
+    keys: Keys,
     near: Once<Near>,
+}
+
+/// How the levels of a key are found.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Keys {
+    /// Each value is rounded to the nearest level.
+    Rounded,
+    /// Values are split by their order.
+    Split,
 }
 
 /// What is near each key.
@@ -63,6 +73,8 @@ pub(crate) struct Codebook<const DIMS: usize> {
 pub(crate) struct Near {
     /// By key.
     lists: Box<[List]>,
+    /// By key, without the points that are never nearest; for [`Keys::Rounded`] only.
+    rivals: Box<[List]>,
     /// Codes of points, list by list, and [`PADDING`] more.
     codes: Box<[u16]>,
     /// The index of a point by its code.
@@ -123,7 +135,7 @@ impl<const DIMS: usize> Codebook<DIMS> {
         }
         let parts: Vec<_> = keys.iter().map(|key| (key / halves, key % halves)).collect();
         let mut distances = vec![0u8; keys.len()];
-        let (mut lists, mut codes) = (Vec::with_capacity(Self::KEYS), Vec::new());
+        let (mut lists, mut codes) = (Vec::with_capacity(Self::KEYS), Vec::<u16>::new());
         for (key, point) in is_point.iter().enumerate() {
             let start = codes.len();
             match point {
@@ -149,8 +161,50 @@ impl<const DIMS: usize> Codebook<DIMS> {
                 first: point.unwrap_or_else(|| codes[start]),
             });
         }
+        let mut rivals = Vec::new();
+        if self.keys == Keys::Rounded {
+            let mut kept = Vec::new();
+            for (key, list) in lists.iter().enumerate() {
+                let start = codes.len();
+                kept.clear();
+                for i in list.start as usize..list.start as usize + usize::from(list.len) {
+                    let code = codes[i];
+                    let beyond = Self::beyond(key, code);
+                    if kept.iter().all(|nearer| nearer & !beyond != 0) {
+                        kept.push(beyond);
+                        codes.push(code);
+                    }
+                }
+                let len = (codes.len() - start) as u16;
+                rivals.push(List { start: start as u32, len, first: list.first });
+            }
+        }
         codes.extend([0; PADDING]);
-        Near { lists: lists.into(), codes: codes.into(), indices: indices.into() }
+        let (lists, rivals) = (lists.into(), rivals.into());
+        Near { lists, rivals, codes: codes.into(), indices: indices.into() }
+    }
+
+    /// What a point is beyond, seen from a key: for each coordinate a bit for each level that is on the way up
+    /// to the point's, that included, or as near on the other side as those before it; the same for the
+    /// way down.
+    ///
+    /// If all bits of another point are among them, then each of its levels is as near or nearer to any value
+    /// that is rounded to that of the key.
+    fn beyond(key: usize, code: u16) -> u64 {
+        let side = 32 / DIMS;
+        let (mut rest, mut bits) = (key, 0);
+        for i in 0..DIMS {
+            let level = usize::from(code) >> (Self::BITS as usize * i) & ((1 << Self::BITS) - 1);
+            let own = rest % Self::LEVELS;
+            rest /= Self::LEVELS;
+            let (toward, away) = match level.abs_diff(own) {
+                0 => (0, 0),
+                steps => ((1 << steps) - 1, (1 << (steps - 1)) - 1),
+            };
+            let (up, down) = if level > own { (toward, away) } else { (away, toward) };
+            bits |= (up | down << side) << (2 * side * i);
+        }
+        bits
     }
 
     fn key(code: u16) -> usize {
@@ -164,6 +218,15 @@ impl Near {
     #[inline(always)]
     pub(crate) fn list(&self, key: usize) -> List {
         self.lists[key]
+    }
+
+    /// The points that stand for each key or, if only `rivals` count, those of them that may be the nearest to
+    /// values that are rounded to the levels of the key: a point that is left out is in no coordinate
+    /// nearer than one before it. That is so for values that lie no nearer to the middle between two levels
+    /// than rounding can account for.
+    #[inline(always)]
+    pub(crate) fn lists(&self, rivals: bool) -> &[List] {
+        if rivals { &self.rivals } else { &self.lists }
     }
 
     /// The codes from a place in a list on, at least as many as a vector has lanes.
@@ -258,8 +321,53 @@ mod tests {
             assert_eq!(usize::from(near.index(*code)), index);
             assert_eq!(near.list(Codebook::<DIMS>::key(*code)).len, 0);
         }
-        assert_eq!(near.codes.len() - PADDING, total);
+        assert_eq!(near.lists.iter().map(|list| usize::from(list.len)).sum::<usize>(), total);
         assert!(near.lists.iter().all(|list| usize::from(list.len) <= LONGEST - PADDING));
+    }
+
+    /// Wherever in its cell a value is, near the borders and outside of the levels too.
+    fn check_rivals<const DIMS: usize>(book: &Codebook<DIMS>, total: usize) {
+        let near = book.near();
+        let top = (Codebook::<DIMS>::LEVELS - 1) as f32;
+        let codes = |list: List| &near.codes(list.start as usize)[..usize::from(list.len)];
+        for key in 0..Codebook::<DIMS>::KEYS {
+            let (all, rivals) = (codes(near.list(key)), codes(near.rivals[key]));
+            assert!(all.iter().filter(|code| rivals.contains(code)).eq(rivals), "{key}: order");
+            if key % 41 != 0 {
+                continue;
+            }
+            let apart = |code: u16, places: [f32; 5], i: usize| {
+                let own = key / Codebook::<DIMS>::LEVELS.pow(i as u32) % Codebook::<DIMS>::LEVELS;
+                let own = own as f32;
+                let level = code >> (Codebook::<DIMS>::BITS * i as u32);
+                let level = f32::from(level & ((1 << Codebook::<DIMS>::BITS) - 1));
+                places.map(|place| {
+                    let outside = (own == 0.0 && place < 0.0) || (own == top && place > 0.0);
+                    (own + if outside { 5.0 * place } else { place } - level).abs()
+                })
+            };
+            for code in all.iter().filter(|code| !rivals.contains(code)) {
+                let nearer = all.iter().take_while(|other| other != &code).any(|other| {
+                    (0..DIMS).all(|i| {
+                        let places = [-0.4999, -0.25, 0.0, 0.25, 0.4999];
+                        let pairs =
+                            apart(*other, places, i).into_iter().zip(apart(*code, places, i));
+                        rivals.contains(other) && pairs.into_iter().all(|(a, b)| a <= b)
+                    })
+                });
+                assert!(nearer, "{key} {code:#x}");
+            }
+        }
+        assert_eq!(near.rivals.iter().map(|list| usize::from(list.len)).sum::<usize>(), total);
+    }
+
+    #[test]
+    fn points_that_are_left_out_are_nowhere_nearer_than_one_before_them() {
+        check_rivals(&IQ2_XXS, 82_937);
+        check_rivals(&IQ2_XS, 99_031);
+        check_rivals(&IQ2_S, 44_716);
+        check_rivals(&IQ3_XXS, 16_461);
+        check_rivals(&IQ3_S, 19_469);
     }
 
     /// The lengths of all lists are those of ggml's.

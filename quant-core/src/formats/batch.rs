@@ -62,12 +62,22 @@ impl Rows<'_> {
         Batch { first, live, starts, columns }
     }
 
-    /// The mean square of each row, summed in order, for the formats that weigh by it.
+    /// The mean square of each row, for the formats that weigh by it.
     #[inline(always)]
     pub(crate) fn mean_squares<S: Lanes>(&self, s: S) -> Vec<f32> {
+        let mut means = self.sums_of_squares(s);
+        for mean in &mut means {
+            *mean /= self.row_len as f32;
+        }
+        means
+    }
+
+    /// The sum of the squares of each row, in order.
+    #[inline(always)]
+    pub(crate) fn sums_of_squares<S: Lanes>(&self, s: S) -> Vec<f32> {
         const STEP: usize = 32;
         let rows = self.values.len() / self.row_len;
-        let mut means = Vec::with_capacity(rows);
+        let mut sums = Vec::with_capacity(rows);
         let mut lanes = [0.0; MAX_LANES];
         for first in (0..rows).step_by(S::N) {
             let batch = self.batch::<S>(first, rows, self.row_len);
@@ -83,10 +93,10 @@ impl Rows<'_> {
                     *start += STEP;
                 }
             }
-            s.store(s.div(sum, s.splat(self.row_len as f32)), &mut lanes);
-            means.extend_from_slice(&lanes[..batch.live]);
+            s.store(sum, &mut lanes);
+            sums.extend_from_slice(&lanes[..batch.live]);
         }
-        means
+        sums
     }
 }
 

@@ -17,6 +17,19 @@ pub(super) enum Weighing {
     Mean,
 }
 
+impl Weighing {
+    /// σ², given the sum of the squares of a super-block. It is multiplied first: where squares are subnormal
+    /// or their sum is near overflow, that gives another value than multiplying the mean.
+    #[inline(always)]
+    fn sigma2<S: Lanes>(self, s: S, sum: S::F32) -> S::F32 {
+        let factor = match self {
+            Weighing::Squares(factor) => factor,
+            Weighing::Mean => 2.0,
+        };
+        s.div(s.mul(s.splat(factor), sum), s.splat(QK_K as f32))
+    }
+}
+
 /// The weights of the values of a batch.
 #[inline(always)]
 pub(super) fn weigh<S: Lanes, const LEN: usize>(
@@ -25,13 +38,8 @@ pub(super) fn weigh<S: Lanes, const LEN: usize>(
     rows: &Rows<'_>,
     columns: &[usize; MAX_LANES],
     x: &[S::F32; LEN],
-    mean_square: S::F32,
+    sigma2: S::F32,
 ) -> [S::F32; LEN] {
-    let factor = match weighing {
-        Weighing::Squares(factor) => factor,
-        Weighing::Mean => 2.0,
-    };
-    let sigma2 = s.mul(mean_square, s.splat(factor));
     match (rows.importance, weighing) {
         (Some(importance), _) => super::batch::weigh(s, x, importance, columns, sigma2),
         (None, _) => {
@@ -66,8 +74,7 @@ pub(super) trait Fit<const LEN: usize> {
 }
 
 /// Goes through the sub-blocks of `LEN` values of all super-blocks, as many at a time as there are
-/// lanes, and gives those of each super-block to `finish`, with its number and mean square, when they
-/// are fitted.
+/// lanes, and gives those of each super-block to `finish`, with its number and σ², when they are fitted.
 #[inline(always)]
 pub(super) fn for_sub_blocks<S: Lanes, F: Fit<LEN>, const LEN: usize>(
     s: S,
@@ -78,7 +85,7 @@ pub(super) fn for_sub_blocks<S: Lanes, F: Fit<LEN>, const LEN: usize>(
     mut finish: impl FnMut(usize, &[F::Sub], f32),
 ) {
     let subs = QK_K / LEN;
-    let means = Rows { row_len: QK_K, importance: None, ..rows }.mean_squares(s);
+    let sums = Rows { row_len: QK_K, importance: None, ..rows }.sums_of_squares(s);
     // A vector's worth of sub-blocks, or a super-block's.
     let stretch = S::N.div_ceil(subs);
     let mut fitted = [F::EMPTY; MAX_LANES];
@@ -91,13 +98,14 @@ pub(super) fn for_sub_blocks<S: Lanes, F: Fit<LEN>, const LEN: usize>(
             let batch = rows.batch::<S>(first * subs + sub, end * subs, LEN);
             s.load_columns(rows.values, &batch.starts, &mut x);
             for lane in 0..S::N {
-                lanes[lane] = means[batch.starts[lane] / QK_K];
+                lanes[lane] = sums[batch.starts[lane] / QK_K];
             }
-            let weights = weigh(s, weighing, &rows, &batch.columns, &x, s.load(&lanes));
+            let sigma2 = weighing.sigma2(s, s.load(&lanes));
+            let weights = weigh(s, weighing, &rows, &batch.columns, &x, sigma2);
             fit.fit(s, &x, &weights, &mut fitted[sub..sub + batch.live]);
         }
         for (i, fitted) in fitted[..total].chunks_exact(subs).enumerate() {
-            finish(first + i, fitted, means[first + i]);
+            finish(first + i, fitted, weighing.sigma2(Scalar, sums[first + i]));
         }
     }
 }

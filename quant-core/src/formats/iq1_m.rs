@@ -94,7 +94,7 @@ impl Quantizer for IQ1M {
     fn quantize<S: Lanes>(s: S, rows: Rows<'_>, blocks: &mut [BlockIQ1M]) {
         let fit = ToSplits(SplitRoom::EMPTY);
         let (count, weighing) = (blocks.len(), Weighing::Squares(2.0));
-        for_sub_blocks::<S, _, LEN>(s, rows, count, weighing, fit, |number, subs, mean| {
+        for_sub_blocks::<S, _, LEN>(s, rows, count, weighing, fit, |number, subs, sigma2| {
             let block = &mut blocks[number];
             *block = Zeroable::zeroed();
             for (k, point) in subs.iter().flat_map(|sub| &sub.points[..2]).enumerate() {
@@ -120,7 +120,7 @@ impl Quantizer for IQ1M {
                 for (i, (&x, level)) in x.iter().zip(point).enumerate() {
                     let w = match importance {
                         Some(importance) => {
-                            importance[8 * k + i] * crate::math::sqrtf(2.0 * mean + x * x)
+                            importance[8 * k + i] * crate::math::sqrtf(sigma2 + x * x)
                         }
                         None => x * x,
                     };

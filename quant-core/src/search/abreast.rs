@@ -222,9 +222,7 @@ impl<S: Lanes> Drawn<S> {
             let (g, lane) = run.place();
             *start = lane * 2 * len + g * 2 * DIMS;
         }
-        // A tile has as many columns as a vector has lanes.
-        let columns = if S::N > 2 * DIMS { S::N } else { 2 * DIMS };
-        s.load_columns(rows, &starts, &mut self.values[..columns]);
+        s.load_columns(rows, &starts, &mut self.values[..2 * DIMS]);
     }
 
     /// Draws the lines of runs whose values were taken, of which the first has the shortest list and the last
@@ -250,11 +248,10 @@ impl<S: Lanes> Drawn<S> {
         let mut least = [infinity; 2];
         let mut second = [infinity; 2];
         let mut found = [s.splat_i(0); 2];
-        let tile = if S::N > 8 { 16 } else { 8 };
-        let mut codes = [s.splat_i(0); 16];
-        for first in (0..longest).step_by(tile) {
-            s.load_u16_columns(near.codes(first), &starts, &mut codes[..tile]);
-            for k in first..longest.min(first + tile) {
+        let mut codes = [s.splat_i(0); 8];
+        for first in (0..longest).step_by(codes.len()) {
+            s.load_u16_columns(near.codes(first), &starts, &mut codes);
+            for k in first..longest.min(first + codes.len()) {
                 let code = codes[k - first];
                 let (mut a, b) = self.line::<DIMS>(s, code);
                 if k >= shortest {
@@ -262,7 +259,7 @@ impl<S: Lanes> Drawn<S> {
                 }
                 (self.a[k], self.b[k]) = (a, b);
                 for i in 0..2 {
-                    let height = s.sub(s.mul(scales[i], a), b);
+                    let height = s.loose_mul_sub(scales[i], a, b);
                     let lower = s.lt(height, least[i]);
                     second[i] = s.min(second[i], s.max(least[i], height));
                     least[i] = s.min(least[i], height);
@@ -283,9 +280,12 @@ impl<S: Lanes> Drawn<S> {
         for i in 0..DIMS {
             let q = look_up::<S, DIMS>(s, levels, i, rest);
             rest = next_level::<S, DIMS>(s, rest);
-            let (square, product) =
-                (s.mul(s.mul(q, q), self.values[DIMS + i]), s.mul(q, self.values[i]));
-            (a, b) = if i == 0 { (square, product) } else { (s.add(a, square), s.add(b, product)) };
+            let (square, weight, product) = (s.mul(q, q), self.values[DIMS + i], self.values[i]);
+            (a, b) = if i == 0 {
+                (s.mul(square, weight), s.mul(q, product))
+            } else {
+                (s.loose_mul_add(square, weight, a), s.loose_mul_add(q, product, b))
+            };
         }
         (a, b)
     }
@@ -303,11 +303,12 @@ impl<S: Lanes> Drawn<S> {
         let one = self.line::<DIMS>(s, codes[0]);
         let other = self.line::<DIMS>(s, codes[1]);
         let scale = s.div(s.sub(one.1, other.1), s.sub(one.0, other.0));
-        let heights = [s.sub(s.mul(scale, one.0), one.1), s.sub(s.mul(scale, other.0), other.1)];
+        let heights =
+            [s.loose_mul_sub(scale, one.0, one.1), s.loose_mul_sub(scale, other.0, other.1)];
         let limit = s.add(noise, s.max(heights[0], heights[1]));
         let mut count = s.splat(0.0);
         for k in 0..self.len {
-            let below = s.le(s.sub(s.mul(scale, self.a[k]), self.b[k]), limit);
+            let below = s.le(s.loose_mul_sub(scale, self.a[k], self.b[k]), limit);
             count = s.select(below, s.add(count, s.splat(1.0)), count);
         }
         // The inverses of scales are evenly spaced.

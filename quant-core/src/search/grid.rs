@@ -249,49 +249,65 @@ impl<S: Lanes, const LEN: usize> Values<'_, S, LEN> {
         room: &mut Room<LEN, GROUPS, CANDIDATES>,
     ) -> bool {
         const ROUNDED: f32 = 1_000_000.0;
+        // Half of it is a normal number.
+        const HALVED: f32 = 1e-30;
+        // Levels are at most 7, and off by some units in the last place.
+        const INSIDE: f32 = 0.49998;
         let mut lanes = [[0.0; MAX_LANES]; CANDIDATES];
         let mut far = s.lt(s.splat(0.0), s.splat(0.0));
         for ((lanes, &scale), &inverse) in lanes.iter_mut().zip(scales).zip(inverses) {
             s.store(scale, lanes);
             let within = s.lt(s.mul(inverse, self.reach), s.splat(ROUNDED));
+            let within = s.and(within, s.lt(s.splat(HALVED), inverse));
             far = s.not(s.and(within, s.not(far)));
         }
         let far = s.any(far);
-        if far {
-            self.round::<DIMS, GROUPS, CANDIDATES, true>(s, inverses, room);
+        let apart = if far {
+            self.round::<DIMS, GROUPS, CANDIDATES, true>(s, inverses, room)
         } else {
-            self.round::<DIMS, GROUPS, CANDIDATES, false>(s, inverses, room);
-        }
-        for g in 0..GROUPS {
+            self.round::<DIMS, GROUPS, CANDIDATES, false>(s, inverses, room)
+        };
+        for (g, &apart) in apart.iter().enumerate() {
             let ends = [scales[0], scales[scales.len() - 1]];
-            room.set_noise::<S, DIMS>(s, g, &self.x[g * DIMS..(g + 1) * DIMS], ends);
+            let inside = s.lt(apart, s.splat(INSIDE));
+            room.set_noise::<S, DIMS>(s, g, &self.x[g * DIMS..(g + 1) * DIMS], ends, inside);
         }
         room.settle::<S, DIMS>(s, near, wanted, &lanes[..scales.len()]);
         far
     }
 
     /// The keys of the levels nearest to the values. `WRAP` is for values that are so large for a
-    /// scale that ggml's way of rounding wraps.
+    /// scale that ggml's way of rounding wraps. Returns how far the values of each group are from their levels
+    /// at most, at any scale, but for those beyond all levels; infinity with `WRAP`.
     #[inline(always)]
     fn round<const DIMS: usize, const GROUPS: usize, const CANDIDATES: usize, const WRAP: bool>(
         &self,
         s: S,
         inverses: &[S::F32],
         room: &mut Room<LEN, GROUPS, CANDIDATES>,
-    ) {
+    ) -> [S::F32; GROUPS] {
         let levels = Codebook::<DIMS>::LEVELS;
         let (one, half) = (s.splat(1.0), s.splat(0.5));
-        for g in 0..GROUPS {
+        let mut apart = [s.splat(if WRAP { f32::INFINITY } else { 0.0 }); GROUPS];
+        for (g, apart) in apart.iter_mut().enumerate() {
             let (mut before, mut turns) = (s.splat(-1.0), s.splat_i(0));
             for (c, &inverse) in inverses.iter().enumerate() {
                 let mut key = s.splat(0.0);
+                let half_inverse = s.mul(half, inverse);
                 for i in (0..DIMS).rev() {
-                    let v = s.mul(half, s.sub(s.mul(inverse, self.x[g * DIMS + i]), one));
-                    let level = match WRAP {
-                        true => s.to_f32(nearest_clamped(s, v, 0, levels as i32 - 1)),
-                        false => s.round(clamp(s, v, 0.0, (levels - 1) as f32)),
+                    let x = self.x[g * DIMS + i];
+                    let level = if WRAP {
+                        let v = s.mul(half, s.sub(s.mul(inverse, x), one));
+                        s.to_f32(nearest_clamped(s, v, 0, levels as i32 - 1))
+                    } else {
+                        // The same: halves are exact.
+                        let v = s.sub(s.mul(half_inverse, x), half);
+                        let v = clamp(s, v, 0.0, (levels - 1) as f32);
+                        let level = s.round(v);
+                        *apart = s.max(s.abs(s.sub(v, level)), *apart);
+                        level
                     };
-                    key = s.add(s.mul(key, s.splat(levels as f32)), level);
+                    key = s.loose_mul_add(key, s.splat(levels as f32), level);
                 }
                 s.store_i(s.trunc(key), &mut room.points[g][c]);
                 let bit = s.select_i(s.eq(key, before), s.splat_i(0), s.splat_i(1 << c));
@@ -300,6 +316,7 @@ impl<S: Lanes, const LEN: usize> Values<'_, S, LEN> {
             }
             s.store_i(turns, &mut room.turns[g]);
         }
+        apart
     }
 
     /// Σ w·x·q and Σ w·q² for the points of codes.

@@ -5,10 +5,10 @@
 //! reference sums other terms in another order; a point is taken only where no other comes within
 //! reach of what rounding does to either.
 
-use super::nearest::odd_level;
+use super::nearest::{NUMBERS, odd_level};
 use crate::{
     codebook::{LONGEST, rise},
-    lanes::{Lanes, MAX_LANES, PerLane},
+    lanes::{Lanes, PerLane},
 };
 
 /// Places in a table: two levels in two bits each, or one in three.
@@ -47,8 +47,9 @@ impl Tables {
                 let mut product = s.mul(s.load_part(&low[at..]), s.splat(*p));
                 if DIMS == 8 {
                     let (w, p) = (&weights[2 * t + 1], &doubled[2 * t + 1]);
-                    square = s.add(square, s.mul(s.load_part(&high_squares[at..]), s.splat(*w)));
-                    product = s.add(product, s.mul(s.load_part(&high[at..]), s.splat(*p)));
+                    let (of_square, of_product) = (&high_squares[at..], &high[at..]);
+                    square = s.loose_mul_add(s.load_part(of_square), s.splat(*w), square);
+                    product = s.loose_mul_add(s.load_part(of_product), s.splat(*p), product);
                 }
                 s.store_part(square, &mut tables.squares[t][at..]);
                 s.store_part(product, &mut tables.products[t][at..]);
@@ -96,7 +97,7 @@ impl Tables {
             s.store_part(a, &mut lines.a[at..]);
             s.store_part(b, &mut lines.b[at..]);
             for i in 0..2 {
-                least[i] = s.min(s.sub(s.mul(scales[i], a), b), least[i]);
+                least[i] = s.min(s.loose_mul_sub(scales[i], a, b), least[i]);
             }
         }
         lines.len = len;
@@ -225,7 +226,7 @@ impl Lines {
 
     #[inline(always)]
     fn at<S: Lanes>(&self, s: S, at: usize, scale: S::F32) -> S::F32 {
-        s.sub(s.mul(scale, s.load_part(&self.a[at..])), s.load_part(&self.b[at..]))
+        s.loose_mul_sub(scale, s.load_part(&self.a[at..]), s.load_part(&self.b[at..]))
     }
 
     /// A bit for each line of a vector that reaches no higher.
@@ -299,13 +300,3 @@ const fn squares<const DIMS: usize>(coordinate: usize) -> [f32; TABLE] {
     }
     levels
 }
-
-pub(super) const NUMBERS: PerLane<f32> = {
-    let mut numbers = [0.0; MAX_LANES];
-    let mut i = 0;
-    while i < MAX_LANES {
-        numbers[i] = i as f32;
-        i += 1;
-    }
-    numbers
-};

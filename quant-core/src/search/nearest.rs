@@ -1,8 +1,7 @@
 //! The point of a codebook nearest to a group of values, where the group is not a point itself: by the
 //! errors themselves, in the order of the reference's sums.
 
-use super::lines::NUMBERS;
-use crate::lanes::{Lanes, MAX_LANES};
+use crate::lanes::{Lanes, MAX_LANES, PerLane};
 
 /// A group of values that one point stands for, laid out as the table of errors is: for each value as
 /// many entries as there are places for its level in the table.
@@ -118,3 +117,14 @@ pub(crate) fn next_level<S: Lanes, const DIMS: usize>(s: S, code: S::I32) -> S::
         _ => s.shr::<3>(code),
     }
 }
+
+/// The numbers of the lanes.
+pub(super) const NUMBERS: PerLane<f32> = {
+    let mut numbers = [0.0; MAX_LANES];
+    let mut i = 0;
+    while i < MAX_LANES {
+        numbers[i] = i as f32;
+        i += 1;
+    }
+    numbers
+};

@@ -29,6 +29,8 @@ pub(crate) struct Room<const LEN: usize, const GROUPS: usize, const CANDIDATES: 
     pub(super) turns: [PerLane<i32>; GROUPS],
     /// What rounding can do to the lines of each group.
     noise: [PerLane<f32>; GROUPS],
+    /// For each group the lanes of which only the rivals among the points near a key may be the nearest.
+    certain: [u32; GROUPS],
     lines: Lines,
     runs: Runs,
     long: [Run; CANDIDATES],
@@ -48,6 +50,7 @@ impl<const LEN: usize, const GROUPS: usize, const CANDIDATES: usize> Room<LEN, G
         points: [[[0; MAX_LANES]; CANDIDATES]; GROUPS],
         turns: [[0; MAX_LANES]; GROUPS],
         noise: [[0.0; MAX_LANES]; GROUPS],
+        certain: [0; GROUPS],
         lines: Lines::NONE,
         runs: Runs::NONE,
         long: [Run::NONE; CANDIDATES],
@@ -78,7 +81,8 @@ impl<const LEN: usize, const GROUPS: usize, const CANDIDATES: usize> Room<LEN, G
         }
     }
 
-    /// Notes what rounding can do to the lines of a group from a high to a low scale.
+    /// Notes what rounding can do to the lines of a group from a high to a low scale, and whether all values are
+    /// well inside the cells of their levels.
     #[inline(always)]
     pub(super) fn set_noise<S: Lanes, const DIMS: usize>(
         &mut self,
@@ -86,9 +90,13 @@ impl<const LEN: usize, const GROUPS: usize, const CANDIDATES: usize> Room<LEN, G
         g: usize,
         x: &[S::F32],
         ends: [S::F32; 2],
+        inside: S::Mask,
     ) {
         let roots = &self.columns.as_flattened()[(2 * g + 1) * DIMS..][..DIMS];
-        s.store(noise::<S, DIMS>(s, roots, x, ends), &mut self.noise[g]);
+        let noise = noise::<S, DIMS>(s, roots, x, ends);
+        s.store(noise, &mut self.noise[g]);
+        // Where noise is infinite, scales may be no inverses of their inverses.
+        self.certain[g] = s.mask_bits(s.and(inside, s.lt(noise, s.splat(f32::INFINITY))));
     }
 
     /// Finds the points that stand for the groups of lanes at several scales, from large to small, given their
@@ -143,13 +151,14 @@ impl<const LEN: usize, const GROUPS: usize, const CANDIDATES: usize> Room<LEN, G
         scales: &[PerLane<f32>],
     ) {
         let points = &mut self.points[g][..scales.len()];
+        let lists = near.lists(self.certain[g] >> lane & 1 == 1);
         let mut long = 0;
         let mut turns = self.turns[g][lane] as u32;
         while turns != 0 {
             let from = turns.trailing_zeros() as usize;
             turns &= turns.wrapping_sub(1);
             let end = (turns.trailing_zeros() as usize).min(points.len());
-            let list = near.list(points[from][lane] as usize);
+            let list = lists[points[from][lane] as usize];
             let on_grid = if list.len == 0 { ON_GRID } else { 0 };
             points[from][lane] = i32::from(list.first) | on_grid;
             let run = Run::new(list, (g, lane), (from, end));
@@ -333,6 +342,11 @@ impl<const LEN: usize, const GROUPS: usize, const CANDIDATES: usize> Room<LEN, G
     ) {
         let (g, lane) = run.place();
         let codes = near.codes(run.start());
+        if run.end() == run.from() + 1 {
+            // It is here because lines did not tell.
+            self.settle_exactly::<S, DIMS>(s, codes, run, run.from(), scales[run.from()][lane]);
+            return;
+        }
         let tables = Tables::new::<S, DIMS>(s, self.row::<DIMS>(g, lane));
         self.lines.draw::<S, DIMS>(s, &tables, codes, run.len());
         let (first, last) = (run.from(), run.end() - 1);
@@ -378,19 +392,31 @@ impl<const LEN: usize, const GROUPS: usize, const CANDIDATES: usize> Room<LEN, G
         let scale = scales[c][lane];
         let noise = self.noise[g][lane];
         let lowest = if noise < f32::INFINITY { self.lines.lowest(s, scale, noise) } else { None };
-        let code = match lowest {
-            Some(place) => codes[place],
-            None => {
-                let row = self.row::<DIMS>(g, lane);
-                let x = core::array::from_fn(|i| self.x[g * DIMS + i][lane]);
-                let weights = core::array::from_fn(|i| row[DIMS + i]);
-                let levels = const { &odd_levels::<DIMS>() };
-                Group::<DIMS>::new(x, weights).nearest(s, codes, run.len(), levels, scale)
-            }
-        };
-        self.points[g][c][lane] = code.into();
+        match lowest {
+            Some(place) => self.points[g][c][lane] = codes[place].into(),
+            None => self.settle_exactly::<S, DIMS>(s, codes, run, c, scale),
+        }
         self.turns[g][lane] |= 1 << c;
         lowest
+    }
+
+    /// Finds the point of a run at one scale as the reference does.
+    #[inline(always)]
+    fn settle_exactly<S: Lanes, const DIMS: usize>(
+        &mut self,
+        s: S,
+        codes: &[u16],
+        run: Run,
+        c: usize,
+        scale: f32,
+    ) {
+        let (g, lane) = run.place();
+        let row = self.row::<DIMS>(g, lane);
+        let x = core::array::from_fn(|i| self.x[g * DIMS + i][lane]);
+        let weights = core::array::from_fn(|i| row[DIMS + i]);
+        let levels = const { &odd_levels::<DIMS>() };
+        let code = Group::<DIMS>::new(x, weights).nearest(s, codes, run.len(), levels, scale);
+        self.points[g][c][lane] = code.into();
     }
 
     /// A group of a lane: twice the products of values and weights, then the weights.

@@ -61,19 +61,34 @@ struct Best<S: Lanes> {
 }
 
 impl<S: Lanes> Best<S> {
-    /// Takes a split if it scores higher.
+    /// Takes those splits that score higher than what there is, given the sums of each way, in order.
     #[inline(always)]
-    fn offer(&mut self, s: S, sum_qx: S::F32, sum_q2: S::F32, ends: [usize; 2], way: i32) {
-        let higher = s.lt(s.mul(self.score, sum_q2), s.mul(sum_qx, sum_qx));
-        let better = s.and(s.lt(s.splat(0.0), sum_q2), higher);
-        if s.any(better) {
-            let scale = s.div(sum_qx, sum_q2);
-            self.scale = s.select(better, scale, self.scale);
-            self.score = s.select(better, s.mul(scale, sum_qx), self.score);
-            self.ends[0] = s.select_i(better, s.splat_i(ends[0] as i32), self.ends[0]);
-            self.ends[1] = s.select_i(better, s.splat_i(ends[1] as i32), self.ends[1]);
-            self.way = s.select_i(better, s.splat_i(way), self.way);
+    fn offer<const WAYS: usize>(&mut self, s: S, ways: [[S::F32; 2]; WAYS], ends: [usize; 2]) {
+        // Records are rare: one branch for all.
+        let mut higher = 0;
+        for [sum_qx, sum_q2] in ways {
+            higher |= s.mask_bits(self.is_exceeded(s, sum_qx, sum_q2));
         }
+        if higher == 0 {
+            return;
+        }
+        for (way, [sum_qx, sum_q2]) in ways.into_iter().enumerate() {
+            let higher = self.is_exceeded(s, sum_qx, sum_q2);
+            let better = s.and(s.lt(s.splat(0.0), sum_q2), higher);
+            if s.any(better) {
+                let scale = s.div(sum_qx, sum_q2);
+                self.scale = s.select(better, scale, self.scale);
+                self.score = s.select(better, s.mul(scale, sum_qx), self.score);
+                self.ends[0] = s.select_i(better, s.splat_i(ends[0] as i32), self.ends[0]);
+                self.ends[1] = s.select_i(better, s.splat_i(ends[1] as i32), self.ends[1]);
+                self.way = s.select_i(better, s.splat_i(way as i32), self.way);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn is_exceeded(&self, s: S, sum_qx: S::F32, sum_q2: S::F32) -> S::Mask {
+        s.lt(s.mul(self.score, sum_q2), s.mul(sum_qx, sum_qx))
     }
 }
 
@@ -279,24 +294,36 @@ fn sort<S: Lanes, const LEN: usize, const BY_HALF: bool>(
 /// wins.
 #[inline(always)]
 fn try_whole<S: Lanes, const LEN: usize>(s: S, sums: &Sums<S>, best: &mut Best<S>) {
-    let (wx, w) = (&sums.wx, &sums.w);
+    // The middle levels are opposite numbers.
+    const { assert!(UP[1] == -DOWN[1]) }
+    let middle = s.splat(UP[1]);
+    let (wx, w, nothing) = (&sums.wx, &sums.w, (s.splat(0.0), s.splat(0.0)));
+    // What the values at the highest level add, by where they begin and by way.
+    let mut high = [[nothing; 2]; MOST + 1];
+    for j in 0..=LEN {
+        let (high_x, high_w) = (s.sub(wx[LEN], wx[j]), s.sub(w[LEN], w[j]));
+        for (high, levels) in high[j].iter_mut().zip([UP, DOWN]) {
+            let level = s.splat(levels[2]);
+            *high = (s.mul(high_x, level), s.mul(s.mul(high_w, level), level));
+        }
+    }
     for i in 0..=LEN {
-        let mut low = [(s.splat(0.0), s.splat(0.0)); 2];
+        let mut low = [nothing; 2];
         for (low, levels) in low.iter_mut().zip([UP, DOWN]) {
             let level = s.splat(levels[0]);
             *low = (s.mul(wx[i], level), s.mul(s.mul(w[i], level), level));
         }
         for j in i..=LEN {
-            let (middle_x, middle_w) = (s.sub(wx[j], wx[i]), s.sub(w[j], w[i]));
-            let (high_x, high_w) = (s.sub(wx[LEN], wx[j]), s.sub(w[LEN], w[j]));
-            for (way, (low, levels)) in low.iter().zip([UP, DOWN]).enumerate() {
-                let (middle, high) = (s.splat(levels[1]), s.splat(levels[2]));
-                let sum_qx = s.add(s.add(low.0, s.mul(middle_x, middle)), s.mul(high_x, high));
-                let middle_q2 = s.mul(s.mul(middle_w, middle), middle);
-                let high_q2 = s.mul(s.mul(high_w, high), high);
-                let sum_q2 = s.add(s.add(low.1, middle_q2), high_q2);
-                best.offer(s, sum_qx, sum_q2, [i, j], way as i32);
-            }
+            let middle_x = s.mul(s.sub(wx[j], wx[i]), middle);
+            let middle_q2 = s.mul(s.mul(s.sub(w[j], w[i]), middle), middle);
+            let [up, down] = high[j];
+            let sums_up =
+                [s.add(s.add(low[0].0, middle_x), up.0), s.add(s.add(low[0].1, middle_q2), up.1)];
+            let sums_down = [
+                s.add(s.sub(low[1].0, middle_x), down.0),
+                s.add(s.add(low[1].1, middle_q2), down.1),
+            ];
+            best.offer(s, [sums_up, sums_down], [i, j]);
         }
     }
 }
@@ -305,29 +332,46 @@ fn try_whole<S: Lanes, const LEN: usize>(s: S, sums: &Sums<S>, best: &mut Best<S
 /// down. Its sums start from those with all values at the highest level.
 #[inline(always)]
 fn try_halves<S: Lanes, const LEN: usize>(s: S, sums: &[Sums<S>; 2], best: &mut Best<S>) {
-    let zero = s.splat(0.0);
+    // By half and shift.
+    let nothing = [[s.splat(0.0); 2]; 2];
+    let (mut top_x, mut top_q2, mut to_low) = (nothing, nothing, nothing);
+    // What it adds to Σ w·q² that values are no higher than the middle, by where these end.
+    let mut to_middle = [nothing; MOST + 1];
+    for h in 0..2 {
+        for (way, [low, middle, high, _]) in [UP, DOWN].into_iter().enumerate() {
+            let top = s.splat(high);
+            top_x[h][way] = s.mul(sums[h].wx[LEN], top);
+            top_q2[h][way] = s.mul(s.mul(sums[h].w[LEN], top), top);
+            to_low[h][way] = s.splat(low * low - middle * middle);
+            for j in 0..=LEN {
+                let steps = s.splat(middle * middle - high * high);
+                to_middle[j][h][way] = s.mul(sums[h].w[j], steps);
+            }
+        }
+    }
     for i in 0..=LEN {
+        let mut start_q2 = nothing;
+        for h in 0..2 {
+            for way in 0..2 {
+                let low = s.mul(sums[h].w[i], to_low[h][way]);
+                start_q2[h][way] = s.add(top_q2[h][way], low);
+            }
+        }
         for j in i..=LEN {
-            // By half and shift.
-            let mut parts = [[(zero, zero); 2]; 2];
-            for (parts, sums) in parts.iter_mut().zip(sums) {
-                let ends = s.add(sums.wx[i], sums.wx[j]);
-                for (part, levels) in parts.iter_mut().zip([UP, DOWN]) {
-                    let [low, middle, high, _] = levels;
-                    let top = s.splat(high);
-                    let sum_qx = s.sub(s.mul(sums.wx[LEN], top), ends);
-                    let all = s.mul(s.mul(sums.w[LEN], top), top);
-                    let to_low = s.splat(low * low - middle * middle);
-                    let to_middle = s.splat(middle * middle - high * high);
-                    let sum_q2 =
-                        s.add(s.add(all, s.mul(sums.w[i], to_low)), s.mul(sums.w[j], to_middle));
-                    *part = (sum_qx, sum_q2);
+            let mut parts = [[[top_x[0][0]; 2]; 2]; 2];
+            for h in 0..2 {
+                let ends = s.add(sums[h].wx[i], sums[h].wx[j]);
+                for way in 0..2 {
+                    let sum_q2 = s.add(start_q2[h][way], to_middle[j][h][way]);
+                    parts[h][way] = [s.sub(top_x[h][way], ends), sum_q2];
                 }
             }
-            for way in 0..4 {
+            let mut ways = [parts[0][0]; 4];
+            for (way, sums) in ways.iter_mut().enumerate() {
                 let (a, b) = (parts[0][way / 2], parts[1][way % 2]);
-                best.offer(s, s.add(a.0, b.0), s.add(a.1, b.1), [i, j], way as i32);
+                *sums = [s.add(a[0], b[0]), s.add(a[1], b[1])];
             }
+            best.offer(s, ways, [i, j]);
         }
     }
 }
