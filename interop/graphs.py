@@ -22,10 +22,12 @@ from pathlib import Path
 
 # Behind the packages: tokenizers.py beside this file is not the one that transformers wants.
 sys.path.append(sys.path.pop(0))
-import architectures
 import environment
 import numpy as np
 from kld import log_probabilities
+
+# Last of the scripts here: it takes this folder out of the path.
+import architectures
 
 TEXT = architectures.FIXTURES / "text" / "test.txt"
 TOKENS = 100

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot prepare its data has failed")]
 
 mod common;
+#[path = "refusals/folder.rs"]
+mod folder;
 
 use std::{
     ffi::OsString,
@@ -14,94 +16,12 @@ use common::{
     Safetensors, convert, copy_checkpoint, edit_json, fixture, legacy_imatrix, listing, refused,
     run, stderr, write_gguf,
 };
+use folder::Folder;
 use serde_json::{Value, json};
 use tempfile::tempdir;
 
 /// The arguments of a run; `bad` tells the case from its neighbour.
 type Prepare = fn(folder: &Folder, bad: bool) -> Vec<OsString>;
-
-/// Where a case puts its files.
-struct Folder(PathBuf);
-
-impl Folder {
-    /// For inputs.
-    fn input(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-
-    /// The output; its folder must stay as it is.
-    fn output(&self) -> PathBuf {
-        self.0.join("out").join("m.gguf")
-    }
-
-    fn copy(&self, checkpoint: &str) -> PathBuf {
-        copy_checkpoint(checkpoint, &self.0)
-    }
-
-    /// `convert INPUT -o OUTPUT`, and options.
-    fn convert(&self, input: impl AsRef<Path>, options: &[&str]) -> Vec<OsString> {
-        self.convert_to(input, &self.output(), options)
-    }
-
-    fn convert_to(
-        &self,
-        input: impl AsRef<Path>,
-        output: &Path,
-        options: &[&str],
-    ) -> Vec<OsString> {
-        let mut args: Vec<OsString> = vec!["convert".into(), input.as_ref().into()];
-        args.extend(["-o".into(), output.into(), "--no-sync".into()]);
-        args.extend(options.iter().map(Into::into));
-        args
-    }
-
-    /// tiny-llama3 with an edited configuration.
-    fn config(&self, edit: impl FnOnce(&mut serde_json::Map<String, Value>)) -> Vec<OsString> {
-        let checkpoint = self.copy("tiny-llama3");
-        edit_json(&checkpoint.join("config.json"), edit);
-        self.convert(checkpoint, &["-t", "f16"])
-    }
-
-    /// tiny-llama3, whose weights are BF16 in one file, with that file edited.
-    fn weights(&self, options: &[&str], edit: impl FnOnce(&mut Safetensors)) -> Vec<OsString> {
-        let checkpoint = self.copy("tiny-llama3");
-        let mut file = Safetensors::open(&checkpoint.join("model.safetensors"));
-        edit(&mut file);
-        file.save();
-        self.convert(checkpoint, options)
-    }
-
-    /// tiny-llama2 with other bytes in a file.
-    fn replaced(&self, name: &str, bytes: Option<&[u8]>) -> Vec<OsString> {
-        let checkpoint = self.copy("tiny-llama2");
-        if let Some(bytes) = bytes {
-            fs::write(checkpoint.join(name), bytes).unwrap();
-        }
-        self.convert(checkpoint, &["-t", "f16"])
-    }
-
-    /// An importance matrix for one tensor of tiny-llama2.
-    fn matrix(&self, values: &[f32]) -> Vec<OsString> {
-        let path = self.input("imatrix.dat");
-        fs::write(&path, legacy_imatrix("blk.0.attn_q.weight", values)).unwrap();
-        self.convert(fixture("tiny-llama2"), &["--imatrix", path.to_str().unwrap()])
-    }
-
-    /// A GGUF file with some bytes changed.
-    fn gguf(&self, edit: impl FnOnce(&mut Vec<u8>)) -> Vec<OsString> {
-        let path = self.input("in.gguf");
-        write_gguf(&path, 32, 0.5);
-        let mut bytes = fs::read(&path).unwrap();
-        edit(&mut bytes);
-        fs::write(&path, bytes).unwrap();
-        self.convert(path, &["-t", "q8_0"])
-    }
-
-    /// An output that is there, with leave to replace it.
-    fn over(&self, input: PathBuf, output: &Path) -> Vec<OsString> {
-        self.convert_to(input, output, &["-t", "q8_0", "--force"])
-    }
-}
 
 const UP: &str = "model.layers.1.mlp.up_proj.weight";
 

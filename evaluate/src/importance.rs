@@ -4,7 +4,7 @@
 //! Sums are made in the order of the text, in single precision within a call of the observer and in
 //! double precision across calls, so that the file is the same, to the bit, for any number of threads.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use gguf_io::{
     GgufString, Layout, Metadata, TensorSpec,
@@ -12,8 +12,9 @@ use gguf_io::{
     message::Quoted,
 };
 use quant_core::GgmlType;
+use quant_kernels::{Parallel, Serial};
 
-use crate::{Model, Observer};
+use crate::{Model, Observer, Threads, run::split};
 
 /// What was found so far.
 #[derive(Clone, Debug, Default)]
@@ -27,6 +28,7 @@ pub struct Importance {
     pub chunk_size: u32,
     /// The first thing that went wrong.
     problem: Option<ImportanceError>,
+    threads: On,
 }
 
 #[derive(Clone, Debug)]
@@ -72,6 +74,22 @@ pub struct FewTokens {
     pub fewest: u64,
 }
 
+/// The threads that sums are made on.
+#[derive(Clone)]
+struct On(Threads);
+
+impl Default for On {
+    fn default() -> Self {
+        Self(Arc::new(Serial))
+    }
+}
+
+impl fmt::Debug for On {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} threads", self.0.threads())
+    }
+}
+
 impl Importance {
     /// An empty matrix for windows of so many tokens.
     pub fn new(chunk_size: u32) -> Self {
@@ -79,9 +97,10 @@ impl Importance {
     }
 
     /// An empty matrix for the tensors of a model's layers, and that of the output if asked for, as
-    /// llama-imatrix chooses them.
+    /// llama-imatrix chooses them. Sums are made on the model's threads.
     pub fn for_model(model: &Model, chunk_size: u32, output: bool) -> Self {
-        let mut importance = Self::new(chunk_size);
+        let threads = On(Arc::clone(&model.options.threads));
+        let mut importance = Self { threads, ..Self::new(chunk_size) };
         for tensor in model.source().tensors() {
             let is_chosen =
                 tensor.name.starts_with("blk.") || output && tensor.name == "output.weight";
@@ -123,7 +142,7 @@ impl Importance {
         if !tensors.iter().any(|tensor| self.entries.contains_key(*tensor)) {
             return;
         }
-        let squares = squares_of(rows, columns);
+        let squares = squares_of(&*self.threads.0, rows, columns);
         let count = rows.len().checked_div(columns).unwrap_or(0);
         for tensor in tensors {
             self.add_squares(tensor, expert, &squares, count);
@@ -307,30 +326,48 @@ impl Observer for Importance {
     }
 }
 
-/// The sums of the squares of each column, row by row.
-fn squares_of(rows: &[f32], columns: usize) -> Vec<f32> {
+/// Columns that are summed together at least: a piece of a row of several cache lines.
+const COLUMNS: usize = 128;
+
+/// The sums of the squares of each column, row by row. Each thread has columns of its own, so that their
+/// number changes no sum.
+fn squares_of(threads: &dyn Parallel, rows: &[f32], columns: usize) -> Vec<f32> {
     let mut squares = vec![0.0f32; columns];
     if columns == 0 {
         return squares;
     }
+    let parts = threads.threads().max(1);
+    if parts == 1 || rows.len() < split::SMALL {
+        sum_squares(&mut squares, rows, columns, 0);
+        return squares;
+    }
+    let width = columns.div_ceil(parts).next_multiple_of(COLUMNS);
+    let pieces = squares.chunks_mut(width).enumerate();
+    split::pieces(threads, pieces, &|(i, sums)| sum_squares(sums, rows, columns, i * width));
+    squares
+}
+
+/// Adds the squares of the columns from one on.
+fn sum_squares(sums: &mut [f32], rows: &[f32], columns: usize, first: usize) {
+    let of_sums = first..first + sums.len();
     // Four rows are added in their order while a sum is in a register.
     for rows in rows.chunks(4 * columns) {
-        let mut each = rows.chunks_exact(columns);
+        let mut each =
+            rows.chunks_exact(columns).map(|row| row.get(of_sums.clone()).unwrap_or_default());
         match [each.next(), each.next(), each.next(), each.next()] {
             [Some(a), Some(b), Some(c), Some(d)] => {
                 let four = a.iter().zip(b).zip(c).zip(d);
-                for (sum, (((a, b), c), d)) in squares.iter_mut().zip(four) {
+                for (sum, (((a, b), c), d)) in sums.iter_mut().zip(four) {
                     *sum = *sum + a * a + b * b + c * c + d * d;
                 }
             }
             fewer => {
                 for row in fewer.into_iter().flatten() {
-                    squares.iter_mut().zip(row).for_each(|(sum, x)| *sum += x * x);
+                    sums.iter_mut().zip(row).for_each(|(sum, x)| *sum += x * x);
                 }
             }
         }
     }
-    squares
 }
 
 #[cfg(test)]
@@ -358,6 +395,19 @@ mod tests {
     }
 
     const ROWS: [f32; 4] = [1.0, 2.0, 3.0, -4.0];
+
+    #[test]
+    fn the_number_of_threads_changes_no_sum() {
+        let columns = 700;
+        let rows: Vec<f32> = (0..columns * 39).map(|i| (i as f32 * 0.7).sin() * 3.0).collect();
+        let alone = squares_of(&Serial, &rows, columns);
+        let third: f32 = rows.chunks(columns).map(|row| row[3]).fold(0.0, |sum, x| sum + x * x);
+        assert_eq!(alone[3], third);
+        for threads in [2, 3, 8] {
+            let pool = quant_kernels::Pool::new(threads.try_into().unwrap()).unwrap();
+            assert_eq!(squares_of(&pool, &rows, columns), alone, "{threads} threads");
+        }
+    }
 
     #[test]
     fn files_hold_sums_of_squares_and_counts() {
@@ -430,7 +480,7 @@ mod tests {
         for row in rows.chunks(3) {
             squares.iter_mut().zip(row).for_each(|(sum, x)| *sum += x * x);
         }
-        assert_eq!(squares_of(&rows, 3), squares);
+        assert_eq!(squares_of(&Serial, &rows, 3), squares);
         let filled = || {
             let mut importance = Importance::new(8);
             importance.expect("blk.0.attn_q.weight", 3, None);

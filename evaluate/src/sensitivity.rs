@@ -12,7 +12,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use quant_core::{GgmlType, formats::Rows};
+use quant_core::{GgmlType, can_improve, formats::Rows};
 use quant_kernels::PackedMatrix;
 use quant_weights::{Distortion, Tensor};
 
@@ -93,6 +93,8 @@ pub struct Trial<'a> {
     pub ty: GgmlType,
     /// Importance of the columns of each of its matrices.
     pub importance: Option<&'a [f32]>,
+    /// Whether its blocks are [improved](quant_core::improve), in types for which that can be done.
+    pub better: bool,
 }
 
 /// What came of a trial.
@@ -303,7 +305,7 @@ impl<'m> Prober<'m> {
         let found = Mutex::new((BTreeMap::new(), None));
         split::pieces(runner.threads, pieces.enumerate(), &|(i, (matrix, piece))| {
             let importance = trial.importance.and_then(|all| all.chunks(row_len).nth(matrix));
-            let done = quantize(runner, trial.ty, piece, row_len, importance);
+            let done = quantize(runner, trial, piece, row_len, importance);
             let (all, problem) = &mut *found.lock().unwrap_or_else(PoisonError::into_inner);
             match done {
                 Ok(distortion) => _ = all.insert(i, distortion),
@@ -390,7 +392,7 @@ fn layer_of(name: &str) -> Option<usize> {
 /// Puts what quantizing leaves of rows in their place.
 fn quantize(
     runner: Runner<'_>,
-    ty: GgmlType,
+    &Trial { ty, better, .. }: &Trial<'_>,
     values: &mut [f32],
     row_len: usize,
     importance: Option<&[f32]>,
@@ -398,6 +400,9 @@ fn quantize(
     let mut bytes = vec![0; usize::try_from(ty.row_bytes(values.len() as u64)?).unwrap_or(0)];
     let rows = Rows { values, row_len, importance };
     runner.kernels.quantize_unchecked(ty, rows, &mut bytes)?;
+    if better && can_improve(ty) {
+        runner.kernels.improve(ty, rows, &mut bytes)?;
+    }
     let before = values.to_vec();
     runner.kernels.dequantize_into(ty, &bytes, values)?;
     let mut distortion = Distortion::default();
@@ -430,6 +435,21 @@ mod tests {
         assert!(effort.passages(&text[..31], None).is_empty());
         let more = Effort { tokens: 1 << 20, ..effort };
         assert_eq!(more.passages(&text, None).len(), 10);
+    }
+
+    #[test]
+    fn errors_are_those_of_the_search_that_will_write_the_file() {
+        let runner = Runner::new(quant_kernels::Kernels::best(), &quant_kernels::Serial);
+        let wave = |i: u32| (i as f32 * 0.37).sin() + (i as f32 * 1.7).cos() * 0.4;
+        let values: Vec<f32> = (0..512).map(wave).collect();
+        let error = |ty, better| {
+            let trial = Trial { tensor: "", ty, importance: None, better };
+            let mut left = values.clone();
+            quantize(runner, &trial, &mut left, 256, None).unwrap().relative()
+        };
+        assert!(error(GgmlType::Q4_0, true) < error(GgmlType::Q4_0, false));
+        // There is nothing to improve here.
+        assert_eq!(error(GgmlType::F16, true), error(GgmlType::F16, false));
     }
 
     #[test]

@@ -1,10 +1,9 @@
 //! Typed GGUF metadata that keeps the order of its keys and every byte of its values.
 
+mod elements;
 mod pairs;
 
 use std::fmt;
-
-use crate::{Error, Result};
 
 pub(crate) use pairs::ENTRY_BYTES;
 pub use pairs::{IntoIter, Iter, Metadata};
@@ -191,38 +190,32 @@ macro_rules! values {
                     Vec::from(values).into()
                 }
             }
-            /// The elements, if they have this type.
-            impl<'a> TryFrom<&'a Array> for &'a [$ty] {
-                type Error = Error;
-
-                fn try_from(array: &'a Array) -> Result<Self> {
-                    match array {
-                        Array::$variant(values) => Ok(values),
-                        other => Err(Error::ElementType {
-                            found: other.element_type(),
-                            expected: ValueType::$variant,
-                        }),
-                    }
-                }
-            }
         )*
     };
 }
 
-values! {
-    Uint8(u8) = 0, "UINT8";
-    Int8(i8) = 1, "INT8";
-    Uint16(u16) = 2, "UINT16";
-    Int16(i16) = 3, "INT16";
-    Uint32(u32) = 4, "UINT32";
-    Int32(i32) = 5, "INT32";
-    Float32(f32) = 6, "FLOAT32";
-    Bool(bool) = 7, "BOOL";
-    String(GgufString) = 8, "STRING";
-    Uint64(u64) = 10, "UINT64";
-    Int64(i64) = 11, "INT64";
-    Float64(f64) = 12, "FLOAT64";
+/// The types of values: hands the list to a macro.
+macro_rules! value_types {
+    ($macro:ident) => {
+        $macro! {
+            Uint8(u8) = 0, "UINT8";
+            Int8(i8) = 1, "INT8";
+            Uint16(u16) = 2, "UINT16";
+            Int16(i16) = 3, "INT16";
+            Uint32(u32) = 4, "UINT32";
+            Int32(i32) = 5, "INT32";
+            Float32(f32) = 6, "FLOAT32";
+            Bool(bool) = 7, "BOOL";
+            String(GgufString) = 8, "STRING";
+            Uint64(u64) = 10, "UINT64";
+            Int64(i64) = 11, "INT64";
+            Float64(f64) = 12, "FLOAT64";
+        }
+    };
 }
+pub(crate) use value_types;
+
+value_types!(values);
 
 impl ValueType {
     /// The id in the file.
@@ -399,6 +392,7 @@ impl fmt::Display for Array {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Result;
 
     #[cfg(all(feature = "serde", feature = "safetensors"))]
     #[test]

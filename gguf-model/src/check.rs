@@ -7,8 +7,9 @@ use gguf_io::{GgufFile, Metadata, message::Quoted, metadata::Value};
 use crate::{
     Architecture, Dimension, Expected, HyperParameters, MAX_LAYERS, Need, Problem, ProblemKind,
     Size,
-    architecture::{Stack, fill},
+    expected::fill,
     problem::{Problems, described},
+    slot::Stack,
     vocabulary,
 };
 

@@ -8,7 +8,7 @@
 //! The enums here are exhaustive: an interpreter that does not know one of their variants must not
 //! compile rather than run a model wrongly.
 
-use crate::{Architecture, Norm};
+use crate::Norm;
 
 /// How models of one architecture are run.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -45,28 +45,6 @@ pub struct Forward {
     pub result: Outcome,
     /// What the names of layers' tensors begin with, before the number of the layer.
     pub layers: &'static str,
-}
-
-impl Forward {
-    /// How models of an architecture are run, by the value of `general.architecture`; `None` if it is
-    /// not written down, so that they cannot be run here.
-    ///
-    /// ```
-    /// use gguf_model::Forward;
-    ///
-    /// assert!(Forward::find("llama").is_some());
-    /// assert!(Forward::find("rwkv7").is_none());
-    /// ```
-    pub fn find(architecture: &str) -> Option<&'static Self> {
-        crate::FORWARDS.iter().find(|forward| forward.architecture == architecture)
-    }
-}
-
-impl Architecture {
-    /// How its models are run, if that is written down.
-    pub fn forward(&self) -> Option<&'static Forward> {
-        Forward::find(self.name)
-    }
 }
 
 /// A number that something is multiplied by.

@@ -1,5 +1,6 @@
 //! How models of each architecture are run, a row each.
 
+use crate::Architecture;
 use crate::forward::{
     Alibi, Attention, AttentionKind, Block, Factor, Forward, FurtherActivation, Gate, HeadNorm,
     Norming, Outcome, Residual, Routing, ScoreScale, Temperature, TurnedLayers, Windows,
@@ -365,3 +366,25 @@ pub static FORWARDS: &[Forward] = &[
     T5,
     Forward { architecture: "t5encoder", ..T5 },
 ];
+
+impl Forward {
+    /// How models of an architecture are run, by the value of `general.architecture`; `None` if it is
+    /// not written down, so that they cannot be run here.
+    ///
+    /// ```
+    /// use gguf_model::Forward;
+    ///
+    /// assert!(Forward::find("llama").is_some());
+    /// assert!(Forward::find("rwkv7").is_none());
+    /// ```
+    pub fn find(architecture: &str) -> Option<&'static Self> {
+        FORWARDS.iter().find(|forward| forward.architecture == architecture)
+    }
+}
+
+impl Architecture {
+    /// How its models are run, if that is written down.
+    pub fn forward(&self) -> Option<&'static Forward> {
+        Forward::find(self.name)
+    }
+}

@@ -1,16 +1,90 @@
-//! Keys that every architecture has, and the values that keys may have.
+//! Keys, the values that they may have, and those that every architecture has.
 
 use gguf_io::metadata::{Array, Value};
 
 use crate::{
-    Architecture, Key, Kind,
     problem::{Problems, described},
+    vocabulary,
 };
+
+/// A metadata key, without the architecture in front of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Key {
+    /// E.g. `attention.head_count`.
+    pub name: &'static str,
+    /// The type of its value.
+    pub kind: Kind,
+    /// Whether loaders refuse a file without it. A key that gives the size of a tensor is needed
+    /// wherever that tensor is, without being required here.
+    pub required: bool,
+}
+
+impl Key {
+    /// A key that loaders refuse to go without.
+    pub(crate) const fn required(name: &'static str, kind: Kind) -> Self {
+        Self { name, kind, required: true }
+    }
+
+    /// A key that may be missing.
+    pub(crate) const fn optional(name: &'static str, kind: Kind) -> Self {
+        Self { name, kind, required: false }
+    }
+}
+
+/// The type of a key's value. llama.cpp takes no other, not even a wider integer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Kind {
+    /// UINT32 within these bounds.
+    Integer(u32, u32),
+    /// UINT32, or an array of UINT32 or INT32, one for each layer.
+    Integers,
+    /// FLOAT32.
+    Float,
+    /// FLOAT32 that is finite and positive.
+    Positive,
+    /// BOOL.
+    Bool,
+    /// STRING.
+    Text,
+    /// STRING that is one of these.
+    OneOf(&'static [&'static str]),
+    /// Which layers slide: every n-th (UINT32), or an array of BOOL, UINT32 or INT32.
+    Pattern,
+    /// Array of four INT32 or UINT32, none negative and one of the first three positive.
+    Sections,
+}
+
+impl Kind {
+    /// UINT32 of any value.
+    pub(crate) const COUNT: Self = Self::Integer(0, u32::MAX);
+
+    /// The kind of a key of the tokenizer that holds one number or flag. The name is the part below
+    /// `tokenizer.ggml.`.
+    ///
+    /// ```
+    /// use gguf_model::Kind;
+    ///
+    /// assert_eq!(Kind::of_tokenizer_key("add_bos_token"), Some(Kind::Bool));
+    /// assert_eq!(Kind::of_tokenizer_key("tokens"), None);
+    /// ```
+    pub fn of_tokenizer_key(name: &str) -> Option<Self> {
+        match name {
+            "token_type_count" => Some(Self::COUNT),
+            _ if name.ends_with("_token_id") => Some(Self::COUNT),
+            _ => vocabulary::FLAGS.contains(&name).then_some(Self::Bool),
+        }
+    }
+}
 
 /// Most layers a model may have; llama.cpp refuses more.
 pub const MAX_LAYERS: u32 = 512;
 /// Most experts a layer may have; llama.cpp refuses more.
 pub const MAX_EXPERTS: u32 = 1024;
+
+/// Every how many layers one attends where a file does not say so (`full_attention_interval`).
+pub(crate) const ATTENDING: u32 = 4;
 
 const ROPE_SCALING: Kind = Kind::OneOf(&["none", "linear", "yarn", "longrope"]);
 
@@ -50,10 +124,10 @@ pub const COMMON: &[Key] = &[
 ];
 
 impl Key {
-    /// Checks the value of the key in a model of so many layers.
+    /// Checks the value of the key in a model of an architecture with so many layers.
     pub(crate) fn check(
         self,
-        architecture: &Architecture,
+        architecture: &str,
         value: Option<&Value>,
         layers: Option<u32>,
         problems: &mut Problems,
@@ -61,7 +135,7 @@ impl Key {
         let Some(value) = value else {
             if self.required {
                 problems.missing_key(
-                    &format!("{}.{}", architecture.name, self.name),
+                    &format!("{architecture}.{}", self.name),
                     &expected(self.kind, layers),
                 );
             }
@@ -98,7 +172,7 @@ impl Key {
             _ => false,
         };
         if !fits {
-            let whole = format!("{}.{}", architecture.name, self.name);
+            let whole = format!("{architecture}.{}", self.name);
             let expected = expected(self.kind, layers);
             problems.key(&whole, format!("is {}, expected {expected}", described(value)));
         }

@@ -4,7 +4,7 @@
 //! tensors: which arrays have an element for each layer, which numbers count some of the layers, and in
 //! which periods layers of a kind return.
 
-use crate::{Architecture, Forward, TurnedLayers};
+use crate::{Architecture, Forward, TurnedLayers, keys::ATTENDING};
 
 /// What a key below the architecture's name says of layers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,9 +66,6 @@ impl OfLayers {
         KEYS.iter().copied()
     }
 }
-
-/// Every how many layers one attends where a file does not say so (`full_attention_interval`).
-pub(crate) const ATTENDING: u32 = 4;
 
 /// Keys with the period in which layers with other tensors return.
 pub const LAYER_PERIODS: [&str; 4] = [

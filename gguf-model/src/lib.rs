@@ -89,9 +89,11 @@
 mod architecture;
 mod architectures;
 mod check;
+mod expected;
 mod forward;
 mod forward_bases;
 mod forwards;
+mod graph;
 mod keys;
 mod layered;
 mod names;
@@ -99,25 +101,27 @@ mod parameters;
 mod problem;
 mod relations;
 mod size;
+mod slot;
 pub mod tokenizer;
 mod vocabulary;
 
-pub use architecture::{
-    Activation, Architecture, Expected, Graph, Key, Kind, Need, Norm, Rope, Slot, Turned, When,
-};
+pub use architecture::Architecture;
 pub use architectures::ALL;
 pub use check::{Content, Report, check, check_file};
+pub use expected::Expected;
 pub use forward::{
     Alibi, Attention, AttentionKind, Block, Factor, Forward, FurtherActivation, Gate, HeadNorm,
     Norming, Outcome, Residual, Routing, ScoreScale, Temperature, TurnedLayers, Windows,
 };
 pub use forwards::FORWARDS;
-pub use keys::{COMMON, MAX_EXPERTS, MAX_LAYERS};
+pub use graph::{Activation, Graph, Norm, Rope, Turned};
+pub use keys::{COMMON, Key, Kind, MAX_EXPERTS, MAX_LAYERS};
 pub use layered::{LAYER_PERIODS, OfLayers, attention_period, layer_period};
 pub use names::{Place, TensorName};
 pub use parameters::HyperParameters;
 pub use problem::{Problem, ProblemKind};
 pub use size::{Dimension, Size};
+pub use slot::{Need, Slot, When};
 pub use tokenizer::Tokenizer;
 
 /// The examples of the README are tested.

@@ -1,6 +1,6 @@
 //! What a tensor is, as far as its name tells.
 
-use crate::{Architecture, Slot, architecture::Stack};
+use crate::{Architecture, Slot, slot::Stack};
 
 /// The name of a tensor, taken apart.
 ///

@@ -1,9 +1,11 @@
-//! Reads the hyper-parameters of a model.
+//! The hyper-parameters of a model.
 
 use gguf_io::metadata::{Array, Metadata, Value};
 
 use crate::{
-    Architecture, Dimension, Problem, Size, keys::MAX_LAYERS, layered::ATTENDING, problem::Problems,
+    Architecture, Dimension, Size,
+    keys::{ATTENDING, MAX_LAYERS},
+    problem::Problems,
 };
 
 /// What a model's metadata says about its sizes. Of a key with a number for each layer the first
@@ -57,19 +59,8 @@ impl Dimensions {
 }
 
 impl HyperParameters {
-    /// Reads the hyper-parameters of an architecture.
-    ///
-    /// # Errors
-    /// All keys that are missing, of another type than loaders take, out of range, or contradict
-    /// each other.
-    pub fn read(metadata: &Metadata, architecture: &Architecture) -> Result<Self, Vec<Problem>> {
-        let mut problems = Problems::default();
-        let parameters = Self::collect(metadata, architecture, &mut problems);
-        if problems.is_empty() { Ok(parameters) } else { Err(problems.into_vec()) }
-    }
-
-    /// Reads what there is to read, and says what is wrong with the rest.
-    pub(crate) fn collect(
+    /// Reads what there is to read, and says what is wrong with each key by itself.
+    pub(crate) fn gather(
         metadata: &Metadata,
         architecture: &Architecture,
         problems: &mut Problems,
@@ -79,7 +70,7 @@ impl HyperParameters {
         let small = |name: &str| number(name).and_then(|n| u32::try_from(n).ok());
         let layers = small("block_count").filter(|n| (1..=MAX_LAYERS).contains(n));
         for key in architecture.keys() {
-            key.check(architecture, at(key.name), layers, problems);
+            key.check(architecture.name, at(key.name), layers, problems);
         }
         let layers = layers.unwrap_or(0);
         let dimensions = Dimension::ALL.map(|(dimension, key)| match dimension {
@@ -119,7 +110,6 @@ impl HyperParameters {
             .into_iter()
             .filter_map(|dimension| Some((dimension, numbers_of(at(dimension.key())?)?)))
             .collect();
-        let heads_divide = number("attention.key_length").is_none();
         let further_layers = small("nextn_predict_layers").unwrap_or(0).min(layers);
         let flags = |name: &str| at(name).and_then(flags_of);
         let has_key = |name: &str| architecture.keys().any(|key| key.name == name);
@@ -151,33 +141,6 @@ impl HyperParameters {
             && parameters.dimension(D::TokenTypes).is_none_or(|n| n == 0)
         {
             problems.missing_key(D::TokenTypes.key(), "a positive UINT32");
-        }
-        parameters.check(architecture, heads_divide, problems);
-        let group = |name: &str| number(name).unwrap_or(0);
-        parameters.check_experts(
-            architecture,
-            group("expert_used_count"),
-            group("expert_group_count"),
-            group("expert_group_used_count"),
-            problems,
-        );
-        // The matrices behind the pooling lead from the width of the model to another and back, or
-        // llama.cpp aborts.
-        for (name, other) in [
-            ("dense_2_feat_in", D::Embedding),
-            ("dense_3_feat_in", D::Dense2Out),
-            ("dense_3_feat_out", D::Embedding),
-        ] {
-            let is_read = architecture.keys().any(|key| key.name == name);
-            if let (Some(width), Some(expected)) = (number(name), parameters.dimension(other))
-                && is_read
-                && width != expected
-                && width > 0
-                && expected > 0
-            {
-                let key = format!("{}.{name}", architecture.name);
-                problems.key(&key, format!("is {width}, expected {}, {expected}", other.key()));
-            }
         }
         parameters
     }
@@ -291,7 +254,7 @@ fn vocabulary(metadata: &Metadata, size: Option<u64>) -> Option<u64> {
 }
 
 /// An integer; of several the first that is positive, else the first.
-fn number_of(value: &Value) -> Option<u64> {
+pub(crate) fn number_of(value: &Value) -> Option<u64> {
     match numbers_of(value) {
         Some(numbers) => {
             numbers.iter().find(|number| **number > 0).or_else(|| numbers.first()).copied()

@@ -1,18 +1,68 @@
-//! Hyper-parameters that contradict each other.
+//! Reads hyper-parameters, and finds those that contradict each other.
+
+use gguf_io::Metadata;
 
 use crate::{
-    Architecture, Dimension, HyperParameters, Need, Rope, Size, Turned, problem::Problems,
+    Architecture, Dimension, HyperParameters, Need, Problem, Rope, Size, Turned,
+    parameters::number_of, problem::Problems,
 };
 
 impl HyperParameters {
+    /// Reads the hyper-parameters of an architecture.
+    ///
+    /// # Errors
+    /// All keys that are missing, of another type than loaders take, out of range, or contradict
+    /// each other.
+    pub fn read(metadata: &Metadata, architecture: &Architecture) -> Result<Self, Vec<Problem>> {
+        let mut problems = Problems::default();
+        let parameters = Self::collect(metadata, architecture, &mut problems);
+        if problems.is_empty() { Ok(parameters) } else { Err(problems.into_vec()) }
+    }
+
+    /// Reads what there is to read, and says what is wrong with the rest.
+    pub(crate) fn collect(
+        metadata: &Metadata,
+        architecture: &Architecture,
+        problems: &mut Problems,
+    ) -> Self {
+        use Dimension as D;
+        let number =
+            |name: &str| metadata.get(&format!("{}.{name}", architecture.name)).and_then(number_of);
+        let parameters = Self::gather(metadata, architecture, problems);
+        let heads_divide = number("attention.key_length").is_none();
+        parameters.check(architecture, heads_divide, problems);
+        let group = |name: &str| number(name).unwrap_or(0);
+        parameters.check_experts(
+            architecture,
+            group("expert_used_count"),
+            group("expert_group_count"),
+            group("expert_group_used_count"),
+            problems,
+        );
+        // The matrices behind the pooling lead from the width of the model to another and back, or
+        // llama.cpp aborts.
+        for (name, other) in [
+            ("dense_2_feat_in", D::Embedding),
+            ("dense_3_feat_in", D::Dense2Out),
+            ("dense_3_feat_out", D::Embedding),
+        ] {
+            let is_read = architecture.keys().any(|key| key.name == name);
+            if let (Some(width), Some(expected)) = (number(name), parameters.dimension(other))
+                && is_read
+                && width != expected
+                && width > 0
+                && expected > 0
+            {
+                let key = format!("{}.{name}", architecture.name);
+                problems.key(&key, format!("is {width}, expected {}, {expected}", other.key()));
+            }
+        }
+        parameters
+    }
+
     /// Numbers that contradict each other. `heads_divide`: the size of a head is not said, but a
     /// part of the embedding.
-    pub(crate) fn check(
-        &self,
-        architecture: &Architecture,
-        heads_divide: bool,
-        problems: &mut Problems,
-    ) {
+    fn check(&self, architecture: &Architecture, heads_divide: bool, problems: &mut Problems) {
         let get = |dimension| self.dimension(dimension);
         let mut wrong = |dimension: Dimension, says: String| {
             problems.key(&architecture.key(dimension), says);
@@ -108,7 +158,7 @@ impl HyperParameters {
     }
 
     /// Experts that contradict each other, which llama.cpp asserts not to find.
-    pub(crate) fn check_experts(
+    fn check_experts(
         &self,
         architecture: &Architecture,
         used: u64,
@@ -180,13 +230,5 @@ impl Architecture {
             "blk.{}.attn_k_norm" => slot.shape == WIDE && slot.need == Need::Required,
             _ => false,
         })
-    }
-
-    /// The whole key of a dimension.
-    pub(crate) fn key(&self, dimension: Dimension) -> String {
-        match dimension.key() {
-            key if key.starts_with("tokenizer.") => key.to_owned(),
-            key => format!("{}.{key}", self.name),
-        }
     }
 }

@@ -11,7 +11,7 @@ use anyhow::{Context, bail};
 use gguf_io::{AtomicFile, OutputOptions, message::listed};
 use indicatif::{ProgressBar, ProgressStyle};
 use quant_convert::{
-    Control, Progress,
+    Control, Progress, Search,
     mix::{Measured, Mix, Mixer, Probe, Sensitivities, Size},
 };
 use quant_evaluate::sensitivity::{Effort, Prober, Trial, measure};
@@ -50,6 +50,7 @@ pub(super) fn run(
     for path in written.into_iter().chain(mix_args.save_mix.as_deref()) {
         AtomicFile::check(path, 0, OutputOptions { overwrite: args.force, sync: false })?;
     }
+    let better = options.search == Search::Better;
     let control = Control { cancel: Some(cancel), ..Control::default() };
     let model = quant_convert::open(input.path(), &options)?;
     let mut mixer = Mixer::new(model, &options, &mix_args.candidates)?;
@@ -71,13 +72,13 @@ pub(super) fn run(
             let loaded = running.open(input.path())?;
             let effort = Effort::of(&loaded.model, mixer.free_tensors());
             let mut prober = prober(&running, &loaded, text, effort)?;
-            let found = measure_losses(args, &mixer, &running, &mut prober, text, effort)?;
+            let found = measure_losses(args, &mixer, &running, &mut prober, text, effort, better)?;
             if let Some(path) = written {
                 write(path, &found.to_json(), args.force)?;
             }
             let (mix, plan) = mixer.plan_for(size, Some(&found), control)?;
             sensitivities = Some(found);
-            let found = judge(&mixer, &mut prober, size, &mix, control)?;
+            let found = judge(&mixer, &mut prober, size, &mix, better, control)?;
             let recipe = found.recipe.as_ref().filter(|recipe| recipe.loss < found.loss);
             let settled = match recipe {
                 // Losses did not add up as they should.
@@ -185,11 +186,12 @@ fn judge(
     prober: &mut Prober<'_>,
     size: Size,
     mix: &Mix,
+    better: bool,
     control: Control<'_>,
 ) -> anyhow::Result<Judged> {
     let mut loss = |mix: &Mix| {
         let probes = mixer.probes_of(mix);
-        let trials: Vec<_> = probes.iter().map(trial).collect();
+        let trials = trials(&probes, better);
         prober.loss_of(&trials)
     };
     let found = loss(mix)?;
@@ -204,9 +206,11 @@ fn judge(
     Ok(Judged { loss: found, recipe })
 }
 
-fn trial<'a>(probe: &Probe<'a>) -> Trial<'a> {
-    let Probe { tensor, ty, importance } = *probe;
-    Trial { tensor, ty, importance }
+/// What is measured is what will be written: with `--search better` improved blocks.
+fn trials<'a>(probes: &[Probe<'a>], better: bool) -> Vec<Trial<'a>> {
+    let trial =
+        |&Probe { tensor, ty, importance }: &Probe<'a>| Trial { tensor, ty, importance, better };
+    probes.iter().map(trial).collect()
 }
 
 /// Runs the model as it is.
@@ -240,6 +244,7 @@ fn measure_losses(
     prober: &mut Prober<'_>,
     text: &Text,
     effort: Effort,
+    better: bool,
 ) -> anyhow::Result<Sensitivities> {
     let bar = match !args.quiet && !args.json && io::stderr().is_terminal() {
         true => ProgressBar::new(0),
@@ -247,7 +252,7 @@ fn measure_losses(
     };
     bar.set_style(ProgressStyle::with_template("{bar:40} {pos} of {len} trials  {eta} left")?);
     let probes = mixer.probes(effort.trials_of_each);
-    let trials: Vec<_> = probes.iter().map(trial).collect();
+    let trials = trials(&probes, better);
     let found = measure(prober, &trials, &mut |done, all| {
         bar.set_length(all as u64);
         bar.set_position(done as u64);

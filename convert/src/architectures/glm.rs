@@ -23,7 +23,7 @@ pub(super) const GLM4: Architecture = Architecture {
     defaults: &[
         part("glm4", SIZES, GLM4_DEFAULTS),
         part("glm4v_text", SIZES, GLM4V_DEFAULTS),
-        part("glm_ocr_text", SIZES, GLM_OCR_DEFAULTS),
+        part("glm_ocr_text", OCR_SIZES, GLM_OCR_DEFAULTS),
     ],
     parameters: &[
         COMMON,
@@ -143,12 +143,14 @@ pub(super) const DEEPSEEK32: Architecture = Architecture {
 };
 
 pub(super) const SIZES: &[Default] = &sizes([151_552, 4096, 13_696, 40, 32]);
+const OCR_SIZES: &[Default] = &sizes([59_392, 1024, 4096, 16, 16]);
 const GLM4_DEFAULTS: &[&[Default]] = &[GLM4_GIVEN];
 
 const GLM4V_DEFAULTS: &[&[Default]] =
     &[&[count("max_position_embeddings", 32_768)], VISION_GIVEN, GLM4_GIVEN];
 
-const GLM_OCR_DEFAULTS: &[&[Default]] = &[VISION_GIVEN, GLM4_GIVEN];
+const GLM_OCR_DEFAULTS: &[&[Default]] =
+    &[&[count("num_key_value_heads", 8)], VISION_GIVEN, GLM4_GIVEN];
 
 const VISION_GIVEN: &[Default] = &[number("rms_norm_eps", 1e-5)];
 

@@ -16,7 +16,10 @@ use super::{
 pub(super) const GLM4_MOE: Architecture = Architecture {
     name: "glm4moe",
     classes: &["Glm4MoeForCausalLM", "Glm4vMoeForConditionalGeneration"],
-    defaults: &[part("glm4_moe", SIZES, DEFAULTS), part("glm4v_moe_text", SIZES, VISION_DEFAULTS)],
+    defaults: &[
+        part("glm4_moe", SIZES, DEFAULTS),
+        part("glm4v_moe_text", VISION_SIZES, VISION_DEFAULTS),
+    ],
     parameters: &[COMMON, KEY_LENGTHS, FILE_TYPE, PARAMETERS],
     tensors: &[
         EMBEDDING,
@@ -86,9 +89,12 @@ fn all_of_it(config: &Config) -> Result<Option<Value>> {
 
 const SIZES: &[Default] = &sizes([151_552, 4096, 10_944, 46, 96]);
 
+const VISION_SIZES: &[Default] = &sizes([151_424, 4096, 10_944, 46, 96]);
+
 const DEFAULTS: &[&[Default]] = &[GIVEN];
 
-const VISION_DEFAULTS: &[&[Default]] = &[&[count("max_position_embeddings", 65_536)], GIVEN];
+const VISION_DEFAULTS: &[&[Default]] =
+    &[&[count("max_position_embeddings", 65_536), flag("attention_bias", true)], GIVEN];
 
 const GIVEN: &[Default] = &[
     count("max_position_embeddings", 131_072),

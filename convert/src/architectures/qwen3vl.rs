@@ -57,7 +57,7 @@ pub(super) const QWEN3ASR: Architecture = Architecture {
 /// Qwen3-Omni: Qwen3-VL with experts, its text model.
 pub(super) const QWEN3OMNI: Architecture = Architecture {
     classes: &["Qwen3OmniMoeForConditionalGeneration"],
-    defaults: &[part("qwen3_omni_moe_text", MOE_SIZES, QWEN3VLMOE_DEFAULTS)],
+    defaults: &[part("qwen3_omni_moe_text", OMNI_SIZES, OMNI_DEFAULTS)],
     parameters: &[COMMON, KEY_LENGTHS, FILE_TYPE, qwen3moe::WIDTH, &[NO_DEEPSTACK]],
     special: &[Adjustment::TurnEnds("<|im_end|>")],
     ..QWEN3VLMOE
@@ -88,6 +88,20 @@ const QWEN3VLMOE_DEFAULTS: &[&[Default]] = &[
     SAME_HEADS,
 ];
 
+const OMNI_DEFAULTS: &[&[Default]] = &[
+    &[
+        count("max_position_embeddings", 32_768),
+        number("rms_norm_eps", 1e-6),
+        number("rope_theta", 1_000_000.0),
+        count("num_key_value_heads", 4),
+        default("num_experts", Fill::Given("num_local_experts")),
+        count("num_experts", 128),
+        count("num_experts_per_tok", 8),
+        count("moe_intermediate_size", 768),
+    ],
+    SAME_HEADS,
+];
+
 const NO_DEEPSTACK: Parameter = Parameter::Constant("n_deepstack_layers", Constant::Count(0));
 
 /// What Qwen3-ASR's own template means.
@@ -97,6 +111,7 @@ const CHATML: &str = "{% for message in messages %}{{'<|im_start|>' + message['r
 
 const SIZES: &[Default] = &sizes([151_936, 4096, 22_016, 32, 32]);
 const MOE_SIZES: &[Default] = &sizes([151_936, 2048, 5632, 24, 16]);
+const OMNI_SIZES: &[Default] = &sizes([3584, 2048, 18_944, 28, 28]);
 
 /// The number of layers that states of images are added to: three if the configuration leaves them
 /// to its class, which is what transformers saves for the largest models.

@@ -11,6 +11,7 @@ use crate::{
 use super::{
     defaults::{Default, Fill, ModelDefaults},
     layers::{all_layers, layers},
+    llama3,
     parameter::{Keys, Parameter},
     rope,
     rule::{Dim, Rule, Step, Target},
@@ -190,7 +191,7 @@ pub(super) const GATED_MLP: &[Rule] = &[
 
 /// The frequency factors of `rope_type: llama3`.
 pub(super) fn llama3_factors(config: &Config, _: &mut Keys<'_>) -> Result<Vec<Tensor>> {
-    let factors = rope::llama3_factors(config, HEAD.size(config)?)?;
+    let factors = llama3::factors(config, HEAD.size(config)?)?;
     Ok(factors.into_iter().map(|factors| vector("rope_freqs.weight", factors)).collect())
 }
 

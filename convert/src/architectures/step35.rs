@@ -8,9 +8,9 @@ use crate::{Config, Result, model::Tensor};
 use super::{
     Architecture, BASE, Default, Fill,
     layers::{all_layers, layers},
+    llama3,
     nextn::{self, Further},
     parameters::{self, COMMON, FILE_TYPE, KEY_LENGTHS, Keys, Parameter},
-    rope,
     shared::*,
     tensors::{Dim, Rule},
 };
@@ -178,7 +178,7 @@ fn check(config: &Config) -> Result<()> {
 /// sliding window turns, keeps its frequencies.
 fn llama3_factors(config: &Config, _: &mut Keys<'_>) -> Result<Vec<Tensor>> {
     let head = HEAD.size(config)?;
-    let Some(mut factors) = rope::llama3_factors_in_double(config, head / 2)? else {
+    let Some(mut factors) = llama3::factors_in_double(config, head / 2)? else {
         return Ok(Vec::new());
     };
     factors.resize((head / 2) as usize, 1.0);

@@ -23,12 +23,10 @@ use crate::{
     model::Origin,
     model_card,
 };
-use settings::Settings;
+use settings::{MERGE, Settings};
 
 const SETTINGS: &str = "adapter_config.json";
 const WEIGHTS: &str = "adapter_model.safetensors";
-const MERGE: &str =
-    "merge the adapter into its base model (merge_and_unload of peft), and convert that";
 const DAMAGED: &str = "the adapter is damaged or incomplete, download it again";
 
 /// Whether this is the folder of an adapter: it has the files of one, and no model of its own.

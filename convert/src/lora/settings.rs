@@ -5,11 +5,14 @@ use std::path::Path;
 use regex::{Regex, RegexBuilder};
 use serde_json::Value;
 
-use super::MERGE;
 use crate::{
     Config, Result,
     json::{self, describe},
 };
+
+/// What to do with an adapter that GGUF cannot hold.
+pub(super) const MERGE: &str =
+    "merge the adapter into its base model (merge_and_unload of peft), and convert that";
 
 /// Bytes that the file may be long; it has a few dozen lines.
 const LONGEST: u64 = 4 << 20;

@@ -199,7 +199,9 @@ fn head(lines: &[&str], first: usize) -> (String, usize) {
         if ends || text.contains(" = ") && text.starts_with("pub const") && line.ends_with(';') {
             let text = text.strip_suffix('{').unwrap_or(&text).trim();
             let text = text.trim_end_matches([';', ',']);
-            let is_value = text.starts_with("pub const") && !text.contains(" fn ");
+            // A row more in a list is no change of the interface.
+            let is_value = ["pub const", "pub static"].iter().any(|kind| text.starts_with(kind));
+            let is_value = is_value && !text.contains(" fn ");
             let text = if is_value { text.split(" = ").next().unwrap_or(text) } else { text };
             return (text.replace("( ", "(").replace(", )", ")").replace(",)", ")"), i);
         }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{AGAIN, CUT_SHORT, DAMAGED, Error, Place, REPLACE, SPACE, UNWRITTEN};
+use super::{AGAIN, CUT_SHORT, DAMAGED, Error, Place, Problems, REPLACE, Result, SPACE, UNWRITTEN};
 
 impl Error {
     /// The file or folder that it is about, if there is one.
@@ -102,5 +102,15 @@ impl Error {
             *needed = needed.saturating_add(more as u64);
         }
         self
+    }
+}
+
+impl Problems {
+    /// `Ok` if there are none, else the error that lists them.
+    pub(crate) fn into_result(self, path: &Path, help: &'static str) -> Result<()> {
+        if self.count() == 0 {
+            return Ok(());
+        }
+        Err(Error::Set { path: path.into(), problems: self, help })
     }
 }

@@ -1,8 +1,8 @@
 //! What messages are put together from.
 
-use std::{fmt, path::Path};
+use std::fmt;
 
-use super::{Error, Quoted, Result};
+use crate::message::Quoted;
 
 /// `, as have N others`, or nothing.
 pub(super) struct AsHave(pub(super) usize);
@@ -116,14 +116,6 @@ impl Problems {
     /// How many there are in all.
     pub fn count(&self) -> usize {
         self.first.len().saturating_add(self.more)
-    }
-
-    /// `Ok` if there are none, else the error that lists them.
-    pub(crate) fn into_result(self, path: &Path, help: &'static str) -> Result<()> {
-        if self.first.is_empty() {
-            return Ok(());
-        }
-        Err(Error::Set { path: path.into(), problems: self, help })
     }
 }
 

@@ -7,6 +7,7 @@ use quant_core::GgmlType;
 use super::{
     GgufFile,
     read::{self, Described, Tensor},
+    tensor::AnyTensor,
 };
 use crate::{
     Budget, Limits, Result, SourceFile, StoredTensor, cursor::Cursor, error::DAMAGED, stored,
@@ -15,37 +16,6 @@ use crate::{
 /// A GGUF file of any kind, of language models, image models, adapters or vocabularies, with types
 /// of tensors that this program may never have heard of.
 pub type AnyGguf = GgufFile<AnyTensor>;
-
-/// A tensor of any type.
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct AnyTensor {
-    /// Name, e.g. `blk.0.attn_q.weight`.
-    pub name: String,
-    /// The number of its type in the file.
-    pub type_id: u32,
-    /// Dimensions in GGUF order, innermost first. Never empty: a scalar has `[1]`.
-    pub shape: Vec<u64>,
-    /// Index into [`GgufFile::files`].
-    pub file: usize,
-    /// Absolute offset of the data in its file.
-    pub offset: u64,
-    /// Bytes of the data. Where the type is unknown, all up to the next tensor or the end of the
-    /// file, padding included.
-    pub bytes: u64,
-}
-
-impl AnyTensor {
-    /// The type, if it is known.
-    pub fn ty(&self) -> Option<GgmlType> {
-        GgmlType::from_id(self.type_id)
-    }
-
-    /// The name of the type, or its number.
-    pub fn type_name(&self) -> String {
-        self.ty().map_or_else(|| format!("type {}", self.type_id), |ty| ty.to_string())
-    }
-}
 
 impl Tensor for AnyTensor {
     fn from_description(cursor: &Cursor<'_>, described: Described) -> Result<Self> {

@@ -13,20 +13,20 @@ pub(crate) mod read;
 pub mod regroup;
 pub mod shards;
 mod split;
+mod tensor;
 #[cfg(feature = "write")]
 mod writer;
 
 use std::path::Path;
 
-use quant_core::GgmlType;
-
 use crate::{Budget, Limits, Metadata, Result, SourceFile, StoredTensor, names, sniff, stored};
 
-pub use any::{AnyGguf, AnyTensor};
+pub use any::AnyGguf;
 pub use layout::{Layout, PlacedTensor, TensorSpec};
 use read::Tensor;
 pub use shards::Split;
 pub(crate) use split::ShardName;
+pub use tensor::{AnyTensor, TensorInfo};
 #[cfg(feature = "write")]
 pub use writer::{GgufStream, GgufWriter};
 
@@ -47,26 +47,6 @@ pub struct GgufFile<T = TensorInfo> {
     pub files: Vec<SourceFile>,
     /// Where the data of each file begins.
     data: Vec<read::DataSection>,
-}
-
-/// A tensor of a GGUF file.
-#[derive(Clone, Debug, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
-#[non_exhaustive]
-pub struct TensorInfo {
-    /// Name, e.g. `blk.0.attn_q.weight`.
-    pub name: String,
-    /// How the values are stored.
-    pub ty: GgmlType,
-    /// Dimensions in GGUF order, innermost first. Never empty: a scalar has `[1]`.
-    pub shape: Vec<u64>,
-    /// Index into [`GgufFile::files`].
-    pub file: usize,
-    /// Absolute offset of the data in its file. The file may be shorter: see
-    /// [`GgufFile::check_data`].
-    pub offset: u64,
-    /// Bytes of the data.
-    pub bytes: u64,
 }
 
 impl<T> GgufFile<T> {

@@ -2,7 +2,7 @@
 
 use quant_core::GgmlType;
 
-use super::{TensorInfo, foreign_types};
+use super::{foreign_types, tensor::TensorInfo};
 use crate::{
     Array, Budget, Error, GgufString, Metadata, Place, Result, SourceFile, Value, ValueType,
     cursor::Cursor,

@@ -1,127 +1,27 @@
 //! Requests for ranges of files, until their bytes are here or cannot be had.
 
 use std::{
-    fmt,
     io::{self, Read},
     sync::{
-        Arc, Mutex, OnceLock, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use ureq::{
     Agent, Body,
-    http::{HeaderMap, Response, StatusCode, header},
+    http::{Response, StatusCode, header},
 };
 
-use super::{Options, Url, tls};
+use super::{
+    Options, Url,
+    fault::{Fault, TRY_AGAIN, barred, broken},
+    response::{content_range, fault, number, refuse_encoded, text, unsatisfied},
+    target::Target,
+    tls,
+};
 use crate::error::Quoted;
-
-/// Why bytes are not here.
-#[derive(Clone, Debug)]
-pub(super) enum Fault {
-    /// It may be over soon; how long to wait, if the server says so.
-    Passing { problem: String, wait: Option<Duration> },
-    /// The server could not be reached: a name or port that never was is likely wrong.
-    Unreachable(String),
-    /// Asking again does not help.
-    Lasting { problem: String, help: &'static str },
-    /// The server has no such file.
-    Absent,
-    /// The server denies access, for this reason.
-    Denied(StatusCode),
-    /// The file is another one than before.
-    Changed(String),
-    /// The caller asked to stop.
-    Cancelled,
-}
-
-pub(super) const TRY_AGAIN: &str = "check the connection and run again";
-const NO_TOKEN: &str = "check the address, or give an access token of an account that may read it";
-const NOT_SERVED: &str = "download the files first, and give their folder";
-const NOT_THERE: &str = "check the address";
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Passing { problem, .. }
-            | Self::Unreachable(problem)
-            | Self::Lasting { problem, .. } => f.write_str(problem),
-            Self::Absent => f.write_str("the server has no such file"),
-            Self::Denied(status) => write!(f, "the server denies access ({status})"),
-            Self::Changed(what) => write!(f, "the file changed while it was read: {what}"),
-            Self::Cancelled => f.write_str("interrupted"),
-        }
-    }
-}
-
-impl Fault {
-    pub(super) fn help(&self) -> &'static str {
-        match self {
-            Self::Lasting { help, .. } => help,
-            Self::Denied(_) => NO_TOKEN,
-            Self::Absent => NOT_THERE,
-            _ => TRY_AGAIN,
-        }
-    }
-
-    fn passing(problem: impl Into<String>) -> Self {
-        Self::Passing { problem: problem.into(), wait: None }
-    }
-
-    fn lying(problem: impl Into<String>) -> Self {
-        Self::Lasting { problem: problem.into(), help: NOT_SERVED }
-    }
-}
-
-impl From<Fault> for io::Error {
-    fn from(fault: Fault) -> Self {
-        match fault {
-            // Not `Interrupted`, which asks for another try.
-            Fault::Cancelled => Self::other("interrupted"),
-            fault => Self::other(format!("{fault}; {}", fault.help())),
-        }
-    }
-}
-
-/// A file on a server.
-#[derive(Debug)]
-pub(super) struct Target {
-    pub(super) url: Url,
-    /// Where the server has sent us, as long as that works: often a store with an address that
-    /// holds a signature for some minutes.
-    moved: Mutex<Option<Url>>,
-    /// What the file was when it was first seen.
-    seen: OnceLock<Seen>,
-}
-
-/// What tells one state of a file from another.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Seen {
-    pub(super) len: u64,
-    tag: Option<String>,
-    modified: Option<String>,
-}
-
-impl Target {
-    pub(super) fn new(url: Url) -> Self {
-        Self { url, moved: Mutex::default(), seen: OnceLock::new() }
-    }
-
-    /// The length, once a range of the file has been read.
-    pub(super) fn len(&self) -> Option<u64> {
-        self.seen.get().map(|seen| seen.len)
-    }
-
-    fn moved(&self) -> Option<Url> {
-        self.moved.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn set_moved(&self, url: Option<Url>) {
-        *self.moved.lock().unwrap_or_else(PoisonError::into_inner) = url;
-    }
-}
 
 /// Redirects that are followed for a request.
 const MOST_REDIRECTS: usize = 8;
@@ -348,7 +248,7 @@ impl Client {
                 let changed = |len| Fault::Changed(format!("it has {len} bytes now"));
                 return match (len, target.len()) {
                     (Some(0), None) if start == 0 => {
-                        remember(target, headers, 0)?;
+                        target.remember(headers, 0)?;
                         Ok(commit)
                     }
                     (Some(len), Some(before)) if len != before => Err(changed(len)),
@@ -363,7 +263,7 @@ impl Client {
             status => return Err(Fault::lying(format!("the server answered {status}"))),
         };
         refuse_encoded(headers)?;
-        remember(target, headers, len)?;
+        target.remember(headers, len)?;
         if first != start || last > end || last < first || last >= len {
             return Err(Fault::lying(format!(
                 "the server sends bytes {first}-{last} of {len} where {start}-{end} are asked for"
@@ -489,177 +389,5 @@ impl Client {
     }
 }
 
-/// What is wrong with a proxy that was reached and makes no way to the server. ureq says
-/// `proxy server responded 407/407`.
-fn barred(reason: &str) -> Fault {
-    let status = reason.rsplit('/').next().and_then(digits);
-    let lasting = |problem, help| Fault::Lasting { problem, help };
-    match status {
-        Some(407) => lasting(
-            "the proxy asks for a name and a password (407)".to_owned(),
-            "give them in its address: http://USER:PASSWORD@HOST:PORT",
-        ),
-        Some(status @ 500..) => {
-            Fault::Unreachable(format!("the proxy does not reach the server ({status})"))
-        }
-        Some(status) => lasting(
-            format!("the proxy does not let us connect to the server ({status})"),
-            "use another proxy, or reach this host without one",
-        ),
-        None => Fault::passing("the proxy does not answer"),
-    }
-}
-
-/// The error of a connection.
-fn broken(error: io::Error) -> Fault {
-    match error.kind() {
-        io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => {
-            Fault::passing("the server does not answer in time")
-        }
-        _ => Fault::passing(error.to_string()),
-    }
-}
-
-/// What is wrong with an answer by its status.
-fn fault(response: &Response<Body>) -> Option<Fault> {
-    let status = response.status();
-    match status.as_u16() {
-        401 | 403 => Some(Fault::Denied(status)),
-        404 | 410 => Some(Fault::Absent),
-        408 | 425 | 429 | 500..=599 => {
-            let wait = text(response.headers(), "retry-after").and_then(delay);
-            Some(Fault::Passing { problem: format!("the server answered {status}"), wait })
-        }
-        _ => None,
-    }
-}
-
-/// Compares a file with what it was when it was first seen.
-fn remember(target: &Target, headers: &HeaderMap, len: u64) -> Result<(), Fault> {
-    let value = |name| text(headers, name).map(str::to_owned);
-    let now = Seen { len, tag: value("etag"), modified: value("last-modified") };
-    let seen = target.seen.get_or_init(|| now.clone());
-    let differs =
-        |a: &Option<String>, b: &Option<String>| matches!((a, b), (Some(a), Some(b)) if a != b);
-    if seen.len != now.len {
-        return Err(Fault::Changed(format!("it had {} bytes and has {len}", seen.len)));
-    }
-    if differs(&seen.tag, &now.tag) {
-        return Err(Fault::Changed("its ETag is another".to_owned()));
-    }
-    // Servers behind one name may disagree about times, not about tags.
-    if (seen.tag.is_none() || now.tag.is_none()) && differs(&seen.modified, &now.modified) {
-        return Err(Fault::Changed("its modification time is another".to_owned()));
-    }
-    Ok(())
-}
-
-fn refuse_encoded(headers: &HeaderMap) -> Result<(), Fault> {
-    match text(headers, "content-encoding") {
-        Some(encoding) if !encoding.eq_ignore_ascii_case("identity") => Err(Fault::lying(format!(
-            "the server sends the file in another encoding, {}",
-            Quoted(encoding)
-        ))),
-        _ => Ok(()),
-    }
-}
-
-fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
-    headers.get(name)?.to_str().ok()
-}
-
-fn number(headers: &HeaderMap, name: header::HeaderName) -> Option<u64> {
-    digits(headers.get(name)?.to_str().ok()?)
-}
-
-fn digits(text: &str) -> Option<u64> {
-    text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten()
-}
-
-/// `bytes FIRST-LAST/LENGTH`.
-fn content_range(headers: &HeaderMap) -> Result<(u64, u64, u64), Fault> {
-    let value = text(headers, "content-range").unwrap_or_default();
-    let parsed = || {
-        let (range, len) = value.strip_prefix("bytes ")?.split_once('/')?;
-        let (first, last) = range.split_once('-')?;
-        Some((digits(first)?, digits(last)?, digits(len)?))
-    };
-    parsed().ok_or_else(|| {
-        Fault::lying(format!(
-            "the server does not say which bytes of how many it sends: Content-Range {}",
-            Quoted(value)
-        ))
-    })
-}
-
-/// The length in `bytes */LENGTH`.
-fn unsatisfied(headers: &HeaderMap) -> Option<u64> {
-    digits(text(headers, "content-range")?.strip_prefix("bytes */")?)
-}
-
-/// How long `Retry-After` asks to wait: seconds, or a date.
-fn delay(text: &str) -> Option<Duration> {
-    match digits(text) {
-        Some(seconds) => Some(Duration::from_secs(seconds)),
-        None => {
-            let at = SystemTime::UNIX_EPOCH + Duration::from_secs(date(text)?);
-            Some(at.duration_since(SystemTime::now()).unwrap_or_default())
-        }
-    }
-}
-
-/// Seconds since 1970 of a date such as `Sun, 06 Nov 1994 08:49:37 GMT`.
-fn date(text: &str) -> Option<u64> {
-    const MONTHS: [&str; 12] =
-        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-    let mut words = text.strip_suffix(" GMT")?.split_once(", ")?.1.split(' ');
-    let day = digits(words.next()?).filter(|day| (1..=31).contains(day))?;
-    let name = words.next()?;
-    let month = MONTHS.iter().position(|month| *month == name)? as u64;
-    let year = digits(words.next()?).filter(|year| (1970..10_000).contains(year))?;
-    let mut clock = words.next()?.split(':').map(|part| digits(part).filter(|n| *n < 61));
-    let (hours, minutes, seconds) = (clock.next()??, clock.next()??, clock.next()??);
-    // Years begin in March here, so that the day that leap years add is the last.
-    let (year, month) = if month < 2 { (year - 1, month + 10) } else { (year, month - 2) };
-    let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1;
-    Some(days.checked_sub(719_468)? * 86_400 + hours * 3600 + minutes * 60 + seconds)
-}
-
 /// A flag that stops all requests when it is set.
 pub type Cancel = Arc<AtomicBool>;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn dates_are_seconds() {
-        for (text, seconds) in [
-            ("Thu, 01 Jan 1970 00:00:00 GMT", 0),
-            ("Sun, 06 Nov 1994 08:49:37 GMT", 784_111_777),
-            ("Thu, 29 Feb 2024 23:59:59 GMT", 1_709_251_199),
-            ("Fri, 01 Mar 2024 00:00:00 GMT", 1_709_251_200),
-        ] {
-            assert_eq!(date(text), Some(seconds), "{text}");
-        }
-        for bad in ["", "Sunday", "Sun, 06 Nov 1994 08:49:37", "x, 99 Nov 1994 08:49:37 GMT"] {
-            assert_eq!(date(bad), None, "{bad}");
-        }
-        assert_eq!(delay("7"), Some(Duration::from_secs(7)));
-        assert_eq!(delay("Sun, 06 Nov 1994 08:49:37 GMT"), Some(Duration::ZERO));
-        assert_eq!(delay("soon"), None);
-    }
-
-    #[test]
-    fn ranges_are_read_strictly() {
-        let range = |text: &str| {
-            let mut headers = HeaderMap::new();
-            headers.insert("content-range", text.parse().unwrap());
-            content_range(&headers).ok()
-        };
-        assert_eq!(range("bytes 0-9/100"), Some((0, 9, 100)));
-        for bad in ["", "bytes 0-9/*", "bytes +0-9/10", "0-9/10", "bytes -9/10", "bytes 0-9"] {
-            assert_eq!(range(bad), None, "{bad}");
-        }
-    }
-}

@@ -6,10 +6,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use super::{
-    client::{Client, Fault, Target},
-    window::Window,
-};
+use super::{client::Client, fault::Fault, target::Target, window::Window};
 use crate::ReadAt;
 
 /// Bytes at the front that are fetched to find out what a file is: most headers are not much longer.

@@ -17,8 +17,11 @@
 
 mod address;
 mod client;
+mod fault;
 mod file;
 mod model;
+mod response;
+mod target;
 mod tls;
 mod window;
 

@@ -15,8 +15,10 @@ use tempfile::TempDir;
 use super::{
     Address, Options, Url,
     address::{encode, is_file},
-    client::{Client, Fault, Target},
+    client::Client,
+    fault::Fault,
     file::RemoteFile,
+    target::Target,
     window::Window,
 };
 use crate::{

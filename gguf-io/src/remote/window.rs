@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use super::client::{Client, Fault, Target};
+use super::{client::Client, fault::Fault, target::Target};
 
 /// Pieces of files that will be read, in the order in which they will.
 ///

@@ -1,6 +1,6 @@
 //! The architectures, a file each.
 
-use crate::Architecture;
+use crate::{Architecture, Kind};
 
 mod afmoe;
 mod arcee;
@@ -195,3 +195,60 @@ pub static ALL: &[&Architecture] = &[
     &dense::APERTUS,
     &mamba::FALCON_H1,
 ];
+
+/// Architectures of which llama.cpp loads either part alone: the layers that predict the next token,
+/// or those that predict further ones.
+const LACK_FURTHER: [&str; 9] = [
+    "bailingmoe3",
+    "cohere2moe",
+    "deepseek2",
+    "deepseek32",
+    "glm-dsa",
+    "glm4moe",
+    "hy_v3",
+    "mimo2",
+    "step35",
+];
+
+/// Architectures of which it loads the layers that predict further tokens alone.
+const LACK_TRUNK: [&str; 5] = ["nemotron_h", "nemotron_h_moe", "qwen35", "qwen35moe", "qwen3next"];
+
+impl Architecture {
+    /// The description of an architecture, by the value of `general.architecture`.
+    ///
+    /// ```
+    /// let llama = gguf_model::Architecture::find("llama").unwrap();
+    /// assert!(llama.slots().any(|slot| slot.name == "blk.{}.ffn_down"));
+    /// assert!(gguf_model::Architecture::find("flux").is_none());
+    /// ```
+    pub fn find(name: &str) -> Option<&'static Self> {
+        ALL.iter().find(|architecture| architecture.name == name).copied()
+    }
+
+    /// Whether the layers that predict further tokens may be missing, although the metadata counts
+    /// them.
+    pub(crate) fn may_lack_further(&self) -> bool {
+        LACK_FURTHER.contains(&self.name)
+    }
+
+    /// Whether the layers that predict further tokens may be a file of their own.
+    pub(crate) fn may_lack_trunk(&self) -> bool {
+        self.may_lack_further() || LACK_TRUNK.contains(&self.name)
+    }
+}
+
+impl Kind {
+    /// The kind of a key in the first architecture that has it: a key has values of one type in all
+    /// of them, but the bounds may differ. The name is the part below that of the architecture.
+    ///
+    /// ```
+    /// use gguf_model::Kind;
+    ///
+    /// assert_eq!(Kind::of_key("rope.freq_base"), Some(Kind::Float));
+    /// assert_eq!(Kind::of_key("colour"), None);
+    /// ```
+    pub fn of_key(name: &str) -> Option<Self> {
+        let mut keys = ALL.iter().flat_map(|architecture| architecture.keys());
+        keys.find(|key| key.name == name).map(|key| key.kind)
+    }
+}

@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 
 use super::{
-    Kind, Tokenizer,
+    encode::Tokenizer,
+    kind::Kind,
     others::unescape,
     tokens::Attributes,
     unicode::{byte_of, characters},

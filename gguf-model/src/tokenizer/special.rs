@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use gguf_io::metadata::{Metadata, Value};
 
 use super::{
-    Kind,
+    kind::Kind,
     tokens::{Attributes, Tokens, wrong},
 };
 use crate::Problem;

@@ -6,7 +6,8 @@ use quant_core::formats::SIGNS;
 
 use super::{
     avx2::Avx2,
-    matrix::{MatrixKernels, dot_lane_ops, first, matrix_kernels, prefetch},
+    matrix::MatrixKernels,
+    matrix_macros::{dot_lane_ops, first, matrix_kernels, prefetch},
 };
 use crate::matrix::{coded::Layout, dot_lanes::DotLanes};
 

@@ -6,7 +6,8 @@ use quant_core::{formats::SIGNS, lanes::Lanes};
 
 use super::{
     avx512::Avx512,
-    matrix::{MatrixKernels, dot_lane_ops, first, matrix_kernels, prefetch},
+    matrix::MatrixKernels,
+    matrix_macros::{dot_lane_ops, first, matrix_kernels, prefetch},
 };
 use crate::matrix::{coded::Layout, dot_lanes::DotLanes};
 

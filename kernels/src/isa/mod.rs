@@ -14,6 +14,8 @@ mod avx512;
 mod avx512_vnni;
 #[cfg(feature = "matrix")]
 mod matrix;
+#[cfg(feature = "matrix")]
+mod matrix_macros;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 #[cfg(all(feature = "matrix", target_arch = "aarch64"))]

@@ -4,7 +4,8 @@
 use std::arch::{aarch64::*, asm};
 
 use super::{
-    matrix::{MatrixKernels, dot_lane_ops, first, matrix_kernels},
+    matrix::MatrixKernels,
+    matrix_macros::{dot_lane_ops, first, matrix_kernels},
     neon::{Neon, singles},
 };
 use crate::matrix::{

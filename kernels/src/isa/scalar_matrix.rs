@@ -2,7 +2,7 @@
 
 use quant_core::lanes::Scalar;
 
-use super::matrix::{MatrixKernels, matrix_kernels};
+use super::{matrix::MatrixKernels, matrix_macros::matrix_kernels};
 use crate::matrix::coded::Layout;
 
 #[derive(Debug)]

@@ -5,7 +5,8 @@
 use std::arch::wasm32::*;
 
 use super::{
-    matrix::{MatrixKernels, dot_lane_ops, first, matrix_kernels},
+    matrix::MatrixKernels,
+    matrix_macros::{dot_lane_ops, first, matrix_kernels},
     simd128::Simd128,
 };
 use crate::matrix::{coded::Layout, dot_lanes::DotLanes};

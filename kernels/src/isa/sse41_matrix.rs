@@ -3,7 +3,8 @@
 use std::arch::x86_64::*;
 
 use super::{
-    matrix::{MatrixKernels, dot_lane_ops, first, matrix_kernels, prefetch},
+    matrix::MatrixKernels,
+    matrix_macros::{dot_lane_ops, first, matrix_kernels, prefetch},
     sse41::{Sse41, singles},
 };
 use crate::matrix::{coded::Layout, dot_lanes::DotLanes};
