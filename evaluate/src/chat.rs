@@ -11,7 +11,7 @@ use gguf_model::Tokenizer;
 use minijinja::{
     Environment, Error, ErrorKind, Value, context,
     syntax::SyntaxConfig,
-    value::{Kwargs, Rest},
+    value::{Kwargs, Rest, ValueKind},
 };
 
 /// Steps that a template may take; each also stands for 64 bytes.
@@ -130,8 +130,20 @@ impl ChatTemplate {
         let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
         environment.set_syntax(syntax.map_err(|error| explain(&error))?);
         environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
-        environment
-            .set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        environment.set_unknown_method_callback(|state, value, method, arguments| {
+            if method == "format" && value.as_str().is_some_and(is_wide) {
+                return Err(Error::new(ErrorKind::OutOfFuel, "a field of many characters"));
+            }
+            minijinja_contrib::pycompat::unknown_method_callback(state, value, method, arguments)
+        });
+        environment.set_formatter(|out, state, value| {
+            check_size(value)?;
+            minijinja::escape_formatter(out, state, value)
+        });
+        environment.add_filter("string", |value: Value| -> Result<Value, Error> {
+            check_size(&value)?;
+            Ok(if value.as_str().is_some() { value } else { Value::from(value.to_string()) })
+        });
         environment.add_filter("tojson", to_json);
         environment.add_function("raise_exception", |message: String| -> Result<Value, Error> {
             Err(Error::new(ErrorKind::InvalidOperation, message))
@@ -202,12 +214,59 @@ fn without_tag(source: &str, name: &str) -> String {
     kept
 }
 
+/// Refuses to write out a value of more parts than there is fuel. What a list holds twice, and that
+/// again, takes little memory and no end of text.
+fn check_size(value: &Value) -> Result<(), Error> {
+    let mut left = FUEL;
+    let mut open = vec![value.clone()];
+    while let Some(value) = open.pop() {
+        left = left
+            .checked_sub(1)
+            .ok_or_else(|| Error::new(ErrorKind::OutOfFuel, "a value of many parts"))?;
+        match value.kind() {
+            ValueKind::Seq => open.extend(value.try_iter()?),
+            ValueKind::Map => {
+                for key in value.try_iter()? {
+                    open.push(value.get_item(&key)?);
+                }
+            }
+            _ => {}
+        }
+        // What is open takes memory as well.
+        if open.len() as u64 > FUEL {
+            return Err(Error::new(ErrorKind::OutOfFuel, "a value of many parts"));
+        }
+    }
+    Ok(())
+}
+
+/// Whether a text for `str.format` has a field of ten thousand characters or more, or one whose width is
+/// another field.
+fn is_wide(format: &str) -> bool {
+    format.split('{').skip(1).any(|field| {
+        let (field, is_nested) = match field.split_once('}') {
+            Some((field, _)) => (field, false),
+            None => (field, field.contains(':')),
+        };
+        is_nested || field.split(|c: char| !c.is_ascii_digit()).any(|digits| digits.len() > 4)
+    })
+}
+
+/// The widest indent of JSON.
+const INDENT: i64 = 64;
+
 /// JSON as Python's `json.dumps` writes it, which models were trained on: with nothing escaped for HTML.
 fn to_json(value: &Value, arguments: Rest<Value>, options: Kwargs) -> Result<Value, Error> {
     let indent = match arguments.first() {
         Some(indent) => Some(indent.clone()),
         None => options.get::<Option<Value>>("indent")?,
     };
+    let width = indent.as_ref().and_then(|indent| i64::try_from(indent.clone()).ok());
+    if width.is_some_and(|width| width > INDENT) {
+        let message = format!("tojson indents by at most {INDENT}");
+        return Err(Error::new(ErrorKind::InvalidOperation, message));
+    }
+    check_size(value)?;
     // Hugging Face's filter takes these too; they are as it has them by default.
     let _ = options.get::<Option<Value>>("ensure_ascii")?;
     let _ = options.get::<Option<Value>>("separators")?;
@@ -383,17 +442,30 @@ mod tests {
 
     #[test]
     fn hostile_templates_run_out_of_fuel() {
+        // A list that holds itself of the step before twice.
+        let nested = |ending: &str| {
+            let twice = "{% for i in range(60) %}{% set x.l = [x.l, x.l] %}{% endfor %}";
+            format!("{{% set x = namespace(l=[1]) %}}{twice}{{{{ {ending} }}}}")
+        };
         let bombs = [
             "{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}",
             "{% set ns = namespace(s='xxxxxxxx') %}{% for i in range(60) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}{{ ns.s }}",
             "{{ 'x' * 100000000000 }}",
             "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
+            "{{ messages | tojson(indent=1000000000) }}",
+            "{{ '{:>2000000000}'.format(1) }}",
+            "{{ '{:>{}}'.format(1, 2000000000) }}",
+            &nested("x.l"),
+            &nested("x.l | string | length"),
+            &nested("x.l | tojson | length"),
         ];
         for bomb in bombs {
             let message = render(bomb).unwrap_err().to_string();
             assert!(!message.contains('\n') && message.len() < 500, "{message}");
         }
         assert!(render(bombs[0]).unwrap_err().to_string().contains("more than 1000000 steps"));
+        assert_eq!(render("{{ [[1], 'a'] | string }}{{ 3 | string }}").unwrap(), "[[1], 'a']3");
+        assert_eq!(render("{{ '{:>4}|{}'.format(1, 'x') }}").unwrap(), "   1|x");
         let long = "x".repeat(LONGEST + 1);
         assert!(matches!(ChatTemplate::new(&long, "", ""), Err(ChatError::TooLong { .. })));
         assert!(ChatTemplate::new(&long[1..], "", "").is_ok());
