@@ -1580,6 +1580,8 @@ elif sys.argv[3] == "True":
 
 # The decoders of these want what their encoders have made of another text: they are loaded only.
 TWO_PARTS = ("t5", "t5-gated", "umt5", "mt5")
+# llama.cpp keeps no states for these, which fill in masked tokens: they are loaded only.
+FILLING = ("dream", "llada", "llada-moe", "rnd1")
 # Encoders by hand, which have no class of transformers to tell them by.
 ENCODERS = ("jina-bert-v2", "neobert", "neobert-words", "neobert-classes")
 
@@ -1729,7 +1731,7 @@ def main():
                     if options.load and name not in NOT_LOADED:
                         embedding = name in ENCODERS or (
                             ":" in FAMILIES[name][0] and name not in TWO_PARTS)
-                        problems += load(options.load, ours, embedding, name not in TWO_PARTS)
+                        problems += load(options.load, ours, embedding, name not in TWO_PARTS + FILLING)
                     # llama.cpp refuses to quantize what is quantized already.
                     if options.load and options.quantize and "mxfp4" not in name:
                         problems += quantize(options.load, command, ours)

@@ -256,7 +256,14 @@ impl<'a> Checker<'a> {
         let may_lack = |(stack, layer): &(Stack, u32)| {
             architecture.may_lack_further() && *stack == Stack::Layers && *layer >= trunk
         };
-        let mut listed: Vec<_> = empty.iter().copied().filter(|layer| !may_lack(layer)).collect();
+        // Layers that run through those of two stacks again have no tensors.
+        let stacks = parameters.dimension(Dimension::StackLayers);
+        let repeats = |(stack, layer): &(Stack, u32)| {
+            let is_again = |n: u64| u64::from(*layer) >= n.saturating_mul(2);
+            *stack == Stack::Layers && stacks.is_some_and(is_again)
+        };
+        let is_missing = |layer: &(Stack, u32)| !may_lack(layer) && !repeats(layer);
+        let mut listed: Vec<_> = empty.iter().copied().filter(is_missing).collect();
         listed.sort_unstable();
         for (stack, layer) in listed {
             let (count, row) = match stack {

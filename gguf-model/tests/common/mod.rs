@@ -129,7 +129,13 @@ fn metadata(architecture: &'static Architecture) -> Metadata {
             "embedding_length_per_layer_input" => 6,
             "attention.key_length_swa" | "attention.value_length_swa" if key.required => 12,
             "embedding_length_out" if key.required => 52,
+            "expert_gating_func" if key.kind == Kind::Integer(4, 4) => 4,
             "expert_gating_func" => 2,
+            "attention.output_group_count" => 2,
+            "attention.output_lora_rank" => 10,
+            "hash_layer_count" => 1,
+            "hrm.layers_per_stack" | "hrm.h_cycles" => 1,
+            "hrm.l_cycles" => 2,
             "ssm.conv_kernel" => 4,
             // Of delta nets the state is as wide as a head's values.
             "ssm.inner_size" if uses(architecture, Dimension::SsmInner) => 96,
@@ -156,6 +162,9 @@ fn metadata(architecture: &'static Architecture) -> Metadata {
             }
         };
         set(key.name, number.into());
+    }
+    if has(architecture, When::Compressed(4)) {
+        set("attention.compress_ratios", vec![0i32, 4, 128].into());
     }
     let is_compressed = uses(architecture, Dimension::KvRank);
     if is_compressed && architecture.name != "deepseek2" {
