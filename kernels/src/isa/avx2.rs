@@ -4,7 +4,7 @@ use std::arch::x86_64::*;
 
 use quant_core::lanes::{Lanes, PerLane, Sealed};
 
-use super::lane_ops;
+use super::token::lane_ops;
 use crate::LaneOp;
 
 /// Eight lanes. Holding one proves that the CPU has AVX2, FMA and F16C, and AVX-VNNI if it says so.

@@ -8,7 +8,7 @@ use quant_core::{
     with_integers,
 };
 
-use super::{Token, token};
+use super::token::{Token, token};
 use crate::{
     activation::Scaling,
     matrix::{

@@ -64,7 +64,7 @@ macro_rules! matrix_kernels {
         type PanelTiles = $crate::matrix::drive::PanelTiles<$token, $rows>;
 
         fn panel_tiles<L: $crate::matrix::coded::Layout>() -> Self::PanelTiles {
-            $crate::isa::with_features! { $($features)?:
+            $crate::isa::token::with_features! { $($features)?:
                 fn tiles<L: $crate::matrix::coded::Layout>(
                     s: $token,
                     inputs: &$crate::matrix::inputs::Inputs,
@@ -86,7 +86,7 @@ macro_rules! matrix_kernels {
             tiles::<L>
         }
 
-        $crate::isa::with_features! { $($features)?:
+        $crate::isa::token::with_features! { $($features)?:
             fn fill(
                 s: $token,
                 inputs: &mut $crate::matrix::inputs::InputsPart<'_>,

@@ -30,38 +30,18 @@ mod simd128_matrix;
 mod sse41;
 #[cfg(all(feature = "sse41", feature = "matrix", target_arch = "x86_64"))]
 mod sse41_matrix;
+mod token;
 
 #[cfg(feature = "matrix")]
 use quant_core::GgmlType;
-use quant_core::lanes::{Lanes, Scalar};
+use quant_core::lanes::Scalar;
 
 #[cfg(feature = "matrix")]
 use self::matrix::{MatrixKernels, MatrixTable, matrix_table};
+use self::token::Token;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64", target_feature = "simd128"))]
+use self::token::token;
 use crate::LaneOp;
-
-/// The methods of a [`Lanes`] that are one expression of intrinsics each.
-#[cfg(any(
-    target_arch = "x86_64",
-    target_arch = "aarch64",
-    all(target_arch = "wasm32", target_feature = "simd128")
-))]
-macro_rules! lane_ops {
-    ($($name:ident($($arg:ident: $ty:ty),*) -> $out:ty $body:block)*) => {$(
-        #[cfg_attr(target_arch = "wasm32", allow(unused_unsafe, reason = "intrinsics are safe"))]
-        #[inline(always)]
-        fn $name(self, $($arg: $ty),*) -> $out {
-            // SAFETY: the token proves that the CPU has the instructions; the pointers, where
-            // there are any, come from references to arrays of at least as many lanes.
-            unsafe { $body }
-        }
-    )*};
-}
-#[cfg(any(
-    target_arch = "x86_64",
-    target_arch = "aarch64",
-    all(target_arch = "wasm32", target_feature = "simd128")
-))]
-use lane_ops;
 
 /// An instruction set this crate has kernels for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -159,17 +139,6 @@ pub(crate) fn tables() -> impl DoubleEndedIterator<Item = &'static Table> {
     std::iter::once(&SCALAR).chain(TABLES.iter().filter(|table| (table.supported)()))
 }
 
-/// A token that can be had where the CPU supports it.
-pub(crate) trait Token: Lanes {
-    fn detect() -> Option<Self>;
-}
-
-impl Token for Scalar {
-    fn detect() -> Option<Self> {
-        Some(Self)
-    }
-}
-
 #[cfg(target_arch = "aarch64")]
 impl<const DOT: bool, const I8MM: bool> Token for neon::Neon<DOT, I8MM> {
     fn detect() -> Option<Self> {
@@ -202,35 +171,6 @@ impl<const VNNI: bool> Token for avx2::Avx2<VNNI> {
 impl<const VNNI: bool> Token for avx512::Avx512<VNNI> {
     fn detect() -> Option<Self> {
         Self::new()
-    }
-}
-
-/// Functions compiled with some features, one of whose arguments is a token that proves them; or
-/// without features of their own.
-macro_rules! with_features {
-    (: $($item:item)*) => {$(#[inline] $item)*};
-    ($features:literal: $(
-        $(#[$attribute:meta])*
-        fn $name:ident $(<$format:ident: $bound:path>)? ($($arg:ident: $ty:ty),* $(,)?)
-            $(-> $out:ty)? $body:block
-    )*) => {$(
-        $(#[$attribute])*
-        #[inline]
-        fn $name $(<$format: $bound>)? ($($arg: $ty),*) $(-> $out)? {
-            #[target_feature(enable = $features)]
-            fn with_features $(<$format: $bound>)? ($($arg: $ty),*) $(-> $out)? $body
-            // SAFETY: the token proves every feature named.
-            unsafe { with_features $(::<$format>)? ($($arg),*) }
-        }
-    )*};
-}
-pub(crate) use with_features;
-
-/// The token of a table that was handed out: its instruction set was detected then.
-fn token<T: Token>() -> T {
-    match T::detect() {
-        Some(token) => token,
-        None => unreachable!("tables() hands out supported tables only"),
     }
 }
 

@@ -4,7 +4,7 @@ use std::arch::{aarch64::*, asm};
 
 use quant_core::lanes::{Lanes, PerLane, Sealed};
 
-use super::lane_ops;
+use super::token::lane_ops;
 
 /// Four lanes. NEON is part of the architecture; holding one that says so proves that the CPU has
 /// the dot product instructions, or those and the matrix product instructions.

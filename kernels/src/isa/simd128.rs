@@ -5,7 +5,7 @@ use std::arch::wasm32::*;
 
 use quant_core::lanes::{Lanes, PerLane, Sealed};
 
-use super::lane_ops;
+use super::token::lane_ops;
 
 /// Four lanes. The module was compiled with simd128, so that anyone may hold one.
 #[derive(Clone, Copy, Debug)]

@@ -4,7 +4,7 @@ use std::arch::x86_64::*;
 
 use quant_core::lanes::{Lanes, PerLane, Sealed};
 
-use super::lane_ops;
+use super::token::lane_ops;
 use crate::LaneOp;
 
 /// Four lanes. Holding one proves that the CPU has SSE4.1.
