@@ -5,7 +5,7 @@ use crate::{Architecture, Dimension, HyperParameters, Size, Slot, When, slot::St
 impl Architecture {
     /// The tensors of a model with these hyper-parameters, slot by slot, in a layer's order.
     ///
-    /// A tensor that two forms may take is listed in both, see [`Need::Unless`].
+    /// A tensor that two forms may take is listed in both, see [`Need::Unless`](crate::Need::Unless).
     pub fn tensors<'a>(
         &self,
         parameters: &'a HyperParameters,
