@@ -20,10 +20,7 @@ pub(super) const BAILINGMOE: Architecture = Architecture {
         KEY_LENGTHS,
         FILE_TYPE,
         &[
-            Parameter::With(|config, keys| {
-                keys.set_count("rope.dimension_count", HEAD.size(config)?);
-                Ok(())
-            }),
+            Parameter::Size("rope.dimension_count", HEAD),
             parameters::whole("leading_dense_block_count", &["first_k_dense_replace"]),
             parameters::required("vocab_size", &["vocab_size"]),
             parameters::required("expert_feed_forward_length", &["moe_intermediate_size"]),

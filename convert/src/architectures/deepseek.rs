@@ -28,10 +28,7 @@ pub(super) const DEEPSEEK: Architecture = Architecture {
         KEY_LENGTHS,
         FILE_TYPE,
         &[
-            Parameter::With(|config, keys| {
-                keys.set_count("rope.dimension_count", HEAD.size(config)?);
-                Ok(())
-            }),
+            Parameter::Size("rope.dimension_count", HEAD),
             Parameter::Constant("rope.scaling.type", Constant::Text("none")),
             parameters::whole("leading_dense_block_count", &["first_k_dense_replace"]),
             parameters::required("vocab_size", &["vocab_size"]),

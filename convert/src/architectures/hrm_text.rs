@@ -16,10 +16,7 @@ pub(super) const HRM_TEXT: Architecture = Architecture {
         KEY_LENGTHS,
         FILE_TYPE,
         &[
-            Parameter::With(|config, keys| {
-                keys.set_count("rope.dimension_count", HEAD.size(config)?);
-                Ok(())
-            }),
+            Parameter::Size("rope.dimension_count", HEAD),
             parameters::required_number("embedding_scale", &["embedding_scale"]),
             parameters::required("hrm.layers_per_stack", &[STACK]),
             parameters::required("hrm.h_cycles", &["H_cycles"]),

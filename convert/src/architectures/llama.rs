@@ -115,17 +115,11 @@ pub(super) const SARASHINA: Architecture = Architecture {
 /// What Llama's graph has beyond the common keys.
 pub(super) const ROPE: &[Parameter] = &[
     parameters::required("vocab_size", &["vocab_size"]),
-    Parameter::With(|config, keys| {
-        keys.set_count("rope.dimension_count", HEAD.size(config)?);
-        Ok(())
-    }),
+    Parameter::Size("rope.dimension_count", HEAD),
 ];
 
 /// All of a head is rotated.
-pub(super) const WHOLE_HEAD: &[Parameter] = &[Parameter::With(|config, keys| {
-    keys.set_count("rope.dimension_count", HEAD.size(config)?);
-    Ok(())
-})];
+pub(super) const WHOLE_HEAD: &[Parameter] = &[Parameter::Size("rope.dimension_count", HEAD)];
 
 /// All of a head is rotated, if its size is given.
 pub(super) const HEAD_DIM: &[Parameter] =
