@@ -51,45 +51,117 @@ impl SplitRoom {
 }
 
 /// The best split of each lane so far.
+///
+/// A search may start from a score that some split exceeds: a *hurdle*. It ends as one that starts from nothing,
+/// if no split comes within rounding of the hurdle: the first that is taken is taken then, too, and all is
+/// the same from there on.
 struct Best<S: Lanes> {
     score: S::F32,
+    /// Splits that score less are far from the hurdle; the score itself as soon as a split was taken.
+    limit: S::F32,
+    taken: Taken<S>,
+    /// What there was before the first.
+    start: Taken<S>,
+    /// The sum of the weights.
+    weight: S::F32,
+    /// Whether a split came so near to the hurdle that rounding decided.
+    unsure: bool,
+    /// How many searches there were.
+    searches: usize,
+}
+
+/// A split.
+#[derive(Clone, Copy)]
+struct Taken<S: Lanes> {
     scale: S::F32,
     /// How many values are below 0, and below 1.
     ends: [S::I32; 2],
-    /// Which way of shifting it was; −1 before there is one.
+    /// Which way of shifting it is; −1 before there is one.
     way: S::I32,
 }
 
+/// The splits that a search goes through: the least and the greatest number of values below 0, and those of
+/// values below 1.
+const fn splits(len: usize, search: usize) -> [[usize; 2]; 2] {
+    match search {
+        // They are often good.
+        0 => [[len / 4, len / 4 + 3], [len * 3 / 4 - 3, len * 3 / 4]],
+        _ => [[0, len]; 2],
+    }
+}
+
 impl<S: Lanes> Best<S> {
+    /// Nothing yet: given the scale where no split is taken, and the sum of the weights.
+    #[inline(always)]
+    fn new(s: S, scale: S::F32, weight: S::F32) -> Self {
+        let (least, none) = (s.splat(f32::MIN), s.splat_i(0));
+        let taken = Taken { scale, ends: [none; 2], way: s.splat_i(-1) };
+        Self { score: least, limit: least, taken, start: taken, weight, unsure: false, searches: 0 }
+    }
+
+    /// Goes on with the next search: after one of some splits with all, from a hurdle just below the best of these,
+    /// and if that was not sure, from nothing. Says whether there is a next one.
+    #[inline(always)]
+    fn goes_on(&mut self, s: S) -> bool {
+        self.searches += 1;
+        if self.searches > 1 && !self.unsure {
+            return false;
+        }
+        let (low, high, least) = (s.splat(1e-25), s.splat(1e25), s.splat(f32::MIN));
+        // Σ w·q² is from a hundredth of the weights to twice as much: nothing is subnormal or overflows.
+        let size = s.mul(self.score, self.weight);
+        let size = s.and(s.lt(low, size), s.lt(size, high));
+        let mut sound = s.and(size, s.and(s.lt(low, self.score), s.lt(self.score, high)));
+        if self.searches > 1 {
+            sound = s.lt(least, least);
+        }
+        // Rounding errs by 6·10⁻⁸, some six times until scores are compared.
+        let hurdle = s.mul(self.score, s.splat(1.0 - 8e-7));
+        let below = s.mul(self.score, s.splat(1.0 - 1.6e-6));
+        self.score = s.select(sound, hurdle, least);
+        self.limit = s.select(sound, below, least);
+        self.taken = self.start;
+        self.unsure = false;
+        true
+    }
+
     /// Takes those splits that score higher than what there is, given the sums of each way, in order.
     #[inline(always)]
     fn offer<const WAYS: usize>(&mut self, s: S, ways: [[S::F32; 2]; WAYS], ends: [usize; 2]) {
         // Records are rare: one branch for all.
         let mut higher = 0;
         for [sum_qx, sum_q2] in ways {
-            higher |= s.mask_bits(self.is_exceeded(s, sum_qx, sum_q2));
+            higher |= s.mask_bits(is_exceeded(s, self.limit, sum_qx, sum_q2));
         }
         if higher == 0 {
             return;
         }
         for (way, [sum_qx, sum_q2]) in ways.into_iter().enumerate() {
-            let higher = self.is_exceeded(s, sum_qx, sum_q2);
+            let far = is_exceeded(s, self.limit, sum_qx, sum_q2);
+            if !s.any(far) {
+                continue;
+            }
+            let higher = is_exceeded(s, self.score, sum_qx, sum_q2);
+            self.unsure |= s.any(s.and(far, s.not(higher)));
             let better = s.and(s.lt(s.splat(0.0), sum_q2), higher);
             if s.any(better) {
                 let scale = s.div(sum_qx, sum_q2);
-                self.scale = s.select(better, scale, self.scale);
                 self.score = s.select(better, s.mul(scale, sum_qx), self.score);
-                self.ends[0] = s.select_i(better, s.splat_i(ends[0] as i32), self.ends[0]);
-                self.ends[1] = s.select_i(better, s.splat_i(ends[1] as i32), self.ends[1]);
-                self.way = s.select_i(better, s.splat_i(way as i32), self.way);
+                self.limit = s.select(better, self.score, self.limit);
+                let taken = &mut self.taken;
+                taken.scale = s.select(better, scale, taken.scale);
+                for (taken, end) in taken.ends.iter_mut().zip(ends) {
+                    *taken = s.select_i(better, s.splat_i(end as i32), *taken);
+                }
+                taken.way = s.select_i(better, s.splat_i(way as i32), taken.way);
             }
         }
     }
+}
 
-    #[inline(always)]
-    fn is_exceeded(&self, s: S, sum_qx: S::F32, sum_q2: S::F32) -> S::Mask {
-        s.lt(s.mul(self.score, sum_q2), s.mul(sum_qx, sum_qx))
-    }
+#[inline(always)]
+fn is_exceeded<S: Lanes>(s: S, score: S::F32, sum_qx: S::F32, sum_q2: S::F32) -> S::Mask {
+    s.lt(s.mul(score, sum_q2), s.mul(sum_qx, sum_qx))
 }
 
 /// Sums over the first values, in order, of the whole sub-block or one half of it.
@@ -119,21 +191,24 @@ pub(crate) fn fit_splits<S: Lanes, const LEN: usize, const GROUPS: usize, const 
     }
     let ranks = rank(s, x);
     let sums = sort::<S, LEN, BY_HALF>(s, x, weights, &ranks, room);
-    let mut best =
-        Best { score: s.splat(f32::MIN), scale: max, ends: [none; 2], way: s.splat_i(-1) };
+    let mut weight = sums[0].w[LEN];
+    if BY_HALF {
+        weight = s.add(weight, sums[1].w[LEN]);
+    }
+    let mut best = Best::new(s, max, weight);
     if BY_HALF {
         try_halves::<S, LEN>(s, &sums, &mut best);
     } else {
         try_whole::<S, LEN>(s, &sums[0], &mut best);
     }
     let dead = s.lt(max, s.splat(least));
-    let alive = s.and(s.not(s.eq_i(best.way, s.splat_i(-1))), s.not(dead));
+    let alive = s.and(s.not(s.eq_i(best.taken.way, s.splat_i(-1))), s.not(dead));
 
     // A negative scale turns all around.
-    let negative = s.lt(best.scale, zero);
-    let mut scale = s.select(negative, s.sub(zero, best.scale), best.scale);
+    let negative = s.lt(best.taken.scale, zero);
+    let mut scale = s.select(negative, s.sub(zero, best.taken.scale), best.taken.scale);
     let ways = if BY_HALF { 3 } else { 1 };
-    let way = s.select_i(negative, s.sub_i(s.splat_i(ways), best.way), best.way);
+    let way = s.select_i(negative, s.sub_i(s.splat_i(ways), best.taken.way), best.taken.way);
     let mut down = [s.eq_i(way, s.splat_i(1)); GROUPS];
     if BY_HALF {
         down[0] = s.not(s.eq_i(s.and_i(way, s.splat_i(2)), none));
@@ -141,7 +216,7 @@ pub(crate) fn fit_splits<S: Lanes, const LEN: usize, const GROUPS: usize, const 
     }
 
     let mut keys = [[0; MAX_LANES]; GROUPS];
-    let (first, second) = (s.to_f32(best.ends[0]), s.to_f32(best.ends[1]));
+    let (first, second) = (s.to_f32(best.taken.ends[0]), s.to_f32(best.taken.ends[1]));
     for (g, keys) in keys.iter_mut().enumerate() {
         let mut key = zero;
         for i in (8 * g..8 * g + 8).rev() {
@@ -307,23 +382,31 @@ fn try_whole<S: Lanes, const LEN: usize>(s: S, sums: &Sums<S>, best: &mut Best<S
             *high = (s.mul(high_x, level), s.mul(s.mul(high_w, level), level));
         }
     }
-    for i in 0..=LEN {
-        let mut low = [nothing; 2];
-        for (low, levels) in low.iter_mut().zip([UP, DOWN]) {
-            let level = s.splat(levels[0]);
-            *low = (s.mul(wx[i], level), s.mul(s.mul(w[i], level), level));
+    loop {
+        let [below, ends] = splits(LEN, best.searches);
+        for i in below[0]..=below[1] {
+            let mut low = [nothing; 2];
+            for (low, levels) in low.iter_mut().zip([UP, DOWN]) {
+                let level = s.splat(levels[0]);
+                *low = (s.mul(wx[i], level), s.mul(s.mul(w[i], level), level));
+            }
+            for j in i.max(ends[0])..=ends[1] {
+                let middle_x = s.mul(s.sub(wx[j], wx[i]), middle);
+                let middle_q2 = s.mul(s.mul(s.sub(w[j], w[i]), middle), middle);
+                let [up, down] = high[j];
+                let sums_up = [
+                    s.add(s.add(low[0].0, middle_x), up.0),
+                    s.add(s.add(low[0].1, middle_q2), up.1),
+                ];
+                let sums_down = [
+                    s.add(s.sub(low[1].0, middle_x), down.0),
+                    s.add(s.add(low[1].1, middle_q2), down.1),
+                ];
+                best.offer(s, [sums_up, sums_down], [i, j]);
+            }
         }
-        for j in i..=LEN {
-            let middle_x = s.mul(s.sub(wx[j], wx[i]), middle);
-            let middle_q2 = s.mul(s.mul(s.sub(w[j], w[i]), middle), middle);
-            let [up, down] = high[j];
-            let sums_up =
-                [s.add(s.add(low[0].0, middle_x), up.0), s.add(s.add(low[0].1, middle_q2), up.1)];
-            let sums_down = [
-                s.add(s.sub(low[1].0, middle_x), down.0),
-                s.add(s.add(low[1].1, middle_q2), down.1),
-            ];
-            best.offer(s, [sums_up, sums_down], [i, j]);
+        if !best.goes_on(s) {
+            break;
         }
     }
 }
@@ -349,29 +432,86 @@ fn try_halves<S: Lanes, const LEN: usize>(s: S, sums: &[Sums<S>; 2], best: &mut 
             }
         }
     }
-    for i in 0..=LEN {
-        let mut start_q2 = nothing;
-        for h in 0..2 {
-            for way in 0..2 {
-                let low = s.mul(sums[h].w[i], to_low[h][way]);
-                start_q2[h][way] = s.add(top_q2[h][way], low);
-            }
-        }
-        for (j, to_middle) in to_middle.iter().enumerate().take(LEN + 1).skip(i) {
-            let mut parts = [[[top_x[0][0]; 2]; 2]; 2];
+    loop {
+        let [below, ends] = splits(LEN, best.searches);
+        for i in below[0]..=below[1] {
+            let mut start_q2 = nothing;
             for h in 0..2 {
-                let ends = s.add(sums[h].wx[i], sums[h].wx[j]);
                 for way in 0..2 {
-                    let sum_q2 = s.add(start_q2[h][way], to_middle[h][way]);
-                    parts[h][way] = [s.sub(top_x[h][way], ends), sum_q2];
+                    let low = s.mul(sums[h].w[i], to_low[h][way]);
+                    start_q2[h][way] = s.add(top_q2[h][way], low);
                 }
             }
-            let mut ways = [parts[0][0]; 4];
-            for (way, sums) in ways.iter_mut().enumerate() {
-                let (a, b) = (parts[0][way / 2], parts[1][way % 2]);
-                *sums = [s.add(a[0], b[0]), s.add(a[1], b[1])];
+            let all = to_middle.iter().enumerate().take(ends[1] + 1);
+            for (j, to_middle) in all.skip(i.max(ends[0])) {
+                let mut parts = [[[top_x[0][0]; 2]; 2]; 2];
+                for h in 0..2 {
+                    let ends = s.add(sums[h].wx[i], sums[h].wx[j]);
+                    for way in 0..2 {
+                        let sum_q2 = s.add(start_q2[h][way], to_middle[h][way]);
+                        parts[h][way] = [s.sub(top_x[h][way], ends), sum_q2];
+                    }
+                }
+                let mut ways = [parts[0][0]; 4];
+                for (way, sums) in ways.iter_mut().enumerate() {
+                    let (a, b) = (parts[0][way / 2], parts[1][way % 2]);
+                    *sums = [s.add(a[0], b[0]), s.add(a[1], b[1])];
+                }
+                best.offer(s, ways, [i, j]);
             }
-            best.offer(s, ways, [i, j]);
+        }
+        if !best.goes_on(s) {
+            break;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::boxed::Box;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::lanes::Scalar;
+
+    /// With a hurdle, and from nothing.
+    fn check<const LEN: usize, const BY_HALF: bool>(x: [f32; LEN], weights: [f32; LEN]) {
+        let ranks = rank(Scalar, &x);
+        let mut room = Box::new(SplitRoom::EMPTY);
+        let sums = sort::<Scalar, LEN, BY_HALF>(Scalar, &x, &weights, &ranks, &mut room);
+        let found = [0, 2].map(|searches| {
+            let weight = sums[0].w[LEN] + sums[1].w[LEN];
+            let mut best = Best { searches, ..Best::<Scalar>::new(Scalar, 0.0, weight) };
+            if BY_HALF {
+                try_halves::<Scalar, LEN>(Scalar, &sums, &mut best);
+            } else {
+                try_whole::<Scalar, LEN>(Scalar, &sums[0], &mut best);
+            }
+            let Taken { scale, ends, way } = best.taken;
+            (scale.to_bits(), best.score.to_bits(), ends, way)
+        });
+        assert_eq!(found[0], found[1]);
+    }
+
+    /// Values of which some are alike, and so are their weights: many splits score the same, or almost.
+    fn pairs() -> impl Strategy<Value = [(f32, f32); MOST]> {
+        let value = prop_oneof![-1.0f32..1.0, (-4i8..=4).prop_map(|v| f32::from(v) / 4.0)];
+        let weight = prop_oneof![0.1f32..10.0, Just(1.0), Just(0.0), Just(1e-7)];
+        let sizes = (-25i32..25, -25i32..6);
+        (prop::collection::vec((value, weight), MOST), sizes).prop_map(|(pairs, sizes)| {
+            core::array::from_fn(|i| {
+                (pairs[i].0 * 10f32.powi(sizes.1), pairs[i].1 * 10f32.powi(sizes.0))
+            })
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn a_hurdle_changes_nothing(pairs in pairs()) {
+            check::<32, false>(pairs.map(|pair| pair.0), pairs.map(|pair| pair.1));
+            let half: [_; 16] = core::array::from_fn(|i| pairs[i]);
+            check::<16, true>(half.map(|pair| pair.0), half.map(|pair| pair.1));
         }
     }
 }
