@@ -57,38 +57,77 @@ pub(crate) fn fit_positive<S: Lanes, const LEN: usize>(
         sum_lx = s.add(sum_lx, s.mul(s.mul(weights[i], x[i]), l));
         sum_l2 = s.add(sum_l2, s.mul(s.mul(weights[i], l), l));
     }
+    // Nothing moves in most values, which then wait for no other.
+    const TOGETHER: usize = 4;
+    const { assert!(LEN.is_multiple_of(TOGETHER)) }
+    let mut sums = [sum_lx, sum_l2];
     for _ in 0..5 {
         let mut moved = false;
-        for i in 0..LEN {
-            let w = weights[i];
-            let wx = s.mul(w, x[i]);
-            let l = s.to_f32(codes[i]);
-            let rest_lx = s.sub(sum_lx, s.mul(wx, l));
-            let rest_l2 = s.sub(sum_l2, s.mul(s.mul(w, l), l));
-            let target = s.div(s.mul(x[i], rest_l2), rest_lx);
-            let new_code = s.min_i(largest_i, nearest_int(s, target));
-            let new_l = s.to_f32(new_code);
-            let new_lx = s.add(rest_lx, s.mul(wx, new_l));
-            let new_l2 = s.add(rest_l2, s.mul(s.mul(w, new_l), new_l));
-            let improves =
-                s.lt(s.mul(s.mul(sum_lx, sum_lx), new_l2), s.mul(s.mul(new_lx, new_lx), sum_l2));
-            let differs = s.not(s.eq_i(new_code, codes[i]));
-            let accept =
-                s.and(s.and(s.lt(zero, rest_lx), s.lt(zero, rest_l2)), s.and(differs, improves));
-            codes[i] = s.select_i(accept, s.and_i(new_code, byte), codes[i]);
-            sum_lx = s.select(accept, new_lx, sum_lx);
-            sum_l2 = s.select(accept, new_l2, sum_l2);
-            moved |= s.any(s.and(accept, s.not(all_zero)));
+        for first in (0..LEN).step_by(TOGETHER) {
+            let mut any = s.lt(zero, zero);
+            for i in first..first + TOGETHER {
+                let step = Step::new(s, x[i], weights[i], codes[i], largest_i, sums);
+                any = s.not(s.and(s.not(any), s.not(step.accept)));
+            }
+            if !s.any(any) {
+                continue;
+            }
+            for i in first..first + TOGETHER {
+                let step = Step::new(s, x[i], weights[i], codes[i], largest_i, sums);
+                codes[i] = s.select_i(step.accept, s.and_i(step.code, byte), codes[i]);
+                for (sum, new) in sums.iter_mut().zip(step.sums) {
+                    *sum = s.select(step.accept, new, *sum);
+                }
+                moved |= s.any(s.and(step.accept, s.not(all_zero)));
+            }
         }
         if !moved {
             break;
         }
     }
+    let [sum_lx, sum_l2] = sums;
     for code in &mut codes {
         *code = s.select_i(all_zero, s.splat_i(0), *code);
     }
     let usable = s.and(s.lt(zero, sum_l2), s.not(all_zero));
     (s.select(usable, s.div(sum_lx, sum_l2), zero), codes)
+}
+
+/// A step of the descent: the best code for one value, the others being as they are.
+struct Step<S: Lanes> {
+    code: S::I32,
+    /// Σ w·x·l and Σ w·l² with this code.
+    sums: [S::F32; 2],
+    /// Whether it is another, and a better one.
+    accept: S::Mask,
+}
+
+impl<S: Lanes> Step<S> {
+    #[inline(always)]
+    fn new(
+        s: S,
+        x: S::F32,
+        w: S::F32,
+        code: S::I32,
+        largest: S::I32,
+        [sum_lx, sum_l2]: [S::F32; 2],
+    ) -> Self {
+        let zero = s.splat(0.0);
+        let (wx, l) = (s.mul(w, x), s.to_f32(code));
+        let rest_lx = s.sub(sum_lx, s.mul(wx, l));
+        let rest_l2 = s.sub(sum_l2, s.mul(s.mul(w, l), l));
+        let target = s.div(s.mul(x, rest_l2), rest_lx);
+        let new_code = s.min_i(largest, nearest_int(s, target));
+        let new_l = s.to_f32(new_code);
+        let new_lx = s.add(rest_lx, s.mul(wx, new_l));
+        let new_l2 = s.add(rest_l2, s.mul(s.mul(w, new_l), new_l));
+        let improves =
+            s.lt(s.mul(s.mul(sum_lx, sum_lx), new_l2), s.mul(s.mul(new_lx, new_lx), sum_l2));
+        let differs = s.not(s.eq_i(new_code, code));
+        let positive = s.and(s.lt(zero, rest_lx), s.lt(zero, rest_l2));
+        let accept = s.and(positive, s.and(differs, improves));
+        Self { code: new_code, sums: [new_lx, new_l2], accept }
+    }
 }
 
 /// `(w · d) · d`.
