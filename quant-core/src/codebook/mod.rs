@@ -37,10 +37,10 @@ codebooks! {
     IQ3_S: 4, 512, 3, Rounded;
 }
 
-/// Entries that may be read beyond the end of a list: one vector's.
-const PADDING: usize = 32;
+/// Entries that may be read beyond the end of a list: those of a longer one beside it.
+const PADDING: usize = LONGEST;
 
-/// A length that no list exceeds, with that many entries beyond its end.
+/// A length that no list exceeds, with a vector beyond its end.
 pub(crate) const LONGEST: usize = 352;
 
 /// How many levels a point in a list is at most above the key, in any coordinate.
@@ -315,6 +315,7 @@ pub(crate) const fn codes<const DIMS: usize, const N: usize>(bits: &[u64]) -> [u
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lanes::MAX_LANES;
 
     /// By all distances, sorted.
     fn by_sorting<const DIMS: usize>(book: &Codebook<DIMS>, key: usize) -> Vec<u16> {
@@ -370,7 +371,7 @@ mod tests {
         }
         let lens = (0..Codebook::<DIMS>::KEYS).map(|key| near.list(key).len());
         assert_eq!(lens.clone().sum::<usize>(), total);
-        assert!(lens.max() <= Some(LONGEST - PADDING));
+        assert!(lens.max() <= Some(LONGEST - MAX_LANES));
     }
 
     /// Wherever in its cell a value is, near the borders and outside of the levels too.

@@ -7,7 +7,7 @@
 use super::nearest::{NUMBERS, look_up, next_level, odd_levels};
 use crate::{
     codebook::{List, Near, START_BITS},
-    lanes::{Lanes, MAX_LANES},
+    lanes::{Lanes, MAX_LANES, PerLane},
 };
 
 /// The most points of a list whose run is settled beside others.
@@ -69,6 +69,13 @@ impl Run {
     pub(super) fn last(self) -> usize {
         (self.run >> LAST & 31) as usize
     }
+
+    /// The same with other candidates.
+    #[inline(always)]
+    pub(super) fn part(self, first: usize, last: usize) -> Self {
+        let candidates = (first << FIRST | last << LAST) as u32;
+        Self { run: self.run & ((1 << FIRST) - 1) | candidates, ..self }
+    }
 }
 
 /// A vector of runs, and their lists, as numbers.
@@ -95,6 +102,36 @@ impl<S: Lanes> Batch<S> {
     #[inline(always)]
     pub(super) fn last(&self, s: S) -> S::I32 {
         s.and_i(s.shr::<LAST>(self.runs), s.splat_i(31))
+    }
+
+    /// Where the list of each starts.
+    #[inline(always)]
+    fn starts(&self, s: S) -> PerLane<usize> {
+        let (mut places, mut starts) = ([0; MAX_LANES], [0; MAX_LANES]);
+        s.store_i(s.and_i(self.lists, s.splat_i((1 << START_BITS) - 1)), &mut places);
+        for (start, place) in starts.iter_mut().zip(places).take(S::N) {
+            *start = place as usize;
+        }
+        starts
+    }
+
+    /// How long the list of each is.
+    #[inline(always)]
+    pub(super) fn lens(&self, s: S) -> S::F32 {
+        s.to_f32(s.shr::<START_BITS>(self.lists))
+    }
+
+    /// How long the longest list is.
+    #[inline(always)]
+    pub(super) fn longest(&self, s: S) -> usize {
+        -s.lowest(s.sub(s.splat(0.0), self.lens(s))) as usize
+    }
+
+    /// The same without the first and the last candidate.
+    #[inline(always)]
+    pub(super) fn inner(&self, s: S) -> Self {
+        let one = s.splat_i(1);
+        self.part(s, s.add_i(self.first(s), one), s.sub_i(self.last(s), one))
     }
 
     /// The same with other candidates.
@@ -234,25 +271,19 @@ impl<S: Lanes> Drawn<S> {
         s.load_columns(rows, &starts, &mut self.values[..2 * DIMS]);
     }
 
-    /// Draws the lines of runs whose values were taken, and finds the lowest at two scales.
+    /// Draws the lines of runs whose values were taken, of which none has a list shorter or longer than `lens`
+    /// says, and finds the lowest at two scales.
     #[inline(always)]
     pub(super) fn draw<const DIMS: usize>(
         &mut self,
         s: S,
         near: &Near,
         batch: &Batch<S>,
+        [shortest, longest]: [usize; 2],
         noise: S::F32,
         scales: [S::F32; 2],
     ) -> [Lowest<S>; 2] {
-        let (mut places, mut starts) = ([0; MAX_LANES], [0; MAX_LANES]);
-        s.store_i(s.and_i(batch.lists, s.splat_i((1 << START_BITS) - 1)), &mut places);
-        for (start, place) in starts.iter_mut().zip(places).take(S::N) {
-            *start = place as usize;
-        }
-        let lens = s.to_f32(s.shr::<START_BITS>(batch.lists));
-        let shortest = s.lowest(lens) as usize;
-        let longest = (-s.lowest(s.sub(s.splat(0.0), lens))) as usize;
-        let longest = longest.min(SHORT);
+        let (starts, lens) = (batch.starts(s), batch.lens(s));
         self.len = longest;
         let infinity = s.splat(f32::INFINITY);
         let mut least = [infinity; 2];
@@ -279,6 +310,51 @@ impl<S: Lanes> Drawn<S> {
         }
         let one = Lowest { code: found[0], alone: s.lt(s.add(least[0], noise), second[0]) };
         [one, Lowest { code: found[1], alone: s.lt(s.add(least[1], noise), second[1]) }]
+    }
+
+    /// The points nearest to the values of runs at two scales: by the errors themselves, in the order of the
+    /// reference's sums; of equals the first, and if no error is a number, the first of all.
+    #[inline(always)]
+    pub(super) fn nearest<const DIMS: usize>(
+        &self,
+        s: S,
+        near: &Near,
+        batch: &Batch<S>,
+        x: &[S::F32; 8],
+        scales: [S::F32; 2],
+    ) -> [S::I32; 2] {
+        let levels = const { &odd_levels::<DIMS>() };
+        let (starts, lens) = (batch.starts(s), batch.lens(s));
+        let longest = batch.longest(s);
+        let mut least = [s.splat(f32::MAX); 2];
+        let mut found = [s.splat_i(0); 2];
+        let mut codes = [s.splat_i(0); 8];
+        for first in (0..longest).step_by(codes.len()) {
+            s.load_u16_columns(near.codes(first), &starts, &mut codes);
+            if first == 0 {
+                found = [codes[0]; 2];
+            }
+            for k in first..longest.min(first + codes.len()) {
+                let mut rest = codes[k - first];
+                let mut errors = [s.splat(0.0); 2];
+                for (i, &x) in x.iter().enumerate().take(DIMS) {
+                    let q = look_up::<S, DIMS>(s, levels, i, rest);
+                    rest = next_level::<S, DIMS>(s, rest);
+                    for (error, scale) in errors.iter_mut().zip(scales) {
+                        let difference = s.sub(s.mul(scale, q), x);
+                        let part = s.mul(s.mul(self.values[DIMS + i], difference), difference);
+                        *error = if i == 0 { part } else { s.add(*error, part) };
+                    }
+                }
+                let inside = s.lt(s.splat(k as f32), lens);
+                for i in 0..2 {
+                    let lower = s.and(inside, s.lt(errors[i], least[i]));
+                    least[i] = s.select(lower, errors[i], least[i]);
+                    found[i] = s.select_i(lower, codes[k - first], found[i]);
+                }
+            }
+        }
+        found
     }
 
     /// The line of each lane's point.

@@ -152,27 +152,6 @@ impl Below {
 impl Lines {
     pub(super) const NONE: Self = Self { a: [0.0; LONGEST], b: [0.0; LONGEST], len: 0 };
 
-    /// Draws the lines of points.
-    #[inline(always)]
-    pub(super) fn draw<S: Lanes, const DIMS: usize>(
-        &mut self,
-        s: S,
-        tables: &Tables,
-        codes: &[u16],
-        len: usize,
-    ) {
-        for at in (0..len).step_by(S::N) {
-            let (mut a, b) = tables.draw::<S, DIMS>(s, &codes[at..]);
-            if len - at < S::N {
-                let inside = s.lt(s.load(&NUMBERS), s.splat((len - at) as f32));
-                a = s.select(inside, a, s.splat(f32::INFINITY));
-            }
-            s.store_part(a, &mut self.a[at..]);
-            s.store_part(b, &mut self.b[at..]);
-        }
-        self.len = len;
-    }
-
     /// A line's `a` and `b`.
     #[inline(always)]
     fn line(&self, place: usize) -> [f32; 2] {
@@ -186,9 +165,9 @@ impl Lines {
         (one[1] - other[1]) / (one[0] - other[0])
     }
 
-    /// The scale at which two lines meet, if no other comes within `noise` of both there.
+    /// Whether no other line comes within `noise` of two where these meet.
     #[inline(always)]
-    pub(super) fn crossing<S: Lanes>(&self, s: S, places: [usize; 2], noise: f32) -> Option<f32> {
+    pub(super) fn are_alone<S: Lanes>(&self, s: S, places: [usize; 2], noise: f32) -> bool {
         let [one, other] = places.map(|place| self.line(place));
         let scale = self.meeting(places);
         let heights = [scale * one[0] - one[1], scale * other[0] - other[1]];
@@ -197,7 +176,7 @@ impl Lines {
         for at in (0..self.len).step_by(S::N) {
             found.add(at, self.bits(s, at, s.splat(scale), height));
         }
-        found.is_pair().then_some(scale)
+        found.is_pair()
     }
 
     /// Whether the first of two lines is lower at the first of two scales and the second at the
@@ -207,21 +186,6 @@ impl Lines {
         let [one, other] = places.map(|place| self.line(place));
         let above = scales.map(|scale| (scale * other[0] - other[1]) - (scale * one[0] - one[1]));
         above[0] > noise && above[1] < -noise
-    }
-
-    /// The lowest line at a scale, if no other is within `noise`.
-    #[inline(always)]
-    pub(super) fn lowest<S: Lanes>(&self, s: S, scale: f32, noise: f32) -> Option<usize> {
-        let mut least = s.splat(f32::INFINITY);
-        for at in (0..self.len).step_by(S::N) {
-            least = s.min(self.at(s, at, s.splat(scale)), least);
-        }
-        let height = s.lowest(least) + noise;
-        let mut found = Below::NONE;
-        for at in (0..self.len).step_by(S::N) {
-            found.add(at, self.bits(s, at, s.splat(scale), height));
-        }
-        found.is_alone().then_some(found.place)
     }
 
     #[inline(always)]

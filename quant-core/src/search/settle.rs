@@ -6,10 +6,10 @@ use super::{
         SHORT,
     },
     lines::{Below, Lines, Tables, noise},
-    nearest::{Group, NUMBERS, odd_levels},
+    nearest::NUMBERS,
 };
 use crate::{
-    codebook::{Near, START_BITS},
+    codebook::Near,
     lanes::{Lanes, MAX_LANES, PerLane},
 };
 
@@ -172,7 +172,7 @@ impl<const LEN: usize, const GROUPS: usize> Room<LEN, GROUPS> {
         }
     }
 
-    /// Finds the points of the runs that were found, or has them wait for others of their kind; of the `last` group
+    /// Finds the points of the runs that were listed, or has them wait for others of their kind; of the `last` group
     /// they need not wait.
     ///
     /// Where a key comes at several scales in a row, one point may be nearest at the first and the last
@@ -186,27 +186,34 @@ impl<const LEN: usize, const GROUPS: usize> Room<LEN, GROUPS> {
         last: bool,
     ) {
         const { assert!(GROUPS <= MOST_GROUPS) }
-        while let Some(run) = self.long.pop() {
-            self.settle_long::<S, DIMS>(s, near, run);
-        }
+        const LONGEST: usize = LENGTHS.len() - 1;
         loop {
+            while self.aside.has_room() {
+                let Some(run) = self.long.pop() else { break };
+                self.settle_long::<S, DIMS>(s, near, run);
+            }
             for length in 0..LENGTHS.len() {
-                let longest = length + 1 == LENGTHS.len();
-                let enough = if last && longest { 1 } else { S::N };
+                let enough = if last && length == LONGEST { 1 } else { S::N };
                 while self.short[length].len() >= enough && self.aside.has_room() {
-                    self.settle_short::<S, DIMS>(s, near, drawn, length);
+                    self.settle_short::<S, DIMS>(s, near, drawn, length, last);
                 }
                 // What is left of one length makes up vectors with the next.
-                if last && !longest && self.short[length].len() < enough {
+                if last && length < LONGEST && self.short[length].len() < enough {
                     let (batch, live) = self.short[length].take(s);
                     self.short[length + 1].push(s, live, &batch);
                 }
             }
-            if self.aside.len() == 0 {
+            let enough = if last { 1 } else { S::N };
+            if self.aside.len() < enough {
                 break;
             }
-            while let Some(run) = self.aside.pop() {
-                self.settle_each::<S, DIMS>(s, near, run);
+            while self.aside.len() >= enough && self.short[LONGEST].has_room() {
+                let (batch, live) = self.aside.take(s);
+                let rest = self.settle_ends::<S, DIMS>(s, near, drawn, &batch, live);
+                let short = s.le(batch.lens(s), s.splat(SHORT as f32));
+                let parts = batch.inner(s);
+                self.short[LONGEST].push(s, s.and(rest, short), &parts);
+                self.long.push(s, s.and(rest, s.not(short)), &parts);
             }
         }
     }
@@ -228,7 +235,7 @@ impl<const LEN: usize, const GROUPS: usize> Room<LEN, GROUPS> {
             }
             let lists = gather(s, near.lists(), keys);
             let batch = Batch { runs, lists };
-            let lens = s.to_f32(s.shr::<START_BITS>(lists));
+            let lens = batch.lens(s);
             self.note(s, s.and(live, s.eq(lens, empty)), runs, lists);
             let mut longer = s.and(live, s.lt(empty, lens));
             for (pile, length) in self.short.iter_mut().zip(LENGTHS) {
@@ -241,7 +248,7 @@ impl<const LEN: usize, const GROUPS: usize> Room<LEN, GROUPS> {
         self.found.clear();
     }
 
-    /// Settles a vector of runs of a length.
+    /// Settles a vector of runs of a length. `mixed` says that some may be shorter.
     #[inline(always)]
     fn settle_short<S: Lanes, const DIMS: usize>(
         &mut self,
@@ -249,13 +256,20 @@ impl<const LEN: usize, const GROUPS: usize> Room<LEN, GROUPS> {
         near: &Near,
         drawn: &mut Drawn<S>,
         length: usize,
+        mixed: bool,
     ) {
         let (batch, live) = self.short[length].take(s);
+        // How often a loop runs is better known before.
+        let lens = if mixed || DIMS == 8 || length + 1 == LENGTHS.len() {
+            [0, batch.longest(s).min(SHORT)]
+        } else {
+            [if length == 0 { 1 } else { LENGTHS[length - 1] }, LENGTHS[length]]
+        };
         let (first, last, places) = (batch.first(s), batch.last(s), batch.places(s));
         let noise = pick(s, self.noise.as_flattened(), places);
         let ends = [self.scale(s, &batch, first), self.scale(s, &batch, last)];
         drawn.take::<DIMS>(s, self.rows.as_flattened().as_flattened(), LEN, &batch);
-        let [one, other] = drawn.draw::<DIMS>(s, near, &batch, noise, ends);
+        let [one, other] = drawn.draw::<DIMS>(s, near, &batch, lens, noise, ends);
         self.note(s, live, batch.runs, one.code);
         let certain = s.and(one.alone, other.alone);
         let same = s.and(certain, s.eq_i(one.code, other.code));
@@ -285,6 +299,37 @@ impl<const LEN: usize, const GROUPS: usize> Room<LEN, GROUPS> {
                 self.aside.push(s, open, &batch);
             }
         }
+    }
+
+    /// Finds the points of runs at their first and their last candidate as the reference does, where lines do not
+    /// tell. Says which have candidates between.
+    #[inline(always)]
+    fn settle_ends<S: Lanes, const DIMS: usize>(
+        &mut self,
+        s: S,
+        near: &Near,
+        drawn: &mut Drawn<S>,
+        batch: &Batch<S>,
+        live: S::Mask,
+    ) -> S::Mask {
+        let (first, last, places) = (batch.first(s), batch.last(s), batch.places(s));
+        let ends = [self.scale(s, batch, first), self.scale(s, batch, last)];
+        drawn.take::<DIMS>(s, self.rows.as_flattened().as_flattened(), LEN, batch);
+        let mut x = [s.splat(0.0); 8];
+        // The values of a group come in `DIMS` rows.
+        let lane = s.and_i(places, s.splat_i(MOST_LANES as i32 - 1));
+        let group = s.shr::<GROUP>(places);
+        let row = if DIMS == 8 { s.shl::<3>(group) } else { s.shl::<2>(group) };
+        let place = s.or_i(s.shl::<5>(row), lane);
+        for (i, x) in x.iter_mut().enumerate().take(DIMS) {
+            let at = s.add_i(place, s.splat_i((i * MAX_LANES) as i32));
+            *x = pick(s, self.x.as_flattened(), at);
+        }
+        let [one, other] = drawn.nearest::<DIMS>(s, near, batch, &x, ends);
+        self.note(s, live, batch.part(s, first, last).runs, one);
+        self.note(s, live, batch.part(s, last, last).runs, other);
+        let between = s.sub_i(s.sub_i(last, first), s.splat_i(1));
+        s.and(live, s.lt(s.splat(0.0), s.to_f32(between)))
     }
 
     /// The scales of candidates.
@@ -344,101 +389,26 @@ impl<const LEN: usize, const GROUPS: usize> Room<LEN, GROUPS> {
         let ends: [Below; 2] = tables.draw_all::<S, DIMS>(s, codes, run.len(), at, noise, lines);
         let places = ends.map(|below| below.place);
         // Heights that are no numbers, which only infinite noise allows, are below nothing.
-        if noise < f32::INFINITY && ends[0].is_alone() & ends[1].is_alone() {
-            self.points[first][g][lane] = codes[places[0]].into();
-            if places[0] == places[1] {
-                return;
-            }
-            // If no other point is nearest between, the one at the last scale is from some scale on.
-            if let Some(scale) = lines.crossing(s, places, noise) {
-                let turn = turn_at(scale, at, first, last + 1);
-                let [before, after] = [self.scales[turn - 1][lane], self.scales[turn][lane]];
-                if lines.are_apart(places, [before, after], noise) {
-                    self.points[turn][g][lane] = codes[places[1]].into();
-                    return;
-                }
-            }
-        }
-        self.aside.put(run);
-    }
-
-    /// Finds the points for a run: at both ends, and between two scales as long as the points at these
-    /// differ.
-    #[inline(always)]
-    fn settle_each<S: Lanes, const DIMS: usize>(&mut self, s: S, near: &Near, run: Run) {
-        let (g, lane) = run.place();
-        let codes = near.codes(run.start());
-        let (first, last) = (run.first(), run.last());
-        if first == last {
-            // It is here because lines did not tell.
-            self.settle_exactly::<S, DIMS>(s, codes, run, first);
+        if !(noise < f32::INFINITY && ends[0].is_alone() & ends[1].is_alone()) {
+            self.aside.put(run);
             return;
         }
-        let tables = Tables::new::<S, DIMS>(s, self.row::<DIMS>(g, lane));
-        self.lines.draw::<S, DIMS>(s, &tables, codes, run.len());
-        // Of candidates whose points are known, and which are no neighbours, the later ones.
-        let mut later = [(last, None); MOST_CANDIDATES];
-        let mut count = 1;
-        let mut before = (first, self.settle_at::<S, DIMS>(s, codes, run, first));
-        later[0].1 = self.settle_at::<S, DIMS>(s, codes, run, last);
-        while count > 0 {
-            let (end, place) = later[count - 1];
-            let same = place.is_some() && place == before.1;
-            if same || end <= before.0 + 1 {
-                before = later[count - 1];
-                count -= 1;
-                continue;
-            }
-            let middle = match (before.1, place) {
-                (Some(one), Some(other)) => {
-                    let at = [self.scales[before.0][lane], self.scales[end][lane]];
-                    turn_at(self.lines.meeting([one, other]), at, before.0, end + 1).min(end - 1)
-                }
-                _ => before.0.midpoint(end),
-            };
-            later[count] = (middle, self.settle_at::<S, DIMS>(s, codes, run, middle));
-            count += 1;
+        self.points[first][g][lane] = codes[places[0]].into();
+        if places[0] == places[1] {
+            return;
         }
-    }
-
-    /// Finds the point of a run whose lines are drawn at one scale. Returns its place, unless another point is
-    /// as near but for rounding.
-    #[inline(always)]
-    fn settle_at<S: Lanes, const DIMS: usize>(
-        &mut self,
-        s: S,
-        codes: &[u16],
-        run: Run,
-        c: usize,
-    ) -> Option<usize> {
-        let (g, lane) = run.place();
-        let scale = self.scales[c][lane];
-        let noise = self.noise[g][lane];
-        let lowest = if noise < f32::INFINITY { self.lines.lowest(s, scale, noise) } else { None };
-        match lowest {
-            Some(place) => self.points[c][g][lane] = codes[place].into(),
-            None => self.settle_exactly::<S, DIMS>(s, codes, run, c),
+        // If no other point is nearest between, the one at the last scale is from some scale on.
+        let turn = turn_at(lines.meeting(places), at, first, last + 1);
+        let [before, after] = [self.scales[turn - 1][lane], self.scales[turn][lane]];
+        let is_there = last == first + 1
+            || lines.are_alone(s, places, noise) && lines.are_apart(places, [before, after], noise);
+        if is_there {
+            self.points[turn][g][lane] = codes[places[1]].into();
+        } else {
+            let middle = turn.min(last - 1);
+            self.long.put(run.part(first, middle));
+            self.long.put(run.part(middle, last));
         }
-        lowest
-    }
-
-    /// Finds the point of a run at one scale as the reference does.
-    #[inline(always)]
-    fn settle_exactly<S: Lanes, const DIMS: usize>(
-        &mut self,
-        s: S,
-        codes: &[u16],
-        run: Run,
-        c: usize,
-    ) {
-        let (g, lane) = run.place();
-        let scale = self.scales[c][lane];
-        let row = self.row::<DIMS>(g, lane);
-        let x = core::array::from_fn(|i| self.x[g * DIMS + i][lane]);
-        let weights = core::array::from_fn(|i| row[DIMS + i]);
-        let levels = const { &odd_levels::<DIMS>() };
-        let code = Group::<DIMS>::new(x, weights).nearest(s, codes, run.len(), levels, scale);
-        self.points[c][g][lane] = code.into();
     }
 
     /// A group of a lane: twice the products of values and weights, then the weights.
