@@ -7,7 +7,7 @@ use quant_core::lanes::{Lanes, PerLane, Sealed};
 use super::token::lane_ops;
 use crate::LaneOp;
 
-/// Sixteen lanes. Holding one proves that the CPU has AVX-512 F, BW, DQ and VL, and VNNI if it
+/// Sixteen lanes. Holding one proves that the CPU has AVX-512 F, BW, DQ and VL and POPCNT, and VNNI if it
 /// says so.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Avx512<const VNNI: bool> {

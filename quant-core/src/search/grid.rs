@@ -272,7 +272,7 @@ impl<S: Lanes, const LEN: usize> Values<'_, S, LEN> {
             let (x, inside) = (&self.x[g * DIMS..(g + 1) * DIMS], s.lt(apart, s.splat(INSIDE)));
             let certain = room.set_noise::<S, DIMS>(s, near, g, x, ends, inside);
             let all = !s.any(s.and(wanted, s.not(certain)));
-            room.list_runs(s, near, all);
+            room.list_runs::<S, DIMS>(s, near, all);
             room.settle::<S, DIMS>(s, near, drawn, g + 1 == GROUPS);
         }
         far

@@ -17,7 +17,12 @@ use crate::{
 const NONE: i32 = -1;
 
 /// The lengths up to which lists are short enough to be settled side by side.
-const LENGTHS: [usize; 5] = [4, 8, 12, 16, SHORT];
+const fn lengths<const DIMS: usize>() -> [usize; KINDS] {
+    if DIMS == 8 { [8, 12, 17, SHORT] } else { [5, 7, 10, SHORT] }
+}
+
+/// How many these are.
+const KINDS: usize = 4;
 
 /// Where the points of lanes are written that have none: of a candidate that there is not.
 const NOWHERE: i32 = (MOST_CANDIDATES as i32 - 1) << FIRST;
@@ -48,7 +53,7 @@ pub(crate) struct Room<const LEN: usize, const GROUPS: usize> {
     /// The runs of a group as they are found.
     found: Pile,
     /// Runs with short lists, by length.
-    short: [Pile; LENGTHS.len()],
+    short: [Pile; KINDS],
     long: Pile,
     /// Runs that need a closer look.
     aside: Pile,
@@ -65,7 +70,7 @@ impl<const LEN: usize, const GROUPS: usize> Room<LEN, GROUPS> {
         lists: [[0; MOST_LANES]; MOST_GROUPS],
         lines: Lines::NONE,
         found: Pile::EMPTY,
-        short: [Pile::EMPTY; LENGTHS.len()],
+        short: [Pile::EMPTY; KINDS],
         long: Pile::EMPTY,
         aside: Pile::EMPTY,
     };
@@ -186,13 +191,13 @@ impl<const LEN: usize, const GROUPS: usize> Room<LEN, GROUPS> {
         last: bool,
     ) {
         const { assert!(GROUPS <= MOST_GROUPS) }
-        const LONGEST: usize = LENGTHS.len() - 1;
+        const LONGEST: usize = KINDS - 1;
         loop {
             while self.aside.has_room() {
                 let Some(run) = self.long.pop() else { break };
                 self.settle_long::<S, DIMS>(s, near, run);
             }
-            for length in 0..LENGTHS.len() {
+            for length in 0..KINDS {
                 let enough = if last && length == LONGEST { 1 } else { S::N };
                 while self.short[length].len() >= enough && self.aside.has_room() {
                     self.settle_short::<S, DIMS>(s, near, drawn, length, last);
@@ -221,7 +226,12 @@ impl<const LEN: usize, const GROUPS: usize> Room<LEN, GROUPS> {
     /// Finds the lists of the runs that were found, and puts these to those of a kind. A key that is a point needs
     /// no more. `certain` says that only rivals may be the nearest in all of them.
     #[inline(always)]
-    pub(super) fn list_runs<S: Lanes>(&mut self, s: S, near: &Near, certain: bool) {
+    pub(super) fn list_runs<S: Lanes, const DIMS: usize>(
+        &mut self,
+        s: S,
+        near: &Near,
+        certain: bool,
+    ) {
         let (none, empty) = (s.splat_i(0), s.splat(0.0));
         for at in (0..self.found.len()).step_by(S::N) {
             let runs = self.found.at(s, at).runs;
@@ -238,7 +248,7 @@ impl<const LEN: usize, const GROUPS: usize> Room<LEN, GROUPS> {
             let lens = batch.lens(s);
             self.note(s, s.and(live, s.eq(lens, empty)), runs, lists);
             let mut longer = s.and(live, s.lt(empty, lens));
-            for (pile, length) in self.short.iter_mut().zip(LENGTHS) {
+            for (pile, length) in self.short.iter_mut().zip(const { lengths::<DIMS>() }) {
                 let inside = s.le(lens, s.splat(length as f32));
                 pile.push(s, s.and(longer, inside), &batch);
                 longer = s.and(longer, s.not(inside));
@@ -260,10 +270,11 @@ impl<const LEN: usize, const GROUPS: usize> Room<LEN, GROUPS> {
     ) {
         let (batch, live) = self.short[length].take(s);
         // How often a loop runs is better known before.
-        let lens = if mixed || DIMS == 8 || length + 1 == LENGTHS.len() {
+        let lens = if mixed || DIMS == 8 || length + 1 == KINDS {
             [0, batch.longest(s).min(SHORT)]
         } else {
-            [if length == 0 { 1 } else { LENGTHS[length - 1] }, LENGTHS[length]]
+            let lengths = const { lengths::<DIMS>() };
+            [if length == 0 { 1 } else { lengths[length - 1] }, lengths[length]]
         };
         let (first, last, places) = (batch.first(s), batch.last(s), batch.places(s));
         let noise = pick(s, self.noise.as_flattened(), places);
