@@ -1357,6 +1357,9 @@ def regenerate(folder):
             z = z ^ (z >> numpy.uint64(31))
             z = (z & numpy.uint64(keep)) | (
                 numpy.uint64(base) + ((z >> numpy.uint64(shift)) & numpy.uint64(mask)))
+        if name.endswith("running_var"):
+            # A variance is not negative.
+            z = z & numpy.uint64((1 << (bits - 1)) - 1)
         data[start:end] = z.astype(f"<u{bits // 8}").tobytes()
         layout[name] = [entry["dtype"], entry["shape"]]
     path.write_bytes(raw[:8 + length] + bytes(data))
