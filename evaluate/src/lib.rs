@@ -43,6 +43,7 @@ pub mod kl;
 pub mod kld;
 pub mod layered;
 mod load;
+mod logits;
 pub mod measure;
 mod model;
 mod options;
