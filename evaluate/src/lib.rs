@@ -51,6 +51,7 @@ pub mod perplexity;
 mod run;
 pub mod sample;
 pub mod sensitivity;
+mod squares;
 
 pub use error::{Error, Result};
 pub use footprint::{Footprint, LayerFootprint};
