@@ -244,7 +244,7 @@ FAMILIES = {
             rope_type="default", rope_theta=5e6, mrope_section=[6, 5, 5])),
         vision_config=QWEN3_VISION)),
     "qwen3vlmoe": ("Qwen3VLMoe:ForConditionalGeneration", "qwen", dict(
-        text_config=dict(SMALL, head_dim=32, moe_intermediate_size=32, num_experts=4,
+        text_config=dict(SMALL, head_dim=32, moe_intermediate_size=48, num_experts=4,
                          num_experts_per_tok=2, rope_parameters=dict(
                              rope_type="default", rope_theta=5e6, mrope_section=[6, 5, 5])),
         vision_config=QWEN3_VISION)),
@@ -1357,6 +1357,9 @@ def regenerate(folder):
             z = z ^ (z >> numpy.uint64(31))
             z = (z & numpy.uint64(keep)) | (
                 numpy.uint64(base) + ((z >> numpy.uint64(shift)) & numpy.uint64(mask)))
+        if name.endswith("running_var"):
+            # A variance is not negative.
+            z = z & numpy.uint64((1 << (bits - 1)) - 1)
         data[start:end] = z.astype(f"<u{bits // 8}").tobytes()
         layout[name] = [entry["dtype"], entry["shape"]]
     path.write_bytes(raw[:8 + length] + bytes(data))

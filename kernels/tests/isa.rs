@@ -4,7 +4,7 @@
 
 use proptest::prelude::*;
 use quant_core::{
-    Error, GgmlType, QTensor, can_improve,
+    BlockFloat, Error, GgmlType, QTensor, can_improve,
     formats::{Importance, Rows},
     grouped::{Grouped, GroupedType, Job, Refinement, ScaleType},
     importance_use,
@@ -91,12 +91,25 @@ fn importance(len: usize) -> impl Strategy<Value = Option<Vec<f32>>> {
     ]
 }
 
+/// IEEE 754 leaves open which sign a result has that is no number: x86 and Arm differ. Such scales get none.
+fn clear_signs_of_nans(ty: GgmlType, blocks: &mut [u8]) {
+    for block in blocks.chunks_exact_mut(ty.block_bytes()) {
+        for float in ty.floats() {
+            if let BlockFloat::Half(at) = *float
+                && float.value(block).is_nan()
+            {
+                block[at + 1] &= 0x7f;
+            }
+        }
+    }
+}
+
 /// Checksums (FNV-1a) of what ggml makes of the rows below with their importance, and the exponents at which
-/// it makes nothing but stops, since no error of a point is a number.
+/// it makes nothing but stops, since no error of a point is a number. Signs of NaNs are cleared.
 const MAGNITUDES: &[(GgmlType, u64, std::ops::Range<i32>)] = &[
-    (GgmlType::Q4_0, 0x3a50_5055_6963_f150, 0..0),
+    (GgmlType::Q4_0, 0x2af8_625b_654d_3050, 0..0),
     (GgmlType::Q4_1, 0xd9bd_597c_43d6_a1b3, 0..0),
-    (GgmlType::Q5_0, 0x8dfd_c75e_96ab_7c29, 0..0),
+    (GgmlType::Q5_0, 0xada4_2a39_61f5_1029, 0..0),
     (GgmlType::Q5_1, 0x1d7b_8c04_d17c_f7cb, 0..0),
     (GgmlType::Q8_0, 0x554e_1353_2794_5517, 0..0),
     (GgmlType::Q2_K, 0x1980_704c_0fd4_b73d, 0..0),
@@ -140,13 +153,14 @@ fn every_magnitude_gives_ggmls_bytes_on_every_isa() {
         for importance in [None, Some(&importance[..])] {
             let rows = Rows { values: &values, row_len: 256, importance };
             for (ty, sum) in quantizable().zip(&mut sums) {
-                let expected = quantize(scalar, ty, rows);
+                let mut expected = quantize(scalar, ty, rows);
                 for kernels in Kernels::supported().skip(1) {
                     let difference = first_difference(&quantize(kernels, ty, rows), &expected);
                     let isa = kernels.isa().name();
                     assert_eq!(difference, None, "{isa} {ty}, values up to 2^({exponent} + 1)");
                 }
                 if importance.is_some() && !row(ty).2.contains(&exponent) {
+                    clear_signs_of_nans(ty, &mut expected);
                     for byte in expected {
                         *sum = (*sum ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
                     }

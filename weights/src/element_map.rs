@@ -16,6 +16,8 @@ pub enum ElementMap {
     Exp,
     /// It becomes the negative of its exponential.
     NegativeExp,
+    /// It becomes the logarithm of one more than its exponential; from 20 on it stays as it is.
+    Softplus,
     /// It is multiplied by the number, then by that of the first band that ends after its row.
     ByRows(f32, [(u64, f32); 5]),
     /// It changes its sign in the later half of each group of so many rows.
@@ -31,6 +33,8 @@ impl ElementMap {
             Self::Times(first, second) => round(round(value * first) * second),
             Self::Exp => round(exp(value)),
             Self::NegativeExp => round(-exp(value)),
+            Self::Softplus if value > 20.0 => value,
+            Self::Softplus => round(f64::from(value).exp().ln_1p() as f32),
             Self::LaterHalfNegative(rows) => {
                 let is_later = row.checked_rem(rows).is_some_and(|row| row >= rows / 2);
                 if is_later { -value } else { value }
@@ -76,6 +80,14 @@ mod tests {
         assert_eq!(found, [1.5, 1.5, -1.5, -1.5, 1.5, 1.5, -1.5, -1.5]);
         // No size of a head changes anything.
         assert_eq!(ElementMap::LaterHalfNegative(0).apply(1.5, 3, |value| value), 1.5);
+    }
+
+    #[test]
+    fn softplus_bends_at_zero_and_ends_as_the_value() {
+        let apply = |value| ElementMap::Softplus.apply(value, 0, |value| value);
+        let found = [-200.0, 0.0, 1.0, 20.5, f32::INFINITY].map(apply);
+        assert_eq!(found, [0.0, std::f32::consts::LN_2, 1.313_261_7, 20.5, f32::INFINITY]);
+        assert!(apply(f32::NAN).is_nan());
     }
 
     #[test]

@@ -144,6 +144,14 @@ impl Format {
                 });
             }
             scales.zeros = Some((zeros.file, zeros.offset));
+        } else if code == Code::Int8 && layout.zeros {
+            return Err(Problem {
+                found: "codes of type I8 without zero points".into(),
+                expected: format!(
+                    "a tensor {zeros_name:?} beside it: config.json says that the codes are not symmetric"
+                ),
+                help: "the checkpoint is incomplete",
+            });
         }
         let order = format!("{name}_g_idx");
         if checkpoint.tensors.contains_key(&order) {

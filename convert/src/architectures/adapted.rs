@@ -211,6 +211,7 @@ fn factor(mapping: &Mapping<'_>, map: Change, factor: f32) -> Result<Option<Elem
         Change::Plus(_)
         | Change::Exp
         | Change::NegativeExp
+        | Change::Softplus
         | Change::Centred
         | Change::TurnedBack(_) => return Ok(None),
     };

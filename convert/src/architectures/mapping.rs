@@ -96,6 +96,11 @@ fn is_codes(source: &CheckpointTensor) -> bool {
     matches!(source.dtype, Dtype::U8 | Dtype::I8)
 }
 
+/// The shape of a tensor; a single value without axes is a vector of one.
+fn axes(source: &CheckpointTensor) -> &[u64] {
+    if source.shape.is_empty() { &[1] } else { &source.shape }
+}
+
 /// What one output tensor takes: its shape, outermost first, and where from.
 #[derive(Debug, Default)]
 pub(super) struct Taken {
@@ -142,6 +147,10 @@ impl<'a> Mapping<'a> {
     pub(super) fn names(&self) -> Names {
         let mut names = Names::new();
         for (i, rule) in self.rules.iter().enumerate() {
+            if matches!(rule.presence, Presence::LeftOut(_)) {
+                // Some such names end otherwise than those of weights and biases.
+                names.insert(rule.source.to_owned(), (i, Part::Weight));
+            }
             for part in [Part::Weight, Part::Bias] {
                 if part == Part::Bias && (rule.exact || matches!(rule.bias, Bias::Never)) {
                     continue;
@@ -265,7 +274,7 @@ impl<'a> Mapping<'a> {
         if rule.scales.is_some() && is_codes(source) {
             shape = mxfp4_shape(&shape, source.shape.len());
         }
-        if source.shape != shape {
+        if axes(source) != shape {
             let expected = format!("{shape:?} by config.json ({})", self.reason(rule, slot));
             let found = format!("shape {}", Shape(&source.shape));
             return Err(self.wrong(name, &found, &expected, HELP));
@@ -346,7 +355,7 @@ impl<'a> Mapping<'a> {
             None => self.weights.encoding(name, source).map_err(wrong)?,
         };
         // Values are counted in blocks where they are stored in blocks.
-        let mut shape = source.shape.clone();
+        let mut shape = axes(source).to_vec();
         let block = if matches!(encoding, Encoding::Mxfp4 { .. }) {
             if shape.len() > rule.shape.len() {
                 shape.pop();
@@ -456,6 +465,7 @@ impl<'a> Mapping<'a> {
             Change::Plus(more) => ElementMap::Plus(more),
             Change::Exp => ElementMap::Exp,
             Change::NegativeExp => ElementMap::NegativeExp,
+            Change::Softplus => ElementMap::Softplus,
             Change::With(map) => map(self.config)?,
             Change::Times(keys) => {
                 let factor = |i: usize| {

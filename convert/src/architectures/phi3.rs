@@ -1,12 +1,14 @@
 //! Phi-3, 3.5 and 4: queries, keys and values in one tensor, gate and up in one tensor, and
 //! factors for long contexts.
 
+use serde_json::Value;
+
 use crate::{Config, Result, model::Tensor, tokenizer::Adjustment};
 
 use super::{
-    Architecture, BASE,
+    Architecture, BASE, Fill,
     parameters::{self, Keys, Parameter},
-    rope::Rope,
+    rope::{ORIGINAL, Rope},
     shared::*,
     tensors::{Dim, Rule},
 };
@@ -24,6 +26,7 @@ pub(super) const PHI3: Architecture = Architecture {
             ],
             THETA,
             SAME_HEADS,
+            &[default(ORIGINAL_CONTEXT, Fill::With(original_context))],
         ],
     )],
     parameters: &[KEYS],
@@ -54,10 +57,7 @@ pub(super) const PHI3: Architecture = Architecture {
 
 pub(super) const KEYS: &[Parameter] = &[
     parameters::required("context_length", &["n_positions", "max_position_embeddings"]),
-    Parameter::With(|config, keys| {
-        keys.set_count("rope.scaling.original_context_length", config.require(ORIGINAL)?);
-        Ok(())
-    }),
+    parameters::required("rope.scaling.original_context_length", &[ORIGINAL_CONTEXT]),
     parameters::required("embedding_length", &["hidden_size"]),
     parameters::required("feed_forward_length", &["intermediate_size"]),
     parameters::required("block_count", &["num_hidden_layers"]),
@@ -75,12 +75,36 @@ pub(super) const KEYS: &[Parameter] = &[
     },
 ];
 
-/// The context before it was scaled. This class declares it beside the RoPE block: in transformers and
-/// in the reference converter it counts whatever the block says.
-const ORIGINAL: &str = "original_max_position_embeddings";
+/// The context before it was scaled.
+pub(super) const ORIGINAL_CONTEXT: &str = "context before it was scaled";
 
-/// The factors for contexts longer and shorter than the original one.
+/// This class declares it beside the RoPE block, and there it counts whatever the block says. But a
+/// scaling without factors is none of this class: llama.cpp's converter then takes what the block says.
+fn original_context(config: &Config) -> Result<Option<Value>> {
+    let rope = Rope::read(config)?;
+    let is_scaled = rope.kind()?.is_some_and(|kind| kind != "default");
+    let has_factors = rope.numbers("long_factor")?.is_some_and(|factors| !factors.is_empty());
+    let own = if is_scaled && !has_factors { rope.own_original_context()? } else { None };
+    own.map_or_else(|| config.require(ORIGINAL), Ok).map(|context| Some(context.into()))
+}
+
+/// The factors for contexts longer and shorter than the original one. This class takes `yarn` for an
+/// older name of `longrope`.
 fn factors(config: &Config, keys: &mut Keys<'_>) -> Result<Vec<Tensor>> {
+    factors_of(config, keys, longrope)
+}
+
+fn longrope(scale: f64, original: f64) -> f64 {
+    (1.0 + scale.ln() / original.ln()).sqrt()
+}
+
+/// As [`factors`]; what attention is multiplied by with `yarn` follows from how many times longer the
+/// context became, and from what it was.
+pub(super) fn factors_of(
+    config: &Config,
+    keys: &mut Keys<'_>,
+    yarn: fn(f64, f64) -> f64,
+) -> Result<Vec<Tensor>> {
     let rope = Rope::read(config)?;
     let Some(long) = rope.numbers("long_factor")?.filter(|factors| !factors.is_empty()) else {
         return Ok(Vec::new());
@@ -93,12 +117,12 @@ fn factors(config: &Config, keys: &mut Keys<'_>) -> Result<Vec<Tensor>> {
         return Err(config.wrong(&rope.shown("short_factor"), "of another length", expected));
     };
     let context = config.require("max_position_embeddings")? as f64;
-    let original = config.require(ORIGINAL)? as f64;
+    let original = config.require(ORIGINAL_CONTEXT)? as f64;
     let scale = context / original;
     let factor = match rope.kind()?.as_deref() {
         _ if scale <= 1.0 => 1.0,
-        Some("su" | "longrope") => (1.0 + scale.ln() / original.ln()).sqrt(),
-        Some("yarn") => 0.1 * scale.ln() + 1.0,
+        Some("su" | "longrope") => longrope(scale, original),
+        Some("yarn") => yarn(scale, original),
         _ => {
             let key = rope.shown("rope_type");
             return Err(config.wrong(&key, "none that has factors", "su, longrope or yarn"));

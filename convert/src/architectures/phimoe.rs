@@ -1,9 +1,14 @@
 //! Phi-3.5-MoE: experts, norms with biases, a head with a bias.
 
+use serde_json::Value;
+
+use crate::{Config, Result};
+
 use super::{
-    Architecture, mixtral,
+    Architecture, Fill, mixtral,
     parameters::{self, Parameter},
-    phi3,
+    phi3::{self, ORIGINAL_CONTEXT},
+    rope::{ORIGINAL, Rope},
     shared::*,
     tensors::Rule,
 };
@@ -22,6 +27,7 @@ pub(super) const PHIMOE: Architecture = Architecture {
             count("num_experts_per_tok", 2),
             count("num_local_experts", 16),
             flag("attention_bias", false),
+            default(ORIGINAL_CONTEXT, Fill::With(original_context)),
         ]],
     )],
     parameters: &[
@@ -44,5 +50,12 @@ pub(super) const PHIMOE: Architecture = Architecture {
         mixtral::EXPERTS,
         mixtral::EXPERTS_IN_ONE,
     ],
+    computed: |config, keys| phi3::factors_of(config, keys, |scale, _| 0.1 * scale.ln() + 1.0),
     ..phi3::PHI3
 };
+
+/// What the block says, else what is beside it.
+fn original_context(config: &Config) -> Result<Option<Value>> {
+    let own = Rope::read(config)?.own_original_context()?;
+    own.map_or_else(|| config.require(ORIGINAL), Ok).map(|context| Some(context.into()))
+}

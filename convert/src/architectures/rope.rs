@@ -155,19 +155,24 @@ impl<'c> Rope<'c> {
     /// but for classes that declare it, as Phi-3's.
     pub(super) fn original_context(&self) -> Result<u64> {
         let outside = self.config.get(ORIGINAL).filter(|_| !self.config.like_reference());
-        let longest = || self.config.require("max_position_embeddings");
-        match self.object.get(ORIGINAL).filter(|value| !value.is_null()) {
-            Some(value) => value
-                .as_f64()
-                .filter(|count| count.fract() == 0.0 && (1.0..=f64::from(u32::MAX)).contains(count))
-                .map(|count| count as u64)
-                .ok_or_else(|| {
-                    let expected = "a positive whole number of 32 bits";
-                    self.config.wrong(&self.shown(ORIGINAL), &describe(value), expected)
-                }),
+        match self.own_original_context()? {
+            Some(own) => Ok(own),
             None if outside.is_some() => self.config.require(ORIGINAL),
-            None => longest(),
+            None => self.config.require("max_position_embeddings"),
         }
+    }
+
+    /// As [`original_context`](Self::original_context), where the block itself says it.
+    pub(super) fn own_original_context(&self) -> Result<Option<u64>> {
+        let Some(value) = self.object.get(ORIGINAL).filter(|value| !value.is_null()) else {
+            return Ok(None);
+        };
+        let count = value
+            .as_f64()
+            .filter(|count| count.fract() == 0.0 && (1.0..=f64::from(u32::MAX)).contains(count));
+        let expected = "a positive whole number of 32 bits";
+        let wrong = || self.config.wrong(&self.shown(ORIGINAL), &describe(value), expected);
+        count.map(|count| Some(count as u64)).ok_or_else(wrong)
     }
 
     /// How many times longer the context is than the original one. Where YaRN's factor is `null`,
@@ -214,7 +219,7 @@ impl<'c> Rope<'c> {
     }
 }
 
-const ORIGINAL: &str = "original_max_position_embeddings";
+pub(super) const ORIGINAL: &str = "original_max_position_embeddings";
 const FULL: &str = "full_attention";
 const SLIDING: &str = "sliding_attention";
 

@@ -96,6 +96,7 @@ pub(super) enum Change {
     Times(&'static [&'static str]),
     Exp,
     NegativeExp,
+    Softplus,
     /// Less the mean of all of them.
     Centred,
     /// The later half of the rows of each head (so many rows) changes its sign.
@@ -238,6 +239,12 @@ impl Rule {
     /// Each value becomes its exponential.
     pub const fn exp(mut self) -> Self {
         self.map = Change::Exp;
+        self
+    }
+
+    /// Each value becomes the logarithm of one more than its exponential.
+    pub const fn softplus(mut self) -> Self {
+        self.map = Change::Softplus;
         self
     }
 

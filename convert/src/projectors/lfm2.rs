@@ -4,7 +4,7 @@ use super::{Encoder, Projector, nothing, shared::*};
 use crate::architectures::{
     Architecture, Default, Fill, ModelDefaults,
     parameters::{Constant, Parameter},
-    tensors::{Dim, Rule, Step},
+    tensors::{Dim, Rule},
 };
 
 pub(super) const LFM2: Projector = Projector {
@@ -91,11 +91,7 @@ const FAMILY: Architecture = Architecture {
                 "v.patch_embd.weight",
                 &[WIDTH, Dim::Product(&[PATCH, PATCH, CHANNELS])],
             )
-            .parts(&[&[
-                Step::Unfold(1, &[PATCH, PATCH]),
-                Step::Swap(2, 3),
-                Step::Swap(1, 2),
-            ]]),
+            .parts(COLOURS_FIRST),
             Rule::exact("embeddings.patch_embedding.bias", "v.patch_embd.bias", &[WIDTH]),
             Rule::new(
                 "embeddings.position_embedding",

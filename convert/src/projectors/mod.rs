@@ -7,10 +7,14 @@
 //! of the whole model (`whole KEY`), of its text model (`text KEY`) and of the preprocessor
 //! (`preprocessor KEY`), and the width of the text model.
 
+mod batch_norm;
 mod cogvlm;
+mod deepseek_ocr;
 mod dots_ocr;
 mod gemma3;
+mod gemma4;
 mod glm4v;
+mod granite_speech;
 mod hunyuan_vl;
 mod idefics3;
 mod internvl;
@@ -24,8 +28,10 @@ mod paddleocr;
 mod pixtral;
 mod qwen2vl;
 mod qwen3vl;
+mod qwen_omni;
 mod reading;
 mod shared;
+mod step3vl;
 mod whisper;
 
 use std::path::Path;
@@ -45,10 +51,13 @@ use crate::{
 /// All projectors.
 pub const ALL: &[&Projector] = &[
     &cogvlm::COGVLM,
+    &deepseek_ocr::DEEPSEEK_OCR,
     &dots_ocr::DOTS_OCR,
     &gemma3::GEMMA3,
+    &gemma4::GEMMA4,
     &glm4v::GLM4V,
     &glm4v::GLM5V,
+    &granite_speech::GRANITE_SPEECH,
     &hunyuan_vl::HUNYUAN_VL,
     &idefics3::IDEFICS3,
     &internvl::INTERNVL,
@@ -66,23 +75,31 @@ pub const ALL: &[&Projector] = &[
     &qwen2vl::QWEN2VL,
     &qwen2vl::QWEN2_5VL,
     &qwen3vl::QWEN3VL,
+    &qwen_omni::QWEN2_5_OMNI,
+    &qwen_omni::QWEN3_OMNI,
+    &step3vl::STEP3VL,
     &whisper::AUDIO_FLAMINGO,
     &whisper::QWEN2_AUDIO,
     &whisper::ULTRAVOX,
     &whisper::VOXTRAL,
 ];
 
+/// Keys with the name of a projector, or of its part for each kind of input.
+pub const NAMES: [&str; 3] =
+    ["clip.projector_type", "clip.vision.projector_type", "clip.audio.projector_type"];
+
 /// A kind of projector.
 #[derive(Debug)]
 pub struct Projector {
     /// The Hugging Face classes it belongs to.
     pub classes: &'static [&'static str],
-    /// llama.cpp's name for it, as `clip.projector_type` has it.
+    /// llama.cpp's name for it, as one of [`NAMES`] has it.
     pub name: &'static str,
-    /// What it encodes with, in the order in which their keys are written.
+    /// What it encodes with, in the order in which their keys are written. Of several a checkpoint may
+    /// lack some. One without tensors has keys of an encoder that come after those of another.
     pub encoders: &'static [Encoder],
-    /// Tensors that do not follow the type of the file: a part of the name in the output, and what they
-    /// are kept in. The first that fits counts.
+    /// Tensors that do not follow the type of the file: what their names in the output begin with, or
+    /// hold if that begins with a dot, and what they are kept in. The first that fits counts.
     pub types: &'static [(&'static str, Kept)],
 }
 
@@ -120,10 +137,14 @@ const TYPES: &[(&str, Kept)] = &[
 
 /// What a tensor of a projector is kept in, if that is not the type of the file.
 pub(crate) fn kept(metadata: &Metadata, tensor: &str) -> Option<Kept> {
-    let name = metadata.get_str("clip.projector_type");
-    let own = ALL.iter().find(|projector| Some(projector.name) == name);
-    let own = own.map_or(&[][..], |projector| projector.types);
-    own.iter().chain(TYPES).find(|(part, _)| tensor.contains(part)).map(|(_, kept)| *kept)
+    let names = NAMES.map(|key| metadata.get_str(key));
+    let own = ALL.iter().filter(|projector| names.contains(&Some(projector.name)));
+    let own = own.flat_map(|projector| projector.types);
+    let fits = |part: &str| match part.strip_prefix('.') {
+        Some(_) => tensor.contains(part),
+        None => tensor.starts_with(part),
+    };
+    own.chain(TYPES).find(|(part, _)| fits(part)).map(|(_, kept)| *kept)
 }
 
 /// The projector of a checkpoint, if it has one that is converted.
@@ -157,7 +178,7 @@ pub fn open(dir: &Path, options: &CheckpointOptions) -> Result<Model> {
     config.follow_reference(options.like_reference);
     let values = json::read_object(config.path())?;
     let Some(projector) = of(&values) else { return Err(unknown(&config, &values)) };
-    let reading::Read { tensors, configs, files, left_out } =
+    let reading::Read { tensors, encoders, files, left_out } =
         reading::read(projector, dir, &config, &values, options)?;
 
     let mut metadata = Metadata::new();
@@ -165,7 +186,7 @@ pub fn open(dir: &Path, options: &CheckpointOptions) -> Result<Model> {
     metadata.insert("general.type", "mmproj");
     let folder = general::folder(dir, options.like_reference);
     general::write(dir, folder, &config, &tensors, &overrides, &mut metadata);
-    for (encoder, config) in projector.encoders.iter().zip(&configs) {
+    for (encoder, config) in &encoders {
         encoder.family.write(config, &mut metadata)?;
     }
     metadata.insert("general.quantization_version", crate::model::QUANTIZATION_VERSION);
@@ -189,7 +210,7 @@ fn nothing(_: &Path, _: &mut Object) -> Result<()> {
 }
 
 /// The tensors of encoders, in the order in which the reference converter meets their sources.
-pub(super) fn in_order(mut tensors: Vec<((usize, String), Tensor)>) -> Vec<Tensor> {
+pub(super) fn in_order(mut tensors: Vec<((usize, String, bool), Tensor)>) -> Vec<Tensor> {
     tensors.sort_by(|(a, _), (b, _)| a.cmp(b));
     tensors.into_iter().map(|(_, tensor)| tensor).collect()
 }

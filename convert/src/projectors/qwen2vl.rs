@@ -60,16 +60,7 @@ pub(super) const QWEN2_5VL: Projector = Projector {
         family: &Architecture {
             defaults: &[ModelDefaults {
                 model_type: "qwen2_5_vl_vision",
-                values: &[
-                    &[
-                        count("num_hidden_layers", 32),
-                        count("hidden_size", 3584),
-                        count("intermediate_size", 3420),
-                        with("fullatt_block_indexes", |_| Ok(Some(vec![7, 15, 23, 31].into()))),
-                    ],
-                    COMMON_SIZES,
-                    COMMON,
-                ],
+                values: &[WINDOWED, COMMON_SIZES, COMMON],
                 in_wrapper: &[],
             }],
             parameters: &[
@@ -87,6 +78,14 @@ pub(super) const QWEN2_5VL: Projector = Projector {
     }],
     types: &[],
 };
+
+/// What Qwen2.5-VL's encoder assumes.
+pub(super) const WINDOWED: &[Default] = &[
+    count("num_hidden_layers", 32),
+    count("hidden_size", 3584),
+    count("intermediate_size", 3420),
+    with("fullatt_block_indexes", |_| Ok(Some(vec![7, 15, 23, 31].into()))),
+];
 
 /// EXAONE 4.5: heads share keys and values, which stay in one matrix with the queries.
 pub(super) const EXAONE4_5: Projector = Projector {
@@ -152,7 +151,7 @@ pub(super) const SQUARE: Dim =
     Dim::Product(&[WIDTH, Dim::Key("spatial_merge_size"), Dim::Key("spatial_merge_size")]);
 
 /// What all assume, after the number of layers.
-const COMMON_SIZES: &[Default] = &[
+pub(super) const COMMON_SIZES: &[Default] = &[
     same("num_attention_heads", "num_heads"),
     count("num_attention_heads", 16),
     same("num_channels", "in_channels"),
@@ -164,10 +163,10 @@ const COMMON_SIZES: &[Default] = &[
 ];
 
 /// As [`COMMON_SIZES`], and the epsilon.
-const COMMON: &[Default] =
+pub(super) const COMMON: &[Default] =
     &[always("layer_norm_eps", Fill::Given("whole rms_norm_eps")), number("layer_norm_eps", 1e-6)];
 
-const FAMILY: Architecture = Architecture {
+pub(super) const FAMILY: Architecture = Architecture {
     wrappers: &["model.visual.", "visual."],
     endings: &[
         ("merger.mlp.0.weight", "merger.mlp.first.weight"),

@@ -50,7 +50,21 @@ pub(super) const DEFAULTS: &[Default] = &[
     number("layer_norm_eps", 1e-6),
 ];
 
-const FAMILY: Architecture = Architecture {
+/// What is written of every such encoder after its sizes.
+pub(super) const AFTER: &[Parameter] = &[
+    USE_GELU,
+    parameters::count("vision.spatial_merge_size", &["spatial_merge_size"]),
+    EPSILON,
+    Parameter::With(|config, keys| {
+        let layers = config.require("num_hidden_layers")?;
+        let deep = deep(config)?;
+        let flags: Vec<bool> = (0..layers).map(|layer| deep.contains(&layer)).collect();
+        keys.set("vision.is_deepstack_layers", flags);
+        Ok(())
+    }),
+];
+
+pub(super) const FAMILY: Architecture = Architecture {
     defaults: &[
         ModelDefaults { model_type: "qwen3_vl_vision", values: &[DEEP, DEFAULTS], in_wrapper: &[] },
         ModelDefaults {
@@ -64,27 +78,14 @@ const FAMILY: Architecture = Architecture {
     ],
     parameters: &[
         VISION,
-        &[
-            Parameter::Constant("projector_type", Constant::Text("qwen3vl_merger")),
-            USE_GELU,
-            parameters::count("vision.spatial_merge_size", &["spatial_merge_size"]),
-            EPSILON,
-            Parameter::With(|config, keys| {
-                let layers = config.require("num_hidden_layers")?;
-                let deep = deep(config)?;
-                let flags: Vec<bool> = (0..layers).map(|layer| deep.contains(&layer)).collect();
-                keys.set("vision.is_deepstack_layers", flags);
-                Ok(())
-            }),
-        ],
+        &[Parameter::Constant("projector_type", Constant::Text("qwen3vl_merger"))],
+        AFTER,
     ],
     wrappers: &["model.visual.", "visual."],
     // In the checkpoint they are numbered one after the other, in GGUF by their layers.
     rename: |config, name| {
         let (number, rest) = name.strip_prefix("deepstack_merger_list.")?.split_once('.')?;
-        let number: usize = number.parse().ok()?;
-        let layer = *deep(config).ok()?.get(number)?;
-        Some(format!("deepstack.{layer}.{rest}"))
+        Some(format!("deepstack.{}.{rest}", numbered(config, number)?))
     },
     check: |config| {
         let (layers, deep) = (config.require("num_hidden_layers")?, deep(config)?);
@@ -135,7 +136,7 @@ pub(super) const TOWER: &[Rule] = &[
 
 const INDEXES: &str = "deepstack_visual_indexes";
 
-const DEEP: &[Default] = &[with(INDEXES, |_| Ok(Some(vec![8, 16, 24].into())))];
+pub(super) const DEEP: &[Default] = &[with(INDEXES, |_| Ok(Some(vec![8, 16, 24].into())))];
 
 /// The layers whose output goes to the text model's first layers.
 fn deep(config: &Config) -> Result<Vec<u64>> {
@@ -143,6 +144,12 @@ fn deep(config: &Config) -> Result<Vec<u64>> {
     let layers: Option<Vec<u64>> =
         value.as_array().and_then(|layers| layers.iter().map(Value::as_u64).collect());
     layers.ok_or_else(|| config.wrong(INDEXES, &crate::json::describe(value), "a list of layers"))
+}
+
+/// The layer of the merger of this number.
+pub(super) fn numbered(config: &Config, number: &str) -> Option<u64> {
+    let number: usize = number.parse().ok()?;
+    deep(config).ok()?.get(number).copied()
 }
 
 fn is_deep(config: &Config, layer: u64) -> bool {

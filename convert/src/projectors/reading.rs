@@ -6,7 +6,7 @@ use gguf_io::{Checkpoint, SourceFile};
 use quant_weights::Weights;
 use serde_json::Value;
 
-use super::{Encoder, Projector, in_order, shared};
+use super::{Encoder, Projector, batch_norm, in_order, shared};
 use crate::{
     CheckpointOptions, Config, Result,
     architectures::{self, tensors::Mapped},
@@ -19,15 +19,15 @@ use crate::{
 /// What is read of a checkpoint.
 pub(super) struct Read {
     pub(super) tensors: Vec<Tensor>,
-    /// A configuration for each encoder.
-    pub(super) configs: Vec<Config>,
+    /// The encoders that the checkpoint has, each with its configuration.
+    pub(super) encoders: Vec<(&'static Encoder, Config)>,
     pub(super) files: Vec<SourceFile>,
     /// Tensors that have no place in the output.
     pub(super) left_out: Vec<String>,
 }
 
 pub(super) fn read(
-    projector: &Projector,
+    projector: &'static Projector,
     dir: &Path,
     whole: &Config,
     values: &Object,
@@ -35,11 +35,18 @@ pub(super) fn read(
 ) -> Result<Read> {
     let preference = options::preference(options.like_reference);
     let preprocessor = preprocessor(dir)?;
-    let (mut ordered, mut configs, mut files) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut ordered, mut encoders, mut files) = (Vec::new(), Vec::new(), Vec::new());
     let mut left_out = Vec::new();
-    for encoder in projector.encoders {
+    for encoder in present(projector, values) {
         let mut part = part(encoder, whole, values, &preprocessor)?;
         (encoder.prepare)(dir, &mut part)?;
+        if encoder.family.tensors.is_empty() {
+            let (derived, own) = part.into_iter().partition(|(key, _)| is_derived(key));
+            let mut config = whole.of_part(own, derived);
+            encoder.family.complete(&mut config)?;
+            encoders.push((encoder, config));
+            continue;
+        }
         let quantization = packed::quantization(whole)?;
         let mut stored =
             Checkpoint::open_elsewhere(dir, &options.elsewhere, preference, &options.limits)?;
@@ -62,26 +69,40 @@ pub(super) fn read(
         encoder.family.complete(&mut config)?;
         architectures::tensors::layers(&config)?;
         let weights = Weights::new(stored, quantization)?;
+        let Mapped { mut tensors, sources, left_out: other, .. } =
+            architectures::tensors::map(encoder.family, &config, &weights, dir)?;
+        let biases = batch_norm::fold(&weights.checkpoint().files, &mut tensors)?;
+        // After the shapes were found to be those of config.json.
         let computed =
             (encoder.family.computed)(&config, &mut encoder.family.keys(&mut Default::default()))?;
-        let Mapped { tensors, sources, left_out: other, .. } =
-            architectures::tensors::map(encoder.family, &config, &weights, dir)?;
         left_out.extend(other.into_iter().map(|(name, _)| name));
         let of: HashMap<&str, &str> =
             sources.iter().map(|source| (&*source.tensor, &*source.name)).collect();
-        ordered.extend(computed.into_iter().map(|tensor| ((0, String::new()), tensor)));
+        ordered.extend(computed.into_iter().map(|tensor| ((0, String::new(), false), tensor)));
         ordered.extend(tensors.into_iter().map(|tensor| {
-            let source = of.get(tensor.name.as_str()).copied().unwrap_or_default().to_owned();
-            let file = places.get(&source).map_or(0, |file| file.saturating_add(1));
-            ((file, source), tensor)
+            let weight = biases.get(&tensor.name).map(String::as_str);
+            let source = of.get(weight.unwrap_or(&tensor.name)).copied().unwrap_or_default();
+            let file = places.get(source).map_or(0, |file| file.saturating_add(1));
+            ((file, source.to_owned(), weight.is_some()), tensor)
         }));
         files = weights.into_checkpoint().files;
-        configs.push(config);
+        encoders.push((encoder, config));
     }
     // The files are the same for each encoder, and so are their numbers.
     left_out.sort_unstable();
     left_out.dedup();
-    Ok(Read { tensors: in_order(ordered), configs, files, left_out })
+    Ok(Read { tensors: in_order(ordered), encoders, files, left_out })
+}
+
+/// The encoders that a checkpoint has: of several those whose configuration is there, else the first.
+fn present(projector: &'static Projector, values: &Object) -> Vec<&'static Encoder> {
+    let has = |encoder: &&Encoder| {
+        let mut blocks = encoder.config.iter();
+        let block = blocks.try_fold(values, |block, key| block.get(*key)?.as_object());
+        block.is_some()
+    };
+    let found: Vec<_> = projector.encoders.iter().filter(has).collect();
+    if found.is_empty() { projector.encoders.iter().take(1).collect() } else { found }
 }
 
 /// Whether a tensor is one of an encoder's.

@@ -163,6 +163,10 @@ pub(super) const SIGLIP_LAYERS: &[Rule] = &[
     Rule::new("encoder.layers.{}.mlp.fc2", "v.blk.{}.ffn_down", &[WIDTH, INNER]).bias(),
 ];
 
+/// Values of a patch by rows, then columns, then colours; matrices have the colours outermost.
+pub(super) const COLOURS_FIRST: &[&[Step]] =
+    &[&[Step::Unfold(1, &[PATCH, PATCH]), Step::Swap(2, 3), Step::Swap(1, 2)]];
+
 /// Patches, positions and the last norm of SigLIP.
 pub(super) const SIGLIP_ENDS: &[Rule] = &[
     Rule::new("embeddings.patch_embedding", "v.patch_embd", &[WIDTH, CHANNELS, PATCH, PATCH])

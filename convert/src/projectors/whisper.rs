@@ -18,7 +18,9 @@ pub(super) const QWEN2_AUDIO: Projector = Projector {
                 AFTER,
             ],
             tensors: &[
-                TOWER,
+                CONVOLUTIONS,
+                LAYERS,
+                ENDS,
                 &[Rule::new("multi_modal_projector.linear", "mm.a.fc", &[TEXT_WIDTH, WIDTH])
                     .bias()],
             ],
@@ -41,7 +43,9 @@ pub(super) const VOXTRAL: Projector = Projector {
                 &[Parameter::Constant("audio.projector.stack_factor", Constant::Count(4))],
             ],
             tensors: &[
-                TOWER,
+                CONVOLUTIONS,
+                LAYERS,
+                ENDS,
                 &[
                     Rule::new("multi_modal_projector.linear_1", "mm.a.mlp.1", &[TEXT_WIDTH, INNER]),
                     Rule::new(
@@ -69,7 +73,9 @@ pub(super) const AUDIO_FLAMINGO: Projector = Projector {
                 AFTER,
             ],
             tensors: &[
-                TOWER,
+                CONVOLUTIONS,
+                LAYERS,
+                ENDS,
                 &[
                     Rule::new("multi_modal_projector.linear_1", "mm.a.mlp.1", &[TEXT_WIDTH, WIDTH])
                         .maybe_bias(),
@@ -101,7 +107,9 @@ pub(super) const ULTRAVOX: Projector = Projector {
                 &[parameters::required("audio.projector.stack_factor", &[STACK])],
             ],
             tensors: &[
-                TOWER,
+                CONVOLUTIONS,
+                LAYERS,
+                ENDS,
                 &[
                     Rule::new("multi_modal_projector.ln_pre", "mm.a.norm_pre", &[STACKED]),
                     Rule::new("multi_modal_projector.linear_1", "mm.a.mlp.1", &[MIDDLE, STACKED]),
@@ -144,7 +152,7 @@ const FAMILY: Architecture = Architecture {
 };
 
 /// Whisper's names for sizes, and what the encoders of these models assume.
-const LARGE: &[Default] = &[
+pub(super) const LARGE: &[Default] = &[
     same("hidden_size", "d_model"),
     count("hidden_size", 1280),
     same("intermediate_size", "encoder_ffn_dim"),
@@ -168,7 +176,7 @@ pub(super) const AUDIO: &[Parameter] = &[
     parameters::required("audio.attention.head_count", &["num_attention_heads"]),
 ];
 
-const AFTER: &[Parameter] = &[
+pub(super) const AFTER: &[Parameter] = &[
     parameters::required("audio.num_mel_bins", &["num_mel_bins"]),
     parameters::required_number("audio.attention.layer_norm_epsilon", &["layer_norm_eps"]),
 ];
@@ -176,7 +184,8 @@ const AFTER: &[Parameter] = &[
 /// A bias in the shape in which it is added to what comes out of a convolution.
 const COLUMN: &[&[Step]] = &[&[Step::Unfold(0, &[WIDTH])]];
 
-const TOWER: &[Rule] = &[
+/// Two convolutions over time.
+pub(super) const CONVOLUTIONS: &[Rule] = &[
     Rule::exact(
         "conv1.weight",
         "a.conv1d.1.weight",
@@ -185,7 +194,10 @@ const TOWER: &[Rule] = &[
     Rule::exact("conv1.bias", "a.conv1d.1.bias", &[WIDTH]).parts(COLUMN),
     Rule::exact("conv2.weight", "a.conv1d.2.weight", &[WIDTH, WIDTH, Dim::Number(3)]),
     Rule::exact("conv2.bias", "a.conv1d.2.bias", &[WIDTH]).parts(COLUMN),
-    Rule::new("embed_positions", "a.position_embd", &[Dim::Key("max_source_positions"), WIDTH]),
+];
+
+/// Layers below the name of the tower.
+pub(super) const LAYERS: &[Rule] = &[
     Rule::new("layers.{}.self_attn_layer_norm", "a.blk.{}.ln1", &[WIDTH]).bias(),
     Rule::new("layers.{}.final_layer_norm", "a.blk.{}.ln2", &[WIDTH]).bias(),
     Rule::new("layers.{}.self_attn.q_proj", "a.blk.{}.attn_q", &[WIDTH, WIDTH]).bias(),
@@ -194,5 +206,10 @@ const TOWER: &[Rule] = &[
     Rule::new("layers.{}.self_attn.out_proj", "a.blk.{}.attn_out", &[WIDTH, WIDTH]).bias(),
     Rule::new("layers.{}.fc1", "a.blk.{}.ffn_up", &[INNER, WIDTH]).bias(),
     Rule::new("layers.{}.fc2", "a.blk.{}.ffn_down", &[WIDTH, INNER]).bias(),
+];
+
+/// Learned positions and the last norm.
+const ENDS: &[Rule] = &[
+    Rule::new("embed_positions", "a.position_embd", &[Dim::Key("max_source_positions"), WIDTH]),
     Rule::new("layer_norm", "a.post_ln", &[WIDTH]).bias(),
 ];

@@ -95,6 +95,26 @@ impl Layer {
     }
 }
 
+#[test]
+fn packed_codes_that_are_not_symmetric_need_their_zero_points() {
+    let groups = |symmetric: bool| {
+        json!({"num_bits": 4, "type": "int", "strategy": "group", "group_size": GROUP,
+               "symmetric": symmetric})
+    };
+    let (packed, _) = checkpoint(4, false, |l| with_zero(l, 8).by_rows(4, false));
+    for (symmetric, refused) in [(true, false), (false, true)] {
+        let dir = tempfile::tempdir().unwrap();
+        save(&dir.path().join("model"), &packed, compressed("pack-quantized", groups(symmetric)));
+        match convert(&dir.path().join("model"), &dir.path().join("out.gguf")) {
+            Ok(_) => assert!(!refused),
+            Err(error) => {
+                let message = error.to_string();
+                assert!(refused && message.contains("weight_zero_point"), "{message}");
+            }
+        }
+    }
+}
+
 /// A way of packing: its name, what config.json says, and a packed and a plain checkpoint.
 type Packing = (&'static str, Value, (Tensors, Tensors));
 

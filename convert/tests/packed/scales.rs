@@ -68,6 +68,26 @@ fn int_quantized_layers_are_codes_times_scales_llama_cpp_17069() {
 }
 
 #[test]
+fn codes_that_are_not_symmetric_need_their_zero_points() {
+    let weights = |symmetric: bool| json!({"num_bits": 8, "type": "int", "strategy": "channel", "symmetric": symmetric});
+    let group = |symmetric| json!({"targets": ["Linear"], "weights": weights(symmetric)});
+    let both = json!({
+        "quant_method": "compressed-tensors", "format": "int-quantized",
+        "config_groups": {"a": group(false), "b": group(true)},
+    });
+    let eight = [("weight", codes("I8")), ("weight_scale", scales(&[ROWS, 1]))];
+    let message = refused(&compressed("int-quantized", weights(false)), &eight);
+    assert!(message.contains("without zero points"), "{message}");
+    assert!(message.contains("down_proj.weight_zero_point"), "{message}");
+    // Of which group a layer is, only its name tells: one that may be symmetric is read.
+    for quantization in [both, compressed("int-quantized", weights(true))] {
+        let dir = tempfile::tempdir().unwrap();
+        small(dir.path(), &quantization, &eight);
+        assert!(restored(dir.path(), "blk.0.ffn_down.weight").is_ok(), "{quantization}");
+    }
+}
+
+#[test]
 fn fp8_scales_have_either_name_and_any_shape_llama_cpp_23124() {
     // 1, -1, 1.5, the largest and a small value of E4M3.
     const CODES: [(u8, f32); 5] =

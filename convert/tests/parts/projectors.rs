@@ -8,7 +8,7 @@ use std::{
 use gguf_io::{GgufFile, Limits, metadata::Value};
 use quant_convert::{
     Control, Error, Options, Plan, open,
-    projectors::ALL,
+    projectors::{ALL, NAMES},
     recipe::{FileType, Request},
 };
 use serde_json::{Value as Json, json};
@@ -34,7 +34,12 @@ fn generate(at: &Path, snapshot: &Json) {
     for (name, entry) in snapshot["checkpoint"].as_object().unwrap() {
         let (dtype, start) = (entry[0].as_str().unwrap(), data.len());
         let shape: Vec<u64> = serde_json::from_value(entry[1].clone()).unwrap();
-        data.extend(values(name, dtype, shape.iter().product()));
+        let mut stored = values(name, dtype, shape.iter().product());
+        if name.ends_with("running_var") {
+            // A variance is not negative: these are BF16, the sign is in the second byte.
+            stored.iter_mut().skip(1).step_by(2).for_each(|byte| *byte &= 0x7f);
+        }
+        data.extend(stored);
         let offsets = [start, data.len()];
         let entry = json!({"dtype": dtype, "shape": shape, "data_offsets": offsets});
         header.insert(name.clone(), entry);
@@ -86,7 +91,7 @@ fn projectors_equal_the_reference() {
                 continue;
             }
         };
-        names.extend(file.metadata.get_str("clip.projector_type").map(str::to_owned));
+        names.extend(NAMES.iter().filter_map(|key| Some(file.metadata.get_str(key)?.to_owned())));
         let kept = |key: &&str| {
             let general = ["general.architecture", "general.type", "general.file_type"];
             !key.starts_with("general.") || general.contains(key)
@@ -343,6 +348,51 @@ fn what_does_not_fit_is_refused() {
             &|json| json["config"]["downsample_ratio"] = json!(1e-30),
             &["downsample_ratio"],
         ),
+        (
+            "odd width of sound",
+            "qwen3-asr",
+            &|json| json["config"]["thinker_config"]["audio_config"]["d_model"] = json!(33),
+            &["d_model", "even"],
+        ),
+        (
+            "no encoder at all",
+            "qwen3-omni",
+            &|json| json["config"]["thinker_config"] = json!({"text_config": {"hidden_size": 64}}),
+            &["thinker_config.vision_config"],
+        ),
+        (
+            "channels of sound",
+            "gemma4",
+            &|json| {
+                json["config"]["audio_config"]["subsampling_conv_channels"] = json!([16]);
+            },
+            &["subsampling_conv_channels", "a list of 1"],
+        ),
+        (
+            "layers that are put together",
+            "granite-speech",
+            &|json| json["config"]["encoder_config"]["cat_hidden_layers"] = json!([0, 1]),
+            &["projector_config.encoder_hidden_size", "expected 96"],
+        ),
+        (
+            "no window",
+            "granite-speech",
+            &|json| json["config"]["downsample_rate"] = json!(4),
+            &["window_size"],
+        ),
+        (
+            "distance between patches",
+            "step3-vl",
+            &|json| json["config"]["understand_projector_stride"] = json!(3),
+            &["understand_projector_stride", "expected 2"],
+        ),
+        ("without colours", "step3-vl", &|json| json["preprocessor"] = json!({}), &[]),
+        (
+            "no SAM",
+            "deepseek-ocr",
+            &|json| json["config"]["vision_config"]["width"] = json!({"clip-l-14-224": {}}),
+            &["config.json"],
+        ),
         ("shuffle", "llama4", &vision("pixel_shuffle_ratio", json!(7)), &["pixel_shuffle_ratio"]),
         (
             "feature layer",
@@ -370,6 +420,41 @@ fn what_does_not_fit_is_refused() {
         }
     }
     assert!(problems.is_empty(), "{}", problems.join("\n"));
+}
+
+#[test]
+fn a_head_that_pools_images_is_left_out() {
+    const HEAD: [&str; 4] =
+        ["attention.in_proj_weight", "attention.in_proj_bias", "probe", "mlp.fc1.weight"];
+    let name = |part: &str| format!("vision_tower.vision_model.head.{part}");
+    let at = changed("gemma3", |json| {
+        for part in HEAD {
+            json["checkpoint"][name(part)] = json!(["BF16", [3, 4]]);
+        }
+    });
+    let model = open(at.path(), &options(FileType::F16)).unwrap();
+    for part in HEAD {
+        assert!(model.left_out.contains(&name(part)), "{part}: {:?}", model.left_out);
+    }
+}
+
+#[test]
+fn a_batch_norm_has_the_name_that_engines_look_for() {
+    let at = changed("granite-speech", |_| {});
+    for (like_reference, name) in [(false, "conv_norm"), (true, "conv_norm_var")] {
+        let options = Options { like_reference, ..options(FileType::F16) };
+        let (file, _) = convert(at.path(), &options).unwrap();
+        let norms: Vec<_> = file
+            .tensors
+            .iter()
+            .filter(|t| t.name.contains(".conv_norm"))
+            .map(|t| &t.name)
+            .collect();
+        let expected: Vec<_> = (0..3)
+            .flat_map(|layer| [".weight", ".bias"].map(|end| format!("a.blk.{layer}.{name}{end}")))
+            .collect();
+        assert_eq!(norms, expected.iter().collect::<Vec<_>>());
+    }
 }
 
 #[test]

@@ -26,6 +26,43 @@ fn phi3_takes_the_original_context_beside_its_block() {
 }
 
 #[test]
+fn scalings_without_factors_take_the_context_of_their_block() {
+    const KEY: &str = "original_max_position_embeddings";
+    // (checkpoint, kind, factors, context in the output, factor of attention)
+    for (name, kind, factors, expected, attention) in [
+        ("phi3", "yarn", false, 64u32, None),
+        ("phi3", "default", false, 4096, None),
+        ("phi3-long", "yarn", false, 64, None),
+        // Its class takes yarn for longrope.
+        ("phi3-long", "yarn", true, 128, Some(1.133_893_4f32)),
+        ("phi3-long", "longrope", true, 128, Some(1.133_893_4)),
+        ("phimoe", "yarn", false, 64, None),
+        ("phimoe", "yarn", true, 64, Some(1.138_629_4)),
+        ("phimoe", "longrope", true, 64, Some(1.154_700_5)),
+    ] {
+        let change = |snapshot: &mut Json| {
+            let config = &mut snapshot["config"];
+            let block = &mut config["rope_parameters"];
+            block["rope_type"] = kind.into();
+            block[KEY] = 64.into();
+            for list in ["short_factor", "long_factor"] {
+                block[list] = if factors { json!(vec![1.0; 8]) } else { Json::Null };
+            }
+        };
+        for like_reference in [false, true] {
+            let choose = |options: &mut Options| options.like_reference = like_reference;
+            let metadata = opened_with(name, change, choose).unwrap().metadata;
+            let architecture = metadata.get_str("general.architecture").unwrap();
+            let get = |key: &str| metadata.get(&format!("{architecture}.rope.scaling.{key}"));
+            let what = format!("{name} {kind} {factors}");
+            let context = get("original_context_length");
+            assert_eq!(context, Some(&Value::Uint32(expected)), "{what}");
+            assert_eq!(get("attn_factor"), attention.map(Value::Float32).as_ref(), "{what}");
+        }
+    }
+}
+
+#[test]
 fn routers_that_know_but_sigmoid_say_so() {
     const KEYS: [&str; 4] =
         ["scoring_func", "score_function", "moe_router_activation_func", "expert_selection_fn"];

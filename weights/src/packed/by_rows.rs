@@ -22,8 +22,12 @@ pub(crate) struct ByRows {
     pub(super) groups: Groups,
 }
 
-/// A layer whose codes have one of these widths.
-pub(crate) fn layer(parts: &Parts<'_>, bits: &[u32]) -> Result<(Found<ByRows>, Vec<&'static str>)> {
+/// A layer whose codes have one of these widths, and zero points if config.json says so; else it may.
+pub(crate) fn layer(
+    parts: &Parts<'_>,
+    bits: &[u32],
+    has_zeros: bool,
+) -> Result<(Found<ByRows>, Vec<&'static str>)> {
     let codes = parts.need("weight_packed", &[Dtype::I32])?;
     let mut scales = parts.need("weight_scale", FLOATS)?;
     let shape = parts.need("weight_shape", &[Dtype::I64, Dtype::I32])?;
@@ -50,7 +54,11 @@ pub(crate) fn layer(parts: &Parts<'_>, bits: &[u32]) -> Result<(Found<ByRows>, V
         _ => parts.expect("weight_scale", &scales, rows, scales.columns)?,
     }
     let mut used = vec!["weight_packed", "weight_scale", "weight_shape"];
-    let zeros = parts.find("weight_zero_point", &[Dtype::I32])?;
+    let zeros = if has_zeros {
+        Some(parts.need("weight_zero_point", &[Dtype::I32])?)
+    } else {
+        parts.find("weight_zero_point", &[Dtype::I32])?
+    };
     if let Some(zeros) = &zeros {
         let per_word = pack::per_word(bits)? as u64;
         parts.expect("weight_zero_point", zeros, rows.div_ceil(per_word), scales.columns)?;

@@ -37,6 +37,9 @@ pub(crate) struct ScaleLayout {
     pub(crate) rows: bool,
     /// Some for each row, each for as many columns.
     pub(crate) groups: bool,
+    /// Whether integers have zero points beside all of their scales: without them they would be read
+    /// as symmetric.
+    pub(crate) zeros: bool,
 }
 
 /// Weights by their names, and what the names of the parts that they are made of end in.
@@ -77,8 +80,11 @@ impl Format {
                 return Ok((layers.collect(), mlx::PARTS.to_vec()));
             }
             Self::Compressed { .. } | Self::Floats | Self::Scaled(_) | Self::Mxfp4 => {
-                let bits = if let Self::Compressed { bits, .. } = self { bits } else { &[][..] };
-                let (found, used) = by_rows::layer(parts, bits)?;
+                let (bits, zeros) = match self {
+                    Self::Compressed { bits, scales } => (&bits[..], scales.zeros),
+                    _ => (&[][..], false),
+                };
+                let (found, used) = by_rows::layer(parts, bits, zeros)?;
                 (Packed::new(found, Layout::ByRows), used)
             }
             Self::BitsAndBytes => {

@@ -52,7 +52,11 @@ impl Keys<'_> {
             "compressed-tensors" => self.compressed(),
             "fp8" => {
                 let block = self.block("weight_block_size", self.get("weight_block_size"))?;
-                Ok(Format::Scaled(ScaleLayout { block, rows: block.is_none(), groups: false }))
+                Ok(Format::Scaled(ScaleLayout {
+                    block,
+                    rows: block.is_none(),
+                    ..Default::default()
+                }))
             }
             "fbgemm_fp8" => Ok(Format::Scaled(ScaleLayout { rows: true, ..Default::default() })),
             "modelopt" => self.modelopt(),
@@ -202,6 +206,7 @@ impl Keys<'_> {
         };
         let format = self.get("format").and_then(Value::as_str).unwrap_or("pack-quantized");
         let (mut bits, mut scales) = (Vec::new(), ScaleLayout::default());
+        let mut symmetric = Vec::new();
         for (name, group) in groups {
             let key = format!("config_groups.{name}");
             let Some(weights) = group.get("weights").filter(|value| !value.is_null()) else {
@@ -239,7 +244,11 @@ impl Keys<'_> {
             scales.block = scales.block.or(block);
             scales.rows |= block.is_none();
             scales.groups |= text(weights.get("strategy")).as_deref() == Some("group");
+            let is_symmetric = weights.get("symmetric").and_then(Value::as_bool).unwrap_or(true);
+            symmetric.push(is_symmetric || ty == "float");
         }
+        // Which group a module is of, its name alone tells: what all say holds for each.
+        scales.zeros = !symmetric.is_empty() && !symmetric.contains(&true);
         Ok(Format::Compressed { bits, scales })
     }
 
