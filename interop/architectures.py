@@ -244,7 +244,7 @@ FAMILIES = {
             rope_type="default", rope_theta=5e6, mrope_section=[6, 5, 5])),
         vision_config=QWEN3_VISION)),
     "qwen3vlmoe": ("Qwen3VLMoe:ForConditionalGeneration", "qwen", dict(
-        text_config=dict(SMALL, head_dim=32, moe_intermediate_size=32, num_experts=4,
+        text_config=dict(SMALL, head_dim=32, moe_intermediate_size=48, num_experts=4,
                          num_experts_per_tok=2, rope_parameters=dict(
                              rope_type="default", rope_theta=5e6, mrope_section=[6, 5, 5])),
         vision_config=QWEN3_VISION)),

@@ -1,7 +1,10 @@
 //! How far a model's predictions are from another's: KL divergence and what llama-perplexity prints
 //! beside it.
 
-use crate::perplexity::{Perplexity, exponentials, standard_error};
+use crate::{
+    logits::{self, exponentials},
+    perplexity::{Perplexity, standard_error},
+};
 
 /// Log-probabilities below this do not count: a [`.kld` file](crate::kld) does not hold them.
 const LEAST: f32 = -16.0;
@@ -84,20 +87,9 @@ impl Divergence {
     pub fn add(&mut self, reference: &[f32], candidate: &[f32], next: u32) {
         let (greatest, sum) = exponentials(candidate);
         let log_sum = greatest + sum.ln() as f32;
-        let mut divergence = 0.0;
-        let (mut top, mut reference_top) = (0, 0);
-        let (mut best, mut reference_best) = (f32::NEG_INFINITY, f32::NEG_INFINITY);
-        for (token, (&expected, &logit)) in reference.iter().zip(candidate).enumerate() {
-            if logit > best {
-                (best, top) = (logit, token);
-            }
-            if expected > reference_best {
-                (reference_best, reference_top) = (expected, token);
-            }
-            if expected > LEAST {
-                divergence += f64::from(expected.exp() * (expected - logit + log_sum));
-            }
-        }
+        let divergence = logits::divergence(reference, candidate, log_sum, LEAST);
+        let both = reference.len().min(candidate.len());
+        let top = |row: &[f32]| row.get(..both).and_then(logits::greatest).map(|(token, _)| token);
         let of = |values: &[f32]| values.get(next as usize).copied();
         let loss = of(candidate).map_or(f32::INFINITY, |logit| log_sum - logit);
         let reference_loss = of(reference).map_or(f32::INFINITY, |log| -log);
@@ -107,7 +99,7 @@ impl Divergence {
         self.divergences.push(divergence as f32);
         self.sum += divergence;
         self.squares += divergence * divergence;
-        self.same_top += u64::from(top == reference_top);
+        self.same_top += u64::from(top(candidate) == top(reference));
         let difference = f64::from((-loss).exp() - (-reference_loss).exp());
         self.differences2 += difference.powi(2);
         self.differences4 += difference.powi(4);

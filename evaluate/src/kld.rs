@@ -11,7 +11,10 @@ use std::io::{self, Write};
 
 use gguf_io::{Error, Limits, Place, Result, SourceFile};
 
-use crate::perplexity::{Windows, exponentials, scored};
+use crate::{
+    logits::exponentials,
+    perplexity::{Windows, scored},
+};
 
 const MAGIC: &[u8; 8] = b"_logits_";
 /// Bytes before the tokens.

@@ -43,6 +43,7 @@ pub mod kl;
 pub mod kld;
 pub mod layered;
 mod load;
+mod logits;
 pub mod measure;
 mod model;
 mod options;
@@ -50,6 +51,7 @@ pub mod perplexity;
 mod run;
 pub mod sample;
 pub mod sensitivity;
+mod squares;
 
 pub use error::{Error, Result};
 pub use footprint::{Footprint, LayerFootprint};

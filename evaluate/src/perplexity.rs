@@ -2,6 +2,8 @@
 
 use std::{fmt, ops::Range};
 
+use crate::logits::exponentials;
+
 /// The least tokens of a window: one has to be scored, and it needs one before and one after it.
 const SMALLEST: usize = 3;
 
@@ -200,12 +202,6 @@ fn loss(logits: &[f32], next: u32) -> f64 {
     let Some(&logit) = logits.get(next as usize) else { return f64::INFINITY };
     let (greatest, sum) = exponentials(logits);
     f64::from(greatest - logit) + sum.ln()
-}
-
-/// The greatest logit and the sum of the exponentials of all, less it.
-pub(crate) fn exponentials(logits: &[f32]) -> (f32, f64) {
-    let greatest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    (greatest, logits.iter().map(|logit| f64::from((logit - greatest).exp())).sum())
 }
 
 #[cfg(test)]

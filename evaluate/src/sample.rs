@@ -1,5 +1,7 @@
 //! Picks the next token.
 
+use crate::logits::greatest;
+
 /// How tokens are picked, in llama.cpp's order: the likeliest few, those that make up most of the
 /// probability, the temperature, a throw of the dice.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -42,13 +44,13 @@ impl Sampler {
         let numbers = (0u32..).zip(logits).filter(|(_, logit)| **logit > f32::NEG_INFINITY);
         let SampleOptions { temperature, top_k, top_p, .. } = self.options;
         if temperature.is_nan() || temperature <= 0.0 {
-            // Of equals the first.
-            let first = |a: (u32, f32), b: (u32, f32)| if b.1 > a.1 { b } else { a };
-            return numbers.map(|(token, logit)| (token, *logit)).reduce(first).map(|best| best.0);
+            return greatest(logits).and_then(|(token, _)| u32::try_from(token).ok());
         }
         let mut candidates = std::mem::take(&mut self.candidates);
         candidates.clear();
-        candidates.extend(numbers.map(|(token, logit)| (*logit, token)));
+        let least = bound(logits, top_k);
+        let likely = numbers.filter(|(_, logit)| **logit >= least);
+        candidates.extend(likely.map(|(token, logit)| (*logit, token)));
         let better = |a: &(f32, u32), b: &(f32, u32)| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
         if top_k > 0 && top_k < candidates.len() {
             candidates.select_nth_unstable_by(top_k - 1, better);
@@ -88,6 +90,20 @@ impl Sampler {
         bits ^= bits >> 31;
         (bits >> 11) as f64 / (1u64 << 53) as f64
     }
+}
+
+/// Logits of which the greatest says whether the others can be among the likeliest.
+const RUN: usize = 64;
+
+/// A number below which none of the `count` greatest logits is: so many runs of logits hold one at least as
+/// great. There are a hundred thousand logits and more, of which few need be sorted.
+fn bound(logits: &[f32], count: usize) -> f32 {
+    let runs = logits.chunks(RUN).filter_map(|run| greatest(run).map(|(_, greatest)| greatest));
+    let mut runs: Vec<f32> = if count == 0 { Vec::new() } else { runs.collect() };
+    if count == 0 || count > runs.len() {
+        return f32::NEG_INFINITY;
+    }
+    *runs.select_nth_unstable_by(count - 1, |a, b| b.total_cmp(a)).1
 }
 
 /// What the likelihood of each is in proportion to; the first is the likeliest.
@@ -141,6 +157,25 @@ mod tests {
         assert_eq!(counts(SampleOptions { top_p: 0.8, ..ALL }, &logits, 500)[1], 0);
         assert_eq!(counts(SampleOptions { top_p: 0.0, ..ALL }, &logits, 50), [50, 0, 0]);
         assert!(counts(SampleOptions { top_p: 0.9, ..ALL }, &logits, 500)[1] > 0);
+    }
+
+    #[test]
+    fn the_likeliest_are_the_same_however_they_are_found() {
+        let logits: Vec<f32> = (0..5000u32).map(|i| (i * 7919 % 1009) as f32 / 100.0).collect();
+        let odd = logits.iter().enumerate().map(|(i, v)| match i % 97 {
+            0 => f32::NAN,
+            1 => f32::NEG_INFINITY,
+            _ => *v,
+        });
+        for logits in [odd.collect(), logits] {
+            for top_k in [1, 40, 79, 80, 4999] {
+                let least = bound(&logits, top_k);
+                let mut sorted: Vec<f32> = logits.iter().copied().filter(|v| !v.is_nan()).collect();
+                sorted.sort_unstable_by(|a, b| b.total_cmp(a));
+                assert!(sorted[top_k.min(sorted.len()) - 1] >= least, "{top_k}");
+            }
+        }
+        assert_eq!(bound(&[1.0; 10], 2), f32::NEG_INFINITY);
     }
 
     #[test]

@@ -19,8 +19,8 @@ use quant_weights::{Distortion, Tensor};
 use crate::{
     Error, Model, Result, Session,
     kl::log_probabilities,
+    logits::exponentials,
     measure::Progress,
-    perplexity::exponentials,
     run::{Chunk, Replaced, Runner, Watch, runner::Stored, split},
 };
 

@@ -32,8 +32,10 @@ pub(crate) fn prefix(name: &OsStr) -> OsString {
     prefix
 }
 
-/// The copy of the old header that lies beside a file while it is edited in place.
+/// The copy of the old header that lies beside a file while it is edited in place. Where the name is a
+/// link, it lies beside the file itself, so that whoever opens that by another name finds it.
 pub(crate) fn journal(path: &Path) -> Option<PathBuf> {
+    let path = &std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let mut name = prefix(path.file_name()?);
     name.push("edit");
     Some(path.with_file_name(name))

@@ -128,7 +128,18 @@ fn layouts_that_readers_would_refuse() {
 
 /// Writes a shard with one tensor, or more.
 fn shard(dir: &Path, file: &str, no: u16, count: u16, total: i32, tensors: &[&str]) {
-    let mut metadata = Metadata::new();
+    shard_with(Metadata::new(), dir, file, no, count, total, tensors);
+}
+
+fn shard_with(
+    mut metadata: Metadata,
+    dir: &Path,
+    file: &str,
+    no: u16,
+    count: u16,
+    total: i32,
+    tensors: &[&str],
+) {
     metadata.insert("split.no", no);
     metadata.insert("split.count", count);
     metadata.insert("split.tensors.count", total);
@@ -217,6 +228,56 @@ fn shards_that_do_not_fit() {
     // One shard is a whole model, whatever its name.
     shard(dir, "alone.gguf", 0, 1, 1, &["a"]);
     open(&dir.join("alone.gguf")).unwrap();
+}
+
+#[test]
+fn shards_of_other_models_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let keys: [(&str, gguf_io::Value, gguf_io::Value, &str); 6] = [
+        (
+            "general.architecture",
+            "llama".into(),
+            "qwen2".into(),
+            "is \"qwen2\", in the first shard \"llama\"",
+        ),
+        ("general.file_type", 15u32.into(), 7u32.into(), "is 7, in the first shard 15"),
+        (
+            "llama.rope.freq_base",
+            1e4f32.into(),
+            5e5f32.into(),
+            "is 500000, in the first shard 10000",
+        ),
+        ("llama.use_parallel_residual", true.into(), false.into(), "is false"),
+        ("tokenizer.ggml.tokens", ["a", "b"].into(), ["a"].into(), "another list of 1"),
+        ("general.name", "\u{1}".into(), 3u8.into(), "is 3, in the first shard \"\\u{1}\""),
+    ];
+    let first = dir.join("m-00001-of-00002.gguf");
+    let write = |key: &str, values: [Option<&gguf_io::Value>; 2]| {
+        for (no, value) in (0..).zip(values) {
+            let mut metadata = Metadata::new();
+            value.into_iter().for_each(|value| _ = metadata.insert(key, value.clone()));
+            let name = format!("m-0000{}-of-00002.gguf", no + 1);
+            shard_with(metadata, dir, &name, no, 2, 2, &[["a", "b"][no as usize]]);
+        }
+    };
+    for (key, one, other, says) in &keys {
+        write(key, [Some(one), Some(other)]);
+        assert_error(open(&first), "Set", &["m-00002-of-00002.gguf: key", key, says]);
+        // Each shard may have the first's keys, as some programs write them; the others need none.
+        for second in [Some(one), None] {
+            write(key, [Some(one), second]);
+            open(&first).unwrap();
+        }
+    }
+    let widths = [gguf_io::Value::from(7u32), 7u64.into()];
+    write("general.file_type", widths.each_ref().map(Some));
+    open(&first).unwrap();
+    let nan = gguf_io::Value::from(f32::NAN);
+    write("a", [Some(&nan), Some(&nan)]);
+    open(&first).unwrap();
+    write("general.alignment", [None, Some(&64u32.into())]);
+    open(&first).unwrap();
 }
 
 #[test]

@@ -310,6 +310,27 @@ fn whatever_fails_in_place_the_old_header_comes_back() {
         assert_eq!(names(dir.path()), ["m.gguf"]);
         assert!(!edit::restore(&path).unwrap());
     }
+    // Through a link the old header lies beside the file, so that both names know of the cut.
+    #[cfg(unix)]
+    {
+        let other = tempfile::tempdir().unwrap();
+        let link = other.path().join("link.gguf");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        let model = open(&link);
+        let edit = Edit::new(&model, &edited(&model, &change)).unwrap();
+        let dead = Dead(slow(), AtomicUsize::new(1));
+        edit.overwrite(&dead, true).unwrap_err();
+        for path in [&path, &link] {
+            let opened = AnyGguf::open_any(path, &Limits::default());
+            assert_error(opened, "NotAModel", &["whose edit was cut off"]);
+        }
+        assert!(edit::restore(&path).unwrap());
+        assert_eq!(fs::read(&link).unwrap(), bytes);
+        assert_eq!(
+            (names(dir.path()), names(other.path())),
+            (vec!["m.gguf".into()], vec!["link.gguf".into()])
+        );
+    }
     // The journal of another file is not put into this one.
     let model = open(&path);
     let dead = Dead(slow(), AtomicUsize::new(1));

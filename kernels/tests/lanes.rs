@@ -71,7 +71,7 @@ const TABLE: [f32; 16] = [
 operations! {
     xor(s, a, b) s.xor_i(a, b);
     look_up(s, a, _b) s.bits(s.look_up(&TABLE, a));
-    gather(s, a, b) s.bits(s.gather(&TABLE, s.and_i(s.add_i(a, b), s.splat_i(15))));
+    gather(s, a, b) s.bits(s.gather(&TABLE, s.add_i(a, b)));
     // Of small integers both are exact.
     loose_mul_add(s, a, b) {
         let [a, b, c] = small(s, a, b);
@@ -188,7 +188,47 @@ impl LaneOp for Sums<'_> {
     }
 }
 
+struct Compressed<'a>(&'a [i32; MAX_LANES], &'a [i32; MAX_LANES]);
+
+impl LaneOp for Compressed<'_> {
+    /// Those of the second integers at whose places the first are zero; how many lanes there are.
+    type Output = [(Vec<i32>, usize); 2];
+
+    #[inline(always)]
+    fn eval<S: Lanes>(self, s: S) -> Self::Output {
+        [compressed(s, self.0, self.1), compressed(Pair(s), self.0, self.1)]
+    }
+}
+
+#[inline(always)]
+fn compressed<S: Lanes>(
+    s: S,
+    keys: &[i32; MAX_LANES],
+    values: &[i32; MAX_LANES],
+) -> (Vec<i32>, usize) {
+    let mask = s.eq_i(s.load_i(keys), s.splat_i(0));
+    let mut out = [0; MAX_LANES];
+    let count = s.compress_i(mask, s.load_i(values), &mut out);
+    (out[..count].to_vec(), S::N)
+}
+
 proptest! {
+    #[test]
+    fn lanes_of_a_mask_are_compressed_in_order(
+        keys in prop::collection::vec(0..2i32, MAX_LANES),
+        values in prop::collection::vec(any::<i32>(), MAX_LANES),
+    ) {
+        let keys: [i32; MAX_LANES] = keys.try_into().unwrap();
+        let values: [i32; MAX_LANES] = values.try_into().unwrap();
+        for kernels in Kernels::supported() {
+            for (found, lanes) in kernels.run(Compressed(&keys, &values)) {
+                let pairs = keys.iter().zip(values).take(lanes);
+                let expected: Vec<i32> = pairs.filter(|(k, _)| **k == 0).map(|(_, v)| v).collect();
+                prop_assert_eq!(&found, &expected, "{}", kernels.isa().name());
+            }
+        }
+    }
+
     #[test]
     fn every_isa_gives_the_scalar_bits(
         values in prop::collection::vec(

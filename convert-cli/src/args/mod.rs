@@ -56,7 +56,7 @@ pub(crate) enum Command {
     Perplexity(PerplexityArgs),
     /// Measure how far the predictions of models are from those of another
     Kl(KlArgs),
-    /// Go on with a text
+    /// Continue a text
     Generate(GenerateArgs),
     /// Measure tokens a second
     Bench(BenchArgs),

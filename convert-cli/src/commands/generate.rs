@@ -55,7 +55,7 @@ fn prompt(args: &GenerateArgs, loaded: &Loaded) -> anyhow::Result<Vec<u32>> {
 fn answer(args: &GenerateArgs, running: &Running, loaded: &Loaded) -> anyhow::Result<Value> {
     let prompt = prompt(args, loaded)?;
     if prompt.is_empty() {
-        anyhow::bail!("{}: the prompt is empty: give a text to go on with", loaded.name);
+        anyhow::bail!("{}: the prompt is empty: give a text to continue", loaded.name);
     }
     // A chat template may make a prompt of any length; the time grows with its square.
     let (len, trained) = (prompt.len(), loaded.model.trained_context());

@@ -7,9 +7,9 @@ use super::{Loader, ropes::strength};
 use crate::{
     Result,
     run::{
-        attend::Sight,
         attention::{Attention, Projection, Temperature},
         latent::{Latent, Up},
+        sight::Sight,
     },
 };
 

@@ -8,8 +8,8 @@ use super::Loader;
 use crate::{
     Result,
     run::{
-        attend::Distances,
         rope::{Rope, Scaling, angles},
+        sight::Distances,
     },
 };
 

@@ -1,87 +1,22 @@
 //! Attention over the cache, block by block, with running sums: no matrix of scores is made.
 //!
-//! A piece of work is some neighbouring tokens and the query heads that share a head of keys. A block
-//! of keys and values is restored to single precision once for all of them.
+//! A piece of work is some neighbouring tokens and the query heads that share a head of keys, and where
+//! these are few also a segment of the sequence. A block of keys and values is restored to single precision
+//! once for all of them.
+
+use std::ops::Range;
 
 use quant_core::lanes::{Lanes, MAX_LANES};
-use quant_kernels::LaneOp;
+use quant_kernels::{LaneOp, Parallel, Serial};
 
 use super::{
+    block::{TILE, add, score, weigh},
     cache::{BLOCK, LayerCache},
     functions::soft_cap,
     runner::Runner,
+    sight::{Distances, Sight},
     split,
 };
-
-/// Which tokens a token sees.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Sight {
-    /// Itself and those before it, at most so many.
-    Before(usize),
-    /// Those at most so far away on either side.
-    Around(usize),
-    /// Itself and those before it in its piece of the text, which is so long.
-    Chunk(usize),
-}
-
-impl Sight {
-    /// The first token that the one at `position` sees, and the one after the last.
-    fn range(self, position: usize, all: usize) -> (usize, usize) {
-        match self {
-            Self::Chunk(width) => (position - position % width.max(1), (position + 1).min(all)),
-            Self::Before(width) => ((position + 1).saturating_sub(width), (position + 1).min(all)),
-            Self::Around(distance) => (
-                position.saturating_sub(distance),
-                position.saturating_add(distance).saturating_add(1).min(all),
-            ),
-        }
-    }
-}
-
-/// What is added to scores by the distance, as T5 has it: a number for each of some buckets of
-/// distances, half of them for tokens behind.
-#[derive(Debug)]
-pub(crate) struct Distances {
-    /// Head by head, for the distances from `-REACH` to `REACH`.
-    biases: Vec<f32>,
-}
-
-/// Distances from which on all are alike.
-const REACH: usize = 128;
-
-impl Distances {
-    /// Of a table with the numbers of all heads for each bucket; a multiple of four buckets.
-    pub(crate) fn new(heads: usize, table: &[f32]) -> Self {
-        let half = table.len() / heads.max(1) / 2;
-        let exact = half / 2;
-        let bucket = |distance: usize| match distance < exact {
-            true => distance,
-            false => {
-                let share = |distance: usize| (distance as f32 / exact as f32).ln();
-                let step = share(distance) / share(REACH) * (half - exact) as f32;
-                (exact + step as usize).min(half - 1)
-            }
-        };
-        let of = |head: usize, bucket: usize| table.get(bucket * heads + head).copied();
-        let before = |head| (1..=REACH).rev().map(move |distance| of(head, bucket(distance)));
-        let after = |head| {
-            let further = (1..=REACH).map(move |distance| of(head, half + bucket(distance)));
-            std::iter::once(of(head, 0)).chain(further)
-        };
-        let all = (0..heads).flat_map(|head| before(head).chain(after(head)));
-        Self { biases: all.map(Option::unwrap_or_default).collect() }
-    }
-
-    /// What is added to the scores of a head for the tokens from `start` on.
-    fn add(&self, head: usize, position: usize, start: usize, scores: &mut [f32]) {
-        let of_head = 2 * REACH + 1;
-        let biases = self.biases.get(head * of_head..(head + 1) * of_head).unwrap_or_default();
-        for (i, score) in scores.iter_mut().enumerate() {
-            let at = (start + i + REACH).saturating_sub(position).min(of_head - 1);
-            *score += biases.get(at).copied().unwrap_or_default();
-        }
-    }
-}
 
 /// How a layer attends.
 pub(crate) struct Attend<'a> {
@@ -101,8 +36,15 @@ pub(crate) struct Attend<'a> {
 
 /// Rows of queries in a piece of work.
 const ROWS: usize = 64;
-/// Rows that meet a vector of keys or values together.
-const TILE: usize = 4;
+/// Pieces that keep many threads busy: where there are fewer, the sequence is cut, too.
+const ENOUGH: usize = 64;
+/// Blocks of the sequence in a piece, at least.
+const SEGMENT: usize = 4;
+/// Products below which handing out work costs more than doing it.
+const SMALL: usize = 1 << 16;
+
+/// What of a row's softmax stands behind its sums: the highest score, and the total of the weights.
+const BEHIND: usize = 2;
 
 impl Attend<'_> {
     /// `out`: for each token a row of all heads' values. `queries`: for each token, from position
@@ -123,60 +65,165 @@ impl Attend<'_> {
         }
         let tokens = queries.len() / (self.heads * key);
         let tile = (ROWS / group).clamp(1, tokens);
-        // Group by group, so that each piece is one run of values.
-        let mut grouped = vec![0.0; out.len()];
+        let seen = Blocks::of(self.sight, first, tokens, all);
+        let segment = segment_len(cache.heads * tokens.div_ceil(tile), seen.to - seen.from);
+        let segments = seen.segments(segment);
+        // Group by group and segment by segment, so that what a piece finds is one run of values.
+        let of_row = value + BEHIND;
+        let mut found = vec![0.0; cache.heads * segments.len() * tokens * group * of_row];
         let mut pieces = Vec::new();
-        for (head, mut values) in grouped.chunks_exact_mut(tokens * group * value).enumerate() {
-            let mut start = 0;
-            while start < tokens {
+        for (i, mut values) in found.chunks_exact_mut(tokens * group * of_row).enumerate() {
+            let (head, index) = (i / segments.len(), i % segments.len());
+            for start in (0..tokens).step_by(tile) {
                 let count = tile.min(tokens - start);
-                let (these, rest) = values.split_at_mut(count * group * value);
+                let (out, rest) = values.split_at_mut(count * group * of_row);
                 values = rest;
-                pieces.push((head, start, these));
-                start += count;
+                let of_tile = Blocks::of(self.sight, first + start, count, all);
+                let blocks = of_tile.within(segments.start + index, segment);
+                // What nobody sees stays without weight.
+                if blocks.from < blocks.to {
+                    let is_first = blocks.from == of_tile.from;
+                    let rows = count * group;
+                    let first = first + start;
+                    let place = Place { head, group, rows, first, all, blocks, is_first };
+                    pieces.push((start, place, out));
+                }
             }
         }
         // The last tokens see most: they come first.
-        pieces.sort_by_key(|(_, start, _)| std::cmp::Reverse(*start));
-        split::pieces(runner.threads, pieces.into_iter(), &|(head, start, out)| {
-            let count = out.len() / (group * value);
-            let rows = count * group;
-            let mut scaled = vec![0.0; rows.next_multiple_of(TILE) * key];
-            for (i, to) in scaled.chunks_exact_mut(key).take(rows).enumerate() {
-                let (token, head) = (start + i / group, head * group + i % group);
+        pieces.sort_by_key(|(start, ..)| std::cmp::Reverse(*start));
+        let work = |buffers: &mut Buffers, (start, place, out): (usize, Place, &mut [f32])| {
+            let padded = place.rows.next_multiple_of(TILE);
+            let scaled = buffers.queries.get_mut(..padded * key).unwrap_or_default();
+            for (i, to) in scaled.chunks_exact_mut(key).take(place.rows).enumerate() {
+                let (token, head) = (start + i / group, place.head * group + i % group);
                 let at = (token * self.heads + head) * key;
                 for (to, from) in to.iter_mut().zip(queries.get(at..).unwrap_or_default()) {
                     *to = from * self.scale;
                 }
             }
-            let piece = Piece {
-                attend: self,
-                cache,
-                head,
-                group,
-                rows,
-                first: first + start,
-                all,
-                queries: &scaled,
-                out,
-            };
-            runner.kernels.run(piece);
-        });
+            runner.kernels.run(Piece { attend: self, cache, place, buffers, out });
+        };
+        let new = || Buffers::new(cache, tile * group);
+        let products = tokens * self.heads * (seen.to - seen.from) * BLOCK * (key + value);
+        let threads = if products < SMALL { &Serial } else { runner.threads as &dyn Parallel };
+        split::pieces_with(threads, pieces.into_iter(), &new, &work);
+
         let width = self.heads * value;
+        let of_segment = tokens * group * of_row;
         split::rows(runner.threads, out, width, &|first, rows| {
             for (i, row) in rows.chunks_exact_mut(width).enumerate() {
-                for (head, to) in row.chunks_exact_mut(group * value).enumerate() {
-                    let at = (head * tokens + first + i) * group * value;
-                    to.copy_from_slice(grouped.get(at..at + to.len()).unwrap_or_default());
+                for (head, to) in row.chunks_exact_mut(value).enumerate() {
+                    let at = ((first + i) * group + head % group) * of_row;
+                    let parts = found.chunks_exact(of_segment).skip(head / group * segments.len());
+                    let parts = parts.take(segments.len());
+                    join(to, parts.filter_map(|part| part.get(at..at + of_row)));
                 }
             }
         });
     }
 }
 
-struct Piece<'a> {
-    attend: &'a Attend<'a>,
-    cache: &'a LayerCache,
+/// Blocks of the sequence in a piece, by the number of pieces that there are without cutting it and the
+/// blocks that are seen; not by the number of threads, on which no result depends.
+fn segment_len(pieces: usize, blocks: usize) -> usize {
+    match pieces < ENOUGH {
+        true => SEGMENT.max(blocks.div_ceil(ENOUGH.div_ceil(pieces.max(1))).next_power_of_two()),
+        false => usize::MAX,
+    }
+}
+
+/// The weighted mean that the sums of some segments stand for.
+fn join<'a>(to: &mut [f32], parts: impl Iterator<Item = &'a [f32]> + Clone) {
+    // Where no token is seen there is no weight, and no highest score.
+    let parts = parts.filter_map(|part| {
+        let (sums, behind) = part.split_at_checked(to.len())?;
+        let (highest, total) = (*behind.first()?, *behind.get(1)?);
+        (total > 0.0).then_some((sums, highest, total))
+    });
+    let parts: Vec<_> = parts.collect();
+    match parts[..] {
+        [] => to.fill(0.0),
+        [(sums, _, total)] => {
+            let scale = 1.0 / total;
+            to.iter_mut().zip(sums).for_each(|(to, sum)| *to = sum * scale);
+        }
+        _ => {
+            let highest = parts.iter().fold(f32::NEG_INFINITY, |so_far, part| so_far.max(part.1));
+            let weight = |of_part: f32| (of_part - highest).exp();
+            let total: f32 = parts.iter().map(|(_, of_part, total)| weight(*of_part) * total).sum();
+            to.fill(0.0);
+            for (sums, of_part, _) in parts {
+                let scale = weight(of_part) / total;
+                to.iter_mut().zip(sums).for_each(|(to, sum)| *to += sum * scale);
+            }
+        }
+    }
+}
+
+/// Blocks of the sequence.
+#[derive(Clone, Copy)]
+struct Blocks {
+    from: usize,
+    to: usize,
+}
+
+impl Blocks {
+    /// Those that some tokens see, from a position on.
+    fn of(sight: Sight, first: usize, tokens: usize, all: usize) -> Self {
+        let from = sight.range(first, all).0 / BLOCK;
+        let to = sight.range(first + tokens.saturating_sub(1), all).1.div_ceil(BLOCK);
+        Self { from, to: to.max(from) }
+    }
+
+    /// The numbers of the segments that they are in, each of so many blocks.
+    fn segments(self, segment: usize) -> Range<usize> {
+        self.from / segment..self.to.div_ceil(segment).max(self.from / segment + 1)
+    }
+
+    /// Those in a segment.
+    fn within(self, index: usize, segment: usize) -> Self {
+        let start = index.saturating_mul(segment);
+        let from = self.from.max(start);
+        Self { from, to: self.to.min(start.saturating_add(segment)).max(from) }
+    }
+}
+
+/// What a thread needs to attend.
+struct Buffers {
+    /// Scaled, with rows up to a whole tile.
+    queries: Vec<f32>,
+    keys: Vec<f32>,
+    values: Vec<f32>,
+    narrow: Vec<f32>,
+    scores: Vec<f32>,
+    sums: Vec<f32>,
+    highest: Vec<f32>,
+    totals: Vec<f32>,
+}
+
+impl Buffers {
+    /// Room for so many rows.
+    fn new(cache: &LayerCache, rows: usize) -> Self {
+        let padded = rows.next_multiple_of(TILE);
+        let stride = cache.value.next_multiple_of(MAX_LANES);
+        // Vectors are loaded from arrays of the widest: room behind the last one.
+        Self {
+            queries: vec![0.0; padded * cache.key],
+            keys: vec![0.0; cache.key * BLOCK + MAX_LANES],
+            values: vec![0.0; BLOCK * stride + MAX_LANES],
+            narrow: vec![0.0; BLOCK * cache.value],
+            scores: vec![0.0; padded * BLOCK + MAX_LANES],
+            sums: vec![0.0; padded * stride + MAX_LANES],
+            highest: vec![0.0; padded],
+            totals: vec![0.0; padded],
+        }
+    }
+}
+
+/// What a piece of work is.
+#[derive(Clone, Copy)]
+struct Place {
     /// The head of keys and values.
     head: usize,
     /// Heads of queries that share it.
@@ -186,8 +233,19 @@ struct Piece<'a> {
     first: usize,
     /// Tokens in the cache.
     all: usize,
-    /// Scaled, with rows up to a whole tile.
-    queries: &'a [f32],
+    /// Those that are gone over.
+    blocks: Blocks,
+    /// Whether the first token sees none before them.
+    is_first: bool,
+}
+
+struct Piece<'a> {
+    attend: &'a Attend<'a>,
+    cache: &'a LayerCache,
+    place: Place,
+    /// With the queries.
+    buffers: &'a mut Buffers,
+    /// For each row the sums, and what is [behind](BEHIND) them.
     out: &'a mut [f32],
 }
 
@@ -196,53 +254,53 @@ impl LaneOp for Piece<'_> {
 
     #[inline(always)]
     fn eval<S: Lanes>(self, s: S) {
-        let (key, value, rows) = (self.cache.key, self.cache.value, self.rows);
-        let padded = rows.next_multiple_of(TILE);
+        let Self { attend, cache, place, buffers, out } = self;
+        let (key, value) = (cache.key, cache.value);
+        let padded = place.rows.next_multiple_of(TILE);
         let stride = value.next_multiple_of(MAX_LANES);
-        // Vectors are loaded from arrays of the widest: room behind the last one.
-        let mut keys = vec![0.0; key * BLOCK + MAX_LANES];
-        let mut values = vec![0.0; BLOCK * stride + MAX_LANES];
-        let mut narrow = vec![0.0; BLOCK * value];
-        let mut scores = vec![0.0; padded * BLOCK + MAX_LANES];
-        let mut sums = vec![0.0; padded * stride + MAX_LANES];
-        let mut highest = vec![f32::NEG_INFINITY; padded];
-        let mut totals = vec![0.0f32; padded];
-        let sinks = self.attend.sinks.and_then(|all| all.get(self.head * self.group..));
-        if let Some(sinks) = sinks {
-            for (row, (highest, total)) in highest.iter_mut().zip(&mut totals).enumerate() {
-                if let Some(sink) = sinks.get(row % self.group) {
+        let Buffers { queries, keys, values, narrow, scores, sums, highest, totals } = buffers;
+        let queries = &queries[..padded * key];
+        let scores = &mut scores[..padded * BLOCK + MAX_LANES];
+        let sums = &mut sums[..padded * stride + MAX_LANES];
+        let (highest, totals) = (&mut highest[..padded], &mut totals[..padded]);
+        sums.fill(0.0);
+        highest.fill(f32::NEG_INFINITY);
+        totals.fill(0.0);
+        let sinks = attend.sinks.filter(|_| place.is_first);
+        if let Some(sinks) = sinks.and_then(|all| all.get(place.head * place.group..)) {
+            for (row, (highest, total)) in highest.iter_mut().zip(&mut *totals).enumerate() {
+                if let Some(sink) = sinks.get(row % place.group) {
                     (*highest, *total) = (*sink, 1.0);
                 }
             }
         }
-        let sight = self.attend.sight;
-        let last = self.first + (rows - 1) / self.group;
-        let from = sight.range(self.first, self.all).0 / BLOCK;
-        let to = sight.range(last, self.all).1.div_ceil(BLOCK);
-        for block in from..to {
-            self.cache.keys(s, self.head, block, &mut keys[..key * BLOCK]);
-            self.cache.values(s, self.head, block, &mut narrow);
-            for (to, from) in values.chunks_exact_mut(stride).zip(narrow.chunks_exact(value)) {
-                to[..value].copy_from_slice(from);
+        for block in place.blocks.from..place.blocks.to {
+            cache.keys(s, place.head, block, &mut keys[..key * BLOCK]);
+            if stride == value {
+                cache.values(s, place.head, block, &mut values[..BLOCK * value]);
+            } else {
+                cache.values(s, place.head, block, narrow);
+                for (to, from) in values.chunks_exact_mut(stride).zip(narrow.chunks_exact(value)) {
+                    to[..value].copy_from_slice(from);
+                }
             }
-            score(s, self.queries, key, &keys, &mut scores);
-            self.mask(s, block * BLOCK, &mut scores);
-            weigh(s, &mut scores, &mut highest, &mut totals, &mut sums, stride);
-            add(s, &scores, &values, stride, &mut sums);
+            score(s, queries, key, keys, scores);
+            place.mask(s, attend, block * BLOCK, scores);
+            weigh(s, scores, highest, totals, sums, stride);
+            add(s, scores, values, stride, sums);
         }
-        let results = self.out.chunks_exact_mut(value).zip(sums.chunks_exact(stride));
-        for ((out, sums), total) in results.zip(&totals) {
-            let scale = if *total > 0.0 { 1.0 / total } else { 0.0 };
-            out.iter_mut().zip(sums).for_each(|(out, sum)| *out = sum * scale);
+        let results = out.chunks_exact_mut(value + BEHIND).zip(sums.chunks_exact(stride));
+        for ((out, sums), (highest, total)) in results.zip(highest.iter().zip(&*totals)) {
+            out[..value].copy_from_slice(&sums[..value]);
+            out[value..].copy_from_slice(&[*highest, *total]);
         }
     }
 }
 
-impl Piece<'_> {
+impl Place {
     /// Caps scores, takes off what the distance costs, and hides what a token does not see.
     #[inline(always)]
-    fn mask<S: Lanes>(&self, s: S, start: usize, scores: &mut [f32]) {
-        let attend = self.attend;
+    fn mask<S: Lanes>(&self, s: S, attend: &Attend<'_>, start: usize, scores: &mut [f32]) {
         for (row, scores) in scores.chunks_exact_mut(BLOCK).take(self.rows).enumerate() {
             if attend.cap != 0.0 {
                 let mut lanes = [0.0; MAX_LANES];
@@ -271,156 +329,114 @@ impl Piece<'_> {
     }
 }
 
-/// A vector at an index of a buffer with room behind its last one.
-#[inline(always)]
-fn load<S: Lanes>(s: S, values: &[f32], at: usize) -> S::F32 {
-    match values.get(at..).and_then(|values| values.first_chunk::<MAX_LANES>()) {
-        Some(lanes) => s.load(lanes),
-        None => s.splat(0.0),
-    }
-}
-
-#[inline(always)]
-fn store<S: Lanes>(s: S, v: S::F32, values: &mut [f32], at: usize) {
-    if let Some(lanes) = values.get_mut(at..).and_then(|v| v.first_chunk_mut::<MAX_LANES>()) {
-        s.store(v, lanes);
-    }
-}
-
-/// The products of all rows of queries with the keys of a block.
-#[inline(always)]
-fn score<S: Lanes>(s: S, queries: &[f32], key: usize, keys: &[f32], scores: &mut [f32]) {
-    for (tile, queries) in queries.chunks_exact(TILE * key).enumerate() {
-        let (q0, rest) = queries.split_at(key);
-        let (q1, rest) = rest.split_at(key);
-        let (q2, q3) = rest.split_at(key);
-        for lane in (0..BLOCK).step_by(2 * S::N) {
-            let mut sums = [[s.splat(0.0); 2]; TILE];
-            let queries = q0.iter().zip(q1).zip(q2).zip(q3);
-            for (i, (((a, b), c), d)) in queries.enumerate() {
-                let keys =
-                    [load(s, keys, i * BLOCK + lane), load(s, keys, i * BLOCK + lane + S::N)];
-                let q = [s.splat(*a), s.splat(*b), s.splat(*c), s.splat(*d)];
-                for (sums, q) in sums.iter_mut().zip(q) {
-                    for (sum, keys) in sums.iter_mut().zip(keys) {
-                        *sum = s.add(*sum, s.mul(q, keys));
-                    }
-                }
-            }
-            for (row, sums) in sums.into_iter().enumerate() {
-                let at = (tile * TILE + row) * BLOCK + lane;
-                store(s, sums[0], scores, at);
-                store(s, sums[1], scores, at + S::N);
-            }
-        }
-    }
-}
-
-/// Makes weights of scores, and brings sums and totals to the new highest score of each row.
-#[inline(always)]
-fn weigh<S: Lanes>(
-    s: S,
-    scores: &mut [f32],
-    highest: &mut [f32],
-    totals: &mut [f32],
-    sums: &mut [f32],
-    stride: usize,
-) {
-    let rows =
-        scores.chunks_exact_mut(BLOCK).zip(highest).zip(totals).zip(sums.chunks_exact_mut(stride));
-    for (((scores, highest), total), sums) in rows {
-        let mut parts = [f32::NEG_INFINITY; 8];
-        for chunk in scores.as_chunks::<8>().0 {
-            for (part, score) in parts.iter_mut().zip(chunk) {
-                *part = part.max(*score);
-            }
-        }
-        let found = parts.into_iter().fold(*highest, f32::max);
-        if found == f32::NEG_INFINITY {
-            scores.fill(0.0);
-            continue;
-        }
-        if found > *highest {
-            let shrink = (*highest - found).exp();
-            *total *= shrink;
-            sums.iter_mut().for_each(|sum| *sum *= shrink);
-            *highest = found;
-        }
-        let mut lanes = [0.0; MAX_LANES];
-        for part in scores.chunks_exact_mut(S::N) {
-            lanes[..S::N].copy_from_slice(part);
-            s.store(s.exp(s.sub(s.load(&lanes), s.splat(found))), &mut lanes);
-            part.copy_from_slice(&lanes[..S::N]);
-        }
-        let mut parts = [0.0f32; 8];
-        for chunk in scores.as_chunks::<8>().0 {
-            for (part, weight) in parts.iter_mut().zip(chunk) {
-                *part += weight;
-            }
-        }
-        *total += parts.iter().sum::<f32>();
-    }
-}
-
-/// Adds the weighted values of a block to the sums of all rows.
-#[inline(always)]
-fn add<S: Lanes>(s: S, weights: &[f32], values: &[f32], stride: usize, sums: &mut [f32]) {
-    for (tile, weights) in weights.chunks_exact(TILE * BLOCK).enumerate() {
-        let (w0, rest) = weights.split_at(BLOCK);
-        let (w1, rest) = rest.split_at(BLOCK);
-        let (w2, w3) = rest.split_at(BLOCK);
-        for at in (0..stride).step_by(2 * S::N) {
-            let place = |row: usize| (tile * TILE + row) * stride + at;
-            let mut parts = [[s.splat(0.0); 2]; TILE];
-            for (row, parts) in parts.iter_mut().enumerate() {
-                *parts = [load(s, sums, place(row)), load(s, sums, place(row) + S::N)];
-            }
-            let weights = w0.iter().zip(w1).zip(w2).zip(w3);
-            for (i, (((a, b), c), d)) in weights.enumerate() {
-                let values =
-                    [load(s, values, i * stride + at), load(s, values, i * stride + at + S::N)];
-                let w = [s.splat(*a), s.splat(*b), s.splat(*c), s.splat(*d)];
-                for (parts, w) in parts.iter_mut().zip(w) {
-                    for (part, values) in parts.iter_mut().zip(values) {
-                        *part = s.add(*part, s.mul(w, values));
-                    }
-                }
-            }
-            for (row, parts) in parts.into_iter().enumerate() {
-                store(s, parts[0], sums, place(row));
-                store(s, parts[1], sums, place(row) + S::N);
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::num::NonZeroUsize;
 
-    /// T5's 32 buckets: 16 for tokens behind, of which the first eight hold one distance each.
-    #[test]
-    fn distances_fall_into_the_buckets_of_t5() {
-        let heads = 2;
-        // The number of head 1 in bucket 5 is 105.
-        let table: Vec<f32> =
-            (0..32).flat_map(|bucket| [bucket as f32, 100.0 + bucket as f32]).collect();
-        let distances = Distances::new(heads, &table);
-        let starts = [0, 1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 23, 32, 46, 64, 91];
-        let position = 500;
-        for head in 0..heads {
-            let mut scores = vec![0.0; 1000];
-            distances.add(head, position, 0, &mut scores);
-            for (i, score) in scores.iter().enumerate() {
-                let bucket = starts.iter().rposition(|start| *start <= i.abs_diff(position));
-                let side = if i > position { 16 } else { 0 };
-                let expected = 100 * head + side + bucket.unwrap();
-                assert_eq!(*score, expected as f32, "head {head}, token {i} from {position}");
-            }
-            // Blocks are parts of the same row.
-            let mut block = vec![0.0; BLOCK];
-            distances.add(head, position, 480, &mut block);
-            assert_eq!(block, scores[480..480 + BLOCK]);
+    use quant_kernels::{Kernels, Pool};
+
+    use super::{super::CachePrecision, *};
+
+    /// Numbers that look random, from -1 to 1.
+    fn numbers(count: usize, seed: u64) -> Vec<f32> {
+        let mut state = seed;
+        let mut next = || {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+        };
+        (0..count).map(|_| next()).collect()
+    }
+
+    const HEADS: usize = 6;
+    const KV_HEADS: usize = 2;
+    const KEY: usize = 8;
+    const VALUE: usize = 5;
+
+    /// As the formula has it, with all scores in memory.
+    fn naive(
+        attend: &Attend<'_>,
+        (queries, keys, values): (&[f32], &[f32], &[f32]),
+        first: usize,
+        all: usize,
+    ) -> Vec<f64> {
+        let mut out = Vec::new();
+        for (i, query) in queries.chunks_exact(KEY).enumerate() {
+            let (position, head) = (first + i / HEADS, i % HEADS);
+            let group = head / (HEADS / KV_HEADS);
+            let (from, to) = attend.sight.range(position, all);
+            let score = |token: usize| {
+                let key = &keys[(token * KV_HEADS + group) * KEY..][..KEY];
+                let product: f64 =
+                    query.iter().zip(key).map(|(q, k)| f64::from(*q) * f64::from(*k)).sum();
+                let score = product * f64::from(attend.scale);
+                let cap = f64::from(attend.cap);
+                let score = if cap == 0.0 { score } else { cap * (score / cap).tanh() };
+                let slope = attend.slopes.map_or(0.0, |slopes| f64::from(slopes[head]));
+                (score - slope * position.abs_diff(token) as f64).exp()
+            };
+            let weights: Vec<f64> = (from..to).map(score).collect();
+            let sink = attend.sinks.map_or(0.0, |sinks| f64::from(sinks[head]).exp());
+            let total = weights.iter().sum::<f64>() + sink;
+            out.extend((0..VALUE).map(|v| {
+                let value = |token: usize| values[(token * KV_HEADS + group) * VALUE + v];
+                let terms = weights.iter().zip(from..to);
+                terms.map(|(w, token)| w * f64::from(value(token))).sum::<f64>() / total
+            }));
         }
+        out
+    }
+
+    #[test]
+    fn a_cut_sequence_gives_what_the_formula_says_on_any_threads() {
+        const ALL: usize = 1500;
+        let slopes = numbers(HEADS, 3).iter().map(|v| v.abs() / 100.0).collect::<Vec<_>>();
+        let sinks = numbers(HEADS, 4);
+        let plain = Attend {
+            heads: HEADS,
+            scale: 2.0,
+            cap: 0.0,
+            sight: Sight::Before(usize::MAX),
+            slopes: None,
+            distances: None,
+            sinks: None,
+        };
+        let attends = [
+            Attend { ..plain },
+            Attend { sight: Sight::Before(300), cap: 1.5, ..plain },
+            Attend { sight: Sight::Chunk(400), sinks: Some(&sinks), ..plain },
+            Attend { sight: Sight::Around(200), slopes: Some(&slopes), ..plain },
+            Attend { sinks: Some(&sinks), slopes: Some(&slopes), ..plain },
+        ];
+        let pool = Pool::new(NonZeroUsize::new(3).unwrap()).unwrap();
+        let alone = Runner::new(Kernels::best(), &Serial);
+        let (keys, values) = (numbers(ALL * KV_HEADS * KEY, 1), numbers(ALL * KV_HEADS * VALUE, 2));
+        let mut cache =
+            LayerCache::new(CachePrecision::Single, (KV_HEADS, KEY, VALUE), ALL).unwrap();
+        cache.store(alone, 0, &keys, &values);
+        let mut problems = Vec::new();
+        for (number, attend) in attends.iter().enumerate() {
+            for (first, tokens) in [(0, 1), (127, 1), (1400, 1), (100, 60), (1300, 200), (0, ALL)] {
+                let queries = numbers(tokens * HEADS * KEY, 5);
+                let all = first + tokens;
+                let run = |runner| {
+                    let mut out = vec![f32::NAN; tokens * HEADS * VALUE];
+                    attend.run(runner, &cache, &queries, first, all, &mut out);
+                    out
+                };
+                let found = run(alone);
+                if found != run(Runner::new(Kernels::best(), &pool)) {
+                    problems.push(format!("attend {number}, {tokens} from {first}: by threads"));
+                }
+                let expected = naive(attend, (&queries, &keys, &values), first, all);
+                let off = |(a, b): (&f32, &f64)| (f64::from(*a) - b).abs();
+                let most = found.iter().zip(&expected).map(off).fold(0.0, f64::max);
+                if !(most < 2e-6) {
+                    problems.push(format!("attend {number}, {tokens} from {first}: {most:e}"));
+                }
+            }
+        }
+        assert!(problems.is_empty(), "{problems:#?}");
     }
 }

@@ -5,14 +5,15 @@ use std::sync::Arc;
 use gguf_model::HeadNorm;
 
 use super::{
-    attend::{Attend, Distances, Sight},
+    attend::Attend,
     cache::LayerCache,
     latent::Latent,
     matrix::Matrix,
     norm::Norm,
     projected::{Place, Projected},
     runner::Runner,
-    split::split_rows,
+    sight::{Distances, Sight},
+    split::{self, split_rows},
     watch::Watch,
 };
 use crate::Result;
@@ -120,8 +121,12 @@ impl Attention {
             attended = latent.restore(runner, watch, attended)?;
         }
         if !gates.is_empty() {
-            let gates = gates.get(place.needed * self.heads * self.value..).unwrap_or_default();
-            attended.iter_mut().zip(gates).for_each(|(v, gate)| *v /= 1.0 + (-gate).exp());
+            let width = self.heads * self.value;
+            let gates = gates.get(place.needed * width..).unwrap_or_default();
+            split::rows(runner.threads, &mut attended, width, &|first, attended| {
+                let gates = gates.get(first * width..).unwrap_or_default();
+                attended.iter_mut().zip(gates).for_each(|(v, gate)| *v /= 1.0 + (-gate).exp());
+            });
         }
         watch.input(&self.output, &attended);
         self.output.times(runner, &attended, needed)
@@ -143,7 +148,7 @@ impl Attention {
                 let all = matrix.times(runner, x, n)?;
                 let (keys, values) = (self.kv_heads * self.key, self.kv_heads * self.value);
                 let widths = [matrix.rows.saturating_sub(keys + values), keys, values];
-                let [queries, keys, values] = split_rows(&all, matrix.rows, widths);
+                let [queries, keys, values] = split_rows(runner.threads, &all, matrix.rows, widths);
                 Projected { queries, keys, values, gates: Vec::new() }
             }
             Projection::Apart { query, key, value } => {
@@ -164,7 +169,7 @@ impl Attention {
         };
         let Projected { queries, keys, values, gates } = &mut projected;
         if self.is_gated {
-            [*queries, *gates] = split_rows(queries, 2 * self.key, [self.key; 2]);
+            [*queries, *gates] = split_rows(runner.threads, queries, 2 * self.key, [self.key; 2]);
         }
         if let Some(gate) = &self.gate {
             watch.input(gate, x);

@@ -112,7 +112,9 @@ impl Chunk {
             own.run(runner, watch, &vectors, width, &mut self.x)?;
         }
         if let Some(scale) = layer.output_scale {
-            self.x.iter_mut().for_each(|v| *v *= scale);
+            split::rows(runner.threads, &mut self.x, width, &|_, x| {
+                x.iter_mut().for_each(|v| *v *= scale);
+            });
         }
         self.dropped = needed;
         Ok(())
@@ -191,7 +193,9 @@ impl Weights {
     /// What becomes of the output's results before they are logits.
     fn finish(&self, runner: Runner<'_>, logits: &mut [f32]) {
         if self.logit_scale != 1.0 {
-            logits.iter_mut().for_each(|v| *v *= self.logit_scale);
+            split::rows(runner.threads, logits, 1024, &|_, values| {
+                values.iter_mut().for_each(|v| *v *= self.logit_scale);
+            });
         }
         if self.logit_cap != 0.0 {
             split::rows(runner.threads, logits, 1024, &|_, values| {

@@ -7,6 +7,7 @@ use super::{
     matrix::Matrix,
     mlp::{Gating, Mlp},
     runner::Runner,
+    split,
     watch::Watch,
 };
 use crate::Result;
@@ -47,9 +48,33 @@ pub(crate) struct Router {
     pub(crate) routes_layer_input: bool,
 }
 
+/// Tokens whose experts one thread chooses before another could begin.
+const ROWS: usize = 16;
+
 impl Router {
+    /// The experts of some tokens and their weights, from the router's results: a row of `experts` each.
+    fn choose_all(
+        &self,
+        runner: Runner<'_>,
+        results: &mut [f32],
+        experts: usize,
+        (ids, weights): (&mut [u32], &mut [f32]),
+    ) {
+        let rows = (results.len() / experts.max(1)).max(1);
+        let per_piece = rows.div_ceil(4 * runner.threads.threads().max(1)).max(ROWS);
+        let ids = ids.chunks_mut(per_piece * self.used);
+        let weights = weights.chunks_mut(per_piece * self.used);
+        let pieces = results.chunks_mut(per_piece * experts).zip(ids.zip(weights));
+        split::pieces(runner.threads, pieces, &|(results, (ids, weights))| {
+            let chosen = ids.chunks_exact_mut(self.used).zip(weights.chunks_exact_mut(self.used));
+            for (results, (ids, weights)) in results.chunks_exact_mut(experts).zip(chosen) {
+                self.choose(results, ids, weights);
+            }
+        });
+    }
+
     /// The experts of a token and their weights, from the router's results.
-    fn choose(&self, results: &mut [f32], ids: &mut Vec<u32>, weights: &mut Vec<f32>) {
+    fn choose(&self, results: &mut [f32], ids: &mut [u32], weights: &mut [f32]) {
         match self.gate {
             Gate::Softmax => softmax(results),
             Gate::Sigmoid => results.iter_mut().for_each(|v| *v = 1.0 / (1.0 + (-*v).exp())),
@@ -62,12 +87,11 @@ impl Router {
         if self.groups > 1 {
             self.leave_groups(&mut scores);
         }
-        let first = weights.len();
-        for expert in best(&scores, self.used) {
-            ids.push(expert as u32);
-            weights.push(results.get(expert).copied().unwrap_or(0.0));
+        let chosen = ids.iter_mut().zip(&mut *weights);
+        for (expert, (id, weight)) in best(&scores, self.used).into_iter().zip(chosen) {
+            *id = expert as u32;
+            *weight = results.get(expert).copied().unwrap_or(0.0);
         }
-        let weights = weights.get_mut(first..).unwrap_or_default();
         if self.gate == Gate::SoftmaxOfChosen {
             softmax(weights);
         }
@@ -99,8 +123,12 @@ impl Router {
 fn best(values: &[f32], count: usize) -> Vec<usize> {
     let mut order: Vec<_> = (0..values.len()).collect();
     let key = |i: &usize| values.get(*i).copied().unwrap_or(f32::NEG_INFINITY);
-    order.sort_by(|a, b| key(b).total_cmp(&key(a)));
-    order.truncate(count);
+    let better = |a: &usize, b: &usize| key(b).total_cmp(&key(a)).then(a.cmp(b));
+    if count < order.len() {
+        order.select_nth_unstable_by(count, better);
+        order.truncate(count);
+    }
+    order.sort_unstable_by(better);
     order
 }
 
@@ -123,11 +151,9 @@ impl Experts {
     ) -> Result<Vec<f32>> {
         watch.input(&self.router, routed);
         let mut results = self.router.times(runner, routed, n)?;
-        let (mut ids, mut weights) = (Vec::new(), Vec::new());
-        for row in results.chunks_exact_mut(self.router.rows) {
-            self.routing.choose(row, &mut ids, &mut weights);
-        }
         let used = self.routing.used;
+        let (mut ids, mut weights) = (vec![0; n * used], vec![0.0; n * used]);
+        self.routing.choose_all(runner, &mut results, self.router.rows, (&mut ids, &mut weights));
         let compressed = match &self.latent {
             Some((down, _)) => {
                 watch.input(down, x);
@@ -171,30 +197,40 @@ impl Experts {
         let results = self.down.times_experts(runner, &hidden, &ids, 1)?;
         let width = self.down.rows;
         let mut out = vec![0.0; n * width];
-        let tokens = results.chunks_exact(used * width).zip(weights.chunks_exact(used));
-        for (out, (results, weights)) in out.chunks_exact_mut(width).zip(tokens) {
-            for (result, weight) in results.chunks_exact(width).zip(weights) {
-                out.iter_mut().zip(result).for_each(|(out, v)| *out += weight * v);
+        split::rows(runner.threads, &mut out, width, &|first, out| {
+            let tokens = results.chunks_exact(used * width).zip(weights.chunks_exact(used));
+            let rows = out.chunks_exact_mut(width).zip(tokens.skip(first));
+            for (out, (results, weights)) in rows {
+                for (result, weight) in results.chunks_exact(width).zip(weights) {
+                    out.iter_mut().zip(result).for_each(|(out, v)| *out += weight * v);
+                }
             }
-        }
+        });
         if let Some((_, up)) = &self.latent {
             watch.input(up, &out);
             out = up.times(runner, &out, n)?;
         }
         if let Some(shared) = &self.shared {
-            let mut result = shared.run(runner, watch, x, n)?;
-            if let Some(gate) = &self.shared_gate {
-                watch.input(gate, x);
-                let gates = gate.times(runner, x, n)?;
-                for (row, gate) in result.chunks_exact_mut(shared.down.rows).zip(gates) {
-                    let weight = 1.0 / (1.0 + (-gate).exp());
-                    row.iter_mut().for_each(|v| *v *= weight);
+            let result = shared.run(runner, watch, x, n)?;
+            let gates = match &self.shared_gate {
+                Some(gate) => {
+                    watch.input(gate, x);
+                    gate.times(runner, x, n)?
                 }
-            }
-            out.iter_mut().zip(result).for_each(|(out, v)| *out += v);
-            if self.routing.averaged {
-                out.iter_mut().for_each(|v| *v *= 0.5);
-            }
+                None => Vec::new(),
+            };
+            let width = shared.down.rows;
+            let share = if self.routing.averaged { 0.5 } else { 1.0 };
+            split::rows(runner.threads, &mut out, width, &|first, out| {
+                let rows = out.chunks_exact_mut(width).zip(result.chunks_exact(width).skip(first));
+                for (i, (out, result)) in rows.enumerate() {
+                    let weight =
+                        gates.get(first + i).map_or(1.0, |gate| 1.0 / (1.0 + (-gate).exp()));
+                    out.iter_mut()
+                        .zip(result)
+                        .for_each(|(out, v)| *out = (*out + weight * v) * share);
+                }
+            });
         }
         Ok(out)
     }

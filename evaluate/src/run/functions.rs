@@ -3,10 +3,7 @@
 use quant_core::lanes::{Lanes, MAX_LANES};
 use quant_kernels::LaneOp;
 
-use super::{
-    runner::Runner,
-    split::{self, split_rows},
-};
+use super::{runner::Runner, split};
 
 /// An activation function.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -52,9 +49,16 @@ impl Function {
     /// Gates the second half of each row by its first.
     pub(crate) fn apply_halves(self, runner: Runner<'_>, rows: &[f32], width: usize) -> Vec<f32> {
         let half = width / 2;
-        let [mut gate, values] = split_rows(rows, width, [half, half]);
-        self.apply(runner, &mut gate, Some(&values));
-        gate
+        let mut gates = vec![0.0; rows.len() / width.max(1) * half];
+        split::rows(runner.threads, &mut gates, half, &|first, gates| {
+            let rows = rows.chunks_exact(width).skip(first);
+            for (gate, row) in gates.chunks_exact_mut(half).zip(rows) {
+                let (from, values) = row.split_at(half);
+                gate.copy_from_slice(from);
+                runner.kernels.run(Apply { function: self, gate, values: Some(values) });
+            }
+        });
+        gates
     }
 }
 

@@ -63,7 +63,7 @@ impl Latent {
         watch.input(&self.down, x);
         let low = self.down.times(runner, x, n)?;
         let [mut compressed, mut turned] =
-            split_rows(&low, self.down.rows, [self.rank, self.turned]);
+            split_rows(runner.threads, &low, self.down.rows, [self.rank, self.turned]);
         self.norm.apply(runner, &mut compressed, self.rank);
         let head = self.still + self.turned;
         if let Some(turns) = place.turns {
@@ -72,7 +72,8 @@ impl Latent {
         }
         match &self.up {
             Up::Absorbed { key, .. } => {
-                let [still, turning] = split_rows(&queries, head, [self.still, self.turned]);
+                let [still, turning] =
+                    split_rows(runner.threads, &queries, head, [self.still, self.turned]);
                 let ids = self.ids(n);
                 watch.input(key, &still);
                 let absorbed = key.times_experts(runner, &still, &ids, 1)?;
@@ -86,8 +87,12 @@ impl Latent {
             Up::Restored(matrix) => {
                 watch.input(matrix, &compressed);
                 let both = matrix.times(runner, &compressed, n)?;
-                let [still, values] =
-                    split_rows(&both, self.still + self.value, [self.still, self.value]);
+                let [still, values] = split_rows(
+                    runner.threads,
+                    &both,
+                    self.still + self.value,
+                    [self.still, self.value],
+                );
                 // All heads share the part that is turned.
                 let shared: Vec<f32> = turned
                     .chunks_exact(self.turned)

@@ -1,9 +1,9 @@
 //! A layer.
 
 use super::{
-    CachePrecision, Function, attend::Sight, attention::Attention, cache::LayerCache,
-    feed_forward::FeedForward, matrix::Matrix, norm::Norm, projected::Place, recurrence::State,
-    recurrent::Recurrent, runner::Runner, split, watch::Watch,
+    CachePrecision, Function, attention::Attention, cache::LayerCache, feed_forward::FeedForward,
+    matrix::Matrix, norm::Norm, projected::Place, recurrence::State, recurrent::Recurrent,
+    runner::Runner, sight::Sight, split, watch::Watch,
 };
 use crate::Result;
 
@@ -161,11 +161,17 @@ impl Layer {
     ) -> Result<()> {
         let width = x.len() / place.count.max(1);
         let normed = |norm: &Option<Norm>, values: &[f32]| {
-            let mut values = values.to_vec();
-            if let Some(norm) = norm {
-                norm.apply(runner, &mut values, width);
-            }
-            values
+            let mut out = vec![0.0; values.len()];
+            split::rows(runner.threads, &mut out, width, &|first, out| {
+                let values = values.chunks_exact(width).skip(first);
+                for (out, values) in out.chunks_exact_mut(width).zip(values) {
+                    out.copy_from_slice(values);
+                    if let Some(norm) = norm {
+                        norm.rows(out, width);
+                    }
+                }
+            });
+            out
         };
         // In a parallel layer with one norm both parts share it.
         let own = if self.is_parallel && self.attention_norm.is_none() {
@@ -174,20 +180,15 @@ impl Layer {
             &self.attention_norm
         };
         let input = normed(own, x);
-        let mut attended = self.attend(runner, watch, memories, index, place, &input)?;
+        let attended = self.attend(runner, watch, memories, index, place, &input)?;
         x.drain(..place.needed * width);
         let count = place.count - place.needed;
         let first = self.feed_forward.as_ref().filter(|part| part.needs_layer_input());
         let first = first.map(|_| x.clone());
-        if let (Some(attended), Some(norm)) = (&mut attended, &self.attention_post_norm) {
-            norm.apply(runner, attended, width);
-        }
+        let residual = Residual { runner, width, scale: residual_scale };
         let input = if !self.is_parallel {
             if let Some(attended) = &attended {
-                add(runner, x, attended, residual_scale);
-                if let Some(norm) = &self.attention_sum_norm {
-                    norm.apply(runner, x, width);
-                }
+                residual.add(x, attended, &self.attention_post_norm, &self.attention_sum_norm);
             }
             normed(&self.feed_forward_norm, x)
         } else if self.feed_forward_norm.is_some() && self.attention_norm.is_some() {
@@ -196,18 +197,43 @@ impl Layer {
             input.get(place.needed * width..).unwrap_or_default().to_vec()
         };
         if let Some(attended) = attended.filter(|_| self.is_parallel) {
-            add(runner, x, &attended, residual_scale);
+            residual.add(x, &attended, &self.attention_post_norm, &None);
         }
         let Some(feed_forward) = &self.feed_forward else { return Ok(()) };
-        let mut result = feed_forward.run(runner, watch, &input, x, first.as_deref(), count)?;
-        if let Some(norm) = &self.feed_forward_post_norm {
-            norm.apply(runner, &mut result, width);
-        }
-        add(runner, x, &result, residual_scale);
-        if let Some(norm) = &self.feed_forward_sum_norm {
-            norm.apply(runner, x, width);
-        }
+        let result = feed_forward.run(runner, watch, &input, x, first.as_deref(), count)?;
+        residual.add(x, &result, &self.feed_forward_post_norm, &self.feed_forward_sum_norm);
         Ok(())
+    }
+}
+
+/// What carries rows past the parts of a layer.
+struct Residual<'a> {
+    runner: Runner<'a>,
+    width: usize,
+    scale: f32,
+}
+
+impl Residual<'_> {
+    /// Adds the results of a part, row by row: its norm, the sum, and the norm behind that in one go.
+    fn add(&self, x: &mut [f32], results: &[f32], post: &Option<Norm>, behind: &Option<Norm>) {
+        let Self { runner, width, scale } = *self;
+        if post.is_none() && behind.is_none() {
+            return add(runner, x, results, scale);
+        }
+        split::rows(runner.threads, x, width, &|first, x| {
+            let mut normed = vec![0.0; width];
+            let results = results.chunks_exact(width).skip(first);
+            for (x, results) in x.chunks_exact_mut(width).zip(results) {
+                normed.copy_from_slice(results);
+                if let Some(norm) = post {
+                    norm.rows(&mut normed, width);
+                }
+                x.iter_mut().zip(&normed).for_each(|(x, v)| *x += scale * v);
+                if let Some(norm) = behind {
+                    norm.rows(x, width);
+                }
+            }
+        });
     }
 }
 

@@ -44,16 +44,21 @@ impl Matrix {
         y: &mut [f32],
     ) -> Result<()> {
         self.product(runner, x, n, y).map_err(|source| self.error(source))?;
-        if let Some(&[scale]) = self.scale.as_deref() {
-            y.iter_mut().for_each(|v| *v *= scale);
+        let scale = match self.scale.as_deref() {
+            Some(&[scale]) => scale,
+            _ => 1.0,
+        };
+        if scale == 1.0 && self.bias.is_none() {
+            return Ok(());
         }
-        if let Some(bias) = &self.bias {
-            split::rows(runner.threads, y, self.rows, &|_, rows| {
-                for row in rows.chunks_exact_mut(self.rows) {
+        split::rows(runner.threads, y, self.rows, &|_, rows| {
+            for row in rows.chunks_exact_mut(self.rows) {
+                row.iter_mut().for_each(|v| *v *= scale);
+                if let Some(bias) = &self.bias {
                     row.iter_mut().zip(bias).for_each(|(v, b)| *v += b);
                 }
-            });
-        }
+            }
+        });
         Ok(())
     }
 
@@ -74,15 +79,20 @@ impl Matrix {
     ) -> Result<Vec<f32>> {
         let mut y = vec![0.0; ids.len() * self.rows];
         self.product_experts(runner, x, ids, used, &mut y).map_err(|source| self.error(source))?;
-        for (row, &id) in y.chunks_exact_mut(self.rows).zip(ids) {
-            if let Some(scale) = self.scale.as_ref().and_then(|all| all.get(id as usize)) {
-                row.iter_mut().for_each(|v| *v *= scale);
-            }
-            let of_expert = id as usize * self.rows..(id as usize + 1) * self.rows;
-            if let Some(bias) = self.bias.as_ref().and_then(|all| all.get(of_expert)) {
-                row.iter_mut().zip(bias).for_each(|(v, b)| *v += b);
-            }
+        if self.scale.is_none() && self.bias.is_none() {
+            return Ok(y);
         }
+        split::rows(runner.threads, &mut y, self.rows, &|first, rows| {
+            for (row, &id) in rows.chunks_exact_mut(self.rows).zip(ids.iter().skip(first)) {
+                if let Some(scale) = self.scale.as_ref().and_then(|all| all.get(id as usize)) {
+                    row.iter_mut().for_each(|v| *v *= scale);
+                }
+                let of_expert = id as usize * self.rows..(id as usize + 1) * self.rows;
+                if let Some(bias) = self.bias.as_ref().and_then(|all| all.get(of_expert)) {
+                    row.iter_mut().zip(bias).for_each(|(v, b)| *v += b);
+                }
+            }
+        });
         Ok(y)
     }
 

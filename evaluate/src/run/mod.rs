@@ -2,6 +2,7 @@
 
 pub(crate) mod attend;
 pub(crate) mod attention;
+mod block;
 pub(crate) mod cache;
 mod chunk;
 mod embed;
@@ -19,6 +20,7 @@ pub(crate) mod recurrent;
 pub(crate) mod rope;
 pub(crate) mod runner;
 mod session;
+pub(crate) mod sight;
 pub(crate) mod split;
 mod watch;
 

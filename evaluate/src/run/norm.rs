@@ -18,11 +18,16 @@ impl Norm {
         let around = self.weight.as_ref().map_or(width, Vec::len).max(width);
         split::rows(runner.threads, values, around, &|_, values| {
             for values in values.chunks_mut(around) {
-                for (at, row) in values.chunks_mut(width).enumerate() {
-                    self.row(row, at * width);
-                }
+                self.rows(values, width);
             }
         });
+    }
+
+    /// As [`apply`](Self::apply), of values that weights go round once at most, on this thread.
+    pub(crate) fn rows(&self, values: &mut [f32], width: usize) {
+        for (at, row) in values.chunks_mut(width).enumerate() {
+            self.row(row, at * width);
+        }
     }
 
     /// One row, whose first weight is this.

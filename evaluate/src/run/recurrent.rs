@@ -6,7 +6,7 @@ use super::{
     norm::Norm,
     recurrence::{Convolution, Fading, Inputs, Recurrence, State},
     runner::Runner,
-    split::split_rows,
+    split::{self, split_rows},
     watch::Watch,
 };
 use crate::Result;
@@ -98,10 +98,11 @@ impl ShortConvolution {
         let width = self.input.rows / 3;
         watch.input(&self.input, x);
         let all = self.input.times(runner, x, n)?;
-        let [before, after, mut values] = split_rows(&all, self.input.rows, [width; 3]);
-        multiply(&mut values, &before);
+        let [before, after, mut values] =
+            split_rows(runner.threads, &all, self.input.rows, [width; 3]);
+        multiply(runner, &mut values, &before);
         let mut result = self.convolution.run(runner, state, &values);
-        multiply(&mut result, &after);
+        multiply(runner, &mut result, &after);
         watch.input(&self.output, &result);
         self.output.times(runner, &result, n)
     }
@@ -147,14 +148,15 @@ impl StateSpace {
         let (mut gates, values, keys, queries, mut rates);
         match &self.steps {
             Steps::Projected { all: matrix, up, norms } => {
-                let [input, gate] = split_rows(&all, self.input.rows, [inner; 2]);
+                let [input, gate] = split_rows(runner.threads, &all, self.input.rows, [inner; 2]);
                 gates = gate;
                 let mut input = self.convolution.run(runner, state, &input);
                 Function::Silu.apply(runner, &mut input, None);
                 watch.input(matrix, &input);
                 let made = matrix.times(runner, &input, n)?;
                 let widths = [up.columns, of_groups, of_groups];
-                let [mut low, mut k, mut q] = split_rows(&made, matrix.rows, widths);
+                let [mut low, mut k, mut q] =
+                    split_rows(runner.threads, &made, matrix.rows, widths);
                 if let Some(norms) = norms {
                     for (norm, (values, width)) in
                         norms.iter().zip([&mut low, &mut k, &mut q].into_iter().zip(widths))
@@ -169,12 +171,12 @@ impl StateSpace {
             Steps::Input { bias } => {
                 let convolved = inner + 2 * of_groups;
                 let [gate, mut mixed, steps] =
-                    split_rows(&all, self.input.rows, [inner, convolved, heads]);
+                    split_rows(runner.threads, &all, self.input.rows, [inner, convolved, heads]);
                 gates = gate;
                 mixed = self.convolution.run(runner, state, &mixed);
                 Function::Silu.apply(runner, &mut mixed, None);
                 [values, keys, queries] =
-                    split_rows(&mixed, convolved, [inner, of_groups, of_groups]);
+                    split_rows(runner.threads, &mixed, convolved, [inner, of_groups, of_groups]);
                 rates = steps;
                 for rates in rates.chunks_exact_mut(heads) {
                     rates.iter_mut().zip(bias).for_each(|(rate, bias)| *rate += bias);
@@ -193,12 +195,15 @@ impl StateSpace {
         let inputs =
             Inputs { values: &values, keys: &keys, queries: &queries, rates: &rates, fading };
         let mut result = self.recurrence.run(runner, state, inputs);
-        for (result, values) in result.chunks_exact_mut(inner).zip(values.chunks_exact(inner)) {
-            let of_heads = result.chunks_exact_mut(of_head).zip(values.chunks_exact(of_head));
-            for ((result, values), through) in of_heads.zip(&self.through) {
-                result.iter_mut().zip(values).for_each(|(r, v)| *r += through * v);
+        split::rows(runner.threads, &mut result, inner, &|first, result| {
+            let values = values.chunks_exact(inner).skip(first);
+            for (result, values) in result.chunks_exact_mut(inner).zip(values) {
+                let of_heads = result.chunks_exact_mut(of_head).zip(values.chunks_exact(of_head));
+                for ((result, values), through) in of_heads.zip(&self.through) {
+                    result.iter_mut().zip(values).for_each(|(r, v)| *r += through * v);
+                }
             }
-        }
+        });
         Function::Silu.apply(runner, &mut gates, Some(&result));
         if let Some(norm) = &self.norm {
             norm.apply(runner, &mut gates, inner / groups.max(1));
@@ -256,7 +261,7 @@ impl DeltaNet {
             Rates::Together(matrix) => {
                 let both = times(matrix)?;
                 let sharing = heads / groups.max(1);
-                split_rows(&both, 2 * sharing, [sharing; 2])
+                split_rows(runner.threads, &both, 2 * sharing, [sharing; 2])
             }
         };
         learn.iter_mut().for_each(|rate| *rate = sigmoid(*rate));
@@ -268,9 +273,10 @@ impl DeltaNet {
         mixed = self.convolution.run(runner, state, &mixed);
         Function::Silu.apply(runner, &mut mixed, None);
         let widths = [groups * width, groups * width, heads * of_head];
-        let [mut queries, mut keys, values] = split_rows(&mixed, self.mixed.rows, widths);
-        to_length_one(&mut queries, width, self.epsilon, 1.0 / (width as f32).sqrt());
-        to_length_one(&mut keys, width, self.epsilon, 1.0);
+        let [mut queries, mut keys, values] =
+            split_rows(runner.threads, &mixed, self.mixed.rows, widths);
+        to_length_one(runner, &mut queries, width, self.epsilon, 1.0 / (width as f32).sqrt());
+        to_length_one(runner, &mut keys, width, self.epsilon, 1.0);
         let inputs = Inputs {
             values: &values,
             keys: &keys,
@@ -336,19 +342,22 @@ impl KeyedDelta {
         };
         let (mut forget, gates) = (through(&self.forget)?, through(&self.gate)?);
         learn.iter_mut().for_each(|rate| *rate = sigmoid(*rate));
-        for steps in forget.chunks_exact_mut(inner) {
-            let biases = self.bias.chunks_exact(width);
-            for ((steps, biases), a) in steps.chunks_exact_mut(width).zip(biases).zip(&self.a) {
-                for (step, bias) in steps.iter_mut().zip(biases) {
-                    *step = (softplus(*step + bias) * a).exp();
+        split::rows(runner.threads, &mut forget, inner, &|_, forget| {
+            for steps in forget.chunks_exact_mut(inner) {
+                let biases = self.bias.chunks_exact(width);
+                for ((steps, biases), a) in steps.chunks_exact_mut(width).zip(biases).zip(&self.a) {
+                    for (step, bias) in steps.iter_mut().zip(biases) {
+                        *step = (softplus(*step + bias) * a).exp();
+                    }
                 }
             }
-        }
+        });
         mixed = self.convolution.run(runner, state, &mixed);
         Function::Silu.apply(runner, &mut mixed, None);
-        let [mut queries, mut keys, values] = split_rows(&mixed, 3 * inner, [inner; 3]);
-        to_length_one(&mut queries, width, self.epsilon, 1.0 / (width as f32).sqrt());
-        to_length_one(&mut keys, width, self.epsilon, 1.0);
+        let [mut queries, mut keys, values] =
+            split_rows(runner.threads, &mixed, 3 * inner, [inner; 3]);
+        to_length_one(runner, &mut queries, width, self.epsilon, 1.0 / (width as f32).sqrt());
+        to_length_one(runner, &mut keys, width, self.epsilon, 1.0);
         let inputs = Inputs {
             values: &values,
             keys: &keys,
@@ -358,27 +367,36 @@ impl KeyedDelta {
         };
         let mut result = self.recurrence.run(runner, state, inputs);
         self.norm.apply(runner, &mut result, width);
-        result.iter_mut().zip(&gates).for_each(|(v, gate)| *v *= sigmoid(*gate));
+        split::rows(runner.threads, &mut result, inner, &|first, result| {
+            let gates = gates.get(first * inner..).unwrap_or_default();
+            result.iter_mut().zip(gates).for_each(|(v, gate)| *v *= sigmoid(*gate));
+        });
         watch.input(&self.output, &result);
         self.output.times(runner, &result, n)
     }
 }
 
 /// Brings each head to length one, times a scale.
-fn to_length_one(values: &mut [f32], width: usize, epsilon: f32, scale: f32) {
-    for head in values.chunks_exact_mut(width) {
-        let length = head.iter().map(|v| v * v).sum::<f32>() + epsilon;
-        let by = scale / length.sqrt();
-        head.iter_mut().for_each(|v| *v *= by);
-    }
+fn to_length_one(runner: Runner<'_>, values: &mut [f32], width: usize, epsilon: f32, scale: f32) {
+    split::rows(runner.threads, values, width, &|_, values| {
+        for head in values.chunks_exact_mut(width) {
+            let length = head.iter().map(|v| v * v).sum::<f32>() + epsilon;
+            let by = scale / length.sqrt();
+            head.iter_mut().for_each(|v| *v *= by);
+        }
+    });
 }
 
 fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + (-x).exp())
 }
 
-fn multiply(values: &mut [f32], by: &[f32]) {
-    values.iter_mut().zip(by).for_each(|(v, by)| *v *= by);
+fn multiply(runner: Runner<'_>, values: &mut [f32], by: &[f32]) {
+    const WIDTH: usize = 1024;
+    split::rows(runner.threads, values, WIDTH, &|first, values| {
+        let by = by.get(first * WIDTH..).unwrap_or_default();
+        values.iter_mut().zip(by).for_each(|(v, by)| *v *= by);
+    });
 }
 
 /// `ln(1 + eˣ)`.

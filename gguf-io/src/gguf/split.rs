@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::{GgufFile, read, read::Tensor};
 use crate::{
-    Budget, Error, Metadata, Result, SourceFile,
+    Budget, Error, Metadata, Result, SourceFile, Value,
     error::{Problems, Quoted, Shown},
 };
 
@@ -166,10 +166,46 @@ fn add<T: Tensor>(
             ));
         }
     }
+    // Loaders take the first shard's word for all: where another contradicts it, one is of another model.
+    for (key, value) in header.metadata.iter().filter(|(key, _)| !OF_EACH.contains(key)) {
+        if let Some(first) = model.metadata.get(key)
+            && !same(first, value)
+        {
+            let (found, expected) = (shown(value), shown(first));
+            let key = Quoted(key);
+            return Err(format!(
+                "{}: key {key} is {found}, in the first shard {expected}: they are of different models",
+                Shown(path),
+            ));
+        }
+    }
     model.files.push(file);
     model.tensors.extend(header.tensors);
     model.data.push(header.data);
     Ok(())
+}
+
+/// Keys that each shard has for itself.
+const OF_EACH: [&str; 4] = [COUNT, NUMBER, TENSORS, "general.alignment"];
+
+/// Whether two values are the same: integers of any width, and NaN too.
+fn same(a: &Value, b: &Value) -> bool {
+    let is_nan = |value: &Value| value.as_f64().is_some_and(f64::is_nan);
+    let is_same_integer = || a.as_i64().is_some_and(|a| b.as_i64() == Some(a));
+    a == b || is_same_integer() || is_nan(a) && is_nan(b)
+}
+
+/// A value, in few words.
+fn shown(value: &Value) -> String {
+    match (value, value.as_i64(), value.as_f64()) {
+        (Value::String(text), ..) => Quoted(&text.to_string()).to_string(),
+        (Value::Bool(is_true), ..) => is_true.to_string(),
+        (Value::Array(array), ..) => format!("another list of {}", array.len()),
+        (Value::Uint64(number), ..) => number.to_string(),
+        (_, Some(number), _) => number.to_string(),
+        (_, _, Some(number)) => number.to_string(),
+        _ => value.value_type().name().to_owned(),
+    }
 }
 
 /// What only shows with all shards at hand.

@@ -157,6 +157,26 @@ impl<const VNNI: bool> Lanes for Avx2<VNNI> {
     }
 
     #[inline(always)]
+    fn gather(self, table: &[f32], index: __m256i) -> __m256 {
+        assert!(table.len().is_power_of_two(), "the length of a table is a power of two");
+        let last = self.splat_i(i32::try_from(table.len() - 1).unwrap_or(i32::MAX));
+        // SAFETY: the indices are within the table; the token proves AVX2.
+        unsafe { _mm256_i32gather_ps::<4>(table.as_ptr(), _mm256_and_si256(index, last)) }
+    }
+
+    #[inline(always)]
+    fn compress_i(self, mask: __m256, v: __m256i, out: &mut [i32]) -> usize {
+        let out = &mut out[..8];
+        let bits = self.mask_bits(mask) as usize & 255;
+        // SAFETY: there is room for eight integers; the token proves AVX2.
+        unsafe {
+            let from = _mm256_cvtepu8_epi32(_mm_loadl_epi64(COMPRESSED[bits].as_ptr().cast()));
+            _mm256_storeu_si256(out.as_mut_ptr().cast(), _mm256_permutevar8x32_epi32(v, from));
+        }
+        COUNTS[bits].into()
+    }
+
+    #[inline(always)]
     fn load_u16_columns(self, values: &[u16], starts: &PerLane<usize>, out: &mut [__m256i]) {
         for (t, tile) in out.as_chunks_mut::<8>().0.iter_mut().enumerate() {
             let mut rows = [&values[..8]; 8];
@@ -184,6 +204,35 @@ impl<const VNNI: bool> Lanes for Avx2<VNNI> {
         }
     }
 }
+
+/// The lanes that are set, in order, for each mask.
+static COMPRESSED: [[u8; 8]; 256] = {
+    let mut table = [[0; 8]; 256];
+    let mut bits = 0;
+    while bits < 256 {
+        let (mut lane, mut count) = (0, 0);
+        while lane < 8 {
+            if bits >> lane & 1 == 1 {
+                table[bits][count] = lane as u8;
+                count += 1;
+            }
+            lane += 1;
+        }
+        bits += 1;
+    }
+    table
+};
+
+/// How many lanes are set, for each mask.
+static COUNTS: [u8; 256] = {
+    let mut table = [0; 256];
+    let mut bits: usize = 0;
+    while bits < 256 {
+        table[bits] = bits.count_ones() as u8;
+        bits += 1;
+    }
+    table
+};
 
 /// Transposes eight rows of eight 16-bit integers, and widens them.
 ///

@@ -24,6 +24,7 @@ impl<const VNNI: bool> Avx512<VNNI> {
             && is_x86_feature_detected!("avx2")
             && is_x86_feature_detected!("fma")
             && is_x86_feature_detected!("f16c")
+            && is_x86_feature_detected!("popcnt")
             && (!VNNI || is_x86_feature_detected!("avx512vnni"));
         detected.then_some(Self { _private: () })
     }
@@ -158,6 +159,25 @@ impl<const VNNI: bool> Lanes for Avx512<VNNI> {
     }
 
     #[inline(always)]
+    fn gather(self, table: &[f32], index: __m512i) -> __m512 {
+        assert!(table.len().is_power_of_two(), "the length of a table is a power of two");
+        let last = self.splat_i(i32::try_from(table.len() - 1).unwrap_or(i32::MAX));
+        // SAFETY: the indices are within the table; the token proves AVX-512.
+        unsafe { _mm512_i32gather_ps::<4>(_mm512_and_si512(index, last), table.as_ptr()) }
+    }
+
+    #[inline(always)]
+    fn compress_i(self, mask: __mmask16, v: __m512i, out: &mut [i32]) -> usize {
+        let out = &mut out[..16];
+        // SAFETY: there is room for sixteen integers; the token proves AVX-512. Stored in a piece: some CPUs
+        // are slow at storing some lanes.
+        unsafe {
+            _mm512_storeu_si512(out.as_mut_ptr().cast(), _mm512_maskz_compress_epi32(mask, v));
+        }
+        mask.count_ones() as usize
+    }
+
+    #[inline(always)]
     fn load_u16_columns(self, values: &[u16], starts: &PerLane<usize>, out: &mut [__m512i]) {
         for (t, tile) in out.as_chunks_mut::<8>().0.iter_mut().enumerate() {
             let mut rows = [&values[..8]; 16];
@@ -183,15 +203,22 @@ impl<const VNNI: bool> Lanes for Avx512<VNNI> {
             // SAFETY: the token proves AVX-512.
             *tile = unsafe { transpose(rows) };
         }
-        let (tiles, rest) = rest.as_chunks_mut::<4>();
+        let (tiles, rest) = rest.as_chunks_mut::<8>();
         debug_assert!(rest.is_empty(), "formats load whole tiles");
-        for (t, tile) in tiles.iter_mut().enumerate() {
-            let mut rows = [&values[..4]; 16];
-            for (row, start) in rows.iter_mut().zip(starts) {
-                *row = &values[start + done + 4 * t..][..4];
+        for tile in tiles {
+            let mut rows = [self.splat(0.0); 8];
+            for (i, row) in rows.iter_mut().enumerate() {
+                let at = 8 * (i / 4) + i % 4;
+                let one = &values[starts[at] + done..][..8];
+                let other = &values[starts[at + 4] + done..][..8];
+                // SAFETY: the slices have eight floats; the token proves AVX-512.
+                *row = unsafe {
+                    let one = _mm512_castps256_ps512(_mm256_loadu_ps(one.as_ptr()));
+                    _mm512_insertf32x8::<1>(one, _mm256_loadu_ps(other.as_ptr()))
+                };
             }
-            // SAFETY: the slices have four floats; the token proves AVX-512.
-            *tile = unsafe { transpose_4(rows.map(|row| row.as_ptr().cast())) };
+            // SAFETY: the token proves AVX-512.
+            *tile = unsafe { transpose_8(rows) };
         }
     }
 }
@@ -214,23 +241,30 @@ unsafe fn load_rows(rows: [*const __m128i; 16]) -> [__m512i; 4] {
     out
 }
 
-/// Transposes sixteen rows of four floats: within 128 bits, which have four rows in order.
-///
-/// # Safety
-/// Four floats can be read from each pointer.
+/// Transposes sixteen rows of eight floats: vector `i` has rows `i` and `4 + i`, and from the fifth on
+/// eight rows further.
 #[inline]
 #[target_feature(enable = "avx512f")]
-unsafe fn transpose_4(rows: [*const __m128i; 16]) -> [__m512; 4] {
-    // SAFETY: the caller's.
-    let [a, b, c, d] = unsafe { load_rows(rows) };
-    let (ab_lo, ab_hi) = (_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
-    let (cd_lo, cd_hi) = (_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
-    [
-        _mm512_castsi512_ps(_mm512_unpacklo_epi64(ab_lo, cd_lo)),
-        _mm512_castsi512_ps(_mm512_unpackhi_epi64(ab_lo, cd_lo)),
-        _mm512_castsi512_ps(_mm512_unpacklo_epi64(ab_hi, cd_hi)),
-        _mm512_castsi512_ps(_mm512_unpackhi_epi64(ab_hi, cd_hi)),
-    ]
+fn transpose_8(r: [__m512; 8]) -> [__m512; 8] {
+    let pd = |v| _mm512_castps_pd(v);
+    let ps = |v| _mm512_castpd_ps(v);
+    // Within 128 bits, which have four rows in order.
+    let mut quads = [_mm512_setzero_ps(); 8];
+    for i in 0..2 {
+        let (a, b, c, d) = (r[4 * i], r[4 * i + 1], r[4 * i + 2], r[4 * i + 3]);
+        let (ab_lo, ab_hi) = (_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+        let (cd_lo, cd_hi) = (_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
+        quads[4 * i] = ps(_mm512_unpacklo_pd(pd(ab_lo), pd(cd_lo)));
+        quads[4 * i + 1] = ps(_mm512_unpackhi_pd(pd(ab_lo), pd(cd_lo)));
+        quads[4 * i + 2] = ps(_mm512_unpacklo_pd(pd(ab_hi), pd(cd_hi)));
+        quads[4 * i + 3] = ps(_mm512_unpackhi_pd(pd(ab_hi), pd(cd_hi)));
+    }
+    let mut out = quads;
+    for i in 0..4 {
+        out[i] = _mm512_shuffle_f32x4::<0x88>(quads[i], quads[4 + i]);
+        out[4 + i] = _mm512_shuffle_f32x4::<0xdd>(quads[i], quads[4 + i]);
+    }
+    out
 }
 
 /// Transposes sixteen rows of eight 16-bit integers, and widens them.
@@ -295,7 +329,7 @@ pub(crate) type Token = Avx512<false>;
 
 /// Runs an operation compiled with the features that the token proves.
 pub(super) fn run<O: LaneOp>(s: Token, op: O) -> O::Output {
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,popcnt")]
     fn with_features<O: LaneOp>(s: Token, op: O) -> O::Output {
         op.eval(s)
     }

@@ -71,10 +71,11 @@ enum Keys {
 /// What is near each key.
 #[derive(Debug)]
 pub(crate) struct Near {
-    /// By key.
-    lists: Box<[List]>,
-    /// By key, without the points that are never nearest; for [`Keys::Rounded`] only.
-    rivals: Box<[List]>,
+    /// What stands for each key, [`List`]s as numbers; for [`Keys::Rounded`] the lists without the points that
+    /// are never nearest come first, and then all. Of either as many as [`slots`](Self::slots) says.
+    lists: Box<[i32]>,
+    /// How many lists there may be.
+    slots: usize,
     /// Codes of points, list by list, and [`PADDING`] more.
     codes: Box<[u16]>,
     /// The index of a point by its code.
@@ -83,14 +84,54 @@ pub(crate) struct Near {
 
 /// The points that stand for a key: itself if it is a point, else the points of the least distances,
 /// nearest first, those of one distance by index.
+///
+/// As a number it has the length in its upper bits; the others say where the list starts in [`Near::codes`] or,
+/// if the length is zero, are [`ON_GRID`] and the code of the point that the key is.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct List {
-    /// Where it starts in [`Near::codes`].
-    pub(crate) start: u32,
+pub(crate) struct List(u32);
+
+/// Bits of the start in a list as a number.
+pub(crate) const START_BITS: u32 = 20;
+
+/// Says of a code that its key was a point of the book.
+pub(crate) const ON_GRID: i32 = 1 << 16;
+
+impl List {
+    /// A list from a place in the codes on.
+    fn new(start: usize, len: usize) -> Self {
+        assert!(start >> START_BITS == 0 && len < LONGEST, "a list is a positive number");
+        Self((len << START_BITS | start) as u32)
+    }
+
+    /// The list that a number stands for.
+    #[inline(always)]
+    pub(crate) fn from_bits(bits: i32) -> Self {
+        Self(bits as u32)
+    }
+
+    /// The number that stands for it.
+    #[inline(always)]
+    pub(crate) fn bits(self) -> i32 {
+        self.0 as i32
+    }
+
+    /// Where it starts in the codes.
+    #[inline(always)]
+    pub(crate) fn start(self) -> usize {
+        (self.0 & ((1 << START_BITS) - 1)) as usize
+    }
+
     /// How many points it has; none if the key is a point itself.
-    pub(crate) len: u16,
-    /// The code of the first, or of the point that the key is.
-    pub(crate) first: u16,
+    #[inline(always)]
+    pub(crate) fn len(self) -> usize {
+        (self.0 >> START_BITS) as usize
+    }
+
+    /// The code of the point that the key is, if it is one.
+    #[inline(always)]
+    pub(crate) fn point(self) -> Option<u16> {
+        (self.len() == 0).then_some(self.0 as u16)
+    }
 }
 
 impl<const DIMS: usize> Codebook<DIMS> {
@@ -135,11 +176,12 @@ impl<const DIMS: usize> Codebook<DIMS> {
         }
         let parts: Vec<_> = keys.iter().map(|key| (key / halves, key % halves)).collect();
         let mut distances = vec![0u8; keys.len()];
-        let (mut lists, mut codes) = (Vec::with_capacity(Self::KEYS), Vec::<u16>::new());
+        let slots = Self::KEYS.next_power_of_two();
+        let (mut lists, mut codes) = (Vec::with_capacity(2 * slots), Vec::<u16>::new());
         for (key, point) in is_point.iter().enumerate() {
             let start = codes.len();
-            match point {
-                Some(_) => {}
+            lists.push(match point {
+                Some(code) => List((ON_GRID | i32::from(*code)) as u32),
                 None => {
                     let high = &apart[key / halves * halves..][..halves];
                     let low = &apart[key % halves * halves..][..halves];
@@ -153,21 +195,21 @@ impl<const DIMS: usize> Codebook<DIMS> {
                         let inside = distances.iter().zip(self.codes);
                         codes.extend(inside.filter(|(d, _)| **d == shell).map(|(_, code)| *code));
                     }
+                    List::new(start, codes.len() - start)
                 }
-            }
-            lists.push(List {
-                start: start as u32,
-                len: (codes.len() - start) as u16,
-                first: point.unwrap_or_else(|| codes[start]),
             });
         }
-        let mut rivals = Vec::new();
+        lists.resize(slots, lists[0]);
         if self.keys == Keys::Rounded {
+            let mut rivals = lists.clone();
             let mut kept = Vec::new();
-            for (key, list) in lists.iter().enumerate() {
+            for (key, list) in rivals[..Self::KEYS].iter_mut().enumerate() {
+                if list.point().is_some() {
+                    continue;
+                }
                 let start = codes.len();
                 kept.clear();
-                for i in list.start as usize..list.start as usize + usize::from(list.len) {
+                for i in list.start()..list.start() + list.len() {
                     let code = codes[i];
                     let beyond = Self::beyond(key, code);
                     if kept.iter().all(|nearer| nearer & !beyond != 0) {
@@ -175,13 +217,14 @@ impl<const DIMS: usize> Codebook<DIMS> {
                         codes.push(code);
                     }
                 }
-                let len = (codes.len() - start) as u16;
-                rivals.push(List { start: start as u32, len, first: list.first });
+                *list = List::new(start, codes.len() - start);
             }
+            rivals.append(&mut lists);
+            lists = rivals;
         }
         codes.extend([0; PADDING]);
-        let (lists, rivals) = (lists.into(), rivals.into());
-        Near { lists, rivals, codes: codes.into(), indices: indices.into() }
+        let lists = lists.into_iter().map(|list| list.0 as i32).collect();
+        Near { lists, slots, codes: codes.into(), indices: indices.into() }
     }
 
     /// What a point is beyond, seen from a key: for each coordinate a bit for each level that is on the way up
@@ -217,16 +260,22 @@ impl Near {
     /// The points that stand for a key.
     #[inline(always)]
     pub(crate) fn list(&self, key: usize) -> List {
-        self.lists[key]
+        List::from_bits(self.lists[self.lists.len() - self.slots + key])
     }
 
-    /// The points that stand for each key or, if only `rivals` count, those of them that may be the nearest to
-    /// values that are rounded to the levels of the key: a point that is left out is in no coordinate
+    /// What stands for each key, as numbers. First come lists of rivals only, those points that may be the nearest
+    /// to values that are rounded to the levels of the key: a point that is left out is in no coordinate
     /// nearer than one before it. That is so for values that lie no nearer to the middle between two levels
-    /// than rounding can account for.
+    /// than rounding can account for. Then come all lists, [`slots`](Self::slots) further on.
     #[inline(always)]
-    pub(crate) fn lists(&self, rivals: bool) -> &[List] {
-        if rivals { &self.rivals } else { &self.lists }
+    pub(crate) fn lists(&self) -> &[i32] {
+        &self.lists
+    }
+
+    /// How many keys there may be.
+    #[inline(always)]
+    pub(crate) fn slots(&self) -> usize {
+        self.slots
     }
 
     /// The codes from a place in a list on, at least as many as a vector has lanes.
@@ -298,9 +347,7 @@ mod tests {
         let near = book.near();
         for key in (0..Codebook::<DIMS>::KEYS).step_by(13) {
             let list = near.list(key);
-            let found = &near.codes(list.start as usize)[..usize::from(list.len)];
             let expected = by_sorting(book, key);
-            assert_eq!(list.first, expected[0], "{key}");
             for code in &expected {
                 for i in 0..DIMS {
                     let level = |code: u16| code >> (Codebook::<DIMS>::BITS * i as u32);
@@ -311,27 +358,29 @@ mod tests {
                     assert!(above <= rise::<DIMS>(), "{key}");
                 }
             }
-            if book.codes.contains(&list.first) && Codebook::<DIMS>::key(list.first) == key {
-                assert!(found.is_empty(), "{key}");
+            if Codebook::<DIMS>::key(expected[0]) == key {
+                assert_eq!(list.point(), Some(expected[0]), "{key}");
             } else {
-                assert_eq!(found, expected, "{key}");
+                assert_eq!(near.codes(list.start())[..list.len()], expected, "{key}");
             }
         }
         for (index, code) in book.codes.iter().enumerate() {
             assert_eq!(usize::from(near.index(*code)), index);
-            assert_eq!(near.list(Codebook::<DIMS>::key(*code)).len, 0);
+            assert_eq!(near.list(Codebook::<DIMS>::key(*code)).point(), Some(*code));
         }
-        assert_eq!(near.lists.iter().map(|list| usize::from(list.len)).sum::<usize>(), total);
-        assert!(near.lists.iter().all(|list| usize::from(list.len) <= LONGEST - PADDING));
+        let lens = (0..Codebook::<DIMS>::KEYS).map(|key| near.list(key).len());
+        assert_eq!(lens.clone().sum::<usize>(), total);
+        assert!(lens.max() <= Some(LONGEST - PADDING));
     }
 
     /// Wherever in its cell a value is, near the borders and outside of the levels too.
     fn check_rivals<const DIMS: usize>(book: &Codebook<DIMS>, total: usize) {
         let near = book.near();
         let top = (Codebook::<DIMS>::LEVELS - 1) as f32;
-        let codes = |list: List| &near.codes(list.start as usize)[..usize::from(list.len)];
+        let codes =
+            |list: List| &near.codes(list.start() * usize::from(list.len() > 0))[..list.len()];
         for key in 0..Codebook::<DIMS>::KEYS {
-            let (all, rivals) = (codes(near.list(key)), codes(near.rivals[key]));
+            let (all, rivals) = (codes(near.list(key)), codes(List::from_bits(near.lists[key])));
             assert!(all.iter().filter(|code| rivals.contains(code)).eq(rivals), "{key}: order");
             if key % 41 != 0 {
                 continue;
@@ -358,7 +407,9 @@ mod tests {
                 assert!(nearer, "{key} {code:#x}");
             }
         }
-        assert_eq!(near.rivals.iter().map(|list| usize::from(list.len)).sum::<usize>(), total);
+        let lens =
+            near.lists[..Codebook::<DIMS>::KEYS].iter().map(|bits| List::from_bits(*bits).len());
+        assert_eq!(lens.sum::<usize>(), total);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use super::{QK_K, Rows};
 use crate::{
     codebook::Codebook,
     lanes::{Lanes, MAX_LANES, Scalar, nearest_clamped},
-    search::{Room, Settings, Sub, fit_grid},
+    search::{MOST_LANES, Room, Settings, Sub, fit_grid},
 };
 
 /// What values are weighed by.
@@ -128,16 +128,20 @@ pub(super) fn fit_all<
     mut finish: impl FnMut(usize, &[Sub]),
 ) {
     let fit = ToGrid::<DIMS, LEN, GROUPS, CANDIDATES> { book, settings, room: Room::EMPTY };
-    for_sub_blocks::<S, _, LEN>(s, rows, count, weighing, fit, |number, subs, _| {
-        finish(number, subs)
-    });
+    let finish = |number: usize, subs: &[Sub], _| finish(number, subs);
+    // Nothing is gained by more lanes than the largest vectors have.
+    if S::N > MOST_LANES {
+        for_sub_blocks::<Scalar, _, LEN>(Scalar, rows, count, weighing, fit, finish);
+    } else {
+        for_sub_blocks::<S, _, LEN>(s, rows, count, weighing, fit, finish);
+    }
 }
 
 struct ToGrid<'a, const DIMS: usize, const LEN: usize, const GROUPS: usize, const CANDIDATES: usize>
 {
     book: &'a Codebook<DIMS>,
     settings: Settings,
-    room: Room<LEN, GROUPS, CANDIDATES>,
+    room: Room<LEN, GROUPS>,
 }
 
 impl<const DIMS: usize, const LEN: usize, const GROUPS: usize, const CANDIDATES: usize> Fit<LEN>
@@ -154,7 +158,8 @@ impl<const DIMS: usize, const LEN: usize, const GROUPS: usize, const CANDIDATES:
         weights: &[S::F32; LEN],
         subs: &mut [Sub],
     ) {
-        fit_grid(s, self.book, self.settings, x, weights, &mut self.room, subs);
+        let Self { book, settings, room } = self;
+        fit_grid::<S, DIMS, LEN, GROUPS, CANDIDATES>(s, book, *settings, x, weights, room, subs);
     }
 }
 

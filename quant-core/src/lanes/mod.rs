@@ -248,18 +248,38 @@ pub trait Lanes: Copy + Sealed {
         (0..Self::N).fold(0, |bits, lane| bits | (lanes[lane] as u32) << lane)
     }
 
-    /// Lane `b` is `table[index[b]]`.
+    /// Lane `b` is `table[index[b] & (table.len() - 1)]`.
     ///
     /// # Panics
-    /// If an index is outside of the table.
+    /// If the length of the table is no power of two.
     #[inline(always)]
     fn gather(self, table: &[f32], index: Self::I32) -> Self::F32 {
+        assert!(table.len().is_power_of_two(), "the length of a table is a power of two");
         let (mut indices, mut values) = ([0; MAX_LANES], [0.0; MAX_LANES]);
         self.store_i(index, &mut indices);
         for (value, index) in values.iter_mut().zip(indices).take(Self::N) {
-            *value = table[index as u32 as usize];
+            *value = table[index as u32 as usize & (table.len() - 1)];
         }
         self.load(&values)
+    }
+
+    /// Writes those lanes in which the mask is set to the start of `out`, in their order, and says how many
+    /// these are. What stands in the places after them is not specified.
+    ///
+    /// # Panics
+    /// If there is less room than there are lanes.
+    #[inline(always)]
+    fn compress_i(self, mask: Self::Mask, v: Self::I32, out: &mut [i32]) -> usize {
+        let out = &mut out[..Self::N];
+        let mut lanes = [0; MAX_LANES];
+        self.store_i(v, &mut lanes);
+        let bits = self.mask_bits(mask);
+        let mut count = 0;
+        for (b, lane) in lanes.iter().enumerate().take(Self::N) {
+            out[count] = *lane;
+            count = count.wrapping_add((bits >> b & 1) as usize);
+        }
+        count
     }
 
     /// The sum of the lanes, in their order.

@@ -4,172 +4,180 @@
 //! Lists are short, so that a vector of the points of one would be half empty, and finding the lowest lane
 //! of it would take longer than computing the lanes. Here the points of a list come one by one.
 
-use super::nearest::{look_up, next_level, odd_levels};
+use super::nearest::{NUMBERS, look_up, next_level, odd_levels};
 use crate::{
-    codebook::{List, Near},
-    lanes::{Lanes, MAX_LANES, PerLane},
+    codebook::{List, Near, START_BITS},
+    lanes::{Lanes, MAX_LANES},
 };
 
 /// The most points of a list whose run is settled beside others.
 pub(super) const SHORT: usize = 32;
 
-/// Room for runs: those of one group of a batch at least, and of others to choose from.
+/// Room for runs: those of one group of a batch, and some of each group before.
 pub(super) const ROOM: usize = 1024;
 
+/// The most lanes.
+pub(crate) const MOST_LANES: usize = 16;
+/// The most groups of a sub-block.
+pub(super) const MOST_GROUPS: usize = 8;
+/// The most candidates, and one more.
+pub(super) const MOST_CANDIDATES: usize = 32;
+
 /// Candidates in a row at which a group has the same key, but perhaps not the same point.
+///
+/// As a number it has, from the lowest bit on, the lane in four bits, the group in three, the first candidate in
+/// five, the last in five, and the key.
 #[derive(Clone, Copy)]
 pub(super) struct Run {
-    start: u32,
-    len: u16,
-    group: u8,
-    lane: u8,
-    from: u8,
-    end: u8,
+    run: u32,
+    list: List,
 }
 
+/// Where the group, the candidates and the key are in the number of a run.
+pub(super) const GROUP: u32 = 4;
+pub(super) const FIRST: u32 = 7;
+pub(super) const LAST: u32 = 12;
+pub(super) const KEY: u32 = 17;
+
 impl Run {
-    pub(super) const NONE: Self = Self { start: 0, len: 0, group: 0, lane: 0, from: 0, end: 0 };
-
-    /// The run of a group and lane with a list of points, from a candidate to the one before another.
-    #[inline(always)]
-    pub(super) fn new(list: List, (g, lane): (usize, usize), (from, end): (usize, usize)) -> Self {
-        Self {
-            start: list.start,
-            len: list.len,
-            group: g as u8,
-            lane: lane as u8,
-            from: from as u8,
-            end: end as u8,
-        }
-    }
-
     /// The group and the lane.
     #[inline(always)]
     pub(super) fn place(self) -> (usize, usize) {
-        (self.group.into(), self.lane.into())
-    }
-
-    /// A part of it.
-    #[inline(always)]
-    pub(super) fn part(self, from: usize, end: usize) -> Self {
-        Self { from: from as u8, end: end as u8, ..self }
+        ((self.run >> GROUP & 7) as usize, (self.run & 15) as usize)
     }
 
     /// Where the list starts.
     #[inline(always)]
     pub(super) fn start(self) -> usize {
-        self.start as usize
+        self.list.start()
     }
 
     /// How long the list is.
     #[inline(always)]
     pub(super) fn len(self) -> usize {
-        self.len.into()
+        self.list.len()
     }
 
     /// The first candidate.
     #[inline(always)]
-    pub(super) fn from(self) -> usize {
-        self.from.into()
+    pub(super) fn first(self) -> usize {
+        (self.run >> FIRST & 31) as usize
     }
 
-    /// The candidate after the last.
+    /// The last candidate.
     #[inline(always)]
-    pub(super) fn end(self) -> usize {
-        self.end.into()
+    pub(super) fn last(self) -> usize {
+        (self.run >> LAST & 31) as usize
     }
 }
 
-/// Runs for later.
+/// A vector of runs, and their lists, as numbers.
+#[derive(Clone, Copy)]
+pub(super) struct Batch<S: Lanes> {
+    pub(super) runs: S::I32,
+    pub(super) lists: S::I32,
+}
+
+impl<S: Lanes> Batch<S> {
+    /// The lane and the group of each: its place among as many values for each group.
+    #[inline(always)]
+    pub(super) fn places(&self, s: S) -> S::I32 {
+        s.and_i(self.runs, s.splat_i((1 << FIRST) - 1))
+    }
+
+    /// The first candidate of each.
+    #[inline(always)]
+    pub(super) fn first(&self, s: S) -> S::I32 {
+        s.and_i(s.shr::<FIRST>(self.runs), s.splat_i(31))
+    }
+
+    /// The last candidate of each.
+    #[inline(always)]
+    pub(super) fn last(&self, s: S) -> S::I32 {
+        s.and_i(s.shr::<LAST>(self.runs), s.splat_i(31))
+    }
+
+    /// The same with other candidates.
+    #[inline(always)]
+    pub(super) fn part(&self, s: S, first: S::I32, last: S::I32) -> Self {
+        let candidates = s.or_i(s.shl::<FIRST>(first), s.shl::<LAST>(last));
+        Self { runs: s.or_i(self.places(s), candidates), lists: self.lists }
+    }
+}
+
+/// Runs that wait.
 pub(super) struct Pile {
-    runs: [Run; ROOM],
+    runs: [i32; ROOM + 2 * MAX_LANES],
+    lists: [i32; ROOM + 2 * MAX_LANES],
     len: usize,
 }
 
 impl Pile {
-    pub(super) const EMPTY: Self = Self { runs: [Run::NONE; ROOM], len: 0 };
+    pub(super) const EMPTY: Self =
+        Self { runs: [0; ROOM + 2 * MAX_LANES], lists: [0; ROOM + 2 * MAX_LANES], len: 0 };
 
     pub(super) fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether there is room for two.
+    /// Whether there is room for two vectors.
     #[inline(always)]
     pub(super) fn has_room(&self) -> bool {
-        self.len + 2 <= ROOM
+        self.len <= ROOM - 2 * MAX_LANES
     }
 
+    /// Adds those of a mask.
     #[inline(always)]
-    pub(super) fn push(&mut self, run: Run) {
-        self.runs[self.len] = run;
+    pub(super) fn push<S: Lanes>(&mut self, s: S, mask: S::Mask, batch: &Batch<S>) {
+        s.compress_i(mask, batch.lists, &mut self.lists[self.len..]);
+        self.push_runs(s, mask, batch.runs);
+    }
+
+    /// Adds runs without lists.
+    #[inline(always)]
+    pub(super) fn push_runs<S: Lanes>(&mut self, s: S, mask: S::Mask, runs: S::I32) {
+        let count = s.compress_i(mask, runs, &mut self.runs[self.len..]);
+        self.len = self.len.wrapping_add(count);
+    }
+
+    /// A vector of them from a place on; whatever there is beyond the last.
+    #[inline(always)]
+    pub(super) fn at<S: Lanes>(&self, s: S, at: usize) -> Batch<S> {
+        let load = |values: &[i32]| match values[at..].first_chunk() {
+            Some(values) => s.load_i(values),
+            None => s.splat_i(0),
+        };
+        Batch { runs: load(&self.runs), lists: load(&self.lists) }
+    }
+
+    /// Takes the last ones, as many as there are lanes or as there are, and says which lanes have one. The
+    /// lists of the others are empty.
+    #[inline(always)]
+    pub(super) fn take<S: Lanes>(&mut self, s: S) -> (Batch<S>, S::Mask) {
+        let count = S::N.min(self.len);
+        self.len -= count;
+        let live = s.lt(s.load(&NUMBERS), s.splat(count as f32));
+        let Batch { runs, lists } = self.at(s, self.len);
+        (Batch { runs, lists: s.select_i(live, lists, s.splat_i(0)) }, live)
+    }
+
+    /// Adds one.
+    #[inline(always)]
+    pub(super) fn put(&mut self, run: Run) {
+        (self.runs[self.len], self.lists[self.len]) = (run.run as i32, run.list.bits());
         self.len += 1;
     }
 
+    /// Takes the last one.
     #[inline(always)]
     pub(super) fn pop(&mut self) -> Option<Run> {
         self.len = self.len.checked_sub(1)?;
-        Some(self.runs[self.len])
-    }
-}
-
-/// Runs with short lists.
-pub(super) struct Runs {
-    runs: [Run; ROOM],
-    len: usize,
-    /// Their numbers in the order of the lengths of their lists.
-    order: [u16; ROOM],
-    /// How many have a list of each length.
-    counts: [u16; SHORT + 1],
-}
-
-impl Runs {
-    pub(super) const NONE: Self =
-        Self { runs: [Run::NONE; ROOM], len: 0, order: [0; ROOM], counts: [0; SHORT + 1] };
-
-    /// Adds a run if it `counts`, without a branch.
-    #[inline(always)]
-    pub(super) fn push(&mut self, run: Run, counts: bool) {
-        self.runs[self.len] = run;
-        self.len = self.len.wrapping_add(usize::from(counts));
-        let count = &mut self.counts[run.len().min(SHORT)];
-        *count = count.wrapping_add(u16::from(counts));
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.len
+        let (run, list) = (self.runs[self.len], self.lists[self.len]);
+        Some(Run { run: run as u32, list: List::from_bits(list) })
     }
 
     pub(super) fn clear(&mut self) {
         self.len = 0;
-        self.counts = [0; SHORT + 1];
-    }
-
-    /// Orders them by the lengths of their lists, so that those that are side by side are alike.
-    #[inline(always)]
-    pub(super) fn sort(&mut self) {
-        let mut starts = [0; SHORT + 1];
-        let mut next = 0u16;
-        for (start, count) in starts.iter_mut().zip(self.counts) {
-            *start = next;
-            next = next.wrapping_add(count);
-        }
-        for (number, run) in self.runs[..self.len].iter().enumerate() {
-            let start = &mut starts[run.len().min(SHORT)];
-            self.order[usize::from(*start) % ROOM] = number as u16;
-            *start = start.wrapping_add(1);
-        }
-    }
-
-    /// As many of them as there are lanes, in order; the last again where there are no more. Says how many
-    /// there are.
-    #[inline(always)]
-    pub(super) fn batch<S: Lanes>(&self, at: usize) -> ([Run; MAX_LANES], usize) {
-        let order = &self.order[at..self.len.min(at + S::N)];
-        let mut runs = [Run::NONE; MAX_LANES];
-        for (i, run) in runs.iter_mut().enumerate().take(S::N) {
-            *run = self.runs[usize::from(order[i.min(order.len() - 1)]) % ROOM];
-        }
-        (runs, order.len())
     }
 }
 
@@ -197,8 +205,8 @@ pub(super) struct Turn<S: Lanes> {
     /// Whether no point but the two is nearest anywhere.
     pub(super) pair: S::Mask,
     /// The lines of both.
-    lines: [[PerLane<f32>; 2]; 2],
-    noise: PerLane<f32>,
+    lines: [(S::F32, S::F32); 2],
+    noise: S::F32,
 }
 
 impl<S: Lanes> Drawn<S> {
@@ -215,34 +223,36 @@ impl<S: Lanes> Drawn<S> {
         s: S,
         rows: &[f32],
         len: usize,
-        runs: &[Run; MAX_LANES],
+        batch: &Batch<S>,
     ) {
-        let mut starts = [0; MAX_LANES];
-        for (start, run) in starts.iter_mut().zip(runs).take(S::N) {
-            let (g, lane) = run.place();
+        let (mut places, mut starts) = ([0; MAX_LANES], [0; MAX_LANES]);
+        s.store_i(batch.places(s), &mut places);
+        for (start, place) in starts.iter_mut().zip(places).take(S::N) {
+            let (g, lane) = (place as usize >> GROUP, place as usize & 15);
             *start = lane * 2 * len + g * 2 * DIMS;
         }
         s.load_columns(rows, &starts, &mut self.values[..2 * DIMS]);
     }
 
-    /// Draws the lines of runs whose values were taken, of which the first has the shortest list and the last
-    /// the longest, and finds the lowest at two scales.
+    /// Draws the lines of runs whose values were taken, and finds the lowest at two scales.
     #[inline(always)]
     pub(super) fn draw<const DIMS: usize>(
         &mut self,
         s: S,
         near: &Near,
-        runs: &[Run; MAX_LANES],
+        batch: &Batch<S>,
         noise: S::F32,
         scales: [S::F32; 2],
     ) -> [Lowest<S>; 2] {
-        let (mut lens, mut starts) = ([0.0; MAX_LANES], [0; MAX_LANES]);
-        for (i, run) in runs.iter().enumerate().take(S::N) {
-            starts[i] = run.start();
-            lens[i] = f32::from(run.len);
+        let (mut places, mut starts) = ([0; MAX_LANES], [0; MAX_LANES]);
+        s.store_i(s.and_i(batch.lists, s.splat_i((1 << START_BITS) - 1)), &mut places);
+        for (start, place) in starts.iter_mut().zip(places).take(S::N) {
+            *start = place as usize;
         }
-        let lens = s.load(&lens);
-        let (shortest, longest) = (runs[0].len(), runs[S::N - 1].len().min(SHORT));
+        let lens = s.to_f32(s.shr::<START_BITS>(batch.lists));
+        let shortest = s.lowest(lens) as usize;
+        let longest = (-s.lowest(s.sub(s.splat(0.0), lens))) as usize;
+        let longest = longest.min(SHORT);
         self.len = longest;
         let infinity = s.splat(f32::INFINITY);
         let mut least = [infinity; 2];
@@ -298,7 +308,7 @@ impl<S: Lanes> Drawn<S> {
         noise: S::F32,
         [high, low]: [S::F32; 2],
         codes: [S::I32; 2],
-        runs: &[Run; MAX_LANES],
+        [first, last]: [S::I32; 2],
     ) -> Turn<S> {
         let one = self.line::<DIMS>(s, codes[0]);
         let other = self.line::<DIMS>(s, codes[1]);
@@ -312,38 +322,30 @@ impl<S: Lanes> Drawn<S> {
             count = s.select(below, s.add(count, s.splat(1.0)), count);
         }
         // The inverses of scales are evenly spaced.
-        let mut steps = [0.0; MAX_LANES];
-        let mut from = [0.0; MAX_LANES];
-        for (i, run) in runs.iter().enumerate().take(S::N) {
-            from[i] = f32::from(run.from) + 1.0;
-            steps[i] = f32::from(run.end) - from[i];
-        }
+        let from = s.add(s.to_f32(first), s.splat(1.0));
+        let steps = s.to_f32(s.sub_i(last, first));
         let unit = s.splat(1.0);
         let passed = s.sub(s.div(high, scale), unit);
         let part = s.div(passed, s.sub(s.div(high, low), unit));
-        let guess = s.trunc(s.add(s.mul(part, s.load(&steps)), s.load(&from)));
-        let mut turn = Turn {
-            guess,
-            pair: s.eq(count, s.splat(2.0)),
-            lines: [[[0.0; MAX_LANES]; 2]; 2],
-            noise: [0.0; MAX_LANES],
-        };
-        for (stored, line) in turn.lines.iter_mut().zip([one, other]) {
-            s.store(line.0, &mut stored[0]);
-            s.store(line.1, &mut stored[1]);
-        }
-        s.store(noise, &mut turn.noise);
-        turn
+        let guess = s.trunc(s.add(s.mul(part, steps), from));
+        let guess = s.min_i(s.max_i(guess, s.trunc(from)), last);
+        Turn { guess, pair: s.eq(count, s.splat(2.0)), lines: [one, other], noise }
     }
 }
 
 impl<S: Lanes> Turn<S> {
-    /// Whether in a lane the first line is lower at the first of two scales and the second at the second, by
-    /// more than the noise.
+    /// Whether the first line is lower at the first of two scales and the second at the second, by more than
+    /// the noise.
     #[inline(always)]
-    pub(super) fn is_at(&self, lane: usize, scales: [f32; 2]) -> bool {
-        let [one, other] = self.lines.each_ref().map(|line| [line[0][lane], line[1][lane]]);
-        let above = scales.map(|scale| (scale * other[0] - other[1]) - (scale * one[0] - one[1]));
-        above[0] > self.noise[lane] && above[1] < -self.noise[lane]
+    pub(super) fn is_at(&self, s: S, scales: [S::F32; 2]) -> S::Mask {
+        let [one, other] = self.lines;
+        let mut above = scales;
+        for (above, scale) in above.iter_mut().zip(scales) {
+            let heights =
+                [s.loose_mul_sub(scale, one.0, one.1), s.loose_mul_sub(scale, other.0, other.1)];
+            *above = s.sub(heights[1], heights[0]);
+        }
+        let [before, after] = above;
+        s.and(s.lt(self.noise, before), s.lt(after, s.sub(s.splat(0.0), self.noise)))
     }
 }

@@ -6,12 +6,13 @@
 //! candidate, so all candidates are rounded first, then settled group by group, then summed.
 
 use super::{
+    abreast::{Drawn, MOST_CANDIDATES},
     fit_positive,
-    nearest::{look_up, next_level, odd_levels},
-    settle::{ON_GRID, Room},
+    nearest::{NUMBERS, look_up, next_level, odd_levels},
+    settle::Room,
 };
 use crate::{
-    codebook::{Codebook, Near},
+    codebook::{Codebook, Near, ON_GRID},
     lanes::{Lanes, MAX_LANES, clamp, nearest_clamped},
 };
 
@@ -87,10 +88,10 @@ pub(crate) fn fit_grid<
     settings: Settings,
     raw: &[S::F32; LEN],
     weights: &[S::F32; LEN],
-    room: &mut Room<LEN, GROUPS, CANDIDATES>,
+    room: &mut Room<LEN, GROUPS>,
     subs: &mut [Sub],
 ) {
-    const { assert!(CANDIDATES < 32 && GROUPS * DIMS == LEN && CANDIDATES % 2 == 1) }
+    const { assert!(CANDIDATES < MOST_CANDIDATES && GROUPS * DIMS == LEN && CANDIDATES % 2 == 1) }
     let near = book.near();
     let zero = s.splat(0.0);
     let top = (2 * Codebook::<DIMS>::LEVELS - 1) as f32;
@@ -134,32 +135,32 @@ pub(crate) fn fit_grid<
         inverses[c] = s.div(s.splat(top + step as f32 * settings.step), middle);
         scales[c] = s.div(one, inverses[c]);
     }
-    let full = u32::MAX >> (32 - subs.len().min(32));
-    let mut wanted = [full & !s.mask_bits(dead); GROUPS];
+    let full = s.lt(s.load(&NUMBERS), s.splat(subs.len() as f32));
+    let mut wanted = [s.and(full, s.not(dead)); GROUPS];
     let mut again = s.lt(zero, zero);
-    let mut known = [0; GROUPS];
+    let mut known = [(s.splat_i(0), again); GROUPS];
     // First all candidates, then the scale that was chosen. The code for it is there once.
     let mut count = CANDIDATES;
+    let mut drawn = Drawn::<S>::new(s);
     loop {
-        let far = values.settle::<DIMS, GROUPS, CANDIDATES>(
+        let far = values.settle::<DIMS, GROUPS>(
             s,
             near,
-            &inverses[..count],
-            &scales[..count],
+            [&inverses[..count], &scales[..count]],
             &wanted,
             room,
+            &mut drawn,
         );
         if count == 1 {
-            room.restore(known);
+            room.restore(s, &known);
         }
         let mut candidate = [s.splat_i(0); GROUPS];
         for c in 0..count {
-            for (g, points) in room.points.iter().enumerate() {
-                let turn = s.and_i(s.load_i(&room.turns[g]), s.splat_i(1 << c));
-                let same = s.eq_i(turn, s.splat_i(0));
-                candidate[g] = s.select_i(same, candidate[g], s.load_i(&points[c]));
+            for (g, candidate) in candidate.iter_mut().enumerate() {
+                let (point, same) = room.point(s, g, c);
+                *candidate = s.select_i(same, *candidate, point);
                 if count == 1 && settings.again == Again::OffGrid {
-                    candidate[g] = s.select_i(is_on_grid(s, codes[g]), codes[g], candidate[g]);
+                    *candidate = s.select_i(is_on_grid(s, codes[g]), codes[g], *candidate);
                 }
             }
             let (sum_qx, sum_q2) = values.sums::<DIMS, GROUPS>(s, &candidate);
@@ -190,14 +191,14 @@ pub(crate) fn fit_grid<
         if settings.again != Again::Always {
             again = s.and(again, s.eq_i(on_grid, s.splat_i(0)));
         }
-        let again_bits = full & s.mask_bits(again);
-        if again_bits == 0 {
+        let once_more = s.and(full, again);
+        if !s.any(once_more) {
             break;
         }
         for (wanted, &code) in wanted.iter_mut().zip(&codes) {
-            *wanted = again_bits;
+            *wanted = once_more;
             if settings.again == Again::OffGrid {
-                *wanted &= !s.mask_bits(is_on_grid(s, code));
+                *wanted = s.and(once_more, s.not(is_on_grid(s, code)));
             }
         }
         scales[0] = s.select(again, scale, one);
@@ -239,83 +240,89 @@ impl<S: Lanes, const LEN: usize> Values<'_, S, LEN> {
     /// The points for some scales and their inverses, of the groups of the lanes that are wanted. Returns whether
     /// values are so large for a scale that ggml's way of rounding wraps.
     #[inline(always)]
-    fn settle<const DIMS: usize, const GROUPS: usize, const CANDIDATES: usize>(
+    fn settle<const DIMS: usize, const GROUPS: usize>(
         &self,
         s: S,
         near: &Near,
-        inverses: &[S::F32],
-        scales: &[S::F32],
-        wanted: &[u32; GROUPS],
-        room: &mut Room<LEN, GROUPS, CANDIDATES>,
+        [inverses, scales]: [&[S::F32]; 2],
+        wanted: &[S::Mask; GROUPS],
+        room: &mut Room<LEN, GROUPS>,
+        drawn: &mut Drawn<S>,
     ) -> bool {
         const ROUNDED: f32 = 1_000_000.0;
         // Half of it is a normal number.
         const HALVED: f32 = 1e-30;
         // Levels are at most 7, and off by some units in the last place.
         const INSIDE: f32 = 0.49998;
-        let mut lanes = [[0.0; MAX_LANES]; CANDIDATES];
         let mut far = s.lt(s.splat(0.0), s.splat(0.0));
-        for ((lanes, &scale), &inverse) in lanes.iter_mut().zip(scales).zip(inverses) {
-            s.store(scale, lanes);
+        for &inverse in inverses {
             let within = s.lt(s.mul(inverse, self.reach), s.splat(ROUNDED));
             let within = s.and(within, s.lt(s.splat(HALVED), inverse));
             far = s.not(s.and(within, s.not(far)));
         }
         let far = s.any(far);
-        let apart = if far {
-            self.round::<DIMS, GROUPS, CANDIDATES, true>(s, inverses, room)
-        } else {
-            self.round::<DIMS, GROUPS, CANDIDATES, false>(s, inverses, room)
-        };
-        for (g, &apart) in apart.iter().enumerate() {
-            let ends = [scales[0], scales[scales.len() - 1]];
-            let inside = s.lt(apart, s.splat(INSIDE));
-            room.set_noise::<S, DIMS>(s, g, &self.x[g * DIMS..(g + 1) * DIMS], ends, inside);
+        room.set_scales(s, scales);
+        let ends = [scales[0], scales[scales.len() - 1]];
+        for (g, &wanted) in wanted.iter().enumerate() {
+            let apart = if far {
+                self.round::<DIMS, GROUPS, true>(s, g, inverses, wanted, room)
+            } else {
+                self.round::<DIMS, GROUPS, false>(s, g, inverses, wanted, room)
+            };
+            let (x, inside) = (&self.x[g * DIMS..(g + 1) * DIMS], s.lt(apart, s.splat(INSIDE)));
+            let certain = room.set_noise::<S, DIMS>(s, near, g, x, ends, inside);
+            let all = !s.any(s.and(wanted, s.not(certain)));
+            room.list_runs(s, near, all);
+            room.settle::<S, DIMS>(s, near, drawn, g + 1 == GROUPS);
         }
-        room.settle::<S, DIMS>(s, near, wanted, &lanes[..scales.len()]);
         far
     }
 
-    /// The keys of the levels nearest to the values. `WRAP` is for values that are so large for a
-    /// scale that ggml's way of rounding wraps. Returns how far the values of each group are from their levels
-    /// at most, at any scale, but for those beyond all levels; infinity with `WRAP`.
+    /// Rounds a group to levels at each scale, and lists the runs of the lanes that are wanted in which the key is
+    /// the same. `WRAP` is for values that are so large for a scale that ggml's way of rounding wraps.
+    /// Returns how far values are from their levels at most, at any scale, but for those beyond all
+    /// levels; infinity with `WRAP`.
     #[inline(always)]
-    fn round<const DIMS: usize, const GROUPS: usize, const CANDIDATES: usize, const WRAP: bool>(
+    fn round<const DIMS: usize, const GROUPS: usize, const WRAP: bool>(
         &self,
         s: S,
+        g: usize,
         inverses: &[S::F32],
-        room: &mut Room<LEN, GROUPS, CANDIDATES>,
-    ) -> [S::F32; GROUPS] {
+        wanted: S::Mask,
+        room: &mut Room<LEN, GROUPS>,
+    ) -> S::F32 {
         let levels = Codebook::<DIMS>::LEVELS;
         let (one, half) = (s.splat(1.0), s.splat(0.5));
-        let mut apart = [s.splat(if WRAP { f32::INFINITY } else { 0.0 }); GROUPS];
-        for (g, apart) in apart.iter_mut().enumerate() {
-            let (mut before, mut turns) = (s.splat(-1.0), s.splat_i(0));
-            for (c, &inverse) in inverses.iter().enumerate() {
-                let mut key = s.splat(0.0);
-                let half_inverse = s.mul(half, inverse);
-                for i in (0..DIMS).rev() {
-                    let x = self.x[g * DIMS + i];
-                    let level = if WRAP {
-                        let v = s.mul(half, s.sub(s.mul(inverse, x), one));
-                        s.to_f32(nearest_clamped(s, v, 0, levels as i32 - 1))
-                    } else {
-                        // The same: halves are exact.
-                        let v = s.sub(s.mul(half_inverse, x), half);
-                        let v = clamp(s, v, 0.0, (levels - 1) as f32);
-                        let level = s.round(v);
-                        *apart = s.max(s.abs(s.sub(v, level)), *apart);
-                        level
-                    };
-                    key = s.loose_mul_add(key, s.splat(levels as f32), level);
-                }
-                s.store_i(s.trunc(key), &mut room.points[g][c]);
-                let bit = s.select_i(s.eq(key, before), s.splat_i(0), s.splat_i(1 << c));
-                turns = s.or_i(turns, bit);
-                before = key;
+        let mut apart = s.splat(if WRAP { f32::INFINITY } else { 0.0 });
+        let (mut before, mut run) = (s.splat_i(0), Room::<LEN, GROUPS>::begin(s, g, 0));
+        for (c, &inverse) in inverses.iter().enumerate() {
+            let mut key = s.splat(0.0);
+            let half_inverse = s.mul(half, inverse);
+            for i in (0..DIMS).rev() {
+                let x = self.x[g * DIMS + i];
+                let level = if WRAP {
+                    let v = s.mul(half, s.sub(s.mul(inverse, x), one));
+                    s.to_f32(nearest_clamped(s, v, 0, levels as i32 - 1))
+                } else {
+                    // The same: halves are exact.
+                    let v = s.sub(s.mul(half_inverse, x), half);
+                    let v = clamp(s, v, 0.0, (levels - 1) as f32);
+                    let level = s.round(v);
+                    apart = s.max(s.abs(s.sub(v, level)), apart);
+                    level
+                };
+                key = s.loose_mul_add(key, s.splat(levels as f32), level);
             }
-            s.store_i(turns, &mut room.turns[g]);
+            let key = s.trunc(key);
+            room.forget(s, g, c);
+            if c > 0 {
+                let turned = s.and(wanted, s.not(s.eq_i(key, before)));
+                room.end(s, turned, run, before, c - 1);
+                run = s.select_i(turned, Room::<LEN, GROUPS>::begin(s, g, c), run);
+            }
+            before = key;
         }
+        room.end(s, wanted, run, before, inverses.len() - 1);
         apart
     }
 
@@ -414,11 +421,12 @@ mod tests {
             |x: f32| nearest_clamped(Scalar, 0.5 * (inverse * x - 1.0), 0, levels as i32 - 1);
         let key = x.iter().rev().fold(0, |key, x| key * levels + level(*x) as usize);
         let list = book.near().list(key);
-        if list.len == 0 {
-            return list.first;
+        if let Some(code) = list.point() {
+            return code;
         }
-        let (mut least, mut found) = (f32::MAX, list.first);
-        for code in &book.near().codes(list.start as usize)[..usize::from(list.len)] {
+        let codes = &book.near().codes(list.start())[..list.len()];
+        let (mut least, mut found) = (f32::MAX, codes[0]);
+        for code in codes {
             let mut error = 0.0;
             for (i, (x, w)) in x.iter().zip(roots).enumerate() {
                 let level = code >> (Codebook::<DIMS>::BITS * i as u32);
@@ -442,7 +450,7 @@ mod tests {
     ) {
         const CANDIDATES: usize = 19;
         let s = Scalar;
-        let mut room = Box::new(Room::<LEN, GROUPS, CANDIDATES>::EMPTY);
+        let mut room = Box::new(Room::<LEN, GROUPS>::EMPTY);
         let roots = weights.map(f32::sqrt);
         room.fill(s, x, weights);
         let max = x.iter().fold(0.0, |max, x| if *x > max { *x } else { max });
@@ -452,10 +460,16 @@ mod tests {
         let inverses: [f32; CANDIDATES] =
             core::array::from_fn(|c| (top + (c as f32 - 9.0) * 0.02 * top) / max);
         let scales = inverses.map(|inverse| 1.0 / inverse);
-        let mut wanted = [1; GROUPS];
-        let near = book.near();
-        let far = values
-            .settle::<DIMS, GROUPS, CANDIDATES>(s, near, &inverses, &scales, &wanted, &mut room);
+        let mut wanted = [true; GROUPS];
+        let (near, mut drawn) = (book.near(), Drawn::new(s));
+        let far = values.settle::<DIMS, GROUPS>(
+            s,
+            near,
+            [&inverses, &scales],
+            &wanted,
+            &mut room,
+            &mut drawn,
+        );
         assert!(!far);
         let expected = |g: usize, inverse: f32, scale: f32| {
             let places = g * DIMS..(g + 1) * DIMS;
@@ -464,19 +478,19 @@ mod tests {
         for g in 0..GROUPS {
             let mut found = 0;
             for c in 0..CANDIDATES {
-                if room.turns[g][0] >> c & 1 == 1 {
-                    found = room.points[g][c][0] as u16;
+                if let (point, false) = room.point(s, g, c) {
+                    found = point as u16;
                 }
                 assert_eq!(found, expected(g, inverses[c], scales[c]), "{g} {c}");
             }
         }
         let scale = scales[18] + between * (scales[0] - scales[18]);
         let known = room.between(s, &inverses, 1.0 / scale, &mut wanted);
-        room.restore(known);
+        room.restore(s, &known);
         for g in 0..GROUPS {
-            assert_eq!(known[g] + wanted[g], 1);
-            if known[g] == 1 {
-                let found = room.points[g][0][0] as u16;
+            assert!(known[g].1 != wanted[g]);
+            if known[g].1 {
+                let found = room.point(s, g, 0).0 as u16;
                 assert_eq!(found, expected(g, 1.0 / scale, scale), "{g} between");
             }
         }

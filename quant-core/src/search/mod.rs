@@ -17,6 +17,7 @@ mod scale_min;
 mod settle;
 mod splits;
 
+pub(crate) use abreast::MOST_LANES;
 pub(crate) use descent::fit_scale_by_descent;
 pub(crate) use grid::{Again, Settings, Sub, fit_grid};
 pub(crate) use positive::fit_positive;

@@ -1,62 +1,73 @@
 //! The points that stand for the groups of a batch of sub-blocks, at many scales.
 
 use super::{
-    abreast::{Drawn, Pile, ROOM, Run, Runs, SHORT},
+    abreast::{
+        Batch, Drawn, FIRST, GROUP, KEY, LAST, MOST_CANDIDATES, MOST_GROUPS, MOST_LANES, Pile, Run,
+        SHORT,
+    },
     lines::{Below, Lines, Tables, noise},
-    nearest::{Group, odd_levels},
+    nearest::{Group, NUMBERS, odd_levels},
 };
 use crate::{
-    codebook::Near,
+    codebook::{Near, START_BITS},
     lanes::{Lanes, MAX_LANES, PerLane},
 };
 
-/// Says of a code that its key was a point of the book.
-pub(super) const ON_GRID: i32 = 1 << 16;
+/// Where no point is noted.
+const NONE: i32 = -1;
+
+/// The lengths up to which lists are short enough to be settled side by side.
+const LENGTHS: [usize; 5] = [4, 8, 12, 16, SHORT];
+
+/// Where the points of lanes are written that have none: of a candidate that there is not.
+const NOWHERE: i32 = (MOST_CANDIDATES as i32 - 1) << FIRST;
+
+/// One value per lane, without room for more lanes.
+type Row<T> = [T; MOST_LANES];
 
 /// Room for a batch, to be used again for the next.
-pub(crate) struct Room<const LEN: usize, const GROUPS: usize, const CANDIDATES: usize> {
+pub(crate) struct Room<const LEN: usize, const GROUPS: usize> {
     /// The magnitudes by lane.
-    pub(super) x: [PerLane<f32>; LEN],
+    x: [PerLane<f32>; LEN],
     /// By lane, for each group: of each value twice the product of its magnitude and the square root of
     /// its weight, then these roots, which distances are weighed by.
     columns: [[PerLane<f32>; LEN]; 2],
     /// The same of each lane in a row.
     rows: [[[f32; LEN]; 2]; MAX_LANES],
-    /// The key of each group for each candidate, then its point, where it may be another than before.
-    pub(super) points: [[PerLane<i32>; CANDIDATES]; GROUPS],
-    /// For each group and lane a bit for each candidate whose point may differ from that of the one
-    /// before.
-    pub(super) turns: [PerLane<i32>; GROUPS],
+    /// The scales of the candidates.
+    scales: [Row<f32>; MOST_CANDIDATES],
+    /// The point of each group for each candidate where it may be another than before, else [`NONE`]: in the order
+    /// of the numbers of [`Run`]s.
+    points: [[Row<i32>; MOST_GROUPS]; MOST_CANDIDATES],
     /// What rounding can do to the lines of each group.
-    noise: [PerLane<f32>; GROUPS],
-    /// For each group the lanes of which only the rivals among the points near a key may be the nearest.
-    certain: [u32; GROUPS],
+    noise: [Row<f32>; MOST_GROUPS],
+    /// For each group what is to be added to keys: nothing where only the rivals among the points near a key may
+    /// be the nearest.
+    lists: [Row<i32>; MOST_GROUPS],
     lines: Lines,
-    runs: Runs,
-    long: [Run; CANDIDATES],
+    /// The runs of a group as they are found.
+    found: Pile,
+    /// Runs with short lists, by length.
+    short: [Pile; LENGTHS.len()],
+    long: Pile,
     /// Runs that need a closer look.
     aside: Pile,
-    /// Parts of runs, which are looked at again.
-    parts: Pile,
-    /// Points that are known before they are looked for.
-    known: [PerLane<i32>; GROUPS],
 }
 
-impl<const LEN: usize, const GROUPS: usize, const CANDIDATES: usize> Room<LEN, GROUPS, CANDIDATES> {
+impl<const LEN: usize, const GROUPS: usize> Room<LEN, GROUPS> {
     pub(crate) const EMPTY: Self = Self {
         x: [[0.0; MAX_LANES]; LEN],
         columns: [[[0.0; MAX_LANES]; LEN]; 2],
         rows: [[[0.0; LEN]; 2]; MAX_LANES],
-        points: [[[0; MAX_LANES]; CANDIDATES]; GROUPS],
-        turns: [[0; MAX_LANES]; GROUPS],
-        noise: [[0.0; MAX_LANES]; GROUPS],
-        certain: [0; GROUPS],
+        scales: [[0.0; MOST_LANES]; MOST_CANDIDATES],
+        points: [[[0; MOST_LANES]; MOST_GROUPS]; MOST_CANDIDATES],
+        noise: [[0.0; MOST_LANES]; MOST_GROUPS],
+        lists: [[0; MOST_LANES]; MOST_GROUPS],
         lines: Lines::NONE,
-        runs: Runs::NONE,
-        long: [Run::NONE; CANDIDATES],
+        found: Pile::EMPTY,
+        short: [Pile::EMPTY; LENGTHS.len()],
+        long: Pile::EMPTY,
         aside: Pile::EMPTY,
-        parts: Pile::EMPTY,
-        known: [[0; MAX_LANES]; GROUPS],
     };
 
     /// Takes the magnitudes and weights of a batch.
@@ -81,26 +92,88 @@ impl<const LEN: usize, const GROUPS: usize, const CANDIDATES: usize> Room<LEN, G
         }
     }
 
+    /// Takes the scales of the candidates, from large to small.
+    #[inline(always)]
+    pub(super) fn set_scales<S: Lanes>(&mut self, s: S, scales: &[S::F32]) {
+        for (stored, &scale) in self.scales.iter_mut().zip(scales) {
+            s.store_part(scale, stored);
+        }
+    }
+
     /// Notes what rounding can do to the lines of a group from a high to a low scale, and whether all values are
     /// well inside the cells of their levels.
     #[inline(always)]
     pub(super) fn set_noise<S: Lanes, const DIMS: usize>(
         &mut self,
         s: S,
+        near: &Near,
         g: usize,
         x: &[S::F32],
         ends: [S::F32; 2],
         inside: S::Mask,
-    ) {
+    ) -> S::Mask {
         let roots = &self.columns.as_flattened()[(2 * g + 1) * DIMS..][..DIMS];
         let noise = noise::<S, DIMS>(s, roots, x, ends);
-        s.store(noise, &mut self.noise[g]);
+        s.store_part(noise, &mut self.noise[g]);
         // Where noise is infinite, scales may be no inverses of their inverses.
-        self.certain[g] = s.mask_bits(s.and(inside, s.lt(noise, s.splat(f32::INFINITY))));
+        let certain = s.and(inside, s.lt(noise, s.splat(f32::INFINITY)));
+        let all = s.splat_i(near.slots() as i32);
+        store(s, s.select_i(certain, s.splat_i(0), all), &mut self.lists[g]);
+        certain
     }
 
-    /// Finds the points that stand for the groups of lanes at several scales, from large to small, given their
-    /// keys, and says at which candidates they change.
+    /// The point of a group at a candidate, where it may be another than before; and in which lanes it is not.
+    #[inline(always)]
+    pub(super) fn point<S: Lanes>(&self, s: S, g: usize, c: usize) -> (S::I32, S::Mask) {
+        let point = load(s, &self.points[c][g]);
+        (point, s.eq_i(point, s.splat_i(NONE)))
+    }
+
+    /// Begins with a group and a candidate: no points are noted.
+    #[inline(always)]
+    pub(super) fn forget<S: Lanes>(&mut self, s: S, g: usize, c: usize) {
+        store(s, s.splat_i(NONE), &mut self.points[c][g]);
+    }
+
+    /// Adds those of a mask to the runs of a group, given their keys and the first candidates, as
+    /// [`begin`] has them.
+    ///
+    /// [`begin`]: Self::begin
+    #[inline(always)]
+    pub(super) fn end<S: Lanes>(
+        &mut self,
+        s: S,
+        ended: S::Mask,
+        run: S::I32,
+        key: S::I32,
+        c: usize,
+    ) {
+        let run = s.or_i(s.or_i(run, s.splat_i((c as i32) << LAST)), s.shl::<KEY>(key));
+        self.found.push_runs(s, ended, run);
+    }
+
+    /// The runs of a group that begin with a candidate.
+    #[inline(always)]
+    pub(super) fn begin<S: Lanes>(s: S, g: usize, c: usize) -> S::I32 {
+        let run = (c << FIRST | g << GROUP) as i32;
+        s.add_i(s.trunc(s.load(&NUMBERS)), s.splat_i(run))
+    }
+
+    /// Notes a point in each lane of a mask, at the place of a run.
+    #[inline(always)]
+    fn note<S: Lanes>(&mut self, s: S, mask: S::Mask, run: S::I32, point: S::I32) {
+        let place = s.and_i(run, s.splat_i((1 << LAST) - 1));
+        let (mut places, mut points) = ([0; MAX_LANES], [0; MAX_LANES]);
+        s.store_i(s.select_i(mask, place, s.splat_i(NOWHERE)), &mut places);
+        s.store_i(point, &mut points);
+        let noted = self.points.as_flattened_mut().as_flattened_mut();
+        for (place, point) in places.into_iter().zip(points).take(S::N) {
+            noted[place as usize & ((1 << LAST) - 1)] = point;
+        }
+    }
+
+    /// Finds the points of the runs that were found, or has them wait for others of their kind; of the `last` group
+    /// they need not wait.
     ///
     /// Where a key comes at several scales in a row, one point may be nearest at the first and the last
     /// of them by more than rounding can do. It is at those between, too, since points are lines.
@@ -109,254 +182,205 @@ impl<const LEN: usize, const GROUPS: usize, const CANDIDATES: usize> Room<LEN, G
         &mut self,
         s: S,
         near: &Near,
-        wanted: &[u32; GROUPS],
-        scales: &[PerLane<f32>],
+        drawn: &mut Drawn<S>,
+        last: bool,
     ) {
-        const { assert!(MAX_LANES * CANDIDATES <= ROOM) }
-        for (g, &wanted) in wanted.iter().enumerate() {
-            let mut rest = wanted;
-            while rest != 0 {
-                let lane = rest.trailing_zeros() as usize;
-                rest &= rest - 1;
-                self.list_runs::<S, DIMS>(s, near, g, lane, scales);
-            }
-            let count = self.runs.len() + self.aside.len();
-            if count + S::N * CANDIDATES > ROOM || g + 1 == GROUPS {
-                loop {
-                    self.settle_short::<S, DIMS>(s, near, scales);
-                    self.runs.clear();
-                    while let Some(run) = self.parts.pop() {
-                        self.runs.push(run, true);
-                    }
-                    // Before there are more: there is room for as many as were settled.
-                    while let Some(run) = self.aside.pop() {
-                        self.settle_each::<S, DIMS>(s, near, scales, run);
-                    }
-                    if self.runs.len() == 0 {
-                        break;
-                    }
+        const { assert!(GROUPS <= MOST_GROUPS) }
+        while let Some(run) = self.long.pop() {
+            self.settle_long::<S, DIMS>(s, near, run);
+        }
+        loop {
+            for length in 0..LENGTHS.len() {
+                let longest = length + 1 == LENGTHS.len();
+                let enough = if last && longest { 1 } else { S::N };
+                while self.short[length].len() >= enough && self.aside.has_room() {
+                    self.settle_short::<S, DIMS>(s, near, drawn, length);
+                }
+                // What is left of one length makes up vectors with the next.
+                if last && !longest && self.short[length].len() < enough {
+                    let (batch, live) = self.short[length].take(s);
+                    self.short[length + 1].push(s, live, &batch);
                 }
             }
-        }
-    }
-
-    /// Lists the runs of a group. Those whose points are many are settled at once.
-    #[inline(always)]
-    fn list_runs<S: Lanes, const DIMS: usize>(
-        &mut self,
-        s: S,
-        near: &Near,
-        g: usize,
-        lane: usize,
-        scales: &[PerLane<f32>],
-    ) {
-        let points = &mut self.points[g][..scales.len()];
-        let lists = near.lists(self.certain[g] >> lane & 1 == 1);
-        let mut long = 0;
-        let mut turns = self.turns[g][lane] as u32;
-        while turns != 0 {
-            let from = turns.trailing_zeros() as usize;
-            turns &= turns.wrapping_sub(1);
-            let end = (turns.trailing_zeros() as usize).min(points.len());
-            let list = lists[points[from][lane] as usize];
-            let on_grid = if list.len == 0 { ON_GRID } else { 0 };
-            points[from][lane] = i32::from(list.first) | on_grid;
-            let run = Run::new(list, (g, lane), (from, end));
-            // No branch waits for the list: it would be foreseen wrongly too often.
-            self.runs.push(run, (list.len > 1) & (usize::from(list.len) <= SHORT));
-            self.long[long] = run;
-            long = long.wrapping_add(usize::from(usize::from(list.len) > SHORT));
-        }
-        if long > 0 {
-            let tables = Tables::new::<S, DIMS>(s, self.row::<DIMS>(g, lane));
-            for i in 0..long {
-                self.settle_long::<S, DIMS>(s, near, scales, &tables, self.long[i]);
+            if self.aside.len() == 0 {
+                break;
+            }
+            while let Some(run) = self.aside.pop() {
+                self.settle_each::<S, DIMS>(s, near, run);
             }
         }
     }
 
-    /// Settles the runs that were listed.
+    /// Finds the lists of the runs that were found, and puts these to those of a kind. A key that is a point needs
+    /// no more. `certain` says that only rivals may be the nearest in all of them.
+    #[inline(always)]
+    pub(super) fn list_runs<S: Lanes>(&mut self, s: S, near: &Near, certain: bool) {
+        let (none, empty) = (s.splat_i(0), s.splat(0.0));
+        for at in (0..self.found.len()).step_by(S::N) {
+            let runs = self.found.at(s, at).runs;
+            let live = s.lt(s.load(&NUMBERS), s.splat((self.found.len() - at) as f32));
+            let runs = s.select_i(live, runs, none);
+            let batch = Batch::<S> { runs, lists: none };
+            let mut keys = s.shr::<KEY>(runs);
+            if !certain {
+                let all = gather(s, self.lists.as_flattened(), batch.places(s));
+                keys = s.add_i(keys, all);
+            }
+            let lists = gather(s, near.lists(), keys);
+            let batch = Batch { runs, lists };
+            let lens = s.to_f32(s.shr::<START_BITS>(lists));
+            self.note(s, s.and(live, s.eq(lens, empty)), runs, lists);
+            let mut longer = s.and(live, s.lt(empty, lens));
+            for (pile, length) in self.short.iter_mut().zip(LENGTHS) {
+                let inside = s.le(lens, s.splat(length as f32));
+                pile.push(s, s.and(longer, inside), &batch);
+                longer = s.and(longer, s.not(inside));
+            }
+            self.long.push(s, longer, &batch);
+        }
+        self.found.clear();
+    }
+
+    /// Settles a vector of runs of a length.
     #[inline(always)]
     fn settle_short<S: Lanes, const DIMS: usize>(
         &mut self,
         s: S,
         near: &Near,
-        scales: &[PerLane<f32>],
+        drawn: &mut Drawn<S>,
+        length: usize,
     ) {
-        self.runs.sort();
-        let mut drawn = Drawn::<S>::new(s);
-        for at in (0..self.runs.len()).step_by(S::N) {
-            let (runs, live) = self.runs.batch::<S>(at);
-            let (mut noise, mut high, mut low) =
-                ([0.0; MAX_LANES], [0.0; MAX_LANES], [0.0; MAX_LANES]);
-            for (i, run) in runs.iter().enumerate().take(S::N) {
-                let (g, lane) = run.place();
-                noise[i] = self.noise[g][lane];
-                high[i] = scales[run.from()][lane];
-                low[i] = scales[run.end().wrapping_sub(1)][lane];
-            }
-            let ends = [s.load(&high), s.load(&low)];
-            let noise = s.load(&noise);
-            drawn.take::<DIMS>(s, self.rows.as_flattened().as_flattened(), LEN, &runs);
-            let [one, other] = drawn.draw::<DIMS>(s, near, &runs, noise, ends);
-            let mut codes = [0; MAX_LANES];
-            s.store_i(one.code, &mut codes);
-            for (run, code) in runs.iter().zip(codes).take(live) {
-                let (g, lane) = run.place();
-                self.points[g][run.from()][lane] = code;
-            }
-            let certain = s.and(one.alone, other.alone);
-            let same = s.mask_bits(s.and(certain, s.eq_i(one.code, other.code)));
-            let full = u32::MAX >> (32 - live);
-            let mut open = full & !same;
-            if open == 0 {
-                continue;
-            }
-            let turn = drawn.turn::<DIMS>(s, noise, ends, [one.code, other.code], &runs);
-            let (mut others, mut guesses) = ([0; MAX_LANES], [0; MAX_LANES]);
-            s.store_i(other.code, &mut others);
-            s.store_i(turn.guess, &mut guesses);
-            let (pairs, certain) = (s.mask_bits(turn.pair), s.mask_bits(certain));
-            while open != 0 {
-                let i = open.trailing_zeros() as usize;
-                open &= open - 1;
-                let (run, (g, lane)) = (runs[i], runs[i].place());
-                if certain >> i & 1 == 0 || run.end() == run.from() + 1 {
-                    self.aside.push(run);
-                    continue;
-                }
-                let guess = (guesses[i].max(0) as usize).clamp(run.from() + 1, run.end() - 1);
-                if run.end() == run.from() + 2
-                    || pairs >> i & 1 == 1
-                        && turn.is_at(i, [scales[guess - 1][lane], scales[guess][lane]])
-                {
-                    self.points[g][guess][lane] = others[i];
-                    self.turns[g][lane] |= 1 << guess;
-                } else if self.parts.has_room() {
-                    let middle = guess.min(run.end() - 2);
-                    self.turns[g][lane] |= 1 << middle;
-                    self.parts.push(run.part(run.from(), middle + 1));
-                    self.parts.push(run.part(middle, run.end()));
-                } else {
-                    self.aside.push(run);
-                }
+        let (batch, live) = self.short[length].take(s);
+        let (first, last, places) = (batch.first(s), batch.last(s), batch.places(s));
+        let noise = pick(s, self.noise.as_flattened(), places);
+        let ends = [self.scale(s, &batch, first), self.scale(s, &batch, last)];
+        drawn.take::<DIMS>(s, self.rows.as_flattened().as_flattened(), LEN, &batch);
+        let [one, other] = drawn.draw::<DIMS>(s, near, &batch, noise, ends);
+        self.note(s, live, batch.runs, one.code);
+        let certain = s.and(one.alone, other.alone);
+        let same = s.and(certain, s.eq_i(one.code, other.code));
+        let open = s.and(live, s.not(same));
+        if !s.any(open) {
+            return;
+        }
+        let certain = s.and(certain, s.not(s.eq_i(first, last)));
+        self.aside.push(s, s.and(open, s.not(certain)), &batch);
+        let open = s.and(open, certain);
+        let turn = drawn.turn::<DIMS>(s, noise, ends, [one.code, other.code], [first, last]);
+        let unit = s.splat_i(1);
+        let before = self.scale(s, &batch, s.sub_i(turn.guess, unit));
+        let is_there = turn.is_at(s, [before, self.scale(s, &batch, turn.guess)]);
+        let alone = s.and(turn.pair, is_there);
+        let two = s.eq_i(s.add_i(first, unit), last);
+        let parted = s.and(open, s.not(s.and(s.not(two), s.not(alone))));
+        self.note(s, parted, batch.part(s, turn.guess, last).runs, other.code);
+        let open = s.and(open, s.not(parted));
+        if s.any(open) {
+            let middle = s.min_i(turn.guess, s.sub_i(last, unit));
+            let pile = &mut self.short[length];
+            if pile.has_room() {
+                pile.push(s, open, &batch.part(s, first, middle));
+                pile.push(s, open, &batch.part(s, middle, last));
+            } else {
+                self.aside.push(s, open, &batch);
             }
         }
+    }
+
+    /// The scales of candidates.
+    #[inline(always)]
+    fn scale<S: Lanes>(&self, s: S, batch: &Batch<S>, c: S::I32) -> S::F32 {
+        let lane = s.and_i(batch.runs, s.splat_i(15));
+        pick(s, self.scales.as_flattened(), s.or_i(lane, s.shl::<GROUP>(c)))
     }
 
     /// Finds the points at another scale, where they are those of both candidates it is between: neither
     /// the key nor the point changes there. Takes the lanes of which they are known out of those
     /// that are wanted, and says which these are.
     #[inline(always)]
-    pub(super) fn between<S: Lanes>(
-        &mut self,
+    pub(super) fn between<S: Lanes, const CANDIDATES: usize>(
+        &self,
         s: S,
         inverses: &[S::F32; CANDIDATES],
         inverse: S::F32,
-        wanted: &mut [u32; GROUPS],
-    ) -> [u32; GROUPS] {
-        let mut below = s.splat_i(0);
-        for &candidate in inverses {
-            let more = s.add_i(below, s.splat_i(1));
-            below = s.select_i(s.le(candidate, inverse), more, below);
-        }
-        let mut lanes = [0; MAX_LANES];
-        s.store_i(below, &mut lanes);
-        let mut known = [0; GROUPS];
-        for g in 0..GROUPS {
-            let mut rest = wanted[g];
-            while rest != 0 {
-                let lane = rest.trailing_zeros() as usize;
-                rest &= rest - 1;
-                // Of the candidate after it, and of those before.
-                let next = lanes[lane] as usize;
-                let turns = self.turns[g][lane] as u32;
-                let before = turns & (1u32 << next).wrapping_sub(1);
-                if next < CANDIDATES && before != 0 && turns >> next & 1 == 0 {
-                    let c = 31 - before.leading_zeros() as usize;
-                    self.known[g][lane] = self.points[g][c][lane];
-                    known[g] |= 1 << lane;
-                }
+        wanted: &mut [S::Mask; GROUPS],
+    ) -> [(S::I32, S::Mask); GROUPS] {
+        let nothing = s.lt(inverse, inverse);
+        let mut known = [(s.splat_i(0), nothing); GROUPS];
+        for (g, (known, wanted)) in known.iter_mut().zip(wanted).enumerate() {
+            let (mut code, mut stays) = (s.splat_i(NONE), s.splat_i(0));
+            let mut passed = nothing;
+            for (c, &candidate) in inverses.iter().enumerate() {
+                let (point, same) = self.point(s, g, c);
+                let below = s.le(candidate, inverse);
+                code = s.select_i(s.and(below, s.not(same)), point, code);
+                // The candidate after the scale.
+                let next = s.and(passed, s.not(below));
+                stays = s.select_i(s.and(next, same), s.splat_i(1), stays);
+                passed = below;
             }
-            wanted[g] &= !known[g];
+            let found = s.and(s.eq_i(stays, s.splat_i(1)), s.not(s.eq_i(code, s.splat_i(NONE))));
+            *known = (code, s.and(*wanted, found));
+            *wanted = s.and(*wanted, s.not(found));
         }
         known
     }
 
     /// Puts what [`between`](Self::between) has found where points are looked for.
     #[inline(always)]
-    pub(super) fn restore(&mut self, known: [u32; GROUPS]) {
-        for (g, mut rest) in known.into_iter().enumerate() {
-            while rest != 0 {
-                let lane = rest.trailing_zeros() as usize;
-                rest &= rest - 1;
-                self.points[g][0][lane] = self.known[g][lane];
-            }
+    pub(super) fn restore<S: Lanes>(&mut self, s: S, known: &[(S::I32, S::Mask); GROUPS]) {
+        for (point, &(code, known)) in self.points[0].iter_mut().zip(known) {
+            store(s, s.select_i(known, code, load(s, point)), point);
         }
     }
 
     /// Finds the points for a run of many points.
     #[inline(always)]
-    fn settle_long<S: Lanes, const DIMS: usize>(
-        &mut self,
-        s: S,
-        near: &Near,
-        scales: &[PerLane<f32>],
-        tables: &Tables,
-        run: Run,
-    ) {
-        let ((g, lane), from, end) = (run.place(), run.from(), run.end());
+    fn settle_long<S: Lanes, const DIMS: usize>(&mut self, s: S, near: &Near, run: Run) {
+        let ((g, lane), first, last) = (run.place(), run.first(), run.last());
+        let tables = Tables::new::<S, DIMS>(s, self.row::<DIMS>(g, lane));
         let (codes, noise, lines) = (near.codes(run.start()), self.noise[g][lane], &mut self.lines);
-        let at = [scales[from][lane], scales[end - 1][lane]];
+        let at = [self.scales[first][lane], self.scales[last][lane]];
         let ends: [Below; 2] = tables.draw_all::<S, DIMS>(s, codes, run.len(), at, noise, lines);
         let places = ends.map(|below| below.place);
         // Heights that are no numbers, which only infinite noise allows, are below nothing.
         if noise < f32::INFINITY && ends[0].is_alone() & ends[1].is_alone() {
-            self.points[g][from][lane] = codes[places[0]].into();
+            self.points[first][g][lane] = codes[places[0]].into();
             if places[0] == places[1] {
                 return;
             }
             // If no other point is nearest between, the one at the last scale is from some scale on.
             if let Some(scale) = lines.crossing(s, places, noise) {
-                let turn = turn_at(scale, at, from, end);
-                let [before, after] = [scales[turn - 1][lane], scales[turn][lane]];
+                let turn = turn_at(scale, at, first, last + 1);
+                let [before, after] = [self.scales[turn - 1][lane], self.scales[turn][lane]];
                 if lines.are_apart(places, [before, after], noise) {
-                    self.points[g][turn][lane] = codes[places[1]].into();
-                    self.turns[g][lane] |= 1 << turn;
+                    self.points[turn][g][lane] = codes[places[1]].into();
                     return;
                 }
             }
         }
-        self.aside.push(run);
+        self.aside.put(run);
     }
 
     /// Finds the points for a run: at both ends, and between two scales as long as the points at these
     /// differ.
     #[inline(always)]
-    fn settle_each<S: Lanes, const DIMS: usize>(
-        &mut self,
-        s: S,
-        near: &Near,
-        scales: &[PerLane<f32>],
-        run: Run,
-    ) {
+    fn settle_each<S: Lanes, const DIMS: usize>(&mut self, s: S, near: &Near, run: Run) {
         let (g, lane) = run.place();
         let codes = near.codes(run.start());
-        if run.end() == run.from() + 1 {
+        let (first, last) = (run.first(), run.last());
+        if first == last {
             // It is here because lines did not tell.
-            self.settle_exactly::<S, DIMS>(s, codes, run, run.from(), scales[run.from()][lane]);
+            self.settle_exactly::<S, DIMS>(s, codes, run, first);
             return;
         }
         let tables = Tables::new::<S, DIMS>(s, self.row::<DIMS>(g, lane));
         self.lines.draw::<S, DIMS>(s, &tables, codes, run.len());
-        let (first, last) = (run.from(), run.end() - 1);
         // Of candidates whose points are known, and which are no neighbours, the later ones.
-        let mut later = [(last, None); CANDIDATES];
+        let mut later = [(last, None); MOST_CANDIDATES];
         let mut count = 1;
-        let mut before = (first, self.settle_at::<S, DIMS>(s, codes, run, first, scales));
-        if last > first {
-            later[0].1 = self.settle_at::<S, DIMS>(s, codes, run, last, scales);
-        }
+        let mut before = (first, self.settle_at::<S, DIMS>(s, codes, run, first));
+        later[0].1 = self.settle_at::<S, DIMS>(s, codes, run, last);
         while count > 0 {
             let (end, place) = later[count - 1];
             let same = place.is_some() && place == before.1;
@@ -367,12 +391,12 @@ impl<const LEN: usize, const GROUPS: usize, const CANDIDATES: usize> Room<LEN, G
             }
             let middle = match (before.1, place) {
                 (Some(one), Some(other)) => {
-                    let at = [scales[before.0][lane], scales[end][lane]];
+                    let at = [self.scales[before.0][lane], self.scales[end][lane]];
                     turn_at(self.lines.meeting([one, other]), at, before.0, end + 1).min(end - 1)
                 }
                 _ => before.0.midpoint(end),
             };
-            later[count] = (middle, self.settle_at::<S, DIMS>(s, codes, run, middle, scales));
+            later[count] = (middle, self.settle_at::<S, DIMS>(s, codes, run, middle));
             count += 1;
         }
     }
@@ -386,17 +410,15 @@ impl<const LEN: usize, const GROUPS: usize, const CANDIDATES: usize> Room<LEN, G
         codes: &[u16],
         run: Run,
         c: usize,
-        scales: &[PerLane<f32>],
     ) -> Option<usize> {
         let (g, lane) = run.place();
-        let scale = scales[c][lane];
+        let scale = self.scales[c][lane];
         let noise = self.noise[g][lane];
         let lowest = if noise < f32::INFINITY { self.lines.lowest(s, scale, noise) } else { None };
         match lowest {
-            Some(place) => self.points[g][c][lane] = codes[place].into(),
-            None => self.settle_exactly::<S, DIMS>(s, codes, run, c, scale),
+            Some(place) => self.points[c][g][lane] = codes[place].into(),
+            None => self.settle_exactly::<S, DIMS>(s, codes, run, c),
         }
-        self.turns[g][lane] |= 1 << c;
         lowest
     }
 
@@ -408,15 +430,15 @@ impl<const LEN: usize, const GROUPS: usize, const CANDIDATES: usize> Room<LEN, G
         codes: &[u16],
         run: Run,
         c: usize,
-        scale: f32,
     ) {
         let (g, lane) = run.place();
+        let scale = self.scales[c][lane];
         let row = self.row::<DIMS>(g, lane);
         let x = core::array::from_fn(|i| self.x[g * DIMS + i][lane]);
         let weights = core::array::from_fn(|i| row[DIMS + i]);
         let levels = const { &odd_levels::<DIMS>() };
         let code = Group::<DIMS>::new(x, weights).nearest(s, codes, run.len(), levels, scale);
-        self.points[g][c][lane] = code.into();
+        self.points[c][g][lane] = code.into();
     }
 
     /// A group of a lane: twice the products of values and weights, then the weights.
@@ -432,4 +454,26 @@ impl<const LEN: usize, const GROUPS: usize, const CANDIDATES: usize> Room<LEN, G
 fn turn_at(scale: f32, [high, low]: [f32; 2], from: usize, end: usize) -> usize {
     let part = (high / scale - 1.0) / (high / low - 1.0) * (end - 1 - from) as f32;
     (from + 1 + (part as usize).min(end)).min(end - 1)
+}
+
+#[inline(always)]
+fn load<S: Lanes>(s: S, row: &Row<i32>) -> S::I32 {
+    s.bits(s.load_part(bytemuck::cast_slice(row)))
+}
+
+#[inline(always)]
+fn store<S: Lanes>(s: S, v: S::I32, row: &mut Row<i32>) {
+    s.store_part(s.bits_to_f32(v), bytemuck::cast_slice_mut(row));
+}
+
+/// The entries of a table of integers; see [`Lanes::gather`].
+#[inline(always)]
+fn gather<S: Lanes>(s: S, table: &[i32], index: S::I32) -> S::I32 {
+    s.bits(s.gather(bytemuck::cast_slice(table), index))
+}
+
+/// The entries of a table.
+#[inline(always)]
+fn pick<S: Lanes>(s: S, table: &[f32], index: S::I32) -> S::F32 {
+    s.gather(table, index)
 }

@@ -171,9 +171,9 @@ pub(crate) fn fit_splits<S: Lanes, const LEN: usize, const GROUPS: usize, const 
             let lane = rest.trailing_zeros() as usize;
             rest &= rest - 1;
             let list = near.list(keys[lane] as usize);
-            let codes = near.codes(list.start as usize);
-            keys[lane] = list.first.into();
-            if list.len > 0 {
+            if let Some(code) = list.point() {
+                keys[lane] = code.into();
+            } else {
                 off_grid[lane] = 1;
                 let (mut x, mut weights) = ([0.0; 8], [0.0; 8]);
                 for i in 0..8 {
@@ -182,8 +182,8 @@ pub(crate) fn fit_splits<S: Lanes, const LEN: usize, const GROUPS: usize, const 
                 }
                 let levels = if down >> lane & 1 == 1 { &TABLE_DOWN } else { &TABLE_UP };
                 let group = Group::<8>::new(x, weights);
-                let len = usize::from(list.len);
-                keys[lane] = group.nearest(s, codes, len, levels, scales[lane]).into();
+                let codes = near.codes(list.start());
+                keys[lane] = group.nearest(s, codes, list.len(), levels, scales[lane]).into();
             }
         }
     }
