@@ -311,6 +311,24 @@ def granite(width=32, inner=96, attention=32, wider=64, query=40, every=1):
     return tower
 
 
+def minimax(width=160, inner=48, layers=4):
+    """MiniMax M3's encoder and projector; its heads have 80 values."""
+    start = "vision_tower.vision_model."
+    tower = {name: shape for name, shape in siglip(start, width, inner).items() if "position" not in name}
+    tower[start + "embeddings.patch_embedding.weight"] = (width, 3, 2, 14, 14)
+    return {**tower, **norm(start + "pre_layrnorm", width), **linear("multi_modal_projector.linear_1", 96, width),
+            **linear("multi_modal_projector.linear_2", 64, 96), **linear("patch_merge_mlp.linear_1", 80, 4 * 64),
+            **linear("patch_merge_mlp.linear_2", 64, 80)}
+
+
+def youtu(width=32):
+    """Youtu-VL's encoder and projector."""
+    tower = siglip("siglip2.vision_model.", width, patch=16, rows=True)
+    return {**{name: shape for name, shape in tower.items() if "position" not in name},
+            **norm("merger.ln_q", width, False), **linear("merger.mlp.0", 4 * width, 4 * width),
+            **linear("merger.mlp.2", 64, 4 * width)}
+
+
 SOUND = dict(d_model=32, encoder_ffn_dim=48, encoder_layers=4, encoder_attention_heads=2, num_mel_bins=128,
              max_source_positions=1500)
 QWEN = dict(depth=4, hidden_size=32, num_heads=2, intermediate_size=48, in_channels=3, patch_size=16,
@@ -425,6 +443,13 @@ BY_HAND = {
         projector_config=dict(model_type="blip_2_qformer", hidden_size=40, encoder_hidden_size=64,
                               num_hidden_layers=2, num_attention_heads=4, intermediate_size=48,
                               cross_attention_frequency=1)), granite()),
+    "minimax-m3": ("MiniMaxM3SparseForConditionalGeneration", dict(
+        model_type="minimax_m3_vl", text_config=TEXT, vision_config=dict(
+            SIZES, hidden_size=160, img_token_compression_config=dict(spatial_merge_size=2))), minimax()),
+    "youtu-vl": ("YoutuVLForConditionalGeneration", dict(
+        model_type="youtu_vl", hidden_size=64, num_hidden_layers=1, num_attention_heads=4, intermediate_size=96,
+        vocab_size=1024, vision_config=dict(SIZES, model_type="siglip2_vision_model", patch_size=16, window_size=128,
+                                            fullatt_block_indexes=[1, 3], spatial_merge_size=2)), youtu()),
     "sarashina2": ("Sarashina2VisionForCausalLM", dict(
         model_type="sarashina2_vision", text_config=TEXT, vision_config=dict(
             model_type="qwen2_vl", depth=4, embed_dim=32, hidden_size=64, num_heads=2, mlp_ratio=2,

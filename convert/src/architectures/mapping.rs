@@ -96,6 +96,14 @@ fn is_codes(source: &CheckpointTensor) -> bool {
     matches!(source.dtype, Dtype::U8 | Dtype::I8)
 }
 
+/// The name of what belongs to a tensor in the checkpoint, which may have it behind a prefix that the
+/// names of the rules lack: those of the tensor and of what belongs to it differ in their ends.
+fn beside(stored: &str, tensor: &str, other: &str) -> Option<String> {
+    let common = tensor.bytes().zip(other.bytes()).take_while(|(a, b)| a == b).count();
+    let start = stored.strip_suffix(tensor.get(common..)?)?;
+    Some(format!("{start}{}", other.get(common..)?))
+}
+
 /// The shape of a tensor; a single value without axes is a vector of one.
 fn axes(source: &CheckpointTensor) -> &[u64] {
     if source.shape.is_empty() { &[1] } else { &source.shape }
@@ -349,7 +357,10 @@ impl<'a> Mapping<'a> {
         let encoding = match rule.scales.filter(|_| is_codes(source)) {
             _ if rule.numbers => numbers(source).map_err(wrong)?,
             Some(scales) => {
-                let scales = numbered(scales, slot.layer, slot.expert);
+                let own = numbered(scales, slot.layer, slot.expert);
+                let beside = beside(name, &self.source(slot)?, &own);
+                let is_there = |name: &String| self.checkpoint.tensors.contains_key(name);
+                let scales = beside.filter(is_there).unwrap_or(own);
                 self.weights.mxfp4(source, &scales).map_err(wrong)?
             }
             None => self.weights.encoding(name, source).map_err(wrong)?,

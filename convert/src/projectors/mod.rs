@@ -24,6 +24,7 @@ mod lfm2;
 mod ling3vl;
 mod llama4;
 mod minicpmv;
+mod minimax_m3;
 mod paddleocr;
 mod pixtral;
 mod qwen2vl;
@@ -33,6 +34,7 @@ mod reading;
 mod shared;
 mod step3vl;
 mod whisper;
+mod youtu;
 
 use std::path::Path;
 
@@ -68,6 +70,7 @@ pub const ALL: &[&Projector] = &[
     &ling3vl::LING3VL,
     &llama4::LLAMA4,
     &minicpmv::MINICPMV4_6,
+    &minimax_m3::MINIMAX_M3,
     &paddleocr::PADDLEOCR,
     &pixtral::LIGHTON_OCR,
     &pixtral::PIXTRAL,
@@ -82,6 +85,7 @@ pub const ALL: &[&Projector] = &[
     &whisper::QWEN2_AUDIO,
     &whisper::ULTRAVOX,
     &whisper::VOXTRAL,
+    &youtu::YOUTU_VL,
 ];
 
 /// Keys with the name of a projector, or of its part for each kind of input.

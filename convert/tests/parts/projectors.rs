@@ -393,6 +393,18 @@ fn what_does_not_fit_is_refused() {
             &|json| json["config"]["vision_config"]["width"] = json!({"clip-l-14-224": {}}),
             &["config.json"],
         ),
+        (
+            "heads",
+            "minimax-m3",
+            &vision("num_attention_heads", json!(4)),
+            &["num_attention_heads", "40 values a head", "80"],
+        ),
+        (
+            "layers with full attention",
+            "youtu-vl",
+            &vision("fullatt_block_indexes", json!("all")),
+            &["fullatt_block_indexes", "a list of layers"],
+        ),
         ("shuffle", "llama4", &vision("pixel_shuffle_ratio", json!(7)), &["pixel_shuffle_ratio"]),
         (
             "feature layer",

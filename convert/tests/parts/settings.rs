@@ -63,6 +63,27 @@ fn scalings_without_factors_take_the_context_of_their_block() {
 }
 
 #[test]
+fn experts_in_mxfp4_are_found_behind_any_prefix() {
+    for (name, own, prefix) in [
+        ("gpt_oss-mxfp4", "model.", "model.language_model."),
+        ("gpt_oss-mxfp4", "model.", "language_model.model."),
+        ("gpt_oss-mxfp4", "model.", "model."),
+    ] {
+        let change = |snapshot: &mut Json| {
+            let stored = snapshot["checkpoint"].as_object().unwrap().clone();
+            let renamed = stored.into_iter().map(|(name, entry)| match name.strip_prefix(own) {
+                Some(rest) => (format!("{prefix}{rest}"), entry),
+                None => (name, entry),
+            });
+            snapshot["checkpoint"] = Json::Object(renamed.collect());
+        };
+        let model = opened_with(name, change, |_| {});
+        let model = model.unwrap_or_else(|error| panic!("{name} behind {prefix}: {error}"));
+        assert!(model.tensors.iter().any(|tensor| tensor.name == "blk.0.ffn_down_exps.weight"));
+    }
+}
+
+#[test]
 fn routers_that_know_but_sigmoid_say_so() {
     const KEYS: [&str; 4] =
         ["scoring_func", "score_function", "moe_router_activation_func", "expert_selection_fn"];
