@@ -47,8 +47,9 @@ DECODERS = [name for name, (kind, _, _) in architectures.FAMILIES.items()
 UNSAID = {"gemma2", "gemma3", "gemma3-vision", "qwen3moe", "falcon-h1", "granite-all-attention", "afmoe",
           "deepseek3", "deepseek3-fp8", "dbrx", "llama-fp8-channel", "llama-fp8-tensor"}
 # What is said in place of what architectures.py says: llama.cpp gives SmallThinker this window whatever the file
-# says.
-CHANGED = {"smallthinker": {"sliding_window_size": 4096}}
+# says, and EXAONE 4 windows only in models of 64 layers.
+CHANGED = {"smallthinker": {"sliding_window_size": 4096},
+           "exaone4_5": {"text_config": {"sliding_window": None, "layer_types": ["full_attention"] * 4}}}
 # Weights that are zero here: llama.cpp leaves out what attention makes in a layer of Deci that has no
 # feed-forward part.
 ZEROED = {"deci": "model.layers.2.self_attn.o_proj.weight"}
@@ -152,7 +153,10 @@ class Check:
         architectures.make(name, folder, True)
         if name in CHANGED:
             config = folder / "config.json"
-            config.write_text(json.dumps(json.loads(config.read_text()) | CHANGED[name]))
+            said = json.loads(config.read_text())
+            for key, value in CHANGED[name].items():
+                said[key] = said[key] | value if isinstance(value, dict) else value
+            config.write_text(json.dumps(said))
         if name in ZEROED:
             zero(folder, ZEROED[name])
         # Weights that come in blocks are restored, too: what meets them would be rounded to eight bits.
