@@ -210,7 +210,7 @@ FAMILIES = {
     "qwen2-embedding": ("Qwen2:Model", "qwen", SMALL),
     "llama-embedding": ("Llama:Model", "bpe", SMALL),
     "gemma-embedding": ("Gemma3Text:Model", "spm", dict(
-        SMALL, model_class="Gemma3TextModel", head_dim=32, sliding_window=64,
+        SMALL, model_class="Gemma3TextModel", head_dim=32, query_pre_attn_scalar=32, sliding_window=64,
         use_bidirectional_attention=True)),
     "llama-embed": ("Llama:Model", "bpe", dict(SMALL, architectures=["LlamaBidirectionalModel"])),
     "bloom-bare": ("Bloom:Model", "bpe", dict(vocab_size=1024, hidden_size=64, n_layer=2, n_head=4)),

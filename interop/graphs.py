@@ -47,8 +47,12 @@ DECODERS = [name for name, (kind, _, _) in architectures.FAMILIES.items()
 UNSAID = {"gemma2", "gemma3", "gemma3-vision", "qwen3moe", "falcon-h1", "granite-all-attention", "afmoe",
           "deepseek3", "deepseek3-fp8", "dbrx", "llama-fp8-channel", "llama-fp8-tensor"}
 # What is said in place of what architectures.py says: llama.cpp gives SmallThinker this window whatever the file
-# says.
-CHANGED = {"smallthinker": {"sliding_window_size": 4096}}
+# says, and EXAONE 4 windows only in models of 64 layers.
+CHANGED = {"smallthinker": {"sliding_window_size": 4096},
+           "exaone4_5": {"text_config": {"sliding_window": None, "layer_types": ["full_attention"] * 4}}}
+# Weights that are zero here: llama.cpp leaves out what attention makes in a layer of Deci that has no
+# feed-forward part.
+ZEROED = {"deci": "model.layers.2.self_attn.o_proj.weight"}
 
 
 def run(*command: object) -> str:
@@ -86,6 +90,16 @@ def vectors(folder: Path, tokens: list[int]) -> np.ndarray:
     model = model.encoder if hasattr(model, "decoder") else model
     with torch.no_grad():
         return model(input_ids=torch.tensor([tokens])).last_hidden_state[0].double().numpy()
+
+
+def zero(folder: Path, tensor: str) -> None:
+    from safetensors.torch import load_file, save_file
+
+    for file in folder.glob("*.safetensors"):
+        weights = load_file(file)
+        if tensor in weights:
+            weights[tensor].zero_()
+            save_file(weights, file, metadata={"format": "pt"})
 
 
 class Check:
@@ -139,7 +153,12 @@ class Check:
         architectures.make(name, folder, True)
         if name in CHANGED:
             config = folder / "config.json"
-            config.write_text(json.dumps(json.loads(config.read_text()) | CHANGED[name]))
+            said = json.loads(config.read_text())
+            for key, value in CHANGED[name].items():
+                said[key] = said[key] | value if isinstance(value, dict) else value
+            config.write_text(json.dumps(said))
+        if name in ZEROED:
+            zero(folder, ZEROED[name])
         # Weights that come in blocks are restored, too: what meets them would be rounded to eight bits.
         command = [self.binary, "convert", folder, "-o", file, "-t", "f32", "--allow-requantize",
                    "--force", "--no-sync", "--quiet"]

@@ -328,6 +328,7 @@ pub static FORWARDS: &[Forward] = &[
         ..LLAMA
     },
     Forward { architecture: "phi3", ..LLAMA },
+    Forward { architecture: "phimoe", ..LLAMA },
     Forward { architecture: "qwen2", ..LLAMA },
     Forward { architecture: "qwen2vl", ..LLAMA },
     Forward { architecture: "qwen2moe", routing: UNNORMALIZED, ..LLAMA },
