@@ -178,7 +178,7 @@ fn cases() -> impl Strategy<Value = Case> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(100))]
+    #![proptest_config(ProptestConfig::with_cases(testkit::cases(100)))]
 
     #[test]
     fn products_are_near_double_precision(case in cases()) {

@@ -44,7 +44,7 @@ fn cases() -> impl Strategy<Value = Case> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(20))]
+    #![proptest_config(ProptestConfig::with_cases(testkit::cases(20)))]
 
     #[test]
     fn products_are_near_double_precision(case in cases()) {

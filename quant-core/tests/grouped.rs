@@ -101,7 +101,7 @@ fn types() -> impl Strategy<Value = GroupedType> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig::with_cases(testkit::cases(300)))]
 
     /// Every value is within half a step of its restoration, but for the ends of the range: a
     /// symmetric type has no code for the positive end (one step), and rounding the zero point

@@ -127,7 +127,7 @@ fn weighted_error(x: &[f32], restored: &[f32], weights: &[f32]) -> f64 {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(100))]
+    #![proptest_config(ProptestConfig::with_cases(testkit::cases(100)))]
 
     #[test]
     fn errors_are_bounded(x in row()) {

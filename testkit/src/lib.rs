@@ -27,6 +27,13 @@ fn formats(has: fn(GgmlType) -> bool) -> impl Iterator<Item = GgmlType> {
     GgmlType::ALL.iter().copied().filter(move |ty| ty.is_quantized() && has(*ty))
 }
 
+/// How many cases a property is tried with: `usual`, or fewer where the environment's `PROPTEST_CASES` says so.
+/// An emulator takes minutes for what a CPU does in seconds.
+pub fn cases(usual: u32) -> u32 {
+    let most = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok());
+    most.map_or(usual, |most: u32| usual.min(most))
+}
+
 /// A file of `fixtures/golden`.
 pub struct Golden(Vec<u8>);
 
