@@ -47,6 +47,9 @@ pub(crate) fn is_derived(key: &str) -> bool {
     key.contains(' ')
 }
 
+/// What the names of the preprocessor's keys begin with, among those that are derived.
+const PREPROCESSOR: &str = "preprocessor ";
+
 const HELP: &str = "check that the file is the one that belongs to these weights";
 
 impl Config {
@@ -370,6 +373,11 @@ impl Config {
 
     /// The error for a value that cannot be.
     pub(crate) fn wrong(&self, key: &str, found: &str, expected: &str) -> Error {
+        if let Some(key) = key.strip_prefix(PREPROCESSOR) {
+            return self.wrong_of_preprocessor(key, found, expected);
+        }
+        // What an encoder depends on in the blocks around its own.
+        let key = ["whole ", "text "].iter().find_map(|of| key.strip_prefix(of)).unwrap_or(key);
         Error::Config {
             path: self.path.clone(),
             key: if self.is_mistral_format() { mistral_format::own_name(key) } else { key }
@@ -377,6 +385,20 @@ impl Config {
             found: found.to_owned(),
             expected: expected.to_owned(),
             help: HELP,
+        }
+    }
+
+    /// The same for a key of the preprocessor, which is another file beside this one.
+    fn wrong_of_preprocessor(&self, key: &str, found: &str, expected: &str) -> Error {
+        const FILES: [&str; 2] = ["preprocessor_config.json", "processor_config.json"];
+        let [old, new] = FILES.map(|name| self.path.with_file_name(name));
+        let is_there = old.exists() || new.exists();
+        Error::Config {
+            path: if old.exists() || !new.exists() { old } else { new },
+            key: key.to_owned(),
+            found: if is_there { found } else { "missing with the whole file" }.to_owned(),
+            expected: expected.to_owned(),
+            help: if is_there { HELP } else { "put the one of the same model beside config.json" },
         }
     }
 }

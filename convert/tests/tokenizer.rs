@@ -217,9 +217,46 @@ fn chat_templates_come_from_any_of_their_places() {
     let metadata = read(dir.path(), None).unwrap();
     assert_eq!(metadata.get_str("tokenizer.chat_template"), Some("d"));
     assert_eq!(metadata.get_str("tokenizer.chat_template.rag"), Some("r"));
+    // An object of names and templates, which transformers takes too.
+    edit(dir.path(), "tokenizer_config.json", |config| {
+        config["chat_template"] = serde_json::json!({"default": "o\r\n", "rag": "r"});
+    });
+    let metadata = read(dir.path(), None).unwrap();
+    assert_eq!(metadata.get_str("tokenizer.chat_template"), Some("o\n"));
+    assert_eq!(metadata.get_str("tokenizer.chat_template.rag"), Some("r"));
+    // Without one for all cases engines take one of their own.
+    for (templates, says) in [
+        (serde_json::json!({"rag": "r"}), "none of the chat templates is named default"),
+        (serde_json::json!([{"name": "rag", "template": "r"}]), "none of the chat templates"),
+        (serde_json::json!({"default": 1}), "neither text nor a list"),
+    ] {
+        edit(dir.path(), "tokenizer_config.json", |config| config["chat_template"] = templates);
+        fs::write(dir.path().join("chat_template.json"), "{}").unwrap();
+        let (metadata, told) = common::warnings(|| read(dir.path(), None).unwrap());
+        let told = told.join("\n");
+        assert_eq!(metadata.get_str("tokenizer.chat_template"), None);
+        assert!(told.contains(says), "{told}");
+    }
     fs::remove_file(dir.path().join("chat_template.json")).unwrap();
     edit(dir.path(), "tokenizer_config.json", |config| config["chat_template"] = 3.into());
     assert_eq!(template(dir.path()), None);
+}
+
+#[test]
+fn marks_of_parts_of_words_are_warned_of() {
+    let dir = copy("tiny-llama3");
+    for (key, affix, expected) in [
+        ("continuing_subword_prefix", "##", true),
+        ("end_of_word_suffix", "</w>", true),
+        ("end_of_word_suffix", "", false),
+    ] {
+        let before = fs::read(dir.path().join("tokenizer.json")).unwrap();
+        edit(dir.path(), "tokenizer.json", |tokenizer| tokenizer["model"][key] = affix.into());
+        let (_, told) = common::warnings(|| read(dir.path(), None).unwrap());
+        let told = told.join("\n");
+        assert_eq!(told.contains(key), expected, "{told}");
+        fs::write(dir.path().join("tokenizer.json"), before).unwrap();
+    }
 }
 
 #[test]

@@ -118,7 +118,7 @@ pub(super) const VISION: &[Parameter] = &[
 fn colours(config: &Config, keys: &mut Keys<'_>, name: &str) -> Result<()> {
     let from = format!("preprocessor {name}");
     let Some(value) = config.get(&from) else {
-        return Err(config.missing(&from, "three numbers in preprocessor_config.json"));
+        return Err(config.missing(&from, "three numbers"));
     };
     let numbers: Option<Vec<f32>> = value.as_array().and_then(|values| {
         values.iter().map(|v| v.as_f64().map(|n| n as f32).filter(|n| n.is_finite())).collect()

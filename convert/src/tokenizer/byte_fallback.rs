@@ -109,6 +109,7 @@ fn added_token(
 
 /// Says what llama.cpp does otherwise and no key can tell it.
 fn warn(tokenizer: &TokenizerJson) {
+    tokenizer.warn_of_affixes();
     let steps = tokenizer.other_steps();
     if !steps.is_empty() {
         tracing::warn!(

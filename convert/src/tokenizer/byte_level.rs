@@ -28,6 +28,9 @@ pub(super) fn write(
     let Some(tokenizer) = &sources.tokenizer else {
         return Err(sources.none());
     };
+    if !sources.options.like_reference {
+        tokenizer.warn_of_affixes();
+    }
     let merges = merges(sources, tokenizer)?;
     let pre = match name {
         Some(name) => name,

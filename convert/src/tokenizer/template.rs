@@ -33,7 +33,7 @@ impl Template {
                 None => Ok(of_json(sources)?.as_ref().and_then(of_value)),
             };
         }
-        let given = given.and_then(of_value).map(Self::without_file_marks);
+        let given = given.and_then(of_value_or_object).map(Self::without_file_marks);
         let template = match jinja.is_file() {
             true => Some(of_files(sources, &jinja)?.without_file_marks()),
             false => None,
@@ -59,7 +59,10 @@ impl Template {
         }
         match given {
             Some(template) => Ok(Some(template)),
-            None => Ok(of_json(sources)?.as_ref().and_then(of_value).map(Self::without_file_marks)),
+            None => {
+                let json = of_json(sources)?;
+                Ok(json.as_ref().and_then(of_value_or_object).map(Self::without_file_marks))
+            }
         }
     }
 
@@ -130,6 +133,16 @@ fn of_value(value: &Value) -> Option<Template> {
     }
 }
 
+/// As [`of_value`], and from an object of names and templates, which transformers takes as well.
+fn of_value_or_object(value: &Value) -> Option<Template> {
+    let Value::Object(object) = value else { return of_value(value) };
+    let named = object.iter().map(|(name, text)| Some((name.clone(), text.as_str()?.to_owned())));
+    match named.collect::<Option<Vec<_>>>() {
+        Some(named) => Some(Template::Named(named)),
+        None => of_value(value),
+    }
+}
+
 /// A file that holds a template.
 pub(super) fn read(path: &Path) -> Result<String> {
     let text = json::read_text(path)?;
@@ -192,6 +205,15 @@ fn write_named(metadata: &mut Metadata, named: Vec<(String, String)>) {
                 names.insert(name);
             }
         }
+    }
+    if default.is_none()
+        && let Some(first) = names.first()
+    {
+        tracing::warn!(
+            kind = "chat-template",
+            "none of the chat templates is named default: engines will take one of their own, unless they \
+             are told which; `tokenizer.chat_template.{first}` is the first"
+        );
     }
     if !names.is_empty() {
         let names: Vec<GgufString> = names.into_iter().map(Into::into).collect();

@@ -139,6 +139,24 @@ impl TokenizerJson {
             && (self.model.byte_fallback == Some(true) || self.marks_spaces() || self.adds_space())
     }
 
+    /// Warns of what BPE may add to the tokens of a word, which llama.cpp does not.
+    pub(crate) fn warn_of_affixes(&self) {
+        let model = &self.model;
+        for (name, affix) in [
+            ("continuing_subword_prefix", &model.continuing_subword_prefix),
+            ("end_of_word_suffix", &model.end_of_word_suffix),
+        ] {
+            if let Some(affix) = affix.as_deref().filter(|affix| !affix.is_empty()) {
+                tracing::warn!(
+                    kind = "tokenizer-steps",
+                    "tokenizer.json marks parts of words with {} ({name}), which llama.cpp does not do with \
+                     BPE: texts will be split otherwise than by transformers",
+                    Quoted(affix)
+                );
+            }
+        }
+    }
+
     /// Whether tokens are turned back into text byte by byte.
     pub(crate) fn decodes_bytes(&self) -> bool {
         self.decoder.iter().flat_map(parts).any(|part| is(part, "ByteLevel"))

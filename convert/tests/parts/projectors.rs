@@ -221,6 +221,24 @@ fn the_files_of_the_preprocessor_count_the_newer_last() {
 }
 
 #[test]
+fn a_missing_preprocessor_is_named_and_not_config_json() {
+    let of = |at: &Path| convert(at, &options(FileType::F16)).unwrap_err().to_string();
+    for model in ["gemma3", "qwen2vl"] {
+        let at = changed(model, |_| {});
+        let file = at.path().join("preprocessor_config.json");
+        fs::remove_file(&file).unwrap();
+        let message = of(at.path());
+        let start = format!("{}: key ", file.display());
+        assert!(message.starts_with(&start) && message.contains("whole file"), "{message}");
+        // Of the newer file, if that is what there is.
+        fs::write(at.path().join("processor_config.json"), "{}").unwrap();
+        let message = of(at.path());
+        assert!(message.contains("/processor_config.json: key "), "{model}: {message}");
+        assert!(!message.contains("whole file"), "{message}");
+    }
+}
+
+#[test]
 fn what_does_not_fit_is_refused() {
     type Row<'a> = (&'a str, &'a str, &'a dyn Fn(&mut Json), &'a [&'a str]);
     let vision = |key: &'static str, value: Json| {
@@ -283,13 +301,13 @@ fn what_does_not_fit_is_refused() {
             "colours",
             "gemma3",
             &|json| json["preprocessor"]["image_mean"] = json!([0.5, 0.5]),
-            &["preprocessor image_mean", "three numbers"],
+            &["/preprocessor_config.json: key \"image_mean\" is a list", "three numbers"],
         ),
         (
             "no colours",
             "gemma3",
             &|json| json["preprocessor"] = json!({}),
-            &["preprocessor image_mean"],
+            &["/preprocessor_config.json: key \"image_mean\" is missing, expected three"],
         ),
         (
             "made up",
