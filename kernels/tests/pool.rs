@@ -55,6 +55,28 @@ fn every_part_runs_once() {
     }
 }
 
+/// More threads than cores, which park between some of the tasks: who is late must be waited for only if he
+/// has begun.
+#[test]
+fn threads_that_are_late_miss_nothing() {
+    must_end(|| {
+        let pool = pool(16);
+        for task in 0..2000 {
+            all_parts_run(&pool);
+            if task % 500 == 0 {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+    });
+}
+
+#[test]
+fn more_threads_than_a_ticket_counts_are_refused() {
+    let error = Pool::new(NonZeroUsize::new(1 << 16).unwrap()).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
+    assert!(error.to_string().contains("65536 threads are too many"), "{error}");
+}
+
 #[test]
 fn a_task_may_run_tasks() {
     must_end(|| {

@@ -2,12 +2,12 @@
 
 use std::{
     any::Any,
-    cell::Cell,
+    cell::{Cell, UnsafeCell},
     num::NonZeroUsize,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     thread::JoinHandle,
 };
@@ -111,7 +111,8 @@ const SPINS: usize = 4_000;
 /// Threads that stay: between products they spin for a bounded while, then park.
 ///
 /// The calling thread takes part, so a pool of `n` starts `n − 1` threads. They end when the pool
-/// is dropped. If two threads share a pool their products run one after the other. A task that
+/// is dropped. Threads take parts of a task as they come: what a thread that is late has not begun, the others
+/// do. If two threads share a pool their products run one after the other. A task that
 /// itself runs something on a pool does so alone, on its own thread. A task that panics does so on
 /// the thread that called [`run`](Parallel::run), after the others have finished; the pool can be
 /// used on.
@@ -123,29 +124,46 @@ pub struct Pool {
     turn: Mutex<()>,
 }
 
-/// A borrowed task as a worker sees it: valid until the worker has counted itself off.
+/// A borrowed task: valid for who has taken a part of it that is not finished.
 #[derive(Clone, Copy)]
 struct Task(*const (dyn Fn(usize) + Sync + 'static));
 
-// SAFETY: the task it points to is Sync, and `Pool::run` keeps it alive while workers have it.
-unsafe impl Send for Task {}
+/// The task that runs.
+struct Current(UnsafeCell<Option<Task>>);
 
-struct State {
-    task: Option<Task>,
-    parked: usize,
-}
+// SAFETY: the task it points to is Sync. It is written by the thread that has the pool's turn, while no part
+// of the task before is unfinished, and read by threads that have taken a part of the one after.
+unsafe impl Sync for Current {}
+// SAFETY: as above.
+unsafe impl Send for Current {}
 
 struct Shared {
-    /// Counts tasks; a worker that sees it change takes the task.
-    epoch: AtomicUsize,
-    /// Workers that have not finished the task.
+    /// The number of the task, and behind it in [`PART_BITS`] the first of its parts that nobody has taken.
+    ticket: AtomicU64,
+    /// Parts of every task.
+    parts: u64,
+    task: Current,
+    /// Parts that are not finished.
     pending: AtomicUsize,
-    /// What the first worker to panic said.
+    /// What the first part to panic said.
     panic: Mutex<Option<Box<dyn Any + Send>>>,
     stop: AtomicBool,
-    state: Mutex<State>,
+    /// Workers that wait for `wake`, or are about to.
+    parked: AtomicUsize,
+    /// Whether the caller waits for `done`, or is about to.
+    waits: AtomicBool,
+    /// Orders going to sleep and waking up.
+    sleep: Mutex<()>,
     wake: Condvar,
     done: Condvar,
+}
+
+/// Bits of a ticket that tell the part. The others count tasks: a microsecond each, for nine years.
+const PART_BITS: u32 = 16;
+
+/// The number of the task of a ticket.
+fn number(ticket: u64) -> u64 {
+    ticket >> PART_BITS
 }
 
 impl std::fmt::Debug for Shared {
@@ -163,14 +181,25 @@ impl Pool {
     /// A pool of `threads` threads, the caller's among them.
     ///
     /// # Errors
-    /// What the operating system says if it cannot start a thread.
+    /// What the operating system says if it cannot start a thread; an error of the kind
+    /// [`InvalidInput`](std::io::ErrorKind::InvalidInput) for more than 65535 threads.
     pub fn new(threads: NonZeroUsize) -> std::io::Result<Self> {
+        let Ok(parts) = u16::try_from(threads.get()) else {
+            let message =
+                format!("{threads} threads are too many for a pool: expected at most 65535");
+            return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, message));
+        };
         let shared = Arc::new(Shared {
-            epoch: AtomicUsize::new(0),
+            // There is nothing to take of task 0.
+            ticket: AtomicU64::new(parts.into()),
+            parts: parts.into(),
+            task: Current(UnsafeCell::new(None)),
             pending: AtomicUsize::new(0),
             panic: Mutex::new(None),
             stop: AtomicBool::new(false),
-            state: Mutex::new(State { task: None, parked: 0 }),
+            parked: AtomicUsize::new(0),
+            waits: AtomicBool::new(false),
+            sleep: Mutex::new(()),
             wake: Condvar::new(),
             done: Condvar::new(),
         });
@@ -179,7 +208,7 @@ impl Pool {
             let shared = Arc::clone(&pool.shared);
             let builder = std::thread::Builder::new().name(format!("quant-kernels-{index}"));
             // If this fails, dropping the pool ends the threads before.
-            pool.workers.push(builder.spawn(move || shared.work(index))?);
+            pool.workers.push(builder.spawn(move || shared.work())?);
         }
         Ok(pool)
     }
@@ -198,38 +227,85 @@ impl Parallel for Pool {
         }
         let turn = lock(&self.turn);
         let shared = &*self.shared;
-        // SAFETY: only the lifetime changes. Workers use the pointer between the change of the
-        // epoch and their decrement of `pending`, and `finish` below, which is reached even if
-        // the task panics here, waits until all have decremented it.
-        let task_ptr: Task = Task(unsafe {
+        // SAFETY: only the lifetime changes. Threads use the pointer between taking a part and counting
+        // it as finished, and `finish` below, which is reached even if the task panics here, waits until
+        // all parts are.
+        let task = Task(unsafe {
             std::mem::transmute::<
                 *const (dyn Fn(usize) + Sync + '_),
                 *const (dyn Fn(usize) + Sync + 'static),
             >(task)
         });
-        shared.pending.store(self.workers.len(), Ordering::Relaxed);
-        {
-            let mut state = lock(&shared.state);
-            state.task = Some(task_ptr);
-            shared.epoch.fetch_add(1, Ordering::Release);
-            if state.parked > 0 {
-                shared.wake.notify_all();
-            }
+        // SAFETY: this thread has the turn, and all parts of the task before are finished and taken, so that
+        // nobody reads.
+        unsafe { *shared.task.0.get() = Some(task) };
+        shared.pending.store(self.threads(), Ordering::Relaxed);
+        let number = number(shared.ticket.load(Ordering::Relaxed)) + 1;
+        // Whoever takes a part of this sees the lines above. And either this thread sees that a worker
+        // parks, or the worker sees the ticket.
+        shared.ticket.store(number << PART_BITS, Ordering::SeqCst);
+        if shared.parked.load(Ordering::SeqCst) > 0 {
+            // Who is about to wait does so before the lock is free.
+            drop(lock(&shared.sleep));
+            shared.wake.notify_all();
         }
         IN_TASK.set(true);
-        let own = catch_unwind(AssertUnwindSafe(|| task(0)));
+        shared.run(number);
         IN_TASK.set(false);
         shared.finish();
-        let others = lock(&shared.panic).take();
+        let panic = lock(&shared.panic).take();
         drop(turn);
-        if let Some(panic) = own.err().or(others) {
+        if let Some(panic) = panic {
             resume_unwind(panic);
         }
     }
 }
 
 impl Shared {
-    /// Waits until no worker has the task.
+    /// Takes a part of a task; `None` if there is none left, or it is over.
+    fn take(&self, task: u64) -> Option<usize> {
+        let mut ticket = self.ticket.load(Ordering::Acquire);
+        loop {
+            let part = ticket & ((1 << PART_BITS) - 1);
+            if number(ticket) != task || part >= self.parts {
+                return None;
+            }
+            let next = ticket + 1;
+            match self.ticket.compare_exchange_weak(
+                ticket,
+                next,
+                Ordering::AcqRel,
+                Ordering::Acquire,
+            ) {
+                Ok(_) => return Some(part as usize),
+                Err(other) => ticket = other,
+            }
+        }
+    }
+
+    /// Runs what nobody else takes of a task.
+    fn run(&self, number: u64) {
+        while let Some(part) = self.take(number) {
+            // SAFETY: it was written before there was anything to take, and is not written again before the
+            // part that this thread took is counted as finished, below.
+            let task = unsafe { *self.task.0.get() };
+            if let Some(task) = task {
+                // SAFETY: `Pool::run` keeps the task alive until its parts are finished.
+                let task = unsafe { &*task.0 };
+                if let Err(panic) = catch_unwind(AssertUnwindSafe(|| task(part))) {
+                    lock(&self.panic).get_or_insert(panic);
+                }
+            }
+            let left = self.pending.fetch_sub(1, Ordering::SeqCst);
+            if left == 1 && self.waits.load(Ordering::SeqCst) {
+                // Who is about to wait does so before the lock is free.
+                drop(lock(&self.sleep));
+                self.done.notify_all();
+            }
+        }
+    }
+
+    /// Waits until all parts are finished.
     fn finish(&self) {
         for _ in 0..SPINS {
             if self.pending.load(Ordering::Acquire) == 0 {
@@ -237,63 +313,56 @@ impl Shared {
             }
             std::hint::spin_loop();
         }
-        let mut state = lock(&self.state);
-        while self.pending.load(Ordering::Acquire) != 0 {
-            state = self.done.wait(state).unwrap_or_else(PoisonError::into_inner);
+        let mut sleep = lock(&self.sleep);
+        // Either this thread sees that the last part is finished, or who finishes it sees this.
+        self.waits.store(true, Ordering::SeqCst);
+        while self.pending.load(Ordering::SeqCst) != 0 {
+            sleep = self.done.wait(sleep).unwrap_or_else(PoisonError::into_inner);
         }
+        self.waits.store(false, Ordering::SeqCst);
     }
 
-    /// The life of worker `index`.
-    fn work(&self, index: usize) {
+    /// The life of a worker.
+    fn work(&self) {
         let mut seen = 0;
         IN_TASK.set(true);
-        loop {
-            let Some(task) = self.next(&mut seen) else { return };
-            // SAFETY: `Pool::run` keeps the task alive until `pending` is decremented below.
-            let task = unsafe { &*task.0 };
-            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| task(index))) {
-                lock(&self.panic).get_or_insert(panic);
-            }
-            if self.pending.fetch_sub(1, Ordering::Release) == 1 {
-                // The lock orders this after the caller's last look.
-                drop(lock(&self.state));
-                self.done.notify_all();
-            }
+        while let Some(number) = self.next(seen) {
+            self.run(number);
+            seen = number;
         }
     }
 
-    /// The next task, or `None` at the end.
-    fn next(&self, seen: &mut usize) -> Option<Task> {
+    /// The number of the next task, or `None` at the end.
+    fn next(&self, seen: u64) -> Option<u64> {
+        let look = || {
+            let now = number(self.ticket.load(Ordering::SeqCst));
+            let stop = self.stop.load(Ordering::SeqCst);
+            (now != seen || stop).then_some((!stop).then_some(now))
+        };
         for _ in 0..SPINS {
-            if self.epoch.load(Ordering::Acquire) != *seen || self.stop.load(Ordering::Acquire) {
-                break;
+            if let Some(found) = look() {
+                return found;
             }
             std::hint::spin_loop();
         }
-        let mut state = lock(&self.state);
-        loop {
-            if self.stop.load(Ordering::Acquire) {
-                return None;
+        let mut sleep = lock(&self.sleep);
+        self.parked.fetch_add(1, Ordering::SeqCst);
+        let found = loop {
+            if let Some(found) = look() {
+                break found;
             }
-            let epoch = self.epoch.load(Ordering::Acquire);
-            if epoch != *seen {
-                *seen = epoch;
-                return state.task;
-            }
-            state.parked += 1;
-            state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
-            state.parked -= 1;
-        }
+            sleep = self.wake.wait(sleep).unwrap_or_else(PoisonError::into_inner);
+        };
+        self.parked.fetch_sub(1, Ordering::SeqCst);
+        found
     }
 }
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        {
-            let _state = lock(&self.shared.state);
-            self.shared.stop.store(true, Ordering::Release);
-            self.shared.wake.notify_all();
-        }
+        self.shared.stop.store(true, Ordering::SeqCst);
+        drop(lock(&self.shared.sleep));
+        self.shared.wake.notify_all();
         for worker in self.workers.drain(..) {
             // A worker catches the panics of its tasks.
             let _ = worker.join();
