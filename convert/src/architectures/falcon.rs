@@ -27,8 +27,17 @@ pub(super) const FALCON: Architecture = Architecture {
         ]],
     )],
     parameters: &[&[
-        // Not in config.json.
-        Parameter::Constant("context_length", Constant::Count(2048)),
+        Parameter::With(|config, keys| {
+            // Of the first models; the reference converter has it for all. Falcon 2 says 8192.
+            let mut context = 2048;
+            if !config.like_reference()
+                && let Some(longest) = config.positive("max_position_embeddings")?
+            {
+                context = longest;
+            }
+            keys.set_count("context_length", context);
+            Ok(())
+        }),
         Parameter::Constant("tensor_data_layout", Constant::Text("jploski")),
         parameters::required("embedding_length", &["hidden_size"]),
         Parameter::With(|config, keys| {
@@ -89,8 +98,9 @@ pub(super) const FALCON: Architecture = Architecture {
     check: |config| {
         // What llama.cpp's graph of Falcon does otherwise.
         for (key, graph) in [("alibi", false), ("parallel_attn", true)] {
-            let given = config.get(key).is_some();
-            if given && config.flag(key)? != graph && !config.flag("new_decoder_architecture")? {
+            // Falcon-40B's layers are parallel, whatever this key says.
+            let is_read = key == "alibi" || !config.flag("new_decoder_architecture")?;
+            if config.get(key).is_some() && config.flag(key)? != graph && is_read {
                 let expected = format!("{graph}, the only form that llama.cpp computes");
                 return Err(config.wrong(key, &(!graph).to_string(), &expected));
             }

@@ -1,5 +1,7 @@
 //! Which family a checkpoint is of.
 
+use serde_json::Value;
+
 use super::{Architecture, mistral_format};
 use crate::{Config, Error, Result};
 
@@ -42,6 +44,7 @@ fn of_class(families: Families, config: &Config) -> Result<&'static Architecture
         );
     }
     if let Some(family) = inside.or(known) {
+        warn_of_type(families, config, class, family);
         return Ok(family);
     }
     if let Some(family) = of_body(families, class) {
@@ -65,6 +68,37 @@ fn of_class(families: Families, config: &Config) -> Result<&'static Architecture
         closest: closest.join(", "),
         supported: supported.join(", "),
     })
+}
+
+/// Warns of a class of transformers under the type of another architecture: transformers goes by the type,
+/// unless the checkpoint brings its own code.
+fn warn_of_type(families: Families, config: &Config, class: &str, family: &Architecture) {
+    let is_its_own = |model_type: &str| {
+        plain(stem(class)) == plain(model_type)
+            || family.defaults.iter().any(|d| d.model_type == model_type)
+    };
+    let model_type = config.get("model_type").and_then(Value::as_str).unwrap_or_default();
+    // Of classes with a type of their own name.
+    let has_type = family.defaults.iter().any(|d| plain(d.model_type) == plain(stem(class)));
+    if config.is_wrapper() || config.has("auto_map") || !has_type || is_its_own(model_type) {
+        return;
+    }
+    if let Some(other) = by_type(families, config).filter(|other| other.name != family.name) {
+        tracing::warn!(
+            kind = "architecture",
+            "config.json: the class is {}, but model_type is {}: the model is converted as its class \
+             says ({}), transformers loads it as its type says ({}); correct the one that is wrong",
+            crate::error::Quoted(class),
+            crate::error::Quoted(model_type),
+            family.name,
+            other.name
+        );
+    }
+}
+
+/// A name without what spellings differ in.
+fn plain(name: &str) -> String {
+    name.to_lowercase().replace('_', "")
 }
 
 /// The family of a class without a head, such as `Phi3Model`, by the class that predicts tokens.
@@ -101,7 +135,6 @@ fn text_model(families: Families, config: &Config) -> Option<&'static Architectu
 /// head has the type's name, else the first.
 fn by_type(families: Families, config: &Config) -> Option<&'static Architecture> {
     let model_type = config.get("model_type")?.as_str()?;
-    let plain = |name: &str| name.to_lowercase().replace('_', "");
     let name = plain(model_type.trim_end_matches("_text"));
     let is_of = |family: &Architecture| family.defaults.iter().any(|d| d.model_type == model_type);
     let predicts = |class: &str| !class.ends_with("Model") && plain(stem(class)) == name;

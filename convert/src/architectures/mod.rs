@@ -139,6 +139,7 @@ mod starcoder2;
 mod step35;
 mod t5;
 mod talkie;
+mod windows;
 
 use gguf_io::metadata::Metadata;
 
@@ -320,9 +321,32 @@ pub(crate) fn finish(
     let method = metadata.get_str(&key("rope.scaling.type"));
     let scaled = method.is_some_and(|kind| !["none", "longrope"].contains(&kind))
         || tensors.iter().any(|tensor| tensor.name.starts_with("rope_f"));
+    let is_yarn = method == Some("yarn");
     rope::warn_left_out(config, scaled)?;
     // The reference converter does not look at it.
     if !config.like_reference() {
+        // The reference converter leaves the base of some families out, as if all had llama.cpp's own.
+        const BASE: f64 = 10_000.0;
+        let turns = gguf_model::Architecture::find(architecture.name)
+            .is_some_and(|known| known.graph.rope != gguf_model::Rope::None);
+        if turns
+            && metadata.get(&key("rope.freq_base")).is_none()
+            && let Some(base) = rope::base(config)?.filter(|base| *base != BASE)
+        {
+            architecture.keys(metadata).set_number("rope.freq_base", base);
+        }
+        // Families with a logarithm of their own, and with latent attention, have it in other keys.
+        let has = |name: &str| metadata.get(&key(name)).is_some();
+        let own = ["rope.scaling.attn_factor", "rope.scaling.yarn_log_multiplier"];
+        let is_told = own.into_iter().chain(["attention.kv_lora_rank"]).any(has);
+        if is_yarn
+            && !is_told
+            && let Some(factor) = rope::attention_factor(config)?
+        {
+            architecture.keys(metadata).set_number("rope.scaling.attn_factor", factor);
+        }
+        windows::write(config, architecture.name, metadata);
+        windows::warn(config, architecture.name, metadata);
         assumed::warn(config, architecture.name, metadata);
     }
     Ok(())

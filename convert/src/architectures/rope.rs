@@ -288,6 +288,32 @@ pub(crate) fn warn_left_out(config: &Config, written: bool) -> Result<()> {
     Ok(())
 }
 
+/// The base frequency that config.json gives.
+pub(super) fn base(config: &Config) -> Result<Option<f64>> {
+    Rope::read(config)?.number("rope_theta")
+}
+
+/// By how much YaRN strengthens attention, as a share of what engines take for the context's factor; `None`
+/// if that is right.
+///
+/// `yarn_attn_factor`, which the reference converter writes, has no effect: llama.cpp computes that one
+/// itself, and multiplies it with `attn_factor`.
+pub(super) fn attention_factor(config: &Config) -> Result<Option<f64>> {
+    let rope = Rope::read(config)?;
+    let Some(factor) = rope.factor()? else { return Ok(None) };
+    let strength = |scale: f64| if factor <= 1.0 { 1.0 } else { 0.1 * scale * factor.ln() + 1.0 };
+    let number = |key| rope.object.get(key).and_then(Value::as_f64).filter(|scale| *scale != 0.0);
+    let wanted =
+        match (rope.number("attention_factor")?, number("mscale"), number("mscale_all_dim")) {
+            (Some(wanted), ..) => wanted,
+            (None, Some(scale), Some(all)) => strength(scale) / strength(all),
+            _ => return Ok(None),
+        };
+    let share = wanted / strength(1.0);
+    let is_other = share.is_finite() && share > 0.0 && (share - 1.0).abs() > 1e-6;
+    Ok(is_other.then_some(share))
+}
+
 /// Numbers that YaRN may set, under config.json's name and GGUF's.
 const YARN: [(&[&str], &str); 4] = [
     (&["extrapolation_factor"], "rope.scaling.yarn_ext_factor"),
