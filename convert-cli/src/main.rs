@@ -42,7 +42,7 @@ fn main() -> ExitCode {
         Command::Verify(args) => commands::verify::run(&args, &warnings),
         Command::Compare(args) => commands::compare::run(&args),
         Command::Edit(args) => commands::edit::run(&args, &warnings),
-        Command::Split(args) => commands::split::run(&args),
+        Command::Split(args) => commands::split::run(&args, &warnings),
         Command::Merge(args) => commands::merge::run(&args),
         Command::Hash(args) => commands::hash::run(&args),
         Command::Imatrix(args) => commands::imatrix::run(&args, &warnings),

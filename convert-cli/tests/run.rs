@@ -84,6 +84,21 @@ fn warnings_are_printed_and_in_the_json() {
     assert!(stderr(&done).starts_with("warning: ") && stderr(&done).contains("is read as a whole"));
     let found: Value = serde_json::from_str(&stdout(&done)).unwrap();
     assert!(found["warnings"][0]["message"].as_str().unwrap().contains("is read as a whole"));
+    // Windows that are longer than what the model was trained on.
+    let short = ["edit", "f16.gguf", "-o", "short.gguf", "--set", "llama.context_length=u32:63"];
+    self::done(folder.path(), &short);
+    for command in [
+        &["perplexity", "short.gguf", "--json"][..],
+        &["imatrix", "short.gguf", "-o", "i.gguf", "--json"],
+        &["kl", "short.gguf", "f16.gguf", "--json"],
+    ] {
+        let mut run = quantwright();
+        run.current_dir(folder.path()).args(command).args(WINDOWS);
+        let done = run.output().unwrap();
+        assert!(done.status.success(), "{}", stderr(&done));
+        let says = "windows of 64 tokens are longer than the 63";
+        assert!(stderr(&done).contains(says) && stdout(&done).contains(says), "{command:?}");
+    }
 }
 
 #[test]

@@ -165,6 +165,16 @@ fn split_makes_what_convert_makes_and_merge_undoes_it() {
     let text = done(folder.path(), &["split", "m.gguf", "-o", "even", "--shards", "4", "--json"]);
     let json: serde_json::Value = serde_json::from_str(&text).unwrap();
     assert_eq!(json["shards"].as_array().unwrap().len(), 4);
+    assert_eq!(json["warnings"], serde_json::json!([]));
+    // A tensor that is larger than a shard may be is not divided, which is said.
+    let text = done(folder.path(), &["split", "m.gguf", "-o", "s", "--max-size", "32K", "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(json["warnings"][0]["kind"], "large-tensor");
+    let shards = json["shards"].as_array().unwrap();
+    let large = shards.iter().filter(|shard| shard["bytes"].as_u64() > Some(2 * 32_000)).count();
+    assert!(large > 0, "{json}");
+    let message = json["warnings"][0]["message"].as_str().unwrap();
+    assert!(message.contains("--max-size") && message.contains("not divided"), "{message}");
     // Another shard than the first, and one that is missing.
     let merge = |name: &str| {
         quantwright()

@@ -1,5 +1,5 @@
-//! Whether loaders take what is made of a GGUF file. What is wrong with the input is wrong with the
-//! output as well: it is told before the work is done, not by an engine afterwards.
+//! Whether loaders take what is made of a model. What is wrong with the input, be it a config.json, is wrong
+//! with the output as well: it is told before the work is done, not by an engine afterwards.
 
 use gguf_io::{
     Metadata,

@@ -173,6 +173,20 @@ fn scaling_has_its_keys() {
     assert_eq!(metadata.get("llama.rope.freq_base"), Some(&1e4f32.into()));
 }
 
+/// llama.cpp aborts on such a file; `verify` has always said so.
+#[test]
+fn what_loaders_refuse_is_told_before_it_is_written() {
+    let dir = copy("tiny-mixtral");
+    for (used, expected) in [(2, false), (5, true), (0, true)] {
+        edit(dir.path(), |config| config["num_experts_per_tok"] = used.into());
+        let options = Options::default();
+        let plan = || Plan::new(open(dir.path()).unwrap(), &options).unwrap();
+        let (_, warnings) = common::warnings(plan);
+        let told = warnings.iter().any(|line| line.contains("llama.expert_used_count"));
+        assert_eq!(told, expected, "{used}: {warnings:?}");
+    }
+}
+
 /// llama.cpp takes no notice of `yarn_attn_factor`, which its converter writes: it computes the factor, and
 /// multiplies it with `attn_factor`.
 #[test]

@@ -9,9 +9,9 @@ use std::fmt;
 
 use gguf_model::Tokenizer;
 use minijinja::{
-    Environment, Error, ErrorKind, Value, context,
+    Environment, Error, ErrorKind, State, Value, context,
     syntax::SyntaxConfig,
-    value::{Kwargs, Rest, ValueKind},
+    value::{Kwargs, Rest, StringInput, ValueKind},
 };
 
 /// Steps that a template may take; each also stands for 64 bytes.
@@ -134,6 +134,12 @@ impl ChatTemplate {
             if method == "format" && value.as_str().is_some_and(is_wide) {
                 return Err(Error::new(ErrorKind::OutOfFuel, "a field of many characters"));
             }
+            if let ("join", Some(_), [items]) = (method, value.as_str(), arguments) {
+                let items = [listed(items)?];
+                return minijinja_contrib::pycompat::unknown_method_callback(
+                    state, value, method, &items,
+                );
+            }
             minijinja_contrib::pycompat::unknown_method_callback(state, value, method, arguments)
         });
         environment.set_formatter(|out, state, value| {
@@ -144,6 +150,7 @@ impl ChatTemplate {
             check_size(&value)?;
             Ok(if value.as_str().is_some() { value } else { Value::from(value.to_string()) })
         });
+        environment.add_filter("join", join);
         environment.add_filter("tojson", to_json);
         environment.add_function("raise_exception", |message: String| -> Result<Value, Error> {
             Err(Error::new(ErrorKind::InvalidOperation, message))
@@ -214,30 +221,62 @@ fn without_tag(source: &str, name: &str) -> String {
     kept
 }
 
-/// Refuses to write out a value of more parts than there is fuel. What a list holds twice, and that
-/// again, takes little memory and no end of text.
+/// Refuses to write out a value of more parts than there is fuel, or of longer texts. What a list holds
+/// twice, and that again, takes little memory and no end of text.
 fn check_size(value: &Value) -> Result<(), Error> {
+    let too_large = || Error::new(ErrorKind::OutOfFuel, "a value of many parts");
     let mut left = FUEL;
     let mut open = vec![value.clone()];
     while let Some(value) = open.pop() {
-        left = left
-            .checked_sub(1)
-            .ok_or_else(|| Error::new(ErrorKind::OutOfFuel, "a value of many parts"))?;
-        match value.kind() {
-            ValueKind::Seq => open.extend(value.try_iter()?),
-            ValueKind::Map => {
-                for key in value.try_iter()? {
-                    open.push(value.get_item(&key)?);
-                }
-            }
-            _ => {}
+        let bytes = value.as_str().map_or(0, str::len) as u64;
+        left = left.checked_sub(1 + bytes / 64).ok_or_else(too_large)?;
+        // What is open takes memory as well: it is not more than there is fuel for.
+        let room = left.saturating_sub(open.len() as u64);
+        let is_listed = match value.kind() {
+            ValueKind::Seq | ValueKind::Map => true,
+            // A list made of others that are not copied. What has no length is written as its name.
+            ValueKind::Iterable => value.len().is_some(),
+            _ => false,
+        };
+        if !is_listed {
+            continue;
         }
-        // What is open takes memory as well.
-        if open.len() as u64 > FUEL {
-            return Err(Error::new(ErrorKind::OutOfFuel, "a value of many parts"));
+        let is_map = value.kind() == ValueKind::Map;
+        for (i, item) in (0u64..).zip(value.try_iter()?) {
+            if i >= room {
+                return Err(too_large());
+            }
+            if is_map {
+                open.push(value.get_item(&item)?);
+            }
+            open.push(item);
         }
     }
     Ok(())
+}
+
+/// minijinja's filter, which writes items out before it asks for the fuel.
+fn join(
+    state: &mut State<'_, '_>,
+    value: &Value,
+    joiner: Option<StringInput<'_>>,
+    attribute: Option<&str>,
+    named: Kwargs,
+) -> Result<Value, Error> {
+    let items = listed(value)?;
+    minijinja::filters::join(state, &items, joiner, attribute, named)
+}
+
+/// The items of a value that are to be written out, which may be iterated over once only.
+fn listed(value: &Value) -> Result<Value, Error> {
+    if value.kind() != ValueKind::Iterable {
+        check_size(value)?;
+        return Ok(value.clone());
+    }
+    let items: Vec<Value> = value.try_iter()?.take(FUEL as usize).collect();
+    let items = Value::from(items);
+    check_size(&items)?;
+    Ok(items)
 }
 
 /// Whether a text for `str.format` has a field of ten thousand characters or more, or one whose width is
@@ -458,6 +497,12 @@ mod tests {
             &nested("x.l"),
             &nested("x.l | string | length"),
             &nested("x.l | tojson | length"),
+            &nested("x.l | join(', ') | length"),
+            &nested("', '.join([x.l, x.l]) | length"),
+            &nested("x.l | reverse | join | length"),
+            // Few parts of many bytes, and lists that are not copied.
+            "{{ ['x' * 10000000] * 1000 }}",
+            "{% set x = namespace(l=[1]) %}{% for i in range(6) %}{% set x.l = [x.l] * 1000 %}{% endfor %}{{ x.l }}",
         ];
         for bomb in bombs {
             let message = render(bomb).unwrap_err().to_string();
@@ -465,6 +510,9 @@ mod tests {
         }
         assert!(render(bombs[0]).unwrap_err().to_string().contains("more than 1000000 steps"));
         assert_eq!(render("{{ [[1], 'a'] | string }}{{ 3 | string }}").unwrap(), "[[1], 'a']3");
+        let joined = "{{ [1, 'a', [2]] | join('-') }} {{ '+'.join(['a', 'b']) }} {{ messages | map(attribute='role') | join }}";
+        assert_eq!(render(joined).unwrap(), "1-a-[2] a+b systemuser");
+        assert_eq!(render("{{ [1] * 3 }}{{ 'abc' | join(' ') }}").unwrap(), "[1, 1, 1]a b c");
         assert_eq!(render("{{ '{:>4}|{}'.format(1, 'x') }}").unwrap(), "   1|x");
         let long = "x".repeat(LONGEST + 1);
         assert!(matches!(ChatTemplate::new(&long, "", ""), Err(ChatError::TooLong { .. })));

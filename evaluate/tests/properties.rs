@@ -93,8 +93,15 @@ fn chunks_give_what_the_whole_does() {
     let whole = logits(&Model::open(&path, &large).unwrap(), &tokens);
     let mut small = large.clone();
     small.working_space = 0;
-    let chunked = logits(&Model::open(&path, &small).unwrap(), &tokens);
+    let model = Model::open(&path, &small).unwrap();
+    let chunked = logits(&model, &tokens);
     assert!(distance(&whole, &chunked) < ROUNDING);
+    // As many a call as go together give the same bits.
+    let mut session = Session::new(&model, tokens.len()).unwrap();
+    let at_once = session.tokens_at_once();
+    assert!((1..700).contains(&at_once), "{at_once}");
+    let parts = tokens.chunks(at_once).flat_map(|part| rows_of(&mut session, part));
+    assert!(parts.eq(chunked));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, Write},
+    ops::Range,
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -10,6 +11,7 @@ use quant_evaluate::{
     Session,
     chat::{ChatTemplate, Message},
     generate::{Generator, TextStream},
+    measure::Predictor,
     sample::{SampleOptions, Sampler},
 };
 use serde_json::{Value, json};
@@ -38,6 +40,39 @@ pub(crate) fn run(args: &GenerateArgs, warnings: &Warnings) -> anyhow::Result<()
     }
     warn(warnings);
     Ok(())
+}
+
+/// A session that can be interrupted while it reads a long prompt.
+struct Stoppable<'a, 'm> {
+    session: &'a mut Session<'m>,
+    running: &'a Running,
+}
+
+impl Predictor for Stoppable<'_, '_> {
+    type Error = anyhow::Error;
+
+    fn vocabulary(&self) -> usize {
+        self.session.vocabulary()
+    }
+
+    fn restart(&mut self) {
+        self.session.restart();
+    }
+
+    fn read(
+        &mut self,
+        tokens: &[u32],
+        wanted: Range<usize>,
+        logits: &mut dyn FnMut(usize, &[f32]),
+    ) -> anyhow::Result<()> {
+        for (i, part) in tokens.chunks(self.session.tokens_at_once()).enumerate() {
+            if i > 0 && self.running.is_stopped() {
+                anyhow::bail!("interrupted while the prompt was read");
+            }
+            self.session.forward(part, wanted.clone(), &mut *logits)?;
+        }
+        Ok(())
+    }
 }
 
 fn prompt(args: &GenerateArgs, loaded: &Loaded) -> anyhow::Result<Vec<u32>> {
@@ -74,6 +109,7 @@ fn answer(args: &GenerateArgs, running: &Running, loaded: &Loaded) -> anyhow::Re
         seed: args.seed,
     });
     let start = Instant::now();
+    let mut session = Stoppable { session: &mut session, running };
     let mut generator = Generator::new(&mut session, &prompt, sampler)?;
     let prompt_seconds = start.elapsed().as_secs_f64();
     let start = Instant::now();

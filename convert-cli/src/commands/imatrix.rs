@@ -98,6 +98,7 @@ fn measured(args: &ImatrixArgs) -> anyhow::Result<(Importance, Option<u64>)> {
     }
     let tokens = loaded.tokens(&text)?;
     let windows = windows(&tokens, &args.windows, args.from, loaded.bos())?;
+    loaded.warn_of_context(windows.size());
     let mut importance =
         Importance::for_model(&loaded.model, args.windows.size(), args.process_output);
     importance.datasets.push(text::path(file));

@@ -101,6 +101,7 @@ fn from_file(args: &KlArgs, running: &Running) -> anyhow::Result<Vec<Found>> {
         if let Some(chunks) = args.windows.chunks {
             windows = windows.at_most(chunks as usize);
         }
+        loaded.warn_of_context(windows.size());
         let mut layers = running.progress(args.json, "layers")?;
         let at_once = measure::at_once(file.vocabulary());
         let mut readers = [loaded.reader(&windows, at_once, &mut layers)?];
@@ -151,6 +152,7 @@ fn from_model(args: &KlArgs, running: &Running) -> anyhow::Result<Vec<Found>> {
     let vocabulary = reference.model.vocabulary();
     let tokens = reference.tokens(text)?;
     let windows = windows(&tokens, &args.windows, 0, reference.bos())?;
+    reference.warn_of_context(windows.size());
     let base = args.save_base.as_deref();
     let mut base = base.map(|path| Base::create(path, vocabulary, &windows)).transpose()?;
     // Layer by layer each has all the memory there is for its windows.

@@ -18,6 +18,7 @@ pub(crate) fn run(args: &PerplexityArgs, warnings: &Warnings) -> anyhow::Result<
     loaded.check_predicts()?;
     let tokens = loaded.tokens(&text)?;
     let windows = windows(&tokens, &args.windows, 0, loaded.bos())?;
+    loaded.warn_of_context(windows.size());
     let mut layers = running.progress(args.json, "layers")?;
     let mut reader = loaded.reader(&windows, usize::MAX, &mut layers)?;
     let silent = args.json || loaded.is_layer_by_layer();
@@ -44,11 +45,12 @@ pub(crate) fn run(args: &PerplexityArgs, warnings: &Warnings) -> anyhow::Result<
     } else {
         writeln!(
             out,
-            "{}: perplexity {:.4} ± {:.4} ({} windows of {} tokens, {} predictions, {seconds:.1} s{})",
+            "{}: perplexity {:.4} ± {:.4} ({} {} of {} tokens, {} predictions, {seconds:.1} s{})",
             loaded.name,
             found.value(),
             found.error(),
             windows.len(),
+            if windows.len() == 1 { "window" } else { "windows" },
             windows.size(),
             found.count(),
             in_memory(loaded.memory(&windows))

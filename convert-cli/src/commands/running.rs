@@ -237,6 +237,19 @@ impl Loaded {
         self.tokenizer.bos()
     }
 
+    /// Warns of windows that are longer than any text that the model was trained on.
+    pub(crate) fn warn_of_context(&self, size: usize) {
+        let trained = self.model.trained_context();
+        if trained > 0 && size > trained {
+            tracing::warn!(
+                kind = "context",
+                "{}: windows of {size} tokens are longer than the {trained} that the model was trained to \
+                 see: give --ctx a smaller number",
+                self.name
+            );
+        }
+    }
+
     /// Refuses a model that makes vectors of texts, where predictions are asked for.
     pub(crate) fn check_predicts(&self) -> anyhow::Result<()> {
         match self.model.forward_description().result {

@@ -79,7 +79,10 @@ fn warn_of_settings(config: &Config, name: &str) {
         let Some(said) = config.get(key) else { continue };
         let is_same = match (said.as_f64(), runs.parse::<f64>()) {
             (Some(said), Ok(runs)) => said == runs,
-            _ => said.as_str() == Some(*runs) || said.to_string() == *runs,
+            _ => {
+                said.as_str() == Some(*runs)
+                    || said.as_bool().is_some_and(|said| runs.parse() == Ok(said))
+            }
         };
         if !is_same {
             tracing::warn!(

@@ -3,7 +3,7 @@
 use gguf_io::{Layout, Metadata, TensorSpec, gguf::shards};
 
 use super::{assign::Assigned, given::Given, parts};
-use crate::{Result, loadable, model::Origin, options::Split};
+use crate::{Result, loadable, options::Split};
 
 /// Gives every tensor its place, in one file or several. The tensors of the layouts are those given,
 /// whose order it may change to keep the files of the input.
@@ -31,8 +31,7 @@ pub(super) fn lay_out(
             },
         })
         .collect();
-    let checked = model.origin == Origin::Gguf || !options.override_kv.is_empty();
-    if checked && parts::of(model).is_none() {
+    if parts::of(model).is_none() {
         let tensors = specs.iter().map(|spec| (spec.name.as_str(), spec.shape.as_slice()));
         loadable::check(model, metadata, &options.override_kv, tensors)?;
     }

@@ -81,6 +81,16 @@ impl<'a> Session<'a> {
         self.tokens
     }
 
+    /// Tokens that go through the layers together, at most. Reading so many a call gives what one call
+    /// for all of them gives.
+    pub fn tokens_at_once(&self) -> usize {
+        // Where tokens see those after them, all go through together.
+        match self.model.weights.is_causal {
+            true => chunk_len(self.model),
+            false => self.context.max(1),
+        }
+    }
+
     /// Forgets the tokens from position `tokens` on. States of recurrent layers cannot go back: a model
     /// that has any forgets all tokens, unless there is nothing to forget. [`tokens`](Self::tokens) says
     /// how many are left.
@@ -170,9 +180,7 @@ impl<'a> Session<'a> {
             return Err(Error::Context { needed, what: "context", context: self.context });
         }
         let before = self.tokens;
-        // Where tokens see those after them, all go through together.
-        let chunk = if weights.is_causal { chunk_len(self.model) } else { tokens.len() };
-        for chunk in tokens.chunks(chunk) {
+        for chunk in tokens.chunks(self.tokens_at_once()) {
             let result = self.chunk_forward(chunk, &wanted, watch, to_logits, logits);
             // Whatever failed, the states have seen some of the chunk.
             self.tokens += chunk.len();
