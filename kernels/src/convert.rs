@@ -5,51 +5,114 @@ use quant_core::{GgmlType, lanes::Lanes};
 /// Values converted at a time.
 const STEP: usize = 16;
 
+/// How floats are stored.
+///
+/// A trait, where closures would do as well: those do not take on the instruction set of the function they are
+/// written in, so their vector code is called instead of inlined.
+trait Stored {
+    /// Bytes of [`STEP`] values.
+    type Piece: AsRef<[u8]>;
+
+    /// All pieces of some bytes, and what is left over.
+    fn pieces(bytes: &[u8]) -> (&[Self::Piece], &[u8]);
+
+    /// Converts any number of values.
+    fn widen(bytes: &[u8], out: &mut [f32]);
+
+    /// Converts a piece.
+    #[inline(always)]
+    fn widen_piece<S: Lanes>(_: S, bytes: &[u8], out: &mut [f32]) {
+        Self::widen(bytes, out);
+    }
+}
+
+/// `F32`, little-endian.
+struct Single;
+
+impl Stored for Single {
+    type Piece = [u8; 4 * STEP];
+
+    #[inline(always)]
+    fn pieces(bytes: &[u8]) -> (&[Self::Piece], &[u8]) {
+        bytes.as_chunks()
+    }
+
+    #[inline(always)]
+    fn widen(bytes: &[u8], out: &mut [f32]) {
+        for (out, b) in out.iter_mut().zip(bytes.as_chunks().0) {
+            *out = f32::from_le_bytes(*b);
+        }
+    }
+}
+
+/// `F16`, little-endian.
+struct Half;
+
+impl Stored for Half {
+    type Piece = [u8; 2 * STEP];
+
+    #[inline(always)]
+    fn pieces(bytes: &[u8]) -> (&[Self::Piece], &[u8]) {
+        bytes.as_chunks()
+    }
+
+    #[inline(always)]
+    fn widen(bytes: &[u8], out: &mut [f32]) {
+        for (out, b) in out.iter_mut().zip(bytes.as_chunks().0) {
+            *out = half::f16::from_le_bytes(*b).to_f32();
+        }
+    }
+
+    #[inline(always)]
+    fn widen_piece<S: Lanes>(s: S, bytes: &[u8], out: &mut [f32]) {
+        s.widen_halves(bytes, out);
+    }
+}
+
+/// `BF16`, little-endian.
+struct Brain;
+
+impl Stored for Brain {
+    type Piece = [u8; 2 * STEP];
+
+    #[inline(always)]
+    fn pieces(bytes: &[u8]) -> (&[Self::Piece], &[u8]) {
+        bytes.as_chunks()
+    }
+
+    #[inline(always)]
+    fn widen(bytes: &[u8], out: &mut [f32]) {
+        for (out, b) in out.iter_mut().zip(bytes.as_chunks().0) {
+            *out = f32::from_bits(u32::from(u16::from_le_bytes(*b)) << 16);
+        }
+    }
+}
+
 /// Converts stored floats; returns the largest magnitude as [`magnitude`] does. Types other than `F16`
 /// and `BF16` are read as `F32`.
 #[inline(always)]
 pub(crate) fn widen<S: Lanes>(s: S, ty: GgmlType, bytes: &[u8], out: &mut [f32]) -> f32 {
-    let f32s = |bytes: &[u8], out: &mut [f32]| {
-        for (out, b) in out.iter_mut().zip(bytes.as_chunks().0) {
-            *out = f32::from_le_bytes(*b);
-        }
-    };
-    let bf16s = |bytes: &[u8], out: &mut [f32]| {
-        for (out, b) in out.iter_mut().zip(bytes.as_chunks().0) {
-            *out = f32::from_bits(u32::from(u16::from_le_bytes(*b)) << 16);
-        }
-    };
-    let f16s = |bytes: &[u8], out: &mut [f32]| {
-        for (out, b) in out.iter_mut().zip(bytes.as_chunks().0) {
-            *out = half::f16::from_le_bytes(*b).to_f32();
-        }
-    };
-    let f16_pieces = |bytes: &[u8], out: &mut [f32]| s.widen_halves(bytes, out);
     match ty {
-        GgmlType::F16 => widen_pieces(bytes.as_chunks::<{ 2 * STEP }>(), out, f16_pieces, f16s),
-        GgmlType::BF16 => widen_pieces(bytes.as_chunks::<{ 2 * STEP }>(), out, bf16s, bf16s),
-        _ => widen_pieces(bytes.as_chunks::<{ 4 * STEP }>(), out, f32s, f32s),
+        GgmlType::F16 => widen_all::<S, Half>(s, bytes, out),
+        GgmlType::BF16 => widen_all::<S, Brain>(s, bytes, out),
+        _ => widen_all::<S, Single>(s, bytes, out),
     }
 }
 
 /// Converts pieces of [`STEP`] values and what is left over, and looks at each for its magnitude
 /// while it is in registers.
 #[inline(always)]
-fn widen_pieces<const BYTES: usize>(
-    (pieces, rest): (&[[u8; BYTES]], &[u8]),
-    out: &mut [f32],
-    convert: impl Fn(&[u8], &mut [f32]),
-    convert_rest: impl Fn(&[u8], &mut [f32]),
-) -> f32 {
+fn widen_all<S: Lanes, F: Stored>(s: S, bytes: &[u8], out: &mut [f32]) -> f32 {
+    let (pieces, rest) = F::pieces(bytes);
     let (out, out_rest) = out.as_chunks_mut::<STEP>();
     let mut largest = [0u32; STEP];
     for (bytes, out) in pieces.iter().zip(out) {
-        convert(bytes, out);
+        F::widen_piece(s, bytes.as_ref(), out);
         for (largest, v) in largest.iter_mut().zip(out) {
             *largest = (*largest).max(v.to_bits() & MAGNITUDE);
         }
     }
-    convert_rest(rest, out_rest);
+    F::widen(rest, out_rest);
     let largest = largest.into_iter().fold(0, u32::max);
     f32::from_bits(largest.max(magnitude(out_rest).to_bits()))
 }

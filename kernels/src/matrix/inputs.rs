@@ -272,18 +272,20 @@ impl Place<'_> {
     fn emit<S: DotLanes>(&mut self, s: S, first: usize, live: usize, codes: &[S::I32], d: S::F32) {
         let (mut lanes, mut floats) = ([0; MAX_LANES], [0.0; MAX_LANES]);
         let (width, column) = (self.width, self.column);
-        let mut put = |w: usize, words: usize, word: S::I32| {
-            s.store_i(word, &mut lanes);
-            for (lane, word) in lanes[..live].iter().enumerate() {
-                self.words[((first + lane) * words + w) * width + column] = *word;
-            }
-        };
+        // Words of four codes.
+        let words = if self.layout.widened { 2 } else { 1 };
         for (w, four) in codes.as_chunks().0.iter().enumerate() {
-            if self.layout.widened {
-                put(2 * w, codes.len() / 2, halves(s, four[0], four[2]));
-                put(2 * w + 1, codes.len() / 2, halves(s, four[1], four[3]));
+            let both = if self.layout.widened {
+                [halves(s, four[0], four[2]), halves(s, four[1], four[3])]
             } else {
-                put(w, codes.len() / 4, join(s, four));
+                [join(s, four); 2]
+            };
+            for (i, word) in both.into_iter().enumerate().take(words) {
+                s.store_i(word, &mut lanes);
+                for (lane, word) in lanes[..live].iter().enumerate() {
+                    let at = ((first + lane) * (codes.len() / 4) + w) * words + i;
+                    self.words[at * width + column] = *word;
+                }
             }
         }
         let subs = codes.len() / self.layout.sub;

@@ -100,7 +100,13 @@ impl Quantizer for IQ4NL {
                     let sigma2 = s.mul(sum, s.splat(2.0 / LEN as f32));
                     weigh(s, &x, importance, &batch.columns, sigma2)
                 }
-                None => x.map(|v| s.mul(v, v)),
+                None => {
+                    let mut squares = x;
+                    for v in &mut squares {
+                        *v = s.mul(*v, *v);
+                    }
+                    squares
+                }
             };
             let d = fit(s, &x, &weights);
             // The codes follow from the scale itself, not from the candidate that led to it.

@@ -85,10 +85,11 @@ impl Quantizer for MXFP4 {
             let half = s.load(&halves);
             // What overflows is nearest to nothing.
             let infinity = s.splat(f32::INFINITY);
-            let middles = STEPS.map(|(middle, value)| {
+            let mut middles = [infinity; STEPS.len()];
+            for (scaled, (middle, value)) in middles.iter_mut().zip(STEPS) {
                 let fits = s.lt(s.mul(half, s.splat(value)), infinity);
-                s.select(fits, s.mul(half, s.splat(middle)), infinity)
-            });
+                *scaled = s.select(fits, s.mul(half, s.splat(middle)), infinity);
+            }
             for (code, v) in codes.iter_mut().zip(x) {
                 let size = s.abs(v);
                 let mut steps = s.splat_i(0);

@@ -29,9 +29,14 @@ pub(super) fn exp<S: Lanes>(s: S, a: S::F32) -> S::F32 {
     let sum = s.add(s.add(s.mul(s.mul(sum, r), r), r), one);
     // Two powers of two, because one of them would not reach the ends of the range.
     let half = s.round(s.mul(whole, s.splat(0.5)));
-    let power = |n| s.bits_to_f32(s.shl::<23>(s.add_i(s.trunc(n), s.splat_i(127))));
-    let result = s.mul(s.mul(sum, power(half)), power(s.sub(whole, half)));
+    let result = s.mul(s.mul(sum, power(s, half)), power(s, s.sub(whole, half)));
     s.select(s.eq(a, a), result, a)
+}
+
+/// Two to the power of a whole number. No closure: it would not be compiled with the instructions of the lanes.
+#[inline(always)]
+fn power<S: Lanes>(s: S, n: S::F32) -> S::F32 {
+    s.bits_to_f32(s.shl::<23>(s.add_i(s.trunc(n), s.splat_i(127))))
 }
 
 #[cfg(test)]

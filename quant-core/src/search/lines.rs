@@ -86,7 +86,7 @@ impl Tables {
         noise: f32,
         lines: &mut Lines,
     ) -> [Below; 2] {
-        let scales = scales.map(|scale| s.splat(scale));
+        let scales = [s.splat(scales[0]), s.splat(scales[1])];
         let mut least = [s.splat(f32::INFINITY); 2];
         for at in (0..len).step_by(S::N) {
             let (mut a, b) = self.draw::<S, DIMS>(s, &codes[at..]);
@@ -102,7 +102,7 @@ impl Tables {
         }
         lines.len = len;
         let mut found = [Below::NONE; 2];
-        let limits = least.map(|least| s.lowest(least) + noise);
+        let limits = [s.lowest(least[0]) + noise, s.lowest(least[1]) + noise];
         for at in (0..len).step_by(S::N) {
             for i in 0..2 {
                 found[i].add(at, lines.bits(s, at, scales[i], limits[i]));
