@@ -2,10 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 #![allow(dead_code, reason = "each test file uses a part")]
 
-use std::{
-    path::PathBuf,
-    sync::{Arc, Mutex},
-};
+use std::{cell::RefCell, path::PathBuf, sync::Once};
 
 use gguf_io::metadata::{Array, Metadata, Value};
 use serde_json::{Value as Json, json};
@@ -58,29 +55,43 @@ fn describe(value: &Value) -> Json {
     }
 }
 
-/// What a function returns and the warnings that it emits, one each.
-pub(crate) fn warnings<T>(run: impl FnOnce() -> T) -> (T, Vec<String>) {
-    #[derive(Clone, Default)]
-    struct Lines(Arc<Mutex<Vec<u8>>>);
-    impl std::io::Write for Lines {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().unwrap().write(bytes)
-        }
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
+thread_local! {
+    /// What this thread was warned of, while somebody asks.
+    static WARNINGS: RefCell<Option<Vec<u8>>> = const { RefCell::new(None) };
+}
+
+struct Collector;
+
+impl std::io::Write for Collector {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        WARNINGS.with_borrow_mut(|warnings| warnings.iter_mut().for_each(|w| w.extend(bytes)));
+        Ok(bytes.len())
     }
-    let lines = Lines::default();
-    let writer = lines.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::WARN)
-        .with_ansi(false)
-        .without_time()
-        .with_target(false)
-        .with_writer(move || writer.clone())
-        .finish();
-    let result = tracing::subscriber::with_default(subscriber, run);
-    let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What a function returns and the warnings that it emits on this thread, one each.
+pub(crate) fn warnings<T>(run: impl FnOnce() -> T) -> (T, Vec<String>) {
+    // One subscriber for all threads. Where one thread alone has one, a warning that another thread is the
+    // first to come to counts for good as one that nobody wants.
+    static SUBSCRIBED: Once = Once::new();
+    SUBSCRIBED.call_once(|| {
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::WARN)
+            .with_ansi(false)
+            .without_time()
+            .with_target(false)
+            .with_writer(|| Collector)
+            .finish();
+        tracing::subscriber::set_global_default(subscriber).unwrap();
+    });
+    // What other threads were the first to come to just before that.
+    tracing::callsite::rebuild_interest_cache();
+    WARNINGS.set(Some(Vec::new()));
+    let result = run();
+    let text = String::from_utf8(WARNINGS.take().unwrap()).unwrap();
     (result, text.lines().map(str::to_owned).collect())
 }
 

@@ -2,12 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 #![allow(dead_code, reason = "each test file uses a part")]
 
-use std::{
-    fs,
-    io::Write,
-    path::Path,
-    sync::{Arc, Mutex},
-};
+use std::{fs, path::Path};
 
 use gguf_io::metadata::{Array, Metadata, Value};
 use quant_convert::{
@@ -41,27 +36,8 @@ pub(crate) fn refusal(dir: &Path, options: &Options<'_>) -> String {
 
 /// What was warned of meanwhile.
 pub(crate) fn warnings<T>(work: impl FnOnce() -> T) -> (T, String) {
-    #[derive(Clone, Default)]
-    struct Buffer(Arc<Mutex<Vec<u8>>>);
-    impl Write for Buffer {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-    let buffer = Buffer::default();
-    let writer = buffer.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing_subscriber::filter::LevelFilter::WARN)
-        .with_ansi(false)
-        .with_writer(move || writer.clone())
-        .finish();
-    let result = tracing::subscriber::with_default(subscriber, work);
-    let said = String::from_utf8(buffer.0.lock().unwrap().clone()).unwrap();
-    (result, said)
+    let (result, warnings) = crate::common::warnings(work);
+    (result, warnings.join("\n"))
 }
 
 /// A folder with these files.
