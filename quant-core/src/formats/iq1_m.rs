@@ -1,15 +1,18 @@
 //! IQ1_M: 256 values, a half-precision scale, and for each 16 values a 3-bit scale and two points of a
 //! codebook of 2048 for eight values each, with a shift each.
 
+use alloc::{vec, vec::Vec};
+
 use bytemuck::{Pod, Zeroable};
 
 use super::{
     BlockFormat, Importance, QK_K, Quantizer, Rows,
-    codebook::{Fit, Weighing, for_sub_blocks, scale_codes},
+    batch::row_values,
+    codebook::{Fit, Weighing, for_sub_blocks, scale_codes, weigh},
 };
 use crate::{
     GgmlType, codebook,
-    lanes::Lanes,
+    lanes::{Lanes, MAX_LANES},
     search::{DOWN, SplitRoom, TernarySub, UP, fit_splits},
 };
 
@@ -84,6 +87,74 @@ impl Fit<LEN> for ToSplits {
     }
 }
 
+/// Numbers in [`Fitted::codes`] for a super-block.
+const CODES: usize = 3 * SUBS;
+
+/// What super-blocks were fitted to.
+struct Fitted {
+    /// σ² of each.
+    sigma2: Vec<f32>,
+    /// The scale of the scales of each; `None` where all of these are zero.
+    units: Vec<Option<f32>>,
+    /// For each sub-block: its odd factor, above a bit for each shift that is down, and the codes of its points.
+    codes: Vec<u16>,
+}
+
+impl Fitted {
+    /// Makes the scales those that fit all codes best. Each sum is one chain of additions, in order; with a
+    /// super-block in each lane there are many at a time.
+    #[inline(always)]
+    fn refit<S: Lanes>(&mut self, s: S, rows: &Rows<'_>, weighing: Weighing) {
+        let (zero, none) = (s.splat(0.0), s.splat_i(0));
+        let count = self.units.len();
+        let mut sums = [[0.0; MAX_LANES]; 2];
+        for first in (0..count).step_by(S::N) {
+            let batch = rows.batch::<S>(first, count, QK_K);
+            let sigma2 = row_values(s, &self.sigma2, &batch, QK_K);
+            let (mut starts, mut columns) = (batch.starts, batch.columns);
+            let mut at = [0; MAX_LANES];
+            for (at, start) in at.iter_mut().zip(starts) {
+                *at = start / QK_K * CODES;
+            }
+            let mut codes = [none; CODES];
+            s.load_u16_columns(&self.codes, &at, &mut codes);
+            let (mut sum_qx, mut sum_q2) = (zero, zero);
+            // Sub-blocks that are zero have codes, too.
+            for [factor, points @ ..] in codes.as_chunks::<3>().0 {
+                let mut x = [zero; LEN];
+                s.load_columns(rows.values, &starts, &mut x);
+                let weights = weigh(s, weighing, rows, &columns, &x, sigma2);
+                let scale = s.to_f32(s.shr::<2>(*factor));
+                for (half, point) in points.iter().enumerate() {
+                    let up = s.eq_i(s.and_i(*factor, s.splat_i(1 << half)), none);
+                    let mut rest = *point;
+                    for i in 8 * half..8 * half + 8 {
+                        let (above, below) = (s.look_up_4(&UP, rest), s.look_up_4(&DOWN, rest));
+                        let q = s.mul(s.select(up, above, below), scale);
+                        let wq = s.mul(weights[i], q);
+                        sum_qx = s.add(sum_qx, s.mul(wq, x[i]));
+                        sum_q2 = s.add(sum_q2, s.mul(wq, q));
+                        rest = s.shr::<2>(rest);
+                    }
+                }
+                for (start, column) in starts.iter_mut().zip(&mut columns) {
+                    *start += LEN;
+                    *column += LEN;
+                }
+            }
+            s.store(sum_qx, &mut sums[0]);
+            s.store(sum_q2, &mut sums[1]);
+            for (lane, unit) in self.units[first..][..batch.live].iter_mut().enumerate() {
+                if let Some(unit) = unit
+                    && sums[1][lane] > 0.0
+                {
+                    *unit = sums[0][lane] / sums[1][lane];
+                }
+            }
+        }
+    }
+}
+
 impl Quantizer for IQ1M {
     const IMPORTANCE: Importance = Importance::Used;
     const SEARCHES: bool = true;
@@ -94,6 +165,11 @@ impl Quantizer for IQ1M {
     fn quantize<S: Lanes>(s: S, rows: Rows<'_>, blocks: &mut [BlockIQ1M]) {
         let fit = ToSplits(SplitRoom::EMPTY);
         let (count, weighing) = (blocks.len(), Weighing::Squares(2.0));
+        let mut fitted = Fitted {
+            sigma2: vec![0.0; count],
+            units: vec![None; count],
+            codes: vec![0; count * CODES],
+        };
         for_sub_blocks::<S, _, LEN>(s, rows, count, weighing, fit, |number, subs, sigma2| {
             let block = &mut blocks[number];
             *block = Zeroable::zeroed();
@@ -101,43 +177,33 @@ impl Quantizer for IQ1M {
                 block.qs[k] = *point as u8;
                 block.qh[k / 2] |= ((point >> 8) as u8) << (4 * (k % 2));
             }
-            let Some((mut d, codes)) = scale_codes::<SUBS>(|i| subs[i].scale, 7) else { return };
+            let Some((unit, scales)) = scale_codes::<SUBS>(|i| subs[i].scale, 7) else { return };
+            fitted.sigma2[number] = sigma2;
+            fitted.units[number] = Some(unit);
+            let codes = fitted.codes[number * CODES..][..CODES].as_chunks_mut::<3>().0;
             let mut words = [0; 4];
-            for (j, (sub, code)) in subs.iter().zip(codes).enumerate() {
-                words[j / 4] |= u16::from(code) << (3 * (j % 4));
-                block.qh[j] |= u8::from(sub.down[0]) << 3 | u8::from(sub.down[1]) << 7;
+            for (j, (sub, scale)) in subs.iter().zip(scales).enumerate() {
+                let scale = u16::from(scale);
+                words[j / 4] |= scale << (3 * (j % 4));
+                let (first, second) = (u8::from(sub.down[0]), u8::from(sub.down[1]));
+                block.qh[j] |= first << 3 | second << 7;
+                codes[j] = [
+                    (2 * scale + 1) << 2 | u16::from(second << 1 | first),
+                    codebook::IQ1.codes[usize::from(sub.points[0])],
+                    codebook::IQ1.codes[usize::from(sub.points[1])],
+                ];
             }
-            // The scale that fits all codes best. Sub-blocks that are zero have codes, too.
-            let x = &rows.values[number * QK_K..][..QK_K];
-            let column = number * QK_K % rows.row_len;
-            let importance = rows.importance.map(|importance| &importance[column..][..QK_K]);
-            let (mut sum_qx, mut sum_q2) = (0.0, 0.0);
-            for (k, x) in x.chunks_exact(8).enumerate() {
-                let sub = &subs[k / 2];
-                let levels = if sub.down[k % 2] { &DOWN } else { &UP };
-                let scale = f32::from(2 * codes[k / 2] + 1);
-                let point = codebook::IQ1.levels(sub.points[k % 2].into());
-                for (i, (&x, level)) in x.iter().zip(point).enumerate() {
-                    let w = match importance {
-                        Some(importance) => {
-                            importance[8 * k + i] * crate::math::sqrtf(sigma2 + x * x)
-                        }
-                        None => x * x,
-                    };
-                    let q = levels[level & 3] * scale;
-                    sum_qx += w * q * x;
-                    sum_q2 += w * q * q;
-                }
-            }
-            if sum_q2 > 0.0 {
-                d = sum_qx / sum_q2;
-            }
+            block.scales = words.map(u16::to_le_bytes);
+        });
+        fitted.refit(s, &rows, weighing);
+        for (block, unit) in blocks.iter_mut().zip(fitted.units) {
+            let Some(unit) = unit else { continue };
             // ggml has found the factor by trying.
-            let mut bits = half::f16::from_f32(d * 1.1125).to_bits();
-            for (word, bytes) in words.into_iter().zip(&mut block.scales) {
-                *bytes = (word | bits << 12).to_le_bytes();
+            let mut bits = half::f16::from_f32(unit * 1.1125).to_bits();
+            for [_, high] in &mut block.scales {
+                *high |= (bits as u8) << 4;
                 bits >>= 4;
             }
-        });
+        }
     }
 }

@@ -25,6 +25,10 @@ impl Lanes for Scalar {
         values[0]
     }
     #[inline(always)]
+    fn load_i(self, values: &PerLane<i32>) -> i32 {
+        values[0]
+    }
+    #[inline(always)]
     fn store(self, v: f32, out: &mut PerLane<f32>) {
         out[0] = v;
     }
