@@ -96,14 +96,8 @@ const FAMILY: Architecture = Architecture {
             Parameter::Constant("projector_type", Constant::Text("deepseekocr")),
             EPSILON,
             USE_GELU,
+            Parameter::With(scale_factor),
             Parameter::With(|config, keys| {
-                let tokens = config.positive("preprocessor image_seq_length")?.unwrap_or(256);
-                let side = config.require("image_size")? / config.require("patch_size")?;
-                let factor = side / tokens.isqrt().max(1);
-                // Engines assume 4.
-                if factor > 0 && factor != 4 {
-                    keys.set_count("vision.projector.scale_factor", factor);
-                }
                 keys.set_count(
                     "vision.window_size",
                     config.positive("window_size")?.unwrap_or(WINDOW),

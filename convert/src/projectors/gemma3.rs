@@ -38,16 +38,7 @@ const FAMILY: Architecture = Architecture {
             Parameter::Constant("projector_type", Constant::Text("gemma3")),
             EPSILON,
             USE_GELU,
-            Parameter::With(|config, keys| {
-                let tokens = config.positive("preprocessor image_seq_length")?.unwrap_or(256);
-                let side = config.require("image_size")? / config.require("patch_size")?;
-                let factor = side / tokens.isqrt().max(1);
-                // Engines assume 4.
-                if factor > 0 && factor != 4 {
-                    keys.set_count("vision.projector.scale_factor", factor);
-                }
-                Ok(())
-            }),
+            Parameter::With(scale_factor),
         ],
     ],
     wrappers: TOWERS,

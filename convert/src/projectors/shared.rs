@@ -233,6 +233,18 @@ pub(super) const TWO_IMAGES: &[Target] = &[
 /// The shape of [`TWO_IMAGES`] together.
 pub(super) const TWO_PATCHES: &[Dim] = &[WIDTH, CHANNELS, TWO, PATCH, PATCH];
 
+/// How many patches of a side are one token's, where that is not what engines assume.
+pub(super) fn scale_factor(config: &Config, keys: &mut Keys<'_>) -> Result<()> {
+    const ASSUMED: u64 = 4;
+    let tokens = config.positive("preprocessor image_seq_length")?.unwrap_or(256);
+    let side = config.require("image_size")? / config.require("patch_size")?;
+    let factor = side / tokens.isqrt().max(1);
+    if factor > 0 && factor != ASSUMED {
+        keys.set_count("vision.projector.scale_factor", factor);
+    }
+    Ok(())
+}
+
 /// The number of every so many layers with full attention, counted by the list of these layers.
 pub(super) fn pattern(config: &Config, keys: &mut Keys<'_>) -> Result<()> {
     const KEY: &str = "fullatt_block_indexes";
