@@ -220,6 +220,20 @@ fn the_files_of_the_preprocessor_count_the_newer_last() {
     assert_eq!(numbers("clip.vision.image_std"), json!([1.0, 2.0, 3.0]));
 }
 
+/// Sixteen patches a side; engines assume four for a token.
+#[test]
+fn patches_of_a_token_are_told_unless_engines_assume_them() {
+    for (tokens, factor) in [(256, Some(1)), (64, Some(2)), (16, None), (4, Some(8))] {
+        let set = |snapshot: &mut Json| {
+            snapshot["preprocessor"]["image_seq_length"] = tokens.into();
+        };
+        let at = changed("deepseek-ocr", set);
+        let (file, _) = convert(at.path(), &options(FileType::F16)).unwrap();
+        let told = file.metadata.get_u64("clip.vision.projector.scale_factor");
+        assert_eq!(told, factor, "{tokens} tokens");
+    }
+}
+
 #[test]
 fn a_missing_preprocessor_is_named_and_not_config_json() {
     let of = |at: &Path| convert(at, &options(FileType::F16)).unwrap_err().to_string();
