@@ -63,8 +63,14 @@ impl<F: Quantizer> LaneOp for Quantize<'_, F> {
     fn eval<S: Lanes>(self, s: S) {
         // The searches are chains of dependent operations: two vectors hide their latency. Without a
         // search the bytes come faster than memory has them; one vector is enough.
-        if S::PAIRS && F::PAIRS && (F::SEARCHES || self.rows.importance.is_some()) {
+        if S::PAIRS && F::PAIRS && F::SEARCHES {
             F::quantize(Pair(s), self.rows, self.blocks);
+        } else if S::PAIRS && F::PAIRS && let Some(importance) = self.rows.importance {
+            // Said again, so that each of the two ways is compiled for its case alone.
+            let rows = Rows { importance: Some(importance), ..self.rows };
+            F::quantize(Pair(s), rows, self.blocks);
+        } else if S::PAIRS && F::PAIRS {
+            F::quantize(s, Rows { importance: None, ..self.rows }, self.blocks);
         } else {
             F::quantize(s, self.rows, self.blocks);
         }

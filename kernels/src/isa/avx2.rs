@@ -2,10 +2,9 @@
 
 use std::arch::x86_64::*;
 
-use quant_core::lanes::{Lanes, PerLane, Sealed};
+use quant_core::lanes::{Call, Lanes, PerLane, Sealed};
 
 use super::token::lane_ops;
-use crate::LaneOp;
 
 /// Eight lanes. Holding one proves that the CPU has AVX2, FMA and F16C, and AVX-VNNI if it says so.
 #[derive(Clone, Copy, Debug)]
@@ -123,6 +122,16 @@ impl<const VNNI: bool> Lanes for Avx2<VNNI> {
         }
     }
 
+    #[inline(always)]
+    fn call<O: Call<Self>>(self, op: O) -> O::Output {
+        #[inline(never)]
+        #[target_feature(enable = "avx2,fma,f16c")]
+        fn with_features<S: Lanes, O: Call<S>>(s: S, op: O) -> O::Output {
+            op.eval(s)
+        }
+        // SAFETY: the token proves every feature named.
+        unsafe { with_features(self, op) }
+    }
     #[inline(always)]
     fn shl<const BITS: u32>(self, a: __m256i) -> __m256i {
         // SAFETY: the token proves AVX2.
@@ -286,13 +295,3 @@ fn transpose(r: [__m256; 8]) -> [__m256; 8] {
 
 /// AVX2 without VNNI: all that quantizers need.
 pub(crate) type Token = Avx2<false>;
-
-/// Runs an operation compiled with the features that the token proves.
-pub(super) fn run<O: LaneOp>(s: Token, op: O) -> O::Output {
-    #[target_feature(enable = "avx2,fma,f16c")]
-    fn with_features<O: LaneOp>(s: Token, op: O) -> O::Output {
-        op.eval(s)
-    }
-    // SAFETY: the token proves both features.
-    unsafe { with_features(s, op) }
-}

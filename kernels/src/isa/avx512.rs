@@ -2,10 +2,9 @@
 
 use std::arch::x86_64::*;
 
-use quant_core::lanes::{Lanes, PerLane, Sealed};
+use quant_core::lanes::{Call, Lanes, PerLane, Sealed};
 
 use super::token::lane_ops;
-use crate::LaneOp;
 
 /// Sixteen lanes. Holding one proves that the CPU has AVX-512 F, BW, DQ and VL and POPCNT, and VNNI if it
 /// says so.
@@ -109,6 +108,16 @@ impl<const VNNI: bool> Lanes for Avx512<VNNI> {
         f16_bits_to_f32(a: __m512i) -> __m512 { _mm512_cvtph_ps(_mm512_cvtepi32_epi16(a)) }
     }
 
+    #[inline(always)]
+    fn call<O: Call<Self>>(self, op: O) -> O::Output {
+        #[inline(never)]
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,popcnt")]
+        fn with_features<S: Lanes, O: Call<S>>(s: S, op: O) -> O::Output {
+            op.eval(s)
+        }
+        // SAFETY: the token proves every feature named.
+        unsafe { with_features(self, op) }
+    }
     #[inline(always)]
     fn shl<const BITS: u32>(self, a: __m512i) -> __m512i {
         // SAFETY: the token proves AVX-512.
@@ -326,13 +335,3 @@ fn transpose(r: [__m512; 16]) -> [__m512; 16] {
 
 /// AVX-512 without VNNI: all that quantizers need.
 pub(crate) type Token = Avx512<false>;
-
-/// Runs an operation compiled with the features that the token proves.
-pub(super) fn run<O: LaneOp>(s: Token, op: O) -> O::Output {
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,popcnt")]
-    fn with_features<O: LaneOp>(s: Token, op: O) -> O::Output {
-        op.eval(s)
-    }
-    // SAFETY: the token proves every feature named.
-    unsafe { with_features(s, op) }
-}

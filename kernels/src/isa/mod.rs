@@ -34,7 +34,7 @@ mod token;
 
 #[cfg(feature = "matrix")]
 use quant_core::GgmlType;
-use quant_core::lanes::Scalar;
+use quant_core::lanes::{Call, Lanes, Scalar};
 
 #[cfg(feature = "matrix")]
 use self::matrix::{MatrixKernels, MatrixTable, matrix_table};
@@ -188,6 +188,18 @@ const fn table<L: Token, #[cfg(feature = "matrix")] M: MatrixKernels>(isa: Isa) 
     }
 }
 
+/// A [`LaneOp`] for the lanes of one instruction set.
+struct Run<O>(O);
+
+impl<S: Lanes, O: LaneOp> Call<S> for Run<O> {
+    type Output = O::Output;
+
+    #[inline(always)]
+    fn eval(self, s: S) -> O::Output {
+        self.0.eval(s)
+    }
+}
+
 /// Runs an operation with the lanes of an instruction set whose table was handed out.
 #[inline]
 pub(crate) fn run<O: LaneOp>(isa: Isa, op: O) -> O::Output {
@@ -205,11 +217,11 @@ pub(crate) fn run_vectors<O: LaneOp>(isa: Isa, op: O) -> O::Output {
     let op = op;
     match isa {
         #[cfg(all(feature = "sse41", target_arch = "x86_64"))]
-        Isa::Sse41 => sse41::run(token(), op),
+        Isa::Sse41 => token::<sse41::Sse41>().call(Run(op)),
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 | Isa::AvxVnni => avx2::run(token(), op),
+        Isa::Avx2 | Isa::AvxVnni => token::<avx2::Token>().call(Run(op)),
         #[cfg(all(feature = "avx512", target_arch = "x86_64"))]
-        Isa::Avx512 | Isa::Avx512Vnni => avx512::run(token(), op),
+        Isa::Avx512 | Isa::Avx512Vnni => token::<avx512::Token>().call(Run(op)),
         // These two are on in the whole program.
         #[cfg(target_arch = "aarch64")]
         Isa::Neon | Isa::NeonDot | Isa::NeonI8mm => op.eval(token::<neon::Token>()),

@@ -2,7 +2,7 @@
 
 use std::arch::{aarch64::*, asm};
 
-use quant_core::lanes::{Lanes, PerLane, Sealed};
+use quant_core::lanes::{Call, Lanes, PerLane, Sealed};
 
 use super::token::lane_ops;
 
@@ -98,6 +98,10 @@ impl<const DOT: bool, const I8MM: bool> Lanes for Neon<DOT, I8MM> {
         }
     }
 
+    #[inline(never)]
+    fn call<O: Call<Self>>(self, op: O) -> O::Output {
+        op.eval(self)
+    }
     #[inline(always)]
     fn shl<const BITS: u32>(self, a: int32x4_t) -> int32x4_t {
         // SAFETY: NEON is part of the architecture.

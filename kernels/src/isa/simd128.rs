@@ -3,7 +3,7 @@
 
 use std::arch::wasm32::*;
 
-use quant_core::lanes::{Lanes, PerLane, Sealed};
+use quant_core::lanes::{Call, Lanes, PerLane, Sealed};
 
 use super::token::lane_ops;
 
@@ -95,6 +95,10 @@ impl Lanes for Simd128 {
         }
     }
 
+    #[inline(never)]
+    fn call<O: Call<Self>>(self, op: O) -> O::Output {
+        op.eval(self)
+    }
     #[inline(always)]
     fn shl<const BITS: u32>(self, a: v128) -> v128 {
         i32x4_shl(a, BITS)

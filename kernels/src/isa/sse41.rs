@@ -2,10 +2,9 @@
 
 use std::arch::x86_64::*;
 
-use quant_core::lanes::{Lanes, PerLane, Sealed};
+use quant_core::lanes::{Call, Lanes, PerLane, Sealed};
 
 use super::token::lane_ops;
-use crate::LaneOp;
 
 /// Four lanes. Holding one proves that the CPU has SSE4.1.
 #[derive(Clone, Copy, Debug)]
@@ -75,6 +74,16 @@ impl Lanes for Sse41 {
     }
 
     #[inline(always)]
+    fn call<O: Call<Self>>(self, op: O) -> O::Output {
+        #[inline(never)]
+        #[target_feature(enable = "sse4.1")]
+        fn with_features<S: Lanes, O: Call<S>>(s: S, op: O) -> O::Output {
+            op.eval(s)
+        }
+        // SAFETY: the token proves every feature named.
+        unsafe { with_features(self, op) }
+    }
+    #[inline(always)]
     fn shl<const BITS: u32>(self, a: __m128i) -> __m128i {
         // SAFETY: every x86-64 CPU has SSE2.
         unsafe { _mm_sll_epi32(a, _mm_cvtsi32_si128(BITS as i32)) }
@@ -130,16 +139,6 @@ impl Lanes for Sse41 {
             unsafe { _MM_TRANSPOSE4_PS(a, b, c, d) };
         }
     }
-}
-
-/// Runs an operation compiled with the features that the token proves.
-pub(super) fn run<O: LaneOp>(s: Sse41, op: O) -> O::Output {
-    #[target_feature(enable = "sse4.1")]
-    fn with_features<O: LaneOp>(s: Sse41, op: O) -> O::Output {
-        op.eval(s)
-    }
-    // SAFETY: the token proves the feature.
-    unsafe { with_features(s, op) }
 }
 
 /// Half precision widened by shifting: the exponent is put right by a multiplication, which is

@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use super::F16Le;
-use crate::lanes::{Lanes, MAX_LANES, PerLane};
+use crate::lanes::{Call, Lanes, MAX_LANES, PerLane};
 use crate::{Error, GgmlType};
 
 /// Rows of values to quantize, with the importance of each column.
@@ -75,17 +75,30 @@ impl Rows<'_> {
     /// The sum of the squares of each row, in order.
     #[inline(always)]
     pub(crate) fn sums_of_squares<S: Lanes>(&self, s: S) -> Vec<f32> {
+        s.call(SumsOfSquares(*self))
+    }
+}
+
+/// As [`Rows::sums_of_squares`] says.
+struct SumsOfSquares<'a>(Rows<'a>);
+
+impl<S: Lanes> Call<S> for SumsOfSquares<'_> {
+    type Output = Vec<f32>;
+
+    #[inline(always)]
+    fn eval(self, s: S) -> Vec<f32> {
+        let Self(rows) = self;
         const STEP: usize = 32;
-        let rows = self.values.len() / self.row_len;
-        let mut sums = Vec::with_capacity(rows);
+        let count = rows.values.len() / rows.row_len;
+        let mut sums = Vec::with_capacity(count);
         let mut lanes = [0.0; MAX_LANES];
-        for first in (0..rows).step_by(S::N) {
-            let batch = self.batch::<S>(first, rows, self.row_len);
+        for first in (0..count).step_by(S::N) {
+            let batch = rows.batch::<S>(first, count, rows.row_len);
             let mut starts = batch.starts;
             let mut sum = s.splat(0.0);
             let mut x = [s.splat(0.0); STEP];
-            for _ in 0..self.row_len / STEP {
-                s.load_columns(self.values, &starts, &mut x);
+            for _ in 0..rows.row_len / STEP {
+                s.load_columns(rows.values, &starts, &mut x);
                 for v in x {
                     sum = s.add(sum, s.mul(v, v));
                 }
@@ -109,12 +122,30 @@ pub(crate) fn weigh<S: Lanes, const LEN: usize>(
     columns: &PerLane<usize>,
     sigma2: S::F32,
 ) -> [S::F32; LEN] {
-    let mut weights = [s.splat(0.0); LEN];
-    s.load_columns(importance, columns, &mut weights);
-    for (w, &x) in weights.iter_mut().zip(x) {
-        *w = s.mul(*w, s.sqrt(s.add(sigma2, s.mul(x, x))));
+    s.call(Weigh::<S, LEN> { x, importance, columns, sigma2 })
+}
+
+/// As [`weigh`] says.
+struct Weigh<'a, S: Lanes, const LEN: usize> {
+    x: &'a [S::F32; LEN],
+    importance: &'a [f32],
+    columns: &'a PerLane<usize>,
+    sigma2: S::F32,
+}
+
+impl<S: Lanes, const LEN: usize> Call<S> for Weigh<'_, S, LEN> {
+    type Output = [S::F32; LEN];
+
+    #[inline(always)]
+    fn eval(self, s: S) -> [S::F32; LEN] {
+        let Self { x, importance, columns, sigma2 } = self;
+        let mut weights = [s.splat(0.0); LEN];
+        s.load_columns(importance, columns, &mut weights);
+        for (w, &x) in weights.iter_mut().zip(x) {
+            *w = s.mul(*w, s.sqrt(s.add(sigma2, s.mul(x, x))));
+        }
+        weights
     }
-    weights
 }
 
 /// One value per lane from one value per row, for the lanes of a batch.

@@ -4,7 +4,7 @@ use super::{QK_K, Rows};
 use crate::{
     codebook::Codebook,
     lanes::{Lanes, MAX_LANES, Scalar, nearest_clamped},
-    search::{MOST_LANES, Room, Settings, Sub, fit_grid},
+    search::{FitGrid, MOST_LANES, Room, Settings, Sub},
 };
 
 /// What values are weighed by.
@@ -159,7 +159,15 @@ impl<const DIMS: usize, const LEN: usize, const GROUPS: usize, const CANDIDATES:
         subs: &mut [Sub],
     ) {
         let Self { book, settings, room } = self;
-        fit_grid::<S, DIMS, LEN, GROUPS, CANDIDATES>(s, book, *settings, x, weights, room, subs);
+        let settings = *settings;
+        s.call(FitGrid::<S, DIMS, LEN, GROUPS, CANDIDATES> {
+            book,
+            settings,
+            x,
+            weights,
+            room,
+            subs,
+        });
     }
 }
 

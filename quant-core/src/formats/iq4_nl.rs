@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     GgmlType,
-    lanes::Lanes,
+    lanes::{Call, Lanes},
     search::{GROUP_MAX_EPS, signed_extreme},
 };
 
@@ -129,42 +129,58 @@ const CANDIDATES: usize = 2 * TRIES as usize + 1;
 /// `quantize_row_iq4_nl_impl`).
 #[inline(always)]
 pub(super) fn fit<S: Lanes>(s: S, x: &[S::F32; LEN], weights: &[S::F32; LEN]) -> S::F32 {
-    let zero = s.splat(0.0);
-    let (extreme, magnitude) = signed_extreme(s, x);
-    let all_zero = s.lt(magnitude, s.splat(GROUP_MAX_EPS));
-    let extreme = s.select(all_zero, s.splat(1.0), extreme);
+    s.call(Fit::<S> { x, weights })
+}
 
-    // Two divisions, as ggml has them. The extreme value becomes 127 here and −127 below.
-    let start = s.div(s.mul(extreme, s.splat(-1.0)), s.splat(VALUES[0]));
-    let inverse = s.div(s.splat(1.0), start);
-    let (mut sum_qx, mut sum_q2) = (zero, zero);
-    for i in 0..LEN {
-        let q = s.look_up(&VALUES, nearest(s, s.mul(inverse, x[i])));
-        let wq = s.mul(weights[i], q);
-        sum_qx = s.add(sum_qx, s.mul(wq, x[i]));
-        sum_q2 = s.add(sum_q2, s.mul(wq, q));
-    }
-    let mut d = s.select(s.lt(zero, sum_q2), s.div(sum_qx, sum_q2), zero);
-    let mut best = s.mul(d, sum_qx);
+/// As [`fit`] says.
+struct Fit<'a, S: Lanes> {
+    x: &'a [S::F32; LEN],
+    weights: &'a [S::F32; LEN],
+}
 
-    let mut inverses = [zero; CANDIDATES];
-    for (inverse, i) in inverses.iter_mut().zip(-TRIES..=TRIES) {
-        *inverse = s.div(s.splat(i as f32 + VALUES[0]), extreme);
-    }
-    // As many at a time as there are registers for their sums.
-    let sums = match S::N {
-        16.. => all_sums::<S, 5>(s, x, weights, &inverses),
-        _ => all_sums::<S, 3>(s, x, weights, &inverses),
-    };
-    for (sum_qx, sum_q2) in sums {
-        let improves = s.lt(s.mul(best, sum_q2), s.mul(sum_qx, sum_qx));
-        let better = s.and(s.lt(zero, sum_q2), improves);
-        if s.any(better) {
-            d = s.select(better, s.div(sum_qx, sum_q2), d);
-            best = s.select(better, s.mul(d, sum_qx), best);
+impl<S: Lanes> Call<S> for Fit<'_, S> {
+    type Output = S::F32;
+
+    #[inline(always)]
+    fn eval(self, s: S) -> S::F32 {
+        let Self { x, weights } = self;
+        let zero = s.splat(0.0);
+        let (extreme, magnitude) = signed_extreme(s, x);
+        let all_zero = s.lt(magnitude, s.splat(GROUP_MAX_EPS));
+        let extreme = s.select(all_zero, s.splat(1.0), extreme);
+
+        // Two divisions, as ggml has them. The extreme value becomes 127 here and −127 below.
+        let start = s.div(s.mul(extreme, s.splat(-1.0)), s.splat(VALUES[0]));
+        let inverse = s.div(s.splat(1.0), start);
+        let (mut sum_qx, mut sum_q2) = (zero, zero);
+        for i in 0..LEN {
+            let q = s.look_up(&VALUES, nearest(s, s.mul(inverse, x[i])));
+            let wq = s.mul(weights[i], q);
+            sum_qx = s.add(sum_qx, s.mul(wq, x[i]));
+            sum_q2 = s.add(sum_q2, s.mul(wq, q));
         }
+        let mut d = s.select(s.lt(zero, sum_q2), s.div(sum_qx, sum_q2), zero);
+        let mut best = s.mul(d, sum_qx);
+
+        let mut inverses = [zero; CANDIDATES];
+        for (inverse, i) in inverses.iter_mut().zip(-TRIES..=TRIES) {
+            *inverse = s.div(s.splat(i as f32 + VALUES[0]), extreme);
+        }
+        // As many at a time as there are registers for their sums.
+        let sums = match S::N {
+            16.. => all_sums::<S, 5>(s, x, weights, &inverses),
+            _ => all_sums::<S, 3>(s, x, weights, &inverses),
+        };
+        for (sum_qx, sum_q2) in sums {
+            let improves = s.lt(s.mul(best, sum_q2), s.mul(sum_qx, sum_qx));
+            let better = s.and(s.lt(zero, sum_q2), improves);
+            if s.any(better) {
+                d = s.select(better, s.div(sum_qx, sum_q2), d);
+                best = s.select(better, s.mul(d, sum_qx), best);
+            }
+        }
+        s.select(all_zero, zero, d)
     }
-    s.select(all_zero, zero, d)
 }
 
 /// The candidates make the extreme value −134 to −120. A value that passes a middle on the way does not

@@ -27,6 +27,15 @@ pub const MAX_LANES: usize = 32;
 /// One value per lane in memory.
 pub type PerLane<T> = [T; MAX_LANES];
 
+/// An operation for [`Lanes::call`].
+pub trait Call<S: Lanes> {
+    /// What it returns.
+    type Output;
+
+    /// Runs it. Must be `#[inline(always)]`, to be compiled with the instructions of the lanes.
+    fn eval(self, s: S) -> Self::Output;
+}
+
 /// A set of lanes of 32-bit floats and integers with masks over them.
 ///
 /// The methods take `self` because an instance is a *token*: in the SIMD instances of
@@ -46,6 +55,13 @@ pub trait Lanes: Copy + Sealed {
     type I32: Copy;
     /// A truth value in each lane.
     type Mask: Copy;
+
+    /// Runs an operation that is compiled once for these lanes, wherever it is called from: what takes as long
+    /// to compile as the searches of the quantizers, formats share in this way. All else is inlined.
+    #[inline(always)]
+    fn call<O: Call<Self>>(self, op: O) -> O::Output {
+        op.eval(self)
+    }
 
     /// The same float in every lane.
     fn splat(self, v: f32) -> Self::F32;

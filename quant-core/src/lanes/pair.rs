@@ -1,6 +1,6 @@
 //! Two vectors side by side: the lanes of one hide the latency of the other's.
 
-use super::{Lanes, MAX_LANES, PerLane};
+use super::{Call, Lanes, MAX_LANES, PerLane};
 
 /// An instance with twice the lanes of another, as two of its vectors.
 ///
@@ -11,6 +11,18 @@ pub struct Pair<S>(pub S);
 
 /// Columns that [`Lanes::load_columns`] loads at a time.
 const TILE: usize = 16;
+
+/// An operation on pairs, for the vectors they are made of.
+struct OfBoth<O>(O);
+
+impl<S: Lanes, O: Call<Pair<S>>> Call<S> for OfBoth<O> {
+    type Output = O::Output;
+
+    #[inline(always)]
+    fn eval(self, s: S) -> O::Output {
+        self.0.eval(Pair(s))
+    }
+}
 
 macro_rules! both {
     ($($name:ident($($arg:ident: $ty:ident),*) -> $out:ident;)*) => {$(
@@ -64,6 +76,10 @@ impl<S: Lanes> Lanes for Pair<S> {
         f16_bits_to_f32(a: I32) -> F32;
     }
 
+    #[inline(always)]
+    fn call<O: Call<Self>>(self, op: O) -> O::Output {
+        self.0.call(OfBoth(op))
+    }
     #[inline(always)]
     fn splat(self, v: f32) -> Self::F32 {
         (self.0.splat(v), self.0.splat(v))

@@ -1,6 +1,6 @@
 //! The instance with one lane.
 
-use super::{Lanes, PerLane};
+use super::{Call, Lanes, PerLane};
 
 /// The one-lane instance: plain scalar code, the reference for every other instance.
 #[derive(Clone, Copy, Debug, Default)]
@@ -12,6 +12,10 @@ impl Lanes for Scalar {
     type I32 = i32;
     type Mask = bool;
 
+    #[inline(never)]
+    fn call<O: Call<Self>>(self, op: O) -> O::Output {
+        op.eval(self)
+    }
     #[inline(always)]
     fn splat(self, v: f32) -> f32 {
         v

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     codebook::{Codebook, Near, ON_GRID},
-    lanes::{Lanes, MAX_LANES, clamp, nearest_clamped},
+    lanes::{Call, Lanes, MAX_LANES, clamp, nearest_clamped},
 };
 
 /// What the searches differ in.
@@ -73,165 +73,174 @@ struct Values<'a, S: Lanes, const LEN: usize> {
     reach: S::F32,
 }
 
-/// Fits a batch of sub-blocks of `LEN` values in `GROUPS` groups, trying `CANDIDATES` scales. `subs` are as
-/// many as lanes count.
-#[inline(always)]
-pub(crate) fn fit_grid<
+/// A batch of sub-blocks of `LEN` values in `GROUPS` groups, to be fitted with one of `CANDIDATES` scales.
+pub(crate) struct FitGrid<
+    'a,
     S: Lanes,
     const DIMS: usize,
     const LEN: usize,
     const GROUPS: usize,
     const CANDIDATES: usize,
->(
-    s: S,
-    book: &Codebook<DIMS>,
-    settings: Settings,
-    raw: &[S::F32; LEN],
-    weights: &[S::F32; LEN],
-    room: &mut Room<LEN, GROUPS>,
-    subs: &mut [Sub],
-) {
-    const { assert!(CANDIDATES < MOST_CANDIDATES && GROUPS * DIMS == LEN && CANDIDATES % 2 == 1) }
-    let near = book.near();
-    let zero = s.splat(0.0);
-    let top = (2 * Codebook::<DIMS>::LEVELS - 1) as f32;
-    let (x, mut signs) = split_signs(s, raw, weights, settings.even_signs);
-    let mut max = x[0];
-    let mut reach = zero;
-    for &v in &x {
-        max = s.max(max, v);
-        reach = s.max(reach, s.abs(v));
-    }
-    let mut dead = match settings.least {
-        0.0 => s.eq(max, zero),
-        least => s.lt(max, s.splat(least)),
-    };
-    let (mut scale, middle) = match settings.fitted {
-        true => {
-            let levels = Codebook::<DIMS>::LEVELS as i32;
-            let (scale, _) = fit_positive(s, &x, weights, levels + 1);
-            let middle = s.mul(scale, s.splat(levels as f32));
-            dead = s.not(s.and(s.not(dead), s.not(s.le(middle, zero))));
-            (scale, middle)
-        }
-        false => (s.div(max, s.splat(top)), max),
-    };
-    let middle = s.select(dead, s.splat(1.0), middle);
+> {
+    pub(crate) book: &'a Codebook<DIMS>,
+    pub(crate) settings: Settings,
+    pub(crate) x: &'a [S::F32; LEN],
+    pub(crate) weights: &'a [S::F32; LEN],
+    pub(crate) room: &'a mut Room<LEN, GROUPS>,
+    /// As many as lanes count.
+    pub(crate) subs: &'a mut [Sub],
+}
 
-    let mut products = x;
-    for i in 0..LEN {
-        products[i] = s.mul(weights[i], x[i]);
-    }
-    room.fill(s, &x, weights);
-    let values = Values::<S, LEN> { x: &x, weights, products: &products, reach };
+impl<S: Lanes, const DIMS: usize, const LEN: usize, const GROUPS: usize, const CANDIDATES: usize>
+    Call<S> for FitGrid<'_, S, DIMS, LEN, GROUPS, CANDIDATES>
+{
+    type Output = ();
 
-    let untouched = if settings.again == Again::UnlessOnGrid { 0 } else { ON_GRID };
-    let mut codes = [s.splat_i(untouched); GROUPS];
-    let mut best = zero;
-    let one = s.splat(1.0);
-    let (mut inverses, mut scales) = ([one; CANDIDATES], [one; CANDIDATES]);
-    let half = (CANDIDATES / 2) as i32;
-    for (c, step) in (-half..=half).enumerate() {
-        inverses[c] = s.div(s.splat(top + step as f32 * settings.step), middle);
-        scales[c] = s.div(one, inverses[c]);
-    }
-    let full = s.lt(s.load(&NUMBERS), s.splat(subs.len() as f32));
-    let mut wanted = [s.and(full, s.not(dead)); GROUPS];
-    let mut again = s.lt(zero, zero);
-    let mut known = [(s.splat_i(0), again); GROUPS];
-    // First all candidates, then the scale that was chosen. The code for it is there once.
-    let mut count = CANDIDATES;
-    let mut drawn = Drawn::<S>::new(s);
-    loop {
-        let far = values.settle::<DIMS, GROUPS>(
-            s,
-            near,
-            [&inverses[..count], &scales[..count]],
-            &wanted,
-            room,
-            &mut drawn,
-        );
-        if count == 1 {
-            room.restore(s, &known);
+    #[inline(always)]
+    fn eval(self, s: S) {
+        let Self { book, settings, x: raw, weights, room, subs } = self;
+        const { assert!(CANDIDATES < MOST_CANDIDATES && GROUPS * DIMS == LEN && CANDIDATES % 2 == 1) }
+        let near = book.near();
+        let zero = s.splat(0.0);
+        let top = (2 * Codebook::<DIMS>::LEVELS - 1) as f32;
+        let (x, mut signs) = split_signs(s, raw, weights, settings.even_signs);
+        let mut max = x[0];
+        let mut reach = zero;
+        for &v in &x {
+            max = s.max(max, v);
+            reach = s.max(reach, s.abs(v));
         }
-        let mut candidate = [s.splat_i(0); GROUPS];
-        for c in 0..count {
-            for (g, candidate) in candidate.iter_mut().enumerate() {
-                let (point, same) = room.point(s, g, c);
-                *candidate = s.select_i(same, *candidate, point);
-                if count == 1 && settings.again == Again::OffGrid {
-                    *candidate = s.select_i(is_on_grid(s, codes[g]), codes[g], *candidate);
+        let mut dead = match settings.least {
+            0.0 => s.eq(max, zero),
+            least => s.lt(max, s.splat(least)),
+        };
+        let (mut scale, middle) = match settings.fitted {
+            true => {
+                let levels = Codebook::<DIMS>::LEVELS as i32;
+                let (scale, _) = fit_positive(s, &x, weights, levels + 1);
+                let middle = s.mul(scale, s.splat(levels as f32));
+                dead = s.not(s.and(s.not(dead), s.not(s.le(middle, zero))));
+                (scale, middle)
+            }
+            false => (s.div(max, s.splat(top)), max),
+        };
+        let middle = s.select(dead, s.splat(1.0), middle);
+
+        let mut products = x;
+        for i in 0..LEN {
+            products[i] = s.mul(weights[i], x[i]);
+        }
+        room.fill(s, &x, weights);
+        let values = Values::<S, LEN> { x: &x, weights, products: &products, reach };
+
+        let untouched = if settings.again == Again::UnlessOnGrid { 0 } else { ON_GRID };
+        let mut codes = [s.splat_i(untouched); GROUPS];
+        let mut best = zero;
+        let one = s.splat(1.0);
+        let (mut inverses, mut scales) = ([one; CANDIDATES], [one; CANDIDATES]);
+        let half = (CANDIDATES / 2) as i32;
+        for (c, step) in (-half..=half).enumerate() {
+            inverses[c] = s.div(s.splat(top + step as f32 * settings.step), middle);
+            scales[c] = s.div(one, inverses[c]);
+        }
+        let full = s.lt(s.load(&NUMBERS), s.splat(subs.len() as f32));
+        let mut wanted = [s.and(full, s.not(dead)); GROUPS];
+        let mut again = s.lt(zero, zero);
+        let mut known = [(s.splat_i(0), again); GROUPS];
+        // First all candidates, then the scale that was chosen. The code for it is there once.
+        let mut count = CANDIDATES;
+        let mut drawn = Drawn::<S>::new(s);
+        loop {
+            let far = values.settle::<DIMS, GROUPS>(
+                s,
+                near,
+                [&inverses[..count], &scales[..count]],
+                &wanted,
+                room,
+                &mut drawn,
+            );
+            if count == 1 {
+                room.restore(s, &known);
+            }
+            let mut candidate = [s.splat_i(0); GROUPS];
+            for c in 0..count {
+                for (g, candidate) in candidate.iter_mut().enumerate() {
+                    let (point, same) = room.point(s, g, c);
+                    *candidate = s.select_i(same, *candidate, point);
+                    if count == 1 && settings.again == Again::OffGrid {
+                        *candidate = s.select_i(is_on_grid(s, codes[g]), codes[g], *candidate);
+                    }
+                }
+                let (sum_qx, sum_q2) = values.sums::<DIMS, GROUPS>(s, &candidate);
+                let better = match count {
+                    1 => s.and(again, s.lt(zero, sum_q2)),
+                    _ => {
+                        let higher = s.lt(s.mul(best, sum_q2), s.mul(sum_qx, sum_qx));
+                        s.and(s.lt(zero, sum_q2), higher)
+                    }
+                };
+                let taken = if count == 1 { again } else { better };
+                if s.any(taken) {
+                    scale = s.select(better, s.div(sum_qx, sum_q2), scale);
+                    best = s.select(better, s.mul(scale, sum_qx), best);
+                    for g in 0..GROUPS {
+                        codes[g] = s.select_i(taken, candidate[g], codes[g]);
+                    }
                 }
             }
-            let (sum_qx, sum_q2) = values.sums::<DIMS, GROUPS>(s, &candidate);
-            let better = match count {
-                1 => s.and(again, s.lt(zero, sum_q2)),
-                _ => {
-                    let higher = s.lt(s.mul(best, sum_q2), s.mul(sum_qx, sum_qx));
-                    s.and(s.lt(zero, sum_q2), higher)
-                }
-            };
-            let taken = if count == 1 { again } else { better };
-            if s.any(taken) {
-                scale = s.select(better, s.div(sum_qx, sum_q2), scale);
-                best = s.select(better, s.mul(scale, sum_qx), best);
-                for g in 0..GROUPS {
-                    codes[g] = s.select_i(taken, candidate[g], codes[g]);
+            if count == 1 {
+                break;
+            }
+            let mut on_grid = s.splat_i(ON_GRID);
+            for &code in &codes {
+                on_grid = s.and_i(on_grid, code);
+            }
+            again = s.and(s.lt(zero, scale), s.not(dead));
+            if settings.again != Again::Always {
+                again = s.and(again, s.eq_i(on_grid, s.splat_i(0)));
+            }
+            let once_more = s.and(full, again);
+            if !s.any(once_more) {
+                break;
+            }
+            for (wanted, &code) in wanted.iter_mut().zip(&codes) {
+                *wanted = once_more;
+                if settings.again == Again::OffGrid {
+                    *wanted = s.and(once_more, s.not(is_on_grid(s, code)));
                 }
             }
-        }
-        if count == 1 {
-            break;
-        }
-        let mut on_grid = s.splat_i(ON_GRID);
-        for &code in &codes {
-            on_grid = s.and_i(on_grid, code);
-        }
-        again = s.and(s.lt(zero, scale), s.not(dead));
-        if settings.again != Again::Always {
-            again = s.and(again, s.eq_i(on_grid, s.splat_i(0)));
-        }
-        let once_more = s.and(full, again);
-        if !s.any(once_more) {
-            break;
-        }
-        for (wanted, &code) in wanted.iter_mut().zip(&codes) {
-            *wanted = once_more;
-            if settings.again == Again::OffGrid {
-                *wanted = s.and(once_more, s.not(is_on_grid(s, code)));
+            scales[0] = s.select(again, scale, one);
+            let inverse = s.div(one, scales[0]);
+            if !far {
+                known = room.between(s, &inverses, inverse, &mut wanted);
             }
+            inverses[0] = inverse;
+            count = 1;
         }
-        scales[0] = s.select(again, scale, one);
-        let inverse = s.div(one, scales[0]);
-        if !far {
-            known = room.between(s, &inverses, inverse, &mut wanted);
-        }
-        inverses[0] = inverse;
-        count = 1;
-    }
 
-    // Scales are stored without a sign.
-    let negative = s.lt(scale, zero);
-    scale = s.select(negative, s.sub(zero, scale), scale);
-    for sign in &mut signs {
-        *sign = s.select_i(negative, s.xor_i(*sign, s.splat_i(0xff)), *sign);
-    }
-    let (mut scales, mut lanes) = ([0.0; MAX_LANES], [0; MAX_LANES]);
-    s.store(s.select(dead, zero, scale), &mut scales);
-    let dead_bits = s.mask_bits(dead);
-    for (lane, sub) in subs.iter_mut().enumerate() {
-        *sub = Sub { scale: scales[lane], dead: dead_bits >> lane & 1 == 1, ..Sub::ZERO };
-    }
-    for (g, &code) in codes.iter().enumerate() {
-        s.store_i(s.select_i(dead, s.splat_i(0), code), &mut lanes);
-        for (sub, code) in subs.iter_mut().zip(lanes) {
-            sub.codes[g] = code as u16;
+        // Scales are stored without a sign.
+        let negative = s.lt(scale, zero);
+        scale = s.select(negative, s.sub(zero, scale), scale);
+        for sign in &mut signs {
+            *sign = s.select_i(negative, s.xor_i(*sign, s.splat_i(0xff)), *sign);
         }
-    }
-    for (k, &sign) in signs.iter().enumerate().take(LEN / 8) {
-        s.store_i(s.select_i(dead, s.splat_i(0), sign), &mut lanes);
-        for (sub, sign) in subs.iter_mut().zip(lanes) {
-            sub.signs[k] = sign as u8;
+        let (mut scales, mut lanes) = ([0.0; MAX_LANES], [0; MAX_LANES]);
+        s.store(s.select(dead, zero, scale), &mut scales);
+        let dead_bits = s.mask_bits(dead);
+        for (lane, sub) in subs.iter_mut().enumerate() {
+            *sub = Sub { scale: scales[lane], dead: dead_bits >> lane & 1 == 1, ..Sub::ZERO };
+        }
+        for (g, &code) in codes.iter().enumerate() {
+            s.store_i(s.select_i(dead, s.splat_i(0), code), &mut lanes);
+            for (sub, code) in subs.iter_mut().zip(lanes) {
+                sub.codes[g] = code as u16;
+            }
+        }
+        for (k, &sign) in signs.iter().enumerate().take(LEN / 8) {
+            s.store_i(s.select_i(dead, s.splat_i(0), sign), &mut lanes);
+            for (sub, sign) in subs.iter_mut().zip(lanes) {
+                sub.signs[k] = sign as u8;
+            }
         }
     }
 }

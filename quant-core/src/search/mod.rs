@@ -19,7 +19,7 @@ mod splits;
 
 pub(crate) use abreast::MOST_LANES;
 pub(crate) use descent::fit_scale_by_descent;
-pub(crate) use grid::{Again, Settings, Sub, fit_grid};
+pub(crate) use grid::{Again, FitGrid, Settings, Sub};
 pub(crate) use positive::fit_positive;
 pub(crate) use scale::{fit_scale, signed_extreme};
 pub(crate) use scale_min::{Grid, fit_scale_min};

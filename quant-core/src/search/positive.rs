@@ -1,7 +1,7 @@
 //! The search for the scale of a super-block's scales (ggml's `make_qp_quants`).
 
 use super::GROUP_MAX_EPS;
-use crate::lanes::{Lanes, nearest_int};
+use crate::lanes::{Call, Lanes, nearest_int};
 
 /// Finds the scale of `LEN` values that are not negative, coded as `0..=largest`, by nine
 /// candidates and up to five sweeps of coordinate descent. Returns the scale and the codes.
@@ -14,83 +14,100 @@ pub(crate) fn fit_positive<S: Lanes, const LEN: usize>(
     weights: &[S::F32; LEN],
     largest: i32,
 ) -> (S::F32, [S::I32; LEN]) {
-    let zero = s.splat(0.0);
-    let byte = s.splat_i(0xff);
-    let largest_i = s.splat_i(largest);
+    s.call(FitPositive::<S, LEN> { x, weights, largest })
+}
 
-    let mut max = zero;
-    for &v in x {
-        max = s.max(max, v);
-    }
-    let all_zero = s.lt(max, s.splat(GROUP_MAX_EPS));
-    let max = s.select(all_zero, s.splat(1.0), max);
+/// As [`fit_positive`] says.
+struct FitPositive<'a, S: Lanes, const LEN: usize> {
+    x: &'a [S::F32; LEN],
+    weights: &'a [S::F32; LEN],
+    largest: i32,
+}
 
-    let mut inverse = s.div(s.splat(largest as f32), max);
-    let scale = s.div(s.splat(1.0), inverse);
-    let mut best = zero;
-    for i in 0..LEN {
-        let l = s.to_f32(s.and_i(nearest_int(s, s.mul(inverse, x[i])), byte));
-        best = s.add(best, weighted_square(s, weights[i], s.sub(x[i], s.mul(scale, l))));
-    }
-    for i in -4..=4 {
-        if i == 0 {
-            continue;
+impl<S: Lanes, const LEN: usize> Call<S> for FitPositive<'_, S, LEN> {
+    type Output = (S::F32, [S::I32; LEN]);
+
+    #[inline(always)]
+    fn eval(self, s: S) -> (S::F32, [S::I32; LEN]) {
+        let Self { x, weights, largest } = self;
+        let zero = s.splat(0.0);
+        let byte = s.splat_i(0xff);
+        let largest_i = s.splat_i(largest);
+
+        let mut max = zero;
+        for &v in x {
+            max = s.max(max, v);
         }
-        let candidate = s.div(s.splat(0.1f32 * i as f32 + largest as f32), max);
-        let scale = s.div(s.splat(1.0), candidate);
-        let mut error = zero;
+        let all_zero = s.lt(max, s.splat(GROUP_MAX_EPS));
+        let max = s.select(all_zero, s.splat(1.0), max);
+
+        let mut inverse = s.div(s.splat(largest as f32), max);
+        let scale = s.div(s.splat(1.0), inverse);
+        let mut best = zero;
         for i in 0..LEN {
-            let l = s.to_f32(s.min_i(largest_i, nearest_int(s, s.mul(candidate, x[i]))));
-            error = s.add(error, weighted_square(s, weights[i], s.sub(x[i], s.mul(scale, l))));
+            let l = s.to_f32(s.and_i(nearest_int(s, s.mul(inverse, x[i])), byte));
+            best = s.add(best, weighted_square(s, weights[i], s.sub(x[i], s.mul(scale, l))));
         }
-        let better = s.lt(error, best);
-        best = s.select(better, error, best);
-        inverse = s.select(better, candidate, inverse);
-    }
-
-    let mut codes = [s.splat_i(0); LEN];
-    let (mut sum_lx, mut sum_l2) = (zero, zero);
-    for i in 0..LEN {
-        let code = s.min_i(largest_i, nearest_int(s, s.mul(inverse, x[i])));
-        codes[i] = s.and_i(code, byte);
-        let l = s.to_f32(code);
-        sum_lx = s.add(sum_lx, s.mul(s.mul(weights[i], x[i]), l));
-        sum_l2 = s.add(sum_l2, s.mul(s.mul(weights[i], l), l));
-    }
-    // Nothing moves in most values, which then wait for no other.
-    const TOGETHER: usize = 4;
-    const { assert!(LEN.is_multiple_of(TOGETHER)) }
-    let mut sums = [sum_lx, sum_l2];
-    for _ in 0..5 {
-        let mut moved = false;
-        for first in (0..LEN).step_by(TOGETHER) {
-            let mut any = s.lt(zero, zero);
-            for i in first..first + TOGETHER {
-                let step = Step::new(s, x[i], weights[i], codes[i], largest_i, sums);
-                any = s.not(s.and(s.not(any), s.not(step.accept)));
-            }
-            if !s.any(any) {
+        for i in -4..=4 {
+            if i == 0 {
                 continue;
             }
-            for i in first..first + TOGETHER {
-                let step = Step::new(s, x[i], weights[i], codes[i], largest_i, sums);
-                codes[i] = s.select_i(step.accept, s.and_i(step.code, byte), codes[i]);
-                for (sum, new) in sums.iter_mut().zip(step.sums) {
-                    *sum = s.select(step.accept, new, *sum);
+            let candidate = s.div(s.splat(0.1f32 * i as f32 + largest as f32), max);
+            let scale = s.div(s.splat(1.0), candidate);
+            let mut error = zero;
+            for i in 0..LEN {
+                let l = s.to_f32(s.min_i(largest_i, nearest_int(s, s.mul(candidate, x[i]))));
+                error = s.add(error, weighted_square(s, weights[i], s.sub(x[i], s.mul(scale, l))));
+            }
+            let better = s.lt(error, best);
+            best = s.select(better, error, best);
+            inverse = s.select(better, candidate, inverse);
+        }
+
+        let mut codes = [s.splat_i(0); LEN];
+        let (mut sum_lx, mut sum_l2) = (zero, zero);
+        for i in 0..LEN {
+            let code = s.min_i(largest_i, nearest_int(s, s.mul(inverse, x[i])));
+            codes[i] = s.and_i(code, byte);
+            let l = s.to_f32(code);
+            sum_lx = s.add(sum_lx, s.mul(s.mul(weights[i], x[i]), l));
+            sum_l2 = s.add(sum_l2, s.mul(s.mul(weights[i], l), l));
+        }
+        // Nothing moves in most values, which then wait for no other.
+        const TOGETHER: usize = 4;
+        const { assert!(LEN.is_multiple_of(TOGETHER)) }
+        let mut sums = [sum_lx, sum_l2];
+        for _ in 0..5 {
+            let mut moved = false;
+            for first in (0..LEN).step_by(TOGETHER) {
+                let mut any = s.lt(zero, zero);
+                for i in first..first + TOGETHER {
+                    let step = Step::new(s, x[i], weights[i], codes[i], largest_i, sums);
+                    any = s.not(s.and(s.not(any), s.not(step.accept)));
                 }
-                moved |= s.any(s.and(step.accept, s.not(all_zero)));
+                if !s.any(any) {
+                    continue;
+                }
+                for i in first..first + TOGETHER {
+                    let step = Step::new(s, x[i], weights[i], codes[i], largest_i, sums);
+                    codes[i] = s.select_i(step.accept, s.and_i(step.code, byte), codes[i]);
+                    for (sum, new) in sums.iter_mut().zip(step.sums) {
+                        *sum = s.select(step.accept, new, *sum);
+                    }
+                    moved |= s.any(s.and(step.accept, s.not(all_zero)));
+                }
+            }
+            if !moved {
+                break;
             }
         }
-        if !moved {
-            break;
+        let [sum_lx, sum_l2] = sums;
+        for code in &mut codes {
+            *code = s.select_i(all_zero, s.splat_i(0), *code);
         }
+        let usable = s.and(s.lt(zero, sum_l2), s.not(all_zero));
+        (s.select(usable, s.div(sum_lx, sum_l2), zero), codes)
     }
-    let [sum_lx, sum_l2] = sums;
-    for code in &mut codes {
-        *code = s.select_i(all_zero, s.splat_i(0), *code);
-    }
-    let usable = s.and(s.lt(zero, sum_l2), s.not(all_zero));
-    (s.select(usable, s.div(sum_lx, sum_l2), zero), codes)
 }
 
 /// A step of the descent: the best code for one value, the others being as they are.

@@ -1,7 +1,7 @@
 //! The one-parameter search: a signed scale (ggml's `make_qx_quants`).
 
 use super::GROUP_MAX_EPS;
-use crate::lanes::{Lanes, clamp_above, nearest_clamped, nearest_clamped_float};
+use crate::lanes::{Call, Lanes, clamp_above, nearest_clamped, nearest_clamped_float};
 
 /// A scale per lane, and what the codes follow from.
 pub(crate) struct Scale<S: Lanes> {
@@ -66,35 +66,53 @@ pub(crate) fn fit_scale<S: Lanes, const LEN: usize, const FINITE: bool>(
     weights: &[S::F32; LEN],
     half: i32,
 ) -> Scale<S> {
-    let zero = s.splat(0.0);
-    let half_f = half as f32;
-    let (extreme, magnitude) = signed_extreme(s, x);
-    let all_zero = s.lt(magnitude, s.splat(GROUP_MAX_EPS));
-    let extreme = s.select(all_zero, s.splat(1.0), extreme);
+    s.call(FitScale::<S, LEN, FINITE> { x, weights, half })
+}
 
-    let mut wx = [zero; LEN];
-    for i in 0..LEN {
-        wx[i] = s.mul(weights[i], x[i]);
-    }
+/// As [`fit_scale`] says.
+struct FitScale<'a, S: Lanes, const LEN: usize, const FINITE: bool> {
+    x: &'a [S::F32; LEN],
+    weights: &'a [S::F32; LEN],
+    half: i32,
+}
 
-    let mut inverse = s.div(s.splat(-half_f), extreme);
-    let (sum_lx, sum_l2) = sums::<S, LEN, FINITE>(s, x, weights, &wx, inverse, half, 0);
-    let usable = s.not(s.eq(sum_l2, zero));
-    let mut scale = s.select(usable, s.div(sum_lx, sum_l2), zero);
-    let mut best = s.mul(scale, sum_lx);
-    for i in -9..=9 {
-        if i == 0 {
-            continue;
+impl<S: Lanes, const LEN: usize, const FINITE: bool> Call<S> for FitScale<'_, S, LEN, FINITE> {
+    type Output = Scale<S>;
+
+    #[inline(always)]
+    fn eval(self, s: S) -> Scale<S> {
+        let Self { x, weights, half } = self;
+        let zero = s.splat(0.0);
+        let half_f = half as f32;
+        let (extreme, magnitude) = signed_extreme(s, x);
+        let all_zero = s.lt(magnitude, s.splat(GROUP_MAX_EPS));
+        let extreme = s.select(all_zero, s.splat(1.0), extreme);
+
+        let mut wx = [zero; LEN];
+        for i in 0..LEN {
+            wx[i] = s.mul(weights[i], x[i]);
         }
-        let candidate = s.div(s.splat(-(half_f + 0.1f32 * i as f32)), extreme);
-        let (sum_lx, sum_l2) = sums::<S, LEN, FINITE>(s, x, weights, &wx, candidate, half, i);
-        let better = s.and(s.lt(zero, sum_l2), s.lt(s.mul(best, sum_l2), s.mul(sum_lx, sum_lx)));
-        let new_scale = s.div(sum_lx, sum_l2);
-        scale = s.select(better, new_scale, scale);
-        best = s.select(better, s.mul(new_scale, sum_lx), best);
-        inverse = s.select(better, candidate, inverse);
+
+        let mut inverse = s.div(s.splat(-half_f), extreme);
+        let (sum_lx, sum_l2) = sums::<S, LEN, FINITE>(s, x, weights, &wx, inverse, half, 0);
+        let usable = s.not(s.eq(sum_l2, zero));
+        let mut scale = s.select(usable, s.div(sum_lx, sum_l2), zero);
+        let mut best = s.mul(scale, sum_lx);
+        for i in -9..=9 {
+            if i == 0 {
+                continue;
+            }
+            let candidate = s.div(s.splat(-(half_f + 0.1f32 * i as f32)), extreme);
+            let (sum_lx, sum_l2) = sums::<S, LEN, FINITE>(s, x, weights, &wx, candidate, half, i);
+            let better =
+                s.and(s.lt(zero, sum_l2), s.lt(s.mul(best, sum_l2), s.mul(sum_lx, sum_lx)));
+            let new_scale = s.div(sum_lx, sum_l2);
+            scale = s.select(better, new_scale, scale);
+            best = s.select(better, s.mul(new_scale, sum_lx), best);
+            inverse = s.select(better, candidate, inverse);
+        }
+        Scale { scale: s.select(all_zero, zero, scale), inverse, zero: all_zero }
     }
-    Scale { scale: s.select(all_zero, zero, scale), inverse, zero: all_zero }
 }
 
 /// The limits that codes of a signed scale are held to; constants because they select code.

@@ -1,6 +1,6 @@
 //! The two-parameter search: a scale and a minimum (ggml's `make_qkx2_quants`, `make_qkx3_quants`).
 
-use crate::lanes::{Lanes, ROUND_LIMIT, nearest_clamped, nearest_clamped_float};
+use crate::lanes::{Call, Lanes, ROUND_LIMIT, nearest_clamped, nearest_clamped_float};
 
 /// The candidates of a search: inverse scales `(start + step * i) + largest code` over the range,
 /// for `i` in `0..=last`.
@@ -42,63 +42,83 @@ pub(crate) fn fit_scale_min<S: Lanes, const LEN: usize, const ABSOLUTE: bool>(
     largest: i32,
     grid: Grid,
 ) -> ScaleMin<S> {
-    let zero = s.splat(0.0);
-    let largest_f = largest as f32;
+    s.call(FitScaleMin::<S, LEN, ABSOLUTE> { x, weights, largest, grid })
+}
 
-    let (mut lowest, mut highest) = (x[0], x[0]);
-    let mut sum_w = weights[0];
-    let mut sum_x = s.mul(sum_w, x[0]);
-    for i in 1..LEN {
-        lowest = s.min(x[i], lowest);
-        highest = s.max(x[i], highest);
-        sum_w = s.add(sum_w, weights[i]);
-        sum_x = s.add(sum_x, s.mul(weights[i], x[i]));
-    }
-    let mut min = s.select(s.lt(zero, lowest), zero, lowest);
-    let flat = s.eq(highest, min);
-    let flat_min = min;
-    // A flat block's result is fixed below; a range of one keeps its lanes from overflowing.
-    let range = s.select(flat, s.splat(1.0), s.sub(highest, min));
-    let ends = [lowest, highest];
+/// As [`fit_scale_min`] says.
+struct FitScaleMin<'a, S: Lanes, const LEN: usize, const ABSOLUTE: bool> {
+    x: &'a [S::F32; LEN],
+    weights: &'a [S::F32; LEN],
+    largest: i32,
+    grid: Grid,
+}
 
-    let mut codes = [zero; LEN];
-    let mut inverse = s.div(s.splat(largest_f), range);
-    let mut shift = min;
-    let mut scale = s.div(s.splat(1.0), inverse);
-    assign(s, x, weights, inverse, shift, &ends, largest, 0.0, &mut codes);
-    let mut best = error::<S, LEN, ABSOLUTE>(s, x, weights, &codes, scale, min);
+impl<S: Lanes, const LEN: usize, const ABSOLUTE: bool> Call<S>
+    for FitScaleMin<'_, S, LEN, ABSOLUTE>
+{
+    type Output = ScaleMin<S>;
 
-    for i in 0..=grid.last {
+    #[inline(always)]
+    fn eval(self, s: S) -> ScaleMin<S> {
+        let Self { x, weights, largest, grid } = self;
+        let zero = s.splat(0.0);
+        let largest_f = largest as f32;
+
+        let (mut lowest, mut highest) = (x[0], x[0]);
+        let mut sum_w = weights[0];
+        let mut sum_x = s.mul(sum_w, x[0]);
+        for i in 1..LEN {
+            lowest = s.min(x[i], lowest);
+            highest = s.max(x[i], highest);
+            sum_w = s.add(sum_w, weights[i]);
+            sum_x = s.add(sum_x, s.mul(weights[i], x[i]));
+        }
+        let mut min = s.select(s.lt(zero, lowest), zero, lowest);
+        let flat = s.eq(highest, min);
+        let flat_min = min;
+        // A flat block's result is fixed below; a range of one keeps its lanes from overflowing.
         let range = s.select(flat, s.splat(1.0), s.sub(highest, min));
-        let extra = grid.start + grid.step * i as f32;
-        let candidate = s.div(s.splat(extra + largest_f), range);
-        let Sums { l: sum_l, l2: sum_l2, xl: sum_xl } =
-            assign(s, x, weights, candidate, min, &ends, largest, extra, &mut codes);
-        let determinant = s.sub(s.mul(sum_w, sum_l2), s.mul(sum_l, sum_l));
-        let solvable = s.lt(zero, determinant);
-        let mut new_min = s.div(s.sub(s.mul(sum_l2, sum_x), s.mul(sum_l, sum_xl)), determinant);
-        // No branch: it would be taken for one lane or another too often to be foreseen. And one
-        // division for both cases of the scale: divisions are what takes longest here.
-        let positive = s.lt(zero, new_min);
-        new_min = s.select(positive, zero, new_min);
-        let free = s.sub(s.mul(sum_w, sum_xl), s.mul(sum_x, sum_l));
-        let numerator = s.select(positive, sum_xl, free);
-        let new_scale = s.div(numerator, s.select(positive, sum_l2, determinant));
-        let current = error::<S, LEN, ABSOLUTE>(s, x, weights, &codes, new_scale, new_min);
-        let better = s.and(solvable, s.lt(current, best));
-        best = s.select(better, current, best);
-        inverse = s.select(better, candidate, inverse);
-        shift = s.select(better, min, shift);
-        scale = s.select(better, new_scale, scale);
-        min = s.select(better, new_min, min);
-    }
+        let ends = [lowest, highest];
 
-    ScaleMin {
-        scale: s.select(flat, zero, scale),
-        // Negated by its sign, not subtracted from zero: a minimum of zero becomes −0 in ggml too.
-        min: s.mul(s.splat(-1.0), s.select(flat, flat_min, min)),
-        inverse: s.select(flat, zero, inverse),
-        shift: s.select(flat, zero, shift),
+        let mut codes = [zero; LEN];
+        let mut inverse = s.div(s.splat(largest_f), range);
+        let mut shift = min;
+        let mut scale = s.div(s.splat(1.0), inverse);
+        assign(s, x, weights, inverse, shift, &ends, largest, 0.0, &mut codes);
+        let mut best = error::<S, LEN, ABSOLUTE>(s, x, weights, &codes, scale, min);
+
+        for i in 0..=grid.last {
+            let range = s.select(flat, s.splat(1.0), s.sub(highest, min));
+            let extra = grid.start + grid.step * i as f32;
+            let candidate = s.div(s.splat(extra + largest_f), range);
+            let Sums { l: sum_l, l2: sum_l2, xl: sum_xl } =
+                assign(s, x, weights, candidate, min, &ends, largest, extra, &mut codes);
+            let determinant = s.sub(s.mul(sum_w, sum_l2), s.mul(sum_l, sum_l));
+            let solvable = s.lt(zero, determinant);
+            let mut new_min = s.div(s.sub(s.mul(sum_l2, sum_x), s.mul(sum_l, sum_xl)), determinant);
+            // No branch: it would be taken for one lane or another too often to be foreseen. And one
+            // division for both cases of the scale: divisions are what takes longest here.
+            let positive = s.lt(zero, new_min);
+            new_min = s.select(positive, zero, new_min);
+            let free = s.sub(s.mul(sum_w, sum_xl), s.mul(sum_x, sum_l));
+            let numerator = s.select(positive, sum_xl, free);
+            let new_scale = s.div(numerator, s.select(positive, sum_l2, determinant));
+            let current = error::<S, LEN, ABSOLUTE>(s, x, weights, &codes, new_scale, new_min);
+            let better = s.and(solvable, s.lt(current, best));
+            best = s.select(better, current, best);
+            inverse = s.select(better, candidate, inverse);
+            shift = s.select(better, min, shift);
+            scale = s.select(better, new_scale, scale);
+            min = s.select(better, new_min, min);
+        }
+
+        ScaleMin {
+            scale: s.select(flat, zero, scale),
+            // Negated by its sign, not subtracted from zero: a minimum of zero becomes −0 in ggml too.
+            min: s.mul(s.splat(-1.0), s.select(flat, flat_min, min)),
+            inverse: s.select(flat, zero, inverse),
+            shift: s.select(flat, zero, shift),
+        }
     }
 }
 
