@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 
 use quant_core::{
     Error, GgmlType,
-    formats::{BlockFormat, Quantizer, Rows},
+    formats::{BlockFormat, Importance, Quantizer, Rows},
     grouped::{GroupedMut, Job, quantize_with},
     improve,
     lanes::{Lanes, Pair},
@@ -63,16 +63,15 @@ impl<F: Quantizer> LaneOp for Quantize<'_, F> {
     fn eval<S: Lanes>(self, s: S) {
         // The searches are chains of dependent operations: two vectors hide their latency. Without a
         // search the bytes come faster than memory has them; one vector is enough.
-        if S::PAIRS && F::PAIRS && F::SEARCHES {
-            F::quantize(Pair(s), self.rows, self.blocks);
-        } else if S::PAIRS && F::PAIRS && let Some(importance) = self.rows.importance {
-            // Said again, so that each of the two ways is compiled for its case alone.
-            let rows = Rows { importance: Some(importance), ..self.rows };
-            F::quantize(Pair(s), rows, self.blocks);
-        } else if S::PAIRS && F::PAIRS {
-            F::quantize(s, Rows { importance: None, ..self.rows }, self.blocks);
-        } else {
-            F::quantize(s, self.rows, self.blocks);
+        // Each way is compiled for its case alone.
+        let rows = self.rows;
+        match rows.importance {
+            _ if !S::PAIRS || !F::PAIRS => F::quantize(s, rows, self.blocks),
+            _ if F::SEARCHES => F::quantize(Pair(s), rows, self.blocks),
+            Some(weights) if const { !matches!(F::IMPORTANCE, Importance::Ignored) } => {
+                F::quantize(Pair(s), Rows { importance: Some(weights), ..rows }, self.blocks);
+            }
+            _ => F::quantize(s, Rows { importance: None, ..rows }, self.blocks),
         }
     }
 }

@@ -169,17 +169,29 @@ pub(crate) fn word<S: Lanes>(s: S, bytes: [S::I32; 4]) -> S::I32 {
 
 /// Writes words, four bytes each, into a byte field of every live lane's block.
 #[inline(always)]
-pub(crate) fn scatter<S: Lanes, B>(
+pub(crate) fn scatter<S: Lanes, B, const LEN: usize>(
     s: S,
-    words: &[S::I32],
+    words: &[S::I32; LEN],
     blocks: &mut [B],
     field: impl Fn(&mut B) -> &mut [u8],
 ) {
-    let mut lanes = [0; MAX_LANES];
-    for (i, &word) in words.iter().enumerate() {
-        s.store_i(word, &mut lanes);
-        for (block, value) in blocks.iter_mut().zip(lanes) {
-            field(block)[4 * i..4 * i + 4].copy_from_slice(&value.to_le_bytes());
+    let mut lanes = [[0; MAX_LANES]; LEN];
+    for (lanes, &word) in lanes.iter_mut().zip(words) {
+        s.store_i(word, lanes);
+    }
+    write_words(&lanes, blocks, field);
+}
+
+/// Writes what each lane has in all words to its block. The same for all lanes, so that it is compiled once.
+#[inline(never)]
+fn write_words<B, const LEN: usize>(
+    words: &[PerLane<i32>; LEN],
+    blocks: &mut [B],
+    field: impl Fn(&mut B) -> &mut [u8],
+) {
+    for (lane, block) in blocks.iter_mut().enumerate().take(MAX_LANES) {
+        for (out, word) in field(block).as_chunks_mut().0.iter_mut().zip(words) {
+            *out = word[lane].to_le_bytes();
         }
     }
 }
