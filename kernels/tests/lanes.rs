@@ -81,6 +81,13 @@ operations! {
         let [a, b, c] = small(s, a, b);
         s.bits(s.loose_mul_sub(a, b, c))
     };
+    // Not the same bits, but as near everywhere.
+    rough_inverse(s, a, b) {
+        let [a, b, c] = small(s, a, b);
+        let v = s.add(s.mul(s.add(a, s.splat(1.0)), s.add(b, s.splat(0.001))), c);
+        let off = s.abs(s.sub(s.mul(v, s.rough_inverse(v)), s.splat(1.0)));
+        s.select_i(s.lt(off, s.splat(1.0 / 2000.0)), s.splat_i(1), s.splat_i(0))
+    };
     exp(s, a, _b) {
         let power = s.exp(s.bits_to_f32(a));
         // A NaN is one, whatever its bits.

@@ -54,6 +54,7 @@ impl<const VNNI: bool> Lanes for Avx512<VNNI> {
         loose_mul_sub(a: __m512, b: __m512, c: __m512) -> __m512 { _mm512_fmsub_ps(a, b, c) }
         div(a: __m512, b: __m512) -> __m512 { _mm512_div_ps(a, b) }
         sqrt(a: __m512) -> __m512 { _mm512_sqrt_ps(a) }
+        rough_inverse(a: __m512) -> __m512 { _mm512_rcp14_ps(a) }
         abs(a: __m512) -> __m512 { _mm512_abs_ps(a) }
         min(a: __m512, b: __m512) -> __m512 { _mm512_min_ps(a, b) }
         max(a: __m512, b: __m512) -> __m512 { _mm512_max_ps(a, b) }

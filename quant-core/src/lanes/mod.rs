@@ -88,6 +88,13 @@ pub trait Lanes: Copy + Sealed {
         self.sub(self.mul(a, b), c)
     }
 
+    /// About `1 / a`, within a two-thousandth of it. Not the same bits on every instance: for guesses, never for
+    /// what bytes come from.
+    #[inline(always)]
+    fn rough_inverse(self, a: Self::F32) -> Self::F32 {
+        self.div(self.splat(1.0), a)
+    }
+
     /// The nearest integer, ties to even, for magnitudes up to 2²²; zeros may have either sign.
     #[inline(always)]
     fn round(self, a: Self::F32) -> Self::F32 {

@@ -279,7 +279,7 @@ impl<const LEN: usize, const GROUPS: usize> Room<LEN, GROUPS> {
         let (first, last, places) = (batch.first(s), batch.last(s), batch.places(s));
         let noise = pick(s, self.noise.as_flattened(), places);
         let ends = [self.scale(s, &batch, first), self.scale(s, &batch, last)];
-        drawn.take::<DIMS>(s, self.rows.as_flattened().as_flattened(), LEN, &batch);
+        drawn.take::<DIMS, LEN>(s, self.rows.as_flattened().as_flattened(), &batch);
         let [one, other] = drawn.draw::<DIMS>(s, near, &batch, lens, noise, ends);
         self.note(s, live, batch.runs, one.code);
         let certain = s.and(one.alone, other.alone);
@@ -325,7 +325,7 @@ impl<const LEN: usize, const GROUPS: usize> Room<LEN, GROUPS> {
     ) -> S::Mask {
         let (first, last, places) = (batch.first(s), batch.last(s), batch.places(s));
         let ends = [self.scale(s, batch, first), self.scale(s, batch, last)];
-        drawn.take::<DIMS>(s, self.rows.as_flattened().as_flattened(), LEN, batch);
+        drawn.take::<DIMS, LEN>(s, self.rows.as_flattened().as_flattened(), batch);
         let mut x = [s.splat(0.0); 8];
         // The values of a group come in `DIMS` rows.
         let lane = s.and_i(places, s.splat_i(MOST_LANES as i32 - 1));
