@@ -178,7 +178,8 @@ impl<const VNNI: bool> Lanes for Avx2<VNNI> {
     }
 
     #[inline(always)]
-    fn load_u16_columns(self, values: &[u16], starts: &PerLane<usize>, out: &mut [__m256i]) {
+    fn load_u16_columns(self, values: &[u16], starts: __m256i, out: &mut [__m256i]) {
+        let starts = self.places(starts);
         for (t, tile) in out.as_chunks_mut::<8>().0.iter_mut().enumerate() {
             let mut rows = [&values[..8]; 8];
             for (row, start) in rows.iter_mut().zip(starts) {

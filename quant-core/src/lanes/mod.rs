@@ -226,14 +226,34 @@ pub trait Lanes: Copy + Sealed {
     /// # Panics
     /// If a lane's range ends past the slice.
     #[inline(always)]
-    fn load_u16_columns(self, values: &[u16], starts: &PerLane<usize>, out: &mut [Self::I32]) {
-        let mut column = [0; MAX_LANES];
+    fn load_u16_columns(self, values: &[u16], starts: Self::I32, out: &mut [Self::I32]) {
+        let (starts, mut column) = (self.places(starts), [0; MAX_LANES]);
         for (i, out) in out.iter_mut().enumerate() {
             for (value, start) in column.iter_mut().zip(starts).take(Self::N) {
                 *value = values[start + i].into();
             }
             *out = self.load_i(&column);
         }
+    }
+
+    /// As [`load_columns`](Self::load_columns), from starts that are lanes themselves.
+    ///
+    /// # Panics
+    /// If a lane's range ends past the slice.
+    #[inline(always)]
+    fn load_columns_at(self, values: &[f32], starts: Self::I32, out: &mut [Self::F32]) {
+        self.load_columns(values, &self.places(starts), out);
+    }
+
+    /// The lanes as places in a slice.
+    #[inline(always)]
+    fn places(self, v: Self::I32) -> PerLane<usize> {
+        let (mut lanes, mut places) = ([0; MAX_LANES], [0; MAX_LANES]);
+        self.store_i(v, &mut lanes);
+        for (place, lane) in places.iter_mut().zip(lanes).take(Self::N) {
+            *place = lane as u32 as usize;
+        }
+        places
     }
 
     /// The least of the lanes, none of which is a NaN.

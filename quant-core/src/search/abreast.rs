@@ -7,7 +7,7 @@
 use super::nearest::{NUMBERS, look_up, next_level, odd_levels};
 use crate::{
     codebook::{List, Near, START_BITS},
-    lanes::{Lanes, MAX_LANES, PerLane},
+    lanes::{Lanes, MAX_LANES},
 };
 
 /// The most points of a list whose run is settled beside others.
@@ -106,8 +106,8 @@ impl<S: Lanes> Batch<S> {
 
     /// Where the list of each starts.
     #[inline(always)]
-    fn starts(&self, s: S) -> PerLane<usize> {
-        places(s, s.and_i(self.lists, s.splat_i((1 << START_BITS) - 1)))
+    fn starts(&self, s: S) -> S::I32 {
+        s.and_i(self.lists, s.splat_i((1 << START_BITS) - 1))
     }
 
     /// How long the list of each is.
@@ -261,8 +261,7 @@ impl<S: Lanes> Drawn<S> {
         let group = s.and_i(s.shr::<GROUP>(batch.runs), s.splat_i(7));
         let from = if LEN == 32 { s.shl::<6>(lane) } else { s.shl::<5>(lane) };
         let inside = if DIMS == 8 { s.shl::<4>(group) } else { s.shl::<3>(group) };
-        let starts = places(s, s.add_i(from, inside));
-        s.load_columns(rows, &starts, &mut self.values[..2 * DIMS]);
+        s.load_columns_at(rows, s.add_i(from, inside), &mut self.values[..2 * DIMS]);
     }
 
     /// Draws the lines of runs whose values were taken, of which none has a list shorter or longer than `lens`
@@ -285,7 +284,7 @@ impl<S: Lanes> Drawn<S> {
         let mut found = [s.splat_i(0); 2];
         let mut codes = [s.splat_i(0); 8];
         for first in (0..longest).step_by(codes.len()) {
-            s.load_u16_columns(near.codes(first), &starts, &mut codes);
+            s.load_u16_columns(near.codes(first), starts, &mut codes);
             for k in first..longest.min(first + codes.len()) {
                 let code = codes[k - first];
                 let (mut a, b) = self.line::<DIMS>(s, code);
@@ -324,7 +323,7 @@ impl<S: Lanes> Drawn<S> {
         let mut found = [s.splat_i(0); 2];
         let mut codes = [s.splat_i(0); 8];
         for first in (0..longest).step_by(codes.len()) {
-            s.load_u16_columns(near.codes(first), &starts, &mut codes);
+            s.load_u16_columns(near.codes(first), starts, &mut codes);
             if first == 0 {
                 found = [codes[0]; 2];
             }
@@ -420,15 +419,4 @@ impl<S: Lanes> Turn<S> {
         let [before, after] = above;
         s.and(s.lt(self.noise, before), s.lt(after, s.sub(s.splat(0.0), self.noise)))
     }
-}
-
-/// Places as numbers of their own.
-#[inline(always)]
-fn places<S: Lanes>(s: S, v: S::I32) -> PerLane<usize> {
-    let (mut lanes, mut places) = ([0; MAX_LANES], [0; MAX_LANES]);
-    s.store_i(v, &mut lanes);
-    for (place, lane) in places.iter_mut().zip(lanes).take(S::N) {
-        *place = lane as u32 as usize;
-    }
-    places
 }
