@@ -58,6 +58,8 @@ impl<const VNNI: bool> Lanes for Avx512<VNNI> {
         abs(a: __m512) -> __m512 { _mm512_abs_ps(a) }
         min(a: __m512, b: __m512) -> __m512 { _mm512_min_ps(a, b) }
         max(a: __m512, b: __m512) -> __m512 { _mm512_max_ps(a, b) }
+        // The larger magnitude, without a sign.
+        max_abs(a: __m512, b: __m512) -> __m512 { _mm512_range_ps::<0b1011>(a, b) }
         round(a: __m512) -> __m512 {
             _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a)
         }

@@ -75,6 +75,12 @@ pub trait Lanes: Copy + Sealed {
     /// `if a > b { a } else { b }`: the second operand if they are equal or one is NaN.
     fn max(self, a: Self::F32, b: Self::F32) -> Self::F32;
 
+    /// `max(abs(a), b)`, where `b` is not negative.
+    #[inline(always)]
+    fn max_abs(self, a: Self::F32, b: Self::F32) -> Self::F32 {
+        self.max(self.abs(a), b)
+    }
+
     /// `a * b + c`, rounded once or twice, as it is faster. Not the same bits on every instance: for bounds
     /// that leave room for rounding, never for what bytes come from.
     #[inline(always)]

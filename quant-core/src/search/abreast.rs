@@ -207,10 +207,6 @@ impl Pile {
         let (run, list) = (self.runs[self.len], self.lists[self.len]);
         Some(Run { run: run as u32, list: List::from_bits(list) })
     }
-
-    pub(super) fn clear(&mut self) {
-        self.len = 0;
-    }
 }
 
 /// The lowest line of each lane at one scale.

@@ -1,7 +1,10 @@
 //! The point of a codebook nearest to a group of values, where the group is not a point itself: by the
 //! errors themselves, in the order of the reference's sums.
 
-use crate::lanes::{Lanes, MAX_LANES, PerLane};
+use crate::{
+    codebook::LONGEST,
+    lanes::{Lanes, MAX_LANES, PerLane},
+};
 
 /// A group of values that one point stands for, laid out as the table of errors is: for each value as
 /// many entries as there are places for its level in the table.
@@ -82,13 +85,14 @@ impl<const DIMS: usize> Group<DIMS> {
             best = s.select(better, error, best);
             from = s.select_i(better, s.splat_i(at as i32), from);
         }
-        let first = s.mask_bits(s.le(best, s.splat(s.lowest(best))));
+        let least = s.lowest(best);
+        let first = s.mask_bits(s.le(best, s.splat(least)));
         let mut place = first.trailing_zeros() as usize;
         if len > S::N {
-            let mut starts = [0; MAX_LANES];
-            s.store_i(from, &mut starts);
-            let places = (0..S::N).filter(|lane| first >> lane & 1 == 1);
-            place = places.map(|lane| lane + starts[lane] as usize).min().unwrap_or(0);
+            // The first of equals, which mostly are no more than one.
+            let places = s.add(s.to_f32(from), s.load(&NUMBERS));
+            let lowest = s.le(best, s.splat(least));
+            place = s.lowest(s.select(lowest, places, s.splat(LONGEST as f32))) as usize;
         }
         // Only where no error is a number there is no first.
         codes[place.min(len - 1)]
