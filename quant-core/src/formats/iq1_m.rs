@@ -83,7 +83,7 @@ impl Fit<LEN> for ToSplits {
         subs: &mut [TernarySub],
     ) {
         let book = &codebook::IQ1;
-        fit_splits::<S, LEN, 2, true>(s, book, 1e-7, x, weights, &mut self.0, subs);
+        fit_splits::<S, LEN, { LEN + 1 }, 2, true>(s, book, 1e-7, x, weights, &mut self.0, subs);
     }
 }
 
