@@ -5,7 +5,7 @@
 //! become 1: all ways to split the sorted values in three are tried. Then each group of eight gets a
 //! point of the codebook.
 
-use super::nearest::{Group, Levels};
+use super::nearest::nearest;
 use crate::{
     codebook::Codebook,
     lanes::{Lanes, MAX_LANES, PerLane},
@@ -35,16 +35,15 @@ impl TernarySub {
 
 /// Room for a batch, to be used again for the next.
 pub(crate) struct SplitRoom {
-    /// Products of weights and values, and weights, in the order of the values; of each half of the sub-block,
-    /// if the halves are shifted each by itself.
-    sorted: [[[PerLane<f32>; MOST]; 2]; 2],
+    /// Products of weights and values, and weights, in the order of the values.
+    sorted: [[PerLane<f32>; MOST]; 2],
     x: [PerLane<f32>; MOST],
     weights: [PerLane<f32>; MOST],
 }
 
 impl SplitRoom {
     pub(crate) const EMPTY: Self = Self {
-        sorted: [[[[0.0; MAX_LANES]; MOST]; 2]; 2],
+        sorted: [[[0.0; MAX_LANES]; MOST]; 2],
         x: [[0.0; MAX_LANES]; MOST],
         weights: [[0.0; MAX_LANES]; MOST],
     };
@@ -234,7 +233,8 @@ fn search<S: Lanes, W: Ways<S, ENDS, WAYS>, const ENDS: usize, const WAYS: usize
             for i in 0..ENDS {
                 let here = s.eq(next, s.splat(i as f32));
                 for (below, sums) in below.iter_mut().zip(sums) {
-                    *below = [s.select(here, sums.wx[i], below[0]), s.select(here, sums.w[i], below[1])];
+                    *below =
+                        [s.select(here, sums.wx[i], below[0]), s.select(here, sums.w[i], below[1])];
                 }
             }
             let (first, row) = (s.trunc(next), ways.row(s, below));
@@ -338,10 +338,9 @@ pub(crate) fn fit_splits<
                     x[i] = room.x[8 * g + i][lane];
                     weights[i] = room.weights[8 * g + i][lane];
                 }
-                let levels = if down >> lane & 1 == 1 { &TABLE_DOWN } else { &TABLE_UP };
-                let group = Group::<8>::new(x, weights);
-                let codes = near.codes(list.start());
-                keys[lane] = group.nearest(s, codes, list.len(), levels, scales[lane]).into();
+                let levels = if down >> lane & 1 == 1 { &DOWN } else { &UP };
+                let (codes, len) = (near.codes(list.start()), list.len());
+                keys[lane] = nearest(s, codes, len, [x, weights], levels, scales[lane]).into();
             }
         }
     }
@@ -380,20 +379,6 @@ pub(crate) fn fit_splits<
     }
 }
 
-/// The levels as a table of errors has them.
-const TABLE_UP: Levels = repeated(UP);
-const TABLE_DOWN: Levels = repeated(DOWN);
-
-const fn repeated(four: [f32; 4]) -> Levels {
-    let mut levels = [0.0; 32];
-    let mut i = 0;
-    while i < 32 {
-        levels[i] = four[i % 4];
-        i += 1;
-    }
-    levels
-}
-
 /// How many values come before each in ascending order, equal ones in their own order. (The reference
 /// leaves that to the C library, whose sort keeps it.)
 #[inline(always)]
@@ -423,26 +408,28 @@ fn sort<S: Lanes, const LEN: usize, const ENDS: usize, const BY_HALF: bool>(
 ) -> [Sums<S, ENDS>; 2] {
     let zero = s.splat(0.0);
     let (mut places, mut wx, mut w) = ([0; MAX_LANES], [0.0; MAX_LANES], [0.0; MAX_LANES]);
+    let (sign, none) = (s.splat_i(i32::MIN), s.splat_i(0));
     for i in 0..LEN {
         s.store_i(ranks[i], &mut places);
         s.store(s.mul(weights[i], x[i]), &mut wx);
-        s.store(weights[i], &mut w);
-        let half = if BY_HALF { i * 2 / LEN } else { 0 };
+        // Instead of its sign, which no weight has, the half.
+        let half = if BY_HALF && i >= LEN / 2 { sign } else { none };
+        s.store(s.bits_to_f32(s.or_i(s.bits(s.abs(weights[i])), half)), &mut w);
+        let [sorted_wx, sorted_w] = &mut room.sorted;
         for lane in 0..S::N {
-            let place = places[lane] as usize;
-            for (h, [sorted_wx, sorted_w]) in room.sorted.iter_mut().enumerate() {
-                let counts = h == half;
-                sorted_wx[place][lane] = if counts { wx[lane] } else { 0.0 };
-                sorted_w[place][lane] = if counts { w[lane] } else { 0.0 };
-            }
+            let place = places[lane] as usize % MOST;
+            (sorted_wx[place][lane], sorted_w[place][lane]) = (wx[lane], w[lane]);
         }
     }
     let empty = Sums { wx: [zero; ENDS], w: [zero; ENDS] };
     let mut sums = [Sums { ..empty }, empty];
-    for (sums, [wx, w]) in sums.iter_mut().zip(&room.sorted) {
-        for i in 0..LEN {
-            sums.wx[i + 1] = s.add(sums.wx[i], s.load(&wx[i]));
-            sums.w[i + 1] = s.add(sums.w[i], s.load(&w[i]));
+    for i in 0..LEN {
+        let (wx, w) = (s.load(&room.sorted[0][i]), s.load(&room.sorted[1][i]));
+        let first = s.eq_i(s.and_i(s.bits(w), sign), none);
+        for (half, sums) in sums.iter_mut().enumerate().take(1 + usize::from(BY_HALF)) {
+            let mask = if half == 0 { first } else { s.not(first) };
+            sums.wx[i + 1] = s.add(sums.wx[i], s.select(mask, wx, zero));
+            sums.w[i + 1] = s.add(sums.w[i], s.select(mask, s.abs(w), zero));
         }
     }
     sums
@@ -500,8 +487,7 @@ impl<S: Lanes, const ENDS: usize> Ways<S, ENDS, 2> for Whole<'_, S, ENDS> {
     #[inline(always)]
     fn parts(&self, s: S) -> Parts<S, ENDS, 2> {
         let nothing = [[s.splat(0.0); 2]; ENDS];
-        let mut parts =
-            Parts { all_x: nothing[0], x: self.sums.wx, low: nothing, middle: nothing };
+        let mut parts = Parts { all_x: nothing[0], x: self.sums.wx, low: nothing, middle: nothing };
         for (way, [low, middle, high, _]) in [UP, DOWN].into_iter().enumerate() {
             let [all_x, all_q2] = self.high[0][way];
             parts.all_x[way] = all_x;

@@ -6,7 +6,10 @@ use super::*;
 use crate::lanes::Scalar;
 
 /// With a hurdle, and from nothing.
-fn check<const LEN: usize, const ENDS: usize, const BY_HALF: bool>(x: [f32; LEN], weights: [f32; LEN]) {
+fn check<const LEN: usize, const ENDS: usize, const BY_HALF: bool>(
+    x: [f32; LEN],
+    weights: [f32; LEN],
+) {
     let ranks = rank(Scalar, &x);
     let mut room = Box::new(SplitRoom::EMPTY);
     let sums = sort::<Scalar, LEN, ENDS, BY_HALF>(Scalar, &x, &weights, &ranks, &mut room);
