@@ -86,7 +86,7 @@ operations! {
         let [a, b, c] = small(s, a, b);
         let v = s.add(s.mul(s.add(a, s.splat(1.0)), s.add(b, s.splat(0.001))), c);
         let off = s.abs(s.sub(s.mul(v, s.rough_inverse(v)), s.splat(1.0)));
-        s.select_i(s.lt(off, s.splat(1.0 / 2000.0)), s.splat_i(1), s.splat_i(0))
+        s.select_i(s.lt(off, s.splat(1.0 / 8000.0)), s.splat_i(1), s.splat_i(0))
     };
     exp(s, a, _b) {
         let power = s.exp(s.bits_to_f32(a));

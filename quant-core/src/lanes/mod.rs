@@ -94,8 +94,8 @@ pub trait Lanes: Copy + Sealed {
         self.sub(self.mul(a, b), c)
     }
 
-    /// About `1 / a`, within a two-thousandth of it. Not the same bits on every instance: for guesses, never for
-    /// what bytes come from.
+    /// About `1 / a`, within an eight-thousandth of it, where both are normal numbers. Not the same bits on every
+    /// instance: for guesses and bounds that leave room for it, never for what bytes come from.
     #[inline(always)]
     fn rough_inverse(self, a: Self::F32) -> Self::F32 {
         self.div(self.splat(1.0), a)

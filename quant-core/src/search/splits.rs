@@ -174,7 +174,7 @@ impl<S: Lanes, const ENDS: usize, const WAYS: usize> Parts<S, ENDS, WAYS> {
 ///
 /// Σ w·q² is no less than a 64th of the weights W, and with X = Σ w·|x| the split at zero scores 0.6·X² / W, so that
 /// Σ w·x·q of one that scores about as high is a tenth of X or more. Rounding errs by eight units in the last place of
-/// 3.2·X and 3.8·W: 2·3·10⁻⁵ and 1.2·10⁻⁴ of the score, to which the inverse adds as much.
+/// 3.2·X and 3.8·W: 3·10⁻⁵ and 1.2·10⁻⁴ of the score, to which the rough inverse adds as much.
 const ROUGH: f32 = 3e-4;
 
 /// The best of all splits, in the order in which the first of equals wins: of those rows in which a split may be the
