@@ -47,6 +47,10 @@ impl<const VNNI: bool> Lanes for Avx2<VNNI> {
         loose_mul_sub(a: __m256, b: __m256, c: __m256) -> __m256 { _mm256_fmsub_ps(a, b, c) }
         div(a: __m256, b: __m256) -> __m256 { _mm256_div_ps(a, b) }
         sqrt(a: __m256) -> __m256 { _mm256_sqrt_ps(a) }
+        rough_inverse(a: __m256) -> __m256 {
+            let inverse = _mm256_rcp_ps(a);
+            _mm256_mul_ps(inverse, _mm256_fnmadd_ps(a, inverse, _mm256_set1_ps(2.0)))
+        }
         abs(a: __m256) -> __m256 { _mm256_andnot_ps(_mm256_set1_ps(-0.0), a) }
         min(a: __m256, b: __m256) -> __m256 { _mm256_min_ps(a, b) }
         max(a: __m256, b: __m256) -> __m256 { _mm256_max_ps(a, b) }
@@ -186,7 +190,8 @@ impl<const VNNI: bool> Lanes for Avx2<VNNI> {
     }
 
     #[inline(always)]
-    fn load_u16_columns(self, values: &[u16], starts: &PerLane<usize>, out: &mut [__m256i]) {
+    fn load_u16_columns(self, values: &[u16], starts: __m256i, out: &mut [__m256i]) {
+        let starts = self.places(starts);
         for (t, tile) in out.as_chunks_mut::<8>().0.iter_mut().enumerate() {
             let mut rows = [&values[..8]; 8];
             for (row, start) in rows.iter_mut().zip(starts) {

@@ -53,9 +53,12 @@ impl<const VNNI: bool> Lanes for Avx512<VNNI> {
         loose_mul_sub(a: __m512, b: __m512, c: __m512) -> __m512 { _mm512_fmsub_ps(a, b, c) }
         div(a: __m512, b: __m512) -> __m512 { _mm512_div_ps(a, b) }
         sqrt(a: __m512) -> __m512 { _mm512_sqrt_ps(a) }
+        rough_inverse(a: __m512) -> __m512 { _mm512_rcp14_ps(a) }
         abs(a: __m512) -> __m512 { _mm512_abs_ps(a) }
         min(a: __m512, b: __m512) -> __m512 { _mm512_min_ps(a, b) }
         max(a: __m512, b: __m512) -> __m512 { _mm512_max_ps(a, b) }
+        // The larger magnitude, without a sign.
+        max_abs(a: __m512, b: __m512) -> __m512 { _mm512_range_ps::<0b1011>(a, b) }
         round(a: __m512) -> __m512 {
             _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a)
         }
@@ -187,14 +190,39 @@ impl<const VNNI: bool> Lanes for Avx512<VNNI> {
     }
 
     #[inline(always)]
-    fn load_u16_columns(self, values: &[u16], starts: &PerLane<usize>, out: &mut [__m512i]) {
+    fn load_u16_columns(self, values: &[u16], starts: __m512i, out: &mut [__m512i]) {
+        // SAFETY: the token proves AVX-512.
+        let starts = unsafe { checked_starts(values.len(), out.len(), starts) };
         for (t, tile) in out.as_chunks_mut::<8>().0.iter_mut().enumerate() {
-            let mut rows = [&values[..8]; 16];
+            let mut rows = [std::ptr::null(); 16];
             for (row, start) in rows.iter_mut().zip(starts) {
-                *row = &values[start + 8 * t..][..8];
+                // SAFETY: as many integers as there are vectors lie behind each start.
+                *row = unsafe { values.as_ptr().add(start as usize).add(8 * t).cast() };
             }
-            // SAFETY: the slices have eight integers; the token proves AVX-512.
-            *tile = unsafe { transpose_u16(rows.map(|row| row.as_ptr().cast())) };
+            // SAFETY: the tile's eight are among them; the token proves AVX-512.
+            *tile = unsafe { transpose_u16(rows) };
+        }
+    }
+
+    #[inline(always)]
+    fn load_columns_at(self, values: &[f32], starts: __m512i, out: &mut [__m512]) {
+        // SAFETY: the token proves AVX-512.
+        let starts = unsafe { checked_starts(values.len(), out.len(), starts) };
+        for (t, tile) in out.as_chunks_mut::<8>().0.iter_mut().enumerate() {
+            let mut rows = [self.splat(0.0); 8];
+            for (i, row) in rows.iter_mut().enumerate() {
+                let at = 8 * (i / 4) + i % 4;
+                // SAFETY: as many floats as there are vectors lie behind each start, the tile's eight among them;
+                // the token proves AVX-512.
+                *row = unsafe {
+                    let one = values.as_ptr().add(starts[at] as usize).add(8 * t);
+                    let other = values.as_ptr().add(starts[at + 4] as usize).add(8 * t);
+                    let one = _mm512_castps256_ps512(_mm256_loadu_ps(one));
+                    _mm512_insertf32x8::<1>(one, _mm256_loadu_ps(other))
+                };
+            }
+            // SAFETY: the token proves AVX-512.
+            *tile = unsafe { transpose_8(rows) };
         }
     }
 
@@ -230,6 +258,23 @@ impl<const VNNI: bool> Lanes for Avx512<VNNI> {
             *tile = unsafe { transpose_8(rows) };
         }
     }
+}
+
+/// The starts of rows of `len` values, which end within as many values as there are: one comparison tells for
+/// all.
+///
+/// # Panics
+/// If a row does not.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn checked_starts(values: usize, len: usize, starts: __m512i) -> [u32; 16] {
+    assert!(len <= values && values <= i32::MAX as usize, "starts of rows are numbers of a lane");
+    let last = _mm512_set1_epi32((values - len) as i32);
+    assert!(_mm512_cmpgt_epu32_mask(starts, last) == 0, "rows end within the values");
+    let mut lanes = [0; 16];
+    // SAFETY: there is room for sixteen integers.
+    unsafe { _mm512_storeu_si512(lanes.as_mut_ptr().cast(), starts) };
+    lanes
 }
 
 /// Four vectors of four rows each, of sixteen bytes: vector `i` has rows `i`, `4 + i`, `8 + i` and `12 + i`.

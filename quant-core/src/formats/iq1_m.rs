@@ -83,7 +83,7 @@ impl Fit<LEN> for ToSplits {
         subs: &mut [TernarySub],
     ) {
         let book = &codebook::IQ1;
-        fit_splits::<S, LEN, 2, true>(s, book, 1e-7, x, weights, &mut self.0, subs);
+        fit_splits::<S, LEN, { LEN + 1 }, 2, true>(s, book, 1e-7, x, weights, &mut self.0, subs);
     }
 }
 
@@ -114,10 +114,10 @@ impl Fitted {
             let (mut starts, mut columns) = (batch.starts, batch.columns);
             let mut at = [0; MAX_LANES];
             for (at, start) in at.iter_mut().zip(starts) {
-                *at = start / QK_K * CODES;
+                *at = (start / QK_K * CODES) as i32;
             }
             let mut codes = [none; CODES];
-            s.load_u16_columns(&self.codes, &at, &mut codes);
+            s.load_u16_columns(&self.codes, s.load_i(&at), &mut codes);
             let (mut sum_qx, mut sum_q2) = (zero, zero);
             // Sub-blocks that are zero have codes, too.
             for [factor, points @ ..] in codes.as_chunks::<3>().0 {

@@ -71,7 +71,7 @@ impl Fit<LEN> for ToSplits {
         subs: &mut [TernarySub],
     ) {
         let book = &codebook::IQ1;
-        fit_splits::<S, LEN, 4, false>(s, book, 1e-12, x, weights, &mut self.0, subs);
+        fit_splits::<S, LEN, { LEN + 1 }, 4, false>(s, book, 1e-12, x, weights, &mut self.0, subs);
     }
 }
 

@@ -91,6 +91,12 @@ pub trait Lanes: Copy + Sealed {
     /// `if a > b { a } else { b }`: the second operand if they are equal or one is NaN.
     fn max(self, a: Self::F32, b: Self::F32) -> Self::F32;
 
+    /// `max(abs(a), b)`, where `b` is not negative.
+    #[inline(always)]
+    fn max_abs(self, a: Self::F32, b: Self::F32) -> Self::F32 {
+        self.max(self.abs(a), b)
+    }
+
     /// `a * b + c`, rounded once or twice, as it is faster. Not the same bits on every instance: for bounds
     /// that leave room for rounding, never for what bytes come from.
     #[inline(always)]
@@ -102,6 +108,13 @@ pub trait Lanes: Copy + Sealed {
     #[inline(always)]
     fn loose_mul_sub(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32 {
         self.sub(self.mul(a, b), c)
+    }
+
+    /// About `1 / a`, within an eight-thousandth of it, where both are normal numbers. Not the same bits on every
+    /// instance: for guesses and bounds that leave room for it, never for what bytes come from.
+    #[inline(always)]
+    fn rough_inverse(self, a: Self::F32) -> Self::F32 {
+        self.div(self.splat(1.0), a)
     }
 
     /// The nearest integer, ties to even, for magnitudes up to 2²²; zeros may have either sign.
@@ -235,14 +248,34 @@ pub trait Lanes: Copy + Sealed {
     /// # Panics
     /// If a lane's range ends past the slice.
     #[inline(always)]
-    fn load_u16_columns(self, values: &[u16], starts: &PerLane<usize>, out: &mut [Self::I32]) {
-        let mut column = [0; MAX_LANES];
+    fn load_u16_columns(self, values: &[u16], starts: Self::I32, out: &mut [Self::I32]) {
+        let (starts, mut column) = (self.places(starts), [0; MAX_LANES]);
         for (i, out) in out.iter_mut().enumerate() {
             for (value, start) in column.iter_mut().zip(starts).take(Self::N) {
                 *value = values[start + i].into();
             }
             *out = self.load_i(&column);
         }
+    }
+
+    /// As [`load_columns`](Self::load_columns), from starts that are lanes themselves.
+    ///
+    /// # Panics
+    /// If a lane's range ends past the slice.
+    #[inline(always)]
+    fn load_columns_at(self, values: &[f32], starts: Self::I32, out: &mut [Self::F32]) {
+        self.load_columns(values, &self.places(starts), out);
+    }
+
+    /// The lanes as places in a slice.
+    #[inline(always)]
+    fn places(self, v: Self::I32) -> PerLane<usize> {
+        let (mut lanes, mut places) = ([0; MAX_LANES], [0; MAX_LANES]);
+        self.store_i(v, &mut lanes);
+        for (place, lane) in places.iter_mut().zip(lanes).take(Self::N) {
+            *place = lane as u32 as usize;
+        }
+        places
     }
 
     /// The least of the lanes, none of which is a NaN.

@@ -45,9 +45,11 @@ impl<S: Lanes> Lanes for Pair<S> {
         mul(a: F32, b: F32) -> F32;
         div(a: F32, b: F32) -> F32;
         sqrt(a: F32) -> F32;
+        rough_inverse(a: F32) -> F32;
         abs(a: F32) -> F32;
         min(a: F32, b: F32) -> F32;
         max(a: F32, b: F32) -> F32;
+        max_abs(a: F32, b: F32) -> F32;
         loose_mul_add(a: F32, b: F32, c: F32) -> F32;
         loose_mul_sub(a: F32, b: F32, c: F32) -> F32;
         round(a: F32) -> F32;

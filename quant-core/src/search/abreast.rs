@@ -7,7 +7,7 @@
 use super::nearest::{NUMBERS, look_up, next_level, odd_levels};
 use crate::{
     codebook::{List, Near, START_BITS},
-    lanes::{Lanes, MAX_LANES, PerLane},
+    lanes::{Lanes, MAX_LANES},
 };
 
 /// The most points of a list whose run is settled beside others.
@@ -106,13 +106,8 @@ impl<S: Lanes> Batch<S> {
 
     /// Where the list of each starts.
     #[inline(always)]
-    fn starts(&self, s: S) -> PerLane<usize> {
-        let (mut places, mut starts) = ([0; MAX_LANES], [0; MAX_LANES]);
-        s.store_i(s.and_i(self.lists, s.splat_i((1 << START_BITS) - 1)), &mut places);
-        for (start, place) in starts.iter_mut().zip(places).take(S::N) {
-            *start = place as usize;
-        }
-        starts
+    fn starts(&self, s: S) -> S::I32 {
+        s.and_i(self.lists, s.splat_i((1 << START_BITS) - 1))
     }
 
     /// How long the list of each is.
@@ -212,10 +207,6 @@ impl Pile {
         let (run, list) = (self.runs[self.len], self.lists[self.len]);
         Some(Run { run: run as u32, list: List::from_bits(list) })
     }
-
-    pub(super) fn clear(&mut self) {
-        self.len = 0;
-    }
 }
 
 /// The lowest line of each lane at one scale.
@@ -253,22 +244,20 @@ impl<S: Lanes> Drawn<S> {
         Self { a: [zero; SHORT], b: [zero; SHORT], len: 0, values: [zero; 16] }
     }
 
-    /// Takes the values of runs; `rows` has `2 * len` for each lane.
+    /// Takes the values of runs; `rows` has `2 * LEN` for each lane.
     #[inline(always)]
-    pub(super) fn take<const DIMS: usize>(
+    pub(super) fn take<const DIMS: usize, const LEN: usize>(
         &mut self,
         s: S,
         rows: &[f32],
-        len: usize,
         batch: &Batch<S>,
     ) {
-        let (mut places, mut starts) = ([0; MAX_LANES], [0; MAX_LANES]);
-        s.store_i(batch.places(s), &mut places);
-        for (start, place) in starts.iter_mut().zip(places).take(S::N) {
-            let (g, lane) = (place as usize >> GROUP, place as usize & 15);
-            *start = lane * 2 * len + g * 2 * DIMS;
-        }
-        s.load_columns(rows, &starts, &mut self.values[..2 * DIMS]);
+        const { assert!((LEN == 16 || LEN == 32) && (DIMS == 4 || DIMS == 8)) }
+        let lane = s.and_i(batch.runs, s.splat_i(15));
+        let group = s.and_i(s.shr::<GROUP>(batch.runs), s.splat_i(7));
+        let from = if LEN == 32 { s.shl::<6>(lane) } else { s.shl::<5>(lane) };
+        let inside = if DIMS == 8 { s.shl::<4>(group) } else { s.shl::<3>(group) };
+        s.load_columns_at(rows, s.add_i(from, inside), &mut self.values[..2 * DIMS]);
     }
 
     /// Draws the lines of runs whose values were taken, of which none has a list shorter or longer than `lens`
@@ -291,7 +280,7 @@ impl<S: Lanes> Drawn<S> {
         let mut found = [s.splat_i(0); 2];
         let mut codes = [s.splat_i(0); 8];
         for first in (0..longest).step_by(codes.len()) {
-            s.load_u16_columns(near.codes(first), &starts, &mut codes);
+            s.load_u16_columns(near.codes(first), starts, &mut codes);
             for k in first..longest.min(first + codes.len()) {
                 let code = codes[k - first];
                 let (mut a, b) = self.line::<DIMS>(s, code);
@@ -330,7 +319,7 @@ impl<S: Lanes> Drawn<S> {
         let mut found = [s.splat_i(0); 2];
         let mut codes = [s.splat_i(0); 8];
         for first in (0..longest).step_by(codes.len()) {
-            s.load_u16_columns(near.codes(first), &starts, &mut codes);
+            s.load_u16_columns(near.codes(first), starts, &mut codes);
             if first == 0 {
                 found = [codes[0]; 2];
             }
@@ -388,7 +377,10 @@ impl<S: Lanes> Drawn<S> {
     ) -> Turn<S> {
         let one = self.line::<DIMS>(s, codes[0]);
         let other = self.line::<DIMS>(s, codes[1]);
-        let scale = s.div(s.sub(one.1, other.1), s.sub(one.0, other.0));
+        let [rise, gap] = [s.sub(one.0, other.0), s.sub(one.1, other.1)];
+        // A third line that is above both there is between the ends above one or the other, even if that is not
+        // quite where they meet.
+        let scale = s.mul(gap, s.rough_inverse(rise));
         let heights =
             [s.loose_mul_sub(scale, one.0, one.1), s.loose_mul_sub(scale, other.0, other.1)];
         let limit = s.add(noise, s.max(heights[0], heights[1]));
@@ -400,10 +392,9 @@ impl<S: Lanes> Drawn<S> {
         // The inverses of scales are evenly spaced.
         let from = s.add(s.to_f32(first), s.splat(1.0));
         let steps = s.to_f32(s.sub_i(last, first));
-        let unit = s.splat(1.0);
-        let passed = s.sub(s.div(high, scale), unit);
-        let part = s.div(passed, s.sub(s.div(high, low), unit));
-        let guess = s.trunc(s.add(s.mul(part, steps), from));
+        let passed = s.loose_mul_sub(high, s.mul(rise, s.rough_inverse(gap)), s.splat(1.0));
+        let spacing = s.mul(s.mul(low, s.rough_inverse(s.sub(high, low))), steps);
+        let guess = s.trunc(s.loose_mul_add(passed, spacing, from));
         let guess = s.min_i(s.max_i(guess, s.trunc(from)), last);
         Turn { guess, pair: s.eq(count, s.splat(2.0)), lines: [one, other], noise }
     }

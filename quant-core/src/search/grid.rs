@@ -272,6 +272,7 @@ impl<S: Lanes, const LEN: usize> Values<'_, S, LEN> {
         let far = s.any(far);
         room.set_scales(s, scales);
         let ends = [scales[0], scales[scales.len() - 1]];
+        let mut all = true;
         for (g, &wanted) in wanted.iter().enumerate() {
             let apart = if far {
                 self.round::<DIMS, GROUPS, true>(s, g, inverses, wanted, room)
@@ -280,9 +281,10 @@ impl<S: Lanes, const LEN: usize> Values<'_, S, LEN> {
             };
             let (x, inside) = (&self.x[g * DIMS..(g + 1) * DIMS], s.lt(apart, s.splat(INSIDE)));
             let certain = room.set_noise::<S, DIMS>(s, near, g, x, ends, inside);
-            let all = !s.any(s.and(wanted, s.not(certain)));
-            room.list_runs::<S, DIMS>(s, near, all);
-            room.settle::<S, DIMS>(s, near, drawn, g + 1 == GROUPS);
+            all &= !s.any(s.and(wanted, s.not(certain)));
+            let last = g + 1 == GROUPS;
+            room.list_runs::<S, DIMS>(s, near, all, last);
+            room.settle::<S, DIMS>(s, near, drawn, last);
         }
         far
     }
@@ -317,7 +319,7 @@ impl<S: Lanes, const LEN: usize> Values<'_, S, LEN> {
                     let v = s.sub(s.mul(half_inverse, x), half);
                     let v = clamp(s, v, 0.0, (levels - 1) as f32);
                     let level = s.round(v);
-                    apart = s.max(s.abs(s.sub(v, level)), apart);
+                    apart = s.max_abs(s.sub(v, level), apart);
                     level
                 };
                 key = s.loose_mul_add(key, s.splat(levels as f32), level);

@@ -73,29 +73,20 @@ impl<S: Lanes, const LEN: usize> Call<S> for FitPositive<'_, S, LEN> {
             sum_lx = s.add(sum_lx, s.mul(s.mul(weights[i], x[i]), l));
             sum_l2 = s.add(sum_l2, s.mul(s.mul(weights[i], l), l));
         }
-        // Nothing moves in most values, which then wait for no other.
-        const TOGETHER: usize = 4;
-        const { assert!(LEN.is_multiple_of(TOGETHER)) }
         let mut sums = [sum_lx, sum_l2];
         for _ in 0..5 {
             let mut moved = false;
-            for first in (0..LEN).step_by(TOGETHER) {
-                let mut any = s.lt(zero, zero);
-                for i in first..first + TOGETHER {
-                    let step = Step::new(s, x[i], weights[i], codes[i], largest_i, sums);
-                    any = s.not(s.and(s.not(any), s.not(step.accept)));
-                }
-                if !s.any(any) {
+            for i in 0..LEN {
+                let step = Step::new(s, x[i], weights[i], codes[i], largest_i, sums);
+                // Most values stay: a branch, and not a selection, lets the next one begin before that is known.
+                if !s.any(step.accept) {
                     continue;
                 }
-                for i in first..first + TOGETHER {
-                    let step = Step::new(s, x[i], weights[i], codes[i], largest_i, sums);
-                    codes[i] = s.select_i(step.accept, s.and_i(step.code, byte), codes[i]);
-                    for (sum, new) in sums.iter_mut().zip(step.sums) {
-                        *sum = s.select(step.accept, new, *sum);
-                    }
-                    moved |= s.any(s.and(step.accept, s.not(all_zero)));
+                codes[i] = s.select_i(step.accept, s.and_i(step.code, byte), codes[i]);
+                for (sum, new) in sums.iter_mut().zip(step.sums) {
+                    *sum = s.select(step.accept, new, *sum);
                 }
+                moved |= s.any(s.and(step.accept, s.not(all_zero)));
             }
             if !moved {
                 break;

@@ -224,19 +224,21 @@ impl<const LEN: usize, const GROUPS: usize> Room<LEN, GROUPS> {
     }
 
     /// Finds the lists of the runs that were found, and puts these to those of a kind. A key that is a point needs
-    /// no more. `certain` says that only rivals may be the nearest in all of them.
+    /// no more. `certain` says that only rivals may be the nearest in all of them. What does not make up a vector
+    /// waits for the next group, if this is not the `last`.
     #[inline(always)]
     pub(super) fn list_runs<S: Lanes, const DIMS: usize>(
         &mut self,
         s: S,
         near: &Near,
         certain: bool,
+        last: bool,
     ) {
         let (none, empty) = (s.splat_i(0), s.splat(0.0));
-        for at in (0..self.found.len()).step_by(S::N) {
-            let runs = self.found.at(s, at).runs;
-            let live = s.lt(s.load(&NUMBERS), s.splat((self.found.len() - at) as f32));
-            let runs = s.select_i(live, runs, none);
+        let enough = if last { 1 } else { S::N };
+        while self.found.len() >= enough {
+            let (batch, live) = self.found.take(s);
+            let runs = s.select_i(live, batch.runs, none);
             let batch = Batch::<S> { runs, lists: none };
             let mut keys = s.shr::<KEY>(runs);
             if !certain {
@@ -253,9 +255,10 @@ impl<const LEN: usize, const GROUPS: usize> Room<LEN, GROUPS> {
                 pile.push(s, s.and(longer, inside), &batch);
                 longer = s.and(longer, s.not(inside));
             }
-            self.long.push(s, longer, &batch);
+            if s.any(longer) {
+                self.long.push(s, longer, &batch);
+            }
         }
-        self.found.clear();
     }
 
     /// Settles a vector of runs of a length. `mixed` says that some may be shorter.
@@ -279,7 +282,7 @@ impl<const LEN: usize, const GROUPS: usize> Room<LEN, GROUPS> {
         let (first, last, places) = (batch.first(s), batch.last(s), batch.places(s));
         let noise = pick(s, self.noise.as_flattened(), places);
         let ends = [self.scale(s, &batch, first), self.scale(s, &batch, last)];
-        drawn.take::<DIMS>(s, self.rows.as_flattened().as_flattened(), LEN, &batch);
+        drawn.take::<DIMS, LEN>(s, self.rows.as_flattened().as_flattened(), &batch);
         let [one, other] = drawn.draw::<DIMS>(s, near, &batch, lens, noise, ends);
         self.note(s, live, batch.runs, one.code);
         let certain = s.and(one.alone, other.alone);
@@ -325,7 +328,7 @@ impl<const LEN: usize, const GROUPS: usize> Room<LEN, GROUPS> {
     ) -> S::Mask {
         let (first, last, places) = (batch.first(s), batch.last(s), batch.places(s));
         let ends = [self.scale(s, batch, first), self.scale(s, batch, last)];
-        drawn.take::<DIMS>(s, self.rows.as_flattened().as_flattened(), LEN, batch);
+        drawn.take::<DIMS, LEN>(s, self.rows.as_flattened().as_flattened(), batch);
         let mut x = [s.splat(0.0); 8];
         // The values of a group come in `DIMS` rows.
         let lane = s.and_i(places, s.splat_i(MOST_LANES as i32 - 1));

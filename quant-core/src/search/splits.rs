@@ -5,7 +5,10 @@
 //! become 1: all ways to split the sorted values in three are tried. Then each group of eight gets a
 //! point of the codebook.
 
-use super::nearest::{Group, Levels};
+mod ways;
+
+use self::ways::{Halves, Sums, Ways, Whole};
+use super::nearest::nearest;
 use crate::{
     codebook::Codebook,
     lanes::{Lanes, MAX_LANES, PerLane},
@@ -35,16 +38,15 @@ impl TernarySub {
 
 /// Room for a batch, to be used again for the next.
 pub(crate) struct SplitRoom {
-    /// Products of weights and values, and weights, in the order of the values; of each half of the sub-block,
-    /// if the halves are shifted each by itself.
-    sorted: [[[PerLane<f32>; MOST]; 2]; 2],
+    /// Products of weights and values, and weights, in the order of the values.
+    sorted: [[PerLane<f32>; MOST]; 2],
     x: [PerLane<f32>; MOST],
     weights: [PerLane<f32>; MOST],
 }
 
 impl SplitRoom {
     pub(crate) const EMPTY: Self = Self {
-        sorted: [[[[0.0; MAX_LANES]; MOST]; 2]; 2],
+        sorted: [[[0.0; MAX_LANES]; MOST]; 2],
         x: [[0.0; MAX_LANES]; MOST],
         weights: [[0.0; MAX_LANES]; MOST],
     };
@@ -60,14 +62,8 @@ struct Best<S: Lanes> {
     /// Splits that score less are far from the hurdle; the score itself as soon as a split was taken.
     limit: S::F32,
     taken: Taken<S>,
-    /// What there was before the first.
-    start: Taken<S>,
-    /// The sum of the weights.
-    weight: S::F32,
     /// Whether a split came so near to the hurdle that rounding decided.
     unsure: bool,
-    /// How many searches there were.
-    searches: usize,
 }
 
 /// A split.
@@ -80,68 +76,30 @@ struct Taken<S: Lanes> {
     way: S::I32,
 }
 
-/// The splits that a search goes through: the least and the greatest number of values below 0, and those of
-/// values below 1.
-const fn splits(len: usize, search: usize) -> [[usize; 2]; 2] {
-    match search {
-        // They are often good.
-        0 => [[len / 4, len / 4 + 3], [len * 3 / 4 - 3, len * 3 / 4]],
-        _ => [[0, len]; 2],
-    }
-}
-
 impl<S: Lanes> Best<S> {
-    /// Nothing yet: given the scale where no split is taken, and the sum of the weights.
+    /// Takes those splits of a mask that score higher than what there is, given the sums of each way, in order.
     #[inline(always)]
-    fn new(s: S, scale: S::F32, weight: S::F32) -> Self {
-        let (least, none) = (s.splat(f32::MIN), s.splat_i(0));
-        let taken = Taken { scale, ends: [none; 2], way: s.splat_i(-1) };
-        Self { score: least, limit: least, taken, start: taken, weight, unsure: false, searches: 0 }
-    }
-
-    /// Goes on with the next search: after one of some splits with all, from a hurdle just below the best of these,
-    /// and if that was not sure, from nothing. Says whether there is a next one.
-    #[inline(always)]
-    fn goes_on(&mut self, s: S) -> bool {
-        self.searches += 1;
-        if self.searches > 1 && !self.unsure {
-            return false;
-        }
-        let (low, high, least) = (s.splat(1e-25), s.splat(1e25), s.splat(f32::MIN));
-        // Σ w·q² is from a hundredth of the weights to twice as much: nothing is subnormal or overflows.
-        let size = s.mul(self.score, self.weight);
-        let size = s.and(s.lt(low, size), s.lt(size, high));
-        let mut sound = s.and(size, s.and(s.lt(low, self.score), s.lt(self.score, high)));
-        if self.searches > 1 {
-            sound = s.lt(least, least);
-        }
-        // Rounding errs by 6·10⁻⁸, some six times until scores are compared.
-        let hurdle = s.mul(self.score, s.splat(1.0 - 8e-7));
-        let below = s.mul(self.score, s.splat(1.0 - 1.6e-6));
-        self.score = s.select(sound, hurdle, least);
-        self.limit = s.select(sound, below, least);
-        self.taken = self.start;
-        self.unsure = false;
-        true
-    }
-
-    /// Takes those splits that score higher than what there is, given the sums of each way, in order.
-    #[inline(always)]
-    fn offer<const WAYS: usize>(&mut self, s: S, ways: [[S::F32; 2]; WAYS], ends: [usize; 2]) {
+    fn offer<const WAYS: usize>(
+        &mut self,
+        s: S,
+        among: S::Mask,
+        ways: [[S::F32; 2]; WAYS],
+        ends: [S::I32; 2],
+    ) {
         // Records are rare: one branch for all.
         let mut higher = 0;
         for [sum_qx, sum_q2] in ways {
             higher |= s.mask_bits(is_exceeded(s, self.limit, sum_qx, sum_q2));
         }
-        if higher == 0 {
+        if higher & s.mask_bits(among) == 0 {
             return;
         }
         for (way, [sum_qx, sum_q2]) in ways.into_iter().enumerate() {
-            let far = is_exceeded(s, self.limit, sum_qx, sum_q2);
+            let far = s.and(among, is_exceeded(s, self.limit, sum_qx, sum_q2));
             if !s.any(far) {
                 continue;
             }
-            let higher = is_exceeded(s, self.score, sum_qx, sum_q2);
+            let higher = s.and(among, is_exceeded(s, self.score, sum_qx, sum_q2));
             self.unsure |= s.any(s.and(far, s.not(higher)));
             let better = s.and(s.lt(s.splat(0.0), sum_q2), higher);
             if s.any(better) {
@@ -151,7 +109,7 @@ impl<S: Lanes> Best<S> {
                 let taken = &mut self.taken;
                 taken.scale = s.select(better, scale, taken.scale);
                 for (taken, end) in taken.ends.iter_mut().zip(ends) {
-                    *taken = s.select_i(better, s.splat_i(end as i32), *taken);
+                    *taken = s.select_i(better, end, *taken);
                 }
                 taken.way = s.select_i(better, s.splat_i(way as i32), taken.way);
             }
@@ -164,16 +122,98 @@ fn is_exceeded<S: Lanes>(s: S, score: S::F32, sum_qx: S::F32, sum_q2: S::F32) ->
     s.lt(s.mul(score, sum_q2), s.mul(sum_qx, sum_qx))
 }
 
-/// Sums over the first values, in order, of the whole sub-block or one half of it.
-struct Sums<S: Lanes> {
-    wx: [S::F32; MOST + 1],
-    w: [S::F32; MOST + 1],
+/// By how much, as a part of it, the highest score may be off at most.
+///
+/// Σ w·q² is no less than a 64th of the weights W, and with X = Σ w·|x| the split at zero scores 0.6·X² / W, so that
+/// Σ w·x·q of one that scores about as high is a tenth of X or more. Rounding errs by eight units in the last place of
+/// 3.2·X and 3.8·W: 3·10⁻⁵ and 1.2·10⁻⁴ of the score, to which the rough inverse adds as much.
+const ROUGH: f32 = 3e-4;
+
+/// The best of all splits, in the order in which the first of equals wins: of those rows in which a split may be the
+/// best, that of each lane side by side. `scale` is what there is if none is taken; `from_nothing` says to go through
+/// all.
+#[inline(always)]
+fn search<S: Lanes, W: Ways<S, ENDS, WAYS>, const ENDS: usize, const WAYS: usize>(
+    s: S,
+    ways: &W,
+    sums: &[Sums<S, ENDS>; 2],
+    dead: S::Mask,
+    scale: S::F32,
+    from_nothing: bool,
+) -> Best<S> {
+    let (zero, none, least) = (s.splat(0.0), s.splat_i(0), s.splat(f32::MIN));
+    let highest = ways.parts(s).highest(s);
+    let mut most = zero;
+    for &highest in &highest {
+        most = s.max(highest, most);
+    }
+    // Σ w·q² is from a hundredth of the weights to twice as much: nothing is subnormal or overflows.
+    let (low, high) = (s.splat(1e-25), s.splat(1e25));
+    let size = s.mul(most, s.add(sums[0].w[ENDS - 1], sums[1].w[ENDS - 1]));
+    let size = s.and(s.lt(low, size), s.lt(size, high));
+    let mut sound = s.and(size, s.and(s.lt(low, most), s.lt(most, high)));
+    if from_nothing {
+        sound = s.lt(zero, zero);
+    }
+    loop {
+        // Some split exceeds the hurdle, and those of rows that are left out are far from it.
+        let hurdle = s.mul(most, s.splat(1.0 - 2.0 * ROUGH));
+        let below = s.mul(most, s.splat(1.0 - 2.0 * ROUGH - 1e-6));
+        let row = s.mul(most, s.splat(1.0 - 3.1 * ROUGH));
+        let row = s.select(sound, row, s.splat(f32::NEG_INFINITY));
+        let row = s.select(dead, s.splat(f32::INFINITY), row);
+        let mut best = Best {
+            score: s.select(sound, hurdle, least),
+            limit: s.select(sound, below, least),
+            taken: Taken { scale, ends: [none; 2], way: s.splat_i(-1) },
+            unsure: false,
+        };
+        let mut done = s.splat(-1.0);
+        loop {
+            let beyond = s.splat(ENDS as f32);
+            let mut next = beyond;
+            for i in (0..ENDS).rev() {
+                let number = s.splat(i as f32);
+                let ahead = s.and(s.lt(done, number), s.not(s.lt(highest[i], row)));
+                next = s.select(ahead, number, next);
+            }
+            let live = s.lt(next, beyond);
+            if !s.any(live) {
+                break;
+            }
+            let mut below = [[zero; 2]; 2];
+            for i in 0..ENDS {
+                let here = s.eq(next, s.splat(i as f32));
+                for (below, sums) in below.iter_mut().zip(sums) {
+                    *below =
+                        [s.select(here, sums.wx[i], below[0]), s.select(here, sums.w[i], below[1])];
+                }
+            }
+            let (first, row) = (s.trunc(next), ways.row(s, below));
+            for j in s.lowest(next) as usize..ENDS {
+                let among = s.and(live, s.le(next, s.splat(j as f32)));
+                best.offer(s, among, ways.sums(s, &row, j), [first, s.splat_i(j as i32)]);
+            }
+            done = next;
+        }
+        if !best.unsure {
+            return best;
+        }
+        sound = s.lt(zero, zero);
+    }
 }
 
 /// Fits a batch of sub-blocks of `LEN` values in `GROUPS` groups of eight. With `BY_HALF` each of the two
-/// groups has a shift of its own. Sub-blocks of which no magnitude reaches `least` are all zero.
+/// groups has a shift of its own. Sub-blocks of which no magnitude reaches `least` are all zero. Splits have `ENDS`
+/// places: one more than there are values.
 #[inline(always)]
-pub(crate) fn fit_splits<S: Lanes, const LEN: usize, const GROUPS: usize, const BY_HALF: bool>(
+pub(crate) fn fit_splits<
+    S: Lanes,
+    const LEN: usize,
+    const ENDS: usize,
+    const GROUPS: usize,
+    const BY_HALF: bool,
+>(
     s: S,
     book: &Codebook<8>,
     least: f32,
@@ -182,7 +222,7 @@ pub(crate) fn fit_splits<S: Lanes, const LEN: usize, const GROUPS: usize, const 
     room: &mut SplitRoom,
     subs: &mut [TernarySub],
 ) {
-    const { assert!(LEN <= MOST && GROUPS * 8 == LEN) }
+    const { assert!(LEN <= MOST && GROUPS * 8 == LEN && ENDS == LEN + 1) }
     let zero = s.splat(0.0);
     let none = s.splat_i(0);
     let mut max = zero;
@@ -190,18 +230,13 @@ pub(crate) fn fit_splits<S: Lanes, const LEN: usize, const GROUPS: usize, const 
         max = s.max(max, s.abs(v));
     }
     let ranks = rank(s, x);
-    let sums = sort::<S, LEN, BY_HALF>(s, x, weights, &ranks, room);
-    let mut weight = sums[0].w[LEN];
-    if BY_HALF {
-        weight = s.add(weight, sums[1].w[LEN]);
-    }
-    let mut best = Best::new(s, max, weight);
-    if BY_HALF {
-        try_halves::<S, LEN>(s, &sums, &mut best);
-    } else {
-        try_whole::<S, LEN>(s, &sums[0], &mut best);
-    }
+    let sums = sort::<S, LEN, ENDS, BY_HALF>(s, x, weights, &ranks, room);
     let dead = s.lt(max, s.splat(least));
+    let best = if BY_HALF {
+        search(s, &Halves::new(s, &sums), &sums, dead, max, false)
+    } else {
+        search(s, &Whole::new(s, &sums[0]), &sums, dead, max, false)
+    };
     let alive = s.and(s.not(s.eq_i(best.taken.way, s.splat_i(-1))), s.not(dead));
 
     // A negative scale turns all around.
@@ -255,10 +290,9 @@ pub(crate) fn fit_splits<S: Lanes, const LEN: usize, const GROUPS: usize, const 
                     x[i] = room.x[8 * g + i][lane];
                     weights[i] = room.weights[8 * g + i][lane];
                 }
-                let levels = if down >> lane & 1 == 1 { &TABLE_DOWN } else { &TABLE_UP };
-                let group = Group::<8>::new(x, weights);
-                let codes = near.codes(list.start());
-                keys[lane] = group.nearest(s, codes, list.len(), levels, scales[lane]).into();
+                let levels = if down >> lane & 1 == 1 { &DOWN } else { &UP };
+                let (codes, len) = (near.codes(list.start()), list.len());
+                keys[lane] = nearest(s, codes, len, [x, weights], levels, scales[lane]).into();
             }
         }
     }
@@ -297,20 +331,6 @@ pub(crate) fn fit_splits<S: Lanes, const LEN: usize, const GROUPS: usize, const 
     }
 }
 
-/// The levels as a table of errors has them.
-const TABLE_UP: Levels = repeated(UP);
-const TABLE_DOWN: Levels = repeated(DOWN);
-
-const fn repeated(four: [f32; 4]) -> Levels {
-    let mut levels = [0.0; 32];
-    let mut i = 0;
-    while i < 32 {
-        levels[i] = four[i % 4];
-        i += 1;
-    }
-    levels
-}
-
 /// How many values come before each in ascending order, equal ones in their own order. (The reference
 /// leaves that to the C library, whose sort keeps it.)
 #[inline(always)]
@@ -331,139 +351,40 @@ fn rank<S: Lanes, const LEN: usize>(s: S, x: &[S::F32; LEN]) -> [S::I32; LEN] {
 
 /// The sums over the first values in order; with `BY_HALF` those over the values of either half.
 #[inline(always)]
-fn sort<S: Lanes, const LEN: usize, const BY_HALF: bool>(
+fn sort<S: Lanes, const LEN: usize, const ENDS: usize, const BY_HALF: bool>(
     s: S,
     x: &[S::F32; LEN],
     weights: &[S::F32; LEN],
     ranks: &[S::I32; LEN],
     room: &mut SplitRoom,
-) -> [Sums<S>; 2] {
+) -> [Sums<S, ENDS>; 2] {
     let zero = s.splat(0.0);
     let (mut places, mut wx, mut w) = ([0; MAX_LANES], [0.0; MAX_LANES], [0.0; MAX_LANES]);
+    let (sign, none) = (s.splat_i(i32::MIN), s.splat_i(0));
     for i in 0..LEN {
         s.store_i(ranks[i], &mut places);
         s.store(s.mul(weights[i], x[i]), &mut wx);
-        s.store(weights[i], &mut w);
-        let half = if BY_HALF { i * 2 / LEN } else { 0 };
+        // Instead of its sign, which no weight has, the half.
+        let half = if BY_HALF && i >= LEN / 2 { sign } else { none };
+        s.store(s.bits_to_f32(s.or_i(s.bits(s.abs(weights[i])), half)), &mut w);
+        let [sorted_wx, sorted_w] = &mut room.sorted;
         for lane in 0..S::N {
-            let place = places[lane] as usize;
-            for (h, [sorted_wx, sorted_w]) in room.sorted.iter_mut().enumerate() {
-                let counts = h == half;
-                sorted_wx[place][lane] = if counts { wx[lane] } else { 0.0 };
-                sorted_w[place][lane] = if counts { w[lane] } else { 0.0 };
-            }
+            let place = places[lane] as usize % MOST;
+            (sorted_wx[place][lane], sorted_w[place][lane]) = (wx[lane], w[lane]);
         }
     }
-    let empty = Sums { wx: [zero; MOST + 1], w: [zero; MOST + 1] };
+    let empty = Sums { wx: [zero; ENDS], w: [zero; ENDS] };
     let mut sums = [Sums { ..empty }, empty];
-    for (sums, [wx, w]) in sums.iter_mut().zip(&room.sorted) {
-        for i in 0..LEN {
-            sums.wx[i + 1] = s.add(sums.wx[i], s.load(&wx[i]));
-            sums.w[i + 1] = s.add(sums.w[i], s.load(&w[i]));
+    for i in 0..LEN {
+        let (wx, w) = (s.load(&room.sorted[0][i]), s.load(&room.sorted[1][i]));
+        let first = s.eq_i(s.and_i(s.bits(w), sign), none);
+        for (half, sums) in sums.iter_mut().enumerate().take(1 + usize::from(BY_HALF)) {
+            let mask = if half == 0 { first } else { s.not(first) };
+            sums.wx[i + 1] = s.add(sums.wx[i], s.select(mask, wx, zero));
+            sums.w[i + 1] = s.add(sums.w[i], s.select(mask, s.abs(w), zero));
         }
     }
     sums
-}
-
-/// All splits with one shift for all, up (0) or down (1), in the order in which the first of the best
-/// wins.
-#[inline(always)]
-fn try_whole<S: Lanes, const LEN: usize>(s: S, sums: &Sums<S>, best: &mut Best<S>) {
-    // The middle levels are opposite numbers.
-    const { assert!(UP[1] == -DOWN[1]) }
-    let middle = s.splat(UP[1]);
-    let (wx, w, nothing) = (&sums.wx, &sums.w, (s.splat(0.0), s.splat(0.0)));
-    // What the values at the highest level add, by where they begin and by way.
-    let mut high = [[nothing; 2]; MOST + 1];
-    for j in 0..=LEN {
-        let (high_x, high_w) = (s.sub(wx[LEN], wx[j]), s.sub(w[LEN], w[j]));
-        for (high, levels) in high[j].iter_mut().zip([UP, DOWN]) {
-            let level = s.splat(levels[2]);
-            *high = (s.mul(high_x, level), s.mul(s.mul(high_w, level), level));
-        }
-    }
-    loop {
-        let [below, ends] = splits(LEN, best.searches);
-        for i in below[0]..=below[1] {
-            let mut low = [nothing; 2];
-            for (low, levels) in low.iter_mut().zip([UP, DOWN]) {
-                let level = s.splat(levels[0]);
-                *low = (s.mul(wx[i], level), s.mul(s.mul(w[i], level), level));
-            }
-            for j in i.max(ends[0])..=ends[1] {
-                let middle_x = s.mul(s.sub(wx[j], wx[i]), middle);
-                let middle_q2 = s.mul(s.mul(s.sub(w[j], w[i]), middle), middle);
-                let [up, down] = high[j];
-                let sums_up = [
-                    s.add(s.add(low[0].0, middle_x), up.0),
-                    s.add(s.add(low[0].1, middle_q2), up.1),
-                ];
-                let sums_down = [
-                    s.add(s.sub(low[1].0, middle_x), down.0),
-                    s.add(s.add(low[1].1, middle_q2), down.1),
-                ];
-                best.offer(s, [sums_up, sums_down], [i, j]);
-            }
-        }
-        if !best.goes_on(s) {
-            break;
-        }
-    }
-}
-
-/// All splits with a shift for each half, in ggml's order: both up, the second down, the first down, both
-/// down. Its sums start from those with all values at the highest level.
-#[inline(always)]
-fn try_halves<S: Lanes, const LEN: usize>(s: S, sums: &[Sums<S>; 2], best: &mut Best<S>) {
-    // By half and shift.
-    let nothing = [[s.splat(0.0); 2]; 2];
-    let (mut top_x, mut top_q2, mut to_low) = (nothing, nothing, nothing);
-    // What it adds to Σ w·q² that values are no higher than the middle, by where these end.
-    let mut to_middle = [nothing; MOST + 1];
-    for h in 0..2 {
-        for (way, [low, middle, high, _]) in [UP, DOWN].into_iter().enumerate() {
-            let top = s.splat(high);
-            top_x[h][way] = s.mul(sums[h].wx[LEN], top);
-            top_q2[h][way] = s.mul(s.mul(sums[h].w[LEN], top), top);
-            to_low[h][way] = s.splat(low * low - middle * middle);
-            let steps = s.splat(middle * middle - high * high);
-            for (to_middle, &w) in to_middle.iter_mut().zip(&sums[h].w).take(LEN + 1) {
-                to_middle[h][way] = s.mul(w, steps);
-            }
-        }
-    }
-    loop {
-        let [below, ends] = splits(LEN, best.searches);
-        for i in below[0]..=below[1] {
-            let mut start_q2 = nothing;
-            for h in 0..2 {
-                for way in 0..2 {
-                    let low = s.mul(sums[h].w[i], to_low[h][way]);
-                    start_q2[h][way] = s.add(top_q2[h][way], low);
-                }
-            }
-            let all = to_middle.iter().enumerate().take(ends[1] + 1);
-            for (j, to_middle) in all.skip(i.max(ends[0])) {
-                let mut parts = [[[top_x[0][0]; 2]; 2]; 2];
-                for h in 0..2 {
-                    let ends = s.add(sums[h].wx[i], sums[h].wx[j]);
-                    for way in 0..2 {
-                        let sum_q2 = s.add(start_q2[h][way], to_middle[h][way]);
-                        parts[h][way] = [s.sub(top_x[h][way], ends), sum_q2];
-                    }
-                }
-                let mut ways = [parts[0][0]; 4];
-                for (way, sums) in ways.iter_mut().enumerate() {
-                    let (a, b) = (parts[0][way / 2], parts[1][way % 2]);
-                    *sums = [s.add(a[0], b[0]), s.add(a[1], b[1])];
-                }
-                best.offer(s, ways, [i, j]);
-            }
-        }
-        if !best.goes_on(s) {
-            break;
-        }
-    }
 }
 
 #[cfg(test)]
