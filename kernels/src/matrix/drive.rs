@@ -17,7 +17,7 @@ use super::{
     inputs::{Column, Inputs, Tile},
     packed::GROUP,
     sources::{Direct, Panel},
-    tile::{Width, tile},
+    tile::{Number, tile},
 };
 
 /// Rows that a worker takes at a time: whole tiles of every instruction set.
@@ -130,7 +130,7 @@ macro_rules! by_width {
         $tile:ident, $widest:ident, $width:literal $above:ident $(, $rest:literal $rest_above:ident)*;
         $f:ident::<$($ty:ident),*> $arguments:tt
     ) => {
-        if Width::<$widest>::$above && $tile.width == $width {
+        if Number::<$widest>::$above && $tile.width == $width {
             $f::<$($ty,)* $width> $arguments
         } else {
             by_width!($tile, $widest $(, $rest $rest_above)*; $f::<$($ty),*> $arguments)

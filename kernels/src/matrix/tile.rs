@@ -25,6 +25,35 @@ pub(crate) struct Columns<'a, const NR: usize> {
     pub(crate) scales: &'a [[f32; NR]],
 }
 
+/// Evaluates the body for each number below a constant, at most six, without a loop: most of the time that
+/// kernels took to compile went to loops that were unrolled in the end.
+macro_rules! for_each {
+    ($count:ident, $i:ident => $body:block) => {{
+        {
+            let $i = 0;
+            $body
+        }
+        for_each!($count, $i, 1 ABOVE_1, 2 ABOVE_2, 3 ABOVE_3, 4 ABOVE_4, 5 ABOVE_5 => $body);
+    }};
+    ($count:ident, $i:ident, $($number:literal $above:ident),* => $body:block) => {$(
+        if Number::<$count>::$above {
+            let $i = $number;
+            $body
+        }
+    )*};
+}
+
+/// Sums of a block on their way, of each column and vector of rows.
+struct Sums<S: DotLanes, const MR: usize, const NR: usize> {
+    /// Of the block, times the factors of sub-blocks.
+    whole: [[S::I32; MR]; NR],
+    /// Of minima times the sums of inputs.
+    minima: [[S::I32; MR]; NR],
+    /// Of a sub-block, or the same as `whole` where the dots are multiplied by factors.
+    products: [[S::I32; MR]; NR],
+    partial: [[S::Partial; MR]; NR],
+}
+
 /// Adds the products of `MR` vectors of rows with `NR` columns to `totals`, over as many blocks
 /// as the columns have.
 #[inline(always)]
@@ -38,6 +67,8 @@ pub(crate) fn tile<S: DotLanes, L: Layout, R: Source<S>, const MR: usize, const 
     let (words_len, sums_len) = (words::<L>(widens::<S, L>() && R::Block::PANEL), subs.div_ceil(2));
     // In registers where blocks are small: what is behind a reference would be stored each time.
     let mut sums_of_blocks = *totals;
+    let zero = [[s.splat_i(0); MR]; NR];
+    let partial = [[s.begin(s.splat_i(0)); MR]; NR];
     for (b, scales) in columns.scales.iter().enumerate() {
         // No `map` here: its closure would be compiled without the instruction set.
         let mut block = [rows[0].block(s, b); MR];
@@ -46,37 +77,36 @@ pub(crate) fn tile<S: DotLanes, L: Layout, R: Source<S>, const MR: usize, const 
         }
         let words = &columns.words[b * words_len..][..words_len];
         let starts = &columns.starts[b * subs..][..subs];
-        let sums = &columns.sums[b * sums_len..][..sums_len];
+        let sums_of_inputs = &columns.sums[b * sums_len..][..sums_len];
 
         // Integers as long as the factors are: exact, and on most CPUs beside the dot instructions
         // rather than instead of them, as conversions and float multiplications would be.
-        let mut whole = [[s.splat_i(0); MR]; NR];
+        let mut sums = Sums { whole: zero, minima: zero, products: zero, partial };
         let inputs = |j: usize| (&words[j * steps..][..steps], &starts[j]);
         if widens::<S, L>() && R::Block::PANEL {
-            whole = pairs::<S, L, R::Block, MR, NR>(s, block, words);
+            pairs::<S, L, R::Block, MR, NR>(s, block, words, &mut sums.whole);
         } else if L::SIXTEENS {
             // Two by two: where a sub-block is in its 32 columns is a constant then, and with it
             // every shift of the codes.
             for j in (0..subs).step_by(2) {
-                whole = sub_block::<S, L, R::Block, MR, NR, 0>(s, block, j, inputs(j), whole);
-                whole =
-                    sub_block::<S, L, R::Block, MR, NR, 1>(s, block, j + 1, inputs(j + 1), whole);
+                sub_block::<S, L, R::Block, MR, NR, 0>(s, block, j, inputs(j), &mut sums);
+                sub_block::<S, L, R::Block, MR, NR, 1>(s, block, j + 1, inputs(j + 1), &mut sums);
             }
         } else {
             for j in 0..subs {
-                whole = sub_block::<S, L, R::Block, MR, NR, 0>(s, block, j, inputs(j), whole);
+                sub_block::<S, L, R::Block, MR, NR, 0>(s, block, j, inputs(j), &mut sums);
             }
         }
-        let mut minima = [[s.splat_i(0); MR]; NR];
+        let Sums { whole, minima, .. } = &mut sums;
         if L::OFFSET && L::SINGLE {
-            for c in 0..NR {
-                minima[c] = [s.splat_i(sums[0][c]); MR];
-            }
+            for_each!(NR, c => {
+                for_each!(MR, m => { minima[c][m] = s.splat_i(sums_of_inputs[0][c]); });
+            });
         } else if L::OFFSET {
-            minima = with_minima(s, block, sums, minima);
+            add_minima(s, block, sums_of_inputs, minima);
         } else if scales_dots::<S, L>() && R::Block::PANEL {
             // Those of the bias, which have the unit of the codes.
-            whole = with_minima(s, block, sums, whole);
+            add_minima(s, block, sums_of_inputs, whole);
         }
 
         let mut units = [block[0].units(s); MR];
@@ -99,12 +129,12 @@ pub(crate) fn tile<S: DotLanes, L: Layout, R: Source<S>, const MR: usize, const 
 
 /// Adds the products of the minima of sub-blocks, two by two, with the sums of the inputs.
 #[inline(always)]
-fn with_minima<S: DotLanes, B: Block<S>, const MR: usize, const NR: usize>(
+fn add_minima<S: DotLanes, B: Block<S>, const MR: usize, const NR: usize>(
     s: S,
     block: [B; MR],
     sums: &[[i32; NR]],
-    mut products: [[S::I32; MR]; NR],
-) -> [[S::I32; MR]; NR] {
+    products: &mut [[S::I32; MR]; NR],
+) {
     for (pair, sums) in sums.iter().enumerate() {
         let mut minimum = [block[0].minima(s, pair); MR];
         for m in 1..MR {
@@ -117,7 +147,6 @@ fn with_minima<S: DotLanes, B: Block<S>, const MR: usize, const NR: usize>(
             }
         }
     }
-    products
 }
 
 /// Part of 32 columns. Its constants, as those of [`Layout`], are known before optimizing.
@@ -128,15 +157,19 @@ impl<const PART: usize> Half<PART> {
     const FIRST: bool = PART == 0;
 }
 
-/// Columns of a tile.
-pub(crate) struct Width<const NR: usize>;
+/// A number of columns or of vectors of rows.
+pub(crate) struct Number<const N: usize>;
 
-impl<const NR: usize> Width<NR> {
-    const EVEN: bool = NR.is_multiple_of(2);
-    /// Whether there are several, so that a tile of two columns, or of four, is narrower.
-    pub(crate) const ABOVE_1: bool = NR > 1;
-    pub(crate) const ABOVE_2: bool = NR > 2;
-    pub(crate) const ABOVE_4: bool = NR > 4;
+impl<const N: usize> Number<N> {
+    const EVEN: bool = N.is_multiple_of(2);
+    pub(crate) const ABOVE_1: bool = N > 1;
+    pub(crate) const ABOVE_2: bool = N > 2;
+    const ABOVE_3: bool = N > 3;
+    pub(crate) const ABOVE_4: bool = N > 4;
+    const ABOVE_5: bool = {
+        assert!(N <= 6);
+        N > 5
+    };
 }
 
 /// Adds the exact products of the codes of sub-block `j`, which is part `PART` of its 32 columns, times its
@@ -154,33 +187,35 @@ fn sub_block<
     block: [B; MR],
     j: usize,
     (words, starts): (&[[i32; NR]], &[i32; NR]),
-    mut whole: [[S::I32; MR]; NR],
-) -> [[S::I32; MR]; NR] {
-    let mut factor = [s.splat_i(1); MR];
-    if !L::SINGLE {
-        for m in 0..MR {
-            factor[m] = block[m].factor(s, j);
-        }
-    }
+    Sums { whole, products, partial, .. }: &mut Sums<S, MR, NR>,
+) {
     if scales_dots::<S, L>() && B::PANEL {
-        return dots::<S, L, B, MR, NR, PART>(s, block, factor, j, words, whole);
+        return dots::<S, L, B, MR, NR, PART>(s, block, j, words, whole, partial);
     }
-    let mut products = [[s.splat_i(0); MR]; NR];
-    if biased::<S, L>() {
-        for c in 0..NR {
-            products[c] = [s.splat_i(starts[c]); MR];
-        }
+    // Where there is one sub-block there are no factors.
+    let one = s.splat_i(1);
+    let mut factor = [one, one, one, one, one, one];
+    if !L::SINGLE {
+        for_each!(MR, m => {
+            factor[m] = block[m].factor(s, j);
+        });
     }
-    products = dots::<S, L, B, MR, NR, PART>(s, block, factor, j, words, products);
-    if L::SINGLE {
-        return products;
-    }
-    for c in 0..NR {
-        for m in 0..MR {
-            whole[c][m] = s.mul_add_i(products[c][m], factor[m], whole[c][m]);
-        }
-    }
-    whole
+    for_each!(NR, c => {
+        let start = s.splat_i(if biased::<S, L>() { starts[c] } else { 0 });
+        for_each!(MR, m => {
+            products[c][m] = start;
+        });
+    });
+    dots::<S, L, B, MR, NR, PART>(s, block, j, words, products, partial);
+    for_each!(NR, c => {
+        for_each!(MR, m => {
+            whole[c][m] = if L::SINGLE {
+                products[c][m]
+            } else {
+                s.mul_add_i(products[c][m], factor[m], whole[c][m])
+            };
+        });
+    });
 }
 
 /// Adds the products of the codes of sub-block `j`, times its factors if [`scales_dots`].
@@ -195,42 +230,39 @@ fn dots<
 >(
     s: S,
     block: [B; MR],
-    factor: [S::I32; MR],
     j: usize,
     words: &[[i32; NR]],
-    mut products: [[S::I32; MR]; NR],
-) -> [[S::I32; MR]; NR] {
+    products: &mut [[S::I32; MR]; NR],
+    partial: &mut [[S::Partial; MR]; NR],
+) {
     if !S::WIDE && L::LONG && B::PANEL {
-        return looped::<S, L, B, MR, NR>(s, block, factor, j * L::SUB / 4, words, products);
+        return looped::<S, L, B, MR, NR>(s, block, j, words, products);
     }
     for (i, words) in words.chunks_exact(words.len().min(8)).enumerate() {
         let chunk = j * L::SUB / 32 + i;
         // With one column the CPU's own prefetching keeps pace, and ours would only be in its way.
-        if Half::<PART>::FIRST && Width::<NR>::ABOVE_1 && !B::PANEL {
+        if Half::<PART>::FIRST && Number::<NR>::ABOVE_1 && !B::PANEL {
             block[0].prefetch(s, chunk);
         }
-        if S::TWO_COLUMNS && Width::<NR>::EVEN {
-            products = by_two_columns::<S, L, B, MR, NR, PART>(s, block, chunk, words, products);
+        if S::TWO_COLUMNS && Number::<NR>::EVEN {
+            by_two_columns::<S, L, B, MR, NR, PART>(s, block, chunk, words, products);
             continue;
         }
-        let mut sums = Sums { products, partial: [[s.begin(products[0][0]); MR]; NR] };
         // Not a loop: each step has its own shifts, and the compiler does not always unroll it.
         if Half::<PART>::FIRST {
-            sums = step::<S, L, B, MR, NR, 0>(s, block, factor, chunk, &words[0], sums);
-            sums = step::<S, L, B, MR, NR, 1>(s, block, factor, chunk, &words[1], sums);
-            sums = step::<S, L, B, MR, NR, 2>(s, block, factor, chunk, &words[2], sums);
-            sums = step::<S, L, B, MR, NR, 3>(s, block, factor, chunk, &words[3], sums);
+            step::<S, L, B, MR, NR, 0>(s, block, (j, chunk), &words[0], products, partial);
+            step::<S, L, B, MR, NR, 1>(s, block, (j, chunk), &words[1], products, partial);
+            step::<S, L, B, MR, NR, 2>(s, block, (j, chunk), &words[2], products, partial);
+            step::<S, L, B, MR, NR, 3>(s, block, (j, chunk), &words[3], products, partial);
         }
         if !L::SIXTEENS || !Half::<PART>::FIRST {
             let words = &words[if L::SIXTEENS { 0 } else { 4 }..];
-            sums = step::<S, L, B, MR, NR, 4>(s, block, factor, chunk, &words[0], sums);
-            sums = step::<S, L, B, MR, NR, 5>(s, block, factor, chunk, &words[1], sums);
-            sums = step::<S, L, B, MR, NR, 6>(s, block, factor, chunk, &words[2], sums);
-            sums = step::<S, L, B, MR, NR, 7>(s, block, factor, chunk, &words[3], sums);
+            step::<S, L, B, MR, NR, 4>(s, block, (j, chunk), &words[0], products, partial);
+            step::<S, L, B, MR, NR, 5>(s, block, (j, chunk), &words[1], products, partial);
+            step::<S, L, B, MR, NR, 6>(s, block, (j, chunk), &words[2], products, partial);
+            step::<S, L, B, MR, NR, 7>(s, block, (j, chunk), &words[3], products, partial);
         }
-        products = sums.products;
     }
-    products
 }
 
 /// Adds the products of steps from `first` on. Unrolled, the compiler goes column by column and keeps the
@@ -239,11 +271,17 @@ fn dots<
 fn looped<S: DotLanes, L: Layout, B: Block<S>, const MR: usize, const NR: usize>(
     s: S,
     block: [B; MR],
-    factor: [S::I32; MR],
-    first: usize,
+    j: usize,
     words: &[[i32; NR]],
-    mut products: [[S::I32; MR]; NR],
-) -> [[S::I32; MR]; NR] {
+    products: &mut [[S::I32; MR]; NR],
+) {
+    let first = j * L::SUB / 4;
+    let mut factor = [s.splat_i(1); MR];
+    if !L::SINGLE {
+        for m in 0..MR {
+            factor[m] = block[m].factor(s, j);
+        }
+    }
     let words = &words[..std::hint::black_box(words.len())];
     let mut runs = [block[0].run(first, words.len()); MR];
     for m in 1..MR {
@@ -258,7 +296,6 @@ fn looped<S: DotLanes, L: Layout, B: Block<S>, const MR: usize, const NR: usize>
             }
         }
     }
-    products
 }
 
 /// The products of a block of a panel whose codes have 16 bits, times their factors; a loop as above.
@@ -267,13 +304,13 @@ fn pairs<S: DotLanes, L: Layout, B: Block<S>, const MR: usize, const NR: usize>(
     s: S,
     block: [B; MR],
     words: &[[i32; NR]],
-) -> [[S::I32; MR]; NR] {
+    products: &mut [[S::I32; MR]; NR],
+) {
     let words = &words[..std::hint::black_box(words.len())];
     let mut runs = [block[0].pairs(words.len()); MR];
     for m in 1..MR {
         runs[m] = block[m].pairs(words.len());
     }
-    let mut products = [[s.splat_i(0); MR]; NR];
     for (i, words) in words.iter().enumerate() {
         for c in 0..NR {
             let x = s.splat_i(words[c]);
@@ -282,7 +319,6 @@ fn pairs<S: DotLanes, L: Layout, B: Block<S>, const MR: usize, const NR: usize>(
             }
         }
     }
-    products
 }
 
 /// Adds the products of part `PART` of 32 columns of the weights, two columns of inputs at a time.
@@ -299,8 +335,8 @@ fn by_two_columns<
     block: [B; MR],
     chunk: usize,
     words: &[[i32; NR]],
-    mut products: [[S::I32; MR]; NR],
-) -> [[S::I32; MR]; NR] {
+    products: &mut [[S::I32; MR]; NR],
+) {
     let mut partial = [[s.begin(s.splat_i(0)); MR]; NR];
     let first = if L::SUB == 16 { 4 * PART } else { 0 };
     for (i, words) in words.as_chunks::<2>().0.iter().enumerate() {
@@ -321,32 +357,30 @@ fn by_two_columns<
             );
         }
     }
-    products
 }
 
-/// The sums of a sub-block on their way.
-struct Sums<S: DotLanes, const MR: usize, const NR: usize> {
-    products: [[S::I32; MR]; NR],
-    partial: [[S::Partial; MR]; NR],
-}
-
-/// Adds the products of step `T` of the eight in 32 columns.
+/// Adds the products of step `T` of the eight in 32 columns `chunk`, which sub-block `j` has a part of.
 #[inline(always)]
 fn step<S: DotLanes, L: Layout, B: Block<S>, const MR: usize, const NR: usize, const T: usize>(
     s: S,
     block: [B; MR],
-    factor: [S::I32; MR],
-    chunk: usize,
+    (j, chunk): (usize, usize),
     words: &[i32; NR],
-    Sums { mut products, mut partial }: Sums<S, MR, NR>,
-) -> Sums<S, MR, NR> {
-    let mut codes = [block[0].codes(s, chunk, T); MR];
-    for m in 1..MR {
-        codes[m] = block[m].codes(s, chunk, T);
-    }
-    for c in 0..NR {
+    products: &mut [[S::I32; MR]; NR],
+    partial: &mut [[S::Partial; MR]; NR],
+) {
+    // Of all vectors, of which there are at most six, before the columns: with columns inside the
+    // compiler keeps too much in registers.
+    let first = block[0].codes(s, chunk, T);
+    let mut codes = [first, first, first, first, first, first];
+    for_each!(MR, m => {
+        if m > 0 {
+            codes[m] = block[m].codes(s, chunk, T);
+        }
+    });
+    for_each!(NR, c => {
         let x = s.splat_i(words[c]);
-        for m in 0..MR {
+        for_each!(MR, m => {
             if T.is_multiple_of(run::<S, L>()) {
                 partial[c][m] = s.begin(products[c][m]);
             }
@@ -357,14 +391,13 @@ fn step<S: DotLanes, L: Layout, B: Block<S>, const MR: usize, const NR: usize, c
             };
             if (T + 1).is_multiple_of(run::<S, L>()) {
                 products[c][m] = if scales_dots::<S, L>() && B::PANEL {
-                    s.finish_scaled(products[c][m], partial[c][m], factor[m])
+                    s.finish_scaled(products[c][m], partial[c][m], block[m].factor(s, j))
                 } else {
                     s.finish(products[c][m], partial[c][m])
                 };
             }
-        }
-    }
-    Sums { products, partial }
+        });
+    });
 }
 
 /// Words of inputs for a block: of four bytes, or of two in 16 bits each.
