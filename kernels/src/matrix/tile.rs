@@ -6,7 +6,7 @@
 )]
 
 use super::{
-    arithmetic::{biased, run, scales_dots, widens},
+    arithmetic::{biased, centres, run, scales_dots, widens},
     coded::{Layout, subs},
     dot_lanes::DotLanes,
     sources::{Block, Source},
@@ -17,7 +17,8 @@ use super::{
 pub(crate) struct Columns<'a, const NR: usize> {
     /// Four codes of each column, per four elements.
     pub(crate) words: &'a [[i32; NR]],
-    /// Minus the bias times the sum of the codes, per sub-block.
+    /// Minus the bias times the sum of the codes, per sub-block. If sums are [centred](centres), that of each
+    /// half, in 16 bits, per run.
     pub(crate) starts: &'a [[i32; NR]],
     /// The sum of the codes per block, or of two sub-blocks in the halves of a word.
     pub(crate) sums: &'a [[i32; NR]],
@@ -36,6 +37,8 @@ pub(crate) fn tile<S: DotLanes, L: Layout, R: Source<S>, const MR: usize, const 
 ) {
     let (steps, subs) = (L::SUB / 4, subs::<L>());
     let (words_len, sums_len) = (words::<L>(widens::<S, L>() && R::Block::PANEL), subs.div_ceil(2));
+    let centres = centres::<S, L>() && R::Block::PANEL;
+    let starts_len = if centres { L::LEN / 4 / run::<S, L>(true) } else { subs };
     // In registers where blocks are small: what is behind a reference would be stored each time.
     let mut sums_of_blocks = *totals;
     for (b, scales) in columns.scales.iter().enumerate() {
@@ -45,7 +48,7 @@ pub(crate) fn tile<S: DotLanes, L: Layout, R: Source<S>, const MR: usize, const 
             block[m] = rows[m].block(s, b);
         }
         let words = &columns.words[b * words_len..][..words_len];
-        let starts = &columns.starts[b * subs..][..subs];
+        let starts = &columns.starts[b * starts_len..][..starts_len];
         let sums = &columns.sums[b * sums_len..][..sums_len];
 
         // Integers as long as the factors are: exact, and on most CPUs beside the dot instructions
@@ -54,6 +57,8 @@ pub(crate) fn tile<S: DotLanes, L: Layout, R: Source<S>, const MR: usize, const 
         let inputs = |j: usize| (&words[j * steps..][..steps], &starts[j]);
         if widens::<S, L>() && R::Block::PANEL {
             whole = pairs::<S, L, R::Block, MR, NR>(s, block, words);
+        } else if scales_dots::<S, L>() && R::Block::PANEL {
+            whole = runs::<S, L, R::Block, MR, NR>(s, block, words, starts);
         } else if L::SIXTEENS {
             // Two by two: where a sub-block is in its 32 columns is a constant then, and with it
             // every shift of the codes.
@@ -74,9 +79,6 @@ pub(crate) fn tile<S: DotLanes, L: Layout, R: Source<S>, const MR: usize, const 
             }
         } else if L::OFFSET {
             minima = with_minima(s, block, sums, minima);
-        } else if scales_dots::<S, L>() && R::Block::PANEL {
-            // Those of the bias, which have the unit of the codes.
-            whole = with_minima(s, block, sums, whole);
         }
 
         let mut units = [block[0].units(s); MR];
@@ -162,16 +164,13 @@ fn sub_block<
             factor[m] = block[m].factor(s, j);
         }
     }
-    if scales_dots::<S, L>() && B::PANEL {
-        return dots::<S, L, B, MR, NR, PART>(s, block, factor, j, words, whole);
-    }
     let mut products = [[s.splat_i(0); MR]; NR];
     if biased::<S, L>() {
         for c in 0..NR {
             products[c] = [s.splat_i(starts[c]); MR];
         }
     }
-    products = dots::<S, L, B, MR, NR, PART>(s, block, factor, j, words, products);
+    products = dots::<S, L, B, MR, NR, PART>(s, block, j, words, products);
     if L::SINGLE {
         return products;
     }
@@ -183,7 +182,7 @@ fn sub_block<
     whole
 }
 
-/// Adds the products of the codes of sub-block `j`, times its factors if [`scales_dots`].
+/// Adds the products of the codes of sub-block `j`.
 #[inline(always)]
 fn dots<
     S: DotLanes,
@@ -195,14 +194,10 @@ fn dots<
 >(
     s: S,
     block: [B; MR],
-    factor: [S::I32; MR],
     j: usize,
     words: &[[i32; NR]],
     mut products: [[S::I32; MR]; NR],
 ) -> [[S::I32; MR]; NR] {
-    if !S::WIDE && L::LONG && B::PANEL {
-        return looped::<S, L, B, MR, NR>(s, block, factor, j * L::SUB / 4, words, products);
-    }
     for (i, words) in words.chunks_exact(words.len().min(8)).enumerate() {
         let chunk = j * L::SUB / 32 + i;
         // With one column the CPU's own prefetching keeps pace, and ours would only be in its way.
@@ -216,45 +211,60 @@ fn dots<
         let mut sums = Sums { products, partial: [[s.begin(products[0][0]); MR]; NR] };
         // Not a loop: each step has its own shifts, and the compiler does not always unroll it.
         if Half::<PART>::FIRST {
-            sums = step::<S, L, B, MR, NR, 0>(s, block, factor, chunk, &words[0], sums);
-            sums = step::<S, L, B, MR, NR, 1>(s, block, factor, chunk, &words[1], sums);
-            sums = step::<S, L, B, MR, NR, 2>(s, block, factor, chunk, &words[2], sums);
-            sums = step::<S, L, B, MR, NR, 3>(s, block, factor, chunk, &words[3], sums);
+            sums = step::<S, L, B, MR, NR, 0>(s, block, chunk, &words[0], sums);
+            sums = step::<S, L, B, MR, NR, 1>(s, block, chunk, &words[1], sums);
+            sums = step::<S, L, B, MR, NR, 2>(s, block, chunk, &words[2], sums);
+            sums = step::<S, L, B, MR, NR, 3>(s, block, chunk, &words[3], sums);
         }
         if !L::SIXTEENS || !Half::<PART>::FIRST {
             let words = &words[if L::SIXTEENS { 0 } else { 4 }..];
-            sums = step::<S, L, B, MR, NR, 4>(s, block, factor, chunk, &words[0], sums);
-            sums = step::<S, L, B, MR, NR, 5>(s, block, factor, chunk, &words[1], sums);
-            sums = step::<S, L, B, MR, NR, 6>(s, block, factor, chunk, &words[2], sums);
-            sums = step::<S, L, B, MR, NR, 7>(s, block, factor, chunk, &words[3], sums);
+            sums = step::<S, L, B, MR, NR, 4>(s, block, chunk, &words[0], sums);
+            sums = step::<S, L, B, MR, NR, 5>(s, block, chunk, &words[1], sums);
+            sums = step::<S, L, B, MR, NR, 6>(s, block, chunk, &words[2], sums);
+            sums = step::<S, L, B, MR, NR, 7>(s, block, chunk, &words[3], sums);
         }
         products = sums.products;
     }
     products
 }
 
-/// Adds the products of steps from `first` on. Unrolled, the compiler goes column by column and keeps the
-/// codes of all steps on the stack; so it is not told how many there are.
+/// The products of a block of a panel, times the factors of its sub-blocks: some steps share sums of 16 bits.
 #[inline(always)]
-fn looped<S: DotLanes, L: Layout, B: Block<S>, const MR: usize, const NR: usize>(
+fn runs<S: DotLanes, L: Layout, B: Block<S>, const MR: usize, const NR: usize>(
     s: S,
     block: [B; MR],
-    factor: [S::I32; MR],
-    first: usize,
     words: &[[i32; NR]],
-    mut products: [[S::I32; MR]; NR],
+    starts: &[[i32; NR]],
 ) -> [[S::I32; MR]; NR] {
+    let run = run::<S, L>(true);
+    // Unrolled all the way, the compiler would keep the codes of all steps on the stack; so it is not told how
+    // many there are. Two short runs at a time take a twentieth less than one.
+    let turn = (2 * run).min(8);
     let words = &words[..std::hint::black_box(words.len())];
-    let mut runs = [block[0].run(first, words.len()); MR];
-    for m in 1..MR {
-        runs[m] = block[m].run(first, words.len());
-    }
-    for (i, words) in words.iter().enumerate() {
-        for c in 0..NR {
-            let x = s.splat_i(words[c]);
-            for m in 0..MR {
-                let partial = s.dot(s.begin(s.splat_i(0)), runs[m][i], x);
-                products[c][m] = s.finish_scaled(products[c][m], partial, factor[m]);
+    let mut products = [[s.splat_i(0); MR]; NR];
+    for (i, words) in words.chunks_exact(turn).enumerate() {
+        for (k, words) in words.chunks_exact(run).enumerate() {
+            let first = i * turn + k * run;
+            let mut codes = [block[0].run(first, run); MR];
+            let mut factor = [block[0].factor(s, first * 4 / L::SUB); MR];
+            for m in 1..MR {
+                codes[m] = block[m].run(first, run);
+                factor[m] = block[m].factor(s, first * 4 / L::SUB);
+            }
+            for c in 0..NR {
+                let mut partial = [s.begin(s.splat_i(0)); MR];
+                if centres::<S, L>() {
+                    partial = [s.begin_halves(s.splat_i(starts[first / run][c])); MR];
+                }
+                for t in 0..run {
+                    let x = s.splat_i(words[t][c]);
+                    for m in 0..MR {
+                        partial[m] = s.dot(partial[m], codes[m][t], x);
+                    }
+                }
+                for m in 0..MR {
+                    products[c][m] = s.finish_scaled(products[c][m], partial[m], factor[m]);
+                }
             }
         }
     }
@@ -335,7 +345,6 @@ struct Sums<S: DotLanes, const MR: usize, const NR: usize> {
 fn step<S: DotLanes, L: Layout, B: Block<S>, const MR: usize, const NR: usize, const T: usize>(
     s: S,
     block: [B; MR],
-    factor: [S::I32; MR],
     chunk: usize,
     words: &[i32; NR],
     Sums { mut products, mut partial }: Sums<S, MR, NR>,
@@ -347,7 +356,7 @@ fn step<S: DotLanes, L: Layout, B: Block<S>, const MR: usize, const NR: usize, c
     for c in 0..NR {
         let x = s.splat_i(words[c]);
         for m in 0..MR {
-            if T.is_multiple_of(run::<S, L>()) {
+            if T.is_multiple_of(run::<S, L>(false)) {
                 partial[c][m] = s.begin(products[c][m]);
             }
             partial[c][m] = if L::WHOLE {
@@ -355,12 +364,8 @@ fn step<S: DotLanes, L: Layout, B: Block<S>, const MR: usize, const NR: usize, c
             } else {
                 s.dot(partial[c][m], codes[m], x)
             };
-            if (T + 1).is_multiple_of(run::<S, L>()) {
-                products[c][m] = if scales_dots::<S, L>() && B::PANEL {
-                    s.finish_scaled(products[c][m], partial[c][m], factor[m])
-                } else {
-                    s.finish(products[c][m], partial[c][m])
-                };
+            if (T + 1).is_multiple_of(run::<S, L>(false)) {
+                products[c][m] = s.finish(products[c][m], partial[c][m]);
             }
         }
     }
