@@ -88,6 +88,15 @@ impl<const VNNI: bool> DotLanes for Avx2<VNNI> {
                 _mm256_blend_epi16::<0xaa>(factor, _mm256_slli_epi32::<16>(factor))
             }
         }
+        by_eights(codes: [__m256i; 4]) -> [__m256i; 4] {
+            let [a, b, c, d] = codes;
+            [
+                _mm256_blend_epi16::<0xaa>(a, _mm256_slli_epi32::<16>(c)),
+                _mm256_blend_epi16::<0xaa>(_mm256_srli_epi32::<16>(a), c),
+                _mm256_blend_epi16::<0xaa>(b, _mm256_slli_epi32::<16>(d)),
+                _mm256_blend_epi16::<0xaa>(_mm256_srli_epi32::<16>(b), d),
+            ]
+        }
         finish_scaled(sum: __m256i, partial: __m256i, factor: __m256i) -> __m256i {
             if VNNI {
                 _mm256_add_epi32(sum, _mm256_mullo_epi32(partial, factor))
@@ -138,6 +147,10 @@ impl<const VNNI: bool> DotLanes for Avx2<VNNI> {
         let [a, b, c, d] = [eight(0), eight(1), eight(2), eight(3)].map(u64::cast_signed);
         // SAFETY: the token proves AVX2.
         unsafe { _mm256_set_epi64x(d, c, b, a) }
+    }
+    #[inline(always)]
+    fn begin_halves(self, start: __m256i) -> __m256i {
+        start
     }
     #[inline(always)]
     fn as_codes(self, bytes: __m256i) -> __m256i {

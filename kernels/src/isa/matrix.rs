@@ -160,23 +160,28 @@ pub(super) fn dot<M: MatrixKernels>(ty: GgmlType, weights: &[u8], inputs: &[u8])
 }
 
 /// Evaluates `$body` with `$layout` naming the layout of [`Integers`]: by the length of their sub-blocks, and
-/// in five bits or a layout that there is if they are small.
+/// by how much eight neighbours add up to.
 macro_rules! with_layout {
-    ($format:ident, $layout:ident => $body:expr) => {
-        match (<$format as Integers>::SUB, <$format as Integers>::SMALL) {
-            (16, true) => {
+    ($kernels:ident, $format:ident, $layout:ident => $body:expr) => {
+        match (<$format as Integers>::SUB, <$format as Integers>::EIGHT) {
+            (16, ..=256) => {
                 type $layout = Blocks<QK_K, 16, 6, false>;
                 $body
             }
-            (16, false) => {
+            // The factors of half the sub-blocks, where sums of 16 bits end there in any case.
+            (32, 129..=256) if !<<$kernels as MatrixKernels>::Token as DotLanes>::WIDE => {
+                type $layout = Blocks<QK_K, 16, 6, false>;
+                $body
+            }
+            (16, _) => {
                 type $layout = Blocks<QK_K, 16, 7, false>;
                 $body
             }
-            (_, true) => {
+            (_, ..=128) => {
                 type $layout = Blocks<QK_K, 32, 5, false>;
                 $body
             }
-            (_, false) => {
+            _ => {
                 type $layout = Blocks<QK_K, 32, 7, false>;
                 $body
             }
@@ -188,7 +193,9 @@ macro_rules! with_layout {
 fn inputs<M: MatrixKernels, L: Layout>(scaling: Scaling, bias: i32, panels: bool) -> InputLayout {
     let bias = arithmetic::bias::<M::Token, L>(bias);
     let widened = panels && arithmetic::widens::<M::Token, L>();
-    InputLayout { scaling: Some(scaling), sub: L::SUB, pairs: !L::SINGLE, bias, widened }
+    let centred = panels && arithmetic::centres::<M::Token, L>();
+    let run = centred.then(|| arithmetic::run::<M::Token, L>(true));
+    InputLayout { scaling: Some(scaling), sub: L::SUB, pairs: !L::SINGLE, bias, widened, run }
 }
 
 /// As [`MatrixTable::layout`].
@@ -199,8 +206,8 @@ fn input_layout<M: MatrixKernels>(format: Format, panels: bool) -> InputLayout {
         match format {
             Format::Ggml(ty) => with_integers!(
                 ty,
-                F => with_layout!(F, L => {
-                    inputs::<M, L>(Scaling::Per256, integers::bias::<L>(), panels)
+                F => with_layout!(M, F, L => {
+                    inputs::<M, L>(Scaling::Per256, integers::BIAS, panels)
                 }),
                 InputLayout::default()
             ),
@@ -244,7 +251,7 @@ fn multiply<M: MatrixKernels>(
                     } else if !by_panels {
                         M::Shared::few_integers(token(), job, rows, unpack)
                     } else {
-                        with_layout!(F, L => integers::<M, L>(unpack, job, rows))
+                        with_layout!(M, F, L => integers::<M, L>(unpack, job, rows))
                     }
                 },
                 floats::<M::Shared, F32>(job, rows)

@@ -46,6 +46,15 @@ impl DotLanes for Sse41 {
         as_factor(factor: __m128i) -> __m128i {
             _mm_blend_epi16::<0xaa>(factor, _mm_slli_epi32::<16>(factor))
         }
+        by_eights(codes: [__m128i; 4]) -> [__m128i; 4] {
+            let [a, b, c, d] = codes;
+            [
+                _mm_blend_epi16::<0xaa>(a, _mm_slli_epi32::<16>(c)),
+                _mm_blend_epi16::<0xaa>(_mm_srli_epi32::<16>(a), c),
+                _mm_blend_epi16::<0xaa>(b, _mm_slli_epi32::<16>(d)),
+                _mm_blend_epi16::<0xaa>(_mm_srli_epi32::<16>(b), d),
+            ]
+        }
         finish_scaled(sum: __m128i, partial: __m128i, factor: __m128i) -> __m128i {
             _mm_add_epi32(sum, _mm_madd_epi16(partial, factor))
         }
@@ -76,6 +85,10 @@ impl DotLanes for Sse41 {
         mul_add(a: __m128, b: __m128, c: __m128) -> __m128 { _mm_add_ps(_mm_mul_ps(a, b), c) }
     }
 
+    #[inline(always)]
+    fn begin_halves(self, start: __m128i) -> __m128i {
+        start
+    }
     #[inline(always)]
     fn as_codes(self, bytes: __m128i) -> __m128i {
         bytes

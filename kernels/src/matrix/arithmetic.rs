@@ -9,9 +9,16 @@ pub(crate) const fn widens<S: DotLanes, L: Layout>() -> bool {
 }
 
 /// Whether with panels the dots of sub-blocks are multiplied by their factors one by one, which costs nothing
-/// where they would be multiplied by one: [`DotLanes::finish_scaled`]. The bias is part of the minima then.
+/// where they would be multiplied by one: [`DotLanes::finish_scaled`].
 pub(crate) const fn scales_dots<S: DotLanes, L: Layout>() -> bool {
     !S::WIDE && !L::WHOLE && !L::SINGLE
+}
+
+/// Whether sums of 16 bits in panels start from minus the bias times their inputs, if those are scaled dots. So
+/// they end as sums of values, which are smaller than those of codes; what leaves 16 bits on the way comes back.
+/// Each half of a lane has eight neighbours at a time then, codes and inputs both: [`DotLanes::by_eights`].
+pub(crate) const fn centres<S: DotLanes, L: Layout>() -> bool {
+    scales_dots::<S, L>() && !L::OFFSET
 }
 
 /// Whether sums start from minus the bias times the sum of the inputs: the starts of
@@ -27,13 +34,15 @@ pub(crate) const fn bias<S: DotLanes, L: Layout>(bias: i32) -> i32 {
     bias
 }
 
-/// Dots that fit partial sums, of the steps in 32 columns or in a sub-block: each adds two products
-/// of a code and 127 to a 16-bit sum.
-pub(crate) const fn run<S: DotLanes, L: Layout>() -> usize {
+/// Dots that fit partial sums, of the steps in 32 columns or in a sub-block; with panels if they have a way of
+/// their own.
+pub(crate) const fn run<S: DotLanes, L: Layout>(panel: bool) -> usize {
     let steps = if L::SUB == 16 { 4 } else { 8 };
+    // Each step adds two products with 127 to a sum of 16 bits: of codes, or of values.
     let fit = match L::BITS {
         _ if S::WIDE => steps,
         8 => 1,
+        n if panel && centres::<S, L>() => 32767 / (2 * 127 * (1 << (n - 1))),
         n => 32767 / (2 * 127 * ((1 << n) - 1)),
     };
     // A power of two, so that it divides the steps.

@@ -123,7 +123,8 @@ pub(crate) trait Layout {
     const LEN: usize;
     /// Elements that share a scale: 16, or a multiple of 32.
     const SUB: usize;
-    /// Bits that codes fit in: 4 to 8.
+    /// Bits that codes fit in: 4 to 8. Without minima, it is eight neighbours, less the bias, whose magnitudes add
+    /// up to no more than those of eight such codes could.
     const BITS: usize;
     /// Whether values have minima; the bias is zero where they do, and only there.
     const OFFSET: bool;
@@ -134,7 +135,7 @@ pub(crate) trait Layout {
     const SIXTEENS: bool = Self::SUB == 16;
     /// Whether codes need all bits of a byte.
     const WHOLE: bool = Self::BITS == 8;
-    /// Whether partial sums of 16 bits have no room for a second step.
+    /// Whether partial sums of 16 bits have little room.
     const LONG: bool = Self::BITS > 6;
     /// The same with codes of eight bits, whose kernels multiply any codes.
     type AnyBits: Layout;
@@ -213,6 +214,7 @@ pub(crate) const fn subs<L: Layout>() -> usize {
 pub(crate) const fn bits<F: Coded>() -> usize {
     let bits = F::LOW.bits + F::HIGH.bits;
     assert!(F::LOOKED_UP || bits <= <F::Layout as Layout>::BITS, "codes fit");
+    assert!(F::BIAS <= 1 << (<F::Layout as Layout>::BITS - 1), "codes less the bias fit as well");
     bits
 }
 

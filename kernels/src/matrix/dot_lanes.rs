@@ -15,8 +15,9 @@
 //! | simd128 with relaxed-simd | `i32x4.relaxed_dot_i8x16_i7x16_add` | 32 bits |
 //!
 //! All are exact, so the integer sums are the same everywhere. `pmaddubsw` saturates at 16 bits:
-//! codes of up to six bits leave room for several products, those of seven for one; for eight bits the
-//! instance moves the sign of the code to the activation first, or panels have them in 16 bits. The instructions of NEON multiply signed
+//! codes of up to six bits leave room for several products, those of seven for one, and in panels there is
+//! [more](super::arithmetic::centres); for eight bits the instance moves the sign of the code to the activation
+//! first, or panels have them in 16 bits. The instructions of NEON multiply signed
 //! bytes: codes of up to seven bits are the same signed, for eight bits the instance subtracts 128 and
 //! [`bias`](super::arithmetic::bias) takes it into account.
 //!
@@ -84,6 +85,17 @@ pub(crate) trait DotLanes: Lanes + 'static {
     #[inline(always)]
     fn finish_scaled(self, sum: Self::I32, partial: Self::Partial, factor: Self::I32) -> Self::I32 {
         self.mul_add_i(self.finish(self.splat_i(0), partial), factor, sum)
+    }
+    /// Partial sums that start from the halves of each lane, where they have 16 bits.
+    #[inline(always)]
+    fn begin_halves(self, _start: Self::I32) -> Self::Partial {
+        unreachable!("only partial sums of 16 bits are centred")
+    }
+    /// From sixteen neighbours in order to steps whose lower halves have the first eight and whose upper halves
+    /// the others, two at a time.
+    #[inline(always)]
+    fn by_eights(self, _codes: [Self::Codes; 4]) -> [Self::Codes; 4] {
+        unreachable!("only partial sums of 16 bits are centred")
     }
     /// Codes of eight bits, less 128, times a factor as it is in 16 bits for [`dot_pairs`](Self::dot_pairs):
     /// the first and third of each lane, the second and fourth. Panels have them so where partial sums have

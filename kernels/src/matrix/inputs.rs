@@ -42,6 +42,9 @@ pub(crate) struct InputLayout {
     pub(crate) bias: i32,
     /// Whether codes have 16 bits, two to a word: as [`DotLanes::widened`] says.
     pub(crate) widened: bool,
+    /// Steps that share a start if sums are [centred](super::arithmetic::centres): words are as
+    /// [`DotLanes::by_eights`] says then.
+    pub(crate) run: Option<usize>,
 }
 
 /// Quantized inputs, tile after tile, each in the order in which the kernel reads it. The buffers
@@ -72,11 +75,11 @@ impl Inputs {
             first += live;
             before += width;
         }
-        let Sizes { words, subs, sums, blocks } = layout.sizes(cols);
+        let Sizes { words, starts, sums, blocks } = layout.sizes(cols);
         (self.cols, self.layout) = (cols, layout);
         // What was in them is overwritten.
         self.words.resize(words * before, 0);
-        self.starts.resize(subs * before, 0);
+        self.starts.resize(starts * before, 0);
         self.sums.resize(sums * before, 0);
         self.scales.resize(blocks * before, 0.0);
     }
@@ -91,7 +94,7 @@ impl Inputs {
 
     /// The tiles, some in each part: so many columns, and those that are left of a tile.
     pub(crate) fn parts(&mut self, columns: usize) -> impl Iterator<Item = InputsPart<'_>> + Send {
-        let Sizes { words, subs, sums, blocks } = self.layout.sizes(self.cols);
+        let Sizes { words, starts, sums, blocks } = self.layout.sizes(self.cols);
         let (cols, layout) = (self.cols, self.layout);
         let mut tiles = &self.tiles[..];
         let (mut all_words, mut all_starts) = (&mut self.words[..], &mut self.starts[..]);
@@ -107,7 +110,7 @@ impl Inputs {
                 cols,
                 layout,
                 words: split_off(&mut all_words, words * width),
-                starts: split_off(&mut all_starts, subs * width),
+                starts: split_off(&mut all_starts, starts * width),
                 sums: split_off(&mut all_sums, sums * width),
                 scales: split_off(&mut all_scales, blocks * width),
             })
@@ -137,13 +140,13 @@ impl InputsPart<'_> {
     /// Quantizes the rows of x that the columns name; these are the columns of all parts.
     #[inline(always)]
     pub(crate) fn fill<S: DotLanes>(&mut self, s: S, x: &[f32], stride: usize, columns: &[Column]) {
-        let Sizes { words, subs, sums, blocks } = self.layout.sizes(self.cols);
+        let Sizes { words, starts, sums, blocks } = self.layout.sizes(self.cols);
         let before = self.tiles.first().map_or(0, |tile| tile.before);
         for tile in self.tiles {
             let (width, at) = (tile.width, tile.before - before);
             let mut place = Place {
                 words: &mut self.words[words * at..][..words * width],
-                starts: &mut self.starts[subs * at..][..subs * width],
+                starts: &mut self.starts[starts * at..][..starts * width],
                 sums: &mut self.sums[sums * at..][..sums * width],
                 scales: &mut self.scales[blocks * at..][..blocks * width],
                 width,
@@ -184,7 +187,7 @@ impl Inputs {
         tile: &Tile,
         blocks: Range<usize>,
     ) -> Columns<'_, NR> {
-        let Sizes { words, subs, sums, blocks: all } = self.layout.sizes(self.cols);
+        let Sizes { words, starts, sums, blocks: all } = self.layout.sizes(self.cols);
         let part = |total: usize| {
             let per_block = total / all.max(1);
             tile.before * total + blocks.start * per_block * NR
@@ -192,7 +195,7 @@ impl Inputs {
         };
         Columns {
             words: self.words[part(words)].as_chunks().0,
-            starts: self.starts[part(subs)].as_chunks().0,
+            starts: self.starts[part(starts)].as_chunks().0,
             sums: self.sums[part(sums)].as_chunks().0,
             scales: self.scales[part(all)].as_chunks().0,
         }
@@ -205,10 +208,10 @@ impl Inputs {
     }
 }
 
-/// Words, sub-blocks, words of sums and blocks in a column.
+/// Words, starts, words of sums and blocks in a column.
 struct Sizes {
     words: usize,
-    subs: usize,
+    starts: usize,
     sums: usize,
     blocks: usize,
 }
@@ -220,9 +223,10 @@ impl InputLayout {
                 let subs = cols / self.sub;
                 let sums = if self.pairs { subs / 2 } else { subs };
                 let words = if self.widened { cols / 2 } else { cols / 4 };
-                Sizes { words, subs, sums, blocks: cols / scaling.len() }
+                let starts = self.run.map_or(subs, |run| words / run);
+                Sizes { words, starts, sums, blocks: cols / scaling.len() }
             }
-            None => Sizes { words: cols, subs: 0, sums: 0, blocks: 0 },
+            None => Sizes { words: cols, starts: 0, sums: 0, blocks: 0 },
         }
     }
 }
@@ -277,6 +281,8 @@ impl Place<'_> {
         for (w, four) in codes.as_chunks().0.iter().enumerate() {
             let both = if self.layout.widened {
                 [halves(s, four[0], four[2]), halves(s, four[1], four[3])]
+            } else if self.layout.run.is_some() {
+                [join(s, &by_eights(codes, w)); 2]
             } else {
                 [join(s, four); 2]
             };
@@ -293,7 +299,9 @@ impl Place<'_> {
             s.store_i(total(s, codes), &mut lanes);
             for (lane, &sum) in lanes[..live].iter().enumerate() {
                 let at = ((first + lane) * subs + j) * width + column;
-                self.starts[at] = -self.layout.bias * sum;
+                if self.layout.run.is_none() {
+                    self.starts[at] = -self.layout.bias * sum;
+                }
                 if !self.layout.pairs {
                     self.sums[at] = sum;
                     continue;
@@ -306,9 +314,45 @@ impl Place<'_> {
                 }
             }
         }
+        if let Some(run) = self.layout.run {
+            self.centre(s, first, live, codes, run);
+        }
         s.store(d, &mut floats);
         for (lane, d) in floats[..live].iter().enumerate() {
             self.scales[(first + lane) * width + column] = *d;
         }
     }
+
+    /// Scatters what runs of steps start from.
+    #[inline(always)]
+    fn centre<S: DotLanes>(
+        &mut self,
+        s: S,
+        first: usize,
+        live: usize,
+        codes: &[S::I32],
+        run: usize,
+    ) {
+        let mut lanes = [0; MAX_LANES];
+        let (runs, bias) = (codes.len() / 4 / run, s.splat_i(-self.layout.bias));
+        for r in 0..runs {
+            let mut both = [s.splat_i(0); 2];
+            for w in r * run..(r + 1) * run {
+                for (sum, two) in both.iter_mut().zip(by_eights(codes, w).as_chunks::<2>().0) {
+                    *sum = s.mul_add_i(s.add_i(two[0], two[1]), bias, *sum);
+                }
+            }
+            s.store_i(halves(s, both[0], both[1]), &mut lanes);
+            for (lane, start) in lanes[..live].iter().enumerate() {
+                self.starts[((first + lane) * runs + r) * self.width + self.column] = *start;
+            }
+        }
+    }
+}
+
+/// The codes of word `w` as [`DotLanes::by_eights`] has them.
+#[inline(always)]
+fn by_eights<T: Copy>(codes: &[T], w: usize) -> [T; 4] {
+    let codes = &codes[w / 4 * 16 + w % 4 * 2..][..10];
+    [codes[0], codes[1], codes[8], codes[9]]
 }

@@ -20,10 +20,8 @@ use super::{
     sources::{MAX_SUBS, Panel},
 };
 
-/// What is added to integers so that they become codes of a layout.
-pub(crate) const fn bias<L: Layout>() -> i32 {
-    1 << (L::BITS - 1)
-}
+/// What is added to integers, from −63 to 63, so that they become codes. Two products with 127 fit 16 bits.
+pub(crate) const BIAS: i32 = 64;
 
 /// A block of each row of a group, as [`Integers`] says.
 #[repr(C, align(64))]
@@ -238,7 +236,7 @@ pub(crate) fn fill<S: DotLanes, L: Layout>(
         let Unpacked { codes, signs, factors, units } = &mut unpacked;
         let plus_128 = s.splat_i(i32::from_ne_bytes([0x80; 4]));
         // Each byte is the larger: nothing is borrowed from its neighbour.
-        let less = s.splat_i(i32::from_ne_bytes([0x80 - bias::<L>() as u8; 4]));
+        let less = s.splat_i(i32::from_ne_bytes([0x80 - BIAS as u8; 4]));
         for (codes, signs) in codes.iter_mut().zip(signs).skip(first).take(S::N) {
             for at in (0..QK_K).step_by(4 * S::N) {
                 let mut code = s.bits(s.floats(&codes[at..]));
@@ -260,7 +258,7 @@ pub(crate) fn fill<S: DotLanes, L: Layout>(
                 for t in 1..8 {
                     codes[t] = s.as_codes(s.bits(turned[t]));
                 }
-                panel.push(s, codes);
+                panel.push::<L>(s, codes);
             }
         }
         panel.push_units(s.load_part(&units[first..]), s.splat(0.0));
@@ -273,6 +271,6 @@ pub(crate) fn fill<S: DotLanes, L: Layout>(
             }
             *of_sub = s.load_i(&lanes);
         }
-        panel.push_factors::<L>(s, of_subs, bias::<L>());
+        panel.push_factors(s, of_subs);
     }
 }

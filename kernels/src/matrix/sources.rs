@@ -3,7 +3,7 @@
 use std::{marker::PhantomData, ops::Range};
 
 use super::{
-    arithmetic::{scales_dots, widens},
+    arithmetic::{centres, widens},
     coded::{Coded, Head, Layout, bits, subs},
     dot_lanes::DotLanes,
     packed::{GROUP, head_bytes},
@@ -165,7 +165,7 @@ pub(crate) struct Panel<S: DotLanes> {
     units: Vec<(S::F32, S::F32)>,
     /// Per sub-block, if there are several.
     factors: Vec<S::I32>,
-    /// Per two sub-blocks, if there are minima or [`scales_dots`].
+    /// Per two sub-blocks, if there are minima.
     minima: Vec<S::I32>,
 }
 
@@ -190,7 +190,12 @@ impl<S: DotLanes> Panel<S> {
 
     /// Puts the codes of 32 columns after the others.
     #[inline(always)]
-    pub(super) fn push(&mut self, s: S, mut codes: [S::Codes; 8]) {
+    pub(super) fn push<L: Layout>(&mut self, s: S, mut codes: [S::Codes; 8]) {
+        if centres::<S, L>() {
+            for four in codes.as_chunks_mut::<4>().0 {
+                *four = s.by_eights(*four);
+            }
+        }
         if S::TWO_COLUMNS {
             for pair in codes.as_chunks_mut::<2>().0 {
                 *pair = s.paired(*pair);
@@ -225,7 +230,7 @@ impl<S: DotLanes> Panel<S> {
                         self.pairs.extend_from_slice(&s.widened(codes, factor));
                     }
                 } else {
-                    self.push(s, codes);
+                    self.push::<F::Layout>(s, codes);
                 }
             }
             self.units.push(block.units(s));
@@ -237,7 +242,7 @@ impl<S: DotLanes> Panel<S> {
             for (j, factor) in factors.iter_mut().enumerate() {
                 *factor = block.factor(s, j);
             }
-            self.push_factors::<F::Layout>(s, factors, F::BIAS);
+            self.push_factors(s, factors);
             if F::OFFSET {
                 for pair in 0..subs::<F::Layout>() / 2 {
                     self.minima.push(block.minima(s, pair));
@@ -252,19 +257,11 @@ impl<S: DotLanes> Panel<S> {
         self.units.push((factors, minima));
     }
 
-    /// Puts the factors of a block after the others, and where dots are scaled the minima of the bias.
+    /// Puts the factors of a block after the others.
     #[inline(always)]
-    pub(super) fn push_factors<L: Layout>(&mut self, s: S, factors: &[S::I32], bias: i32) {
+    pub(super) fn push_factors(&mut self, s: S, factors: &[S::I32]) {
         for &factor in factors {
             self.factors.push(s.as_factor(factor));
-        }
-        if scales_dots::<S, L>() && !L::OFFSET {
-            let (low, zero) = (s.splat_i(0xffff), s.splat_i(0));
-            for pair in factors.as_chunks::<2>().0 {
-                let first = s.mul_add_i(pair[0], s.splat_i(-bias), zero);
-                let second = s.mul_add_i(pair[1], s.splat_i(-bias), zero);
-                self.minima.push(s.or_i(s.and_i(first, low), s.shl::<16>(second)));
-            }
         }
     }
 
@@ -313,7 +310,7 @@ impl<S: DotLanes, L: Layout> Source<S> for PanelVector<'_, S, L> {
             if !L::SINGLE {
                 factors = &factors[b * subs::<L>()..][..subs::<L>()];
             }
-            if !L::SINGLE && (L::OFFSET || scales_dots::<S, L>()) {
+            if !L::SINGLE && L::OFFSET {
                 minima = &minima[b * subs::<L>() / 2..][..subs::<L>() / 2];
             }
         }

@@ -6,7 +6,7 @@
 )]
 
 use super::{
-    arithmetic::{biased, run, scales_dots, widens},
+    arithmetic::{biased, centres, run, scales_dots, widens},
     coded::{Layout, subs},
     dot_lanes::DotLanes,
     sources::{Block, Source},
@@ -17,7 +17,8 @@ use super::{
 pub(crate) struct Columns<'a, const NR: usize> {
     /// Four codes of each column, per four elements.
     pub(crate) words: &'a [[i32; NR]],
-    /// Minus the bias times the sum of the codes, per sub-block.
+    /// Minus the bias times the sum of the codes, per sub-block. If sums are [centred](centres), that of each
+    /// half, in 16 bits, per run.
     pub(crate) starts: &'a [[i32; NR]],
     /// The sum of the codes per block, or of two sub-blocks in the halves of a word.
     pub(crate) sums: &'a [[i32; NR]],
@@ -49,7 +50,7 @@ struct Sums<S: DotLanes, const MR: usize, const NR: usize> {
     whole: [[S::I32; MR]; NR],
     /// Of minima times the sums of inputs.
     minima: [[S::I32; MR]; NR],
-    /// Of a sub-block, or the same as `whole` where the dots are multiplied by factors.
+    /// Of a sub-block.
     products: [[S::I32; MR]; NR],
     partial: [[S::Partial; MR]; NR],
 }
@@ -65,6 +66,8 @@ pub(crate) fn tile<S: DotLanes, L: Layout, R: Source<S>, const MR: usize, const 
 ) {
     let (steps, subs) = (L::SUB / 4, subs::<L>());
     let (words_len, sums_len) = (words::<L>(widens::<S, L>() && R::Block::PANEL), subs.div_ceil(2));
+    let centres = centres::<S, L>() && R::Block::PANEL;
+    let starts_len = if centres { L::LEN / 4 / run::<S, L>(true) } else { subs };
     // In registers where blocks are small: what is behind a reference would be stored each time.
     let mut sums_of_blocks = *totals;
     let zero = [[s.splat_i(0); MR]; NR];
@@ -76,7 +79,7 @@ pub(crate) fn tile<S: DotLanes, L: Layout, R: Source<S>, const MR: usize, const 
             block[m] = rows[m].block(s, b);
         }
         let words = &columns.words[b * words_len..][..words_len];
-        let starts = &columns.starts[b * subs..][..subs];
+        let starts = &columns.starts[b * starts_len..][..starts_len];
         let sums_of_inputs = &columns.sums[b * sums_len..][..sums_len];
 
         // Integers as long as the factors are: exact, and on most CPUs beside the dot instructions
@@ -85,6 +88,8 @@ pub(crate) fn tile<S: DotLanes, L: Layout, R: Source<S>, const MR: usize, const 
         let inputs = |j: usize| (&words[j * steps..][..steps], &starts[j]);
         if widens::<S, L>() && R::Block::PANEL {
             pairs::<S, L, R::Block, MR, NR>(s, block, words, &mut sums.whole);
+        } else if scales_dots::<S, L>() && R::Block::PANEL {
+            runs::<S, L, R::Block, MR, NR>(s, block, words, starts, &mut sums.whole);
         } else if L::SIXTEENS {
             // Two by two: where a sub-block is in its 32 columns is a constant then, and with it
             // every shift of the codes.
@@ -104,9 +109,6 @@ pub(crate) fn tile<S: DotLanes, L: Layout, R: Source<S>, const MR: usize, const 
             });
         } else if L::OFFSET {
             add_minima(s, block, sums_of_inputs, minima);
-        } else if scales_dots::<S, L>() && R::Block::PANEL {
-            // Those of the bias, which have the unit of the codes.
-            add_minima(s, block, sums_of_inputs, whole);
         }
 
         let mut units = [block[0].units(s); MR];
@@ -189,9 +191,6 @@ fn sub_block<
     (words, starts): (&[[i32; NR]], &[i32; NR]),
     Sums { whole, products, partial, .. }: &mut Sums<S, MR, NR>,
 ) {
-    if scales_dots::<S, L>() && B::PANEL {
-        return dots::<S, L, B, MR, NR, PART>(s, block, j, words, whole, partial);
-    }
     // Where there is one sub-block there are no factors.
     let one = s.splat_i(1);
     let mut factor = [one, one, one, one, one, one];
@@ -218,7 +217,7 @@ fn sub_block<
     });
 }
 
-/// Adds the products of the codes of sub-block `j`, times its factors if [`scales_dots`].
+/// Adds the products of the codes of sub-block `j`.
 #[inline(always)]
 fn dots<
     S: DotLanes,
@@ -235,9 +234,6 @@ fn dots<
     products: &mut [[S::I32; MR]; NR],
     partial: &mut [[S::Partial; MR]; NR],
 ) {
-    if !S::WIDE && L::LONG && B::PANEL {
-        return looped::<S, L, B, MR, NR>(s, block, j, words, products);
-    }
     for (i, words) in words.chunks_exact(words.len().min(8)).enumerate() {
         let chunk = j * L::SUB / 32 + i;
         // With one column the CPU's own prefetching keeps pace, and ours would only be in its way.
@@ -250,49 +246,58 @@ fn dots<
         }
         // Not a loop: each step has its own shifts, and the compiler does not always unroll it.
         if Half::<PART>::FIRST {
-            step::<S, L, B, MR, NR, 0>(s, block, (j, chunk), &words[0], products, partial);
-            step::<S, L, B, MR, NR, 1>(s, block, (j, chunk), &words[1], products, partial);
-            step::<S, L, B, MR, NR, 2>(s, block, (j, chunk), &words[2], products, partial);
-            step::<S, L, B, MR, NR, 3>(s, block, (j, chunk), &words[3], products, partial);
+            step::<S, L, B, MR, NR, 0>(s, block, chunk, &words[0], products, partial);
+            step::<S, L, B, MR, NR, 1>(s, block, chunk, &words[1], products, partial);
+            step::<S, L, B, MR, NR, 2>(s, block, chunk, &words[2], products, partial);
+            step::<S, L, B, MR, NR, 3>(s, block, chunk, &words[3], products, partial);
         }
         if !L::SIXTEENS || !Half::<PART>::FIRST {
             let words = &words[if L::SIXTEENS { 0 } else { 4 }..];
-            step::<S, L, B, MR, NR, 4>(s, block, (j, chunk), &words[0], products, partial);
-            step::<S, L, B, MR, NR, 5>(s, block, (j, chunk), &words[1], products, partial);
-            step::<S, L, B, MR, NR, 6>(s, block, (j, chunk), &words[2], products, partial);
-            step::<S, L, B, MR, NR, 7>(s, block, (j, chunk), &words[3], products, partial);
+            step::<S, L, B, MR, NR, 4>(s, block, chunk, &words[0], products, partial);
+            step::<S, L, B, MR, NR, 5>(s, block, chunk, &words[1], products, partial);
+            step::<S, L, B, MR, NR, 6>(s, block, chunk, &words[2], products, partial);
+            step::<S, L, B, MR, NR, 7>(s, block, chunk, &words[3], products, partial);
         }
     }
 }
 
-/// Adds the products of steps from `first` on. Unrolled, the compiler goes column by column and keeps the
-/// codes of all steps on the stack; so it is not told how many there are.
+/// The products of a block of a panel, times the factors of its sub-blocks: some steps share sums of 16 bits.
 #[inline(always)]
-fn looped<S: DotLanes, L: Layout, B: Block<S>, const MR: usize, const NR: usize>(
+fn runs<S: DotLanes, L: Layout, B: Block<S>, const MR: usize, const NR: usize>(
     s: S,
     block: [B; MR],
-    j: usize,
     words: &[[i32; NR]],
+    starts: &[[i32; NR]],
     products: &mut [[S::I32; MR]; NR],
 ) {
-    let first = j * L::SUB / 4;
-    let mut factor = [s.splat_i(1); MR];
-    if !L::SINGLE {
-        for m in 0..MR {
-            factor[m] = block[m].factor(s, j);
-        }
-    }
+    let run = run::<S, L>(true);
+    // Unrolled all the way, the compiler would keep the codes of all steps on the stack; so it is not told how
+    // many there are. Two short runs at a time take a twentieth less than one.
+    let turn = (2 * run).min(8);
     let words = &words[..std::hint::black_box(words.len())];
-    let mut runs = [block[0].run(first, words.len()); MR];
-    for m in 1..MR {
-        runs[m] = block[m].run(first, words.len());
-    }
-    for (i, words) in words.iter().enumerate() {
-        for c in 0..NR {
-            let x = s.splat_i(words[c]);
-            for m in 0..MR {
-                let partial = s.dot(s.begin(s.splat_i(0)), runs[m][i], x);
-                products[c][m] = s.finish_scaled(products[c][m], partial, factor[m]);
+    for (i, words) in words.chunks_exact(turn).enumerate() {
+        for (k, words) in words.chunks_exact(run).enumerate() {
+            let first = i * turn + k * run;
+            let mut codes = [block[0].run(first, run); MR];
+            let mut factor = [block[0].factor(s, first * 4 / L::SUB); MR];
+            for m in 1..MR {
+                codes[m] = block[m].run(first, run);
+                factor[m] = block[m].factor(s, first * 4 / L::SUB);
+            }
+            for c in 0..NR {
+                let mut partial = [s.begin(s.splat_i(0)); MR];
+                if centres::<S, L>() {
+                    partial = [s.begin_halves(s.splat_i(starts[first / run][c])); MR];
+                }
+                for t in 0..run {
+                    let x = s.splat_i(words[t][c]);
+                    for m in 0..MR {
+                        partial[m] = s.dot(partial[m], codes[m][t], x);
+                    }
+                }
+                for m in 0..MR {
+                    products[c][m] = s.finish_scaled(products[c][m], partial[m], factor[m]);
+                }
             }
         }
     }
@@ -359,12 +364,12 @@ fn by_two_columns<
     }
 }
 
-/// Adds the products of step `T` of the eight in 32 columns `chunk`, which sub-block `j` has a part of.
+/// Adds the products of step `T` of the eight in 32 columns `chunk`.
 #[inline(always)]
 fn step<S: DotLanes, L: Layout, B: Block<S>, const MR: usize, const NR: usize, const T: usize>(
     s: S,
     block: [B; MR],
-    (j, chunk): (usize, usize),
+    chunk: usize,
     words: &[i32; NR],
     products: &mut [[S::I32; MR]; NR],
     partial: &mut [[S::Partial; MR]; NR],
@@ -381,7 +386,7 @@ fn step<S: DotLanes, L: Layout, B: Block<S>, const MR: usize, const NR: usize, c
     for_each!(NR, c => {
         let x = s.splat_i(words[c]);
         for_each!(MR, m => {
-            if T.is_multiple_of(run::<S, L>()) {
+            if T.is_multiple_of(run::<S, L>(false)) {
                 partial[c][m] = s.begin(products[c][m]);
             }
             partial[c][m] = if L::WHOLE {
@@ -389,12 +394,8 @@ fn step<S: DotLanes, L: Layout, B: Block<S>, const MR: usize, const NR: usize, c
             } else {
                 s.dot(partial[c][m], codes[m], x)
             };
-            if (T + 1).is_multiple_of(run::<S, L>()) {
-                products[c][m] = if scales_dots::<S, L>() && B::PANEL {
-                    s.finish_scaled(products[c][m], partial[c][m], block[m].factor(s, j))
-                } else {
-                    s.finish(products[c][m], partial[c][m])
-                };
+            if (T + 1).is_multiple_of(run::<S, L>(false)) {
+                products[c][m] = s.finish(products[c][m], partial[c][m]);
             }
         });
     });

@@ -16,8 +16,8 @@ pub trait Integers: BlockFormat {
     /// Whether integers are magnitudes from 1 to 63 with signs beside them; otherwise they are each plus
     /// 128, from −63 to 63.
     const SIGNED: bool;
-    /// Whether integers are from −15 to 15.
-    const SMALL: bool = false;
+    /// What the magnitudes of eight neighbours add up to at most.
+    const EIGHT: usize = 8 * 63;
     /// Whether [`eight`](Self::eight) is a look-up.
     const LOOKED_UP: bool = true;
 
@@ -88,6 +88,22 @@ static IQ3_S: [u32; 512] =
 /// Eight times the level less one, plus 128: the shift is one more or less.
 static IQ1: [u64; 2048] = points::<8, _>(&codebook::points::IQ1, &[120, 128, 136, 0]);
 
+/// What the coordinates of a point of eight add up to at most.
+const fn most(points: &[u64]) -> usize {
+    let (mut most, mut index) = (0, 0);
+    while index < points.len() {
+        // In pairs, which have room, and those in the upper bits.
+        let pairs =
+            (points[index] & 0x00ff_00ff_00ff_00ff) + (points[index] >> 8 & 0x00ff_00ff_00ff_00ff);
+        let sum = (pairs.wrapping_mul(0x0001_0001_0001_0001) >> 48) as usize;
+        if sum > most {
+            most = sum;
+        }
+        index += 1;
+    }
+    most
+}
+
 /// Points of four coordinates in words as long.
 const fn fours<const N: usize>(points: &[u64; N]) -> [u32; N] {
     let mut fours = [0; N];
@@ -136,6 +152,7 @@ fn odd(code: u8) -> i16 {
 impl Integers for IQ2XXS {
     const SUB: usize = 32;
     const SIGNED: bool = true;
+    const EIGHT: usize = most(&IQ2_XXS);
 
     #[inline(always)]
     fn head(block: &Self::Block, signs: &mut [u8; SIGNS], factors: &mut [i16; FACTORS]) -> f32 {
@@ -224,7 +241,7 @@ impl Integers for IQ3XXS {
 impl Integers for IQ3S {
     const SUB: usize = 32;
     const SIGNED: bool = true;
-    const SMALL: bool = true;
+    const EIGHT: usize = 8 * 15;
 
     #[inline(always)]
     fn head(block: &Self::Block, signs: &mut [u8; SIGNS], factors: &mut [i16; FACTORS]) -> f32 {
@@ -259,7 +276,7 @@ fn shifted(index: usize, down: bool) -> u64 {
 impl Integers for IQ1S {
     const SUB: usize = 32;
     const SIGNED: bool = false;
-    const SMALL: bool = true;
+    const EIGHT: usize = 8 * 9;
 
     #[inline(always)]
     fn head(block: &Self::Block, _: &mut [u8; SIGNS], factors: &mut [i16; FACTORS]) -> f32 {
@@ -280,7 +297,7 @@ impl Integers for IQ1S {
 impl Integers for IQ1M {
     const SUB: usize = 16;
     const SIGNED: bool = false;
-    const SMALL: bool = true;
+    const EIGHT: usize = 8 * 9;
 
     #[inline(always)]
     fn head(block: &Self::Block, _: &mut [u8; SIGNS], factors: &mut [i16; FACTORS]) -> f32 {
@@ -304,7 +321,7 @@ impl Integers for IQ1M {
 impl Integers for TQ1_0 {
     const SUB: usize = 32;
     const SIGNED: bool = false;
-    const SMALL: bool = true;
+    const EIGHT: usize = 8;
     const LOOKED_UP: bool = false;
 
     #[inline(always)]
@@ -381,18 +398,20 @@ mod tests {
                 if !unit.is_finite() {
                     continue;
                 }
+                let mut sums = [0; SIGNS];
                 for (i, value) in values.iter().enumerate() {
                     let integer = match (F::SIGNED, signs[i / 8] >> (i % 8) & 1) {
                         (true, 1) => -i32::from(codes[i]),
                         (true, _) => i32::from(codes[i]),
                         (false, _) => i32::from(codes[i]) - 128,
                     };
-                    let below = if F::SMALL { 16 } else { 64 };
-                    let small = integer.abs() < below && !(F::SIGNED && codes[i] == 0);
+                    sums[i / 8] += integer.unsigned_abs() as usize;
+                    let small = integer.abs() < 64 && !(F::SIGNED && codes[i] == 0);
                     let found = unit * (i32::from(factors[i / 16]) * integer) as f32;
                     let near = (found - value).abs() <= 1e-6 * value.abs();
                     assert!(small && near, "{ty} {i}: {found}, not {value}");
                 }
+                assert!(sums.iter().all(|sum| *sum <= F::EIGHT), "{ty}: {sums:?}");
             }, {});
         }
         assert_eq!(seen, 8 * 40);
