@@ -157,10 +157,10 @@ impl<S: Lanes, const ENDS: usize> Ways<S, ENDS, 4> for Halves<'_, S, ENDS> {
     #[inline(always)]
     fn row(&self, s: S, below: [[S::F32; 2]; 2]) -> Self::Row {
         let mut start_q2 = [[below[0][0]; 2]; 2];
-        for h in 0..2 {
-            for way in 0..2 {
+        for (h, start_q2) in start_q2.iter_mut().enumerate() {
+            for (way, start_q2) in start_q2.iter_mut().enumerate() {
                 let low = s.mul(below[h][1], self.to_low[way]);
-                start_q2[h][way] = s.add(self.top[h][way][1], low);
+                *start_q2 = s.add(self.top[h][way][1], low);
             }
         }
         ([below[0][0], below[1][0]], start_q2)
