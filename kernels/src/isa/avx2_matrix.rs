@@ -157,8 +157,8 @@ impl<const VNNI: bool> DotLanes for Avx2<VNNI> {
         bytes
     }
     #[inline(always)]
-    fn prefetch(self, bytes: &[u8], ahead: usize) {
-        prefetch(bytes, ahead);
+    fn prefetch<T>(self, data: &[T], ahead: usize) {
+        prefetch(data, ahead);
     }
 }
 

@@ -101,8 +101,8 @@ impl DotLanes for Token {
         partial
     }
     #[inline(always)]
-    fn prefetch(self, bytes: &[u8], ahead: usize) {
-        prefetch(bytes, ahead);
+    fn prefetch<T>(self, data: &[T], ahead: usize) {
+        prefetch(data, ahead);
     }
 }
 

@@ -14,11 +14,11 @@ pub(super) fn first<const N: usize>(bytes: &[u8]) -> *const u8 {
 /// As [`DotLanes::prefetch`].
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
-pub(super) fn prefetch(bytes: &[u8], ahead: usize) {
+pub(super) fn prefetch<T>(data: &[T], ahead: usize) {
     use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
 
-    let mut line = bytes.as_ptr().wrapping_add(ahead);
-    for _ in 0..bytes.len().div_ceil(64) {
+    let mut line = data.as_ptr().cast::<u8>().wrapping_add(ahead);
+    for _ in 0..size_of_val(data).div_ceil(64) {
         // SAFETY: a prefetch is a hint: it reads nothing and accepts any address.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(line.cast()) };
         line = line.wrapping_add(64);
@@ -68,17 +68,18 @@ macro_rules! matrix_kernels {
                 fn tiles<L: $crate::matrix::coded::Layout>(
                     s: $token,
                     inputs: &$crate::matrix::inputs::Inputs,
+                    tiles: &[$crate::matrix::inputs::Tile],
                     panels: &[$crate::matrix::sources::Panel<$token>; $rows],
                     blocks: std::ops::Range<usize>,
                     totals: &mut [[<$token as quant_core::lanes::Lanes>::F32; $rows]],
                 ) {
                     if L::LONG {
                         $crate::matrix::drive::panel_tiles::<$token, L, $rows, $rows, $columns>(
-                            s, inputs, panels, blocks, totals,
+                            s, inputs, tiles, panels, blocks, totals,
                         );
                     } else {
                         $crate::matrix::drive::panel_tiles::<$token, L, $rows, $tile_rows, $columns>(
-                            s, inputs, panels, blocks, totals,
+                            s, inputs, tiles, panels, blocks, totals,
                         );
                     }
                 }

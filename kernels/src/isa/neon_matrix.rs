@@ -114,9 +114,9 @@ impl<const DOT: bool, const I8MM: bool> DotLanes for Neon<DOT, I8MM> {
         partial
     }
     #[inline(always)]
-    fn prefetch(self, bytes: &[u8], ahead: usize) {
-        let mut line = bytes.as_ptr().wrapping_add(ahead);
-        for _ in 0..bytes.len().div_ceil(64) {
+    fn prefetch<T>(self, data: &[T], ahead: usize) {
+        let mut line = data.as_ptr().cast::<u8>().wrapping_add(ahead);
+        for _ in 0..size_of_val(data).div_ceil(64) {
             // SAFETY: a prefetch is a hint: it reads nothing and accepts any address.
             unsafe {
                 asm!("prfm pldl1keep, [{line}]", line = in(reg) line,

@@ -53,7 +53,7 @@ impl DotLanes for Simd128 {
         self.f16_bits_to_f32(words(bytes))
     }
     #[inline(always)]
-    fn prefetch(self, _: &[u8], _: usize) {}
+    fn prefetch<T>(self, _: &[T], _: usize) {}
 }
 
 /// Four 16-bit words, zero-extended.

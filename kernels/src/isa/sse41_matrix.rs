@@ -94,8 +94,8 @@ impl DotLanes for Sse41 {
         bytes
     }
     #[inline(always)]
-    fn prefetch(self, bytes: &[u8], ahead: usize) {
-        prefetch(bytes, ahead);
+    fn prefetch<T>(self, data: &[T], ahead: usize) {
+        prefetch(data, ahead);
     }
 }
 

@@ -207,8 +207,8 @@ pub(crate) trait DotLanes: Lanes + 'static {
     fn bytes(self, bytes: &[u8]) -> Self::I32;
     /// `a · b + c`, rounded once or twice.
     fn mul_add(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32;
-    /// Hints that the bytes `ahead` of these, as many again, will be read.
-    fn prefetch(self, bytes: &[u8], ahead: usize);
+    /// Hints that the bytes `ahead` of these, as many again, will be read or written.
+    fn prefetch<T>(self, data: &[T], ahead: usize);
 }
 
 /// The negative of bytes where the mask has ones.
@@ -322,5 +322,5 @@ impl DotLanes for Scalar {
         a * b + c
     }
     #[inline(always)]
-    fn prefetch(self, _: &[u8], _: usize) {}
+    fn prefetch<T>(self, _: &[T], _: usize) {}
 }

@@ -32,6 +32,10 @@ const PANEL_COLS: usize = 4096;
 /// As [`PANEL_COLS`], where unpacking takes most of the time: a panel that fits a level-1 cache.
 const FEW_PANEL_COLS: usize = 512;
 
+/// Tiles that meet a panel before their totals are written: few, because each column is on a page of its own,
+/// and stores to many at once wait for each other, where those to a few end while the next are computed.
+const TILES: usize = 2;
+
 /// One product: a matrix and some columns.
 pub(crate) struct Product<'a> {
     /// The packed groups of rows of one matrix.
@@ -92,15 +96,24 @@ impl Product<'_> {
         }
     }
 
-    /// Writes the totals of all tiles.
+    /// Hints that the totals of some tiles will be written.
+    #[inline(always)]
+    fn prefetch<S: DotLanes>(&self, s: S, tiles: &[Tile], row: usize) {
+        for column in tiles.iter().flat_map(|tile| &self.columns[tile.first..][..tile.live]) {
+            s.prefetch(&self.y.values[column.y * self.y.stride + row..][..1], 0);
+        }
+    }
+
+    /// Writes the totals of some tiles.
     #[inline(always)]
     fn write_all<S: DotLanes, const MR: usize>(
         &self,
         s: S,
+        tiles: &[Tile],
         row: usize,
         mut totals: &[[S::F32; MR]],
     ) {
-        for tile in &self.inputs.tiles {
+        for tile in tiles {
             let (of_tile, rest) = totals.split_at(tile.width);
             self.write(s, tile, row, of_tile);
             totals = rest;
@@ -177,9 +190,9 @@ fn direct_tile<S: DotLanes, F: Coded, const DR: usize, const NR: usize>(
 /// Fills a panel with the rows from some row on, in a range of blocks.
 pub(crate) type Fill<'a, S> = dyn FnMut(&mut Panel<S>, usize, Range<usize>) + 'a;
 
-/// Adds the products of panels with all inputs, in a range of blocks, to the totals of each column.
+/// Adds the products of panels with some tiles of inputs, in a range of blocks, to the totals of each column.
 pub(crate) type PanelTiles<S, const MR: usize> =
-    fn(S, &Inputs, &[Panel<S>; MR], Range<usize>, &mut [[<S as Lanes>::F32; MR]]);
+    fn(S, &Inputs, &[Tile], &[Panel<S>; MR], Range<usize>, &mut [[<S as Lanes>::F32; MR]]);
 
 /// What a product with several columns needs while it runs.
 struct Buffers<S: DotLanes, const MR: usize> {
@@ -237,15 +250,27 @@ pub(crate) fn panels<S: DotLanes, const MR: usize>(
     let step = if width <= FEW { FEW_PANEL_COLS } else { PANEL_COLS } / len;
     for row in rows.step_by(MR * S::N) {
         totals.fill([s.splat(0.0); MR]);
-        for first in (0..blocks).step_by(step) {
+        // Without blocks there are totals, too.
+        for first in (0..blocks.max(1)).step_by(step) {
             let range = first..blocks.min(first + step);
             for (m, panel) in panels.iter_mut().enumerate() {
                 panel.clear();
                 fill(panel, job.vector::<S>(row, m), range.clone());
             }
-            tiles(s, job.inputs, panels, range, totals);
+            let mut rest = &mut totals[..];
+            for part in job.inputs.tiles.chunks(TILES) {
+                let width = part.iter().map(|tile| tile.width).sum();
+                let (totals, after) = rest.split_at_mut(width);
+                rest = after;
+                if range.end == blocks {
+                    job.prefetch(s, part, row);
+                }
+                tiles(s, job.inputs, part, panels, range.clone(), totals);
+                if range.end == blocks {
+                    job.write_all(s, part, row, totals);
+                }
+            }
         }
-        job.write_all(s, row, totals);
     }
     buffers.keep();
 }
@@ -273,13 +298,14 @@ pub(crate) fn panel_tiles<
 >(
     s: S,
     inputs: &Inputs,
+    tiles: &[Tile],
     panels: &[Panel<S>; MR],
     blocks: Range<usize>,
     totals: &mut [[S::F32; MR]],
 ) {
     for (part, panels) in panels.as_chunks::<TR>().0.iter().enumerate() {
         let mut rest = &mut *totals;
-        for tile in &inputs.tiles {
+        for tile in tiles {
             let (totals, after) = rest.split_at_mut(tile.width);
             rest = after;
             let (blocks, first) = (blocks.clone(), part * TR);
