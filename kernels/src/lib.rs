@@ -24,11 +24,13 @@
 //! | quantize grouped integers | [`Kernels::quantize_groups`] |
 //! | F32, F16, BF16 to single precision and back, with a check for finite values | [`Kernels::widen`], [`Kernels::narrow`] |
 //! | activations as ggml quantizes them, dot products of single rows | [`Kernels::quantize_activations`], [`Kernels::dot`] |
-//! | weights packed for products, `y = x · Wᵀ`, with experts; grouped four-bit integers | [`PackedMatrix`], [`GroupedInt4`] |
+//! | with `matrix`: weights packed for products, `y = x · Wᵀ`, with experts; grouped four-bit integers | [`PackedMatrix`], [`GroupedInt4`] |
 //! | rows of a packed matrix as values, packed matrices in files | [`PackedMatrix::dequantize_rows`], [`PackedMatrix::write_to`], [`PackedMatrix::read_from`] |
 //! | threads for products and packing, or your own | [`Pool`], [`Serial`], [`Parallel`] |
 //!
 //! ```
+//! # #[cfg(feature = "matrix")]
+//! # fn main() -> Result<(), quant_kernels::MatrixError> {
 //! use quant_core::GgmlType;
 //! use quant_kernels::{Kernels, PackedMatrix, Serial};
 //!
@@ -39,7 +41,10 @@
 //! let (x, mut y) = (vec![0.5; n * cols], vec![0.0; n * rows]);
 //! weights.matmul_into(Kernels::best(), &Serial, &x, &mut y)?;
 //! assert!(y.iter().all(|y| (y - 128.0).abs() < 0.1));
-//! # Ok::<(), quant_kernels::MatrixError>(())
+//! # Ok(())
+//! # }
+//! # #[cfg(not(feature = "matrix"))]
+//! # fn main() {}
 //! ```
 //!
 //! The matrix products have instances for scalar code, SSE4.1, AVX2, AVX-VNNI, AVX-512 VNNI, NEON
@@ -51,17 +56,15 @@
 //!
 //! | feature | default | what it adds |
 //! |---|---|---|
-//! | `matrix` | yes | products; without it the crate compiles in a fraction of the time |
-//! | `avx512` | no | instances for AVX-512, and for its products with VNNI: servers, and AMD's CPUs since 2022 |
+//! | `avx512` | yes | instances for AVX-512, and for its products with VNNI |
+//! | `matrix` | no | products: more than twice the code of all else |
 //! | `avxvnni` | no | products for AVX-VNNI: Intel's CPUs since 2021 without AVX-512 |
 //! | `sse41` | no | instances for CPUs without AVX2, which run scalar code otherwise |
 //! | `rayon` | no | a [`Parallel`] of rayon's pools |
 //! | `probe` | no | what benchmarks need to measure the limits of the machine |
 //!
-//! On x86-64 AVX2 is always there, and the features above are for CPUs with more or less. Without them such a CPU
-//! runs AVX2, or scalar code, and computes the same: with AVX-512 quantizing takes some two thirds of the time and
-//! products as little as half. Each instruction set is time to compile, about as much again as AVX2; those of other
-//! architectures are always there.
+//! Each instruction set is time to compile; AVX2 on x86-64, and those of other architectures, are always there. A CPU
+//! whose own instruction set is left out runs AVX2 or scalar code, with the same results.
 //! Packing and products run on the threads that the caller brings, or on the caller's own.
 //!
 //! `unsafe` code of the workspace is here only: the instructions in `isa/`, the borrowed task of
