@@ -1,7 +1,7 @@
 //! Multiplies activations with weights as they are in a file, y = x · Wᵀ.
 //!
 //! ```sh
-//! cargo run --release -p quant-kernels --example matmul
+//! cargo run --release -p quant-kernels --features matrix --example matmul
 //! ```
 
 use quant_core::GgmlType;
