@@ -203,7 +203,7 @@ impl<S: Lanes, O: LaneOp> Call<S> for Run<O> {
 /// Runs an operation with the lanes of an instruction set whose table was handed out.
 #[inline]
 pub(crate) fn run<O: LaneOp>(isa: Isa, op: O) -> O::Output {
-    if isa == Isa::Scalar { op.eval(Scalar) } else { run_vectors(isa, op) }
+    if isa == Isa::Scalar { Scalar.call(Run(op)) } else { run_vectors(isa, op) }
 }
 
 /// As [`run`], of an instruction set that is not scalar code: what `quant-core` has compiled for that is
