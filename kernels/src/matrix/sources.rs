@@ -77,28 +77,70 @@ impl<'a, F: Coded> Direct<'a, F> {
 }
 
 impl<'a, S: DotLanes, F: Coded> Source<S> for Direct<'a, F> {
-    type Block = Self;
+    type Block = DirectBlock<'a, F>;
 
     #[inline(always)]
-    fn block(self, _: S, b: usize) -> Self {
-        Self { group: &self.group[b * GROUP * F::BYTES..][..GROUP * F::BYTES], ..self }
+    fn block(self, _: S, b: usize) -> Self::Block {
+        let group = &self.group[b * GROUP * F::BYTES..][..GROUP * F::BYTES];
+        // What follows the last of the vector's rows in a field. Slices of constant length spare the checks in
+        // the loops.
+        let rest = GROUP - S::N;
+        let halves = 2 * GROUP * F::HALVES.len();
+        let head = head_bytes::<F>();
+        DirectBlock {
+            group,
+            first: self.row == 0,
+            halves: &group[2 * self.row..][..halves - 2 * rest],
+            bytes: if F::SCALES.1 > 0 {
+                &group[halves + self.row..][..head - halves - rest]
+            } else {
+                &[]
+            },
+            planes: &group[head + 4 * self.row..][..GROUP * F::BYTES - head - 4 * rest],
+            bfloat16: self.bfloat16,
+            format: PhantomData,
+        }
     }
 }
 
-impl<S: DotLanes, F: Coded> Block<S> for Direct<'_, F> {
+/// A block of [`Direct`]. Its fields start at the vector's first row.
+pub(crate) struct DirectBlock<'a, F> {
+    /// All rows of the block.
+    group: &'a [u8],
+    /// Whether the vector is the first of its group.
+    first: bool,
+    /// The half-precision fields.
+    halves: &'a [u8],
+    /// The scale bytes.
+    bytes: &'a [u8],
+    /// The planes of the codes.
+    planes: &'a [u8],
+    bfloat16: bool,
+    format: PhantomData<F>,
+}
+
+impl<F> Clone for DirectBlock<'_, F> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<F> Copy for DirectBlock<'_, F> {}
+
+impl<S: DotLanes, F: Coded> Block<S> for DirectBlock<'_, F> {
     const PANEL: bool = false;
 
     #[inline(always)]
     fn codes(self, s: S, chunk: usize, t: usize) -> S::Codes {
-        let planes = &self.group[head_bytes::<F>() + chunk * 64 * bits::<F>()..];
-        let low = plane(s, &planes[self.row * 4..], t, F::LOW.bits, 0);
+        let len = 64 * bits::<F>();
+        let planes = &self.planes[chunk * len..][..len - 4 * (GROUP - S::N)];
+        let low = plane(s, planes, t, F::LOW.bits, 0);
         if F::LOOKED_UP {
             return s.codes_look_up(&F::TABLE, low);
         }
         if !F::HAS_HIGH {
             return low;
         }
-        let high = &planes[64 * F::LOW.bits + self.row * 4..];
+        let high = &planes[64 * F::LOW.bits..];
         s.codes_or(low, plane(s, high, t, F::HIGH.bits, F::LOW.bits))
     }
 
@@ -123,7 +165,7 @@ impl<S: DotLanes, F: Coded> Block<S> for Direct<'_, F> {
 
     #[inline(always)]
     fn prefetch(self, s: S, chunk: usize) {
-        if self.row == 0 {
+        if self.first {
             // All of the block, its head too: lines that are left out are waited for.
             let piece = GROUP * F::BYTES * 32 / F::LEN;
             s.prefetch(&self.group[chunk * piece..][..piece], AHEAD);
@@ -143,15 +185,15 @@ fn plane<S: DotLanes>(s: S, plane: &[u8], t: usize, bits: usize, up: usize) -> S
     s.codes_and(shifted, (((1u32 << bits) - 1) << up) as u8)
 }
 
-impl<S: DotLanes, F: Coded> Head<S> for Direct<'_, F> {
+impl<S: DotLanes, F: Coded> Head<S> for DirectBlock<'_, F> {
     #[inline(always)]
     fn half(&self, s: S, i: usize) -> S::F32 {
-        let halves = &self.group[2 * (i * GROUP + self.row)..];
+        let halves = &self.halves[2 * i * GROUP..];
         if F::MAY_BE_BFLOAT16 && self.bfloat16 { s.bf16s(halves) } else { s.halves(halves) }
     }
     #[inline(always)]
     fn byte(&self, s: S, i: usize) -> S::I32 {
-        s.bytes(&self.group[(2 * F::HALVES.len() + i) * GROUP + self.row..])
+        s.bytes(&self.bytes[i * GROUP..])
     }
 }
 
