@@ -2,9 +2,9 @@
 
 use std::arch::x86_64::*;
 
-use quant_core::lanes::{Call, Lanes, PerLane, Sealed};
+use quant_core::lanes::{Lanes, PerLane, Sealed};
 
-use super::token::lane_ops;
+use super::token::{call_with_features, lane_ops};
 
 /// Eight lanes. Holding one proves that the CPU has AVX2, FMA and F16C, and AVX-VNNI if it says so.
 #[derive(Clone, Copy, Debug)]
@@ -126,16 +126,7 @@ impl<const VNNI: bool> Lanes for Avx2<VNNI> {
         }
     }
 
-    #[inline(always)]
-    fn call<O: Call<Self>>(self, op: O) -> O::Output {
-        #[inline(never)]
-        #[target_feature(enable = "avx2,fma,f16c")]
-        fn with_features<S: Lanes, O: Call<S>>(s: S, op: O) -> O::Output {
-            op.eval(s)
-        }
-        // SAFETY: the token proves every feature named.
-        unsafe { with_features(self, op) }
-    }
+    call_with_features! { "avx2,fma,f16c" }
     #[inline(always)]
     fn shl<const BITS: u32>(self, a: __m256i) -> __m256i {
         // SAFETY: the token proves AVX2.

@@ -2,9 +2,9 @@
 
 use std::arch::x86_64::*;
 
-use quant_core::lanes::{Call, Lanes, PerLane, Sealed};
+use quant_core::lanes::{Lanes, PerLane, Sealed};
 
-use super::token::lane_ops;
+use super::token::{call_with_features, lane_ops};
 
 /// Sixteen lanes. Holding one proves that the CPU has AVX-512 F, BW, DQ and VL and POPCNT, and VNNI if it
 /// says so.
@@ -111,16 +111,7 @@ impl<const VNNI: bool> Lanes for Avx512<VNNI> {
         f16_bits_to_f32(a: __m512i) -> __m512 { _mm512_cvtph_ps(_mm512_cvtepi32_epi16(a)) }
     }
 
-    #[inline(always)]
-    fn call<O: Call<Self>>(self, op: O) -> O::Output {
-        #[inline(never)]
-        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,popcnt")]
-        fn with_features<S: Lanes, O: Call<S>>(s: S, op: O) -> O::Output {
-            op.eval(s)
-        }
-        // SAFETY: the token proves every feature named.
-        unsafe { with_features(self, op) }
-    }
+    call_with_features! { "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,popcnt" }
     #[inline(always)]
     fn shl<const BITS: u32>(self, a: __m512i) -> __m512i {
         // SAFETY: the token proves AVX-512.

@@ -2,9 +2,9 @@
 
 use std::arch::x86_64::*;
 
-use quant_core::lanes::{Call, Lanes, PerLane, Sealed};
+use quant_core::lanes::{Lanes, PerLane, Sealed};
 
-use super::token::lane_ops;
+use super::token::{call_with_features, lane_ops};
 
 /// Four lanes. Holding one proves that the CPU has SSE4.1.
 #[derive(Clone, Copy, Debug)]
@@ -73,16 +73,7 @@ impl Lanes for Sse41 {
         trunc(a: __m128) -> __m128i { _mm_cvttps_epi32(a) }
     }
 
-    #[inline(always)]
-    fn call<O: Call<Self>>(self, op: O) -> O::Output {
-        #[inline(never)]
-        #[target_feature(enable = "sse4.1")]
-        fn with_features<S: Lanes, O: Call<S>>(s: S, op: O) -> O::Output {
-            op.eval(s)
-        }
-        // SAFETY: the token proves every feature named.
-        unsafe { with_features(self, op) }
-    }
+    call_with_features! { "sse4.1" }
     #[inline(always)]
     fn shl<const BITS: u32>(self, a: __m128i) -> __m128i {
         // SAFETY: every x86-64 CPU has SSE2.

@@ -65,3 +65,22 @@ macro_rules! with_features {
     )*};
 }
 pub(crate) use with_features;
+
+/// [`Lanes::call`] compiled with some features.
+#[cfg(target_arch = "x86_64")]
+macro_rules! call_with_features {
+    ($features:literal) => {
+        #[inline(always)]
+        fn call<O: quant_core::lanes::Call<Self>>(self, op: O) -> O::Output {
+            #[inline(never)]
+            #[target_feature(enable = $features)]
+            fn with_features<S: Lanes, O: quant_core::lanes::Call<S>>(s: S, op: O) -> O::Output {
+                op.eval(s)
+            }
+            // SAFETY: the token proves every feature named.
+            unsafe { with_features(self, op) }
+        }
+    };
+}
+#[cfg(target_arch = "x86_64")]
+pub(super) use call_with_features;
