@@ -82,25 +82,28 @@ impl<'a, S: DotLanes, F: Coded> Source<S> for Direct<'a, F> {
     #[inline(always)]
     fn block(self, _: S, b: usize) -> Self::Block {
         let group = &self.group[b * GROUP * F::BYTES..][..GROUP * F::BYTES];
-        // What follows the last of the vector's rows in a field. Slices of constant length spare the checks in
-        // the loops.
-        let rest = GROUP - S::N;
-        let halves = 2 * GROUP * F::HALVES.len();
-        let head = head_bytes::<F>();
+        let (head, planes) = group.split_at(head_bytes::<F>());
+        let (halves, bytes) = head.split_at(2 * GROUP * F::HALVES.len());
         DirectBlock {
             group,
             first: self.row == 0,
-            halves: &group[2 * self.row..][..halves - 2 * rest],
-            bytes: if F::SCALES.1 > 0 {
-                &group[halves + self.row..][..head - halves - rest]
-            } else {
-                &[]
-            },
-            planes: &group[head + 4 * self.row..][..GROUP * F::BYTES - head - 4 * rest],
+            halves: from_row::<S>(halves, self.row, 2),
+            bytes: from_row::<S>(bytes, self.row, 1),
+            planes: from_row::<S>(planes, self.row, 4),
             bfloat16: self.bfloat16,
             format: PhantomData,
         }
     }
+}
+
+/// What a vector of rows from `row` on has of a field, in which a row has some bytes of each step. Its length
+/// is a constant, so that loads in the loops need no check.
+#[inline(always)]
+fn from_row<S: DotLanes>(field: &[u8], row: usize, bytes: usize) -> &[u8] {
+    if field.is_empty() {
+        return field;
+    }
+    &field[row * bytes..][..field.len() - (GROUP - S::N) * bytes]
 }
 
 /// A block of [`Direct`]. Its fields start at the vector's first row.
