@@ -96,8 +96,8 @@ impl<'a, S: DotLanes, F: Coded> Source<S> for Direct<'a, F> {
     }
 }
 
-/// What a vector of rows from `row` on has of a field, in which a row has some bytes of each step. Its length
-/// is a constant, so that loads in the loops need no check.
+/// A field from `row` on, up to the last byte of its vector of rows. Each step of the field has `bytes` of every row
+/// of the group, one row after the other. The length is a constant, so that loads in the loops need no check.
 #[inline(always)]
 fn from_row<S: DotLanes>(field: &[u8], row: usize, bytes: usize) -> &[u8] {
     if field.is_empty() {
