@@ -3,23 +3,17 @@
 //! It tells published tokenizers by name even where several names have one structure. A tokenizer
 //! that cannot be hashed, or whose hash is not known, is identified by its structure ([`super::pre`]).
 
-use std::{
-    collections::HashMap,
-    panic::{AssertUnwindSafe, catch_unwind},
-};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use ahash::AHashMap;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use tokenizers::{
-    AddedToken, ModelWrapper, NormalizerWrapper, PreTokenizerWrapper, Tokenizer,
-    models::{bpe::BPE, wordpiece::WordPiece},
-};
+use tokenizers::{AddedToken, NormalizerWrapper, PreTokenizerWrapper, Tokenizer};
 
 use super::{
+    hash_model::{Bpe, word_piece},
     hashes,
     sources::{Sources, text},
-    tokenizer_json::{TokenizerJson, Vocabulary},
+    tokenizer_json::TokenizerJson,
 };
 
 /// The reference's test text: spaces, digits, scripts, emoji, punctuation and contractions, which
@@ -33,7 +27,7 @@ make it, 'D you like some tea? We'Ve a'lL";
 /// llama.cpp's name for a published tokenizer; `merges` are those of a BPE model.
 pub(super) fn known<'m>(
     sources: &Sources<'_>,
-    tokenizer: &TokenizerJson,
+    tokenizer: &'m TokenizerJson,
     merges: impl Iterator<Item = &'m str>,
 ) -> Option<&'static str> {
     // What is read of the file is checked before it is given to the library; should it stop all
@@ -106,7 +100,10 @@ fn around(processor: &Value) -> (Vec<u32>, Vec<u32>) {
 }
 
 /// The ids of the test text, without those added around it.
-fn ids<'m>(tokenizer: &TokenizerJson, merges: impl Iterator<Item = &'m str>) -> Option<Vec<u32>> {
+fn ids<'m>(
+    tokenizer: &'m TokenizerJson,
+    merges: impl Iterator<Item = &'m str>,
+) -> Option<Vec<u32>> {
     let part = |part: &Option<Value>| part.clone().filter(|part| !part.is_null());
     let (normalizer, pre) = (part(&tokenizer.normalizer), part(&tokenizer.pre_tokenizer));
     let steps = || normalizer.iter().chain(&pre);
@@ -114,7 +111,11 @@ fn ids<'m>(tokenizer: &TokenizerJson, merges: impl Iterator<Item = &'m str>) -> 
     if !steps().all(|part| is_plain(part, DEEPEST)) || growth_of(steps()) > MOST_GROWTH {
         return None;
     }
-    let mut found = Tokenizer::new(model(tokenizer, merges)?);
+    let bpe = if tokenizer.is_word_piece() { None } else { Some(Bpe::new(tokenizer, merges)?) };
+    let mut found = Tokenizer::new(match &bpe {
+        Some(bpe) => bpe.symbols()?,
+        None => word_piece(&tokenizer.model)?,
+    });
     if let Some(normalizer) = normalizer {
         let normalizer: NormalizerWrapper = serde_json::from_value(normalizer).ok()?;
         found.with_normalizer(Some(normalizer)).ok()?;
@@ -131,6 +132,10 @@ fn ids<'m>(tokenizer: &TokenizerJson, merges: impl Iterator<Item = &'m str>) -> 
             .single_word(token.single_word)
     });
     found.add_tokens(added.collect::<Vec<_>>()).ok()?;
+    if let Some(bpe) = bpe {
+        let symbols = found.encode(TEXT, false).ok()?.get_tokens().concat();
+        found.with_model(bpe.merging(&symbols)?);
+    }
     Some(found.encode(TEXT, false).ok()?.get_ids().to_vec())
 }
 
@@ -196,57 +201,14 @@ fn growth(part: &Value) -> usize {
     }
 }
 
-/// The library's model. It takes merges and prefixes on trust, so they are looked at first.
-fn model<'m>(
-    tokenizer: &TokenizerJson,
-    merges: impl Iterator<Item = &'m str>,
-) -> Option<ModelWrapper> {
-    let Vocabulary::Ids(vocabulary) = &tokenizer.model.vocab else { return None };
-    let ids: HashMap<&str, u32> = vocabulary.iter().map(|(t, id)| (t.as_str(), *id)).collect();
-    let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
-    let owned = || vocabulary.iter().cloned();
-    if tokenizer.is_word_piece() {
-        let mut model = WordPiece::builder().vocab(owned().collect::<AHashMap<_, _>>());
-        if let Some(token) = given(&tokenizer.model.unk_token) {
-            model = model.unk_token(token);
-        }
-        if let Some(prefix) = given(&tokenizer.model.continuing_subword_prefix) {
-            model = model.continuing_subword_prefix(prefix);
-        }
-        if let Some(most) = tokenizer.model.max_input_chars_per_word {
-            model = model.max_input_chars_per_word(most);
-        }
-        return model.build().ok().map(Into::into);
-    }
-    if given(&tokenizer.model.continuing_subword_prefix).is_some() || ids.len() != vocabulary.len()
-    {
-        return None;
-    }
-    let mut pairs = Vec::new();
-    for merge in merges {
-        let (a, b) = merge.split_once(' ')?;
-        if ![a, b, &[a, b].concat()].iter().all(|token| ids.contains_key(*token)) {
-            return None;
-        }
-        pairs.push((a.to_owned(), b.to_owned()));
-    }
-    let mut model = BPE::builder()
-        .vocab_and_merges(owned().collect::<AHashMap<_, _>>(), pairs)
-        .cache_capacity(0)
-        .fuse_unk(tokenizer.model.fuse_unk.unwrap_or(false))
-        .byte_fallback(tokenizer.model.byte_fallback.unwrap_or(false))
-        .ignore_merges(tokenizer.model.ignore_merges.unwrap_or(false));
-    if let Some(token) = given(&tokenizer.model.unk_token) {
-        model = model.unk_token(token);
-    }
-    if let Some(suffix) = given(&tokenizer.model.end_of_word_suffix) {
-        model = model.end_of_word_suffix(suffix);
-    }
-    model.build().ok().map(Into::into)
-}
-
 #[cfg(test)]
 mod tests {
+    use proptest::{collection::vec, prelude::*};
+    use tokenizers::{
+        OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer,
+        pre_tokenizers::byte_level::ByteLevel,
+    };
+
     use super::*;
 
     #[test]
@@ -328,6 +290,92 @@ mod tests {
             "7",
         ] {
             assert_eq!(ids(&ok, &format!(", \"pre_tokenizer\": {pre}")), None, "{pre}");
+        }
+    }
+
+    /// Characters that are no tokens where text is not mapped to bytes.
+    const MISSING: &str = "n工…";
+
+    /// A tokenizer.json of byte-level BPE, or of characters, that merges some parts of the test text.
+    fn file(bytes: bool, parts: &[(usize, usize)], model: Value, added: &[&str]) -> Value {
+        let alphabet = ByteLevel::alphabet().into_iter().chain(TEXT.chars());
+        let mut vocab = serde_json::Map::new();
+        let mut add = |token: String| {
+            let id = vocab.len();
+            vocab.entry(token).or_insert(id.into());
+        };
+        for c in alphabet.filter(|c| bytes || !MISSING.contains(*c)) {
+            add(c.to_string());
+        }
+        for token in ["<unk>", "<0xE5>", "<0xB7>", "<0xA5>", "<0x6E>"] {
+            add(token.to_owned());
+        }
+        let text = if bytes {
+            let byte_level = ByteLevel::new(false, false, false);
+            let mut text = PreTokenizedString::from(TEXT);
+            byte_level.pre_tokenize(&mut text).unwrap();
+            let splits = text.get_splits(OffsetReferential::Normalized, OffsetType::None);
+            splits.into_iter().map(|(part, ..)| part).collect::<String>()
+        } else {
+            TEXT.to_owned()
+        };
+        let text: Vec<char> = text.chars().collect();
+        let mut merges = Vec::new();
+        for &(start, len) in parts {
+            let part = &text[start % text.len()..][..len.min(text.len() - start % text.len())];
+            // Merges are written with a space between two tokens.
+            let end = part.iter().position(|c| *c == ' ' || !bytes && MISSING.contains(*c));
+            let part = &part[..end.unwrap_or(part.len())];
+            for end in 1..part.len() {
+                let token = |part: &[char]| part.iter().collect::<String>();
+                add(token(&part[..=end]));
+                merges.push(format!("{} {}", token(&part[..end]), part[end]));
+            }
+        }
+        let mut model = model;
+        let first = vocab.len();
+        let added: Vec<Value> = added
+            .iter()
+            .enumerate()
+            .map(|(i, content)| {
+                serde_json::json!({"id": first + i, "content": content, "special": false, "single_word": i == 1,
+                    "lstrip": false, "rstrip": i == 2, "normalized": i == 0})
+            })
+            .collect();
+        model["type"] = "BPE".into();
+        model["vocab"] = vocab.into();
+        model["merges"] = merges.into();
+        let mut file = serde_json::json!({"version": "1.0", "truncation": null, "padding": null,
+            "added_tokens": added, "normalizer": {"type": "Prepend", "prepend": "▁"}, "pre_tokenizer": null,
+            "post_processor": null, "decoder": null, "model": model});
+        if bytes {
+            file["pre_tokenizer"] = serde_json::json!({"type": "ByteLevel", "add_prefix_space": true,
+                "trim_offsets": true, "use_regex": true});
+        }
+        file
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
+        /// The tokens left out are none that the text has.
+        #[test]
+        fn ids_are_those_of_the_whole_model(
+            bytes in any::<bool>(),
+            parts in vec((0usize..2000, 2usize..9), 0..200),
+            (byte_fallback, ignore_merges, fuse_unk) in any::<(bool, bool, bool)>(),
+            unk in prop::option::of(Just("<unk>")),
+            added in prop::sample::subsequence(vec!["told", "I", "='", "333", "\n\n", "🦙", "other"], 0..7),
+        ) {
+            let model = serde_json::json!({"byte_fallback": byte_fallback, "ignore_merges": ignore_merges,
+                "fuse_unk": fuse_unk, "unk_token": unk, "dropout": null,
+                "continuing_subword_prefix": null, "end_of_word_suffix": null});
+            let file = file(bytes, &parts, model, &added);
+            let whole = Tokenizer::from_bytes(file.to_string()).unwrap();
+            let expected = whole.encode(TEXT, false).unwrap().get_ids().to_vec();
+            let tokenizer: TokenizerJson = serde_json::from_value(file).unwrap();
+            let merges = tokenizer.model.merges.iter().flatten().map(|merge| merge.0.as_str());
+            prop_assert_eq!(super::ids(&tokenizer, merges), Some(expected));
         }
     }
 }

@@ -6,6 +6,7 @@ mod byte_level;
 mod fairseq;
 mod gemma4;
 mod hash;
+mod hash_model;
 mod hashes;
 pub(crate) mod of_gguf;
 mod options;

@@ -131,10 +131,8 @@ impl TokenizerJson {
     /// Whether this is SentencePiece's BPE: unknown bytes are tokens or spaces are marked, and text
     /// is not mapped to bytes.
     pub(crate) fn is_byte_fallback(&self) -> bool {
-        let splits_bytes =
-            self.pre_tokenizer.iter().flat_map(parts).any(|part| is(part, "ByteLevel"));
         self.is_bpe()
-            && !splits_bytes
+            && !self.splits_bytes()
             && !self.decodes_bytes()
             && (self.model.byte_fallback == Some(true) || self.marks_spaces() || self.adds_space())
     }
@@ -155,6 +153,11 @@ impl TokenizerJson {
                 );
             }
         }
+    }
+
+    /// Whether text is mapped to bytes before it is split.
+    pub(crate) fn splits_bytes(&self) -> bool {
+        self.pre_tokenizer.iter().flat_map(parts).any(|part| is(part, "ByteLevel"))
     }
 
     /// Whether tokens are turned back into text byte by byte.
