@@ -54,6 +54,8 @@ pub(crate) trait MatrixKernels {
     type Shared: MatrixKernels;
     /// What computes with panels: a [`PanelTiles`](crate::matrix::drive::PanelTiles).
     type PanelTiles;
+    /// What computes straight from packed weights: [`FewTiles`](crate::matrix::drive::FewTiles).
+    type FewTiles;
     /// A column of a panel of floats: some vectors of rows.
     type Floats;
     /// The layout whose [`panel_tiles`](Self::panel_tiles) serve `L`: where sums have 32 bits on their
@@ -75,7 +77,9 @@ pub(crate) trait MatrixKernels {
         columns: &[Column],
     );
     /// As [`drive::direct`](crate::matrix::drive::direct).
-    fn direct<F: Coded>(s: Self::Token, job: &Product<'_>, rows: Range<usize>);
+    fn direct(s: Self::Token, job: &Product<'_>, rows: Range<usize>, tiles: Self::FewTiles);
+    /// What calls [`drive::direct_tile`](crate::matrix::drive::direct_tile).
+    fn few_tiles<F: Coded>() -> Self::FewTiles;
     /// As [`drive::fill_codes`](crate::matrix::drive::fill_codes).
     fn fill_codes<F: Coded>(
         s: Self::Token,
@@ -233,7 +237,7 @@ fn multiply<M: MatrixKernels>(
             let tiles = M::panel_tiles::<M::Tiles<<F as Coded>::Layout>>();
             M::panels(s, job, rows, <F as Coded>::LEN, &mut fill, tiles)
         } else {
-            M::direct::<F>(s, job, rows)
+            M::direct(s, job, rows, M::few_tiles::<F>())
         },
         match format {
             Format::Ggml(GgmlType::F16) => floats::<M::Shared, F16>(job, rows),

@@ -62,6 +62,24 @@ macro_rules! matrix_kernels {
         type Token = $token;
         type Floats = [<$token as quant_core::lanes::Lanes>::F32; $float_rows];
         type PanelTiles = $crate::matrix::drive::PanelTiles<$token, $rows>;
+        type FewTiles = $crate::matrix::drive::FewTiles<$token, $few_rows>;
+
+        fn few_tiles<F: $crate::matrix::coded::Coded>() -> Self::FewTiles {
+            $crate::isa::token::with_features! { $($features)?:
+                fn tile<F: $crate::matrix::coded::Coded, const COLUMNS: usize>(
+                    s: $token,
+                    job: &$crate::matrix::drive::Product<'_>,
+                    row: usize,
+                    tile: &$crate::matrix::inputs::Tile,
+                    totals: &mut [[<$token as quant_core::lanes::Lanes>::F32; $few_rows]],
+                ) {
+                    $crate::matrix::drive::direct_tile::<$token, F, $few_rows, COLUMNS>(
+                        s, job, row, tile, totals,
+                    );
+                }
+            }
+            $crate::matrix::drive::few_tiles!(F, tile, $few)
+        }
 
         fn panel_tiles<L: $crate::matrix::coded::Layout>() -> Self::PanelTiles {
             $crate::isa::token::with_features! { $($features)?:
@@ -98,12 +116,13 @@ macro_rules! matrix_kernels {
                 inputs.fill(s, x, stride, columns);
             }
 
-            fn direct<F: $crate::matrix::coded::Coded>(
+            fn direct(
                 s: $token,
                 job: &$crate::matrix::drive::Product<'_>,
                 rows: std::ops::Range<usize>,
+                tiles: $crate::matrix::drive::FewTiles<$token, $few_rows>,
             ) {
-                $crate::matrix::drive::direct::<$token, F, $few_rows, $few>(s, job, rows);
+                $crate::matrix::drive::direct(s, job, rows, tiles);
             }
 
             fn fill_codes<F: $crate::matrix::coded::Coded>(

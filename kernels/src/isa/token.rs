@@ -51,16 +51,19 @@ macro_rules! with_features {
     (: $($item:item)*) => {$(#[inline] $item)*};
     ($features:literal: $(
         $(#[$attribute:meta])*
-        fn $name:ident $(<$format:ident: $bound:path>)? ($($arg:ident: $ty:ty),* $(,)?)
+        fn $name:ident $(<$format:ident: $bound:path $(, const $number:ident: usize)?>)?
+            ($($arg:ident: $ty:ty),* $(,)?)
             $(-> $out:ty)? $body:block
     )*) => {$(
         $(#[$attribute])*
         #[inline]
-        fn $name $(<$format: $bound>)? ($($arg: $ty),*) $(-> $out)? {
+        fn $name $(<$format: $bound $(, const $number: usize)?>)? ($($arg: $ty),*) $(-> $out)? {
             #[target_feature(enable = $features)]
-            fn with_features $(<$format: $bound>)? ($($arg: $ty),*) $(-> $out)? $body
+            fn with_features $(<$format: $bound $(, const $number: usize)?>)? (
+                $($arg: $ty),*
+            ) $(-> $out)? $body
             // SAFETY: the token proves every feature named.
-            unsafe { with_features $(::<$format>)? ($($arg),*) }
+            unsafe { with_features $(::<$format $(, $number)?>)? ($($arg),*) }
         }
     )*};
 }

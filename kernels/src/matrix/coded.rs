@@ -133,6 +133,8 @@ pub(crate) trait Layout {
     const SINGLE: bool = Self::LEN == Self::SUB;
     /// Whether two sub-blocks share 32 columns.
     const SIXTEENS: bool = Self::SUB == 16;
+    /// Whether a sub-block is longer than 32 columns.
+    const LONGER: bool = Self::SUB > 32;
     /// Whether codes need all bits of a byte.
     const WHOLE: bool = Self::BITS == 8;
     /// Whether partial sums of 16 bits have little room.

@@ -151,40 +151,72 @@ macro_rules! by_width {
     };
 }
 
-/// A product with few columns: rows meet them straight from the packed weights, `DR` vectors together and
-/// up to `NR` columns at a time.
+/// Computes the totals of a tile of few columns and `DR` vectors of rows, straight from the packed weights.
+pub(crate) type FewTile<S, const DR: usize> =
+    fn(S, &Product<'_>, usize, &Tile, &mut [[<S as Lanes>::F32; DR]]);
+
+/// Those of tiles of one column, of two and of the widest.
+pub(crate) type FewTiles<S, const DR: usize> = [FewTile<S, DR>; 3];
+
+/// The [`FewTiles`] of a format, from a function for a format and a number of columns and the most columns there
+/// are: what no tile has is not compiled.
+macro_rules! few_tiles {
+    ($format:ident, $tile:ident, $most:literal) => {{
+        use $crate::matrix::{coded::Coded, tile::Number};
+        let mut tiles: Self::FewTiles = [$tile::<$format, 1>; 3];
+        if <$format as Coded>::FEW {
+            if Number::<$most>::ABOVE_2 {
+                tiles[1] = $tile::<$format, 2>;
+            }
+            if Number::<$most>::ABOVE_1 {
+                tiles[2] = $tile::<$format, $most>;
+            }
+        }
+        tiles
+    }};
+}
+pub(crate) use few_tiles;
+
+/// A product with few columns: rows meet them straight from the packed weights, `DR` vectors together. Compiled
+/// once for all formats.
 #[inline(always)]
-pub(crate) fn direct<S: DotLanes, F: Coded, const DR: usize, const NR: usize>(
+pub(crate) fn direct<S: DotLanes, const DR: usize>(
     s: S,
     job: &Product<'_>,
     rows: Range<usize>,
+    [one, two, most]: FewTiles<S, DR>,
 ) {
+    let mut totals = [[s.splat(0.0); DR]; FEW];
     for row in rows.step_by(DR * S::N) {
-        let sources: [Direct<'_, F>; DR] =
-            std::array::from_fn(|m| source(job, job.vector::<S>(row, m)));
         for tile in &job.inputs.tiles {
-            if F::FEW {
-                by_width!(tile, NR, 1 ABOVE_1, 2 ABOVE_2;
-                    direct_tile::<S, F, DR>(s, job, row, tile, sources));
-            } else {
-                direct_tile::<S, F, DR, 1>(s, job, row, tile, sources);
+            let totals = &mut totals[..tile.width];
+            match tile.width {
+                1 => one(s, job, row, tile, totals),
+                2 => two(s, job, row, tile, totals),
+                _ => most(s, job, row, tile, totals),
             }
+            job.write(s, tile, row, totals);
         }
     }
 }
 
+/// As [`FewTile`] says, with tiles of `NR` columns.
 #[inline(always)]
-fn direct_tile<S: DotLanes, F: Coded, const DR: usize, const NR: usize>(
+pub(crate) fn direct_tile<S: DotLanes, F: Coded, const DR: usize, const NR: usize>(
     s: S,
     job: &Product<'_>,
     row: usize,
     t: &Tile,
-    sources: [Direct<'_, F>; DR],
+    totals: &mut [[S::F32; DR]],
 ) {
-    let mut totals = [[s.splat(0.0); DR]; NR];
+    let Some(totals) = totals.first_chunk_mut::<NR>() else { return };
+    let mut sources = [source::<F>(job, row); DR];
+    for m in 1..DR {
+        sources[m] = source(job, job.vector::<S>(row, m));
+    }
+    *totals = [[s.splat(0.0); DR]; NR];
     let columns = job.inputs.columns::<NR>(t, 0..job.cols / F::LEN);
-    tile::<S, F::Layout, _, DR, NR>(s, sources, columns, &mut totals);
-    job.write(s, t, row, &totals);
+    tile::<S, F::Layout, _, DR, NR>(s, sources, columns, totals);
 }
 
 /// Fills a panel with the rows from some row on, in a range of blocks.

@@ -75,9 +75,7 @@ pub(crate) fn tile<S: DotLanes, L: Layout, R: Source<S>, const MR: usize, const 
     for (b, scales) in columns.scales.iter().enumerate() {
         // No `map` here: its closure would be compiled without the instruction set.
         let mut block = [rows[0].block(s, b); MR];
-        for m in 1..MR {
-            block[m] = rows[m].block(s, b);
-        }
+        for_each!(MR, m => { block[m] = rows[m].block(s, b); });
         let words = &columns.words[b * words_len..][..words_len];
         let starts = &columns.starts[b * starts_len..][..starts_len];
         let sums_of_inputs = &columns.sums[b * sums_len..][..sums_len];
@@ -97,6 +95,8 @@ pub(crate) fn tile<S: DotLanes, L: Layout, R: Source<S>, const MR: usize, const 
                 sub_block::<S, L, R::Block, MR, NR, 0>(s, block, j, inputs(j), &mut sums);
                 sub_block::<S, L, R::Block, MR, NR, 1>(s, block, j + 1, inputs(j + 1), &mut sums);
             }
+        } else if L::SINGLE {
+            sub_block::<S, L, R::Block, MR, NR, 0>(s, block, 0, inputs(0), &mut sums);
         } else {
             for j in 0..subs {
                 sub_block::<S, L, R::Block, MR, NR, 0>(s, block, j, inputs(j), &mut sums);
@@ -112,19 +112,21 @@ pub(crate) fn tile<S: DotLanes, L: Layout, R: Source<S>, const MR: usize, const 
         }
 
         let mut units = [block[0].units(s); MR];
-        for m in 1..MR {
-            units[m] = block[m].units(s);
-        }
-        for c in 0..NR {
+        for_each!(MR, m => {
+            if m > 0 {
+                units[m] = block[m].units(s);
+            }
+        });
+        for_each!(NR, c => {
             let scale = s.splat(scales[c]);
-            for m in 0..MR {
+            for_each!(MR, m => {
                 let mut value = s.mul(s.to_f32(whole[c][m]), units[m].0);
                 if L::OFFSET {
                     value = s.mul_add(s.to_f32(minima[c][m]), units[m].1, value);
                 }
                 sums_of_blocks[c][m] = s.mul_add(value, scale, sums_of_blocks[c][m]);
-            }
-        }
+            });
+        });
     }
     *totals = sums_of_blocks;
 }
@@ -139,15 +141,17 @@ fn add_minima<S: DotLanes, B: Block<S>, const MR: usize, const NR: usize>(
 ) {
     for (pair, sums) in sums.iter().enumerate() {
         let mut minimum = [block[0].minima(s, pair); MR];
-        for m in 1..MR {
-            minimum[m] = block[m].minima(s, pair);
-        }
-        for c in 0..NR {
-            let sum = s.splat_i(sums[c]);
-            for m in 0..MR {
-                products[c][m] = s.dot_pairs(products[c][m], minimum[m], sum);
+        for_each!(MR, m => {
+            if m > 0 {
+                minimum[m] = block[m].minima(s, pair);
             }
-        }
+        });
+        for_each!(NR, c => {
+            let sum = s.splat_i(sums[c]);
+            for_each!(MR, m => {
+                products[c][m] = s.dot_pairs(products[c][m], minimum[m], sum);
+            });
+        });
     }
 }
 
@@ -234,30 +238,54 @@ fn dots<
     products: &mut [[S::I32; MR]; NR],
     partial: &mut [[S::Partial; MR]; NR],
 ) {
-    for (i, words) in words.chunks_exact(words.len().min(8)).enumerate() {
-        let chunk = j * L::SUB / 32 + i;
-        // With one column the CPU's own prefetching keeps pace, and ours would only be in its way.
-        if Half::<PART>::FIRST && Number::<NR>::ABOVE_1 && !B::PANEL {
-            block[0].prefetch(s, chunk);
+    let first = j * L::SUB / 32;
+    if L::LONGER {
+        for (i, words) in words.chunks_exact(8).enumerate() {
+            steps::<S, L, B, MR, NR, PART>(s, block, first + i, words, products, partial);
         }
-        if S::TWO_COLUMNS && Number::<NR>::EVEN {
-            by_two_columns::<S, L, B, MR, NR, PART>(s, block, chunk, words, products);
-            continue;
-        }
-        // Not a loop: each step has its own shifts, and the compiler does not always unroll it.
-        if Half::<PART>::FIRST {
-            step::<S, L, B, MR, NR, 0>(s, block, chunk, &words[0], products, partial);
-            step::<S, L, B, MR, NR, 1>(s, block, chunk, &words[1], products, partial);
-            step::<S, L, B, MR, NR, 2>(s, block, chunk, &words[2], products, partial);
-            step::<S, L, B, MR, NR, 3>(s, block, chunk, &words[3], products, partial);
-        }
-        if !L::SIXTEENS || !Half::<PART>::FIRST {
-            let words = &words[if L::SIXTEENS { 0 } else { 4 }..];
-            step::<S, L, B, MR, NR, 4>(s, block, chunk, &words[0], products, partial);
-            step::<S, L, B, MR, NR, 5>(s, block, chunk, &words[1], products, partial);
-            step::<S, L, B, MR, NR, 6>(s, block, chunk, &words[2], products, partial);
-            step::<S, L, B, MR, NR, 7>(s, block, chunk, &words[3], products, partial);
-        }
+    } else {
+        steps::<S, L, B, MR, NR, PART>(s, block, first, words, products, partial);
+    }
+}
+
+/// Adds the products of the part of a sub-block that is in 32 columns `chunk`.
+#[inline(always)]
+fn steps<
+    S: DotLanes,
+    L: Layout,
+    B: Block<S>,
+    const MR: usize,
+    const NR: usize,
+    const PART: usize,
+>(
+    s: S,
+    block: [B; MR],
+    chunk: usize,
+    words: &[[i32; NR]],
+    products: &mut [[S::I32; MR]; NR],
+    partial: &mut [[S::Partial; MR]; NR],
+) {
+    // With one column the CPU's own prefetching keeps pace, and ours would only be in its way.
+    if Half::<PART>::FIRST && Number::<NR>::ABOVE_1 && !B::PANEL {
+        block[0].prefetch(s, chunk);
+    }
+    if S::TWO_COLUMNS && Number::<NR>::EVEN {
+        by_two_columns::<S, L, B, MR, NR, PART>(s, block, chunk, words, products);
+        return;
+    }
+    // Not a loop: each step has its own shifts, and the compiler does not always unroll it.
+    if Half::<PART>::FIRST {
+        step::<S, L, B, MR, NR, 0>(s, block, chunk, &words[0], products, partial);
+        step::<S, L, B, MR, NR, 1>(s, block, chunk, &words[1], products, partial);
+        step::<S, L, B, MR, NR, 2>(s, block, chunk, &words[2], products, partial);
+        step::<S, L, B, MR, NR, 3>(s, block, chunk, &words[3], products, partial);
+    }
+    if !L::SIXTEENS || !Half::<PART>::FIRST {
+        let words = &words[if L::SIXTEENS { 0 } else { 4 }..];
+        step::<S, L, B, MR, NR, 4>(s, block, chunk, &words[0], products, partial);
+        step::<S, L, B, MR, NR, 5>(s, block, chunk, &words[1], products, partial);
+        step::<S, L, B, MR, NR, 6>(s, block, chunk, &words[2], products, partial);
+        step::<S, L, B, MR, NR, 7>(s, block, chunk, &words[3], products, partial);
     }
 }
 
