@@ -165,10 +165,8 @@ macro_rules! few_tiles {
         use $crate::matrix::{coded::Coded, tile::Number};
         let mut tiles: Self::FewTiles = [$tile::<$format, 1>; 3];
         if <$format as Coded>::FEW {
-            if Number::<$most>::ABOVE_2 {
-                tiles[1] = $tile::<$format, 2>;
-            }
             if Number::<$most>::ABOVE_1 {
+                tiles[1] = $tile::<$format, 2>;
                 tiles[2] = $tile::<$format, $most>;
             }
         }

@@ -203,13 +203,20 @@ fn sub_block<
             factor[m] = block[m].factor(s, j);
         });
     }
+    if scales::<S, L, B>() {
+        for_each!(MR, m => {
+            factor[m] = s.as_factor(factor[m]);
+        });
+        dots::<S, L, B, MR, NR, PART>(s, block, j, words, &factor, whole, partial);
+        return;
+    }
     for_each!(NR, c => {
         let start = s.splat_i(if biased::<S, L>() { starts[c] } else { 0 });
         for_each!(MR, m => {
             products[c][m] = start;
         });
     });
-    dots::<S, L, B, MR, NR, PART>(s, block, j, words, products, partial);
+    dots::<S, L, B, MR, NR, PART>(s, block, j, words, &factor, products, partial);
     for_each!(NR, c => {
         for_each!(MR, m => {
             whole[c][m] = if L::SINGLE {
@@ -221,7 +228,13 @@ fn sub_block<
     });
 }
 
-/// Adds the products of the codes of sub-block `j`.
+/// Whether the sums of a sub-block straight from packed weights end [scaled](DotLanes::finish_scaled), and so in those
+/// of the block: where sums have 16 bits on their way, and do not start from a bias.
+const fn scales<S: DotLanes, L: Layout, B: Block<S>>() -> bool {
+    !B::PANEL && L::OFFSET && scales_dots::<S, L>()
+}
+
+/// Adds the products of the codes of sub-block `j`; times the factors, if sums are [scaled](scales).
 #[inline(always)]
 fn dots<
     S: DotLanes,
@@ -235,16 +248,17 @@ fn dots<
     block: [B; MR],
     j: usize,
     words: &[[i32; NR]],
+    factor: &[S::I32; 6],
     products: &mut [[S::I32; MR]; NR],
     partial: &mut [[S::Partial; MR]; NR],
 ) {
     let first = j * L::SUB / 32;
     if L::LONGER {
         for (i, words) in words.chunks_exact(8).enumerate() {
-            steps::<S, L, B, MR, NR, PART>(s, block, first + i, words, products, partial);
+            steps::<S, L, B, MR, NR, PART>(s, block, first + i, words, factor, products, partial);
         }
     } else {
-        steps::<S, L, B, MR, NR, PART>(s, block, first, words, products, partial);
+        steps::<S, L, B, MR, NR, PART>(s, block, first, words, factor, products, partial);
     }
 }
 
@@ -262,6 +276,7 @@ fn steps<
     block: [B; MR],
     chunk: usize,
     words: &[[i32; NR]],
+    factor: &[S::I32; 6],
     products: &mut [[S::I32; MR]; NR],
     partial: &mut [[S::Partial; MR]; NR],
 ) {
@@ -275,17 +290,17 @@ fn steps<
     }
     // Not a loop: each step has its own shifts, and the compiler does not always unroll it.
     if Half::<PART>::FIRST {
-        step::<S, L, B, MR, NR, 0>(s, block, chunk, &words[0], products, partial);
-        step::<S, L, B, MR, NR, 1>(s, block, chunk, &words[1], products, partial);
-        step::<S, L, B, MR, NR, 2>(s, block, chunk, &words[2], products, partial);
-        step::<S, L, B, MR, NR, 3>(s, block, chunk, &words[3], products, partial);
+        step::<S, L, B, MR, NR, 0>(s, block, chunk, &words[0], factor, products, partial);
+        step::<S, L, B, MR, NR, 1>(s, block, chunk, &words[1], factor, products, partial);
+        step::<S, L, B, MR, NR, 2>(s, block, chunk, &words[2], factor, products, partial);
+        step::<S, L, B, MR, NR, 3>(s, block, chunk, &words[3], factor, products, partial);
     }
     if !L::SIXTEENS || !Half::<PART>::FIRST {
         let words = &words[if L::SIXTEENS { 0 } else { 4 }..];
-        step::<S, L, B, MR, NR, 4>(s, block, chunk, &words[0], products, partial);
-        step::<S, L, B, MR, NR, 5>(s, block, chunk, &words[1], products, partial);
-        step::<S, L, B, MR, NR, 6>(s, block, chunk, &words[2], products, partial);
-        step::<S, L, B, MR, NR, 7>(s, block, chunk, &words[3], products, partial);
+        step::<S, L, B, MR, NR, 4>(s, block, chunk, &words[0], factor, products, partial);
+        step::<S, L, B, MR, NR, 5>(s, block, chunk, &words[1], factor, products, partial);
+        step::<S, L, B, MR, NR, 6>(s, block, chunk, &words[2], factor, products, partial);
+        step::<S, L, B, MR, NR, 7>(s, block, chunk, &words[3], factor, products, partial);
     }
 }
 
@@ -399,6 +414,7 @@ fn step<S: DotLanes, L: Layout, B: Block<S>, const MR: usize, const NR: usize, c
     block: [B; MR],
     chunk: usize,
     words: &[i32; NR],
+    factor: &[S::I32; 6],
     products: &mut [[S::I32; MR]; NR],
     partial: &mut [[S::Partial; MR]; NR],
 ) {
@@ -423,7 +439,11 @@ fn step<S: DotLanes, L: Layout, B: Block<S>, const MR: usize, const NR: usize, c
                 s.dot(partial[c][m], codes[m], x)
             };
             if (T + 1).is_multiple_of(run::<S, L>(false)) {
-                products[c][m] = s.finish(products[c][m], partial[c][m]);
+                products[c][m] = if scales::<S, L, B>() {
+                    s.finish_scaled(products[c][m], partial[c][m], factor[m])
+                } else {
+                    s.finish(products[c][m], partial[c][m])
+                };
             }
         });
     });
