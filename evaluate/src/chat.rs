@@ -5,7 +5,7 @@
 //! and with a bounded supply of fuel, which bounds their time and their memory too. What a template can
 //! still do is to write a text of its choice: do not take a rendered text for the user's words.
 
-use std::fmt;
+use std::{fmt, thread::ScopedJoinHandle};
 
 use gguf_model::Tokenizer;
 use minijinja::{
@@ -15,11 +15,15 @@ use minijinja::{
 };
 
 /// Steps that a template may take; each also stands for 64 bytes.
-const FUEL: u64 = 1_000_000;
+const FUEL: u64 = 500_000;
 /// Calls inside calls.
 const DEPTH: usize = 64;
-/// A template is no longer than this.
-const LONGEST: usize = 1 << 20;
+/// A template is no longer than this: published ones have some 30 KiB at most.
+const LONGEST: usize = 64 << 10;
+/// The stack that a template runs on. The library recurses as deep as an expression says, which takes up to 1 KiB
+/// of stack for each byte of a template when nothing is optimised, and as deep as lists are put into lists, up to
+/// 3 KiB for each, of which the fuel is enough for some 50,000. Only what is used of it takes memory.
+const STACK: usize = 256 << 20;
 
 /// One turn of a conversation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,6 +123,30 @@ impl ChatTemplate {
     /// # Errors
     /// [`ChatError::Template`]; among others if the template itself refuses the messages.
     pub fn render(
+        &self,
+        messages: &[Message],
+        add_generation_prompt: bool,
+        now: Option<u64>,
+    ) -> Result<String, ChatError> {
+        std::thread::scope(|scope| {
+            let render = || self.render_here(messages, add_generation_prompt, now);
+            let thread = std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, render);
+            match thread.map(ScopedJoinHandle::join) {
+                Ok(Ok(text)) => text,
+                Ok(Err(panic)) => std::panic::resume_unwind(panic),
+                Err(error) => Err(ChatError::Template {
+                    line: None,
+                    message: format!(
+                        "the system gives no thread with {} MiB of stack for it: {error}",
+                        STACK >> 20
+                    ),
+                }),
+            }
+        })
+    }
+
+    /// As [`render`](Self::render), on the stack that there is.
+    fn render_here(
         &self,
         messages: &[Message],
         add_generation_prompt: bool,
