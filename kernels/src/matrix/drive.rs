@@ -209,8 +209,8 @@ pub(crate) fn direct_tile<S: DotLanes, F: Coded, const DR: usize, const NR: usiz
 ) {
     let Some(totals) = totals.first_chunk_mut::<NR>() else { return };
     let mut sources = [source::<F>(job, row); DR];
-    for m in 1..DR {
-        sources[m] = source(job, job.vector::<S>(row, m));
+    for (m, source_of_vector) in sources.iter_mut().enumerate() {
+        *source_of_vector = source(job, job.vector::<S>(row, m));
     }
     *totals = [[s.splat(0.0); DR]; NR];
     let columns = job.inputs.columns::<NR>(t, 0..job.cols / F::LEN);
