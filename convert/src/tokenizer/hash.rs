@@ -297,7 +297,7 @@ mod tests {
     const MISSING: &str = "n工…";
 
     /// A tokenizer.json of byte-level BPE, or of characters, that merges some parts of the test text.
-    fn file(bytes: bool, parts: &[(usize, usize)], model: Value, added: &[&str]) -> Value {
+    fn file(bytes: bool, parts: &[(usize, usize)], mut model: Value, added: &[&str]) -> Value {
         let alphabet = ByteLevel::alphabet().into_iter().chain(TEXT.chars());
         let mut vocab = serde_json::Map::new();
         let mut add = |token: String| {
@@ -332,7 +332,6 @@ mod tests {
                 merges.push(format!("{} {}", token(&part[..end]), part[end]));
             }
         }
-        let mut model = model;
         let first = vocab.len();
         let added: Vec<Value> = added
             .iter()

@@ -1,5 +1,5 @@
-//! The model of a tokenizer as the library builds it, with the tokens that a text can have: all of a vocabulary
-//! would take longer to build than everything else that its hash needs.
+//! The model of a tokenizer as the library builds it, of the tokens that a text can have: a short one has a thousand
+//! of 128,000.
 
 use std::collections::{HashMap, hash_map::Entry};
 

@@ -158,8 +158,8 @@ pub(crate) type FewTile<S, const DR: usize> =
 /// Those of tiles of one column, of two and of the widest.
 pub(crate) type FewTiles<S, const DR: usize> = [FewTile<S, DR>; 3];
 
-/// The [`FewTiles`] of a format, from a function for a format and a number of columns and the most columns there
-/// are: what no tile has is not compiled.
+/// The [`FewTiles`] of a format: from a function of a format and a number of columns, and the most columns that a tile
+/// has. Widths that no tile has are not compiled.
 macro_rules! few_tiles {
     ($format:ident, $tile:ident, $most:literal) => {{
         use $crate::matrix::{coded::Coded, tile::Number};
