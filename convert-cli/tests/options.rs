@@ -14,14 +14,11 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     fs,
     path::{Path, PathBuf},
-    sync::{
-        Arc, Mutex, OnceLock,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, OnceLock},
 };
 
 use clap::CommandFactory;
-use common::{convert, fixture, quantwright, stderr, stdout, write_gguf};
+use common::{convert, fixture, quantwright, side_by_side, stderr, stdout, write_gguf};
 use tempfile::{TempDir, tempdir};
 
 use table::{Effect, Input, Row};
@@ -61,7 +58,7 @@ impl Files {
         write_gguf(&files.path("awkward.gguf"), 96, 0.25);
         for (name, text) in [
             ("text", "The following example shows how to use it. ".repeat(40).as_str()),
-            ("tokens", format!("[{}9]", "1, 2, 3, ".repeat(60)).as_str()),
+            ("tokens", format!("[{}9]", "1, 2, 3, ".repeat(22)).as_str()),
             ("types", "attn_v=q8_0 ffn_up=q5_0\n"),
             (
                 "sensitivities",
@@ -166,6 +163,9 @@ impl Files {
             }
         }
         let for_size = given("--target-size") || given("--target-bpw");
+        if is_convert && for_size && !given("--candidates") {
+            command.args(["--candidates", "q2_k,q4_k,q8_0"]);
+        }
         if is_convert && !given("-t") && !given("--preset") && !for_size {
             let ty = match input {
                 _ if input.is_folder() => "int4_sym",
@@ -344,17 +344,6 @@ fn no_option_is_accepted_and_ignored_llama_cpp_5754() {
         .iter()
         .flat_map(|row| row.inputs.iter().map(move |input| (row, *input)))
         .collect();
-    let (next, problems) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
-    std::thread::scope(|scope| {
-        for _ in 0..4 {
-            scope.spawn(|| {
-                while let Some((row, input)) = runs.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let found = files.problems(row, *input);
-                    problems.lock().unwrap().extend(found);
-                }
-            });
-        }
-    });
-    let problems = problems.into_inner().unwrap();
+    let problems = side_by_side(&runs, |(row, input)| Some(files.problems(row, *input))).concat();
     assert!(problems.is_empty(), "{} problems\n{}", problems.len(), problems.join("\n"));
 }

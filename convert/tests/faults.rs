@@ -8,7 +8,7 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
 };
@@ -21,6 +21,8 @@ use quant_convert::{
     recipe::{FileType, Request},
 };
 use quant_core::grouped::{GroupSize, GroupedType};
+use serde_json::Value as Json;
+use tempfile::TempDir;
 
 /// What happens to one operation.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -117,19 +119,20 @@ impl WriteAt for Writer {
     }
 }
 
-/// All files below a folder; a folder that is empty is one without bytes.
+/// All files below a folder, by their paths in it; a folder that is empty is one without bytes.
 fn listing(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut found = BTreeMap::new();
     for path in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+        let name = PathBuf::from(path.file_name().unwrap());
         if path.is_dir() {
             let inside = listing(&path);
             if inside.is_empty() {
-                found.insert(path, vec![]);
+                found.insert(name, vec![]);
             } else {
-                found.extend(inside);
+                found.extend(inside.into_iter().map(|(path, bytes)| (name.join(path), bytes)));
             }
         } else {
-            found.insert(path.clone(), fs::read(path).unwrap());
+            found.insert(name, fs::read(path).unwrap());
         }
     }
     found
@@ -196,108 +199,157 @@ fn convert_to_folder(
     plan.run_with(output, Control::default(), |w| Box::new(Writer(w, bombs[1].clone())))
 }
 
-/// Runs a conversion, given its output and whether to replace it, with each fault at each operation;
-/// returns the number of runs.
-fn matrix(
-    what: &str,
-    input: &Path,
-    convert: impl Fn(&Path, bool, [&Bomb; 2]) -> Result<(), Error>,
-) -> usize {
-    let folder = tempfile::tempdir().unwrap();
-    let output = folder.path().join("m.gguf");
-    let never = Bomb::new(usize::MAX, Fault::Nothing);
-    let counting = [Bomb::new(usize::MAX, Fault::Nothing), Bomb::new(usize::MAX, Fault::Nothing)];
-    convert(&output, false, [&counting[0], &counting[1]]).unwrap();
-    let good = listing(folder.path());
-    let [reads_done, writes_done] = counting.map(|bomb| bomb.count());
-    assert!(reads_done > 20 && writes_done > 20, "{reads_done} {writes_done}");
+/// What an operation on a file is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Operation {
+    Read,
+    Write,
+}
 
-    let mut failures = Vec::new();
-    let mut runs = 0;
-    let mut one = |what: String, fault: Fault, bombs: [&Bomb; 2], overwrite: bool| {
-        runs += 1;
-        clear(folder.path());
-        for path in good.keys().filter(|_| overwrite) {
+/// A conversion, given its output and whether to replace it, with a bomb in its reads and one in its writes.
+type Convert<'a> = dyn Fn(&Path, bool, [&Bomb; 2]) -> Result<(), Error> + Sync + 'a;
+
+/// A folder for conversions of one input, and what comes of them without a fault.
+struct Trial<'a> {
+    input: &'a Path,
+    folder: TempDir,
+    convert: &'a Convert<'a>,
+    good: &'a BTreeMap<PathBuf, Vec<u8>>,
+}
+
+impl Trial<'_> {
+    /// What is wrong with a conversion whose operation `at` has a fault.
+    fn problem(&self, operation: Operation, at: usize, fault: Fault) -> Option<String> {
+        let (folder, overwrite) = (self.folder.path(), at % 2 == 0);
+        clear(folder);
+        for path in self.good.keys().filter(|_| overwrite).map(|path| folder.join(path)) {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, "the old file").unwrap();
         }
-        let before = listing(folder.path());
-        match convert(&output, overwrite, bombs) {
-            Ok(()) if !fault.is_harmless() => failures.push(format!("{what}: succeeded")),
-            Ok(()) => {
-                if listing(folder.path()) != good {
-                    failures.push(format!("{what}: another result"));
-                }
-            }
+        let before = listing(folder);
+        let never = Bomb::new(usize::MAX, Fault::Nothing);
+        let bomb = Bomb::new(at, fault);
+        let bombs = if operation == Operation::Read { [&bomb, &never] } else { [&never, &bomb] };
+        let problem = match (self.convert)(&folder.join("m.gguf"), overwrite, bombs) {
+            Ok(()) if !fault.is_harmless() => "succeeded".to_owned(),
+            Ok(()) if listing(folder) != *self.good => "another result".to_owned(),
+            Ok(()) => return None,
             Err(error) => {
                 let text = error.to_string();
-                if fault.is_harmless() || !matches!(error, Error::Files(_)) {
-                    failures.push(format!("{what}: {error:?}"));
-                }
                 // The error names the file, on one line; in a folder, that of the temporary one.
-                let named = good.keys().any(|path| text.contains(path.to_str().unwrap()))
-                    || text.contains(".m.gguf.quantwright-");
-                if !named && !text.contains(input.to_str().unwrap()) {
-                    failures.push(format!("{what}: {text}"));
-                }
-                if text.chars().any(char::is_control) || listing(folder.path()) != before {
-                    let left = listing(folder.path());
-                    failures.push(format!("{what}: left {:?}: {text}", left.keys()));
+                let mut outputs = self.good.keys().map(|path| folder.join(path));
+                let named = outputs.any(|path| text.contains(path.to_str().unwrap()))
+                    || text.contains(".m.gguf.quantwright-")
+                    || text.contains(self.input.to_str().unwrap());
+                let left = listing(folder);
+                if fault.is_harmless() || !matches!(error, Error::Files(_)) {
+                    format!("{error:?}")
+                } else if !named || text.chars().any(char::is_control) {
+                    text
+                } else if left != before {
+                    format!("left {:?}: {text}", left.keys())
+                } else {
+                    return None;
                 }
             }
-        }
-    };
+        };
+        Some(format!("{operation:?} {at} {fault:?}: {problem}"))
+    }
+}
+
+/// Runs a conversion with each fault at each operation, on two threads; returns the number of runs.
+fn matrix(what: &str, input: &Path, convert: &Convert<'_>) -> usize {
+    let folder = TempDir::new().unwrap();
+    let counting = [Bomb::new(usize::MAX, Fault::Nothing), Bomb::new(usize::MAX, Fault::Nothing)];
+    convert(&folder.path().join("m.gguf"), false, [&counting[0], &counting[1]]).unwrap();
+    let good = &listing(folder.path());
+    let [reads, writes] = counting.map(|bomb| bomb.count());
+    assert!(reads > 20 && writes > 20, "{reads} {writes}");
+
     let faults = [Fault::Number(EIO), Fault::Short, Fault::Nothing, Fault::Interrupted];
-    for at in 0..reads_done {
-        for fault in faults {
-            one(
-                format!("read {at} {fault:?}"),
-                fault,
-                [&Bomb::new(at, fault), &never],
-                at % 2 == 0,
-            );
-        }
-    }
     let full = Fault::Kind(io::ErrorKind::StorageFull);
-    for at in 0..writes_done {
-        for fault in faults.into_iter().chain([full]) {
-            one(
-                format!("write {at} {fault:?}"),
-                fault,
-                [&never, &Bomb::new(at, fault)],
-                at % 2 == 0,
-            );
+    let of_reads = (0..reads).flat_map(|at| faults.map(|fault| (Operation::Read, at, fault)));
+    let of_writes = (0..writes).flat_map(|at| {
+        faults.into_iter().chain([full]).map(move |fault| (Operation::Write, at, fault))
+    });
+    let runs: Vec<_> = of_reads.chain(of_writes).collect();
+    let (next, failures) = (&AtomicUsize::new(0), &Mutex::new(Vec::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let trial = Trial { input, folder: TempDir::new().unwrap(), convert, good };
+                while let Some(&(operation, at, fault)) = runs.get(next.fetch_add(1, SeqCst)) {
+                    failures.lock().unwrap().extend(trial.problem(operation, at, fault));
+                }
+            });
         }
+    });
+    let failures = failures.lock().unwrap();
+    assert!(failures.is_empty(), "{} of {}:\n{}", failures.len(), runs.len(), failures.join("\n"));
+    println!("{what}: {} faults ({reads} reads, {writes} writes), all survived", runs.len());
+    runs.len()
+}
+
+/// tiny-llama2 in three shards, with one of its layers: a second has no operations of another kind.
+fn one_layer() -> TempDir {
+    let (from, folder) = (common::fixture("tiny-llama2"), TempDir::new().unwrap());
+    let is_left = |name: &String| !name.contains(".layers.1.");
+    let json = |bytes: &[u8]| serde_json::from_slice::<Json>(bytes).unwrap();
+    for entry in fs::read_dir(&from).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        let mut bytes = fs::read(from.join(&name)).unwrap();
+        if name == "config.json" {
+            let mut config = json(&bytes);
+            config["num_hidden_layers"] = 1.into();
+            bytes = config.to_string().into_bytes();
+        } else if name == "model.safetensors.index.json" {
+            let mut index = json(&bytes);
+            index["weight_map"].as_object_mut().unwrap().retain(|name, _| is_left(name));
+            bytes = index.to_string().into_bytes();
+        } else if name.starts_with("model-") {
+            let (len, rest) = bytes.split_first_chunk().unwrap();
+            let (header, values) = rest.split_at(u64::from_le_bytes(*len) as usize);
+            let mut header = json(header);
+            let (header, mut left) = (header.as_object_mut().unwrap(), Vec::new());
+            header.retain(|name, _| is_left(name));
+            for (_, entry) in header.iter_mut().filter(|(name, _)| *name != "__metadata__") {
+                let [start, end] =
+                    [0, 1].map(|i| entry["data_offsets"][i].as_u64().unwrap() as usize);
+                entry["data_offsets"] = [left.len(), left.len() + end - start].into();
+                left.extend(&values[start..end]);
+            }
+            let header = serde_json::to_vec(header).unwrap();
+            bytes = [&(header.len() as u64).to_le_bytes()[..], &header, &left].concat();
+        }
+        fs::write(folder.path().join(name), bytes).unwrap();
     }
-    assert!(failures.is_empty(), "{} of {runs}:\n{}", failures.len(), failures.join("\n"));
-    println!("{what}: {runs} faults ({reads_done} reads, {writes_done} writes), all survived");
-    runs
+    folder
 }
 
 #[test]
 fn any_operation_of_a_conversion_from_a_checkpoint_may_fail() {
-    let input = common::fixture("tiny-llama2");
+    let input = one_layer();
     let run = |output: &Path, overwrite, bombs: [&Bomb; 2]| {
-        convert(&input, output, 1, overwrite, None, bombs)
+        convert(input.path(), output, 1, overwrite, None, bombs)
     };
-    assert!(matrix("checkpoint to GGUF", &input, run) > 200);
+    assert!(matrix("checkpoint to GGUF", input.path(), &run) > 200);
 }
 
 #[test]
 fn any_operation_of_a_conversion_to_a_folder_may_fail() {
-    let input = common::fixture("tiny-llama2");
+    let input = one_layer();
     let run = |output: &Path, overwrite, bombs: [&Bomb; 2]| {
-        convert_to_folder(&input, output, 1, overwrite, bombs)
+        convert_to_folder(input.path(), output, 1, overwrite, bombs)
     };
-    assert!(matrix("checkpoint to a grouped folder", &input, run) > 200);
+    assert!(matrix("checkpoint to a grouped folder", input.path(), &run) > 200);
 }
 
 #[test]
 fn any_operation_of_a_conversion_from_a_gguf_file_may_fail() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = TempDir::new().unwrap();
     let lossless = folder.path().join("f16.gguf");
     let options = Options { request: Request::new(FileType::F16), ..Options::default() };
-    let model = open(&common::fixture("tiny-llama2"), &options).unwrap();
+    let model = open(one_layer().path(), &options).unwrap();
     let plan = Plan::new(model, &options).unwrap();
     plan.run(&lossless, Control::default()).unwrap();
     let run = |split| {
@@ -306,9 +358,9 @@ fn any_operation_of_a_conversion_from_a_gguf_file_may_fail() {
             convert(input, output, 2, overwrite, split, bombs)
         }
     };
-    assert!(matrix("GGUF to GGUF", &lossless, run(None)) > 200);
+    assert!(matrix("GGUF to GGUF", &lossless, &run(None)) > 200);
     // Shards appear together, or the old ones are put back.
-    assert!(matrix("GGUF to shards", &lossless, run(Some(Split::MaxTensors(8)))) > 200);
+    assert!(matrix("GGUF to shards", &lossless, &run(Some(Split::MaxTensors(8)))) > 200);
 }
 
 /// Changes an input in the middle of the run, at its fourth write.
@@ -351,7 +403,7 @@ fn an_input_that_changes_is_noticed() {
         (Change::Touch, Some("changed while it was read: its modification time")),
         (Change::Replace, None),
     ] {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = TempDir::new().unwrap();
         let input = folder.path().join("m.gguf");
         let options = Options { request: Request::new(FileType::F32), ..Options::default() };
         let plan = Plan::new(open(&common::fixture("tiny-llama2"), &options).unwrap(), &options);

@@ -7,15 +7,17 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot prepare its data has failed")]
 
 use std::{
+    collections::HashMap,
     fs,
     path::{Path, PathBuf},
     process::Output,
+    sync::{Arc, Mutex, OnceLock},
 };
 
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::common::{fixture, quantwright, stderr};
+use crate::common::{fixture, quantwright, side_by_side, stderr};
 
 /// A page and the commands in it.
 fn commands() -> Vec<(PathBuf, String)> {
@@ -47,30 +49,35 @@ fn commands() -> Vec<(PathBuf, String)> {
 }
 
 /// The files that commands may name, by their contents.
-struct Shelf(TempDir);
+struct Shelf {
+    folder: TempDir,
+    /// Files that commands made, and a lock on each while it is made.
+    made: Mutex<HashMap<String, Arc<OnceLock<()>>>>,
+}
 
 impl Shelf {
     fn new() -> Self {
-        let shelf = Self(TempDir::new().unwrap());
+        let shelf = Self { folder: TempDir::new().unwrap(), made: Mutex::default() };
         let text = fs::read_to_string(fixture("text/test.txt")).unwrap();
         // Some chunks of 512 tokens.
-        let end = text.char_indices().map(|(at, _)| at).nth(6000).unwrap();
+        let end = text.char_indices().map(|(at, _)| at).nth(3000).unwrap();
         fs::write(shelf.at("text"), &text[..end]).unwrap();
         fs::write(shelf.at("jinja"), "{{ messages[0].content }}").unwrap();
         shelf
     }
 
     fn at(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
+        self.folder.path().join(name)
     }
 
     /// A file made by a command, once.
     fn made(&self, name: &str, arguments: &[&str]) -> PathBuf {
         let path = self.at(name);
-        if !path.exists() {
+        let made = Arc::clone(self.made.lock().unwrap().entry(name.to_owned()).or_default());
+        made.get_or_init(|| {
             let done = quantwright().args(arguments).arg("-o").arg(&path).output().unwrap();
             assert!(done.status.success(), "{arguments:?}: {}", stderr(&done));
-        }
+        });
         path
     }
 
@@ -186,34 +193,31 @@ fn write_adapter(folder: &Path) {
     fs::write(folder.join("adapter_model.safetensors"), bytes).unwrap();
 }
 
+/// What is wrong with a command.
+fn problem(shelf: &Shelf, page: &Path, command: &str) -> Option<String> {
+    let page = page.file_name().unwrap().to_string_lossy();
+    if command.contains('<') || command.contains(" [--") {
+        let name = command.split(' ').nth(1).unwrap();
+        let known = quantwright().args([name, "--help"]).output().unwrap().status.success();
+        return (!known).then(|| format!("{page}: there is no {name}"));
+    }
+    let done = shelf.run(command);
+    let said = stderr(&done);
+    let fine = if command.contains("--mmproj") {
+        // The fixture has a text model only.
+        said.contains("has no encoder of images or sound")
+    } else if command.contains("hf://") || command.contains("http") {
+        done.status.code() == Some(1) && said.contains("connect")
+    } else {
+        done.status.success()
+    };
+    (!fine).then(|| format!("{page}: {command}\n  {}: {said}", done.status))
+}
+
 #[test]
 fn every_command_in_the_book_works() {
-    let shelf = Shelf::new();
-    let mut problems = Vec::new();
-    let commands = commands();
+    let (shelf, commands) = (Shelf::new(), commands());
     assert!(commands.len() > 40, "{} commands were found", commands.len());
-    for (page, command) in &commands {
-        let page = page.file_name().unwrap().to_string_lossy();
-        if command.contains('<') || command.contains(" [--") {
-            let name = command.split(' ').nth(1).unwrap();
-            if !quantwright().args([name, "--help"]).output().unwrap().status.success() {
-                problems.push(format!("{page}: there is no {name}"));
-            }
-            continue;
-        }
-        let done = shelf.run(command);
-        let said = stderr(&done);
-        let fine = if command.contains("--mmproj") {
-            // The fixture has a text model only.
-            said.contains("has no encoder of images or sound")
-        } else if command.contains("hf://") || command.contains("http") {
-            done.status.code() == Some(1) && said.contains("connect")
-        } else {
-            done.status.success()
-        };
-        if !fine {
-            problems.push(format!("{page}: {command}\n  {}: {said}", done.status));
-        }
-    }
+    let problems = side_by_side(&commands, |(page, command)| problem(&shelf, page, command));
     assert!(problems.is_empty(), "{}", problems.join("\n"));
 }

@@ -8,6 +8,10 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::{Command, Output},
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use gguf_io::{Layout, Metadata, TensorSpec};
@@ -61,6 +65,25 @@ pub(crate) fn types(plan: &Value) -> BTreeMap<String, String> {
 
 pub(crate) fn text(value: &Value) -> String {
     value.as_str().unwrap().into()
+}
+
+/// What the work says of each item; some items at a time, since most of the work waits for programs.
+pub(crate) fn side_by_side<T: Sync, P: Send>(
+    items: &[T],
+    work: impl Fn(&T) -> Option<P> + Sync,
+) -> Vec<P> {
+    let (next, found) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let said = work(item);
+                    found.lock().unwrap().extend(said);
+                }
+            });
+        }
+    });
+    found.into_inner().unwrap()
 }
 
 pub(crate) fn stdout(output: &Output) -> String {
