@@ -3,10 +3,10 @@
 mod base64;
 mod byte_fallback;
 mod byte_level;
+mod encode;
 mod fairseq;
 mod gemma4;
 mod hash;
-mod hash_model;
 mod hashes;
 pub(crate) mod of_gguf;
 mod options;
