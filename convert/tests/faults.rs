@@ -220,7 +220,7 @@ struct Trial<'a> {
 impl Trial<'_> {
     /// What is wrong with a conversion whose operation `at` has a fault.
     fn problem(&self, operation: Operation, at: usize, fault: Fault) -> Option<String> {
-        let (folder, overwrite) = (self.folder.path(), at % 2 == 0);
+        let (folder, overwrite) = (self.folder.path(), at.is_multiple_of(2));
         clear(folder);
         for path in self.good.keys().filter(|_| overwrite).map(|path| folder.join(path)) {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
