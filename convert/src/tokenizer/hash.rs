@@ -23,7 +23,7 @@ make it, 'D you like some tea? We'Ve a'lL";
 /// llama.cpp's name for a published tokenizer; `merges` are those of a BPE model.
 pub(super) fn known<'m>(
     sources: &Sources<'_>,
-    tokenizer: &'m TokenizerJson,
+    tokenizer: &TokenizerJson,
     merges: impl Iterator<Item = &'m str>,
 ) -> Option<&'static str> {
     let ids = encode::ids(tokenizer, merges, TEXT)?;

@@ -5,9 +5,7 @@ use std::{
     collections::{BTreeMap, HashMap, hash_map::Entry},
 };
 
-use super::{
-    super::tokenizer_json::AddedToken, Model, Piece, normalizer::Normalizer, pattern::WORD,
-};
+use super::{super::tokenizer_json::AddedToken, Ids, Piece, normalizer::Normalizer, pattern::WORD};
 
 /// The added tokens of a tokenizer.
 pub(super) struct Added<'t> {
@@ -38,7 +36,7 @@ impl<'t> Added<'t> {
     /// The library does not heed the ids of a file: a token that the model does not have comes after all that it has.
     pub(super) fn new(
         tokens: &'t [AddedToken],
-        model: &dyn Model,
+        own: &Ids<'_>,
         normalizer: Option<&Normalizer>,
     ) -> Option<Self> {
         let growth = normalizer.map_or(1, Normalizer::growth);
@@ -46,7 +44,7 @@ impl<'t> Added<'t> {
         if bytes.sum::<usize>().saturating_mul(growth) > MOST_BYTES {
             return None;
         }
-        let mut next = u32::try_from(model.size()).ok()?;
+        let mut next = u32::try_from(own.len()).ok()?;
         // By their ids: of several with one id the last counts, though the others may have left their normalized
         // texts behind.
         let (mut ids, mut last, mut normal) = (HashMap::new(), BTreeMap::new(), HashMap::new());
@@ -54,9 +52,9 @@ impl<'t> Added<'t> {
             let id = match ids.entry(token.content.as_str()) {
                 Entry::Occupied(entry) => *entry.get(),
                 Entry::Vacant(entry) => {
-                    let own = model.id(&token.content);
-                    let id = *entry.insert(own.unwrap_or(next));
-                    next = if own.is_none() { next.checked_add(1)? } else { next };
+                    let found = own.get(token.content.as_str()).copied();
+                    let id = *entry.insert(found.unwrap_or(next));
+                    next = if found.is_none() { next.checked_add(1)? } else { next };
                     id
                 }
             };

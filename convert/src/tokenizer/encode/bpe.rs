@@ -5,15 +5,12 @@ use std::{cmp::Reverse, collections::BinaryHeap};
 
 use ahash::AHashMap;
 
-use super::{
-    super::tokenizer_json::{Model as File, Vocabulary},
-    Model, given,
-};
+use super::{super::tokenizer_json::Model as File, Ids, Model, given};
 
 /// A BPE model.
 pub(super) struct Bpe<'m> {
     file: &'m File,
-    ids: AHashMap<&'m str, u32>,
+    ids: &'m Ids<'m>,
     merges: AHashMap<(u32, u32), Merge>,
 }
 
@@ -35,10 +32,12 @@ struct Symbol {
 
 impl<'m> Bpe<'m> {
     /// `None` for merges of what is no token, and for what the library takes on trust.
-    pub(super) fn new(file: &'m File, merges: impl Iterator<Item = &'m str>) -> Option<Self> {
-        let Vocabulary::Ids(vocabulary) = &file.vocab else { return None };
-        let ids: AHashMap<&str, u32> = vocabulary.iter().map(|(t, id)| (t.as_str(), *id)).collect();
-        if given(&file.continuing_subword_prefix).is_some() || ids.len() != vocabulary.len() {
+    pub(super) fn new<'t>(
+        file: &'m File,
+        ids: &'m Ids<'m>,
+        merges: impl Iterator<Item = &'t str>,
+    ) -> Option<Self> {
+        if given(&file.continuing_subword_prefix).is_some() {
             return None;
         }
         let (mut pairs, mut merged) = (AHashMap::new(), String::new());
@@ -70,7 +69,8 @@ impl<'m> Bpe<'m> {
                 continue;
             }
             if self.file.byte_fallback == Some(true) {
-                let bytes = token.bytes().map(|byte| self.id(&format!("<0x{byte:02X}>")));
+                let bytes =
+                    token.bytes().map(|byte| self.ids.get(&*format!("<0x{byte:02X}>")).copied());
                 if let Some(bytes) = bytes.collect::<Option<Vec<_>>>() {
                     symbols.extend(bytes);
                     continue;
@@ -80,7 +80,7 @@ impl<'m> Bpe<'m> {
                 if self.file.fuse_unk != Some(true) {
                     symbols.extend(unknown.take());
                 }
-                unknown = Some(self.id(name)?);
+                unknown = Some(*self.ids.get(name)?);
             }
         }
         symbols.extend(unknown);
@@ -132,17 +132,9 @@ impl<'m> Bpe<'m> {
 }
 
 impl Model for Bpe<'_> {
-    fn id(&self, token: &str) -> Option<u32> {
-        self.ids.get(token).copied()
-    }
-
-    fn size(&self) -> usize {
-        self.ids.len()
-    }
-
     fn encode(&self, word: &str, ids: &mut Vec<u32>) -> Option<()> {
-        match self.id(word).filter(|_| self.file.ignore_merges == Some(true)) {
-            Some(id) => ids.push(id),
+        match self.ids.get(word).filter(|_| self.file.ignore_merges == Some(true)) {
+            Some(id) => ids.push(*id),
             None => ids.extend(self.merged(self.symbols(word)?)),
         }
         Some(())

@@ -12,6 +12,7 @@ mod pattern;
 mod pre_tokenizer;
 mod word_piece;
 
+use ahash::AHashMap;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -19,7 +20,7 @@ use self::{
     added::Added, bpe::Bpe, normalizer::Normalizer, pre_tokenizer::PreTokenizer,
     word_piece::WordPiece,
 };
-use super::tokenizer_json::TokenizerJson;
+use super::tokenizer_json::{TokenizerJson, Vocabulary};
 
 /// A part of a text: one that is still to be encoded, or an added token.
 enum Piece {
@@ -27,21 +28,18 @@ enum Piece {
     Token(u32),
 }
 
+/// The ids of tokens.
+type Ids<'m> = AHashMap<&'m str, u32>;
+
 /// What makes tokens of words.
 trait Model {
-    /// The id of a token.
-    fn id(&self, token: &str) -> Option<u32>;
-
-    /// How many tokens there are.
-    fn size(&self) -> usize;
-
     /// Appends the ids of a word; `None` if the token for unknown words is missing.
     fn encode(&self, word: &str, ids: &mut Vec<u32>) -> Option<()>;
 }
 
 /// The ids of a text, without those added around it; `merges` are those of a BPE model.
 pub(super) fn ids<'m>(
-    tokenizer: &'m TokenizerJson,
+    tokenizer: &TokenizerJson,
     merges: impl Iterator<Item = &'m str>,
     text: &str,
 ) -> Option<Vec<u32>> {
@@ -52,12 +50,17 @@ pub(super) fn ids<'m>(
     if product(growths.into_iter().flatten()) > MOST_GROWTH {
         return None;
     }
-    let model: Box<dyn Model + 'm> = if tokenizer.is_word_piece() {
-        Box::new(WordPiece::new(&tokenizer.model)?)
+    let Vocabulary::Ids(vocabulary) = &tokenizer.model.vocab else { return None };
+    let ids: Ids<'_> = vocabulary.iter().map(|(token, id)| (token.as_str(), *id)).collect();
+    if ids.len() != vocabulary.len() && !tokenizer.is_word_piece() {
+        return None;
+    }
+    let model: Box<dyn Model + '_> = if tokenizer.is_word_piece() {
+        Box::new(WordPiece::new(&tokenizer.model, &ids))
     } else {
-        Box::new(Bpe::new(&tokenizer.model, merges)?)
+        Box::new(Bpe::new(&tokenizer.model, &ids, merges)?)
     };
-    let added = Added::new(&tokenizer.added_tokens, &*model, normalizer.as_ref())?;
+    let added = Added::new(&tokenizer.added_tokens, &ids, normalizer.as_ref())?;
     let mut pieces = added.pieces(text, normalizer.as_ref())?;
     if let Some(pre) = pre {
         pieces = pre.split(pieces)?;

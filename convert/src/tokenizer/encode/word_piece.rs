@@ -1,15 +1,10 @@
 //! WordPiece: from the left, the longest tokens that make up a word.
 
-use std::collections::HashMap;
-
-use super::{
-    super::tokenizer_json::{Model as File, Vocabulary},
-    Model, given,
-};
+use super::{super::tokenizer_json::Model as File, Ids, Model, given};
 
 /// A WordPiece model.
 pub(super) struct WordPiece<'m> {
-    ids: HashMap<&'m str, u32>,
+    ids: &'m Ids<'m>,
     /// The length of the longest token in bytes.
     longest: usize,
     unknown: &'m str,
@@ -20,15 +15,14 @@ pub(super) struct WordPiece<'m> {
 }
 
 impl<'m> WordPiece<'m> {
-    pub(super) fn new(file: &'m File) -> Option<Self> {
-        let Vocabulary::Ids(vocabulary) = &file.vocab else { return None };
-        Some(Self {
-            ids: vocabulary.iter().map(|(token, id)| (token.as_str(), *id)).collect(),
-            longest: vocabulary.iter().map(|(token, _)| token.len()).max().unwrap_or(0),
+    pub(super) fn new(file: &'m File, ids: &'m Ids<'m>) -> Self {
+        Self {
+            longest: ids.keys().map(|token| token.len()).max().unwrap_or(0),
+            ids,
             unknown: given(&file.unk_token).unwrap_or("[UNK]"),
             prefix: given(&file.continuing_subword_prefix).unwrap_or("##"),
             most_characters: file.max_input_chars_per_word.unwrap_or(100),
-        })
+        }
     }
 
     /// The length and the id of the longest token that the rest of a word begins with.
@@ -42,7 +36,7 @@ impl<'m> WordPiece<'m> {
             if token.len() > self.longest {
                 break;
             }
-            if let Some(id) = self.id(&token) {
+            if let Some(&id) = self.ids.get(&*token) {
                 found = Some((token.len() - marked, id));
             }
         }
@@ -51,25 +45,17 @@ impl<'m> WordPiece<'m> {
 }
 
 impl Model for WordPiece<'_> {
-    fn id(&self, token: &str) -> Option<u32> {
-        self.ids.get(token).copied()
-    }
-
-    fn size(&self) -> usize {
-        self.ids.len()
-    }
-
     fn encode(&self, word: &str, ids: &mut Vec<u32>) -> Option<()> {
         let begin = ids.len();
         let mut rest = word;
         if word.chars().count() > self.most_characters {
             rest = "";
-            ids.push(self.id(self.unknown)?);
+            ids.push(*self.ids.get(self.unknown)?);
         }
         while !rest.is_empty() {
             let Some((len, id)) = self.first(rest, rest.len() < word.len()) else {
                 ids.truncate(begin);
-                ids.push(self.id(self.unknown)?);
+                ids.push(*self.ids.get(self.unknown)?);
                 break;
             };
             ids.push(id);
