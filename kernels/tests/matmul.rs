@@ -256,6 +256,11 @@ fn files_of_anything_else_are_refused() {
         let large = at == 24 && kind == std::io::ErrorKind::UnexpectedEof;
         assert!(large || kind == std::io::ErrorKind::InvalidData, "{at}: {error}");
     }
+    // The order of the first version, which nobody would read as this one.
+    let mut first = file.clone();
+    first[6] = b'1';
+    let error = PackedMatrix::read_from(&mut &first[..]).unwrap_err();
+    assert!(error.to_string().contains("pack the weights again"), "{error}");
     // Any bytes in its place: what is read can be multiplied.
     let mut state = 9u32;
     let mut next = || {

@@ -15,7 +15,7 @@ use super::{
     float::{self, FloatFormat},
     format::FEW,
     inputs::{Column, Inputs, Tile},
-    packed::GROUP,
+    packed::{GROUP, Groups},
     sources::{Direct, Panel},
     tile::{Number, tile},
 };
@@ -38,8 +38,7 @@ const TILES: usize = 2;
 
 /// One product: a matrix and some columns.
 pub(crate) struct Product<'a> {
-    /// The packed groups of rows of one matrix.
-    pub(crate) weights: &'a [u8],
+    pub(crate) weights: Groups<'a>,
     pub(crate) rows: usize,
     pub(crate) cols: usize,
     /// Whether scales are bfloat16, if the format leaves that open.
@@ -68,10 +67,10 @@ impl Output<'_> {
 }
 
 impl Product<'_> {
-    /// The bytes of a group of rows.
+    /// The bytes of a group of rows, of formats that are not [`Coded`].
     #[inline(always)]
-    pub(super) fn group(&self, row: usize, row_bytes: usize) -> &[u8] {
-        &self.weights[row / GROUP * GROUP * row_bytes..][..GROUP * row_bytes]
+    pub(super) fn group(&self, row: usize) -> &[u8] {
+        self.weights.group(row / GROUP).0
     }
 
     /// Writes a tile of totals.
@@ -130,8 +129,7 @@ impl Product<'_> {
 /// The rows of a vector in the packed groups.
 #[inline(always)]
 fn source<'a, F: Coded>(job: &'a Product<'_>, row: usize) -> Direct<'a, F> {
-    let row_bytes = job.cols / F::LEN * F::BYTES;
-    Direct::new(job.group(row, row_bytes), row % GROUP, job.bfloat16)
+    Direct::new(job.weights.group(row / GROUP), row % GROUP, job.bfloat16)
 }
 
 /// Calls a function for the width of a tile: one of those listed, if the widest is above it, or the widest.
@@ -375,7 +373,7 @@ fn panel_tile<S: DotLanes, L: Layout, const MR: usize, const TR: usize, const NR
 #[inline(always)]
 fn elements<'a, F: FloatFormat>(job: &'a Product<'_>, row: usize) -> &'a [u8] {
     // Without columns a group has no bytes.
-    job.group(row, job.cols * F::BYTES).get(row % GROUP * F::BYTES..).unwrap_or_default()
+    job.group(row).get(row % GROUP * F::BYTES..).unwrap_or_default()
 }
 
 /// A product of floats with few columns, straight from the packed weights.

@@ -95,7 +95,7 @@ fn few_columns<S: DotLanes, const SIGNED: bool>(
     let (mut unpacked, mut sums) = (Unpacked::EMPTY, [0.0; GROUP * MAX_LANES]);
     let end = rows.end;
     for row in rows.step_by(GROUP) {
-        let group = job.group(row, blocks * unpack.bytes);
+        let group = job.group(row);
         let live = GROUP.min(end - row);
         let mut totals = [[0.0; GROUP]; FEW];
         for (b, group) in group.chunks_exact(GROUP * unpack.bytes).enumerate() {
@@ -127,7 +127,7 @@ pub(crate) fn single<S: DotLanes, F: Integers>(s: S, job: &Product<'_>, rows: Ra
     for row in rows.step_by(GROUP) {
         let live = GROUP.min(end - row);
         let mut totals = [0.0; GROUP];
-        let group = job.group(row, blocks * bytes).chunks_exact(GROUP * bytes);
+        let group = job.group(row).chunks_exact(GROUP * bytes);
         for (b, group) in group.enumerate() {
             let group: &[F::Block] = bytemuck::cast_slice(group);
             let x: &[u8] = bytemuck::cast_slice(&column.words[b * QK_K / 4..][..QK_K / 4]);
@@ -228,7 +228,7 @@ pub(crate) fn fill<S: DotLanes, L: Layout>(
     blocks: Range<usize>,
     unpack: Unpack,
 ) {
-    let (group, first) = (job.group(row, job.cols / QK_K * unpack.bytes), row % GROUP);
+    let (group, first) = (job.group(row), row % GROUP);
     let mut unpacked = Unpacked::EMPTY;
     for b in blocks {
         let group = &group[b * GROUP * unpack.bytes..][..GROUP * unpack.bytes];

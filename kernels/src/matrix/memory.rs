@@ -13,7 +13,7 @@ use memmap2::{MmapMut, MmapRaw};
 #[repr(C, align(64))]
 pub(super) struct Line(pub(super) [u8; 64]);
 
-const LINE: usize = size_of::<Line>();
+pub(super) const LINE: usize = size_of::<Line>();
 /// A large page on x86-64, and on ARM with pages of 4 KiB.
 const LARGE: usize = 2 << 20;
 

@@ -1,11 +1,13 @@
 //! Weights rearranged for matrix kernels: sixteen rows side by side.
 //!
-//! A group of sixteen rows is a sequence of packed blocks, each as large as the sixteen blocks it
-//! is made from. A packed block holds the half-precision fields, sixteen at a time; the scale
-//! bytes, sixteen at a time; then, per 32 columns, the planes of the codes in vectors of 64 bytes:
-//! four neighbouring codes of row 0, four of row 1, … Step `t` of the eight in 32 columns is in
-//! vector `t mod bits` of its plane, `t div bits` codes up. The layout does not depend on the
-//! instruction set.
+//! A packed matrix holds the codes of all groups of sixteen rows, block after block, then the heads of the
+//! same blocks. So every vector of codes is one cache line: most heads are no whole number of lines, and between
+//! the codes they would spread half of the vectors over two.
+//!
+//! The codes of a block are, per 32 columns, planes in vectors of 64 bytes: four neighbouring codes of row 0,
+//! four of row 1, … Step `t` of the eight in 32 columns is in vector `t mod bits` of its plane, `t div bits`
+//! codes up. The head of a block is the half-precision fields, sixteen at a time, then the scale bytes, sixteen
+//! at a time. The layout does not depend on the instruction set.
 
 use quant_core::GgmlType;
 
@@ -13,8 +15,8 @@ use super::{
     MatrixError, Parallel, Serial,
     coded::{Coded, bits, read_codes, write_codes},
     format::{Format, with_coded},
-    memory::{Lines, PackedMemory},
-    pool::for_each_piece,
+    memory::{LINE, Lines, PackedMemory},
+    pool::{for_each, for_each_piece},
 };
 
 /// Rows in a group.
@@ -22,8 +24,8 @@ pub(crate) const GROUP: usize = 16;
 
 /// A weight matrix, or one per expert, packed for [`matmul`](Self::matmul).
 ///
-/// The packed bytes are those of the file in another order: the size is the same but for rows
-/// added to fill a group of sixteen, and [`unpack`](Self::unpack) restores them.
+/// The packed bytes are those of the file in another order, and [`unpack`](Self::unpack) restores them. The
+/// size is the same but for rows that fill a group of sixteen and less than a cache line for each matrix.
 #[derive(Clone)]
 pub struct PackedMatrix {
     pub(crate) format: Format,
@@ -137,23 +139,27 @@ impl PackedMatrix {
     ) -> Result<Self, MatrixError> {
         let lines = Vec::new().into();
         let mut packed = Self { format, experts, rows, cols, lines };
-        let row_bytes = packed.row_bytes();
-        let groups = rows.div_ceil(GROUP).checked_mul(experts).ok_or(MatrixError::TooLarge)?;
-        let group_bytes = row_bytes.checked_mul(GROUP).ok_or(MatrixError::TooLarge)?;
-        let size = groups.checked_mul(group_bytes).ok_or(MatrixError::TooLarge)?;
-        packed.lines = memory.lines(size.div_ceil(64));
-        if size == 0 {
+        let lines = packed.expert_lines().ok_or(MatrixError::TooLarge)?;
+        packed.lines = memory.lines(lines.checked_mul(experts).ok_or(MatrixError::TooLarge)?);
+        if packed.lines.is_empty() {
             return Ok(packed);
         }
-        let out = &mut bytemuck::cast_slice_mut(&mut packed.lines)[..size];
-        let per_expert = rows.div_ceil(GROUP);
-        for_each_piece(pool, out, group_bytes, &|g, out| {
-            let (expert, first) = (g / per_expert, g % per_expert * GROUP);
-            let live = GROUP.min(rows - first);
-            let source = &bytes[(expert * rows + first) * row_bytes..][..live * row_bytes];
-            with_coded!(format, F => pack_group::<F>(source, row_bytes, out), {
+        let (row_bytes, (codes_len, heads_len)) = (packed.row_bytes(), packed.group_bytes());
+        // The rows of a group, and where their codes and their heads go.
+        let groups = bytes.chunks_exact(rows * row_bytes).zip(packed.lines.chunks_exact_mut(lines));
+        let groups = groups.flat_map(|(rows, lines)| {
+            let rows = rows.chunks(GROUP * row_bytes);
+            let (codes, heads) =
+                bytemuck::cast_slice_mut(lines).split_at_mut(rows.len() * codes_len);
+            // Floats have no heads.
+            let mut heads = heads.chunks_mut(heads_len.max(1));
+            rows.zip(codes.chunks_exact_mut(codes_len))
+                .map(move |(rows, codes)| (rows, codes, heads.next().unwrap_or_default()))
+        });
+        for_each(pool, groups, &|(rows, codes, heads)| {
+            with_coded!(format, F => pack_group::<F>(rows, row_bytes, codes, heads), {
                 let (_, bytes) = format.block();
-                transpose(source, row_bytes, bytes, out);
+                transpose(rows, row_bytes, bytes, codes);
             });
         })?;
         Ok(packed)
@@ -191,10 +197,11 @@ impl PackedMatrix {
 
     /// Rows of a group, from its row `first` on, as many as `out` has room for.
     pub(super) fn unpack_rows(&self, group: usize, first: usize, out: &mut [u8]) {
-        let (group, row_bytes) = (self.group(group), self.row_bytes());
-        with_coded!(self.format, F => unpack_group::<F>(group, row_bytes, first, out), {
+        let (row_bytes, per_expert) = (self.row_bytes(), self.rows.div_ceil(GROUP));
+        let (codes, heads) = self.expert(group / per_expert).group(group % per_expert);
+        with_coded!(self.format, F => unpack_group::<F>(codes, heads, row_bytes, first, out), {
             let (_, bytes) = self.format.block();
-            untranspose(group, row_bytes, bytes, first, out);
+            untranspose(codes, row_bytes, bytes, first, out);
         });
     }
 
@@ -223,7 +230,7 @@ impl PackedMatrix {
 
     /// Bytes of the packed weights.
     pub fn packed_bytes(&self) -> usize {
-        self.lines.len() * 64
+        self.lines.len() * LINE
     }
 
     pub(super) fn row_bytes(&self) -> usize {
@@ -231,21 +238,61 @@ impl PackedMatrix {
         self.cols / len * bytes
     }
 
-    fn group(&self, group: usize) -> &[u8] {
-        let size = GROUP * self.row_bytes();
-        &bytemuck::cast_slice(&self.lines)[group * size..][..size]
+    /// Bytes of the codes and of the heads of a group.
+    fn group_bytes(&self) -> (usize, usize) {
+        let (len, _) = self.format.block();
+        let head = with_coded!(self.format, F => head_bytes::<F>(), 0);
+        let heads = self.cols / len * head;
+        (GROUP * self.row_bytes() - heads, heads)
+    }
+
+    /// Cache lines of one expert; none if that is too many.
+    pub(super) fn expert_lines(&self) -> Option<usize> {
+        let (len, bytes) = self.format.block();
+        let group = (self.cols / len).checked_mul(bytes)?.checked_mul(GROUP)?;
+        Some(self.rows.div_ceil(GROUP).checked_mul(group)?.div_ceil(LINE))
     }
 
     /// The groups of one expert.
-    pub(crate) fn expert(&self, expert: usize) -> &[u8] {
-        let size = GROUP * self.row_bytes() * self.rows.div_ceil(GROUP);
-        &bytemuck::cast_slice(&self.lines)[expert * size..][..size]
+    pub(crate) fn expert(&self, expert: usize) -> Groups<'_> {
+        let len = self.lines.len() / self.experts;
+        let (codes_len, heads_len) = self.group_bytes();
+        let bytes: &[u8] = bytemuck::cast_slice(&self.lines[expert * len..][..len]);
+        let (codes, heads) = bytes.split_at(self.rows.div_ceil(GROUP) * codes_len);
+        Groups { codes, codes_len, heads, heads_len }
     }
 }
 
-/// Bytes of the fields before the codes in a packed block.
+/// The groups of rows of a matrix.
+#[derive(Clone, Copy)]
+pub(crate) struct Groups<'a> {
+    /// The codes of all groups; all bytes of formats that are not [`Coded`].
+    codes: &'a [u8],
+    /// Bytes of the codes of a group.
+    codes_len: usize,
+    /// The heads of all groups.
+    heads: &'a [u8],
+    /// Bytes of the heads of a group.
+    heads_len: usize,
+}
+
+impl<'a> Groups<'a> {
+    /// The codes of a group and the heads of its blocks.
+    #[inline(always)]
+    pub(crate) fn group(self, group: usize) -> (&'a [u8], &'a [u8]) {
+        let Self { codes, codes_len, heads, heads_len } = self;
+        (&codes[group * codes_len..][..codes_len], &heads[group * heads_len..][..heads_len])
+    }
+}
+
+/// Bytes of the head of a packed block.
 pub(crate) const fn head_bytes<F: Coded>() -> usize {
     GROUP * (2 * F::HALVES.len() + F::SCALES.1)
+}
+
+/// Bytes of the codes of a packed block.
+pub(crate) const fn planes_bytes<F: Coded>() -> usize {
+    GROUP * F::BYTES - head_bytes::<F>()
 }
 
 /// Every byte of a word.
@@ -254,12 +301,13 @@ const fn spread(mask: u32) -> u32 {
 }
 
 /// Packs up to sixteen rows; missing rows stay zero.
-fn pack_group<F: Coded>(rows: &[u8], row_bytes: usize, out: &mut [u8]) {
+fn pack_group<F: Coded>(rows: &[u8], row_bytes: usize, planes: &mut [u8], heads: &mut [u8]) {
     let mut codes = [0u8; 256];
     let codes = &mut codes[..F::LEN];
     for (r, row) in rows.chunks_exact(row_bytes).enumerate() {
-        for (block, out) in row.chunks_exact(F::BYTES).zip(out.chunks_exact_mut(GROUP * F::BYTES)) {
-            let (head, planes) = out.split_at_mut(head_bytes::<F>());
+        let heads = heads.chunks_exact_mut(head_bytes::<F>());
+        let out = planes.chunks_exact_mut(planes_bytes::<F>()).zip(heads);
+        for (block, (planes, head)) in row.chunks_exact(F::BYTES).zip(out) {
             let (halves, scales) = head.split_at_mut(2 * GROUP * F::HALVES.len());
             for (out, &at) in halves.chunks_exact_mut(2 * GROUP).zip(F::HALVES) {
                 out[2 * r..][..2].copy_from_slice(&block[at..][..2]);
@@ -296,13 +344,19 @@ fn merge(plane: &mut [u8], row: usize, t: usize, bits: usize, codes: u32) {
 }
 
 /// The inverse of [`pack_group`], from row `first` on.
-fn unpack_group<F: Coded>(group: &[u8], row_bytes: usize, first: usize, rows: &mut [u8]) {
+fn unpack_group<F: Coded>(
+    planes: &[u8],
+    heads: &[u8],
+    row_bytes: usize,
+    first: usize,
+    rows: &mut [u8],
+) {
     let mut codes = [0u8; 256];
     let codes = &mut codes[..F::LEN];
     for (r, row) in (first..).zip(rows.chunks_exact_mut(row_bytes)) {
-        let packed = group.chunks_exact(GROUP * F::BYTES);
-        for (block, packed) in row.chunks_exact_mut(F::BYTES).zip(packed) {
-            let (head, planes) = packed.split_at(head_bytes::<F>());
+        let heads = heads.chunks_exact(head_bytes::<F>());
+        let packed = planes.chunks_exact(planes_bytes::<F>()).zip(heads);
+        for (block, (planes, head)) in row.chunks_exact_mut(F::BYTES).zip(packed) {
             let (halves, scales) = head.split_at(2 * GROUP * F::HALVES.len());
             for (half, &at) in halves.chunks_exact(2 * GROUP).zip(F::HALVES) {
                 block[at..][..2].copy_from_slice(&half[2 * r..][..2]);

@@ -6,7 +6,7 @@ use super::{
     arithmetic::{centres, widens},
     coded::{Coded, Head, Layout, bits, subs},
     dot_lanes::DotLanes,
-    packed::{GROUP, head_bytes},
+    packed::{GROUP, head_bytes, planes_bytes},
 };
 
 /// Sub-blocks in a block, at most.
@@ -54,8 +54,10 @@ pub(crate) trait Block<S: DotLanes>: Copy {
 
 /// Rows straight from packed weights.
 pub(crate) struct Direct<'a, F> {
-    /// The packed blocks of the group.
-    group: &'a [u8],
+    /// The codes of the group.
+    planes: &'a [u8],
+    /// The heads of its blocks.
+    heads: &'a [u8],
     /// The first of the rows in its group.
     row: usize,
     /// Whether scales are bfloat16, if the format leaves that open.
@@ -71,8 +73,9 @@ impl<F> Clone for Direct<'_, F> {
 impl<F> Copy for Direct<'_, F> {}
 
 impl<'a, F: Coded> Direct<'a, F> {
-    pub(crate) fn new(group: &'a [u8], row: usize, bfloat16: bool) -> Self {
-        Self { group, row, bfloat16, format: PhantomData }
+    /// From the codes and the heads of a group.
+    pub(crate) fn new((planes, heads): (&'a [u8], &'a [u8]), row: usize, bfloat16: bool) -> Self {
+        Self { planes, heads, row, bfloat16, format: PhantomData }
     }
 }
 
@@ -81,11 +84,11 @@ impl<'a, S: DotLanes, F: Coded> Source<S> for Direct<'a, F> {
 
     #[inline(always)]
     fn block(self, _: S, b: usize) -> Self::Block {
-        let group = &self.group[b * GROUP * F::BYTES..][..GROUP * F::BYTES];
-        let (head, planes) = group.split_at(head_bytes::<F>());
+        let planes = &self.planes[b * planes_bytes::<F>()..][..planes_bytes::<F>()];
+        let head = &self.heads[b * head_bytes::<F>()..][..head_bytes::<F>()];
         let (halves, bytes) = head.split_at(2 * GROUP * F::HALVES.len());
         DirectBlock {
-            group,
+            head,
             first: self.row == 0,
             halves: from_row::<S>(halves, self.row, 2),
             bytes: from_row::<S>(bytes, self.row, 1),
@@ -106,10 +109,10 @@ fn from_row<S: DotLanes>(field: &[u8], row: usize, bytes: usize) -> &[u8] {
     &field[row * bytes..][..field.len() - (GROUP - S::N) * bytes]
 }
 
-/// A block of [`Direct`]. Its fields start at the vector's first row.
+/// A block of [`Direct`]. The fields of its head, and its planes, start at the vector's first row.
 pub(crate) struct DirectBlock<'a, F> {
-    /// All rows of the block.
-    group: &'a [u8],
+    /// The head, of all rows.
+    head: &'a [u8],
     /// Whether the vector is the first of its group.
     first: bool,
     /// The half-precision fields.
@@ -169,9 +172,13 @@ impl<S: DotLanes, F: Coded> Block<S> for DirectBlock<'_, F> {
     #[inline(always)]
     fn prefetch(self, s: S, chunk: usize) {
         if self.first {
-            // All of the block, its head too: lines that are left out are waited for.
-            let piece = GROUP * F::BYTES * 32 / F::LEN;
-            s.prefetch(&self.group[chunk * piece..][..piece], AHEAD);
+            let piece = 64 * bits::<F>();
+            s.prefetch(&self.planes[chunk * piece..][..piece - 63], AHEAD);
+            // The head too: lines that are left out are waited for.
+            if 64 * chunk < head_bytes::<F>() {
+                let ahead = AHEAD * head_bytes::<F>() / planes_bytes::<F>();
+                s.prefetch(&self.head[64 * chunk..][..1], ahead);
+            }
         }
     }
 }

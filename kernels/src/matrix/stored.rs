@@ -1,6 +1,6 @@
 //! Packed matrices in files: packed once, read as they are.
 //!
-//! A file holds the eight bytes `QWPACK1` and zero; five little-endian words of 64 bits (the type, the
+//! A file holds the eight bytes `QWPACK2` and zero; five little-endian words of 64 bits (the type, the
 //! flags of grouped integers, experts, rows, columns); then the packed bytes. They are the same for every
 //! instruction set. The type is ggml's number, or 2³² plus the length of a group for grouped integers.
 
@@ -12,11 +12,13 @@ use super::{
     MatrixError, PackedMatrix,
     format::Format,
     int4::{GroupLen, Int4Layout},
-    memory::Line,
+    memory::{LINE, Line},
     packed::GROUP,
 };
 
-const MAGIC: [u8; 8] = *b"QWPACK1\0";
+const MAGIC: [u8; 8] = *b"QWPACK2\0";
+/// Of files whose blocks have their heads before their codes.
+const FIRST_MAGIC: [u8; 8] = *b"QWPACK1\0";
 /// What marks grouped integers in the word of the type.
 const GROUPED: u64 = 1 << 32;
 const ZERO_POINTS: u64 = 1;
@@ -51,6 +53,11 @@ impl PackedMatrix {
     pub fn read_from(input: &mut impl Read) -> io::Result<Self> {
         let mut magic = [0; 8];
         input.read_exact(&mut magic)?;
+        if magic == FIRST_MAGIC {
+            return Err(invalid(
+                "an older version packed it in another order; pack the weights again",
+            ));
+        }
         if magic != MAGIC {
             return Err(invalid("it does not begin as a packed matrix does"));
         }
@@ -82,18 +89,20 @@ impl PackedMatrix {
         let [experts, rows, groups] =
             [matrix.experts, matrix.rows, matrix.rows.div_ceil(GROUP)].map(|n| n.max(1));
         let fits = |factors: [usize; 3]| factors.into_iter().try_fold(1usize, usize::checked_mul);
-        let bytes = fits([rows, experts, matrix.cols])
+        fits([rows, experts, matrix.cols])
             .and_then(|_| fits([matrix.cols / len, block_bytes, GROUP]))
             .and_then(|of_group| fits([of_group, groups, experts]))
             .filter(|bytes| isize::try_from(*bytes).is_ok())
             .ok_or_else(|| invalid(MatrixError::TooLarge))?;
-        let bytes = if matrix.rows == 0 || matrix.experts == 0 { 0 } else { bytes };
-        let count = bytes.div_ceil(64);
+        let count = matrix
+            .expert_lines()
+            .and_then(|lines| lines.checked_mul(matrix.experts))
+            .ok_or_else(|| invalid(MatrixError::TooLarge))?;
         let mut lines = Vec::new();
         while lines.len() < count {
             let first = lines.len();
             // A megabyte at a time.
-            lines.resize(count.min(first + (1 << 14)), Line([0; 64]));
+            lines.resize(count.min(first + (1 << 14)), Line([0; LINE]));
             input.read_exact(bytemuck::cast_slice_mut(&mut lines[first..]))?;
         }
         matrix.lines = lines.into();

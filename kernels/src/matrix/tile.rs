@@ -99,7 +99,14 @@ pub(crate) fn tile<S: DotLanes, L: Layout, R: Source<S>, const MR: usize, const 
             sub_block::<S, L, R::Block, MR, NR, 0>(s, block, 0, inputs(0), &mut sums);
         } else {
             for j in 0..subs {
-                sub_block::<S, L, R::Block, MR, NR, 0>(s, block, j, inputs(j), &mut sums);
+                let mut first = j * steps;
+                // Where a dot reads its inputs from memory, an address with an index makes two instructions of
+                // it inside the CPU. What the compiler knows nothing about gets a register instead.
+                if S::WIDE && Number::<NR>::ABOVE_1 && !R::Block::PANEL {
+                    first = std::hint::black_box(first);
+                }
+                let inputs = (&words[first..][..steps], &starts[j]);
+                sub_block::<S, L, R::Block, MR, NR, 0>(s, block, j, inputs, &mut sums);
             }
         }
         let Sums { whole, minima, .. } = &mut sums;
