@@ -1,14 +1,12 @@
 //! Byte-pair encoding: the pair of neighbours whose merge was learned first is merged first, of equals
 //! the leftmost.
 
-use std::{
-    cmp::Reverse,
-    collections::{BinaryHeap, HashMap},
-};
+use std::collections::HashMap;
 
 use gguf_io::metadata::{Array, Metadata, Value};
 
 use super::{
+    neighbours::{Part, merge_neighbours},
     pre::{PreTokenizer, Style},
     split::Splitter,
     tokens::{Tokens, wrong},
@@ -43,13 +41,8 @@ struct Merge {
     piece: u32,
 }
 
-struct Symbol {
-    piece: Option<u32>,
-    start: usize,
-    len: usize,
-    previous: Option<usize>,
-    next: Option<usize>,
-}
+/// A part of a word and the piece that it is, if it is one.
+type Symbol = Part<Option<u32>>;
 
 impl BytePair {
     pub(super) fn new(
@@ -155,14 +148,10 @@ impl BytePair {
         }
     }
 
-    /// The pieces that a word ends up as; those of no length went into others.
+    /// The pieces that a word ends up as.
     fn merge(&self, tokens: &Tokens, word: &str, symbols: &mut Vec<Symbol>) {
         symbols.clear();
-        let mut add = |piece, start, len| {
-            let index = symbols.len();
-            let next = (start + len < word.len()).then_some(index + 1);
-            symbols.push(Symbol { piece, start, len, previous: index.checked_sub(1), next });
-        };
+        let mut add = |piece, start, len| symbols.push(Part::new(piece, start, len));
         if self.style == Style::Bytes {
             for (start, byte) in word.bytes().enumerate() {
                 add(self.bytes[usize::from(byte)], start, 1);
@@ -174,43 +163,15 @@ impl BytePair {
                 add(tokens.find(text).or_else(|| self.others.get(text).copied()), start, len);
             }
         }
-        let mut pairs = BinaryHeap::new();
-        let offer = |pairs: &mut BinaryHeap<_>, symbols: &[Symbol], left: usize, right: usize| {
-            let (Some(first), Some(second)) = (symbols[left].piece, symbols[right].piece) else {
-                return;
-            };
-            if let Some(merge) = self.merges.get(&(first, second)) {
-                let len = symbols[left].len + symbols[right].len;
-                pairs.push(Reverse((merge.rank, left, right, len, merge.piece)));
-            }
-        };
-        for right in 1..symbols.len() {
-            offer(&mut pairs, symbols, right - 1, right);
-        }
-        while let Some(Reverse((_, left, right, len, piece))) = pairs.pop() {
-            // One of the two may have been merged with another since.
-            let (first, second) = (symbols[left].len, symbols[right].len);
-            if first == 0 || second == 0 || first + second != len {
-                continue;
-            }
-            let next = symbols[right].next;
-            symbols[right].len = 0;
-            symbols[left].len = len;
-            symbols[left].piece = Some(piece);
-            symbols[left].next = next;
-            if let Some(next) = next {
-                symbols[next].previous = Some(left);
-                offer(&mut pairs, symbols, left, next);
-            }
-            if let Some(previous) = symbols[left].previous {
-                offer(&mut pairs, symbols, previous, left);
-            }
-        }
+        merge_neighbours(symbols, |left, right| {
+            let merge = self.merges.get(&(left.token?, right.token?))?;
+            Some((merge.rank, Some(merge.piece)))
+        });
     }
 
     fn write(&self, tokens: &Tokens, word: &str, symbols: &[Symbol], output: &mut Vec<u32>) {
-        for symbol in symbols.iter().filter(|symbol| symbol.len > 0) {
-            if let Some(id) = symbol.piece.filter(|&piece| (piece as usize) < tokens.len()) {
+        for symbol in symbols {
+            if let Some(id) = symbol.token.filter(|&piece| (piece as usize) < tokens.len()) {
                 output.push(id);
                 continue;
             }

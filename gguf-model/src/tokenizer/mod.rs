@@ -39,6 +39,7 @@ mod categories;
 mod decode;
 mod encode;
 mod kind;
+mod neighbours;
 mod others;
 mod partition;
 mod pre;
@@ -55,6 +56,7 @@ pub use self::{
     decode::DecodeOptions,
     encode::{EncodeOptions, Tokenizer},
     kind::Kind,
+    neighbours::{Part, merge_neighbours},
     special::SpecialTokens,
 };
 

@@ -1,9 +1,8 @@
 //! Byte-pair encoding: the pair of neighbours whose merge stands first in the file is merged first, of equals the
 //! leftmost.
 
-use std::{cmp::Reverse, collections::BinaryHeap};
-
 use ahash::AHashMap;
+use gguf_model::tokenizer::{Part, merge_neighbours};
 
 use super::{super::tokenizer_json::Model as File, Ids, Model, given};
 
@@ -19,15 +18,6 @@ struct Merge {
     rank: u32,
     /// The token that it makes.
     id: u32,
-}
-
-/// A token of a word that is still being merged.
-struct Symbol {
-    id: u32,
-    /// Merged into the one before it.
-    is_gone: bool,
-    previous: Option<usize>,
-    next: Option<usize>,
 }
 
 impl<'m> Bpe<'m> {
@@ -89,45 +79,12 @@ impl<'m> Bpe<'m> {
 
     /// The tokens that are left when nothing more can be merged.
     fn merged(&self, ids: Vec<u32>) -> impl Iterator<Item = u32> {
-        let count = ids.len();
-        let symbol = |(at, id): (usize, u32)| Symbol {
-            id,
-            is_gone: false,
-            previous: at.checked_sub(1),
-            next: Some(at + 1).filter(|next| *next < count),
-        };
-        let mut symbols: Vec<Symbol> = ids.into_iter().enumerate().map(symbol).collect();
-        let mut queue = BinaryHeap::new();
-        for at in 0..count {
-            queue.extend(self.offer(&symbols, at));
-        }
-        while let Some(Reverse((_, at, id))) = queue.pop() {
-            // One of the two may have been merged with another since.
-            if self.offer(&symbols, at).is_none_or(|Reverse((.., now))| now != id) {
-                continue;
-            }
-            let right = symbols.get(at).and_then(|left| left.next);
-            let Some(right) = right.and_then(|right| symbols.get_mut(right)) else { continue };
-            right.is_gone = true;
-            let after = right.next;
-            if let Some(after) = after.and_then(|after| symbols.get_mut(after)) {
-                after.previous = Some(at);
-            }
-            let Some(left) = symbols.get_mut(at) else { continue };
-            (left.id, left.next) = (id, after);
-            let previous = left.previous;
-            queue.extend(previous.and_then(|previous| self.offer(&symbols, previous)));
-            queue.extend(self.offer(&symbols, at));
-        }
-        symbols.into_iter().filter(|symbol| !symbol.is_gone).map(|symbol| symbol.id)
-    }
-
-    /// The merge of a symbol with the next one: its rank, where it is, what it makes.
-    fn offer(&self, symbols: &[Symbol], at: usize) -> Option<Reverse<(u32, usize, u32)>> {
-        let left = symbols.get(at).filter(|left| !left.is_gone)?;
-        let right = symbols.get(left.next?)?;
-        let merge = self.merges.get(&(left.id, right.id))?;
-        Some(Reverse((merge.rank, at, merge.id)))
+        let parts = ids.into_iter().enumerate().map(|(at, id)| Part::new(id, at, 1));
+        let mut parts = parts.collect();
+        merge_neighbours(&mut parts, |left, right| {
+            self.merges.get(&(left.token, right.token)).map(|merge| (merge.rank, merge.id))
+        });
+        parts.into_iter().map(|part| part.token)
     }
 }
 
