@@ -23,7 +23,7 @@ impl<T> Part<T> {
 }
 
 /// Merges neighbours until no pair is left that can be merged. `offer` says of two neighbours the rank of their
-/// merge and what it makes, if there is one: the lowest rank is merged first, of equals the leftmost.
+/// merge and the token that it makes, if there is one: the lowest rank is merged first, of equals the leftmost.
 pub fn merge_neighbours<T: Copy + Ord, R: Ord>(
     parts: &mut Vec<Part<T>>,
     offer: impl Fn(&Part<T>, &Part<T>) -> Option<(R, T)>,
@@ -33,31 +33,38 @@ pub fn merge_neighbours<T: Copy + Ord, R: Ord>(
         part.previous = at.checked_sub(1);
         part.next = Some(at + 1).filter(|&next| next < count);
     }
-    let pair = |parts: &[Part<T>], left: usize, right: usize| {
-        let (first, second) = (&parts[left], &parts[right]);
-        let (rank, token) = offer(first, second)?;
-        Some(Reverse((rank, left, right, first.len.saturating_add(second.len), token)))
+    let offered = |parts: &[Part<T>], at: usize| {
+        let (left, right, len) = pair(parts, at)?;
+        let (rank, token) = offer(left, right)?;
+        Some(Reverse((rank, at, len, token)))
     };
     let mut pairs = BinaryHeap::new();
-    pairs.extend((1..count).filter_map(|right| pair(parts, right - 1, right)));
-    while let Some(Reverse((_, left, right, len, token))) = pairs.pop() {
-        // One of the two may have been merged with another since: it is longer then, or of no length.
-        let (first, second) = (parts[left].len, parts[right].len);
-        if first == 0 || second == 0 || first.saturating_add(second) != len {
+    pairs.extend((0..count).filter_map(|at| offered(parts, at)));
+    while let Some(Reverse((_, at, len, token))) = pairs.pop() {
+        // One of the two may have been merged with another since: then what is there now has to make the same token.
+        let Some((left, right, now)) = pair(parts, at) else { continue };
+        if now != len && offer(left, right).is_none_or(|(_, made)| made != token) {
             continue;
         }
-        let next = parts[right].next;
-        parts[right].len = 0;
-        parts[left] = Part { token, len, next, ..parts[left] };
+        let (gone, previous, next) = (left.next, left.previous, right.next);
+        parts[at] = Part { token, len: now, next, ..*left };
+        if let Some(gone) = gone {
+            parts[gone].len = 0;
+        }
         if let Some(next) = next {
-            parts[next].previous = Some(left);
-            pairs.extend(pair(parts, left, next));
+            parts[next].previous = Some(at);
         }
-        if let Some(previous) = parts[left].previous {
-            pairs.extend(pair(parts, previous, left));
-        }
+        pairs.extend(offered(parts, at));
+        pairs.extend(previous.and_then(|previous| offered(parts, previous)));
     }
     parts.retain(|part| part.len > 0);
+}
+
+/// A part, the next one, and the length of both; none for a part that went into another, which has no length.
+fn pair<T>(parts: &[Part<T>], at: usize) -> Option<(&Part<T>, &Part<T>, usize)> {
+    let left = parts.get(at).filter(|left| left.len > 0)?;
+    let right = parts.get(left.next?)?;
+    Some((left, right, left.len.saturating_add(right.len)))
 }
 
 #[cfg(test)]
@@ -66,10 +73,11 @@ mod tests {
 
     /// Merges made of letters, ranked by their order.
     fn merged(text: &str, merges: &[&str]) -> Vec<String> {
-        let mut parts: Vec<_> = (0..text.len()).map(|at| Part::new((), at, 1)).collect();
+        let mut parts: Vec<_> = (0..text.len()).map(|at| Part::new(None, at, 1)).collect();
         merge_neighbours(&mut parts, |left, right| {
             let both = &text[left.start..][..left.len + right.len];
-            Some((merges.iter().position(|merge| *merge == both)?, ()))
+            let rank = merges.iter().position(|merge| *merge == both)?;
+            Some((rank, Some(rank)))
         });
         parts.iter().map(|part| text[part.start..][..part.len].to_owned()).collect()
     }
@@ -86,5 +94,20 @@ mod tests {
         // Nor is what was offered before its left part went into another.
         assert_eq!(merged("xabc", &["bc", "xa", "abc"]), ["xa", "bc"]);
         assert_eq!(merged("xabc", &["bc", "xa", "abc", "xabc"]), ["xabc"]);
+    }
+
+    #[test]
+    fn a_pair_that_grew_counts_as_the_one_before_if_it_makes_the_same_token() {
+        // `b c` first, then `a bc` where `a b` stood, as both make token 5; so `z a` comes too late.
+        let merges = [("b", "c", 4), ("a", "b", 5), ("z", "a", 6), ("a", "bc", 5)];
+        let text = "zabc";
+        let mut parts: Vec<_> = (0..4).map(|at| Part::new(at as u32, at, 1)).collect();
+        merge_neighbours(&mut parts, |left, right| {
+            let [left, right] = [left, right].map(|part| &text[part.start..][..part.len]);
+            let rank = merges.iter().position(|merge| (merge.0, merge.1) == (left, right))?;
+            Some((rank, merges[rank].2))
+        });
+        let tokens: Vec<u32> = parts.iter().map(|part| part.token).collect();
+        assert_eq!(tokens, [0, 5]);
     }
 }

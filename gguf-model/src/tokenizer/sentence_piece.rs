@@ -50,12 +50,13 @@ impl SentencePiece {
         let mut start = 0;
         while let Some(&byte) = text.get(start) {
             let len = length_by_first_byte(byte).min(text.len() - start);
-            parts.push(Part::new((), start, len));
+            parts.push(Part::new(None, start, len));
             start += len;
         }
         merge_neighbours(&mut parts, |left, right| {
             let merged = text.get(left.start..left.start + left.len + right.len)?;
-            Some((Reverse(Score(tokens.score(tokens.find(merged)?))), ()))
+            let id = tokens.find(merged)?;
+            Some((Reverse(Score(tokens.score(id))), Some(id)))
         });
         for part in parts {
             let part = &text[part.start..part.start + part.len];
