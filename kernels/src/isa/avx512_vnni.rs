@@ -19,6 +19,7 @@ impl DotLanes for Token {
     type Partial = __m512i;
     const WIDE: bool = true;
     const SIGNED_BYTES: bool = false;
+    const DOTS_READ_INPUTS: bool = true;
 
     dot_lane_ops! {
         codes(bytes: &[u8]) -> __m512i { _mm512_loadu_si512(first::<64>(bytes).cast()) }

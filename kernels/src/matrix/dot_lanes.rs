@@ -53,6 +53,9 @@ pub(crate) trait DotLanes: Lanes + 'static {
     /// Whether [`dot_bytes`](Self::dot_bytes) multiplies `code − 128` rather than `code`.
     const SIGNED_BYTES: bool;
 
+    /// Whether dots read their inputs from memory, as one operation of the CPU with that.
+    const DOTS_READ_INPUTS: bool = false;
+
     /// The first `4 · N` bytes.
     fn codes(self, bytes: &[u8]) -> Self::Codes;
     /// Shifts to the right by up to 7; upper bits of a byte may come from its neighbour.

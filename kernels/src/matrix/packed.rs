@@ -1,8 +1,8 @@
 //! Weights rearranged for matrix kernels: sixteen rows side by side.
 //!
 //! A packed matrix holds the codes of all groups of sixteen rows, block after block, then the heads of the
-//! same blocks. So every vector of codes is one cache line: most heads are no whole number of lines, and between
-//! the codes they would spread half of the vectors over two.
+//! same blocks, up to a whole cache line; experts follow each other. So every vector of codes is one line: most
+//! heads are no whole number of lines, and between the codes they would spread half of the vectors over two.
 //!
 //! The codes of a block are, per 32 columns, planes in vectors of 64 bytes: four neighbouring codes of row 0,
 //! four of row 1, … Step `t` of the eight in 32 columns is in vector `t mod bits` of its plane, `t div bits`
@@ -139,22 +139,22 @@ impl PackedMatrix {
     ) -> Result<Self, MatrixError> {
         let lines = Vec::new().into();
         let mut packed = Self { format, experts, rows, cols, lines };
-        let lines = packed.expert_lines().ok_or(MatrixError::TooLarge)?;
-        packed.lines = memory.lines(lines.checked_mul(experts).ok_or(MatrixError::TooLarge)?);
+        let lines = line_count(format, experts, rows, cols).ok_or(MatrixError::TooLarge)?;
+        packed.lines = memory.lines(lines);
         if packed.lines.is_empty() {
             return Ok(packed);
         }
+        let lines = lines / experts;
         let (row_bytes, (codes_len, heads_len)) = (packed.row_bytes(), packed.group_bytes());
         // The rows of a group, and where their codes and their heads go.
         let groups = bytes.chunks_exact(rows * row_bytes).zip(packed.lines.chunks_exact_mut(lines));
         let groups = groups.flat_map(|(rows, lines)| {
             let rows = rows.chunks(GROUP * row_bytes);
-            let (codes, heads) =
+            let (codes, mut heads) =
                 bytemuck::cast_slice_mut(lines).split_at_mut(rows.len() * codes_len);
-            // Floats have no heads.
-            let mut heads = heads.chunks_mut(heads_len.max(1));
-            rows.zip(codes.chunks_exact_mut(codes_len))
-                .map(move |(rows, codes)| (rows, codes, heads.next().unwrap_or_default()))
+            rows.zip(codes.chunks_exact_mut(codes_len)).map(move |(rows, codes)| {
+                (rows, codes, heads.split_off_mut(..heads_len).unwrap_or_default())
+            })
         });
         for_each(pool, groups, &|(rows, codes, heads)| {
             with_coded!(format, F => pack_group::<F>(rows, row_bytes, codes, heads), {
@@ -246,13 +246,6 @@ impl PackedMatrix {
         (GROUP * self.row_bytes() - heads, heads)
     }
 
-    /// Cache lines of one expert; none if that is too many.
-    pub(super) fn expert_lines(&self) -> Option<usize> {
-        let (len, bytes) = self.format.block();
-        let group = (self.cols / len).checked_mul(bytes)?.checked_mul(GROUP)?;
-        Some(self.rows.div_ceil(GROUP).checked_mul(group)?.div_ceil(LINE))
-    }
-
     /// The groups of one expert.
     pub(crate) fn expert(&self, expert: usize) -> Groups<'_> {
         let len = self.lines.len() / self.experts;
@@ -261,6 +254,18 @@ impl PackedMatrix {
         let (codes, heads) = bytes.split_at(self.rows.div_ceil(GROUP) * codes_len);
         Groups { codes, codes_len, heads, heads_len }
     }
+}
+
+/// Cache lines of a packed matrix; none if they are too many.
+pub(super) fn line_count(
+    format: Format,
+    experts: usize,
+    rows: usize,
+    cols: usize,
+) -> Option<usize> {
+    let (len, bytes) = format.block();
+    let group = (cols / len).checked_mul(bytes)?.checked_mul(GROUP)?;
+    rows.div_ceil(GROUP).checked_mul(group)?.div_ceil(LINE).checked_mul(experts)
 }
 
 /// The groups of rows of a matrix.

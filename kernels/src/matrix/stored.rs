@@ -13,12 +13,10 @@ use super::{
     format::Format,
     int4::{GroupLen, Int4Layout},
     memory::{LINE, Line},
-    packed::GROUP,
+    packed::line_count,
 };
 
 const MAGIC: [u8; 8] = *b"QWPACK2\0";
-/// Of files whose blocks have their heads before their codes.
-const FIRST_MAGIC: [u8; 8] = *b"QWPACK1\0";
 /// What marks grouped integers in the word of the type.
 const GROUPED: u64 = 1 << 32;
 const ZERO_POINTS: u64 = 1;
@@ -53,11 +51,6 @@ impl PackedMatrix {
     pub fn read_from(input: &mut impl Read) -> io::Result<Self> {
         let mut magic = [0; 8];
         input.read_exact(&mut magic)?;
-        if magic == FIRST_MAGIC {
-            return Err(invalid(
-                "an older version packed it in another order; pack the weights again",
-            ));
-        }
         if magic != MAGIC {
             return Err(invalid("it does not begin as a packed matrix does"));
         }
@@ -85,19 +78,13 @@ impl PackedMatrix {
         }
         // Products of sizes fit, also where a size of zero would hide the others; sums over the columns
         // of a row then fit their types, as those of what was packed.
-        let (_, block_bytes) = format.block();
-        let [experts, rows, groups] =
-            [matrix.experts, matrix.rows, matrix.rows.div_ceil(GROUP)].map(|n| n.max(1));
-        let fits = |factors: [usize; 3]| factors.into_iter().try_fold(1usize, usize::checked_mul);
-        fits([rows, experts, matrix.cols])
-            .and_then(|_| fits([matrix.cols / len, block_bytes, GROUP]))
-            .and_then(|of_group| fits([of_group, groups, experts]))
-            .filter(|bytes| isize::try_from(*bytes).is_ok())
+        let [some_experts, some_rows] = [matrix.experts, matrix.rows].map(|n| n.max(1));
+        let elements = some_experts.checked_mul(some_rows).and_then(|n| n.checked_mul(matrix.cols));
+        line_count(format, some_experts, some_rows, matrix.cols)
+            .and_then(|lines| lines.checked_mul(LINE))
+            .filter(|bytes| elements.is_some() && isize::try_from(*bytes).is_ok())
             .ok_or_else(|| invalid(MatrixError::TooLarge))?;
-        let count = matrix
-            .expert_lines()
-            .and_then(|lines| lines.checked_mul(matrix.experts))
-            .ok_or_else(|| invalid(MatrixError::TooLarge))?;
+        let count = line_count(format, matrix.experts, matrix.rows, matrix.cols).unwrap_or(0);
         let mut lines = Vec::new();
         while lines.len() < count {
             let first = lines.len();

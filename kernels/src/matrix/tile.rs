@@ -100,9 +100,9 @@ pub(crate) fn tile<S: DotLanes, L: Layout, R: Source<S>, const MR: usize, const 
         } else {
             for j in 0..subs {
                 let mut first = j * steps;
-                // Where a dot reads its inputs from memory, an address with an index makes two instructions of
-                // it inside the CPU. What the compiler knows nothing about gets a register instead.
-                if S::WIDE && Number::<NR>::ABOVE_1 && !R::Block::PANEL {
+                // An address with an index would make two operations of each dot. What the compiler knows
+                // nothing about gets a register instead.
+                if S::DOTS_READ_INPUTS && Number::<NR>::ABOVE_1 && !R::Block::PANEL {
                     first = std::hint::black_box(first);
                 }
                 let inputs = (&words[first..][..steps], &starts[j]);
