@@ -188,17 +188,18 @@ impl PackedMatrix {
             .flat_map(|expert| expert.chunks_mut(GROUP * row_bytes))
             .collect();
         for_each_piece(pool, &mut pieces, 1, &|g, rows| {
+            let per_expert = self.rows.div_ceil(GROUP);
             for rows in rows {
-                self.unpack_rows(g, 0, rows);
+                self.unpack_rows(g / per_expert, g % per_expert * GROUP, rows);
             }
         })?;
         Ok(out)
     }
 
-    /// Rows of a group, from its row `first` on, as many as `out` has room for.
-    pub(super) fn unpack_rows(&self, group: usize, first: usize, out: &mut [u8]) {
-        let (row_bytes, per_expert) = (self.row_bytes(), self.rows.div_ceil(GROUP));
-        let (codes, heads) = self.expert(group / per_expert).group(group % per_expert);
+    /// Rows of an expert, from `row` on, as many as `out` has room for; all of them are in one group.
+    pub(super) fn unpack_rows(&self, expert: usize, row: usize, out: &mut [u8]) {
+        let (row_bytes, first) = (self.row_bytes(), row % GROUP);
+        let (codes, heads) = self.expert(expert).group(row / GROUP);
         with_coded!(self.format, F => unpack_group::<F>(codes, heads, row_bytes, first, out), {
             let (_, bytes) = self.format.block();
             untranspose(codes, row_bytes, bytes, first, out);

@@ -1,6 +1,6 @@
 //! Single rows of a packed matrix as values: what a table of embeddings is read by.
 
-use super::{MatrixError, PackedMatrix, format::Format, int4::Int4Layout, packed::GROUP};
+use super::{MatrixError, PackedMatrix, format::Format, int4::Int4Layout};
 use crate::Kernels;
 
 impl PackedMatrix {
@@ -31,9 +31,8 @@ impl PackedMatrix {
         let mut bytes = vec![0; self.row_bytes()];
         for (id, out) in ids.iter().zip(out.chunks_exact_mut(self.cols)) {
             let (expert, row) = (*id as usize / self.rows, *id as usize % self.rows);
-            let group = expert * self.rows.div_ceil(GROUP) + row / GROUP;
             bytes.fill(0);
-            self.unpack_rows(group, row % GROUP, &mut bytes);
+            self.unpack_rows(expert, row, &mut bytes);
             match self.format {
                 Format::Ggml(ty) => kernels.dequantize_into(ty, &bytes, out)?,
                 Format::Int4(layout) => int4(layout, &bytes, out),
